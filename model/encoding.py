@@ -1,0 +1,262 @@
+"""From points to features and back: steps, calendar, and what the model sees of each point.
+
+Nothing here knows where on Earth a trajectory lies: positions enter as steps, as displacements seen
+from the present point, and relative to the window's first point (never its last, which would tell
+earlier positions where the future lies).
+
+Shapes: B windows, T points, Q queried points, L lags, C coordinates (east, north),
+F step features (east_m, north_m, s), K calendar features, S spatial and M temporal features.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .geometry import step_between, step_from
+
+LAGS = (1, 2, 4, 8)  # points back to the origin of each recent velocity
+MIN_STEP_S = 1e-3  # added before a logarithm: a step of zero seconds stays finite
+MIN_SPEED_MPS = 0.01
+MIN_EXTENT_M = 0.1
+NUM_CALENDAR = 8
+NUM_SPATIAL = 4 * len(LAGS) + 5
+NUM_TEMPORAL = 3 + NUM_CALENDAR
+_P10_TO_P90 = 2.563  # standard deviations between the first and the last decile of a Gaussian
+
+
+# ---------------------------------------------------------------------------------- calendar
+
+
+def calendar_features(instant_us: NDArray[np.int64], zone: str) -> NDArray[np.float32]:
+    """Sine and cosine of weekday, hour, minute and second on the clocks of a zone.
+
+    `instant_us` (...) counts microseconds since 1970 UTC; the result is (..., 8).
+    """
+    flat_us = np.ascontiguousarray(instant_us, dtype=np.int64).ravel()
+    local = pc.local_timestamp(pa.array(flat_us).cast(pa.timestamp("us", tz=zone)))
+    fields = [
+        (pc.day_of_week(local), 7),
+        (pc.hour(local), 24),
+        (pc.minute(local), 60),
+        (pc.second(local), 60),
+    ]
+    turns = [2 * np.pi * value.to_numpy(zero_copy_only=False) / cycle for value, cycle in fields]
+    waves = np.stack([wave(turn) for turn in turns for wave in (np.sin, np.cos)], axis=-1)
+    return waves.reshape(*np.shape(instant_us), NUM_CALENDAR).astype(np.float32)
+
+
+# ---------------------------------------------------------------------------------- steps
+
+
+def steps_of(lon_deg_BT: Tensor, lat_deg_BT: Tensor, time_s_BT: Tensor) -> Tensor:
+    """The step arriving at each point, (..., T, F) in float64, zero at the first point."""
+    east_m, north_m = step_between(
+        lon_deg_BT[..., :-1], lat_deg_BT[..., :-1], lon_deg_BT[..., 1:], lat_deg_BT[..., 1:]
+    )
+    step_BTF = torch.stack([east_m, north_m, time_s_BT.diff(dim=-1)], dim=-1)
+    return torch.nn.functional.pad(step_BTF, (0, 0, 1, 0))
+
+
+def points_of(
+    lon_deg_B: Tensor, lat_deg_B: Tensor, time_s_B: Tensor, step_BTF: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The points that steps lead to from a first point: the inverse of `steps_of`."""
+    lon_deg, lat_deg = [lon_deg_B], [lat_deg_B]
+    for east_m, north_m, _ in (step.unbind(-1) for step in step_BTF.unbind(-2)[1:]):
+        end_lon_deg, end_lat_deg = step_from(lon_deg[-1], lat_deg[-1], east_m, north_m)
+        lon_deg.append(end_lon_deg)
+        lat_deg.append(end_lat_deg)
+    time_s_BT = time_s_B.unsqueeze(-1) + step_BTF[..., 2].cumsum(-1)
+    return torch.stack(lon_deg, -1), torch.stack(lat_deg, -1), time_s_BT
+
+
+# ---------------------------------------------------------------------------------- normaliser
+
+
+@dataclass(frozen=True)
+class Quantiles:
+    """First decile, median and last decile."""
+
+    p10: float
+    p50: float
+    p90: float
+
+    def __post_init__(self) -> None:
+        values = (self.p10, self.p50, self.p90)
+        if not all(math.isfinite(value) and value >= 0 for value in values):
+            raise ValueError(f"quantiles must be finite and not negative, not {values}")
+        if list(values) != sorted(values):
+            raise ValueError(f"quantiles must ascend, not {values}")
+
+
+@dataclass(frozen=True)
+class Normaliser:
+    """Typical sizes of the training steps, and the scales they give.
+
+    Every scale has a floor: constant sampling and objects that never move divide by no zero.
+    """
+
+    num_steps: int
+    step_s: Quantiles
+    speed_mps: Quantiles
+    step_m: Quantiles
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Normaliser:
+        names = ("step_s", "speed_mps", "step_m")
+        quantiles = {
+            name: Quantiles(**{key: float(stored[name][key]) for key in ("p10", "p50", "p90")})
+            for name in names
+        }
+        return cls(num_steps=int(stored["num_steps"]), **quantiles)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @property
+    def log_step_center(self) -> float:
+        return math.log(self.step_s.p50 + MIN_STEP_S)
+
+    @property
+    def log_step_scale(self) -> float:
+        spread = math.log(self.step_s.p90 + MIN_STEP_S) - math.log(self.step_s.p10 + MIN_STEP_S)
+        return max(spread / _P10_TO_P90, 0.5)
+
+    @property
+    def speed_scale_mps(self) -> float:
+        return max(self.speed_mps.p50, self.speed_mps.p90 / 4, MIN_SPEED_MPS)
+
+    @property
+    def extent_scale_m(self) -> float:
+        """A typical step."""
+        return max(self.step_m.p50, self.step_m.p90 / 4, MIN_EXTENT_M)
+
+    @property
+    def typical_step_s(self) -> float:
+        return max(self.step_s.p50, self.step_s.p90 / 4, MIN_STEP_S)
+
+    @property
+    def shortest_step_s(self) -> float:
+        """A displacement over less time than this says little about speed."""
+        return max(self.step_s.p10 / 2, self.typical_step_s / 10)
+
+    def encode_step_s(self, step_s: Tensor) -> Tensor:
+        """Seconds as a normalised logarithm."""
+        return (torch.log(step_s + MIN_STEP_S) - self.log_step_center) / self.log_step_scale
+
+    def decode_step_s(self, code: Tensor) -> Tensor:
+        """Seconds from a normalised logarithm; never negative."""
+        log_step = code * self.log_step_scale + self.log_step_center
+        return (torch.exp(log_step) - MIN_STEP_S).clamp(min=0)
+
+
+# ---------------------------------------------------------------------------------- features
+
+
+@dataclass(frozen=True)
+class PointFeatures:
+    """What the model sees of queried points, each from its own past only.
+
+    `velocity_mps_BQLC` is the mean velocity since the point `LAGS` back, as seen from the present
+    point: going on along the great circle keeps it, over a pole as well.
+    """
+
+    spatial_BQS: Tensor
+    temporal_BQM: Tensor
+    velocity_mps_BQLC: Tensor
+
+
+def point_features(
+    lon_deg_BT: Tensor,
+    lat_deg_BT: Tensor,
+    time_s_BT: Tensor,
+    calendar_BQK: Tensor,
+    index_BQ: Tensor,
+    first_BQ: Tensor,
+    normaliser: Normaliser,
+) -> PointFeatures:
+    """Features (float32) of the points at `index_BQ`, of sequences that begin at `first_BQ`."""
+    lag_L = torch.tensor(LAGS, device=index_BQ.device)
+    origin_BQL = torch.maximum(index_BQ.unsqueeze(-1) - lag_L, first_BQ.unsqueeze(-1))
+    displacement_m_BQLC = _displacement_m(lon_deg_BT, lat_deg_BT, index_BQ, origin_BQL)
+    elapsed_s_BQL = _at(time_s_BT, index_BQ).unsqueeze(-1) - _at(time_s_BT, origin_BQL)
+    velocity_BQLC = displacement_m_BQLC / elapsed_s_BQL.clamp(
+        min=normaliser.shortest_step_s
+    ).unsqueeze(-1)
+    since_first_m_BQC = _since_first_m(lon_deg_BT, lat_deg_BT, index_BQ, first_BQ)
+    since_first_s_BQ = _at(time_s_BT, index_BQ) - _at(time_s_BT, first_BQ)
+    temporal = [
+        normaliser.encode_step_s(elapsed_s_BQL[..., 0]),
+        torch.asinh(since_first_s_BQ / normaliser.typical_step_s),
+        (index_BQ == first_BQ).double(),
+    ]
+    # The first point has no step; its place in the logarithm is the typical one.
+    temporal[0] = torch.where(index_BQ == first_BQ, 0.0, temporal[0])
+    return PointFeatures(
+        spatial_BQS=_spatial(velocity_BQLC, since_first_m_BQC, normaliser).float(),
+        temporal_BQM=torch.cat([torch.stack(temporal, -1).float(), calendar_BQK], dim=-1),
+        velocity_mps_BQLC=velocity_BQLC.float(),
+    )
+
+
+def recent_speed_mps(velocity_mps_BQLC: Tensor, floor_mps: float) -> Tensor:
+    """Root mean square of the recent velocities, with a floor that keeps it positive."""
+    square_BQL = velocity_mps_BQLC.square().sum(-1)
+    return torch.sqrt(square_BQL.mean(-1) + floor_mps**2)
+
+
+def _spatial(velocity_BQLC: Tensor, since_first_m_BQC: Tensor, normaliser: Normaliser) -> Tensor:
+    """Velocities in the dataset's scale and in the window's own, and the place in the window."""
+    speed_scale = normaliser.speed_scale_mps
+    speed_BQ = recent_speed_mps(velocity_BQLC, 0.05 * speed_scale)
+    own_BQLC = velocity_BQLC / speed_BQ[..., None, None]
+    log_speed_BQ = torch.log(speed_BQ / speed_scale)
+    parts = [
+        torch.asinh(velocity_BQLC / speed_scale).flatten(-2),
+        own_BQLC.flatten(-2),
+        torch.asinh(since_first_m_BQC / normaliser.extent_scale_m),
+        (own_BQLC[..., 0, :] - own_BQLC[..., 2, :]),
+        log_speed_BQ.unsqueeze(-1),
+    ]
+    return torch.cat(parts, dim=-1)
+
+
+def _displacement_m(
+    lon_deg_BT: Tensor, lat_deg_BT: Tensor, index_BQ: Tensor, origin_BQL: Tensor
+) -> Tensor:
+    """Displacement from origin to present point, in the frame of the present point."""
+    back_east_m, back_north_m = step_between(
+        _at(lon_deg_BT, index_BQ).unsqueeze(-1),
+        _at(lat_deg_BT, index_BQ).unsqueeze(-1),
+        _at(lon_deg_BT, origin_BQL),
+        _at(lat_deg_BT, origin_BQL),
+    )
+    return -torch.stack([back_east_m, back_north_m], dim=-1)
+
+
+def _since_first_m(
+    lon_deg_BT: Tensor, lat_deg_BT: Tensor, index_BQ: Tensor, first_BQ: Tensor
+) -> Tensor:
+    """The present point in the frame of the first one."""
+    east_m, north_m = step_between(
+        _at(lon_deg_BT, first_BQ),
+        _at(lat_deg_BT, first_BQ),
+        _at(lon_deg_BT, index_BQ),
+        _at(lat_deg_BT, index_BQ),
+    )
+    return torch.stack([east_m, north_m], dim=-1)
+
+
+def _at(value_BT: Tensor, index_BQ: Tensor) -> Tensor:
+    """Values at positions of each row; further axes of the index are kept."""
+    return value_BT.gather(1, index_BQ.flatten(1)).view(index_BQ.shape)
