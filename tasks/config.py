@@ -1,0 +1,228 @@
+"""The typed configuration: one frozen, closed object that is form, flags and cache key at once.
+
+`PipelineConfig` holds everything that can change a result and nothing else. Each stage takes its
+own slice (the `...Rules` below), so that a new learning rate rebuilds no shards.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
+
+from tasks.datasets import DATASETS, Dataset, dataset_named
+from tasks.errors import ConfigError
+from tasks.store import Frozen
+
+
+def known_dataset(name: str) -> str:
+    """Refuse a name that the table of datasets lacks."""
+    try:
+        return dataset_named(name).name
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+
+
+DatasetName = Annotated[
+    str, AfterValidator(known_dataset), Field(json_schema_extra={"enum": sorted(DATASETS)})
+]
+
+
+class Settings(Frozen):
+    """A section of the configuration."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class CleanConfig(Settings):
+    """Which points are kept and where a trip ends."""
+
+    max_speed_mps: float | None = Field(
+        None, gt=0, title="Speed limit (m/s)", description="The dataset's own limit if empty."
+    )
+    max_gap_s: float | None = Field(
+        None,
+        gt=0,
+        title="Longest gap (s)",
+        description="A longer silence ends a trip; the dataset's own value if empty.",
+    )
+    min_points: int = Field(
+        5, ge=2, le=1_000, title="Shortest trip (points)", description="Shorter trips are rejected."
+    )
+
+
+class SplitConfig(Settings):
+    """How entities are assigned to train, validation and test; copies stay together."""
+
+    validation_percent: int = Field(
+        10, ge=1, le=45, title="Validation (%)", description="Share of entities for early stopping."
+    )
+    test_percent: int = Field(
+        10, ge=1, le=45, title="Test (%)", description="Share of entities that are only reported."
+    )
+
+
+class WindowConfig(Settings):
+    """The stored windows on which every model and baseline is judged."""
+
+    num_context: int = Field(
+        20, ge=2, le=1_000, title="Context (points)", description="Points that the model sees."
+    )
+    num_horizon: int = Field(
+        20, ge=1, le=1_000, title="Horizon (points)", description="Points that the model predicts."
+    )
+    stride: int = Field(
+        20, ge=1, le=10_000, title="Stride (points)", description="Points between window starts."
+    )
+
+
+class ModelConfig(Settings):
+    """The model family and its size."""
+
+    family: Literal["chemin"] = Field(
+        "chemin", title="Family", description="chemin: causal Transformer over steps."
+    )
+    preset: Literal["tiny", "small"] = Field(
+        "small", title="Preset", description="tiny: seconds, for a trial; small: minutes on a CPU."
+    )
+
+
+class TrainConfig(Settings):
+    """How the model is fitted."""
+
+    max_steps: int = Field(
+        1_500, ge=1, le=10_000_000, title="Steps", description="Most optimiser steps."
+    )
+    batch_size: int = Field(
+        64, ge=1, le=65_536, title="Batch (windows)", description="Windows in one step."
+    )
+    max_points: int = Field(
+        64, ge=4, le=4_096, title="Crop (points)", description="Longest random crop of a trip."
+    )
+    learning_rate: float = Field(
+        1e-3, gt=0, le=1, title="Learning rate", description="Peak rate, after the warm-up."
+    )
+    warmup_steps: int = Field(
+        100, ge=0, le=1_000_000, title="Warm-up (steps)", description="Steps of rising rate."
+    )
+    weight_decay: float = Field(
+        0.01, ge=0, le=1, title="Weight decay", description="AdamW's decoupled decay."
+    )
+    max_gradient_norm: float = Field(
+        1.0, gt=0, le=1e6, title="Gradient clip", description="Longest gradient."
+    )
+    validate_every: int = Field(
+        100, ge=1, le=1_000_000, title="Validate every (steps)", description="Steps in between."
+    )
+    patience: int = Field(
+        10, ge=1, le=10_000, title="Patience", description="Validations without gain before a stop."
+    )
+
+
+class AssessConfig(Settings):
+    """How models and baselines are compared."""
+
+    horizons: tuple[int, ...] = Field(
+        (1, 5, 10, 20), title="Horizons (steps)", description="Steps at which errors are shown."
+    )
+    gate_horizon: int = Field(
+        10, ge=1, title="Gate (step)", description="Step whose mean ADE decides a promotion."
+    )
+    num_bootstrap: int = Field(
+        1_000, ge=100, le=100_000, title="Bootstrap", description="Resamples of entities."
+    )
+
+
+class PipelineConfig(Settings):
+    """Everything that can change a result, and nothing else."""
+
+    dataset: DatasetName = Field(
+        "hurdat2", title="Dataset", description="The public dataset whose raw files are read."
+    )
+    clean: CleanConfig = Field(CleanConfig(), title="Cleaning")
+    split: SplitConfig = Field(SplitConfig(), title="Split")
+    window: WindowConfig = Field(WindowConfig(), title="Windows")
+    model: ModelConfig = Field(ModelConfig(), title="Model")
+    train: TrainConfig = Field(TrainConfig(), title="Training")
+    assess: AssessConfig = Field(AssessConfig(), title="Assessment")
+    seed: int = Field(0, ge=0, le=2**31 - 1, title="Seed", description="Fixes every random choice.")
+
+    @model_validator(mode="after")
+    def horizons_fit_the_window(self) -> PipelineConfig:
+        asked = max((*self.assess.horizons, self.assess.gate_horizon))
+        if asked > self.window.num_horizon:
+            raise ValueError(
+                f"assess asks for step {asked}, but windows end at window.num_horizon = "
+                f"{self.window.num_horizon}"
+            )
+        return self
+
+    @property
+    def source_row(self) -> Dataset:
+        """The row of the dataset in the table of datasets."""
+        return dataset_named(self.dataset)
+
+    @property
+    def ingest_rules(self) -> IngestRules:
+        row = self.source_row
+        return IngestRules(
+            decoder=row.decoder, members=row.members, zone=row.zone, num_buckets=row.num_buckets
+        )
+
+    @property
+    def clean_rules(self) -> CleanRules:
+        row = self.source_row
+        return CleanRules(
+            max_speed_mps=self.clean.max_speed_mps or row.max_speed_mps,
+            max_gap_s=self.clean.max_gap_s or row.max_gap_s,
+            min_points=self.clean.min_points,
+        )
+
+    @property
+    def split_rules(self) -> SplitRules:
+        return SplitRules(**self.split.model_dump(), seed=self.seed)
+
+    @property
+    def training(self) -> TrainRules:
+        return TrainRules(
+            model=self.model,
+            fit=self.train,
+            window=self.window,
+            zone=self.source_row.zone,
+            seed=self.seed,
+        )
+
+
+class IngestRules(Settings):
+    """The slice of the configuration that decides the points of a dataset."""
+
+    decoder: str
+    members: str
+    zone: str
+    num_buckets: int
+
+
+class CleanRules(Settings):
+    """The cleaning limits in force: the configuration's, else the dataset's own."""
+
+    max_speed_mps: float
+    max_gap_s: float
+    min_points: int
+
+
+class SplitRules(Settings):
+    """What decides the split of an entity."""
+
+    validation_percent: int
+    test_percent: int
+    seed: int
+
+
+class TrainRules(Settings):
+    """The slice of the configuration that decides the weights."""
+
+    model: ModelConfig
+    fit: TrainConfig
+    window: WindowConfig
+    zone: str
+    seed: int

@@ -1,0 +1,162 @@
+"""The only file that imports DuckDB: a locked-down connection and how SQL files are run."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import sql
+from tasks.errors import DataError
+from tasks.settings import engine_settings
+
+Connection = duckdb.DuckDBPyConnection
+Value = Any
+ROW_GROUP_ROWS = 122_880
+OS_ERRORS = {
+    "No space left": errno.ENOSPC,
+    "File too large": errno.EFBIG,
+    "Disk quota": errno.EDQUOT,
+    "Permission denied": errno.EACCES,
+    "Read-only file system": errno.EROFS,
+}
+
+
+@contextlib.contextmanager
+def scratch(folder: Path, *readable: Path, timeout_s: float | None = None) -> Iterator[Connection]:
+    """A database file of one task inside `folder`, with our macros, closed to everything else.
+
+    Only `folder` and the `readable` folders can be reached; spilling goes to `folder`.
+    A query that runs longer than `timeout_s` in all is interrupted.
+    """
+    path = folder / "scratch.duckdb"
+    connection = duckdb.connect(str(path), config=dict(engine_settings(folder / "spill")))
+    timer = threading.Timer(timeout_s or 0, connection.interrupt)
+    try:
+        connection.execute("set timezone = 'UTC'")
+        for text in sql.macros().values():
+            connection.execute(text)
+        lock_down(connection, [folder, *readable])
+        if timeout_s is not None:
+            timer.start()
+        yield connection
+    except duckdb.IOException as error:
+        raise as_os_error(error) from error
+    finally:
+        timer.cancel()
+        connection.close()
+        path.unlink(missing_ok=True)
+
+
+def lock_down(connection: Connection, folders: Sequence[Path]) -> None:
+    """Shut the network, extensions and every folder but the given ones, for good."""
+    allowed = [f"{folder.absolute()}/" for folder in folders]
+    connection.execute("set allowed_directories = $allowed", {"allowed": allowed})
+    connection.execute("set enable_external_access = false")
+    connection.execute("set lock_configuration = true")
+
+
+def as_os_error(error: duckdb.IOException) -> Exception:
+    """DuckDB's error as the operating system's, where it only passes that one on."""
+    for text, number in OS_ERRORS.items():
+        if text in str(error):
+            return OSError(number, str(error))
+    return error
+
+
+def materialise(connection: Connection, name: str, **values: Value) -> int:
+    """Replace the table named by the last part of `name` with its SELECT; return its row count."""
+    table = name.rsplit("/", 1)[-1]
+    connection.execute(f"create or replace table {identifier(table)} as {sql.read(name)}", values)
+    return count_rows(connection, table)
+
+
+def count_rows(connection: Connection, table: str) -> int:
+    row = connection.execute(f"select count(*) from {identifier(table)}").fetchone()
+    return int(row[0]) if row else 0
+
+
+def identifier(name: str) -> str:
+    """A table name that is safe to stand in SQL text; anything else is refused."""
+    if not (name.isidentifier() and name.isascii()):
+        raise ValueError(f"not a table name: {name!r}")
+    return name
+
+
+def load(connection: Connection, table: str, paths: Sequence[Path], **values: Value) -> None:
+    """Read Parquet files into a table, in the order of the files."""
+    connection.execute(
+        f"create or replace table {identifier(table)} as select * from read_parquet($paths)",
+        {"paths": [glob_escaped(path) for path in paths], **values},
+    )
+
+
+def write_parquet(
+    connection: Connection,
+    name: str,
+    path: Path,
+    *,
+    row_group_rows: int = ROW_GROUP_ROWS,
+    **values: Value,
+) -> int:
+    """Write the rows of a SELECT file, in its own order, with checksums; return their number."""
+    return write_query(connection, sql.read(name), path, row_group_rows=row_group_rows, **values)
+
+
+def write_query(
+    connection: Connection,
+    query: str,
+    path: Path,
+    *,
+    row_group_rows: int = ROW_GROUP_ROWS,
+    **values: Value,
+) -> int:
+    """As `write_parquet`, for a query of the stage's own; identical rows give identical bytes."""
+    reader = connection.sql(query, params=values or None).to_arrow_reader(row_group_rows)
+    rows = 0
+    with pq.ParquetWriter(
+        path, reader.schema, compression="zstd", write_page_checksum=True
+    ) as writer:
+        for table in regrouped(reader, row_group_rows):
+            writer.write_table(table, row_group_size=row_group_rows)
+            rows += table.num_rows
+    return rows
+
+
+def regrouped(reader: pa.RecordBatchReader, num_rows: int) -> Iterator[pa.Table]:
+    """Arrow batches joined to tables of exactly `num_rows`, so that bytes do not depend on them."""
+    waiting: list[pa.RecordBatch] = []
+    held = 0
+    for batch in reader:
+        while batch.num_rows:
+            part = batch.slice(0, num_rows - held)
+            waiting.append(part)
+            held += part.num_rows
+            batch = batch.slice(part.num_rows)
+            if held == num_rows:
+                yield pa.Table.from_batches(waiting, reader.schema)
+                waiting, held = [], 0
+    if waiting:
+        yield pa.Table.from_batches(waiting, reader.schema)
+
+
+def check(connection: Connection, name: str, **values: Value) -> None:
+    """Run a check, a SELECT that returns offenders; any row is a `DataError` that counts them."""
+    offenders = connection.execute(sql.read(name), values).fetchall()
+    if offenders:
+        reason = sql.read(name).splitlines()[0].removeprefix("--").strip()
+        raise DataError(
+            f"{len(offenders)} rows break the check {name.rsplit('/', 1)[-1]}: {reason}"
+        )
+
+
+def glob_escaped(path: Path) -> str:
+    """A path that DuckDB takes for one file, whatever characters its name holds."""
+    return "".join(f"[{char}]" if char in "*?[" else char for char in str(path))

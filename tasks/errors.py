@@ -1,0 +1,44 @@
+"""The errors that a person is meant to read: each is one line that says what to do next."""
+
+from __future__ import annotations
+
+
+class FoundryError(Exception):
+    """Base of the errors whose message is shown as it is, without a traceback."""
+
+    exit_code = 1
+
+
+class ConfigError(FoundryError):
+    """The request itself is wrong: asking again as it is cannot help."""
+
+    exit_code = 2
+
+
+class DataError(FoundryError):
+    """The input data cannot be used: asking again as it is cannot help."""
+
+    exit_code = 3
+
+
+class StorageError(FoundryError):
+    """The store could not be written or read: space or rights are missing."""
+
+    exit_code = 4
+
+
+class StorageFull(StorageError):
+    """The disk is full: the same request may succeed once space is freed."""
+
+
+class Unavailable(FoundryError):
+    """A service or a network source did not answer: the same request may succeed later."""
+
+    exit_code = 5
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether the cause of an error may pass by itself, so that a retry makes sense."""
+    if isinstance(error, FoundryError):
+        return isinstance(error, StorageFull | Unavailable)
+    return isinstance(error, ConnectionError | TimeoutError)

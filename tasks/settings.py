@@ -1,0 +1,44 @@
+"""Where things go: the only settings that come from the environment. None changes a result."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Paths(BaseSettings):
+    """Places and limits of this machine, read from `TRAJFOUNDRY_*` variables."""
+
+    model_config = SettingsConfigDict(env_prefix="TRAJFOUNDRY_", frozen=True, extra="ignore")
+
+    store: Path = Field(Path("store"), description="Folder that holds every result.")
+    mlflow_tracking_uri: str = Field("", description="MLflow server; the store's own if empty.")
+    memory_limit_mb: int = Field(4_000, ge=256, description="Memory that DuckDB may use.")
+    num_threads: int = Field(
+        default_factory=lambda: os.cpu_count() or 1,
+        ge=1,
+        description="Threads of a stage.",
+    )
+
+    @property
+    def tracking_uri(self) -> str:
+        """The MLflow address: as given, else a database file inside the store."""
+        given = self.mlflow_tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "")
+        return given or f"sqlite:///{self.store.expanduser().absolute() / 'mlflow.db'}"
+
+
+def engine_settings(spill: Path) -> dict[str, str | int | bool]:
+    """DuckDB's configuration: bounded memory, private spilling, no extensions."""
+    paths = Paths()
+    return {
+        "memory_limit": f"{paths.memory_limit_mb}MB",
+        "threads": paths.num_threads,
+        "temp_directory": str(spill),
+        "preserve_insertion_order": True,
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+        "allow_community_extensions": False,
+    }

@@ -1,0 +1,201 @@
+"""How a stage is run: recipe, cache, retries, publication. The one place that owns caching.
+
+A stage is a plain function `build(draft, job) -> counts` that writes its files into a draft
+folder. `Stage.plain` runs it without an orchestrator; calling the stage runs it as a cached and
+retryable Prefect task. Both end with a receipt rebuilt from the published manifest.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import sql
+from tasks.errors import is_passing
+from tasks.source import code_hashes
+from tasks.store import (
+    Counts,
+    Frozen,
+    Receipt,
+    Recipe,
+    Store,
+    counts_line,
+    sha256_text,
+    storage_errors,
+)
+
+if TYPE_CHECKING:
+    from prefect import Task
+
+Settings = TypeVar("Settings", bound=Frozen)
+Input = Receipt | str | Sequence[Receipt | str]
+RETRY_DELAYS_S: list[float] = [2, 10, 60]
+
+
+@dataclass(frozen=True)
+class Job(Generic[Settings]):
+    """One request to a stage: the slice of configuration, the inputs, and the store."""
+
+    recipe: Recipe
+    settings: Settings
+    inputs: Mapping[str, Input]
+    store: Store
+    licence: str
+    source: str = ""
+    requires: list[str] = field(default_factory=list)
+
+    @property
+    def dataset(self) -> str:
+        return self.recipe.dataset
+
+    def receipt(self, name: str) -> Receipt:
+        """The input of that name, which must be one finished step."""
+        given = self.inputs[name]
+        if not isinstance(given, Receipt):
+            raise TypeError(f"input {name!r} is not a receipt")
+        return given
+
+    def receipts(self, name: str) -> list[Receipt]:
+        """The input of that name, which must be a list of finished steps."""
+        given = self.inputs[name]
+        if isinstance(given, Receipt | str):
+            raise TypeError(f"input {name!r} is not a list of receipts")
+        return [item for item in given if isinstance(item, Receipt)]
+
+    def folder(self, name: str) -> Path:
+        """The folder of the input of that name."""
+        return self.store.folder(self.receipt(name))
+
+
+@dataclass(frozen=True, eq=False)
+class Stage(Generic[Settings]):
+    """A stage of the pipeline, callable as a Prefect task.
+
+    `sql` names every SQL file that the stage runs. Macros always count as part of it.
+    """
+
+    name: str
+    build: Callable[[Path, Job[Settings]], Counts]
+    sql: tuple[str, ...] = ()
+
+    def recipe(
+        self,
+        dataset: str,
+        settings: Settings,
+        inputs: Mapping[str, Input],
+        sql_names: Sequence[str] = (),
+    ) -> Recipe:
+        """Everything that decides the content of this step; `sql_names` are a dataset's own."""
+        names = sorted({*self.sql, *sql_names})
+        texts = {name: sql.read(name) for name in names} | (sql.macros() if names else {})
+        return Recipe(
+            stage=self.name,
+            dataset=dataset,
+            code=code_hashes(self.build.__module__),
+            sql={name: sha256_text(text) for name, text in texts.items()},
+            settings=settings.model_dump(mode="json"),
+            inputs={name: input_names(given) for name, given in sorted(inputs.items())},
+        )
+
+    def job(
+        self,
+        dataset: str,
+        settings: Settings,
+        inputs: Mapping[str, Input],
+        store: Store,
+        *,
+        licence: str,
+        source: str = "",
+        sql_names: Sequence[str] = (),
+    ) -> Job[Settings]:
+        recipe = self.recipe(dataset, settings, inputs, sql_names)
+        return Job(recipe, settings, inputs, store, licence, source)
+
+    def plain(self, job: Job[Settings]) -> Receipt:
+        """Build and publish without an orchestrator; a finished step is only looked up."""
+        store = job.store
+        store.prepare()
+        if store.is_complete(job.recipe):
+            return store.receipt(job.recipe)
+        with storage_errors(store.root, self.name), store.draft() as draft:
+            counts = self.build(draft, job)
+            return store.publish(
+                draft, job.recipe, counts, licence=job.licence, requires=tuple(job.requires)
+            )
+
+    def __call__(self, job: Job[Settings]) -> Receipt:
+        """Run as a Prefect task: shown as Cached where the finished folder still stands."""
+        store = job.store
+        store.prepare()
+        is_hit = store.is_complete(job.recipe) and is_own_record(job)
+        run = self.task.with_options(refresh_cache=not is_hit, result_storage=store.receipts)
+        run(job)
+        return store.receipt(job.recipe)
+
+    @cached_property
+    def task(self) -> Task[[Job[Settings]], dict[str, Any]]:
+        """The Prefect task of the stage; its result is the receipt as plain JSON."""
+        from prefect import get_run_logger, task
+
+        def run(job: Job[Settings]) -> dict[str, Any]:
+            receipt = self.plain(job)
+            get_run_logger().info(
+                "%s of %s: %s", self.name, job.dataset, counts_line(receipt.counts)
+            )
+            return receipt.model_dump(mode="json")
+
+        return task(
+            name=self.name,
+            task_run_name=f"{self.name}-{{job.recipe.digest}}",
+            cache_key_fn=lambda _context, parameters: record_name(parameters["job"]),
+            persist_result=True,
+            result_serializer="json",
+            retries=len(RETRY_DELAYS_S),
+            retry_delay_seconds=RETRY_DELAYS_S,
+            retry_condition_fn=should_retry,
+        )(run)
+
+
+def should_retry(_task: Any, _run: Any, state: Any) -> bool:
+    """Retry only what may pass: a wrong input stays wrong."""
+    try:
+        state.result()
+    except BaseException as error:
+        return is_passing(error)
+    return False
+
+
+def input_names(given: Input) -> str | list[str]:
+    """An input as it stands in a recipe: its recipe, or the content hash itself."""
+    if isinstance(given, str):
+        return given
+    if isinstance(given, Receipt):
+        return given.recipe
+    return [item if isinstance(item, str) else item.recipe for item in given]
+
+
+def record_name(job: Job[Any]) -> str:
+    """The cache key, which Prefect uses as the name of its result file."""
+    return f"{job.recipe.stage}-{job.recipe.dataset}-{job.recipe.digest}"
+
+
+def is_own_record(job: Job[Any]) -> bool:
+    """Whether Prefect's record holds exactly our receipt, in plain JSON.
+
+    Prefect would otherwise load whatever serializer a planted record names, pickle included.
+    """
+    from prefect.serializers import JSONSerializer
+
+    try:
+        record = json.loads((job.store.receipts / record_name(job)).read_bytes())
+        expected = job.store.receipt(job.recipe).model_dump(mode="json")
+        return (
+            record["metadata"]["serializer"] == JSONSerializer().model_dump(mode="json")
+            and json.loads(record["result"]) == expected
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
