@@ -196,7 +196,7 @@ def point_features(
     since_first_m_BQC = _since_first_m(lon_deg_BT, lat_deg_BT, index_BQ, first_BQ)
     since_first_s_BQ = _at(time_s_BT, index_BQ) - _at(time_s_BT, first_BQ)
     temporal = [
-        normaliser.encode_step_s(elapsed_s_BQL[..., 0]),
+        torch.asinh(normaliser.encode_step_s(elapsed_s_BQL[..., 0])),
         torch.asinh(since_first_s_BQ / normaliser.typical_step_s),
         (index_BQ == first_BQ).double(),
     ]

@@ -1,0 +1,154 @@
+"""Chemin: the educational family, a causal transformer over points that predicts the next step.
+
+Linear projections of spatial and temporal features side by side, sinusoidal positions, pre-norm
+blocks, and two heads: p(log dt) and p(east, north | dt). After Lin Yang's CheminTF, with metres
+instead of degrees, no statistics of the batch, and densities instead of a squared error.
+
+Shapes: B windows, T points, Q queried points, D model width, L lags, C coordinates (east, north),
+S spatial and M temporal features, K calendar features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import torch
+from torch import Tensor, nn
+
+from ..batch import Batch
+from ..encoding import MIN_STEP_S, NUM_SPATIAL, NUM_TEMPORAL, Normaliser, point_features
+from ..objectives import DurationHead, Loss, StepHead
+from ..transformer import KeyValueCache, Transformer, sinusoidal_positions
+
+
+@dataclass(frozen=True)
+class CheminConfig:
+    """Shape of the network. `max_points` is the longest window it is trained on."""
+
+    width: int = 96
+    num_layers: int = 2
+    num_heads: int = 4
+    num_components: int = 4
+    max_points: int = 64
+    dropout: float = 0.0
+    mean_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("width", "num_layers", "num_heads", "num_components"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.width % (2 * self.num_heads):
+            raise ValueError(f"width {self.width} must divide by twice num_heads {self.num_heads}")
+        if self.max_points < 4:
+            raise ValueError(f"max_points must be at least 4, not {self.max_points}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), not {self.dropout}")
+        if self.mean_weight < 0:
+            raise ValueError(f"mean_weight must not be negative, not {self.mean_weight}")
+
+
+PRESETS: Mapping[str, CheminConfig] = MappingProxyType(
+    {
+        "tiny": CheminConfig(width=32, num_layers=1, num_heads=2),
+        "small": CheminConfig(),
+    }
+)
+
+
+class Chemin(nn.Module):
+    """The network: `encode` reads points, the heads say what comes next, `loss` scores them."""
+
+    position_ND: Tensor
+
+    def __init__(self, config: CheminConfig, normaliser: Normaliser) -> None:
+        super().__init__()
+        self.config = config
+        self.normaliser = normaliser
+        width = config.width
+        self.spatial = nn.Linear(NUM_SPATIAL, width // 2)
+        self.temporal = nn.Linear(NUM_TEMPORAL, width - width // 2)
+        table_ND = sinusoidal_positions(config.max_points, width)
+        self.register_buffer("position_ND", table_ND, persistent=False)
+        self.transformer = Transformer(width, config.num_layers, config.num_heads, config.dropout)
+        self.duration_head = DurationHead(width, config.num_components, normaliser)
+        self.step_head = StepHead(width, config.num_components, normaliser)
+
+    def encode(
+        self,
+        lon_deg_BT: Tensor,
+        lat_deg_BT: Tensor,
+        time_s_BT: Tensor,
+        calendar_BQK: Tensor,
+        index_BQ: Tensor,
+        sequence_BT: Tensor | None = None,
+        caches: list[KeyValueCache] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Hidden state (B, Q, D) and recent velocities (B, Q, L, C) of points, from their past."""
+        first_BQ = _first_of_sequence(index_BQ, sequence_BT)
+        seen = point_features(
+            lon_deg_BT, lat_deg_BT, time_s_BT, calendar_BQK, index_BQ, first_BQ, self.normaliser
+        )
+        content_BQD = torch.cat(
+            [self.spatial(seen.spatial_BQS), self.temporal(seen.temporal_BQM)], dim=-1
+        )
+        # Past the longest window of training a point counts as the last of one.
+        place_BQ = (index_BQ - first_BQ).clamp(max=self.config.max_points - 1)
+        x_BQD = content_BQD + self.position_ND[place_BQ]
+        hidden_BQD = self.transformer(x_BQD, index_BQ, sequence_BT, caches)
+        return hidden_BQD, seen.velocity_mps_BQLC
+
+    def loss(self, batch: Batch) -> Loss:
+        """Negative log-likelihood of the targets, each given the points before it."""
+        hidden_BTD, velocity_BTLC = self.encode(
+            batch.lon_deg_BT,
+            batch.lat_deg_BT,
+            batch.time_s_BT,
+            batch.calendar_BTK,
+            torch.arange(batch.time_s_BT.shape[1], device=batch.time_s_BT.device).expand(
+                batch.time_s_BT.shape
+            ),
+            batch.sequence_BT,
+        )
+        is_scored_BT = scored_targets(batch)
+        hidden_ND, velocity_NLC = (
+            before[:, :-1][is_scored_BT[:, 1:]] for before in (hidden_BTD, velocity_BTLC)
+        )
+        step_NF = batch.step_BTF[is_scored_BT]
+        step_m_NC, step_s_N = step_NF[:, :2], step_NF[:, 2]
+        duration = self.duration_head(hidden_ND)
+        step = self.step_head(hidden_ND, velocity_NLC, step_s_N)
+        duration_nll = -duration.log_density(torch.log(step_s_N + MIN_STEP_S)).sum()
+        step_nll = -step.log_density(step_m_NC).sum()
+        return Loss(
+            total=duration_nll + step_nll,
+            count=is_scored_BT.sum(),
+            parts={"duration_nll": duration_nll.detach(), "step_nll": step_nll.detach()},
+        )
+
+
+def scored_targets(batch: Batch) -> Tensor:
+    """Targets (B, T) whose whole past in their sequence may be read.
+
+    The model reads every earlier point of a sequence, so one point that may not be read ends the
+    part of the sequence that can be scored.
+    """
+    is_readable_BT = batch.is_observed_BT & ~batch.is_pad_BT
+    is_target_BT = batch.is_target_BT & ~batch.is_pad_BT
+    index_BT = torch.arange(is_target_BT.shape[1], device=is_target_BT.device).expand_as(
+        is_target_BT
+    )
+    first_BT = _first_of_sequence(index_BT, batch.sequence_BT)
+    hidden_before_BT = (~is_readable_BT).long().cumsum(1) - (~is_readable_BT).long()
+    is_past_readable_BT = hidden_before_BT == hidden_before_BT.gather(1, first_BT)
+    return is_target_BT & is_past_readable_BT & (index_BT > first_BT)
+
+
+def _first_of_sequence(index_BQ: Tensor, sequence_BT: Tensor | None) -> Tensor:
+    """Index of the first point of each point's sequence; sequences lie one after the other."""
+    if sequence_BT is None:
+        return torch.zeros_like(index_BQ)
+    is_new_BT = torch.ones_like(sequence_BT, dtype=torch.bool)
+    is_new_BT[:, 1:] = sequence_BT[:, 1:] != sequence_BT[:, :-1]
+    return torch.where(is_new_BT, index_BQ, 0).cummax(dim=1).values
