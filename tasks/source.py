@@ -20,6 +20,7 @@ INFRASTRUCTURE = frozenset(
         "tasks.datasets",
         "tasks.errors",
         "tasks.progress",
+        "tasks.runs",
         "tasks.settings",
         "tasks.source",
         "tasks.stage",

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import sql
 from tasks.errors import is_passing
+from tasks.runs import timed_stage
 from tasks.source import code_hashes
 from tasks.store import (
     Counts,
@@ -133,8 +134,10 @@ class Stage(Generic[Settings]):
         store.prepare()
         is_hit = store.is_complete(job.recipe) and is_own_record(job)
         run = self.task.with_options(refresh_cache=not is_hit, result_storage=store.receipts)
-        run(job)
-        return store.receipt(job.recipe)
+        with timed_stage(is_cached=store.is_complete(job.recipe)) as receipts:
+            run(job)
+            receipts.append(store.receipt(job.recipe))
+        return receipts[0]
 
     @cached_property
     def task(self) -> Task[[Job[Settings]], dict[str, Any]]:

@@ -1,0 +1,51 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parent.parent
+QUIET = {
+    "DO_NOT_TRACK": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "PREFECT_LOGGING_LEVEL": "WARNING",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+}
+for name, value in QUIET.items():
+    os.environ.setdefault(name, value)
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """The folder of real samples beside the project; a clone without it skips."""
+    folder = PROJECT.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip("the folder of real samples is not here")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def prefect_api_url() -> Iterator[str]:
+    """The address of a Prefect server of this test session, on loopback."""
+    from prefect.settings import PREFECT_API_URL
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        url = PREFECT_API_URL.value()
+        assert url is not None
+        yield url
+
+
+@pytest.fixture
+def store(tmp_path: Path):
+    """An empty store."""
+    from tasks.store import Store
+
+    made = Store(tmp_path / "store")
+    made.prepare()
+    return made
