@@ -1,0 +1,7 @@
+-- A longitude of at most one turn too many, in [-180, 180); one already there is kept to the bit.
+create or replace macro wrapped_lon_deg(lon_deg) as
+case
+    when lon_deg >= 180 then lon_deg - 360
+    when lon_deg < -180 then lon_deg + 360
+    else lon_deg
+end
