@@ -79,8 +79,8 @@ def materialise(connection: Connection, name: str, **values: Value) -> int:
 
 
 def count_rows(connection: Connection, table: str) -> int:
-    row = connection.execute(f"select count(*) from {identifier(table)}").fetchone()
-    return int(row[0]) if row else 0
+    [(rows,)] = connection.execute(f"select count(*) from {identifier(table)}").fetchall()
+    return int(rows)
 
 
 def identifier(name: str) -> str:

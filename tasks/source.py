@@ -32,6 +32,8 @@ INFRASTRUCTURE = frozenset(
 
 def code_hashes(entry: str) -> dict[str, str]:
     """SHA-256 of the source of a module and of all first-party modules that it imports."""
+    if module_path(entry) is None:
+        raise ModuleNotFoundError(f"{entry!r} is not a module of this project")
     found: dict[str, str] = {}
     waiting = [entry]
     while waiting:
