@@ -160,3 +160,67 @@ def check(connection: Connection, name: str, **values: Value) -> None:
 def glob_escaped(path: Path) -> str:
     """A path that DuckDB takes for one file, whatever characters its name holds."""
     return "".join(f"[{char}]" if char in "*?[" else char for char in str(path))
+
+
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[Connection]:
+    """A new database file for people to open; whole on the disk when the block ends."""
+    connection = duckdb.connect(str(path))
+    try:
+        connection.execute("set timezone = 'UTC'")
+        yield connection
+        connection.execute("checkpoint")
+    except duckdb.IOException as error:
+        raise as_os_error(error) from error
+    finally:
+        connection.close()
+
+
+def add_table(connection: Connection, schema: str, table: str, rows: pa.Table) -> None:
+    """Append Arrow rows to a table, which is made where it is missing."""
+    name = f"{identifier(schema)}.{identifier(table)}"
+    connection.execute(f"create schema if not exists {identifier(schema)}")
+    connection.register("arriving", rows)
+    connection.execute(f"create table if not exists {name} as from arriving limit 0")
+    connection.execute(f"insert into {name} from arriving")
+    connection.unregister("arriving")
+
+
+def add_view(connection: Connection, schema: str, view: str, paths: Sequence[Path]) -> None:
+    """A view on the rows of Parquet files; none where there are no files."""
+    if paths:
+        create_view(connection, schema, view, f"from {parquet_scan(paths)}")
+
+
+def add_view_in_force(
+    connection: Connection,
+    schema: str,
+    view: str,
+    paths: Sequence[Path],
+    whole: Sequence[Path] = (),
+) -> None:
+    """A view on the rows in force (table `ops.files_in_force`) and on all rows of `whole`."""
+    parts = [
+        f"from {parquet_scan([path])} as part semi join (from ops.files_in_force where "
+        f"path = {quoted(str(path))}) as force on part.file_id = force.file_id"
+        for path in paths
+    ]
+    parts.extend(f"from {parquet_scan([path])}" for path in whole)
+    if parts:
+        create_view(connection, schema, view, " union all by name ".join(parts))
+
+
+def create_view(connection: Connection, schema: str, view: str, body: str) -> None:
+    """DuckDB cannot bind values in a view, so `body` must be made by the functions of this file."""
+    connection.execute(f"create schema if not exists {identifier(schema)}")
+    connection.execute(f"create view {identifier(schema)}.{identifier(view)} as {body}")
+
+
+def parquet_scan(paths: Sequence[Path]) -> str:
+    files = ", ".join(quoted(glob_escaped(path)) for path in paths)
+    return f"read_parquet([{files}], union_by_name = true)"
+
+
+def quoted(text: str) -> str:
+    """A text as an SQL literal: the one way by which a value may stand in SQL."""
+    return "'" + text.replace("'", "''") + "'"

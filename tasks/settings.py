@@ -23,6 +23,10 @@ class Paths(BaseSettings):
         description="Threads of a stage.",
     )
 
+    checkpoint_every_s: float = Field(
+        30.0, ge=0, description="Seconds between checkpoints of a training."
+    )
+
     @property
     def tracking_uri(self) -> str:
         """The MLflow address: as given, else a database file inside the store."""
