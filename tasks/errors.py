@@ -37,6 +37,12 @@ class Unavailable(FoundryError):
     exit_code = 5
 
 
+class Stopped(FoundryError):
+    """A signal asked a step to stop; what it saved lets the next run go on."""
+
+    exit_code = 130
+
+
 def is_passing(error: BaseException) -> bool:
     """Whether the cause of an error may pass by itself, so that a retry makes sense."""
     if isinstance(error, FoundryError):

@@ -115,6 +115,8 @@ class Store:
 
     def prepare(self) -> None:
         """Make the private folders, or say plainly why that is impossible."""
+        if "?" in str(self.root):
+            raise StorageError(f"DuckDB cannot open files below {self.root}: '?' in a folder name")
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             for private in (self.drafts, self.receipts):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.config import PipelineConfig, TrainRules
-from tasks.errors import DataError
+from tasks.errors import DataError, Stopped
 from tasks.progress import progress
 from tasks.settings import Paths
 from tasks.stage import Job, Stage
@@ -42,7 +42,7 @@ def build(draft: Path, job: Job[TrainRules]) -> Counts:
     """Fit the model in the resumable work folder, then put weights and settings in the draft."""
     import torch
 
-    from model.training import TrainingError
+    from model.training import Interrupted, TrainingError
 
     rules = job.settings
     job.store.verify(job.receipt("shards"))
@@ -50,6 +50,8 @@ def build(draft: Path, job: Job[TrainRules]) -> Counts:
     work = job.store.work(job.recipe.digest)
     try:
         model, result = fitted(rules, job.folder("shards"), work)
+    except Interrupted as stop:
+        raise Stopped(f"training was stopped at step {stop.step}; run again to go on") from stop
     except TrainingError as error:
         raise DataError(f"training stopped: {error}") from error
     write_outputs(draft, job, model, result)
