@@ -7,8 +7,10 @@ retryable Prefect task. Both end with a receipt rebuilt from the published manif
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 Settings = TypeVar("Settings", bound=Frozen)
 Input = Receipt | str | Sequence[Receipt | str]
+_is_plain: ContextVar[bool] = ContextVar("is_plain", default=False)
 RETRY_DELAYS_S: list[float] = [2, 10, 60]
 
 
@@ -132,12 +135,18 @@ class Stage(Generic[Settings]):
         """Run as a Prefect task: shown as Cached where the finished folder still stands."""
         store = job.store
         store.prepare()
-        is_hit = store.is_complete(job.recipe) and is_own_record(job)
-        run = self.task.with_options(refresh_cache=not is_hit, result_storage=store.receipts)
-        with timed_stage(is_cached=store.is_complete(job.recipe)) as receipts:
-            run(job)
+        is_complete = store.is_complete(job.recipe)
+        with timed_stage(is_cached=is_complete) as receipts:
+            if _is_plain.get():
+                self.plain(job)
+            else:
+                self._run_task(job, is_hit=is_complete and is_own_record(job))
             receipts.append(store.receipt(job.recipe))
         return receipts[0]
+
+    def _run_task(self, job: Job[Settings], *, is_hit: bool) -> None:
+        run = self.task.with_options(refresh_cache=not is_hit, result_storage=job.store.receipts)
+        run(job)
 
     @cached_property
     def task(self) -> Task[[Job[Settings]], dict[str, Any]]:
@@ -161,6 +170,16 @@ class Stage(Generic[Settings]):
             retry_delay_seconds=RETRY_DELAYS_S,
             retry_condition_fn=should_retry,
         )(run)
+
+
+@contextlib.contextmanager
+def without_orchestrator() -> Iterator[None]:
+    """Stages that are called here run as plain functions: no server, no retries, same result."""
+    token = _is_plain.set(True)
+    try:
+        yield
+    finally:
+        _is_plain.reset(token)
 
 
 def should_retry(_task: Any, _run: Any, state: Any) -> bool:
