@@ -40,7 +40,8 @@ _P10_TO_P90 = 2.563  # standard deviations between the first and the last decile
 def calendar_features(instant_us: NDArray[np.int64], zone: str) -> NDArray[np.float32]:
     """Sine and cosine of weekday, hour, minute and second on the clocks of a zone.
 
-    `instant_us` (...) counts microseconds since 1970 UTC; the result is (..., 8).
+    `instant_us` (...) counts microseconds since 1970 UTC; the result is (..., 8). Arrow's table of
+    summer times ends with 2037: later instants are read on standard time.
     """
     flat_us = np.ascontiguousarray(instant_us, dtype=np.int64).ravel()
     local = pc.local_timestamp(pa.array(flat_us).cast(pa.timestamp("us", tz=zone)))
@@ -70,7 +71,12 @@ def steps_of(lon_deg_BT: Tensor, lat_deg_BT: Tensor, time_s_BT: Tensor) -> Tenso
 def points_of(
     lon_deg_B: Tensor, lat_deg_B: Tensor, time_s_B: Tensor, step_BTF: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The points that steps lead to from a first point: the inverse of `steps_of`."""
+    """The points that steps lead to from a first point: the inverse of `steps_of`.
+
+    Directions are measured from the meridian, so a step that starts within a millionth of its
+    length of a pole turns with the last digits of its start: each step is exact from its own start
+    anywhere, a chain of them only past points that are further from the poles than that.
+    """
     lon_deg, lat_deg = [lon_deg_B], [lat_deg_B]
     for east_m, north_m, _ in (step.unbind(-1) for step in step_BTF.unbind(-2)[1:]):
         end_lon_deg, end_lat_deg = step_from(lon_deg[-1], lat_deg[-1], east_m, north_m)
@@ -152,7 +158,9 @@ class Normaliser:
 
     def encode_step_s(self, step_s: Tensor) -> Tensor:
         """Seconds as a normalised logarithm."""
-        return (torch.log(step_s + MIN_STEP_S) - self.log_step_center) / self.log_step_scale
+        return (
+            torch.log(step_s.clamp(min=0) + MIN_STEP_S) - self.log_step_center
+        ) / self.log_step_scale
 
     def decode_step_s(self, code: Tensor) -> Tensor:
         """Seconds from a normalised logarithm; never negative."""

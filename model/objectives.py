@@ -84,6 +84,7 @@ class StepMixture:
     mean_m_MC: Tensor  # east, north
     scale_m_MC: Tensor  # along, across
     heading_C: Tensor  # unit vector: east, north
+    reach_m: Tensor  # how far the object would go at its recent speed
 
     def log_density(self, step_m_C: Tensor) -> Tensor:
         error_m_MC = step_m_C.unsqueeze(-2) - self.mean_m_MC
@@ -93,6 +94,11 @@ class StepMixture:
 
     def mean(self) -> Tensor:
         return (self.log_weight_M.exp().unsqueeze(-1) * self.mean_m_MC).sum(-2)
+
+    def miss(self, step_m_C: Tensor) -> Tensor:
+        """Distance from the mean to a step, in units of the reach."""
+        error_m_C = step_m_C - self.mean()
+        return torch.sqrt(error_m_C.square().sum(-1) + MIN_STEP_SCALE_M**2) / self.reach_m
 
     def sample(self, uniform: Tensor, normal_C: Tensor) -> Tensor:
         """The step that draws from U(0, 1) and N(0, 1) stand for."""
@@ -180,14 +186,16 @@ class StepHead(nn.Module):
         code = torch.asinh(self.normaliser.encode_step_s(step_s)).unsqueeze(-1)
         raw = self.project(nn.functional.gelu(self.widen(torch.cat([hidden_D, code], dim=-1))))
         damp_L, turn_L, logit_M, offset, log_scale = raw.split(self.sizes, dim=-1)
-        reach_m = self._reach_m(velocity_mps_LC, step_s)[..., None, None]
+        reach_m = self._reach_m(velocity_mps_LC, step_s)
+        reach_m_11 = reach_m[..., None, None]
         carried_m_C = step_s.unsqueeze(-1) * _steer(velocity_mps_LC, damp_L, turn_L)
         scale_MC = log_scale.unflatten(-1, (-1, 2)).clamp(-8, 4).exp()
         return StepMixture(
             log_weight_M=logit_M.log_softmax(-1),
-            mean_m_MC=carried_m_C.unsqueeze(-2) + reach_m * offset.unflatten(-1, (-1, 2)),
-            scale_m_MC=MIN_STEP_SCALE_M + reach_m * scale_MC,
+            mean_m_MC=carried_m_C.unsqueeze(-2) + reach_m_11 * offset.unflatten(-1, (-1, 2)),
+            scale_m_MC=MIN_STEP_SCALE_M + reach_m_11 * scale_MC,
             heading_C=heading_of(velocity_mps_LC[..., 1, :]),
+            reach_m=reach_m,
         )
 
     def _reach_m(self, velocity_mps_LC: Tensor, step_s: Tensor) -> Tensor:

@@ -101,15 +101,15 @@ class Chemin(nn.Module):
 
     def loss(self, batch: Batch) -> Loss:
         """Negative log-likelihood of the targets, each given the points before it."""
+        is_readable_BT = batch.is_observed_BT & ~batch.is_pad_BT
+        lon_deg_BT, lat_deg_BT, time_s_BT = (
+            value_BT.masked_fill(~is_readable_BT, 0)
+            for value_BT in (batch.lon_deg_BT, batch.lat_deg_BT, batch.time_s_BT)
+        )
+        calendar_BTK = batch.calendar_BTK.masked_fill(~is_readable_BT.unsqueeze(-1), 0)
+        index_BT = _index_of(is_readable_BT)
         hidden_BTD, velocity_BTLC = self.encode(
-            batch.lon_deg_BT,
-            batch.lat_deg_BT,
-            batch.time_s_BT,
-            batch.calendar_BTK,
-            torch.arange(batch.time_s_BT.shape[1], device=batch.time_s_BT.device).expand(
-                batch.time_s_BT.shape
-            ),
-            batch.sequence_BT,
+            lon_deg_BT, lat_deg_BT, time_s_BT, calendar_BTK, index_BT, batch.sequence_BT
         )
         is_scored_BT = scored_targets(batch)
         hidden_ND, velocity_NLC = (
@@ -121,10 +121,15 @@ class Chemin(nn.Module):
         step = self.step_head(hidden_ND, velocity_NLC, step_s_N)
         duration_nll = -duration.log_density(torch.log(step_s_N + MIN_STEP_S)).sum()
         step_nll = -step.log_density(step_m_NC).sum()
+        miss = step.miss(step_m_NC).sum()
         return Loss(
-            total=duration_nll + step_nll,
+            total=duration_nll + step_nll + self.config.mean_weight * miss,
             count=is_scored_BT.sum(),
-            parts={"duration_nll": duration_nll.detach(), "step_nll": step_nll.detach()},
+            parts={
+                "duration_nll": duration_nll.detach(),
+                "step_nll": step_nll.detach(),
+                "miss": miss.detach(),
+            },
         )
 
 
@@ -136,13 +141,16 @@ def scored_targets(batch: Batch) -> Tensor:
     """
     is_readable_BT = batch.is_observed_BT & ~batch.is_pad_BT
     is_target_BT = batch.is_target_BT & ~batch.is_pad_BT
-    index_BT = torch.arange(is_target_BT.shape[1], device=is_target_BT.device).expand_as(
-        is_target_BT
-    )
+    index_BT = _index_of(is_target_BT)
     first_BT = _first_of_sequence(index_BT, batch.sequence_BT)
     hidden_before_BT = (~is_readable_BT).long().cumsum(1) - (~is_readable_BT).long()
     is_past_readable_BT = hidden_before_BT == hidden_before_BT.gather(1, first_BT)
     return is_target_BT & is_past_readable_BT & (index_BT > first_BT)
+
+
+def _index_of(value_BT: Tensor) -> Tensor:
+    """The index (B, T) of each point in its row."""
+    return torch.arange(value_BT.shape[1], device=value_BT.device).expand_as(value_BT)
 
 
 def _first_of_sequence(index_BQ: Tensor, sequence_BT: Tensor | None) -> Tensor:
