@@ -1,0 +1,150 @@
+"""Clean points and trips: numbered rules, each point kept once or rejected once with its rule.
+
+The first rule that a point breaks is the one that it is rejected for:
+
+1. `out_of_range`: no finite instant or no place on Earth
+2. `null_island`: exactly (0, 0), which receivers report without a fix
+3. `exact_duplicate`: entity, instant and place of an earlier point, in the order of the source
+4. `same_instant`: another place at the instant of an earlier point: the first one is kept
+5. `impossible_speed`: out of reach of the last kept point (`model/kernels.py`)
+6. `short_trip`: in a trip of too few points
+
+The order of the source is source trip, file, line, point. A trip ends with the trip of the source
+and with a silence longer than `max_gap_s` between kept points.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+
+from tasks.config import CleanRules, PipelineConfig
+from tasks.database import (
+    Connection,
+    check,
+    count_rows,
+    glob_escaped,
+    materialise,
+    scratch,
+    write_query,
+)
+from tasks.errors import DataError
+from tasks.snapshot import FilesInForce, read_snapshot
+from tasks.stage import Job, Stage
+from tasks.store import Counts, Receipt, Store
+
+RULES = (
+    "out_of_range",
+    "null_island",
+    "exact_duplicate",
+    "same_instant",
+    "impossible_speed",
+    "short_trip",
+)
+MARTS = ("marts/clean_points", "marts/clean_rejects", "marts/trips")
+SQL = (
+    "intermediate/int_points_in_force",
+    "intermediate/int_points_screened",
+    "intermediate/int_points_tracked",
+    "intermediate/int_points_tripped",
+    "intermediate/int_trips",
+    *MARTS,
+    "checks/clean_conserves_points",
+)
+
+
+def clean(config: PipelineConfig, snapshot: Receipt, store: Store) -> list[Receipt]:
+    """Clean points, rejects and trips of a snapshot: one receipt per bucket that has points."""
+    return [STAGE(job) for job in clean_jobs(config, snapshot, store)]
+
+
+def clean_jobs(config: PipelineConfig, snapshot: Receipt, store: Store) -> list[Job[CleanRules]]:
+    """One job per bucket, named by what touches the bucket and not by the whole snapshot."""
+    found = read_snapshot(store, snapshot)
+    if not found.buckets:
+        raise DataError(f"no point of {config.dataset} could be read; see the table of rejects")
+    return [
+        # The job reads the snapshot; its recipe holds only the bucket's share of it.
+        replace(job, inputs={**job.inputs, "snapshot": snapshot})
+        for bucket in found.buckets
+        for job in [
+            STAGE.job(
+                config.dataset,
+                config.clean_rules,
+                {"bucket": f"{bucket:03d}", "points": found.fingerprint(bucket)},
+                store,
+                licence=config.source_row.licence,
+            )
+        ]
+    ]
+
+
+def build(draft: Path, job: Job[CleanRules]) -> Counts:
+    """Clean one bucket."""
+    snapshot = read_snapshot(job.store, job.receipt("snapshot"))
+    files = snapshot.points(int(str(job.inputs["bucket"])))
+    with scratch(draft, *{path.parent for path, _ in files}) as con:
+        load_points(con, files)
+        return clean_points(con, draft, job.settings)
+
+
+def load_points(con: Connection, files: FilesInForce) -> None:
+    """Read the rows in force of the points files of a bucket."""
+    pairs = [(str(path), file_id) for path, file_ids in files for file_id in file_ids]
+    materialise(
+        con,
+        "intermediate/int_points_in_force",
+        paths=[glob_escaped(path) for path, _ in files],
+        part_paths=[path for path, _ in pairs],
+        file_ids=[file_id for _, file_id in pairs],
+    )
+
+
+def clean_points(con: Connection, draft: Path, rules: CleanRules) -> Counts:
+    """Apply the rules to the loaded points, write the three tables, and count."""
+    materialise(con, "intermediate/int_points_screened")
+    materialise(con, "intermediate/int_points_tracked")
+    con.register("int_points_reached", reached_points(con, rules))
+    materialise(con, "intermediate/int_points_tripped", max_gap_s=rules.max_gap_s)
+    materialise(con, "intermediate/int_trips", min_points=rules.min_points)
+    for mart in MARTS:
+        materialise(con, mart)
+    check(con, "checks/clean_conserves_points")
+    for table in ("clean_points", "clean_rejects", "trips"):
+        write_query(con, f"select * from {table}", draft / f"{table}.parquet")
+    return counts(con)
+
+
+def reached_points(con: Connection, rules: CleanRules) -> pa.Table:
+    """The ids of the points that keep to the speed limit."""
+    from model.kernels import is_speed_possible
+
+    tracked = con.execute(
+        "select point_id, is_track_start, tracked_us, lon_deg, lat_deg from int_points_tracked"
+    ).fetchnumpy()
+    is_kept_N = is_speed_possible(
+        tracked["is_track_start"],
+        tracked["tracked_us"],
+        tracked["lon_deg"],
+        tracked["lat_deg"],
+        rules.max_speed_mps,
+        rules.max_gap_s,
+    )
+    return pa.table({"point_id": tracked["point_id"][is_kept_N]})
+
+
+def counts(con: Connection) -> Counts:
+    """Points in and out, rejects by rule, and trips, of one bucket."""
+    by_rule = dict(con.execute("select rule, count(*) from clean_rejects group by rule").fetchall())
+    return {
+        "points": count_rows(con, "int_points_in_force"),
+        "kept": count_rows(con, "clean_points"),
+        "rejected": count_rows(con, "clean_rejects"),
+        **{f"rejected_{rule}": by_rule.get(rule, 0) for rule in RULES},
+        "trips": count_rows(con, "trips"),
+    }
+
+
+STAGE = Stage("clean", build, SQL)
