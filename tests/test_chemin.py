@@ -267,7 +267,7 @@ def test_a_silent_head_goes_on_along_the_great_circle():
     origin = torch.tensor(8.0, dtype=torch.float64), torch.tensor(50.0, dtype=torch.float64)
     lon_deg_T, lat_deg_T = step_from(*origin, away * 0.6, away * 0.8)
     points = [value.unsqueeze(0) for value in (lon_deg_T, lat_deg_T, 10 * away / 20)]
-    step_m_TC = mean_step_m(model, batch_of(*points))[0].double()
+    step_m_TC = mean_step_m(model, batch_of(*points))[0].double().detach()
     ahead = step_from(lon_deg_T, lat_deg_T, *step_m_TC.unbind(-1))
     missed_m_T = haversine_m(ahead[0][:-1], ahead[1][:-1], lon_deg_T[1:], lat_deg_T[1:])
     assert float(missed_m_T[0]) == pytest.approx(20, abs=1e-3)  # one point tells no velocity
@@ -308,7 +308,7 @@ def test_duration_density_integrates_to_its_cumulative(duration_density):
     mean = float(torch.trapezoid(density * value, value))
     assert float(duration_density.mean()) == pytest.approx(mean, abs=1e-9)
     below = torch.cumulative_trapezoid(density, value)
-    torch.testing.assert_close(duration_density.cumulative(value[1:]), below, rtol=0, atol=1e-6)
+    torch.testing.assert_close(duration_density.cumulative(value[1:]), below, rtol=0, atol=1e-5)
     assert float(duration_density.cumulative(duration_density.median())) == pytest.approx(0.5)
 
 
