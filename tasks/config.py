@@ -170,6 +170,12 @@ class PipelineConfig(Settings):
         )
 
     @property
+    def snapshot_rules(self) -> SnapshotRules:
+        return SnapshotRules(
+            **self.ingest_rules.model_dump(), max_rejected_share=self.source_row.max_rejected_share
+        )
+
+    @property
     def clean_rules(self) -> CleanRules:
         row = self.source_row
         return CleanRules(
@@ -193,6 +199,24 @@ class PipelineConfig(Settings):
         )
 
 
+class ForecastConfig(Settings):
+    """Which registered model forecasts, how far, and with how many samples."""
+
+    model: str = Field(
+        "models:/trajfoundry-chemin-hurdat2@candidate",
+        pattern=r"^(models|runs|file):/|^/",
+        title="Model",
+        description="Address in the registry, such as models:/NAME@champion.",
+    )
+    horizon: int = Field(
+        20, ge=1, le=1_000, title="Horizon (points)", description="Points to predict."
+    )
+    num_samples: int = Field(
+        0, ge=0, le=1_000, title="Samples", description="Drawn futures; 0 for the mean alone."
+    )
+    seed: int = Field(0, ge=0, le=2**31 - 1, title="Seed", description="Fixes the samples.")
+
+
 class IngestRules(Settings):
     """The slice of the configuration that decides the points of a dataset."""
 
@@ -200,6 +224,17 @@ class IngestRules(Settings):
     members: str
     zone: str
     num_buckets: int
+
+
+class SnapshotRules(IngestRules):
+    """How files are read, and how much of them may be rejected."""
+
+    max_rejected_share: float
+
+    @property
+    def reading(self) -> IngestRules:
+        """The slice that decides the rows of a file, whatever files are beside it."""
+        return IngestRules(**self.model_dump(exclude={"max_rejected_share"}))
 
 
 class CleanRules(Settings):

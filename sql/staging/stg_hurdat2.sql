@@ -1,0 +1,57 @@
+-- One row per six-hourly record of a storm, with the first rule that rejects it, if any does.
+with
+
+records_typed as (
+
+    select
+        file_id,
+        line_number,
+        point_id,
+        storm_id as entity_id,
+        nullif(record_identifier, '') as record_identifier,
+        nullif(status, '') as status,
+        case
+            when regexp_full_match(date, '\d{8}') and regexp_full_match(time, '\d{4}')
+                then try_strptime(date || time, '%Y%m%d%H%M')
+        end as tracked_at_utc,
+        case when regexp_full_match(lat, '\d{1,3}(\.\d+)?[NS]')
+            then cast(left(lat, -1) as double)
+            * case right(lat, 1) when 'S' then -1 else 1 end
+        end as lat_deg,
+        case when regexp_full_match(lon, '\d{1,3}(\.\d+)?[EW]')
+            then cast(left(lon, -1) as double)
+            * case right(lon, 1) when 'W' then -1 else 1 end
+        end as lon_deg,
+        try_cast(wind_kn as integer) as wind_kn,
+        try_cast(pressure_hpa as integer) as pressure_hpa
+    from records
+
+)
+
+select
+    point_id,
+    entity_id,
+    cast(null as varchar) as source_trip_id,
+    timezone('UTC', tracked_at_utc) as tracked_at,
+    wrapped_lon_deg(lon_deg) as lon_deg,
+    lat_deg,
+    cast(null as double) as altitude_m,
+    cast(null as double) as speed_mps,
+    cast(null as double) as course_deg,
+    cast(null as timestamptz) as received_at,
+    record_identifier,
+    status,
+    -- one international knot is 1,852 m an hour; -99 and -999 stand for no value
+    nullif(wind_kn, -99) * 1852.0 / 3600.0 as wind_mps,
+    cast(nullif(pressure_hpa, -999) as double) as pressure_hpa,
+    file_id,
+    line_number,
+    case
+        when entity_id is null then 'no_storm'
+        when tracked_at_utc is null or lat_deg is null or lon_deg is null
+            or wind_kn is null or pressure_hpa is null
+            then 'malformed'
+        when lat_deg not between -90 and 90 or lon_deg not between -360 and 360
+            then 'out_of_range'
+    end as rule
+from records_typed

@@ -1,0 +1,338 @@
+"""Readers of raw formats: the lines of files become blocks of raw records, as a stream.
+
+A reader knows how a format is written, not what its values mean: that is the staging SQL's part.
+A block never mixes up files: each record knows its file and its line, and what a file gives does
+not depend on the files beside it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+from numpy.typing import NDArray
+
+from tasks.archive import Member
+
+PIECE_BYTES = 8 << 20
+BLOCK_BYTES = 32 << 20
+MAX_RAW_CHARACTERS = 1_000
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Whole lines of one file, the last one ended by a line feed too."""
+
+    file_id: int
+    first_line: int
+    body: bytes
+
+    @property
+    def num_lines(self) -> int:
+        return self.body.count(b"\n")
+
+    def lines(self) -> list[tuple[int, bytes]]:
+        """(line number, text) of each line that is not blank: a blank line is no record."""
+        texts = self.body.split(b"\n")[:-1]
+        return [(self.first_line + i, text) for i, text in enumerate(texts) if text.strip()]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Raw records of a few files with what was counted and refused while reading them.
+
+    `records` has file_id, line_number, point_id and the format's own columns, in order of files
+    and lines. `malformed` lists (file_id, line_number) of what is no record of the format.
+    """
+
+    pieces: Sequence[Piece]
+    records: pa.Table
+    malformed: Sequence[tuple[int, int]] = ()
+    num_records: Counter[int] = field(default_factory=Counter)
+    num_missing: Counter[int] = field(default_factory=Counter)
+
+    def raw_texts(self, places: Sequence[tuple[int, int]]) -> list[str]:
+        """The raw text at each (file_id, line_number); a very long one is cut."""
+        wanted: dict[int, set[int]] = {}
+        for file_id, line_number in places:
+            wanted.setdefault(file_id, set()).add(line_number)
+        found = {}
+        for piece in self.pieces:
+            if piece.file_id in wanted:
+                for line_number, text in piece.lines():
+                    if line_number in wanted[piece.file_id]:
+                        found[piece.file_id, line_number] = readable(text)
+        return [found[place] for place in places]
+
+
+def readable(text: bytes) -> str:
+    return (
+        text[: 4 * MAX_RAW_CHARACTERS].decode("utf-8", "replace").rstrip("\r")[:MAX_RAW_CHARACTERS]
+    )
+
+
+def pieces_of(members: Iterable[Member]) -> Iterator[Piece]:
+    """The lines of files, a few megabytes at a time."""
+    for member in members:
+        first_line, waiting = 1, b""
+        for chunk in member.chunks():
+            waiting += chunk
+            if len(waiting) >= PIECE_BYTES and b"\n" in waiting:
+                body, waiting = cut_after_last_line(waiting)
+                yield Piece(member.file_id, first_line, body)
+                first_line += body.count(b"\n")
+        if waiting:
+            body = waiting if waiting.endswith(b"\n") else waiting + b"\n"
+            yield Piece(member.file_id, first_line, body)
+
+
+def cut_after_last_line(text: bytes) -> tuple[bytes, bytes]:
+    end = text.rindex(b"\n") + 1
+    return text[:end], text[end:]
+
+
+def grouped(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
+    """Pieces gathered to blocks: small files cost as little as large ones."""
+    group: list[Piece] = []
+    num_bytes = 0
+    for piece in pieces:
+        group.append(piece)
+        num_bytes += len(piece.body)
+        if num_bytes >= BLOCK_BYTES:
+            yield group
+            group, num_bytes = [], 0
+    if group:
+        yield group
+
+
+def point_ids(file_id: Integers, line_number: Integers) -> Integers:
+    """63 bits that name a record for ever: SplitMix64 (Steele, Lea, Flood 2014) of its place."""
+    with np.errstate(over="ignore"):
+        state = file_id.astype(np.uint64) + line_number.astype(np.uint64) * np.uint64(
+            0x9E3779B97F4A7C15
+        )
+        state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        state ^= state >> np.uint64(31)
+    return (state >> np.uint64(1)).astype(np.int64)
+
+
+def placed(file_id: Integers, line_number: Integers, columns: dict[str, pa.Array]) -> pa.Table:
+    """A table of raw records with their place and id in front."""
+    place = {
+        "file_id": pa.array(file_id, pa.int64()),
+        "line_number": pa.array(line_number, pa.int64()),
+        "point_id": pa.array(point_ids(file_id, line_number), pa.int64()),
+    }
+    return pa.table(place | columns)
+
+
+# GeoLife .plt: six lines of header, then lat, lon, 0, altitude (ft), days, date, time (GMT).
+PLT_HEADER_LINES = 6
+PLT_COMMAS = 6
+PLT_COLUMNS = {
+    "lat_deg": pa.float64(),
+    "lon_deg": pa.float64(),
+    "zero": pa.string(),
+    "altitude_ft": pa.float64(),
+    "serial_day": pa.string(),
+    "date": pa.date32(),
+    "time": pa.time32("s"),
+}
+PLT_READ = ("lat_deg", "lon_deg", "altitude_ft", "date", "time")
+
+
+def decode_plt(pieces: Iterable[Piece]) -> Iterator[Block]:
+    """Trajectories of GeoLife; the records of one block are parsed in one go."""
+    for group in grouped(without_plt_header(pieces)):
+        yield plt_block(group)
+
+
+def without_plt_header(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """Drop the header lines; a file that lacks them loses no record."""
+    for piece in pieces:
+        if piece.first_line > 1:
+            yield piece
+            continue
+        start, num_header = 0, 0
+        while num_header < PLT_HEADER_LINES and start < len(piece.body):
+            end = piece.body.index(b"\n", start) + 1
+            if piece.body.count(b",", start, end) == PLT_COMMAS:
+                break
+            start, num_header = end, num_header + 1
+        if start < len(piece.body):
+            yield Piece(piece.file_id, 1 + num_header, piece.body[start:])
+
+
+def plt_block(group: Sequence[Piece]) -> Block:
+    num_lines = np.array([piece.num_lines for piece in group])
+    table = parsed_plt(b"".join(piece.body for piece in group), int(num_lines.sum()))
+    if table is None:
+        return joined([careful_plt_block(piece) for piece in group])
+    file_id = np.repeat(np.array([piece.file_id for piece in group]), num_lines)
+    ends = np.cumsum(num_lines)
+    first = np.array([piece.first_line for piece in group]) - (ends - num_lines)
+    line_number = np.arange(ends[-1]) + np.repeat(first, num_lines)
+    counts: Counter[int] = Counter()
+    for piece, count in zip(group, num_lines.tolist(), strict=True):
+        counts[piece.file_id] += count
+    return Block(group, plt_records(file_id, line_number, table), num_records=counts)
+
+
+def parsed_plt(body: bytes, num_lines: int) -> pa.Table | None:
+    """The typed columns of records, or None where any line is not exactly one of them."""
+    try:
+        table = pyarrow.csv.read_csv(
+            pa.BufferReader(body),
+            read_options=pyarrow.csv.ReadOptions(
+                column_names=list(PLT_COLUMNS), block_size=4 << 20, use_threads=False
+            ),
+            parse_options=pyarrow.csv.ParseOptions(quote_char=False, ignore_empty_lines=False),
+            convert_options=pyarrow.csv.ConvertOptions(
+                column_types=PLT_COLUMNS,
+                include_columns=list(PLT_READ),
+                null_values=[],
+                check_utf8=False,
+            ),
+        )
+    except pa.ArrowInvalid:
+        return None
+    return table if table.num_rows == num_lines else None
+
+
+def careful_plt_block(piece: Piece) -> Block:
+    """One file whose neighbours, or itself, could not be parsed: its bad lines are named."""
+    lines = piece.lines()
+    well_formed = [line for line in lines if line[1].count(b",") == PLT_COMMAS]
+    good = list(parsable(well_formed))
+    malformed = sorted({line[0] for line in lines} - {line[0] for line in good})
+    table = parsed_plt(b"".join(text + b"\n" for _number, text in good), len(good))
+    line_number = np.array([number for number, _text in good], dtype=np.int64)
+    file_id = np.full(len(good), piece.file_id)
+    return Block(
+        [piece],
+        plt_records(file_id, line_number, table if good else None),
+        [(piece.file_id, number) for number in malformed],
+        Counter({piece.file_id: len(lines)}),
+    )
+
+
+def parsable(lines: Sequence[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+    """The lines that the parser takes, found by halving: the same parser decides everywhere."""
+    if not lines:
+        return
+    if parsed_plt(b"".join(text + b"\n" for _number, text in lines), len(lines)) is not None:
+        yield from lines
+    elif len(lines) > 1:
+        yield from parsable(lines[: len(lines) // 2])
+        yield from parsable(lines[len(lines) // 2 :])
+
+
+def plt_records(file_id: Integers, line_number: Integers, table: pa.Table | None) -> pa.Table:
+    if table is None:
+        table = pa.schema([(name, PLT_COLUMNS[name]) for name in PLT_READ]).empty_table()
+    day = table["date"].combine_chunks().cast(pa.int32()).to_numpy().astype(np.int64)
+    second = table["time"].combine_chunks().cast(pa.int32()).to_numpy().astype(np.int64)
+    tracked_at = pa.array((day * 86_400 + second) * 1_000_000, pa.timestamp("us", "UTC"))
+    numbers = {name: table[name] for name in ("lat_deg", "lon_deg", "altitude_ft")}
+    return placed(file_id, line_number, {**numbers, "tracked_at": tracked_at})
+
+
+def joined(blocks: Sequence[Block]) -> Block:
+    """Several blocks as one."""
+    return Block(
+        [piece for block in blocks for piece in block.pieces],
+        pa.concat_tables([block.records for block in blocks]),
+        [place for block in blocks for place in block.malformed],
+        sum((block.num_records for block in blocks), Counter()),
+        sum((block.num_missing for block in blocks), Counter()),
+    )
+
+
+# HURDAT2: a header line for each storm (id, name, number of rows), then one line every six hours.
+HURDAT2_HEADER = re.compile(r"([A-Z]{2}\d{6}),([^,]*),\s*(\d{1,9})\s*,?")
+HURDAT2_HEADER_LIKE = re.compile(r"[A-Za-z]{2}\s*\d")
+HURDAT2_NUM_FIELDS = (20, 21)  # the Pacific file has the radius of maximum wind as its 21st
+HURDAT2_COLUMNS = (
+    "date",
+    "time",
+    "record_identifier",
+    "status",
+    "lat",
+    "lon",
+    "wind_kn",
+    "pressure_hpa",
+)
+
+
+def decode_hurdat2(pieces: Iterable[Piece]) -> Iterator[Block]:
+    """Best tracks of storms; all fields stay text, and the storm's id is joined to its rows."""
+    storm = Storm()
+    for piece in pieces:
+        if piece.file_id != storm.file_id:
+            storm = Storm(piece.file_id)
+        yield hurdat2_block(piece, storm)
+
+
+@dataclass
+class Storm:
+    """The header last read: the storm of the next rows, and how many of them are still awaited."""
+
+    file_id: int = -1
+    storm_id: str | None = None
+    num_awaited: int = 0
+
+
+def hurdat2_block(piece: Piece, storm: Storm) -> Block:
+    """The rows of one piece. An announced row counts as missing until it comes."""
+    rows: list[tuple[int, str | None, list[str]]] = []
+    malformed: list[tuple[int, int]] = []
+    num_missing = 0
+    for number, line in piece.lines():
+        text = line.decode("utf-8", "replace").removeprefix("\ufeff").strip()
+        if header := HURDAT2_HEADER.fullmatch(text):
+            storm.storm_id, storm.num_awaited = header[1], int(header[3])
+            num_missing += storm.num_awaited
+            continue
+        if storm.num_awaited:
+            storm.num_awaited -= 1
+            num_missing -= 1
+        if fields := hurdat2_fields(text):
+            rows.append((number, storm.storm_id, fields))
+        else:
+            malformed.append((piece.file_id, number))
+            if HURDAT2_HEADER_LIKE.match(text):
+                storm.storm_id = None  # a broken header: the rows below are not the last storm's
+    return Block(
+        [piece],
+        hurdat2_records(piece.file_id, rows),
+        malformed,
+        Counter({piece.file_id: len(rows) + len(malformed)}),
+        Counter({piece.file_id: num_missing}),
+    )
+
+
+def hurdat2_fields(text: str) -> list[str] | None:
+    """The eight fields that are read, or None where the line is no row of the format."""
+    fields = [part.strip() for part in text.removesuffix(",").split(",")]
+    if len(fields) not in HURDAT2_NUM_FIELDS:
+        return None
+    return fields[: len(HURDAT2_COLUMNS)]
+
+
+def hurdat2_records(file_id: int, rows: list[tuple[int, str | None, list[str]]]) -> pa.Table:
+    columns = {"storm_id": pa.array([storm_id for _number, storm_id, _row in rows], pa.string())}
+    for i, name in enumerate(HURDAT2_COLUMNS):
+        columns[name] = pa.array([row[i] for _number, _storm_id, row in rows], pa.string())
+    line_number = np.array([number for number, _storm_id, _row in rows], dtype=np.int64)
+    return placed(np.full(len(rows), file_id), line_number, columns)
+
+
+Decoder = Callable[[Iterable[Piece]], Iterator[Block]]
+DECODERS: dict[str, Decoder] = {"hurdat2": decode_hurdat2, "plt": decode_plt}

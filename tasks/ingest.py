@@ -1,0 +1,270 @@
+"""The ingest stage: raw files of one dataset become a snapshot of points in force."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.archive import Member, fingerprint, inventory, opened
+from tasks.config import PipelineConfig, SnapshotRules
+from tasks.datasets import Dataset, dataset_named
+from tasks.download import fetched, is_address
+from tasks.errors import ConfigError, DataError
+from tasks.part import LEDGER_SCHEMA, PART, part_job
+from tasks.runs import read_records
+from tasks.snapshot import (
+    INDEX,
+    LEDGER,
+    REJECTS,
+    Snapshot,
+    index_of,
+    part_folder,
+    part_receipt,
+    read_snapshot,
+)
+from tasks.stage import Job, Stage
+from tasks.store import Counts, Receipt, Recipe, Store, write_synced
+
+SAMPLE = "the embedded sample"
+
+
+def ingest(config: PipelineConfig, source: str, store: Store) -> Receipt:
+    """The snapshot of a source: a path, an https address, or nothing for the embedded sample.
+
+    The content of the source decides, never its address: a source read before is only hashed.
+    """
+    row = config.source_row
+    if is_address(source):
+        store.prepare()
+        source = str(fetched(row, source, store))
+    paths = paths_of(row, source)
+    job = SNAPSHOT.job(
+        row.name,
+        config.snapshot_rules,
+        {"source": fingerprint(paths, row.members)},
+        store,
+        licence=row.licence,
+        source=source,
+        sql_names=(row.staging,),
+    )
+    earlier = last_snapshot(store, row.name)
+    receipt = SNAPSHOT(job)
+    report_changes(earlier, read_snapshot(store, receipt))
+    return receipt
+
+
+def paths_of(row: Dataset, source: str) -> list[Path]:
+    """The local files or folders behind a source."""
+    if source:
+        return [Path(source).expanduser()]
+    if not row.sample:
+        raise ConfigError(
+            f"{row.name} has no embedded sample: download it from {row.homepage} and name the "
+            "file or folder with --source PATH"
+        )
+    samples = resources.files("tasks").joinpath("samples")
+    return [Path(str(samples.joinpath(name))) for name in row.sample]
+
+
+def build_snapshot(draft: Path, job: Job[SnapshotRules]) -> Counts:
+    """Read the files that no part holds yet, then name what is in force."""
+    row = dataset_named(job.dataset)
+    paths = paths_of(row, job.source)
+    where = job.source or SAMPLE
+    with opened(paths, draft) as entries:
+        members = inventory(entries, job.settings.members)
+        usable = [member for member in members if member.state != "ignored"]
+        if not usable:
+            raise DataError(
+                f"{where} holds no files like {job.settings.members}; is this {row.name}? "
+                f"See {row.homepage}"
+            )
+        holdings = find_or_read(row, job, usable)
+    if fingerprint(paths, job.settings.members) != job.inputs["source"]:
+        raise DataError(f"{where} changed while it was read; run again")
+    job.requires.extend(part_receipt(row.name, recipe).place for recipe in holdings.parts)
+    ledger = holdings.ledger + [ignored_row(m) for m in members if m.state == "ignored"]
+    check_share(holdings, job.settings.max_rejected_share, where)
+    write_snapshot(draft, job.settings, holdings, ledger)
+    return snapshot_counts(ledger, holdings)
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """Where the rows of the files in force stand: file ids by part, and their ledger rows."""
+
+    base: str
+    folders: Mapping[str, Path]
+    parts: Mapping[str, Sequence[int]]
+    ledger: list[dict[str, Any]]
+
+
+def find_or_read(row: Dataset, job: Job[SnapshotRules], members: Sequence[Member]) -> Holdings:
+    """Take what published parts of the same recipe hold already; read the rest into a new part."""
+    rules = job.settings.reading
+    base = PART.recipe(row.name, rules, {}, (row.staging,))
+    wanted = {member.file_id: member for member in members}
+    known = {recipe for recipe in published_parts(job.store, base)}
+    parts, ledger = taken(job.store, row.name, sorted(known), wanted)
+    held = {file_id for file_ids in parts.values() for file_id in file_ids}
+    fresh = [member for file_id, member in wanted.items() if file_id not in held]
+    log(f"{row.name}: {len(fresh):,} files to read, {len(held):,} read before")
+    if fresh:
+        receipt = PART.plain(part_job(row, rules, job.store, fresh))
+        new_parts, new_rows = taken(
+            job.store, row.name, [receipt.recipe], {member.file_id for member in fresh}
+        )
+        parts, ledger = parts | new_parts, ledger + new_rows
+    folders = {recipe: part_folder(job.store, row.name, recipe) for recipe in parts}
+    return Holdings(base.digest, folders, parts, ledger)
+
+
+def published_parts(store: Store, base: Recipe) -> Iterable[str]:
+    """The parts that were read by the same code, SQL and rules."""
+    for manifest in store.published(base.stage, base.dataset):
+        if manifest.recipe.model_copy(update={"inputs": {}}) == base:
+            yield manifest.recipe.digest
+
+
+def taken(
+    store: Store, dataset: str, recipes: Sequence[str], wanted: Iterable[int]
+) -> tuple[dict[str, list[int]], list[dict[str, Any]]]:
+    """The wanted files that these parts hold, each taken from the first that does."""
+    missing = set(wanted)
+    parts: dict[str, list[int]] = {}
+    ledger = []
+    for recipe in recipes:
+        for entry in pq.read_table(part_folder(store, dataset, recipe) / LEDGER).to_pylist():
+            if entry["file_id"] in missing:
+                missing.remove(entry["file_id"])
+                parts.setdefault(recipe, []).append(entry["file_id"])
+                ledger.append(entry)
+    return parts, ledger
+
+
+def ignored_row(member: Member) -> dict[str, Any]:
+    """The ledger row of a file that is listed and not read."""
+    numbers = dict.fromkeys(("num_records", "num_kept", "num_rejected", "num_missing"), 0)
+    return {
+        "file_id": member.file_id,
+        "name": member.name,
+        "sha256": member.sha256,
+        "num_bytes": member.num_bytes,
+        "state": "ignored",
+        "reason": member.reason,
+        "buckets": [],
+        **numbers,
+    }
+
+
+def check_share(holdings: Holdings, max_share: float, where: str) -> None:
+    """Refuse a source of which too much was rejected; the part with the rejects stays readable."""
+    num_records = sum(entry["num_records"] for entry in holdings.ledger)
+    num_rejected = sum(entry["num_rejected"] for entry in holdings.ledger)
+    num_kept = num_records - num_rejected
+    if num_kept and num_rejected <= max_share * num_records:
+        return
+    worst = min(holdings.ledger, key=lambda entry: (-entry["num_rejected"], entry["name"]))
+    recipe = next(r for r, ids in holdings.parts.items() if worst["file_id"] in ids)
+    rejects = holdings.folders[recipe] / REJECTS
+    raise DataError(
+        f"{where}: {num_rejected:,} of {num_records:,} records were rejected "
+        f"(at most {max_share:.0%} may be); worst is {worst['name']}, first: "
+        f"{first_reject(rejects, worst['file_id'])}; all are in {rejects}"
+    )
+
+
+def first_reject(rejects: Path, file_id: int) -> str:
+    rows = pq.read_table(rejects, filters=[("file_id", "=", file_id)])
+    entry = rows.sort_by("line_number").slice(0, 1).to_pylist()[0]
+    if entry["line_number"]:
+        return f"line {entry['line_number']} is {entry['rule']}"
+    return f"it {entry['raw_text']}"
+
+
+def write_snapshot(
+    draft: Path, rules: SnapshotRules, holdings: Holdings, ledger: list[dict[str, Any]]
+) -> None:
+    buckets = {entry["file_id"]: entry["buckets"] for entry in holdings.ledger}
+    index = index_of(holdings.base, rules.num_buckets, holdings.parts, buckets)
+    write_synced(draft / INDEX, index.model_dump_json(indent=1) + "\n")
+    in_order = sorted(ledger, key=lambda entry: (entry["name"], entry["file_id"]))
+    table = pa.Table.from_pylist(in_order, schema=LEDGER_SCHEMA)
+    pq.write_table(table, draft / LEDGER, compression="zstd", write_page_checksum=True)
+
+
+def snapshot_counts(ledger: list[dict[str, Any]], holdings: Holdings) -> Counts:
+    """Files by state, records by fate, rejects by rule."""
+    states = [entry["state"] for entry in ledger]
+    counts: Counts = {
+        "num_files": len(ledger),
+        "num_files_read": states.count("read"),
+        "num_files_failed": states.count("failed"),
+        "num_files_ignored": states.count("ignored"),
+        "num_records": sum(entry["num_records"] for entry in ledger),
+        "num_points": sum(entry["num_kept"] for entry in ledger),
+        "num_rejected": sum(entry["num_rejected"] for entry in ledger),
+        "num_missing": sum(entry["num_missing"] for entry in ledger),
+    }
+    return counts | rejects_by_rule(holdings)
+
+
+def rejects_by_rule(holdings: Holdings) -> Counts:
+    counts: Counts = {}
+    for recipe, file_ids in holdings.parts.items():
+        rows = pq.read_table(holdings.folders[recipe] / REJECTS, columns=["file_id", "rule"])
+        in_force = set(file_ids)
+        for entry in rows.to_pylist():
+            if entry["file_id"] in in_force:
+                name = f"num_{entry['rule']}"
+                counts[name] = int(counts.get(name, 0)) + 1
+    return dict(sorted(counts.items()))
+
+
+def last_snapshot(store: Store, dataset: str) -> Snapshot | None:
+    """The snapshot that the last completed run of a dataset used."""
+    for record in reversed(read_records(store)):
+        receipts = record.receipts.get(SNAPSHOT.name, [])
+        if record.dataset == dataset and record.outcome == "completed" and receipts:
+            is_there = store.is_complete(receipts[-1])
+            return read_snapshot(store, receipts[-1]) if is_there else None
+    return None
+
+
+def report_changes(earlier: Snapshot | None, now: Snapshot) -> None:
+    """Log which files vanished or changed since the last completed run."""
+    if earlier is None:
+        return
+    before, after = earlier.file_names(), now.file_names()
+    vanished = sorted(before.keys() - after.keys())
+    changed = sorted(name for name in before.keys() & after.keys() if before[name] != after[name])
+    for what, names in (("vanished", vanished), ("changed", changed)):
+        if names:
+            shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+            log(f"{now.dataset}: {len(names):,} files {what} since the last run: {shown}")
+
+
+def log(line: str) -> None:
+    """Into the log of the run, where there is one; a plain call need not load an orchestrator."""
+    if "prefect" in sys.modules:
+        from prefect.context import get_run_context
+        from prefect.exceptions import MissingContextError
+        from prefect.logging import get_run_logger
+
+        with contextlib.suppress(MissingContextError):
+            get_run_context()
+            get_run_logger().info("%s", line)
+            return
+    logging.getLogger(__name__).info("%s", line)
+
+
+SNAPSHOT = Stage("snapshot", build_snapshot, sql=PART.sql)
