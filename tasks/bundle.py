@@ -1,0 +1,71 @@
+"""What a registered model carries: the source of its inference, its weights, and its facts."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from tasks.source import code_hashes, module_path, package_folder
+from tasks.store import canonical_json, sha256_file, sha256_text, write_synced
+
+ENTRY = Path(__file__).with_name("serve_entry.py")
+SERVED = "model.serving"
+STORED = ("weights.safetensors", "config.json", "normaliser.json")
+# Ranges, so that a stranger's own builds will do; never this project's own distribution.
+REQUIREMENTS = (
+    "mlflow>=3.17,<4",
+    "numpy>=2.1,<3",
+    "pandas>=2.2,<4",
+    "pyarrow>=20",
+    "safetensors>=0.5",
+    "torch>=2.13,<3",
+    "tzdata>=2024.1",
+)
+
+
+def source_digest() -> str:
+    """The name of the source that a bundle made now would hold."""
+    hashes = code_hashes(SERVED) | {"entry": sha256_file(ENTRY)}
+    return sha256_text(canonical_json(hashes))[:16]
+
+
+def write_bundle(folder: Path, trained: Path, defaults: dict[str, Any]) -> Path:
+    """Fill a new folder with all that serving a trained model needs.
+
+    `defaults` are the parameters of a forecast for which the caller names none.
+    """
+    folder.mkdir()
+    for name in STORED:
+        shutil.copyfile(trained / name, folder / name)
+    copy_source(folder / "model")
+    facts = {"params": defaults, "weights_sha256": sha256_file(folder / "weights.safetensors")}
+    write_synced(folder / "serving.json", canonical_json(facts) + "\n")
+    return folder
+
+
+def copy_source(folder: Path) -> None:
+    """Copy the modules that serving imports, and no others."""
+    package = package_folder("model")
+    for module in code_hashes(SERVED):
+        path = module_path(module)
+        if path is None:
+            raise ModuleNotFoundError(module)
+        copy = folder / path.relative_to(package)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+
+
+def example_points() -> pa.Table:
+    """Five made-up points far out at sea: how an input looks, and nobody's trip."""
+    return pa.table(
+        {
+            "trajectory_id": ["example"] * 5,
+            "tracked_at": [f"2024-01-01T{6 * hour:02d}:00:00Z" for hour in range(4)]
+            + ["2024-01-02T00:00:00Z"],
+            "lon_deg": [-150.0, -150.4, -150.9, -151.3, -151.8],
+            "lat_deg": [0.0, 0.2, 0.3, 0.5, 0.8],
+        }
+    )

@@ -1,0 +1,194 @@
+"""The entry of a registered model: what MLflow runs to load it, with nothing of this project.
+
+MLflow copies this one file into the model. It reads the model's own source from the bundle beside
+it, under a name made of that source: no other module, and no other version, can take its place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+COLUMNS = ("trajectory_id", "tracked_at", "lon_deg", "lat_deg")
+
+
+def source_hash(folder: Path) -> str:
+    """SHA-256 over the names and texts of the Python files of a package."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        text = path.read_bytes()
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{len(text)}\0".encode() + text)
+    return digest.hexdigest()
+
+
+def load_package(folder: Path) -> ModuleType:
+    """The serving module of the package in a folder, imported under a private name."""
+    name = f"trajfoundry_model_{source_hash(folder)[:8]}"
+    writes_bytecode = sys.dont_write_bytecode
+    sys.dont_write_bytecode = True  # a registered model is never changed, not even by a cache
+    try:
+        if name not in sys.modules:
+            import_package(name, folder)
+        return importlib.import_module(f"{name}.serving")
+    finally:
+        sys.dont_write_bytecode = writes_bytecode
+
+
+def import_package(name: str, folder: Path) -> None:
+    spec = importlib.util.spec_from_file_location(
+        name, folder / "__init__.py", submodule_search_locations=[str(folder)]
+    )
+    if spec is None or spec.loader is None:
+        raise ImportError(f"no package in {folder}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+
+
+class TrajectoryModel(mlflow.pyfunc.PythonModel):
+    """Forecasts of points: a long frame of known points in, a long frame of next points out."""
+
+    def load_context(self, context: Any) -> None:
+        bundle = Path(context.artifacts["bundle"])
+        facts = json.loads((bundle / "serving.json").read_bytes())
+        self.serving = load_package(bundle / "model")
+        self.trained = self.serving.load_trained(bundle, facts["weights_sha256"])
+        self.defaults = self.serving.Params(**facts["params"])
+
+    def predict(
+        self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
+        return self.forecast(model_input, **(params or {}))
+
+    def forecast(
+        self, points: pd.DataFrame | pa.Table, target_at: Any = None, **choices: Any
+    ) -> pd.DataFrame:
+        """The next points of each trajectory, in the order in which the trajectories came.
+
+        Takes frames and Arrow tables, any ids, whole-number coordinates, and times in any zone.
+        `target_at` holds the instants asked for, as rows (trajectory_id, tracked_at) of equally
+        many for each trajectory; without it they are predicted. Repeated rows count once.
+        """
+        params = self.defaults.with_choices(choices)
+        frame = as_frame(points, COLUMNS)
+        number_N, id_R = pd.factorize(frame["trajectory_id"])
+        if (number_N < 0).any():
+            raise ValueError(f"trajectory_id is missing in {int((number_N < 0).sum())} rows")
+        known = self.serving.sorted_points(
+            number_N.astype(np.int64),
+            instants_us(frame["tracked_at"]),
+            numbers(frame["lon_deg"]),
+            numbers(frame["lat_deg"]),
+        )
+        target_us_RH = None
+        if target_at is not None:
+            target_us_RH = targets_us(as_frame(target_at, COLUMNS[:2]), id_R)
+            params = params.with_choices({"horizon": target_us_RH.shape[1]})
+        found = self.serving.forecast_points(self.trained, known, params, target_us_RH)
+        return as_rows(found, id_R, known.instant_us_N[known.offset_R[1:] - 1])
+
+    def forecast_files(self, points: Path, target_at: Path, output: Path, **choices: Any) -> None:
+        """As `forecast`, from Parquet to Parquet, one row group at a time.
+
+        The row groups of both files hold whole trajectories, the same ones in the same order.
+        """
+        with pq.ParquetFile(points) as known, pq.ParquetFile(target_at) as asked:
+            groups = range(known.metadata.num_row_groups)
+            tables = (
+                pa.Table.from_pandas(
+                    self.forecast(known.read_row_group(i), asked.read_row_group(i), **choices)
+                )
+                for i in groups
+            )
+            first = next(tables)
+            with pq.ParquetWriter(output, first.schema) as writer:
+                writer.write_table(first)
+                for table in tables:
+                    writer.write_table(table)
+
+
+def as_frame(table: Any, columns: tuple[str, ...]) -> pd.DataFrame:
+    frame = table.to_pandas() if isinstance(table, pa.Table) else table
+    if not isinstance(frame, pd.DataFrame):
+        raise ValueError(f"expected a DataFrame or an Arrow table, not {type(frame).__name__}")
+    missing = [name for name in columns if name not in frame.columns]
+    if missing:
+        raise ValueError(
+            f"column {missing[0]} is missing; a frame of points has: {', '.join(columns)}"
+        )
+    return frame
+
+
+def instants_us(tracked_at: pd.Series) -> Any:
+    """Microseconds since 1970 UTC; a time without a zone is taken as UTC.
+
+    Numbers are refused: nobody can tell seconds from milliseconds.
+    """
+    is_number = pd.api.types.is_numeric_dtype(tracked_at) or (
+        tracked_at.dtype == object
+        and any(isinstance(value, int | float | np.number) for value in tracked_at.dropna())
+    )
+    if is_number:
+        raise ValueError("tracked_at must be a date and time or its ISO 8601 text, not a number")
+    num_missing = int(tracked_at.isna().sum())
+    if num_missing:
+        raise ValueError(f"tracked_at is missing in {num_missing} of {len(tracked_at)} rows")
+    try:
+        instant = pd.to_datetime(tracked_at, utc=True, format="ISO8601")
+    except (ValueError, TypeError, OverflowError):
+        # The original message would quote the value.
+        raise ValueError("tracked_at holds a value that is not a date and time") from None
+    return instant.dt.as_unit("us").astype("int64").to_numpy()
+
+
+def numbers(column: pd.Series) -> Any:
+    try:
+        return column.astype("float64").to_numpy()
+    except (ValueError, TypeError):
+        raise ValueError(f"{column.name} holds a value that is not a number") from None
+
+
+def targets_us(frame: pd.DataFrame, id_R: Any) -> Any:
+    """Instants asked for (R, H), in the order of the trajectories."""
+    number_N = pd.Index(id_R).get_indexer(frame["trajectory_id"])
+    count_R = np.bincount(number_N[number_N >= 0], minlength=len(id_R))
+    if (number_N < 0).any() or count_R.min() < 1 or count_R.min() != count_R.max():
+        raise ValueError("target_at needs equally many instants for each trajectory of the points")
+    instant_us_N = instants_us(frame["tracked_at"])
+    order_N = np.lexsort((instant_us_N, number_N))
+    return instant_us_N[order_N].reshape(len(id_R), count_R[0])
+
+
+def as_rows(found: Any, id_R: Any, last_us_R: Any) -> pd.DataFrame:
+    """One row per forecast point; `horizon_s` counts from the last known point."""
+    num_trajectories, num_horizon = found.lon_deg_RH.shape
+    return pd.DataFrame(
+        {
+            "trajectory_id": np.repeat(id_R, num_horizon),
+            "step": np.tile(np.arange(1, num_horizon + 1), num_trajectories),
+            "horizon_s": ((found.instant_us_RH - last_us_R[:, None]) / 1e6).ravel(),
+            "lon_deg": found.lon_deg_RH.ravel(),
+            "lat_deg": found.lat_deg_RH.ravel(),
+            "radius_p50_m": found.radius_p50_m_RH.ravel(),
+            "radius_p80_m": found.radius_p80_m_RH.ravel(),
+        }
+    )
+
+
+mlflow.models.set_model(TrajectoryModel())
