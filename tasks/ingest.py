@@ -38,28 +38,28 @@ SAMPLE = "the embedded sample"
 
 
 def ingest(config: PipelineConfig, source: str, store: Store) -> Receipt:
-    """The snapshot of a source: a path, an https address, or nothing for the embedded sample.
+    """The snapshot of a source: a path, an https address, or nothing for the embedded sample."""
+    earlier = last_snapshot(store, config.dataset)
+    receipt = SNAPSHOT(snapshot_job(config, source, store))
+    report_changes(earlier, read_snapshot(store, receipt))
+    return receipt
 
-    The content of the source decides, never its address: a source read before is only hashed.
-    """
+
+def snapshot_job(config: PipelineConfig, source: str, store: Store) -> Job[SnapshotRules]:
+    """The job of a source: its content decides, never its address, so a known one is only hashed."""
     row = config.source_row
     if is_address(source):
         store.prepare()
         source = str(fetched(row, source, store))
-    paths = paths_of(row, source)
-    job = SNAPSHOT.job(
+    return SNAPSHOT.job(
         row.name,
         config.snapshot_rules,
-        {"source": fingerprint(paths, row.members)},
+        {"source": fingerprint(paths_of(row, source), row.members)},
         store,
         licence=row.licence,
         source=source,
         sql_names=(row.staging,),
     )
-    earlier = last_snapshot(store, row.name)
-    receipt = SNAPSHOT(job)
-    report_changes(earlier, read_snapshot(store, receipt))
-    return receipt
 
 
 def paths_of(row: Dataset, source: str) -> list[Path]:
@@ -86,7 +86,7 @@ def build_snapshot(draft: Path, job: Job[SnapshotRules]) -> Counts:
         if not usable:
             raise DataError(
                 f"{where} holds no files like {job.settings.members}; is this {row.name}? "
-                f"See {row.homepage}"
+                f"Its form and address: {row.homepage}"
             )
         holdings = find_or_read(row, job, usable)
     if fingerprint(paths, job.settings.members) != job.inputs["source"]:
@@ -113,8 +113,8 @@ def find_or_read(row: Dataset, job: Job[SnapshotRules], members: Sequence[Member
     rules = job.settings.reading
     base = PART.recipe(row.name, rules, {}, (row.staging,))
     wanted = {member.file_id: member for member in members}
-    known = {recipe for recipe in published_parts(job.store, base)}
-    parts, ledger = taken(job.store, row.name, sorted(known), wanted)
+    known = sorted(published_parts(job.store, base))
+    parts, ledger = taken(job.store, row.name, known, wanted)
     held = {file_id for file_ids in parts.values() for file_id in file_ids}
     fresh = [member for file_id, member in wanted.items() if file_id not in held]
     log(f"{row.name}: {len(fresh):,} files to read, {len(held):,} read before")

@@ -100,7 +100,6 @@ def build_part(draft: Path, job: Job[IngestRules]) -> Counts:
     with contextlib.ExitStack() as stack:
         connection = stack.enter_context(database.scratch(draft))
         writers = stack.enter_context(contextlib.closing(Writers(draft)))
-        connection.register("files", names_of(job.members))
         for member in job.members:
             if member.state == "failed":
                 reject_file(member, UNREADABLE, member.reason, writers, tally)
@@ -110,15 +109,6 @@ def build_part(draft: Path, job: Job[IngestRules]) -> Counts:
             if not tally.num_records[member.file_id]:
                 reject_file(member, EMPTY, "holds no record", writers, tally)
     return account(draft, job.members, tally)
-
-
-def names_of(members: Sequence[Member]) -> pa.Table:
-    return pa.table(
-        {
-            "file_id": pa.array([member.file_id for member in members], pa.int64()),
-            "name": pa.array([member.name for member in members], pa.string()),
-        }
-    )
 
 
 def counted_pieces(job: PartJob) -> Iterator[Piece]:
@@ -145,7 +135,8 @@ def stage_block(
     connection: database.Connection, block: Block, job: PartJob, writers: Writers, tally: Tally
 ) -> None:
     """One block through the staging SQL: its points into their buckets, the rest to the rejects."""
-    connection.register("records", block.records)
+    records = named(block.records, names_by_id(job.members))
+    connection.register("records", records)
     staged = in_order_of(block.records, connection.sql(sql.read(job.staging)).to_arrow_table())
     is_kept = pc.is_null(staged["rule"])
     kept = staged.filter(is_kept).drop_columns(["rule"])
@@ -160,6 +151,14 @@ def stage_block(
     tally.num_missing.update(block.num_missing)
     tally.num_rejected.update(counts_of(rejects["file_id"]))
     tally.rules.update(counts_of(rejects["rule"]))
+
+
+def named(records: pa.Table, names: dict[int, str]) -> pa.Table:
+    """Records with the name of their file, as a dictionary: SQL works on each name only once."""
+    file_id, codes = np.unique(records["file_id"].to_numpy(), return_inverse=True)
+    dictionary = pa.array([names[number] for number in file_id.tolist()], pa.string())
+    column = pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), dictionary)
+    return records.append_column("file_name", column)
 
 
 def names_by_id(members: Sequence[Member]) -> dict[int, str]:
