@@ -18,6 +18,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from tasks.config import CleanRules, PipelineConfig
@@ -125,14 +126,14 @@ def reached_points(con: Connection, rules: CleanRules) -> pa.Table:
         "select point_id, is_track_start, tracked_us, lon_deg, lat_deg from int_points_tracked"
     ).fetchnumpy()
     is_kept_N = is_speed_possible(
-        tracked["is_track_start"],
-        tracked["tracked_us"],
-        tracked["lon_deg"],
-        tracked["lat_deg"],
+        np.asarray(tracked["is_track_start"]),
+        np.asarray(tracked["tracked_us"]),
+        np.asarray(tracked["lon_deg"]),
+        np.asarray(tracked["lat_deg"]),
         rules.max_speed_mps,
         rules.max_gap_s,
     )
-    return pa.table({"point_id": tracked["point_id"][is_kept_N]})
+    return pa.table({"point_id": np.asarray(tracked["point_id"])[is_kept_N]})
 
 
 def counts(con: Connection) -> Counts:

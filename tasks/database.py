@@ -98,6 +98,12 @@ def load(connection: Connection, table: str, paths: Sequence[Path], **values: Va
     )
 
 
+def view(connection: Connection, table: str, paths: Sequence[Path]) -> None:
+    """Let a table name stand for Parquet files, which are read anew by each query on it."""
+    relation = connection.read_parquet([glob_escaped(path) for path in paths])
+    relation.create_view(identifier(table), replace=True)
+
+
 def write_parquet(
     connection: Connection,
     name: str,

@@ -1,0 +1,81 @@
+-- No trip has a copy in another split: exact points shared at that many places.
+with
+
+placed as (
+
+    select
+        points.trip_id,
+        points.tracked_at,
+        points.lon_deg,
+        points.lat_deg,
+        split.split
+    from clean_points as points
+    inner join split using (entity_id)
+
+),
+
+leaks as (
+
+    select
+        tracked_at,
+        lon_deg,
+        lat_deg
+    from placed
+    group by tracked_at, lon_deg, lat_deg
+    having min(split) != max(split)
+
+),
+
+leaked as (
+
+    select placed.*
+    from placed
+    semi join leaks using (tracked_at, lon_deg, lat_deg)
+
+),
+
+paired as (
+
+    select
+        a.trip_id as trip_a_id,
+        b.trip_id as trip_b_id,
+        count(distinct row(a.lon_deg, a.lat_deg)) as num_shared
+    from leaked as a
+    inner join leaked as b
+        on
+            a.tracked_at = b.tracked_at
+            and a.lon_deg = b.lon_deg
+            and a.lat_deg = b.lat_deg
+            and a.split < b.split
+    group by a.trip_id, b.trip_id
+
+),
+
+sized as (
+
+    select
+        placed.trip_id,
+        count(distinct row(placed.lon_deg, placed.lat_deg)) as num_places
+    from placed
+    semi join leaked using (trip_id)
+    group by placed.trip_id
+
+),
+
+measured as (
+
+    select
+        paired.trip_a_id,
+        paired.trip_b_id,
+        paired.num_shared,
+        least(a.num_places, b.num_places) as num_smaller
+    from paired
+    inner join sized as a on paired.trip_a_id = a.trip_id
+    inner join sized as b on paired.trip_b_id = b.trip_id
+
+)
+
+select *
+from measured
+where num_shared >= least($min_places, greatest(2, num_smaller))
+order by trip_a_id, trip_b_id
