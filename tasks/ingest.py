@@ -46,7 +46,7 @@ def ingest(config: PipelineConfig, source: str, store: Store) -> Receipt:
 
 
 def snapshot_job(config: PipelineConfig, source: str, store: Store) -> Job[SnapshotRules]:
-    """The job of a source: its content decides, never its address, so a known one is only hashed."""
+    """The job of a source. Its content decides, never its address: a known one is only hashed."""
     row = config.source_row
     if is_address(source):
         store.prepare()
