@@ -1,0 +1,218 @@
+"""Shards: the trips of each split as rows of lists, the stored windows, and the normaliser.
+
+What a file holds depends on the clean points alone: rows stand in the order of trip ids, and a row
+group ends with the trip that fills it. Neither threads nor the layout of parts change a byte.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+import sql
+from tasks.config import PipelineConfig
+from tasks.database import Connection, check, load, materialise, scratch, view, write_query
+from tasks.errors import DataError
+from tasks.split import SPLITS
+from tasks.stage import Job, Stage
+from tasks.store import Counts, Frozen, Receipt, Store
+
+GROUP_POINTS = 200_000  # a row group ends with the trip that reaches this
+BATCH_POINTS = 65_536
+QUANTILES = ("p10", "p50", "p90")
+TRIP_COLUMNS = {
+    "dataset": pa.string(),
+    "entity_id": pa.string(),
+    "trip_id": pa.string(),
+    "split": pa.string(),
+    "started_at": pa.timestamp("us", tz="UTC"),
+}
+POINT_COLUMNS = {
+    **dict.fromkeys(("t_s", "lon_deg", "lat_deg"), pa.list_(pa.float64())),
+    **dict.fromkeys(
+        ("step_s", "step_east_m", "step_north_m", "speed_mps", "turn_rad"), pa.list_(pa.float32())
+    ),
+}
+SCHEMA = pa.schema({**TRIP_COLUMNS, **POINT_COLUMNS})
+SQL = (
+    "marts/shard_trips",
+    "marts/shard_points",
+    "marts/shard_windows",
+    "marts/normaliser",
+    "checks/shards_conserve_trips",
+    "checks/shards_are_whole",
+    "checks/shards_share_no_entity",
+    "checks/shard_windows_match_shards",
+)
+
+
+def shards(
+    config: PipelineConfig,
+    cleaned: Sequence[Receipt],
+    featured: Sequence[Receipt],
+    split: Receipt,
+    store: Store,
+) -> Receipt:
+    """The shards of a dataset; `featured` holds the features of `cleaned`, in the same order."""
+    return STAGE(shards_job(config, cleaned, featured, split, store))
+
+
+def shards_job(
+    config: PipelineConfig,
+    cleaned: Sequence[Receipt],
+    featured: Sequence[Receipt],
+    split: Receipt,
+    store: Store,
+) -> Job[Frozen]:
+    inputs = {"cleaned": cleaned, "featured": featured, "split": split}
+    return STAGE.job(config.dataset, Frozen(), inputs, store, licence=config.source_row.licence)
+
+
+def build(draft: Path, job: Job[Frozen]) -> Counts:
+    """Write all shards, the windows and the normaliser, then read them back and check."""
+    cleaned, featured = job.receipts("cleaned"), job.receipts("featured")
+    clean_folders = [job.store.folder(receipt) for receipt in cleaned]
+    feature_folders = [job.store.folder(receipt) for receipt in featured]
+    split_folder = job.folder("split")
+    with scratch(draft, *clean_folders, *feature_folders, split_folder) as con:
+        load(con, "split", [split_folder / "split.parquet"])
+        for receipt, clean, features in zip(cleaned, clean_folders, feature_folders, strict=True):
+            view_tables(con, [clean], [features])
+            bucket = job.store.manifest(receipt).recipe.inputs["bucket"]
+            write_bucket(con, draft, job.dataset, str(bucket))
+        view_tables(con, clean_folders, feature_folders)
+        materialise(con, "marts/shard_windows")
+        write_query(con, "select * from shard_windows", draft / "windows.parquet")
+        write_normaliser(con, draft / "normaliser.json")
+        check_shards(con, draft)
+        counts = count_shards(con)
+    require_windows(counts)
+    return counts
+
+
+def view_tables(con: Connection, cleaned: Sequence[Path], featured: Sequence[Path]) -> None:
+    """Let the tables of the earlier stages stand for the files of these folders."""
+    for folders, tables in ((cleaned, ("clean_points", "trips")), (featured, ("steps", "windows"))):
+        for table in tables:
+            view(con, table, [folder / f"{table}.parquet" for folder in folders])
+
+
+def write_bucket(con: Connection, draft: Path, dataset: str, bucket: str) -> None:
+    """Write one file for each split that has trips in the bucket."""
+    materialise(con, "marts/shard_trips")
+    trips = con.sql("select * from shard_trips order by trip_number").to_arrow_table()
+    names = pa.array([dataset] * trips.num_rows, pa.string())
+    trips = trips.append_column("dataset", names)
+    points = PointReader(con.sql(sql.read("marts/shard_points")).to_arrow_reader(BATCH_POINTS))
+    for split in sorted(SPLITS):
+        of_split = trips.filter(pc.equal(trips["split"], split))
+        if of_split.num_rows:
+            write_trips(draft / f"{split}-{bucket}.parquet", of_split, points)
+
+
+def write_trips(path: Path, trips: pa.Table, points: PointReader) -> None:
+    """Write trips as rows of lists; their points are the next ones of the reader."""
+    with pq.ParquetWriter(path, SCHEMA, compression="zstd", write_page_checksum=True) as writer:
+        for group in row_groups(trips):
+            table = with_points(group, points)
+            writer.write_table(table, row_group_size=table.num_rows)
+
+
+def row_groups(trips: pa.Table, group_points: int = GROUP_POINTS) -> Iterator[pa.Table]:
+    """Consecutive trips, cut after each trip that brings a group to `group_points`."""
+    start, held = 0, 0
+    for row, num_points in enumerate(trips["num_points"].to_pylist(), 1):
+        held += num_points
+        if held >= group_points or row == trips.num_rows:
+            yield trips.slice(start, row - start)
+            start, held = row, 0
+
+
+def with_points(trips: pa.Table, points: PointReader) -> pa.Table:
+    """Rows of a shard: trips with the lists of their points, cut out of flat columns."""
+    ends = np.cumsum(trips["num_points"].to_numpy())
+    offsets = pa.array(np.concatenate([[0], ends]), pa.int32())
+    flat = points.take(int(ends[-1]))
+    columns = [trips[name].cast(kind).combine_chunks() for name, kind in TRIP_COLUMNS.items()]
+    columns += [
+        pa.ListArray.from_arrays(offsets, flat[name].combine_chunks(), type=kind)
+        for name, kind in POINT_COLUMNS.items()
+    ]
+    return pa.Table.from_arrays(columns, schema=SCHEMA)
+
+
+class PointReader:
+    """Rows of an Arrow stream, a stated number at a time."""
+
+    def __init__(self, reader: pa.RecordBatchReader) -> None:
+        self.reader = reader
+        self.rest = pa.Table.from_batches([], reader.schema)
+
+    def take(self, num_rows: int) -> pa.Table:
+        """The next `num_rows` rows; fewer left is an error, for trips and points would differ."""
+        waiting, held = [self.rest], self.rest.num_rows
+        while held < num_rows:
+            batch = next(self.reader, None)
+            if batch is None:
+                raise DataError(f"trips name {num_rows - held} points more than there are")
+            waiting.append(pa.Table.from_batches([batch]))
+            held += batch.num_rows
+        rows = pa.concat_tables(waiting)
+        self.rest = rows.slice(num_rows)
+        return rows.slice(0, num_rows)
+
+
+def write_normaliser(con: Connection, path: Path) -> None:
+    """Write the quantiles of the training steps."""
+    materialise(con, "marts/normaliser")
+    num_steps, *deciles = con.execute(
+        "select num_steps, step_s, speed_mps, step_m from normaliser"
+    ).fetchall()[0]
+    if not num_steps:
+        raise DataError("the training split has no step to fit the normaliser on")
+    quantiles = [dict(zip(QUANTILES, values, strict=True)) for values in deciles]
+    fitted = dict(zip(("step_s", "speed_mps", "step_m"), quantiles, strict=True))
+    path.write_text(json.dumps({"num_steps": num_steps, **fitted}, indent=2) + "\n", "utf-8")
+
+
+def check_shards(con: Connection, draft: Path) -> None:
+    """Read the written shards back and hold them against the trips, the split and the windows."""
+    view(con, "shards", sorted(draft.glob("*-[0-9]*.parquet")))
+    for name in SQL:
+        if name.startswith("checks/"):
+            check(con, name)
+
+
+def count_shards(con: Connection) -> Counts:
+    """Trips, points and windows, in all and by split."""
+    rows = con.execute(
+        "select split, count(*), sum(len(t_s))::bigint from shards group by split"
+    ).fetchall()
+    sizes = {split: (num_trips, num_points) for split, num_trips, num_points in rows}
+    windows = con.execute("select split, count(*) from shard_windows group by split").fetchall()
+    by_split = dict(windows)
+    counts: Counts = {}
+    for split in SPLITS:
+        counts[f"trips_{split}"], counts[f"points_{split}"] = sizes.get(split, (0, 0))
+        counts[f"windows_{split}"] = by_split.get(split, 0)
+    return counts
+
+
+def require_windows(counts: Counts) -> None:
+    """Refuse shards without a window to train, validate or test on."""
+    empty = [name for name in SPLITS if not counts[f"windows_{name}"]]
+    if empty:
+        trips = ", ".join(f"{counts[f'trips_{name}']} trips in {name}" for name in SPLITS)
+        raise DataError(
+            f"no trip in {' and '.join(empty)} is long enough for a window ({trips}); give more "
+            "data, shorter windows (--window.num_context, --window.num_horizon), or another --seed"
+        )
+
+
+STAGE = Stage("shards", build, SQL)
