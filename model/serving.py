@@ -116,17 +116,24 @@ def sorted_points(
     _check_range("lon_deg", lon_deg_N, 180.0)
     _check_range("lat_deg", lat_deg_N, 90.0)
     order_N = np.lexsort((lat_deg_N, lon_deg_N, instant_us_N, trajectory_N))
-    columns = [column[order_N] for column in (trajectory_N, instant_us_N, lon_deg_N, lat_deg_N)]
-    is_new_N = np.ones(len(order_N), dtype=bool)
-    is_new_N[1:] = np.any([column[1:] != column[:-1] for column in columns], axis=0)
-    trajectory_N, instant_us_N, lon_deg_N, lat_deg_N = (column[is_new_N] for column in columns)
-    is_tie_N = (np.diff(trajectory_N) == 0) & (np.diff(instant_us_N) == 0)
+    every = Points(
+        trajectory_N[order_N], instant_us_N[order_N], lon_deg_N[order_N], lat_deg_N[order_N]
+    )
+    same_instant_N = (np.diff(every.trajectory_N) == 0) & (np.diff(every.instant_us_N) == 0)
+    same_place_N = (np.diff(every.lon_deg_N) == 0) & (np.diff(every.lat_deg_N) == 0)
+    is_tie_N = same_instant_N & ~same_place_N
     if is_tie_N.any():
         raise ValueError(
             f"{int(is_tie_N.sum())} points share trajectory_id and tracked_at with another point "
             "at a different place; keep one of them"
         )
-    return Points(trajectory_N, instant_us_N, lon_deg_N, lat_deg_N)
+    is_new_N = np.append(True, ~same_instant_N)
+    return Points(
+        every.trajectory_N[is_new_N],
+        every.instant_us_N[is_new_N],
+        every.lon_deg_N[is_new_N],
+        every.lat_deg_N[is_new_N],
+    )
 
 
 def forecast_points(

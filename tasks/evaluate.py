@@ -234,16 +234,20 @@ def forecasts(
             yield track, baseline.name, baseline.forecast(*points, simple_s_BH)
 
 
+STATISTICS = (
+    *("ade_m", "ade_low_m", "ade_high_m", "ade_p50_m", "ade_p90_m"),
+    *("fde_m", "fde_p50_m", "fde_p90_m", "ade_entity_mean_m", "skill"),
+)
 METRICS = pa.schema(
-    [("split", pa.string()), ("model", pa.string()), ("track", pa.string())]
-    + [("horizon_steps", pa.int32()), ("num_windows", pa.int64()), ("num_entities", pa.int64())]
-    + [
-        (name, pa.float64())
-        for name in (
-            *("ade_m", "ade_low_m", "ade_high_m", "ade_p50_m", "ade_p90_m"),
-            *("fde_m", "fde_p50_m", "fde_p90_m", "ade_entity_mean_m", "skill"),
-        )
-    ]
+    {
+        "split": pa.string(),
+        "model": pa.string(),
+        "track": pa.string(),
+        "horizon_steps": pa.int32(),
+        "num_windows": pa.int64(),
+        "num_entities": pa.int64(),
+        **dict.fromkeys(STATISTICS, pa.float64()),
+    }
 )
 
 
@@ -304,9 +308,16 @@ class ErrorsWriter:
     """Writes `errors.parquet`: one row per window, forecaster, track and horizon."""
 
     schema = pa.schema(
-        [("split", pa.string()), ("window_id", pa.int64()), ("entity_id", pa.string())]
-        + [("model", pa.string()), ("track", pa.string()), ("horizon_steps", pa.int32())]
-        + [("ade_m", pa.float64()), ("fde_m", pa.float64())]
+        {
+            "split": pa.string(),
+            "window_id": pa.int64(),
+            "entity_id": pa.string(),
+            "model": pa.string(),
+            "track": pa.string(),
+            "horizon_steps": pa.int32(),
+            "ade_m": pa.float64(),
+            "fde_m": pa.float64(),
+        }
     )
 
     def __init__(self, path: Path) -> None:

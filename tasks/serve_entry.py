@@ -15,11 +15,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import mlflow
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel
 
 COLUMNS = ("trajectory_id", "tracked_at", "lon_deg", "lat_deg")
 
@@ -61,7 +62,7 @@ def import_package(name: str, folder: Path) -> None:
         raise
 
 
-class TrajectoryModel(mlflow.pyfunc.PythonModel):
+class TrajectoryModel(PythonModel):
     """Forecasts of points: a long frame of known points in, a long frame of next points out."""
 
     def load_context(self, context: Any) -> None:
@@ -110,12 +111,11 @@ class TrajectoryModel(mlflow.pyfunc.PythonModel):
         """
         with pq.ParquetFile(points) as known, pq.ParquetFile(target_at) as asked:
             groups = range(known.metadata.num_row_groups)
-            tables = (
-                pa.Table.from_pandas(
-                    self.forecast(known.read_row_group(i), asked.read_row_group(i), **choices)
-                )
+            frames = (
+                self.forecast(known.read_row_group(i), asked.read_row_group(i), **choices)
                 for i in groups
             )
+            tables = (pa.Table.from_pandas(frame, preserve_index=False) for frame in frames)
             first = next(tables)
             with pq.ParquetWriter(output, first.schema) as writer:
                 writer.write_table(first)
@@ -191,4 +191,4 @@ def as_rows(found: Any, id_R: Any, last_us_R: Any) -> pd.DataFrame:
     )
 
 
-mlflow.models.set_model(TrajectoryModel())
+set_model(TrajectoryModel())

@@ -182,6 +182,11 @@ def without_orchestrator() -> Iterator[None]:
         _is_plain.reset(token)
 
 
+def is_plain() -> bool:
+    """Whether `without_orchestrator` holds here."""
+    return _is_plain.get()
+
+
 def should_retry(_task: Any, _run: Any, state: Any) -> bool:
     """Retry only what may pass: a wrong input stays wrong."""
     try:

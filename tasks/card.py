@@ -1,0 +1,68 @@
+"""The model card: what a stranger should know before using a registered version, in markdown."""
+
+from __future__ import annotations
+
+from tasks.config import PipelineConfig
+from tasks.report import error_table
+from tasks.store import Receipt, Store, canonical_json
+
+
+def model_card(
+    config: PipelineConfig, trained: Receipt, evaluated: Receipt, reported: Receipt, store: Store
+) -> str:
+    """Data with licence, split, metrics beside the baselines, limits, privacy, and recipes."""
+    row = config.source_row
+    counts = trained.counts
+    parts = [
+        f"# {config.model.family} ({config.model.preset}) trained on {row.title}",
+        "Forecasts the next points of a trajectory, each with the radius that holds half and four "
+        "fifths of the sampled futures.",
+        "## Data",
+        f"{row.title}: {row.homepage}  \nLicence: {row.licence}. Citation: {row.citation}.  \n"
+        f"Entities ({row.entity_kind}s) are split whole, copies together: "
+        f"{config.split.validation_percent} % validation, {config.split.test_percent} % test.",
+        "## Errors in metres, times given",
+        *(
+            f"{split.capitalize()} windows ({config.window.num_context} known points, "
+            f"{config.window.num_horizon} forecast)\n\n"
+            + error_table(store.folder(evaluated) / "metrics.parquet", split)
+            for split in ("validation", "test")
+        ),
+        "Skill is 1 - error / error of the best simple baseline; below zero is worse than it. "
+        "Gates read validation; test is only reported.",
+        "## Limits",
+        f"Judged on {row.entity_kind}s of this dataset only, with points about "
+        f"{row.interval_s:g} s apart; other objects, regions and sampling are untested. "
+        f"Trained for {counts.get('steps', '?')} steps, "
+        f"{counts.get('parameters', '?')} parameters. Not for navigation or safety.",
+        "## Privacy",
+        privacy_note(row.is_personal, row.entity_kind),
+        "## Recipes",
+        recipes(trained, evaluated, reported, store),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def privacy_note(is_personal: bool, entity_kind: str) -> str:
+    if is_personal:
+        return (
+            f"Trained on movements of a {entity_kind} at a time: four points often single out one "
+            "person, and a model may remember what it saw. Share it only under the licence of the "
+            "data. Nothing stored with this version holds a coordinate of the data."
+        )
+    return f"The data follow {entity_kind}s and hold no movements of people."
+
+
+def recipes(trained: Receipt, evaluated: Receipt, reported: Receipt, store: Store) -> str:
+    """The steps that led here, by their names in the store; the split stands for its hash."""
+    inputs = store.manifest(evaluated).recipe.inputs
+    shards = Receipt(
+        stage="shards", dataset=trained.dataset, recipe=str(inputs["shards"]), counts={}
+    )
+    named = {"split": store.manifest(shards).recipe.inputs.get("split", "unknown")}
+    named |= {step.stage: step.recipe for step in (shards, trained, evaluated, reported)}
+    lines = [
+        f"| {stage} | `{name if isinstance(name, str) else canonical_json(name)}` |"
+        for stage, name in named.items()
+    ]
+    return "\n".join(["| step | recipe |", "|---|---|", *lines])

@@ -1,0 +1,576 @@
+"""Register and promote: the only file that imports MLflow.
+
+Both are cheap and idempotent instead of cached, since the registry is outside state that no recipe
+can name: `register` first looks for the version, `promote` first looks for its decision.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
+
+from tasks.bundle import ENTRY, REQUIREMENTS, example_points, source_digest, write_bundle
+from tasks.card import model_card
+from tasks.config import PipelineConfig
+from tasks.errors import ConfigError, Unavailable
+from tasks.evaluate import TIMES_GIVEN
+from tasks.promote import (
+    GATE_SPLIT,
+    Decision,
+    NotReproduced,
+    Score,
+    clean_ade_m,
+    decide,
+    decision_key,
+    windows_digest,
+)
+from tasks.settings import Paths
+from tasks.store import Frozen, Receipt, Store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.exceptions import MlflowException
+
+EXPERIMENT = "trajfoundry"
+CANDIDATE, CHAMPION = "candidate", "champion"
+MAX_CURVE_POINTS = 1_000  # of one metric: more would slow MLflow's own pages
+LOCK_S = 900
+# Short, so that a registry that is away is said to be away; a user's own choice goes first.
+CLIENT_SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
+}
+Answer = TypeVar("Answer")
+
+
+class Registration(Frozen):
+    """A version of a registered model."""
+
+    name: str
+    version: str
+    run_id: str
+    is_new: bool
+
+    @property
+    def uri(self) -> str:
+        return f"models:/{self.name}/{self.version}"
+
+
+class Promotion(Frozen):
+    """Whether a version is the champion, and why or why not, in plain words."""
+
+    name: str
+    version: str
+    is_champion: bool
+    is_new: bool
+    reason: str
+
+
+def registered_name(config: PipelineConfig) -> str:
+    return f"trajfoundry-{config.model.family}-{config.dataset}"
+
+
+def warm_up() -> None:
+    """Import MLflow, which takes seconds, before anybody waits for it."""
+    for name, value in CLIENT_SETTINGS.items():
+        os.environ.setdefault(name, value)
+    import mlflow.tracking  # noqa: F401
+
+
+# Connection -------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def registry(store: Store) -> Iterator[MlflowClient]:
+    """A client of the registry, held by one process of this store at a time.
+
+    The lock also keeps two processes from creating MLflow's database at once, which kills one.
+    """
+    warm_up()
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    uri = tracking_uri(store)
+    place = shown(uri)
+    try:
+        with FileLock(store.drafts / "registry.lock", timeout=LOCK_S), pointed_at(uri):
+            client = mlflow.MlflowClient(uri, uri)
+            prepare(client, store)
+            yield client
+    except Timeout as error:
+        raise Unavailable(f"another process has held {place} for {LOCK_S} s; run again") from error
+    except MlflowException as error:
+        if is_away(error):
+            raise Unavailable(
+                f"the model registry at {place} did not answer; start it, or unset "
+                "MLFLOW_TRACKING_URI to use the store's own, and run again"
+            ) from error
+        raise
+
+
+@contextlib.contextmanager
+def pointed_at(uri: str) -> Iterator[None]:
+    """MLflow's global address, which it also writes to the environment, for a while."""
+    import mlflow
+
+    names = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
+    given = {name: os.environ.get(name) for name in names}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what MLflow says about its own parts helps nobody
+            mlflow.set_tracking_uri(uri)
+            mlflow.set_registry_uri(uri)
+            yield
+    finally:
+        mlflow.set_tracking_uri(given[names[0]] or "")
+        mlflow.set_registry_uri(given[names[1]] or "")
+        for name in names:
+            if given[name] is None:
+                os.environ.pop(name, None)
+
+
+def tracking_uri(store: Store) -> str:
+    return Paths(store=store.root).tracking_uri
+
+
+def shown(uri: str) -> str:
+    """An address without the password that it may hold."""
+    parts = urlsplit(uri)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def is_away(error: MlflowException) -> bool:
+    """Whether MLflow's error is of a kind that passes: no connection, too busy, a locked file."""
+    passing = ("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
+    return error.error_code in passing or error.message.startswith("API request to")
+
+
+def prepare(client: MlflowClient, store: Store) -> None:
+    """Make the database if there is none, for its owner's eyes only."""
+    client.search_experiments(max_results=1)
+    database = store.root / "mlflow.db"
+    if database.exists():
+        database.chmod(0o600)
+
+
+def experiment_id(client: MlflowClient, store: Store) -> str:
+    """The experiment whose artifacts lie in this store; a moved store gets a new one."""
+    if not tracking_uri(store).startswith("sqlite:"):
+        found = client.get_experiment_by_name(EXPERIMENT)
+        return found.experiment_id if found else client.create_experiment(EXPERIMENT)
+    folder = store.root / "mlflow-artifacts"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for found in client.search_experiments(filter_string=f"name LIKE '{EXPERIMENT}%'"):
+        if found.artifact_location == folder.as_uri():
+            return found.experiment_id
+    number = len(client.search_experiments(filter_string=f"name LIKE '{EXPERIMENT}%'"))
+    name = EXPERIMENT if number == 0 else f"{EXPERIMENT}-{number + 1}"
+    return client.create_experiment(name, artifact_location=folder.as_uri())
+
+
+# Register ---------------------------------------------------------------------------------------
+
+
+def register(
+    config: PipelineConfig,
+    trained: Receipt,
+    evaluated: Receipt,
+    reported: Receipt,
+    store: Store,
+    flow_run_id: str | None = None,
+) -> Registration:
+    """The version of a trained model, made only if there is none yet; always the candidate."""
+    name = registered_name(config)
+    facts = {
+        "train_recipe": trained.recipe,
+        "source": source_digest(),
+        "evaluate_recipe": evaluated.recipe,
+        "report_recipe": reported.recipe,
+        "dataset": config.dataset,
+        **score_tags(config, evaluated, store),
+    }
+    card = model_card(config, trained, evaluated, reported, store)
+    with registry(store) as client:
+        version = find_version(client, name, facts)
+        is_new = version is None
+        if version is None:
+            run_id, model_id, source = log_run(
+                client, config, trained, evaluated, reported, store, flow_run_id
+            )
+            ensure_registered(client, name, config)
+            version = client.create_model_version(
+                name, source, run_id, tags=facts, description=card, model_id=model_id
+            )
+        elif any(version.tags.get(key) != text for key, text in facts.items()):
+            refresh(client, version, facts, card, evaluated, store)
+        if alias_version(client, name, CANDIDATE) != version.version:
+            client.set_registered_model_alias(name, CANDIDATE, version.version)
+        return Registration(
+            name=name, version=str(version.version), run_id=version.run_id, is_new=is_new
+        )
+
+
+def score_tags(config: PipelineConfig, evaluated: Receipt, store: Store) -> dict[str, str]:
+    """The gate's own measurement of a model, as tags: the error, and the windows' name."""
+    model_m, _ = gate_errors(config, evaluated, store)
+    return {"score_ade_m": repr(model_m), "score_windows": gate_windows(config, evaluated, store)}
+
+
+def gate_windows(config: PipelineConfig, evaluated: Receipt, store: Store) -> str:
+    manifest = store.manifest(shards_of(evaluated, store))
+    return windows_digest(manifest, config.window.num_context, config.assess.gate_horizon)
+
+
+def shards_of(evaluated: Receipt, store: Store) -> Receipt:
+    recipe = str(store.manifest(evaluated).recipe.inputs["shards"])
+    return Receipt(stage="shards", dataset=evaluated.dataset, recipe=recipe, counts={})
+
+
+def gate_errors(
+    config: PipelineConfig, evaluated: Receipt, store: Store
+) -> tuple[float, dict[str, float]]:
+    """Mean ADE at the gate's step on validation windows: the model's, and each baseline's."""
+    table = pq.read_table(
+        store.folder(evaluated) / "metrics.parquet",
+        filters=[
+            ("split", "=", GATE_SPLIT),
+            ("track", "=", TIMES_GIVEN),
+            ("horizon_steps", "=", config.assess.gate_horizon),
+        ],
+        columns=["model", "ade_m"],
+    )
+    errors = {row["model"]: row["ade_m"] for row in table.to_pylist()}
+    return errors.pop(config.model.family), errors
+
+
+def find_version(client: MlflowClient, name: str, facts: Mapping[str, str]) -> ModelVersion | None:
+    """The newest version of this training and source whose files are still there."""
+    wanted = " and ".join(
+        [f"name = '{name}'"]
+        + [f"tags.`{key}` = '{facts[key]}'" for key in ("train_recipe", "source")]
+    )
+    for version in client.search_model_versions(wanted, order_by=["version_number DESC"]):
+        if has_files(client, version):
+            return version
+    return None
+
+
+def has_files(client: MlflowClient, version: ModelVersion) -> bool:
+    """Whether a version's files are where they were put; those of a moved store are not."""
+    location = client.get_model_version_download_uri(version.name, version.version)
+    if location.startswith("models:/m-"):
+        location = client.get_logged_model(location.removeprefix("models:/")).artifact_location
+    parts = urlsplit(location)
+    return parts.scheme != "file" or (Path(parts.path) / "MLmodel").is_file()
+
+
+def ensure_registered(client: MlflowClient, name: str, config: PipelineConfig) -> None:
+    from mlflow.exceptions import MlflowException
+
+    row = config.source_row
+    about = f"{config.model.family} trained on {row.title}. Licence of the data: {row.licence}."
+    try:
+        client.create_registered_model(name, tags={"dataset": row.name}, description=about)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def alias_version(client: MlflowClient, name: str, alias: str) -> str | None:
+    """The version that an alias points at."""
+    found = client.get_registered_model(name).aliases.get(alias)
+    return None if found is None else str(found)
+
+
+def log_run(
+    client: MlflowClient,
+    config: PipelineConfig,
+    trained: Receipt,
+    evaluated: Receipt,
+    reported: Receipt,
+    store: Store,
+    flow_run_id: str | None,
+) -> tuple[str, str, str]:
+    """One MLflow run with all that is known of a model: its id, the model's id and address."""
+    import mlflow
+
+    tags = {"train_recipe": trained.recipe, "mlflow.source.name": "trajfoundry"}
+    if flow_run_id:
+        tags["prefect.flow_run_id"] = flow_run_id
+    title = f"{config.model.family}-{config.dataset}-{trained.recipe[:8]}"
+    with mlflow.start_run(experiment_id=experiment_id(client, store), run_name=title, tags=tags) as started:
+        run_id = str(started.info.run_id)
+        log_params(client, run_id, config)
+        log_metrics(client, run_id, evaluated, store)
+        log_curve(client, run_id, store.folder(trained) / "metrics.jsonl")
+        mlflow.log_input(dataset_input(config, shards_of(evaluated, store)), context="training")
+        for path in sorted(store.folder(reported).iterdir()):
+            if path.suffix in (".html", ".md", ".png"):
+                client.log_artifact(run_id, str(path), "report")
+        with tempfile.TemporaryDirectory(dir=store.drafts) as scratch:
+            model = log_model(config, store.verify(trained), Path(scratch))
+    return run_id, model.model_id, model.model_uri
+
+
+def log_params(client: MlflowClient, run_id: str, config: PipelineConfig) -> None:
+    from mlflow.entities import Param
+
+    flat = flattened(config.model_dump(mode="json"))
+    client.log_batch(run_id, params=[Param(key, str(value)) for key, value in flat.items()])
+
+
+def flattened(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings with dotted names."""
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        name = f"{prefix}{key}"
+        flat |= flattened(item, f"{name}.") if isinstance(item, Mapping) else {name: item}
+    return flat
+
+
+def log_metrics(client: MlflowClient, run_id: str, evaluated: Receipt, store: Store) -> None:
+    """The errors of the model and the baselines, times given: `test/chemin/ade_m_step_10`."""
+    from mlflow.entities import Metric
+
+    table = pq.read_table(
+        store.folder(evaluated) / "metrics.parquet", filters=[("track", "=", TIMES_GIVEN)]
+    )
+    metrics = [
+        Metric(f"{row['split']}/{row['model']}/{name}_step_{row['horizon_steps']}", row[name], 0, 0)
+        for row in table.to_pylist()
+        for name in ("ade_m", "fde_m", "skill", "num_windows")
+    ]
+    for first in range(0, len(metrics), 1_000):
+        client.log_batch(run_id, metrics=metrics[first : first + 1_000])
+
+
+def log_curve(client: MlflowClient, run_id: str, path: Path) -> None:
+    """The course of training, thinned to what a plot can show."""
+    from mlflow.entities import Metric
+
+    names = ("loss", "validation_loss", "learning_rate", "gradient_norm")
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for name in names:
+        points = [(line["step"], line[name]) for line in lines if name in line]
+        stride = -(-len(points) // MAX_CURVE_POINTS) or 1
+        metrics = [Metric(f"train/{name}", value, 0, step) for step, value in points[::stride]]
+        if metrics:
+            client.log_batch(run_id, metrics=metrics)
+
+
+def dataset_input(config: PipelineConfig, shards: Receipt) -> Any:
+    """The data that a model was trained on: its name, home page and recipe."""
+    from mlflow.data.http_dataset_source import HTTPDatasetSource
+    from mlflow.data.meta_dataset import MetaDataset
+
+    source = HTTPDatasetSource(config.source_row.homepage)
+    return MetaDataset(source, name=config.dataset, digest=shards.recipe)
+
+
+def log_model(config: PipelineConfig, trained: Path, scratch: Path) -> Any:
+    """Store the model as a Python file with its bundle; nothing in it is pickled."""
+    import mlflow
+
+    defaults = {
+        "task": "forecast",
+        "horizon": config.window.num_horizon,
+        "num_samples": 64,
+        "seed": 0,
+        "zone": config.source_row.zone,
+    }
+    bundle = write_bundle(scratch / "bundle", trained, defaults)
+    return mlflow.pyfunc.log_model(
+        name="model",
+        python_model=str(ENTRY),
+        artifacts={"bundle": str(bundle)},
+        signature=signature(defaults),
+        input_example=example_points().to_pandas(),
+        pip_requirements=list(REQUIREMENTS),
+    )
+
+
+def signature(defaults: Mapping[str, Any]) -> Any:
+    """Points in, points out, and the parameters of a forecast."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+    from mlflow.types.schema import AnyType
+
+    place = [ColSpec("double", "lon_deg"), ColSpec("double", "lat_deg")]
+    # MLflow's own times refuse zones, so the entry reads them.
+    inputs = [ColSpec("string", "trajectory_id"), ColSpec(AnyType(), "tracked_at"), *place]
+    radii = [ColSpec("double", f"radius_{share}_m") for share in ("p50", "p80")]
+    outputs = [
+        ColSpec("string", "trajectory_id"),
+        ColSpec("long", "step"),
+        ColSpec("double", "horizon_s"),
+        *place,
+        *radii,
+    ]
+    types = {str: "string", int: "long"}
+    params = [ParamSpec(name, types[type(value)], value) for name, value in defaults.items()]
+    return ModelSignature(Schema(inputs), Schema(outputs), ParamSchema(params))
+
+
+def refresh(
+    client: MlflowClient,
+    version: ModelVersion,
+    facts: Mapping[str, str],
+    card: str,
+    evaluated: Receipt,
+    store: Store,
+) -> None:
+    """Bring a version's tags, card and metrics up to a newer assessment of the same weights."""
+    log_metrics(client, version.run_id, evaluated, store)
+    client.update_model_version(version.name, version.version, card)
+    for key, text in facts.items():
+        client.set_model_version_tag(version.name, version.version, key, text)
+
+
+# Promote ----------------------------------------------------------------------------------------
+
+
+def promote(
+    config: PipelineConfig, registration: Registration, evaluated: Receipt, store: Store
+) -> Promotion:
+    """Make a version the champion if it passes the gate; the decision stays with the version."""
+    name, number = registration.name, registration.version
+    with registry(store) as client:
+        version = client.get_model_version(name, number)
+        champion = alias_version(client, name, CHAMPION)
+        key = decision_key(
+            {
+                "windows": gate_windows(config, evaluated, store),
+                "evaluate_recipe": evaluated.recipe,
+                "champion": champion or "",
+            }
+        )
+        promotion = partial(Promotion, name=name, version=number)
+        if champion == number or version.tags.get("decision_key") == key:
+            reason = version.tags.get("decision_reason", "made champion by hand")
+            return promotion(is_champion=champion == number, is_new=False, reason=reason)
+        with tempfile.TemporaryDirectory(dir=store.drafts) as scratch:
+            decision = judge(client, config, registration, evaluated, store, Path(scratch))
+        tags = {
+            "decision": "promoted" if decision.is_promoted else "not promoted",
+            "decision_reason": decision.reason,
+            "decision_key": key,
+            "champion_before": champion or "none",
+        }
+        for tag, text in tags.items():
+            client.set_model_version_tag(name, number, tag, text)
+        if decision.is_promoted:
+            client.set_registered_model_alias(name, CHAMPION, number)
+        return promotion(is_champion=decision.is_promoted, is_new=True, reason=decision.reason)
+
+
+def judge(
+    client: MlflowClient,
+    config: PipelineConfig,
+    registration: Registration,
+    evaluated: Receipt,
+    store: Store,
+    scratch: Path,
+) -> Decision:
+    """Compare a version with the baselines and the present champion on the same windows."""
+    windows = gate_windows(config, evaluated, store)
+    model_m, baselines = gate_errors(config, evaluated, store)
+    step = config.assess.gate_horizon
+
+    def measured_m(version: str) -> float:
+        folder = scratch / version
+        folder.mkdir()
+        return clean_ade_m(
+            f"models:/{registration.name}/{version}",
+            tracking_uri(store),
+            store.folder(shards_of(evaluated, store)),
+            config.source_row.zone,
+            config.window.num_context,
+            step,
+            folder,
+        )
+
+    champion, champion_error = None, ""
+    try:
+        champion = champion_score(client, registration.name, windows, measured_m)
+    except NotReproduced as error:
+        champion_error = str(error)
+    return decide(
+        Score(version=registration.version, ade_m=model_m, windows=windows),
+        baselines,
+        champion,
+        step,
+        lambda: measured_m(registration.version),
+        champion_error,
+    )
+
+
+def champion_score(
+    client: MlflowClient, name: str, windows: str, measured_m: Callable[[str], float]
+) -> Score | None:
+    """The champion's error on these windows: the stored one if it is of them, else a new one."""
+    number = alias_version(client, name, CHAMPION)
+    if number is None:
+        return None
+    tags = client.get_model_version(name, number).tags
+    is_comparable = tags.get("score_windows") == windows and "score_ade_m" in tags
+    ade_m = float(tags["score_ade_m"]) if is_comparable else measured_m(number)
+    return Score(version=number, ade_m=ade_m, windows=windows)
+
+
+# Load -------------------------------------------------------------------------------------------
+
+
+def load_model(model_uri: str, store: Store) -> Any:
+    """A registered model as its own object, whose `forecast` takes frames and Arrow tables."""
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    with registry(store):
+        try:
+            return mlflow.pyfunc.load_model(model_uri).unwrap_python_model()
+        except MlflowException as error:
+            if is_away(error):
+                raise
+            raise ConfigError(
+                f"no model {model_uri} in {shown(tracking_uri(store))}: {error.message}; "
+                "give --model models:/NAME@candidate"
+            ) from error
+
+
+# Prefect ----------------------------------------------------------------------------------------
+
+
+def as_task(work: Callable[..., Answer]) -> Callable[..., Answer]:
+    """`register` or `promote` as a Prefect task: never cached, tried again if the registry is away.
+
+    Where stages run without an orchestrator, so does this.
+    """
+    from tasks.stage import RETRY_DELAYS_S, is_plain, should_retry
+
+    if is_plain():
+        return work
+    from prefect import task
+    from prefect.cache_policies import NO_CACHE
+
+    return task(
+        name=work.__name__,
+        cache_policy=NO_CACHE,
+        persist_result=False,
+        retries=len(RETRY_DELAYS_S),
+        retry_delay_seconds=RETRY_DELAYS_S,
+        retry_condition_fn=should_retry,
+    )(work)
