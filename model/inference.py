@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -358,7 +359,9 @@ def _evaluating(model: Chemin) -> Iterator[None]:
 
 def _joined(parts: list[Forecast]) -> Forecast:
     """Forecasts of consecutive contexts as one."""
-    columns = {}
+    if len(parts) == 1:
+        return parts[0]
+    columns: dict[str, Any] = {}
     for field in fields(Forecast):
         values = [getattr(part, field.name) for part in parts]
         columns[field.name] = None if values[0] is None else torch.cat(values)

@@ -20,7 +20,7 @@ from .encoding import LAGS, Normaliser, recent_speed_mps
 LOG_TWO_PI = math.log(2 * math.pi)
 MIN_LOG_STEP_SCALE = 0.01  # of a log second: constant sampling must not reach infinite density
 MIN_STEP_SCALE_M = 0.1  # repeated positions neither
-_BISECTIONS = 40
+_BISECTIONS = 26  # halvings that exhaust a float32
 
 
 @dataclass(frozen=True)
