@@ -1,7 +1,8 @@
-"""Readers: any bytes give a count, never a crash, and a file never shapes what another one gives."""
+"""Readers: any bytes give a count, never a crash, and no file shapes what another gives."""
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from raw_files import PLT_HEADER, STORM_TAIL, plt, plt_line
 
 from tasks import decode
-from tasks.archive import Entry, read_member
+from tasks.archive import Entry, Opener, read_member
 from tasks.decode import Block, Piece, decode_hurdat2, decode_plt, pieces_of, point_ids
 
 
@@ -122,7 +123,15 @@ def test_the_raw_text_of_a_bad_line_is_kept_and_a_very_long_one_cut() -> None:
 STORM = f"AL012031, EXAMPLE, 2,\n20310801, 0000, , TD, 10.0N, 40.0W, 25, 1008{STORM_TAIL}\n"
 storm_lines = st.one_of(
     st.sampled_from(
-        [*STORM.splitlines(), "", "AL0120,", "EP02 BROKEN", "1,2,3", STORM_TAIL, "\ufeffAL032031,X,1,"]
+        [
+            *STORM.splitlines(),
+            "",
+            "AL0120,",
+            "EP02 BROKEN",
+            "1,2,3",
+            STORM_TAIL,
+            "\ufeffAL032031,X,1,",
+        ]
     ),
     st.text(max_size=30).map(lambda line: line.replace("\n", "")),
 )
@@ -174,9 +183,7 @@ def test_the_lines_of_a_file_have_distinct_ids(file_id: int) -> None:
     assert ids.min() >= 0
 
 
-def opener_of(body: bytes):
-    import io
-
+def opener_of(body: bytes) -> Opener:
     return lambda: io.BytesIO(body)
 
 

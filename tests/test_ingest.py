@@ -1,0 +1,456 @@
+"""Ingest: right values, every record accounted for, and nothing read twice."""
+
+from __future__ import annotations
+
+import hashlib
+import lzma
+import shutil
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from raw_files import (
+    FIXTURES,
+    STORM_TAIL,
+    ingested,
+    ledger_of,
+    part_folders,
+    plt,
+    plt_line,
+    points_of,
+    rejects_of,
+    snapshot_of,
+    tree,
+    walk,
+    zipped,
+)
+
+import sql
+from tasks import ingest as ingest_module
+from tasks import part
+from tasks.config import PipelineConfig
+from tasks.datasets import DATASETS, dataset_named
+from tasks.errors import ConfigError, DataError
+from tasks.ingest import SNAPSHOT, ingest, snapshot_job
+from tasks.snapshot import read_snapshot
+from tasks.store import Store
+
+A, B, C = "Data/000/Trajectory/a.plt", "Data/000/Trajectory/b.plt", "Data/007/Trajectory/a.plt"
+KNOT_MPS = 1852 / 3600
+
+
+def content(store: Store, source, dataset: str = "geolife") -> list[dict]:
+    """The points of a source without their place in the store."""
+    return points_of(snapshot_of(source, store, dataset))
+
+
+# Right values, worked out by hand from the made-up fixtures.
+
+
+def test_the_storm_fixture_gives_the_right_points(store: Store, monkeypatch) -> None:
+    allow_rejects(monkeypatch, "hurdat2")
+    snapshot = snapshot_of(FIXTURES / "hurdat2", store, "hurdat2")
+    rows = points_of(snapshot)
+    assert [row["entity_id"] for row in rows] == ["XA012031"] * 4 + ["XA022031"]
+    assert [row["lon_deg"] for row in rows] == [-40.0, -41.0, 179.5, -179.5, 160.0]
+    assert [row["lat_deg"] for row in rows] == [10.0, 10.5, -0.5, -0.5, 10.0]
+    assert rows[1]["wind_mps"] is None
+    assert rows[1]["pressure_hpa"] is None
+    assert rows[2]["wind_mps"] == pytest.approx(50 * KNOT_MPS, rel=1e-15)
+    assert rows[1]["record_identifier"] == "L"
+    assert rows[0]["tracked_at"] == datetime(2031, 8, 1, tzinfo=UTC)
+    [reject] = rejects_of(snapshot)
+    assert (reject["line_number"], reject["rule"]) == (8, "malformed")
+    assert reject["raw_text"].startswith("20310901, 0600,  , TD, 10.0X")
+    # the second storm announced three rows and brought two
+    assert ledger_of(snapshot)["made-hurdat2.txt"]["num_missing"] == 1
+
+
+def test_the_geolife_fixture_gives_the_right_points(store: Store, monkeypatch) -> None:
+    allow_rejects(monkeypatch, "geolife")
+    snapshot = snapshot_of(FIXTURES / "geolife", store)
+    trips = Counter((row["entity_id"], row["source_trip_id"]) for row in points_of(snapshot))
+    assert trips == {
+        ("900", "20300101080000"): 4,
+        ("900", "20300102080000"): 2,
+        ("901", "20300101080000"): 2,
+    }
+    first = next(row for row in points_of(snapshot) if row["line_number"] == 7)
+    assert first["tracked_at"].tzinfo is not None
+    heights = {
+        row["tracked_at"].second: row["altitude_m"]
+        for row in points_of(snapshot)
+        if (row["entity_id"], row["source_trip_id"]) == ("900", "20300101080000")
+    }
+    assert heights == {0: pytest.approx(30.48), 5: None, 10: pytest.approx(30.9372), 25: 31.6992}
+    # 180 degrees east is the same meridian as 180 degrees west
+    assert sorted(row["lon_deg"] for row in points_of(snapshot))[:2] == [-180.0, -179.9]
+    assert [(row["line_number"], row["rule"]) for row in rejects_of(snapshot)] == [
+        (10, "out_of_range"),
+        (11, "malformed"),
+    ]
+    assert rejects_of(snapshot)[0]["raw_text"].startswith("400.5,2.0003,")
+    labels = ledger_of(snapshot)["900/labels.txt"]
+    assert labels["state"] == "ignored"
+    assert labels["reason"]
+
+
+def allow_rejects(monkeypatch, dataset: str) -> None:
+    row = dataset_named(dataset).model_copy(update={"max_rejected_share": 1.0})
+    monkeypatch.setitem(DATASETS, dataset, row)
+
+
+# The real releases.
+
+
+def test_the_embedded_storms_are_all_there(store: Store) -> None:
+    receipt = ingested("", store, "hurdat2")
+    snapshot = read_snapshot(store, receipt)
+    storms = Counter(row["entity_id"][:2] for row in unique_entities(snapshot))
+    assert storms["AL"] == 673
+    assert storms.total() == 1_935
+    assert receipt.counts["num_records"] == receipt.counts["num_points"] == 49_535
+    east = [row for row in points_of(snapshot) if row["entity_id"].startswith("AL")]
+    assert sum(row["lon_deg"] >= 0 for row in east) == 24
+
+
+def unique_entities(snapshot) -> list[dict]:
+    return list({row["entity_id"]: row for row in points_of(snapshot)}.values())
+
+
+def test_geolife_is_read_whole(store: Store, shared_dir: Path) -> None:
+    receipt = ingested(shared_dir / "data" / "geolife-sample.zip", store)
+    assert receipt.counts["num_files_read"] == 2_785
+    assert receipt.counts["num_files_ignored"] == 32
+    assert receipt.counts["num_records"] == 2_944_570
+    assert receipt.counts["num_points"] == 2_944_569
+    assert receipt.counts["num_out_of_range"] == receipt.counts["num_rejected"] == 1
+    snapshot = read_snapshot(store, receipt)
+    entities: set[str] = set()
+    for bucket in snapshot.buckets:
+        [(path, _ids)] = snapshot.points(bucket)
+        column = pq.read_table(path, columns=["entity_id"])["entity_id"]
+        entities.update(column.unique().to_pylist())
+    assert len(entities) == 51
+    [reject] = rejects_of(snapshot)
+    assert float(reject["raw_text"].split(",")[0]) > 400
+
+
+# Nothing is read twice, and nothing depends on how it came.
+
+
+def test_an_archive_and_its_folder_give_the_same_rows(tmp_path: Path, store: Store) -> None:
+    files = {A: walk(0, 9), C: walk(60, 8), "Data/000/labels.txt": b"Start\n"}
+    deeper = {f"Release 1.3/{name}": body for name, body in files.items()}
+    want = content(store, tree(tmp_path / "folder", files))
+    assert len(want) == 17
+    for source in (
+        tmp_path / "folder" / "Data",
+        zipped(tmp_path / "a.zip", files),
+        zipped(tmp_path / "deeper.zip", deeper),
+        shutil.make_archive(str(tmp_path / "b"), "gztar", tmp_path / "folder"),
+    ):
+        snapshot = snapshot_of(source, store)
+        assert points_of(snapshot) == want
+        assert set(ledger_of(snapshot)) >= {"000/Trajectory/a.plt", "000/labels.txt"}
+    assert len(part_folders(store)) == 1
+
+
+def test_the_order_of_files_shapes_no_byte(tmp_path: Path) -> None:
+    files = {A: walk(0, 9), B: walk(90, 5), C: walk(60, 8)}
+    hashes = []
+    for number, names in enumerate(([A, B, C], [C, A, B])):
+        store = Store(tmp_path / f"store{number}")
+        source = zipped(tmp_path / f"{number}.zip", {name: files[name] for name in names})
+        ingested(source, store)
+        [folder] = part_folders(store)
+        hashes.append((folder.name, [file.sha256 for file in manifest_files(store)]))
+    assert hashes[0] == hashes[1]
+
+
+def manifest_files(store: Store):
+    [manifest] = store.published("part", "geolife")
+    return manifest.files
+
+
+def test_a_second_run_reads_nothing(tmp_path: Path, store: Store, monkeypatch) -> None:
+    source = zipped(tmp_path / "a.zip", {A: walk(0, 9)})
+    first = ingested(source, store)
+    monkeypatch.setattr(ingest_module, "inventory", None)
+    assert ingested(source, store) == first
+
+
+def test_a_new_file_parses_that_file_only(tmp_path: Path, store: Store) -> None:
+    before = snapshot_of(zipped(tmp_path / "a.zip", {A: walk(0, 9), C: walk(60, 8)}), store)
+    old_points = points_of(before)
+    more = {A: walk(0, 9), C: walk(60, 8), B: walk(90, 5)}
+    after = snapshot_of(zipped(tmp_path / "b.zip", more), store)
+    parsed = [
+        pq.read_table(folder / "files.parquet")["name"].to_pylist()
+        for folder in part_folders(store)
+    ]
+    assert sorted(parsed) == [
+        ["000/Trajectory/a.plt", "007/Trajectory/a.plt"],
+        ["000/Trajectory/b.plt"],
+    ]
+    assert len(after.index.parts) == 2
+    assert [row for row in points_of(after) if row["source_trip_id"] == "a"] == old_points
+    assert len(points_of(after)) == len(old_points) + 5
+
+
+def test_a_bucket_that_no_file_touches_keeps_its_fingerprint(tmp_path: Path, store: Store) -> None:
+    before = snapshot_of(zipped(tmp_path / "a.zip", {A: walk(0, 9), C: walk(60, 8)}), store)
+    after = snapshot_of(
+        zipped(tmp_path / "b.zip", {A: walk(0, 9), C: walk(60, 8), B: walk(90, 5)}), store
+    )
+    [touched] = {b for b in after.buckets if after.fingerprint(b) != before.fingerprint(b)}
+    assert {row["entity_id"] for row in points_of(after) if bucket_of(after, row) == touched} == {
+        "000"
+    }
+    # how files are spread over parts says nothing about their content
+    alone = snapshot_of(tmp_path / "b.zip", Store(tmp_path / "other"))
+    assert len(alone.index.parts) == 1
+    assert [alone.fingerprint(b) for b in alone.buckets] == [
+        after.fingerprint(b) for b in after.buckets
+    ]
+
+
+def bucket_of(snapshot, row: dict) -> int:
+    return int(hashlib.md5(row["entity_id"].encode()).hexdigest()[:8], 16) % 8
+
+
+def test_entities_stand_in_the_bucket_of_their_md5(tmp_path: Path, store: Store) -> None:
+    files = {f"{user:03d}/Trajectory/a.plt": walk(user, 3) for user in range(20)}
+    snapshot = snapshot_of(zipped(tmp_path / "a.zip", files), store)
+    for bucket in snapshot.buckets:
+        for path, _ids in snapshot.points(bucket):
+            assert {bucket_of(snapshot, row) for row in pq.read_table(path).to_pylist()} == {bucket}
+
+
+def test_the_same_file_again_changes_nothing(tmp_path: Path, store: Store) -> None:
+    source = zipped(tmp_path / "a.zip", {A: walk(0, 9)})
+    want = content(store, source)
+    copied = zipped(tmp_path / "again.zip", {A: walk(0, 9)})
+    assert content(store, copied) == want
+    assert len(part_folders(store)) == 1
+
+
+def test_a_changed_file_replaces_its_own_rows(tmp_path: Path, store: Store) -> None:
+    first = zipped(tmp_path / "a.zip", {A: walk(0, 9), C: walk(60, 8)})
+    content(store, first)
+    resent = {A: walk(0, 12), C: walk(60, 8)}
+    rows = content(store, zipped(tmp_path / "b.zip", resent))
+    assert Counter(row["entity_id"] for row in rows) == {"000": 12, "007": 8}
+    # and back again: both parts stay, the first is in force
+    num_parts = len(part_folders(store))
+    receipt = ingested(first, store)
+    shutil.rmtree(store.folder(receipt))
+    assert Counter(row["entity_id"] for row in content(store, first)) == {"000": 9, "007": 8}
+    assert len(part_folders(store)) == num_parts
+
+
+def test_a_vanished_file_is_out_of_force(tmp_path: Path, store: Store) -> None:
+    content(store, zipped(tmp_path / "a.zip", {A: walk(0, 9), C: walk(60, 8)}))
+    snapshot = snapshot_of(zipped(tmp_path / "b.zip", {C: walk(60, 8)}), store)
+    assert {row["entity_id"] for row in points_of(snapshot)} == {"007"}
+    assert len(part_folders(store)) == 1
+
+
+def test_vanished_and_changed_files_are_reported(tmp_path: Path, store: Store, monkeypatch) -> None:
+    before = snapshot_of(zipped(tmp_path / "a.zip", {A: walk(0, 9), C: walk(60, 8)}), store)
+    after = snapshot_of(zipped(tmp_path / "b.zip", {C: walk(60, 7)}), store)
+    lines: list[str] = []
+    monkeypatch.setattr(ingest_module, "log", lines.append)
+    ingest_module.report_changes(before, after)
+    assert lines == [
+        "geolife: 1 files vanished since the last run: 000/Trajectory/a.plt",
+        "geolife: 1 files changed since the last run: 007/Trajectory/a.plt",
+    ]
+
+
+def test_the_same_content_under_two_users_is_kept_twice(tmp_path: Path, store: Store) -> None:
+    rows = content(store, zipped(tmp_path / "a.zip", {A: walk(0, 9), C: walk(0, 9)}))
+    assert Counter(row["entity_id"] for row in rows) == {"000": 9, "007": 9}
+    assert len({row["point_id"] for row in rows}) == 18
+
+
+# Every record is accounted for.
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.lists(
+            st.one_of(
+                st.integers(0, 86_399).map(plt_line),
+                st.floats(-200, 200).map(lambda lat_deg: plt_line(3, lat_deg)),
+                st.sampled_from([plt_line(1, "nan"), plt_line(1, "inf"), b"x", b"1,2,3,4,5,6,7"]),
+            ),
+            max_size=6,
+        ),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_records_read_are_points_plus_rejects(tmp_path_factory, lines: list[list[bytes]]) -> None:
+    folder = tmp_path_factory.mktemp("any")
+    store = Store(folder / "store")
+    files = {f"{i:03d}/Trajectory/a.plt": plt(*some) for i, some in enumerate(lines)}
+    files["999/Trajectory/good.plt"] = walk(0, 2)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        allow_rejects(monkeypatch, "geolife")
+        snapshot = snapshot_of(tree(folder / "in", files), store)
+    rows = points_of(snapshot)
+    assert len(rows) + len(rejects_of(snapshot)) == sum(max(len(some), 1) for some in lines) + 2
+    assert all(-90 <= row["lat_deg"] <= 90 and -180 <= row["lon_deg"] < 180 for row in rows)
+    for name, entry in ledger_of(snapshot).items():
+        assert entry["num_records"] == entry["num_kept"] + entry["num_rejected"], name
+
+
+def test_a_staging_query_that_drops_rows_is_caught(
+    tmp_path: Path, store: Store, monkeypatch
+) -> None:
+    read = sql.read
+    monkeypatch.setattr(
+        sql,
+        "read",
+        lambda name: read(name) + (" where line_number <> 8" if "stg_" in name else ""),
+    )
+    with pytest.raises(DataError, match="records_conserved"):
+        ingested(zipped(tmp_path / "a.zip", {A: walk(0, 9)}), store)
+    assert part_folders(store) == []
+
+
+def test_a_staging_query_that_doubles_rows_is_caught(
+    tmp_path: Path, store: Store, monkeypatch
+) -> None:
+    read = sql.read
+    doubled = " cross join (values (1), (2)) as twice(number)"
+    monkeypatch.setattr(sql, "read", lambda name: read(name) + (doubled if "stg_" in name else ""))
+    with pytest.raises(DataError, match="records_conserved"):
+        ingested(zipped(tmp_path / "a.zip", {A: walk(0, 9)}), store)
+
+
+def test_two_points_with_one_id_are_caught(tmp_path: Path, store: Store, monkeypatch) -> None:
+    monkeypatch.setattr(
+        "tasks.decode.point_ids", lambda file_id, line_number: np.minimum(line_number, 9)
+    )
+    with pytest.raises(DataError, match="point_id"):
+        ingested(zipped(tmp_path / "a.zip", {A: walk(0, 9)}), store)
+
+
+def test_rows_that_sql_gives_out_of_order_are_put_back(
+    tmp_path: Path, store: Store, monkeypatch
+) -> None:
+    source = zipped(tmp_path / "a.zip", {A: walk(0, 9), C: walk(60, 8)})
+    ingested(source, store)
+    want = [file.sha256 for file in manifest_files(store) if "points" in file.name]
+    read = sql.read
+    shuffled = " order by md5(point_id::varchar)"
+    monkeypatch.setattr(sql, "read", lambda name: read(name) + (shuffled if "stg_" in name else ""))
+    other = Store(tmp_path / "other")
+    ingested(source, other)
+    assert [file.sha256 for file in manifest_files(other) if "points" in file.name] == want
+
+
+# Files that cannot be read fail alone; a source that cannot be used is one clear line.
+
+
+def test_an_empty_file_fails_alone(tmp_path: Path, store: Store) -> None:
+    files = {A: walk(0, 99), B: b"", C: plt()}
+    snapshot = snapshot_of(tree(tmp_path / "in", files), store)
+    assert len(points_of(snapshot)) == 99
+    assert [(row["file_name"], row["rule"]) for row in rejects_of(snapshot)] == [
+        ("000/Trajectory/b.plt", "empty"),
+        ("007/Trajectory/a.plt", "empty"),
+    ]
+    assert ledger_of(snapshot)["000/Trajectory/b.plt"]["state"] == "failed"
+
+
+def test_a_damaged_member_fails_alone(tmp_path: Path, store: Store) -> None:
+    path = zipped(tmp_path / "a.zip", {A: walk(0, 99), C: walk(60, 99)})
+    raw = bytearray(path.read_bytes())
+    raw[raw.index(C.encode()) + len(C) + 60] ^= 0xFF
+    path.write_bytes(raw)
+    snapshot = snapshot_of(path, store)
+    assert {row["entity_id"] for row in points_of(snapshot)} == {"000"}
+    [reject] = rejects_of(snapshot)
+    assert (reject["file_name"], reject["rule"]) == ("007/Trajectory/a.plt", "unreadable")
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda f: f / "absent.zip", ConfigError, "no file or folder"),
+        (lambda f: tree(f, {"x.zip": b""}) / "x.zip", DataError, "is empty"),
+        (lambda f: tree(f, {"x.zip": b"PK\x03\x04cut"}) / "x.zip", DataError, "truncated zip"),
+        (lambda f: tree(f, {"x.zip": b"<!DOCTYPE html>"}) / "x.zip", DataError, "web page"),
+        (lambda f: tree(f, {"x.plt": b"\n <HTML>"}) / "x.plt", DataError, "web page"),
+        (lambda f: zipped(f / "x.zip", {"a.csv": b"1"}), DataError, "is this geolife"),
+        (lambda f: tree(f / "d", {A: b"\x00" * 99}) / "", DataError, "000/Trajectory/a.plt"),
+        (lambda f: zipped(f / "x.zip", {A: b""}), DataError, "it holds no record"),
+    ],
+)
+def test_a_source_that_cannot_be_used_is_one_clear_line(
+    tmp_path: Path, store: Store, make, error, words: str
+) -> None:
+    with pytest.raises(error, match=words) as caught:
+        ingested(make(tmp_path), store)
+    assert "\n" not in str(caught.value)
+    assert not list((store.root / "snapshot").glob("*/*"))
+
+
+def test_too_many_rejects_fail_the_source_but_stay_readable(tmp_path: Path, store: Store) -> None:
+    bad = plt(*(plt_line(i, 99.0) for i in range(5)))
+    with pytest.raises(DataError, match=r"5 of 14 .* line 7 is out_of_range") as caught:
+        ingested(zipped(tmp_path / "a.zip", {A: walk(0, 9), C: bad}), store)
+    [folder] = part_folders(store)
+    assert str(folder / "rejects.parquet") in str(caught.value)
+
+
+def test_a_dataset_without_a_sample_asks_for_a_source(store: Store) -> None:
+    with pytest.raises(ConfigError, match=r"--source PATH"):
+        ingested("", store)
+
+
+def test_a_source_that_changes_under_the_reader_is_refused(
+    tmp_path: Path, store: Store, monkeypatch
+) -> None:
+    folder = tree(tmp_path / "in", {A: walk(0, 9)})
+    job = snapshot_job(PipelineConfig(dataset="geolife"), str(folder), store)
+    tree(folder, {A: walk(0, 10)})
+    with pytest.raises(DataError, match="changed while it was read"):
+        SNAPSHOT.plain(job)
+
+
+def test_a_storm_file_by_itself_or_compressed_is_a_source(tmp_path: Path, store: Store) -> None:
+    text = f"AL012031, X, 1,\n20310801, 0000, , TD, 10.0N, 40.0W, 25, 1008{STORM_TAIL}\n".encode()
+    plain = tree(tmp_path, {"hurdat2-x.txt": text}) / "hurdat2-x.txt"
+    packed = tmp_path / "hurdat2-x.txt.xz"
+    packed.write_bytes(lzma.compress(text))
+    assert content(store, plain, "hurdat2") == content(store, packed, "hurdat2")
+    assert len(part_folders(store, "hurdat2")) == 1
+
+
+def test_only_the_rules_of_reading_name_a_part(tmp_path: Path, store: Store, monkeypatch) -> None:
+    source = zipped(tmp_path / "a.zip", {A: walk(0, 9)})
+    ingested(source, store)
+    allow_rejects(monkeypatch, "geolife")
+    ingested(source, store)
+    assert len(part_folders(store)) == 1
+    assert len(list((store.root / "snapshot" / "geolife").glob("*"))) == 2
+
+
+def test_ingest_runs_as_a_task_and_is_cached(store: Store, prefect_api_url: str) -> None:
+    config = PipelineConfig(dataset="hurdat2")
+    assert ingest(config, "", store) == ingest(config, "", store)
+
+
+def test_part_needs_opened_files(tmp_path: Path, store: Store) -> None:
+    with pytest.raises(TypeError):
+        part.build_part(tmp_path, snapshot_job(PipelineConfig(dataset="hurdat2"), "", store))
