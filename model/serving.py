@@ -57,7 +57,7 @@ class Params:
         _check_count("seed", self.seed, 0, 2**31 - 1)
         try:
             ZoneInfo(self.zone)
-        except (ValueError, TypeError, OSError) as error:
+        except (KeyError, ValueError, TypeError, OSError) as error:
             raise ValueError(f"unknown time zone {self.zone!r}; give one as Europe/Oslo") from error
 
     def with_choices(self, choices: Mapping[str, Any]) -> Params:

@@ -32,13 +32,9 @@ STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
     "grid.color": "#e6ebef",
     "xtick.color": INK,
     "ytick.color": INK,
-    "legend.frameon": False,
 }
 
 
@@ -60,6 +56,10 @@ def new_figure(columns: int = 1, rows: int = 1, size: tuple[float, float] = (7.2
         FigureCanvasAgg(figure)
         axes = figure.subplots(rows, columns, squeeze=False)
     return figure, axes
+
+
+def titled(ax: Axes, text: str) -> None:
+    ax.set_title(text, loc="left", fontsize=11, weight="bold", color=INK)
 
 
 def unit_of(largest_m: float) -> tuple[float, str]:
@@ -89,13 +89,13 @@ def error_figure(curve: Path, family: str, split: str) -> bytes:
             label=model.replace("_", " "),
         )
     ax.set(
-        title=f"Mean displacement by horizon, {split} windows, times given",
         xlabel="steps ahead",
         ylabel=f"displacement ({unit})",
     )
+    titled(ax, f"Mean displacement by horizon, {split} windows, times given")
     ax.set_ylim(bottom=0)
     ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.legend(loc="upper left")
+    ax.legend(loc="upper left", frameon=False)
     return png(figure)
 
 
@@ -112,8 +112,9 @@ def training_figure(course: Path) -> bytes:
         if points:
             steps, losses = zip(*points, strict=True)
             ax.plot(steps, losses, label=label, markersize=4, **style)
-    ax.set(title="Loss while training", xlabel="optimiser step", ylabel="nats per target point")
-    ax.legend(loc="upper right")
+    titled(ax, "Loss while training")
+    ax.set(xlabel="optimiser step", ylabel="nats per target point")
+    ax.legend(loc="upper right", frameon=False)
     return png(figure)
 
 
@@ -136,8 +137,15 @@ def example_map(examples: Path, family: str) -> bytes | None:
     for ax, (_, points) in zip(axes.flat, sorted(windows.items()), strict=False):
         draw_window(ax, points, family)
     handles, labels = axes.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4)
-    figure.suptitle("Forecasts of test windows, times given", fontsize=11, weight="bold")
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    figure.suptitle(
+        "Forecasts of test windows, times given (degrees east and north)",
+        fontsize=11,
+        weight="bold",
+        color=INK,
+        x=0.01,
+        ha="left",
+    )
     return png(figure)
 
 
@@ -203,7 +211,7 @@ def cell_map(shards: Path) -> bytes | None:
     image = ax.imshow(grid, origin="lower", extent=extent, cmap="viridis", aspect="auto")
     figure.colorbar(image, ax=ax, label="entities")
     equal_metres(ax, lat_deg)
-    ax.set_title(f"Cells of {size_deg:g} degrees with at least {MIN_ENTITIES} entities")
+    titled(ax, f"Cells of {size_deg:g} degrees with at least {MIN_ENTITIES} entities")
     ax.set(xlabel="longitude (degrees)", ylabel="latitude (degrees)")
     return png(figure)
 

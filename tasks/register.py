@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import tempfile
 import warnings
@@ -88,7 +89,9 @@ def warm_up() -> None:
     """Import MLflow, which takes seconds, before anybody waits for it."""
     for name, value in CLIENT_SETTINGS.items():
         os.environ.setdefault(name, value)
-    import mlflow.tracking  # noqa: F401
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import mlflow.tracking  # noqa: F401
 
 
 # Connection -------------------------------------------------------------------------------------
@@ -128,14 +131,19 @@ def pointed_at(uri: str) -> Iterator[None]:
     import mlflow
 
     names = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
+    logger = logging.getLogger("mlflow")
+    level = logger.level
     given = {name: os.environ.get(name) for name in names}
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what MLflow says about its own parts helps nobody
+            # What MLflow says about its own parts helps nobody here.
+            warnings.simplefilter("ignore")
+            logger.setLevel(logging.WARNING)
             mlflow.set_tracking_uri(uri)
             mlflow.set_registry_uri(uri)
             yield
     finally:
+        logger.setLevel(level)
         mlflow.set_tracking_uri(given[names[0]] or "")
         mlflow.set_registry_uri(given[names[1]] or "")
         for name in names:
@@ -220,7 +228,7 @@ def register(
         if alias_version(client, name, CANDIDATE) != version.version:
             client.set_registered_model_alias(name, CANDIDATE, version.version)
         return Registration(
-            name=name, version=str(version.version), run_id=version.run_id, is_new=is_new
+            name=name, version=str(version.version), run_id=str(version.run_id), is_new=is_new
         )
 
 
@@ -312,7 +320,9 @@ def log_run(
     if flow_run_id:
         tags["prefect.flow_run_id"] = flow_run_id
     title = f"{config.model.family}-{config.dataset}-{trained.recipe[:8]}"
-    with mlflow.start_run(experiment_id=experiment_id(client, store), run_name=title, tags=tags) as started:
+    with mlflow.start_run(
+        experiment_id=experiment_id(client, store), run_name=title, tags=tags
+    ) as started:
         run_id = str(started.info.run_id)
         log_params(client, run_id, config)
         log_metrics(client, run_id, evaluated, store)
@@ -378,7 +388,8 @@ def dataset_input(config: PipelineConfig, shards: Receipt) -> Any:
     from mlflow.data.meta_dataset import MetaDataset
 
     source = HTTPDatasetSource(config.source_row.homepage)
-    return MetaDataset(source, name=config.dataset, digest=shards.recipe)
+    described: Any = MetaDataset  # its base declares a method that MLflow never asks for
+    return described(source, name=config.dataset, digest=shards.recipe)
 
 
 def log_model(config: PipelineConfig, trained: Path, scratch: Path) -> Any:
@@ -411,9 +422,13 @@ def signature(defaults: Mapping[str, Any]) -> Any:
 
     place = [ColSpec("double", "lon_deg"), ColSpec("double", "lat_deg")]
     # MLflow's own times refuse zones, so the entry reads them.
-    inputs = [ColSpec("string", "trajectory_id"), ColSpec(AnyType(), "tracked_at"), *place]
+    inputs: list[Any] = [
+        ColSpec("string", "trajectory_id"),
+        ColSpec(AnyType(), "tracked_at"),
+        *place,
+    ]
     radii = [ColSpec("double", f"radius_{share}_m") for share in ("p50", "p80")]
-    outputs = [
+    outputs: list[Any] = [
         ColSpec("string", "trajectory_id"),
         ColSpec("long", "step"),
         ColSpec("double", "horizon_s"),
@@ -434,7 +449,7 @@ def refresh(
     store: Store,
 ) -> None:
     """Bring a version's tags, card and metrics up to a newer assessment of the same weights."""
-    log_metrics(client, version.run_id, evaluated, store)
+    log_metrics(client, str(version.run_id), evaluated, store)
     client.update_model_version(version.name, version.version, card)
     for key, text in facts.items():
         client.set_model_version_tag(version.name, version.version, key, text)

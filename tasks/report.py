@@ -37,6 +37,8 @@ th, td { padding: .38rem .6rem; text-align: right; white-space: nowrap;
          border-bottom: 1px solid var(--line); }
 th { background: var(--soft); font-weight: 600; }
 th:first-child, td:first-child { text-align: left; }
+table.pairs td { text-align: left; white-space: normal; }
+table.pairs td:first-child { width: 12rem; color: #5b6b7a; }
 tr.ours td { color: var(--ours); font-weight: 600; }
 tr.first td { border-top: 2px solid #b8c2cc; }
 img { max-width: 100%; height: auto; }
@@ -258,7 +260,7 @@ def html_pairs(pairs: Sequence[tuple[str, str]]) -> str:
     lines = [
         f"<tr><td>{html.escape(name)}</td><td>{html.escape(text)}</td></tr>" for name, text in pairs
     ]
-    return '<div class="scroll"><table>\n' + "\n".join(lines) + "\n</table></div>"
+    return '<div class="scroll"><table class="pairs">\n' + "\n".join(lines) + "\n</table></div>"
 
 
 def picture(content: bytes, name: str) -> str:

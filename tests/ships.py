@@ -6,7 +6,10 @@ Used by the tests of the stages after shards, which need a store with something 
 from __future__ import annotations
 
 import json
+import tempfile
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +21,11 @@ from shards import SCHEMA
 from model.data import WINDOW_SCHEMA
 from model.encoding import points_of
 from tasks.config import AssessConfig, ModelConfig, PipelineConfig, TrainConfig, WindowConfig
+from tasks.evaluate import evaluate
+from tasks.report import report
+from tasks.stage import without_orchestrator
 from tasks.store import Counts, Receipt, Recipe, Store
+from tasks.train import train
 
 NUM_POINTS = 24
 NUM_CONTEXT, NUM_HORIZON = 8, 4
@@ -116,3 +123,41 @@ def trip(generator: np.random.Generator, split: str, number: int) -> dict[str, o
         "speed_mps": np.hypot(step[:, 0], step[:, 1]) / np.maximum(step[:, 2], 1),
         "turn_rad": np.zeros(NUM_POINTS),
     }
+
+
+@dataclass(frozen=True)
+class Assessed:
+    """A store with a model that went through training, evaluation and report."""
+
+    store: Store
+    config: PipelineConfig
+    shards: Receipt
+    trained: Receipt
+    evaluated: Receipt
+    reported: Receipt
+
+
+def assess(store: Store, config: PipelineConfig) -> Assessed:
+    """Run the stages after shards as plain functions."""
+    shards = stored_shards(store)
+    counts = {"records read": 1_000, "rejected: impossible speed": 3}
+    with without_orchestrator():
+        trained = train(config, shards, store)
+        evaluated = evaluate(config, shards, trained, store)
+        reported = report(config, shards, trained, evaluated, store, counts)
+    return Assessed(store, config, shards, trained, evaluated, reported)
+
+
+_folder = tempfile.TemporaryDirectory(prefix="ships-")
+
+
+@cache
+def good() -> Assessed:
+    """A model that beats every baseline; made once, so that nobody may change its folders."""
+    return assess(Store(Path(_folder.name) / "store"), config_of(max_steps=40))
+
+
+@cache
+def bad() -> Assessed:
+    """In the same store, a model that has hardly been trained."""
+    return assess(good().store, config_of(max_steps=1))
