@@ -20,7 +20,7 @@ from tasks.config import PipelineConfig
 from tasks.database import Connection, check, load, materialise, scratch, view, write_query
 from tasks.errors import DataError
 from tasks.split import SPLITS
-from tasks.stage import Job, Stage
+from tasks.stage import Input, Job, Stage
 from tasks.store import Counts, Frozen, Receipt, Store
 
 GROUP_POINTS = 200_000  # a row group ends with the trip that reaches this
@@ -70,7 +70,7 @@ def shards_job(
     split: Receipt,
     store: Store,
 ) -> Job[Frozen]:
-    inputs = {"cleaned": cleaned, "featured": featured, "split": split}
+    inputs: dict[str, Input] = {"cleaned": cleaned, "featured": featured, "split": split}
     return STAGE.job(config.dataset, Frozen(), inputs, store, licence=config.source_row.licence)
 
 

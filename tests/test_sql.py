@@ -1,0 +1,155 @@
+"""Every case in tests/cases: given these rows, a SELECT or a check returns those rows.
+
+A case lists only the columns that matter. Others are NULL, but for ids, which count the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+import yaml
+
+import sql
+
+CASES = Path(__file__).parent / "cases"
+PLACE = {"tracked_at": "timestamptz", "lon_deg": "double", "lat_deg": "double"}
+POINT = {"point_id": "bigint", "entity_id": "varchar", "source_trip_id": "varchar", **PLACE}
+SOURCE = {"file_id": "bigint", "line_number": "bigint"}
+TRIP = {
+    "trip_id": "varchar",
+    "entity_id": "varchar",
+    "source_trip_id": "varchar",
+    "started_at": "timestamptz",
+    "finished_at": "timestamptz",
+    "num_points": "bigint",
+    "length_m": "double",
+}
+WINDOW = {
+    "window_id": "bigint",
+    "trip_id": "varchar",
+    "entity_id": "varchar",
+    "start": "integer",
+    "num_points": "integer",
+}
+STEP = dict.fromkeys(
+    ("step_s", "step_m", "step_east_m", "step_north_m", "speed_mps", "turn_rad"), "double"
+)
+TABLES = {
+    "int_points_in_force": {**POINT, **SOURCE, "altitude_m": "double"},
+    "int_points_screened": {**POINT, **SOURCE, "rule": "varchar"},
+    "int_points_tracked": {
+        **POINT,
+        **SOURCE,
+        "tracked_us": "bigint",
+        "is_track_start": "boolean",
+    },
+    "int_points_reached": {"point_id": "bigint"},
+    "int_points_tripped": {
+        **POINT,
+        **SOURCE,
+        "first_point_id": "bigint",
+        "step_mm": "bigint",
+    },
+    "int_trips": {"first_point_id": "bigint", **TRIP},
+    "int_points_shared": {"entity_id": "varchar", "trip_id": "varchar", **PLACE},
+    "int_trips_copied": {"trip_a_id": "varchar", "trip_b_id": "varchar"},
+    "int_content_groups": {"entity_id": "varchar", "content_group": "varchar"},
+    "clean_points": {**POINT, "trip_id": "varchar"},
+    "clean_rejects": {"point_id": "bigint", **SOURCE, "rule": "varchar"},
+    "trips": TRIP,
+    "split": {"entity_id": "varchar", "content_group": "varchar", "split": "varchar"},
+    "steps": {"point_id": "bigint", "entity_id": "varchar", "trip_id": "varchar", **STEP},
+    "windows": WINDOW,
+    "shard_trips": {"trip_number": "bigint", "split": "varchar", **TRIP},
+    "shard_windows": {**WINDOW, "split": "varchar"},
+    "shards": {
+        "entity_id": "varchar",
+        "trip_id": "varchar",
+        "split": "varchar",
+        **dict.fromkeys(("t_s", "lon_deg", "lat_deg"), "double[]"),
+        **dict.fromkeys(
+            ("step_s", "step_east_m", "step_north_m", "speed_mps", "turn_rad"), "float[]"
+        ),
+    },
+}
+Row = Mapping[str, Any]
+
+
+def cases() -> list[Any]:
+    return [
+        pytest.param(case, id=f"{path.stem}: {case['name']}")
+        for path in sorted(CASES.glob("*.yml"))
+        for case in yaml.safe_load(path.read_text(encoding="utf-8"))
+    ]
+
+
+@pytest.fixture(scope="module")
+def connection():
+    with duckdb.connect(config={"threads": 1}) as connection:
+        connection.execute("set timezone = 'UTC'")
+        for text in sql.macros().values():
+            connection.execute(text)
+        yield connection
+
+
+@pytest.mark.parametrize("case", cases())
+def test_given_expect(connection, case):
+    for table, rows in case["given"].items():
+        fill(connection, table, rows)
+    result = connection.execute(sql.read(case["model"]), case.get("params", {}))
+    names = [column[0] for column in result.description]
+    rows = [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+    assert not missing_of(case["expect"], rows), f"found {rows}"
+    assert len(rows) == len(case["expect"]), f"found {rows}"
+
+
+def test_every_file_of_a_stage_that_decides_has_a_case():
+    """A check that was never seen to fail may be unable to."""
+    tried = {case.values[0]["model"] for case in cases()}
+    caught = {case.values[0]["model"] for case in cases() if case.values[0]["expect"]}
+    checks = {f"checks/{path.stem}" for path in (Path(sql.__file__).parent / "checks").glob("*")}
+    needing_files = {"checks/records_conserved"}
+    assert checks - needing_files <= tried & caught
+
+
+def fill(connection: duckdb.DuckDBPyConnection, table: str, rows: Sequence[Row]) -> None:
+    columns = TABLES[table]
+    spelt = ", ".join(f"{name} {kind}" for name, kind in columns.items())
+    connection.execute(f"create or replace table {table} ({spelt})")
+    places = ", ".join("?" for _ in columns)
+    for number, row in enumerate(rows, 1):
+        assert row.keys() <= columns.keys(), f"{table} has no {row.keys() - columns.keys()}"
+        filled = {"point_id": number, "file_id": 1, "line_number": number, **row}
+        values = [filled.get(name) for name in columns]
+        connection.execute(f"insert into {table} values ({places})", values)
+
+
+def missing_of(expected: Sequence[Row], rows: Sequence[Row]) -> list[Row]:
+    """The expected rows that found no row of their own."""
+    left = list(rows)
+    missing = []
+    for wanted in expected:
+        found = next((row for row in left if is_match(wanted, row)), None)
+        if found is None:
+            missing.append(wanted)
+        else:
+            left.remove(found)
+    return missing
+
+
+def is_match(wanted: Row, row: Row) -> bool:
+    assert wanted.keys() <= row.keys(), f"there is no column {wanted.keys() - row.keys()}"
+    return all(is_equal(value, row[name]) for name, value in wanted.items())
+
+
+def is_equal(wanted: Any, found: Any) -> bool:
+    if isinstance(found, datetime):
+        return datetime.fromisoformat(wanted) == found
+    if isinstance(wanted, float):
+        return found == pytest.approx(wanted, rel=1e-6, abs=1e-6)
+    return wanted == found
