@@ -100,7 +100,9 @@ def load_json(path: Path) -> dict[str, Any]:
 
 def save_weights(model: nn.Module, path: Path) -> str:
     """Write a model's parameters and buffers; return the file's SHA-256."""
-    return save_tensors(model.state_dict(), path)
+    digest = save_tensors(model.state_dict(), path)
+    _sync_folder(path.parent)
+    return digest
 
 
 def load_weights(model: nn.Module, path: Path, sha256: str | None = None) -> None:
@@ -168,6 +170,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
         for name, tensors in checkpoint.tensors.items()
     }
     save_json({"files": digests, "state": dict(checkpoint.state)}, draft / STATE_FILE)
+    _sync_folder(draft)
     number = max((_number(path) for path in _folders(folder)), default=0) + 1
     final = folder / f"{PREFIX}{number:08d}"
     draft.rename(final)
@@ -246,7 +249,6 @@ def _replace(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     beside.replace(path)
-    _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -314,7 +314,7 @@ class _Run:
         state.num_tokens += batch.num_points
         state.cursor = batch.cursor
         if state.step % config.log_every == 0 or state.step == config.max_steps:
-            self._report(float(mean_loss), float(norm), rate)
+            self._report(float(mean_loss.detach()), float(norm), rate)
 
     def _check_finite(self, loss: Tensor, norm: Tensor, batch: Batch) -> None:
         if bool(torch.isfinite(loss.detach()) & torch.isfinite(norm)):
