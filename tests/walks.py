@@ -10,6 +10,9 @@ from model.batch import Batch
 from model.encoding import Normaliser, calendar_features, points_of, steps_of
 from model.inference import Context
 
+# Tensors this small gain nothing from threads, which wait for each other on a busy machine.
+torch.set_num_threads(1)
+
 STARTED_US = 1_714_550_400_000_000  # 2024-05-01 08:00 UTC
 WALKING = Normaliser.from_json(
     {

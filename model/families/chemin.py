@@ -28,8 +28,8 @@ class CheminConfig:
     """Shape of the network and weight of its second loss.
 
     `max_points` is the longest window it is trained on. `mean_weight` scales the distance from the
-    mean step to the truth, in units of the reach, beside the negative log-likelihood: a mean that
-    is left to the likelihood alone is worth less than damped velocity after ten steps.
+    mean step to the truth, in units of the reach, beside the negative log-likelihood: forecasts
+    roll out that mean and are judged by its distance.
     """
 
     width: int = 96
