@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from tasks.errors import ConfigError, DataError
+from tasks.store import FULL_DISK
 
 CHUNK_BYTES = 1 << 20
 MAX_MEMBERS = 1_000_000
@@ -108,7 +109,9 @@ class Member:
 
 
 def reason_of(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    """What went wrong in one line, without the path: the ledger must not depend on places."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split()) or type(error).__name__
 
 
 @contextlib.contextmanager
@@ -243,6 +246,8 @@ def opened_tar(path: Path, spool: Path | None) -> Iterator[list[Entry]]:
             archive = stack.enter_context(tarfile.open(fileobj=plain, mode="r:"))
             infos = [info for info in archive.getmembers() if not info.isdir()]
         except UNREADABLE as error:
+            if getattr(error, "errno", None) in FULL_DISK:
+                raise
             raise DataError(
                 f"{path} is a broken or truncated tar archive ({reason_of(error)}); fetch it again"
             ) from error

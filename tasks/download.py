@@ -19,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 from tasks.archive import CHUNK_BYTES, kind_of
 from tasks.datasets import Dataset
 from tasks.errors import ConfigError, DataError, Unavailable
+from tasks.progress import progress
 from tasks.store import Recipe, Store, storage_errors
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -163,12 +164,14 @@ def copy_body(response: Any, file: IO[bytes], address: str, max_bytes: int) -> s
     digest = hashlib.sha256()
     num_bytes = 0
     announced = response.length or -1
-    while chunk := response.read(CHUNK_BYTES):
-        num_bytes += len(chunk)
-        if max(num_bytes, announced) > max_bytes:
-            raise DataError(f"{address} is larger than {max_bytes >> 20:,} MiB; refused")
-        digest.update(chunk)
-        file.write(chunk)
+    with progress("download", f"Fetching {file_name(address)}") as tell:
+        while chunk := response.read(CHUNK_BYTES):
+            num_bytes += len(chunk)
+            if max(num_bytes, announced) > max_bytes:
+                raise DataError(f"{address} is larger than {max_bytes >> 20:,} MiB; refused")
+            digest.update(chunk)
+            file.write(chunk)
+            tell(num_bytes / max(num_bytes, announced), f"{num_bytes / 1e6:,.0f} MB")
     if 0 <= num_bytes < announced:
         raise Unavailable(f"{address} broke off after {num_bytes:,} of {announced:,} bytes")
     return digest.hexdigest()

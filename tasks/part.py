@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -22,6 +22,7 @@ from tasks.config import IngestRules
 from tasks.datasets import Dataset
 from tasks.decode import DECODERS, Block, Piece, pieces_of
 from tasks.errors import DataError
+from tasks.progress import progress
 from tasks.snapshot import LEDGER, REJECTS
 from tasks.stage import Job, Stage
 from tasks.store import Counts, Store
@@ -51,7 +52,6 @@ LEDGER_SCHEMA = pa.schema(
         "buckets": pa.list_(pa.int32()),
     }
 )
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,6 @@ class PartJob(Job[IngestRules]):
 
     members: Sequence[Member] = ()
     staging: str = ""
-    on_progress: Progress | None = None
 
 
 @dataclass
@@ -99,11 +98,11 @@ def build_part(draft: Path, job: Job[IngestRules]) -> Counts:
     tally = Tally()
     with contextlib.ExitStack() as stack:
         connection = stack.enter_context(database.scratch(draft))
-        writers = stack.enter_context(contextlib.closing(Writers(draft)))
+        writers = stack.enter_context(Writers(draft))
         for member in job.members:
             if member.state == "failed":
                 reject_file(member, UNREADABLE, member.reason, writers, tally)
-        for block in DECODERS[job.settings.decoder](counted_pieces(job)):
+        for block in DECODERS[job.settings.decoder](ready_pieces(job)):
             stage_block(connection, block, job, writers, tally)
         for member in job.members:
             if not tally.num_records[member.file_id]:
@@ -111,15 +110,15 @@ def build_part(draft: Path, job: Job[IngestRules]) -> Counts:
     return account(draft, job.members, tally)
 
 
-def counted_pieces(job: PartJob) -> Iterator[Piece]:
+def ready_pieces(job: PartJob) -> Iterator[Piece]:
     """The lines of the files that can be read, with the progress told on the way."""
     ready = [member for member in job.members if member.state == "ready"]
     done, total = 0, sum(member.num_bytes for member in ready)
-    for piece in pieces_of(ready):
-        yield piece
-        done += len(piece.body)
-        if job.on_progress:
-            job.on_progress(done, total)
+    with progress("ingest", f"Reading {len(ready):,} files of {job.dataset}") as tell:
+        for piece in pieces_of(ready):
+            yield piece
+            done += len(piece.body)
+            tell(min(done / total, 1.0), f"{done / 1e6:,.0f} of {total / 1e6:,.0f} MB")
 
 
 def reject_file(member: Member, rule: str, reason: str, writers: Writers, tally: Tally) -> None:
@@ -242,11 +241,20 @@ class Writers:
             rows.combine_chunks(), row_group_size=database.ROW_GROUP_ROWS
         )
 
-    def close(self) -> None:
-        for name, tables in self._waiting.items():
-            self._flush(name, pa.concat_tables(tables))
-        for writer in self._writers.values():
-            writer.close()
+    def __enter__(self) -> Writers:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
+        """Write what is waiting; after an error only let go of the files: nobody will read them."""
+        if kind is None:
+            for name, tables in self._waiting.items():
+                self._flush(name, pa.concat_tables(tables))
+            for writer in self._writers.values():
+                writer.close()
+        else:
+            for writer in self._writers.values():
+                with contextlib.suppress(OSError, pa.ArrowException):
+                    writer.close()
 
 
 def account(draft: Path, members: Sequence[Member], tally: Tally) -> Counts:

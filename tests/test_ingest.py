@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import lzma
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
@@ -358,6 +360,37 @@ def test_rows_that_sql_gives_out_of_order_are_put_back(
     assert [file.sha256 for file in manifest_files(other) if "points" in file.name] == want
 
 
+def test_a_lost_part_is_read_again(tmp_path: Path, store: Store) -> None:
+    source = zipped(tmp_path / "a.zip", {A: walk(0, 9), C: walk(60, 8)})
+    receipt = ingested(source, store)
+    [folder] = part_folders(store)
+    before = store.manifest(receipt)
+    shutil.rmtree(folder)
+    assert ingested(source, store) == receipt
+    assert part_folders(store) == [folder]
+    assert store.manifest(receipt) == before
+
+
+def test_a_day_file_sent_again_with_later_rows(
+    tmp_path: Path, store: Store, shared_dir: Path
+) -> None:
+    """Case w06: both files are in force, 17 distinct lines, and a repeat doubles nothing."""
+    files = {}
+    case = shared_dir / "cases" / "w06-same-second-and-resend"
+    for name in ("day1", "day1_resend"):
+        for line in (case / f"{name}.csv").read_text().splitlines()[1:]:
+            vehicle, instant, lat, lon = line.split(",")
+            record = f"{lat},{lon},0,0,0,{instant[:10]},{instant[11:19]}\r\n".encode()
+            path = f"{vehicle}/Trajectory/{name}.plt"
+            files[path] = files.get(path, plt()) + record
+    for _time in range(2):
+        rows = content(store, zipped(tmp_path / "a.zip", files))
+        assert len(rows) == 33
+        distinct = {(r["entity_id"], r["tracked_at"], r["lon_deg"], r["lat_deg"]) for r in rows}
+        assert len(distinct) == 17
+        assert len({row["point_id"] for row in rows}) == 33
+
+
 # Files that cannot be read fail alone; a source that cannot be used is one clear line.
 
 
@@ -411,6 +444,33 @@ def test_too_many_rejects_fail_the_source_but_stay_readable(tmp_path: Path, stor
         ingested(zipped(tmp_path / "a.zip", {A: walk(0, 9), C: bad}), store)
     [folder] = part_folders(store)
     assert str(folder / "rejects.parquet") in str(caught.value)
+
+
+def test_a_full_disk_is_one_clear_line_and_leaves_nothing_half(
+    tmp_path: Path, store: Store
+) -> None:
+    """In a process of its own whose files may not grow past a few kilobytes."""
+    source = zipped(tmp_path / "a.zip", {A: plt(*(plt_line(i, i / 1e3) for i in range(20_000)))})
+    script = (
+        "import resource, signal, sys\n"
+        "from tasks.config import PipelineConfig\n"
+        "from tasks.ingest import SNAPSHOT, snapshot_job\n"
+        "from tasks.store import Store\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))\n"
+        "job = snapshot_job(PipelineConfig(dataset='geolife'), sys.argv[1], Store(sys.argv[2]))\n"
+        "SNAPSHOT.plain(job)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(source), str(store.root)],
+        capture_output=True,
+        text=True,
+        cwd=FIXTURES.parent.parent,
+    )
+    assert done.returncode != 0
+    assert "StorageFull: no room to write" in done.stderr
+    assert part_folders(store) == []
+    assert len(content(store, source)) == 20_000
 
 
 def test_a_dataset_without_a_sample_asks_for_a_source(store: Store) -> None:

@@ -1,6 +1,6 @@
 -- One row per entity of a block: the bucket in which its points stand.
-select
+select distinct
     entity_id,
     entity_bucket(entity_id, $num_buckets) as bucket
-from (select distinct entity_id from kept)
+from kept
 order by entity_id

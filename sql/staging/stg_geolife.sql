@@ -1,9 +1,9 @@
--- One row per line of a trajectory file, with the first rule that rejects it, if any does.
+-- One row per line of a trajectory file, with the first rule that rejects it, if any.
 with
 
 records_named as (
 
-    -- 000/Trajectory/20081023025304.plt: the user's folder, and the trip as the source names it
+    -- 000/Trajectory/20300101080000.plt: the user's folder, and the source's own trip
     select
         *,
         split_part(file_name, '/', -3) as entity_id,
@@ -21,8 +21,9 @@ select
     lat_deg,
     -- -777 ft stands for no value. Heights below -1,000 ft and above 33,000 ft are left
     -- as reported: whether a height is credible is for cleaning to say.
-    case when isfinite(altitude_ft)
-        then nullif(altitude_ft, -777) * 0.3048
+    case
+        when isfinite(altitude_ft)
+            then nullif(altitude_ft, -777) * 0.3048
     end as altitude_m,
     cast(null as double) as speed_mps,
     cast(null as double) as course_deg,
@@ -32,7 +33,8 @@ select
     case
         when not (isfinite(lat_deg) and isfinite(lon_deg))
             then 'not_finite'
-        when lat_deg not between -90 and 90
+        when
+            lat_deg not between -90 and 90
             or lon_deg not between -180 and 180
             then 'out_of_range'
     end as rule

@@ -1,4 +1,4 @@
--- One row per six-hourly record of a storm, with the first rule that rejects it, if any does.
+-- One row per record of a storm, with the first rule that rejects it, if any does.
 with
 
 records_typed as (
@@ -14,16 +14,26 @@ records_typed as (
             when regexp_full_match(date, '\d{8}') and regexp_full_match(time, '\d{4}')
                 then try_strptime(date || time, '%Y%m%d%H%M')
         end as tracked_at_utc,
-        case when regexp_full_match(lat, '\d{1,3}(\.\d+)?[NS]')
-            then cast(left(lat, -1) as double)
-            * case right(lat, 1) when 'S' then -1 else 1 end
+        case
+            when regexp_full_match(lat, '\d{1,3}(\.\d+)?[NS]')
+                then
+                    cast(left(lat, -1) as double)
+                    * case right(lat, 1) when 'S' then -1 else 1 end
         end as lat_deg,
-        case when regexp_full_match(lon, '\d{1,3}(\.\d+)?[EW]')
-            then cast(left(lon, -1) as double)
-            * case right(lon, 1) when 'W' then -1 else 1 end
+        case
+            when regexp_full_match(lon, '\d{1,3}(\.\d+)?[EW]')
+                then
+                    cast(left(lon, -1) as double)
+                    * case right(lon, 1) when 'W' then -1 else 1 end
         end as lon_deg,
-        try_cast(wind_kn as integer) as wind_kn,
-        try_cast(pressure_hpa as integer) as pressure_hpa
+        case
+            when regexp_full_match(wind_kn, '-?\d{1,4}')
+                then cast(wind_kn as double)
+        end as wind_kn,
+        case
+            when regexp_full_match(pressure_hpa, '-?\d{1,4}')
+                then cast(pressure_hpa as double)
+        end as pressure_hpa
     from records
 
 )
@@ -41,14 +51,15 @@ select
     cast(null as timestamptz) as received_at,
     record_identifier,
     status,
-    -- one international knot is 1,852 m an hour; -99 and -999 stand for no value
-    nullif(wind_kn, -99) * 1852.0 / 3600.0 as wind_mps,
-    cast(nullif(pressure_hpa, -999) as double) as pressure_hpa,
+    -- One international knot is 1,852 m an hour; -99 and -999 stand for no value.
+    nullif(nullif(wind_kn, -99), -999) * 1852.0 / 3600.0 as wind_mps,
+    nullif(pressure_hpa, -999) as pressure_hpa,
     file_id,
     line_number,
     case
         when entity_id is null then 'no_storm'
-        when tracked_at_utc is null or lat_deg is null or lon_deg is null
+        when
+            tracked_at_utc is null or lat_deg is null or lon_deg is null
             or wind_kn is null or pressure_hpa is null
             then 'malformed'
         when lat_deg not between -90 and 90 or lon_deg not between -360 and 360
