@@ -91,28 +91,28 @@ class TrainConfig(Settings):
     """How the model is fitted."""
 
     max_steps: int = Field(
-        1_500, ge=1, le=10_000_000, title="Steps", description="Most optimiser steps."
+        600, ge=1, le=10_000_000, title="Steps", description="Most optimiser steps."
     )
     batch_size: int = Field(
         64, ge=1, le=65_536, title="Batch (windows)", description="Windows in one step."
     )
     max_points: int = Field(
-        64, ge=4, le=4_096, title="Crop (points)", description="Longest random crop of a trip."
+        40, ge=4, le=4_096, title="Crop (points)", description="Longest random crop of a trip."
     )
     learning_rate: float = Field(
         1e-3, gt=0, le=1, title="Learning rate", description="Peak rate, after the warm-up."
     )
     warmup_steps: int = Field(
-        100, ge=0, le=1_000_000, title="Warm-up (steps)", description="Steps of rising rate."
+        50, ge=0, le=1_000_000, title="Warm-up (steps)", description="Steps of rising rate."
     )
     weight_decay: float = Field(
-        0.01, ge=0, le=1, title="Weight decay", description="AdamW's decoupled decay."
+        0.05, ge=0, le=1, title="Weight decay", description="AdamW's decoupled decay."
     )
     max_gradient_norm: float = Field(
         1.0, gt=0, le=1e6, title="Gradient clip", description="Longest gradient."
     )
     validate_every: int = Field(
-        100, ge=1, le=1_000_000, title="Validate every (steps)", description="Steps in between."
+        50, ge=1, le=1_000_000, title="Validate every (steps)", description="Steps in between."
     )
     patience: int = Field(
         10, ge=1, le=10_000, title="Patience", description="Validations without gain before a stop."

@@ -213,14 +213,16 @@ class Store:
         """A private folder to build in; gone afterwards unless it was published."""
         name = uuid.uuid4().hex
         lock = FileLock(self.drafts / f"{name}.lock")
-        with lock:
-            draft = self.drafts / name
-            draft.mkdir(mode=0o700)
-            try:
-                yield draft
-            finally:
-                shutil.rmtree(draft, ignore_errors=True)
-        Path(lock.lock_file).unlink(missing_ok=True)
+        draft = self.drafts / name
+        try:
+            with lock:
+                draft.mkdir(mode=0o700)
+                try:
+                    yield draft
+                finally:
+                    shutil.rmtree(draft, ignore_errors=True)
+        finally:
+            Path(lock.lock_file).unlink(missing_ok=True)
 
     def publish(
         self,
@@ -265,12 +267,10 @@ class Store:
 
     def sweep(self) -> None:
         """Remove drafts of dead processes and folders that were set aside."""
-        for path in self.drafts.iterdir():
-            if path.suffix == ".lock":
-                continue
-            lock = FileLock(self.drafts / f"{path.name}.lock")
+        for name in {path.name.removesuffix(".lock") for path in self.drafts.iterdir()}:
+            lock = FileLock(self.drafts / f"{name}.lock")
             with contextlib.suppress(Timeout), lock.acquire(blocking=False):
-                shutil.rmtree(path, ignore_errors=True)
+                shutil.rmtree(self.drafts / name, ignore_errors=True)
                 Path(lock.lock_file).unlink(missing_ok=True)
 
 
