@@ -69,6 +69,11 @@ def timed_stage(*, is_cached: bool) -> Iterator[list[Receipt]]:
         )
 
 
+def stages_so_far() -> tuple[StageRun, ...]:
+    """The steps that the present run has used, in order."""
+    return tuple(_stage_runs.get() or ())
+
+
 def peak_memory_mb() -> float:
     """The most memory that this process has held so far, in megabytes."""
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1_000, 1)

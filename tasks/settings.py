@@ -16,6 +16,7 @@ class Paths(BaseSettings):
 
     store: Path = Field(Path("store"), description="Folder that holds every result.")
     mlflow_tracking_uri: str = Field("", description="MLflow server; the store's own if empty.")
+    mlflow_page: str = Field("http://127.0.0.1:5000", description="MLflow's pages, for links.")
     memory_limit_mb: int = Field(4_000, ge=256, description="Memory that DuckDB may use.")
     num_threads: int = Field(
         default_factory=lambda: os.cpu_count() or 1,

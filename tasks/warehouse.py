@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 from filelock import FileLock
 
 from tasks import database
-from tasks.runs import RunRecord, read_records
+from tasks.errors import ConfigError
+from tasks.runs import RunRecord, read_records, timed_stage
 from tasks.snapshot import FilesInForce, Snapshot, read_snapshot
 from tasks.store import Receipt, Store
 
@@ -92,6 +93,20 @@ def current_receipts(store: Store, records: list[RunRecord]) -> dict[str, dict[s
             if all(store.is_complete(receipt) for receipt in receipts):
                 current.setdefault(record.dataset, {})[stage] = receipts
     return current
+
+
+def points_in_force(dataset: str, store: Store) -> Receipt:
+    """The snapshot that the newest completed run of a dataset ended with."""
+    store.prepare()
+    found = current_receipts(store, read_records(store)).get(dataset, {}).get("snapshot", [])
+    if not found:
+        raise ConfigError(
+            f"no points of {dataset} are in the store {store.root}; "
+            "run the ingest flow or the pipeline first"
+        )
+    with timed_stage(is_cached=True) as receipts:
+        receipts.append(found[-1])
+    return found[-1]
 
 
 def add_operations(

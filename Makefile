@@ -1,0 +1,44 @@
+# make            what can be done here
+# make run        raw files to a registered model, on the embedded storms
+.DEFAULT_GOAL := help
+.PHONY: help run ui check test test-slow bench
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+
+export DO_NOT_TRACK ?= 1
+export MLFLOW_DISABLE_TELEMETRY ?= true
+export PREFECT_SERVER_ANALYTICS_ENABLED ?= false
+export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS ?= 120
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# The stamp file makes set-up happen once, and again when the requirements change.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+run: $(READY) ## raw files of the embedded storms to a registered model
+	$(BIN)/trajfoundry run
+
+ui: $(READY) ## the Prefect and MLflow interfaces, with a worker
+	$(BIN)/trajfoundry ui
+
+check: $(READY) ## style, types, import contracts and SQL
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/sqlfluff lint sql
+
+test: check ## the checks and the tests, in minutes
+	$(BIN)/python -m pytest
+
+test-slow: $(READY) ## the tests that take long: kills, servers, whole runs
+	$(BIN)/python -m pytest -m slow
+
+bench: $(READY) ## the measurements against peers
+	$(BIN)/python -m pytest -m benchmark

@@ -1,0 +1,102 @@
+"""The outcome of a run for people: what was compared, what the registry holds, where to look."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from tasks.register import Promotion, Registration
+from tasks.runs import StageRun, stages_so_far
+from tasks.settings import Paths
+from tasks.store import Counts, Frozen, Receipt, Store
+
+SHOWN_SPLIT, SHOWN_TRACK = "test", "times_given"
+COUNTED_STAGES = ("snapshot", "clean")
+SHOWN_COLUMNS = ["model", "horizon_steps", "ade_m", "fde_m", "skill", "num_windows"]
+
+
+class Assessment(Frozen):
+    """The steps of a run, the registered version, and what the gate said of it."""
+
+    dataset: str
+    stages: tuple[StageRun, ...]
+    registration: Registration
+    promotion: Promotion
+
+    def receipt(self, stage: str) -> Receipt:
+        """The receipt of a stage that makes one folder."""
+        return next(run.receipt for run in self.stages if run.receipt.stage == stage)
+
+    @property
+    def candidate_uri(self) -> str:
+        return f"models:/{self.registration.name}@candidate"
+
+    @property
+    def lines(self) -> list[str]:
+        """What the registry holds now, in plain words."""
+        version = self.registration.version
+        novelty = "new" if self.registration.is_new else "as before"
+        verdict = f"version {version}" if self.promotion.is_champion else "not this version"
+        return [
+            f"candidate  {self.candidate_uri}, version {version} ({novelty})",
+            f"champion   {verdict}: {self.promotion.reason}",
+        ]
+
+    @property
+    def page(self) -> str:
+        """The page of the version in MLflow."""
+        tracking = Paths().tracking_uri
+        root = tracking if tracking.startswith("http") else Paths().mlflow_page
+        name, version = self.registration.name, self.registration.version
+        return f"{root.rstrip('/')}/#/models/{name}/versions/{version}"
+
+
+def assessed(dataset: str, registration: Registration, promotion: Promotion) -> Assessment:
+    """What the present run has come to."""
+    return Assessment(
+        dataset=dataset,
+        stages=stages_so_far(),
+        registration=registration,
+        promotion=promotion,
+    )
+
+
+def data_counts() -> Counts:
+    """What became of the records of the present run, over all its buckets."""
+    totals: Counts = {}
+    for run in stages_so_far():
+        if run.receipt.stage in COUNTED_STAGES:
+            for name, count in run.receipt.counts.items():
+                key = f"{run.receipt.stage}_{name}"
+                before = totals.get(key, 0)
+                if not isinstance(count, str) and not isinstance(before, str):
+                    totals[key] = before + count
+    return totals
+
+
+def show_in_prefect(assessment: Assessment, store: Store) -> None:
+    """Leave the report, the table of errors and the way to the model beside the flow run."""
+    from prefect.artifacts import (
+        create_link_artifact,
+        create_markdown_artifact,
+        create_table_artifact,
+    )
+
+    name = assessment.dataset
+    report = store.folder(assessment.receipt("report")) / "report.md"
+    create_markdown_artifact(report.read_text(encoding="utf-8"), key=f"{name}-report")
+    create_table_artifact(shown_errors(assessment, store), key=f"{name}-errors")
+    create_link_artifact(assessment.page, key=f"{name}-model", link_text=assessment.candidate_uri)
+
+
+def shown_errors(assessment: Assessment, store: Store) -> list[dict[str, Any]]:
+    """Errors of the model and the baselines on test windows, rounded to metres."""
+    table = pq.read_table(store.folder(assessment.receipt("evaluate")) / "metrics.parquet")
+    is_shown = pc.and_(pc.equal(table["split"], SHOWN_SPLIT), pc.equal(table["track"], SHOWN_TRACK))
+    rows: list[dict[str, Any]] = table.filter(is_shown).select(SHOWN_COLUMNS).to_pylist()
+    rounded = {"ade_m": 0, "fde_m": 0, "skill": 3}
+    return [
+        row | {name: round(row[name], digits) for name, digits in rounded.items()} for row in rows
+    ]
