@@ -11,14 +11,11 @@ import json
 import logging
 import math
 import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any, BinaryIO
 
 import torch
@@ -30,7 +27,6 @@ from .checkpoint import (
     CheckpointError,
     CorruptCheckpoint,
     MismatchedCheckpoint,
-    check_match,
     load_tensors,
     load_weights,
     optimiser_tensors,
@@ -41,6 +37,7 @@ from .checkpoint import (
     sweep,
     write_checkpoint,
 )
+from .isolation import cuda_devices, own_random_state, random_state, set_random_state, stop_signals
 
 logger = logging.getLogger(__name__)
 
@@ -169,7 +166,7 @@ def fit(
     device where its parameters are, and comes back in evaluation mode with the best weights.
     """
     run = _Run(model, make_train_batches, make_validation_batches, config, folder, on_progress)
-    with _own_random_state(run.device, config), _stop_signals() as stop:
+    with own_random_state(run.device, config.seed, config.deterministic), stop_signals() as stop:
         return run.go(stop)
 
 
@@ -340,7 +337,7 @@ class _Run:
     def _validate(self) -> None:
         """Compare with the best so far; a run that is asked to stop leaves this for the next."""
         state = self.state
-        with torch.random.fork_rng(_cuda_devices(self.device)):
+        with torch.random.fork_rng(cuda_devices(self.device)):
             loss = validation_loss(
                 self.model,
                 self.make_validation_batches(),
@@ -373,7 +370,7 @@ class _Run:
         tensors = {
             "model": self.model.state_dict(),
             "optimiser": optimiser_tensors(self.optimiser),
-            "random": _random_state(self.device),
+            "random": random_state(self.device),
         }
         state = {"config": self.config.deciding(), "run": self.state.to_json()}
         write_checkpoint(self.folder / "checkpoints", Checkpoint(tensors, state))
@@ -397,7 +394,7 @@ class _Run:
             if self._has_files_of(state):
                 restore_model(self.model, checkpoint.tensors["model"])
                 restore_optimiser(self.optimiser, checkpoint.tensors["optimiser"])
-                _set_random_state(self.device, checkpoint.tensors["random"])
+                set_random_state(self.device, checkpoint.tensors["random"])
                 self.state, self.saved_best_step = state, state.best_step
                 logger.info("training goes on from step %d", state.step)
                 return
@@ -433,42 +430,6 @@ class _Run:
 
 
 @contextmanager
-def _own_random_state(device: torch.device, config: FitConfig) -> Iterator[None]:
-    """Run with the run's own random state and switches, and put the caller's back."""
-    was_deterministic = torch.are_deterministic_algorithms_enabled()
-    warned_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    with torch.random.fork_rng(_cuda_devices(device)):
-        torch.default_generator.manual_seed(config.seed)
-        for number in _cuda_devices(device):
-            torch.cuda.default_generators[number].manual_seed(config.seed)
-        try:
-            if config.deterministic:
-                torch.use_deterministic_algorithms(True)
-            yield
-        finally:
-            torch.use_deterministic_algorithms(was_deterministic, warn_only=warned_only)
-
-
-@contextmanager
-def _stop_signals() -> Iterator[Callable[[], bool]]:
-    """Turn SIGTERM and SIGINT into a question that the loop asks; a second one changes nothing."""
-    asked = threading.Event()
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        asked.set()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set  # only the main thread may set handlers
-        return
-    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield asked.is_set
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
 def _opened_at(path: Path, num_bytes: int) -> Iterator[BinaryIO]:
     """A file cut to its first bytes, to be written on from there."""
     with path.open("r+b" if path.exists() else "x+b") as file:
@@ -488,23 +449,3 @@ def _row(batch: Batch, row: int) -> Batch:
 
 def _device_of(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
-
-
-def _cuda_devices(device: torch.device) -> list[int]:
-    if device.type != "cuda":
-        return []
-    return [torch.cuda.current_device() if device.index is None else device.index]
-
-
-def _random_state(device: torch.device) -> dict[str, Tensor]:
-    states = {"cpu": torch.get_rng_state()}
-    for number in _cuda_devices(device):
-        states["cuda"] = torch.cuda.get_rng_state(number)
-    return states
-
-
-def _set_random_state(device: torch.device, states: Mapping[str, Tensor]) -> None:
-    check_match("random state", _random_state(device), states)
-    torch.set_rng_state(states["cpu"])
-    for number in _cuda_devices(device):
-        torch.cuda.set_rng_state(states["cuda"], number)

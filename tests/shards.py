@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from model.data import TRIP_SCHEMA, WINDOW_SCHEMA, Shards
 from model.encoding import steps_of
+from model.shards import TRIP_SCHEMA, WINDOW_SCHEMA, Shards
 
 SCHEMA = pa.schema(
     {

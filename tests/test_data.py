@@ -17,8 +17,9 @@ from shards import write_shards
 
 from model import data
 from model.batch import Batch, Cursor
-from model.data import ROW_BITS, ShardError, Shards, read_batches, read_windows
+from model.data import ROW_BITS, read_batches, read_windows
 from model.encoding import calendar_features, steps_of
+from model.shards import ShardError, Shards
 
 LENGTHS = [5, 1, 40, 17, 2, 33, 90, 8, 12, 64, 3, 29]
 
@@ -190,13 +191,13 @@ def test_several_files_are_one_split(tmp_path):
 
 def test_the_pool_bounds_what_is_held(shards, monkeypatch):
     held = []
-    concatenated = data._concatenated
+    concatenated = data.concatenated
 
     def watched(pools):
         held.append(sum(len(pool.instant_us_N) for pool in pools))
         return concatenated(pools)
 
-    monkeypatch.setattr(data, "_concatenated", watched)
+    monkeypatch.setattr(data, "concatenated", watched)
     read(shards, pool_points=50)
     largest_group = max(sum(LENGTHS[i : i + 3]) for i in range(0, len(LENGTHS), 3))
     assert max(held) < 50 + largest_group

@@ -273,7 +273,7 @@ def test_a_run_that_crashed_before_its_first_checkpoint_starts_afresh(
     ("name", "forgetful"),
     [
         ("restore_optimiser", lambda optimiser, tensors: None),
-        ("_set_random_state", lambda device, states: None),
+        ("set_random_state", lambda device, states: None),
         ("restore_model", lambda model, tensors: None),
     ],
 )

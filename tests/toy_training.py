@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from model.batch import Batch
-from model.data import Shards, read_batches, read_windows
+from model.data import read_batches, read_windows
+from model.shards import Shards
 from model.training import FitConfig, FitResult, fit
 
 CONFIG = FitConfig(

@@ -1,0 +1,208 @@
+"""What shards hold, and their row groups as flat arrays: every page checked, nothing per row.
+
+Shapes: B windows, N points of a pool, R trips of a pool, F step features (east_m, north_m, s).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+POINT_COLUMNS = ("t_s", "lon_deg", "lat_deg")
+STEP_COLUMNS = ("step_east_m", "step_north_m", "step_s")
+TRIP_SCHEMA = {
+    "trip_id": pa.string(),
+    "started_at": pa.timestamp("us", tz="UTC"),
+    **dict.fromkeys(POINT_COLUMNS, pa.list_(pa.float64())),
+    **dict.fromkeys(STEP_COLUMNS, pa.list_(pa.float32())),
+}
+WINDOW_SCHEMA = {
+    "window_id": pa.int64(),
+    "trip_id": pa.string(),
+    "entity_id": pa.string(),
+    "start": pa.int32(),
+    "num_points": pa.int32(),
+    "split": pa.string(),
+}
+
+Ints = NDArray[np.int64]
+
+
+class ShardError(ValueError):
+    """A shard folder is incomplete, damaged, or not what the reader was promised."""
+
+
+@dataclass(frozen=True)
+class Shards:
+    """A folder of shards: the trip files of each split, the window index, the clocks' zone."""
+
+    folder: Path
+    files: dict[str, tuple[Path, ...]]
+    zone: str
+
+    @classmethod
+    def open(cls, folder: Path, zone: str = "UTC") -> Shards:
+        """Find the files of a folder and check that each has the promised columns."""
+        files: dict[str, tuple[Path, ...]] = {}
+        for path in sorted(folder.glob("*-[0-9][0-9][0-9].parquet")):
+            _check_schema(path, TRIP_SCHEMA)
+            split = path.stem.rsplit("-", 1)[0]
+            files[split] = (*files.get(split, ()), path)
+        if not (folder / "windows.parquet").is_file():
+            raise ShardError(f"{folder.name}: no windows.parquet, so these shards are incomplete")
+        _check_schema(folder / "windows.parquet", WINDOW_SCHEMA)
+        return cls(folder, files, zone)
+
+
+@dataclass(frozen=True)
+class Group:
+    """One row group: where it lies, and the number of its first row within the split."""
+
+    path: Path
+    number: int
+    first_row: int
+    num_rows: int
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Flat points of some trips; trip r owns the points offset_R[r] up to offset_R[r + 1]."""
+
+    offset_R: Ints
+    row_R: Ints
+    instant_us_N: Ints
+    lon_deg_N: NDArray[np.float64]
+    lat_deg_N: NDArray[np.float64]
+    step_NF: NDArray[np.float32]
+
+
+def row_groups(shards: Shards, split: str) -> list[Group]:
+    """The row groups of a split, in the order of its rows."""
+    groups: list[Group] = []
+    first_row = 0
+    for path in shards.files.get(split, ()):
+        with _opened(path) as file:
+            for number in range(file.metadata.num_row_groups):
+                num_rows = file.metadata.row_group(number).num_rows
+                groups.append(Group(path, number, first_row, num_rows))
+                first_row += num_rows
+    return groups
+
+
+def window_index(shards: Shards, split: str) -> pa.Table:
+    path = shards.folder / "windows.parquet"
+    try:
+        table = pq.read_table(
+            path, filters=[("split", "=", split)], page_checksum_verification=True
+        )
+    except (OSError, pa.ArrowException) as error:
+        raise ShardError(f"{path.name}: {error}") from error
+    return table.combine_chunks().sort_by("window_id")
+
+
+def rows_of(shards: Shards, split: str, trip_id_B: pa.ChunkedArray) -> tuple[Ints, list[Group]]:
+    """The row of each window's trip within the split."""
+    groups = row_groups(shards, split)
+    columns = [_read(group, ["trip_id"])["trip_id"] for group in groups]
+    known = pa.chunked_array(columns, type=pa.string())
+    row_B = pc.index_in(trip_id_B, value_set=known)
+    if row_B.null_count:
+        raise ShardError(f"{split}: {row_B.null_count} windows point at trips that no shard holds")
+    return row_B.to_numpy().astype(np.int64), groups
+
+
+def read_group(group: Group) -> Pool:
+    """The points of one row group, in flat arrays that share no Python objects."""
+    table = _read(group, [name for name in TRIP_SCHEMA if name != "trip_id"])
+    lists = {name: table[name] for name in (*POINT_COLUMNS, *STEP_COLUMNS)}
+    offset_R = lists["t_s"].offsets.to_numpy().astype(np.int64)
+    if any(not np.array_equal(column.offsets, offset_R) for column in lists.values()):
+        raise ShardError(f"{_place(group)}: lists of unequal length")
+    flat = {name: column.values.to_numpy() for name, column in lists.items()}
+    if any(not np.isfinite(values).all() for values in flat.values()):
+        raise ShardError(f"{_place(group)}: a number that is not finite")
+    started_us_R = table["started_at"].cast(pa.int64()).to_numpy()
+    moved_us_N = np.rint(flat["t_s"] * 1e6).astype(np.int64)
+    return Pool(
+        offset_R=offset_R,
+        row_R=group.first_row + np.arange(len(started_us_R)),
+        instant_us_N=np.repeat(started_us_R, np.diff(offset_R)) + moved_us_N,
+        lon_deg_N=flat["lon_deg"],
+        lat_deg_N=flat["lat_deg"],
+        step_NF=np.stack([flat[name] for name in STEP_COLUMNS], axis=-1),
+    )
+
+
+def _read(group: Group, columns: list[str]) -> dict[str, pa.Array]:
+    """Columns of one row group, checksums verified, without nulls."""
+    try:
+        with _opened(group.path) as file:
+            table = file.read_row_group(group.number, columns=columns)
+    except (OSError, pa.ArrowException) as error:
+        raise ShardError(f"{_place(group)}: {error}") from error
+    arrays = {name: table[name].combine_chunks() for name in columns}
+    for name, array in arrays.items():
+        if array.null_count or (pa.types.is_list(array.type) and array.values.null_count):
+            raise ShardError(f"{_place(group)}: nulls in {name}")
+    return arrays
+
+
+def _opened(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path, page_checksum_verification=True)
+    except (OSError, pa.ArrowException) as error:
+        raise ShardError(f"{path.name}: {error}") from error
+
+
+def _check_schema(path: Path, expected: dict[str, pa.DataType]) -> None:
+    with _opened(path) as file:
+        schema = file.schema_arrow
+    for name, kind in expected.items():
+        place = schema.get_field_index(name)
+        if place < 0 or not _same_type(schema.field(place).type, kind):
+            found = "missing" if place < 0 else schema.field(place).type
+            raise ShardError(f"{path.name}: column {name} is {found}, expected {kind}")
+
+
+def _same_type(found: pa.DataType, expected: pa.DataType) -> bool:
+    # Writers differ in the name of a list's element and in the name of UTC.
+    if pa.types.is_list(found) and pa.types.is_list(expected):
+        return found.value_type == expected.value_type
+    if pa.types.is_timestamp(found) and pa.types.is_timestamp(expected):
+        return found.unit == expected.unit and found.tz is not None
+    return found == expected
+
+
+def _place(group: Group) -> str:
+    return f"{group.path.name}, row group {group.number}"
+
+
+def concatenated(pools: list[Pool]) -> Pool:
+    if len(pools) == 1:
+        return pools[0]
+    num_points_R = np.concatenate([np.diff(pool.offset_R) for pool in pools])
+    return Pool(
+        np.concatenate([[0], np.cumsum(num_points_R)]),
+        np.concatenate([pool.row_R for pool in pools]),
+        np.concatenate([pool.instant_us_N for pool in pools]),
+        np.concatenate([pool.lon_deg_N for pool in pools]),
+        np.concatenate([pool.lat_deg_N for pool in pools]),
+        np.concatenate([pool.step_NF for pool in pools]),
+    )
+
+
+def cut(pool: Pool, point: Ints, num_points: Ints) -> Pool:
+    return Pool(
+        np.concatenate([[0], np.cumsum(num_points)]),
+        np.zeros(len(num_points), np.int64),
+        pool.instant_us_N[point],
+        pool.lon_deg_N[point],
+        pool.lat_deg_N[point],
+        pool.step_NF[point],
+    )
