@@ -145,8 +145,12 @@ class Stage(Generic[Settings]):
         return receipts[0]
 
     def _run_task(self, job: Job[Settings], *, is_hit: bool) -> None:
+        from prefect import get_run_logger
+
         run = self.task.with_options(refresh_cache=not is_hit, result_storage=job.store.receipts)
         run(job)
+        if is_hit:
+            get_run_logger().info("%s of %s: done before, kept", self.name, job.dataset)
 
     @cached_property
     def task(self) -> Task[[Job[Settings]], dict[str, Any]]:
