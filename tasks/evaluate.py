@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from model.baselines import Baseline, DampedVelocity
-    from model.data import Shards, WindowBatch
+    from model.data import WindowBatch
     from model.serving import Trained
+    from model.shards import Shards
 
 SCORED_SPLITS = ("validation", "test")
 TIMES_GIVEN, TIMES_PREDICTED = "times_given", "times_predicted"
@@ -99,8 +100,8 @@ def build(draft: Path, job: Job[EvaluateRules]) -> Counts:
 
     from model.baselines import simple_baselines
     from model.checkpoint import CheckpointError
-    from model.data import Shards
     from model.serving import load_trained
+    from model.shards import Shards
 
     rules = job.settings
     torch.set_num_threads(Paths().num_threads)

@@ -115,7 +115,8 @@ def clean_ade_m(
     uri: str, tracking_uri: str, shards: Path, zone: str, num_context: int, step: int, scratch: Path
 ) -> float:
     """Mean ADE at a step of a registered version that runs in a process of its own, in metres."""
-    from model.data import Shards, read_windows
+    from model.data import read_windows
+    from model.shards import Shards
 
     opened = Shards.open(shards, zone)
     points, target_at, output = (

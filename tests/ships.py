@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 import torch
 from shards import SCHEMA
 
-from model.data import WINDOW_SCHEMA
 from model.encoding import points_of
+from model.shards import WINDOW_SCHEMA
 from tasks.config import AssessConfig, ModelConfig, PipelineConfig, TrainConfig, WindowConfig
 from tasks.evaluate import evaluate
 from tasks.report import report
