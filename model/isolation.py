@@ -50,16 +50,19 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
         yield asked.is_set
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            # None stands for a handler that was not set from Python and cannot be named.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def cuda_devices(device: torch.device) -> list[int]:
+    """The numbers of the devices beside the CPU that have a random state of their own."""
     if device.type != "cuda":
         return []
     return [torch.cuda.current_device() if device.index is None else device.index]
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:
+    """The states from which all further random numbers of a run follow."""
     states = {"cpu": torch.get_rng_state()}
     for number in cuda_devices(device):
         states["cuda"] = torch.cuda.get_rng_state(number)
@@ -67,6 +70,7 @@ def random_state(device: torch.device) -> dict[str, Tensor]:
 
 
 def set_random_state(device: torch.device, states: Mapping[str, Tensor]) -> None:
+    """Take up what `random_state` gave."""
     check_match("random state", random_state(device), states)
     torch.set_rng_state(states["cpu"])
     for number in cuda_devices(device):
