@@ -8,7 +8,8 @@ from flows.pretrain import checkpoint_of
 from tasks.assessment import Assessment, assessed, data_counts, show_in_prefect
 from tasks.config import PipelineConfig
 from tasks.evaluate import evaluate
-from tasks.register import as_task, promote, register
+from tasks.promote import promote
+from tasks.register import as_task, register
 from tasks.report import report
 from tasks.runs import recorded_run
 from tasks.settings import Paths

@@ -7,7 +7,8 @@ from typing import Any
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tasks.register import Promotion, Registration
+from tasks.promote import Promotion
+from tasks.register import Registration
 from tasks.runs import StageRun, stages_so_far
 from tasks.settings import Paths
 from tasks.store import Counts, Frozen, Receipt, Store

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
-from tasks.evaluate import TIMES_GIVEN
+from tasks.scoring import TIMES_GIVEN
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -210,6 +210,7 @@ def cell_map(shards: Path) -> bytes | None:
     )
     image = ax.imshow(grid, origin="lower", extent=extent, cmap="viridis", aspect="auto")
     figure.colorbar(image, ax=ax, label="entities")
+    ax.set_axisbelow(True)
     equal_metres(ax, lat_deg)
     titled(ax, f"Cells of {size_deg:g} degrees with at least {MIN_ENTITIES} entities")
     ax.set(xlabel="longitude (degrees)", ylabel="latitude (degrees)")

@@ -1,204 +1,125 @@
-"""The gate: which version may be champion, decided on stored validation windows, in plain words.
-
-Nothing here knows the registry; `tasks/register.py` asks it and keeps what is decided.
-"""
+"""Promote: a version becomes the champion if it passes the gate; the decision stays with it."""
 
 from __future__ import annotations
 
-import json
-import math
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from tasks.errors import Unavailable
-from tasks.store import Frozen, Manifest, canonical_json, sha256_text
+from tasks.config import PipelineConfig
+from tasks.gate import (
+    Decision,
+    NotReproduced,
+    Score,
+    clean_ade_m,
+    decide,
+    decision_key,
+    gate_errors,
+    gate_windows,
+    shards_of,
+)
+from tasks.register import CHAMPION, Registration, alias_version, registry, tracking_uri
+from tasks.store import Frozen, Receipt, Store
 
 if TYPE_CHECKING:
-    from model.data import WindowBatch
-
-GATE_SPLIT = "validation"
-REPRODUCED_WITHIN = 1e-3  # relative: float32 sums differ between batch sizes and machines
-CLEAN_PROCESS_S = 1_800
-WINDOWS_AT_ONCE = 1_024
-# The project's packages are barred, so that only the registered copy can answer.
-CLEAN_PROCESS = """
-import sys
-sys.modules.update(dict.fromkeys(("model", "tasks", "sql", "flows")))
-import mlflow
-uri, points, target_at, output = sys.argv[1:]
-served = mlflow.pyfunc.load_model(uri).unwrap_python_model()
-served.forecast_files(points, target_at, output, num_samples=0)
-"""
+    from mlflow import MlflowClient
 
 
-class Score(Frozen):
-    """The mean ADE of one version at the gate's step, and the windows that it was measured on."""
+class Promotion(Frozen):
+    """Whether a version is the champion, and why or why not, in plain words."""
 
+    name: str
     version: str
-    ade_m: float
-    windows: str
-
-
-class Decision(Frozen):
-    """Whether a version passes the gate, and why."""
-
-    is_promoted: bool
+    is_champion: bool
+    is_new: bool
     reason: str
 
 
-class NotReproduced(Exception):
-    """A registered version does not load by itself, or forecasts something else."""
-
-
-def windows_digest(shards: Manifest, num_context: int, gate_horizon: int) -> str:
-    """The name of what the gate measures on: two scores compare only where it agrees."""
-    files = {
-        file.name: file.sha256
-        for file in shards.files
-        if file.name == "windows.parquet" or file.name.startswith(f"{GATE_SPLIT}-")
-    }
-    parts = {"files": files, "num_context": num_context, "gate_horizon": gate_horizon}
-    return sha256_text(canonical_json(parts))[:32]
-
-
-def decide(
-    candidate: Score,
-    baselines: Mapping[str, float],
-    champion: Score | None,
-    step: int,
-    reproduced_m: Callable[[], float],
-    champion_error: str = "",
-) -> Decision:
-    """Judge a candidate; the costly clean process runs only if everything else is passed."""
-    baseline, baseline_m = min(baselines.items(), key=lambda item: (item[1], item[0]))
-    measured = f"ADE at step {step} on {GATE_SPLIT} windows is {candidate.ade_m:,.1f} m"
-    if not candidate.ade_m < baseline_m:
-        return refused(f"{measured}, not below the {baseline_m:,.1f} m of {spoken(baseline)}")
-    beaten = f"below the {baseline_m:,.1f} m of {spoken(baseline)}, the best simple baseline"
-    if champion is not None:
-        if not candidate.ade_m < champion.ade_m:
-            return refused(
-                f"{measured}, {beaten}, but not below the {champion.ade_m:,.1f} m of the present "
-                f"champion, version {champion.version}"
-            )
-        beaten += (
-            f", and below the {champion.ade_m:,.1f} m of version {champion.version}, "
-            "the champion before"
+def promote(
+    config: PipelineConfig, registration: Registration, evaluated: Receipt, store: Store
+) -> Promotion:
+    """Make a version the champion if it passes the gate; the decision stays with the version."""
+    name, number = registration.name, registration.version
+    with registry(store) as client:
+        version = client.get_model_version(name, number)
+        champion = alias_version(client, name, CHAMPION)
+        key = decision_key(
+            {
+                "windows": gate_windows(config, evaluated, store),
+                "evaluate_recipe": evaluated.recipe,
+                "champion": champion or "",
+            }
         )
-    elif champion_error:
-        beaten += f"; the champion before could not be scored: {champion_error}"
-    try:
-        again_m = reproduced_m()
-    except NotReproduced as error:
-        return refused(f"{measured}, but {error}")
-    if not math.isclose(again_m, candidate.ade_m, rel_tol=REPRODUCED_WITHIN):
-        return refused(f"{measured}, but a clean process measures {again_m:,.1f} m")
-    return Decision(is_promoted=True, reason=f"{measured}, {beaten}; a clean process reproduces it")
-
-
-def refused(reason: str) -> Decision:
-    return Decision(is_promoted=False, reason=reason)
-
-
-def spoken(model: str) -> str:
-    return model.replace("_", " ")
-
-
-def clean_ade_m(
-    uri: str, tracking_uri: str, shards: Path, zone: str, num_context: int, step: int, scratch: Path
-) -> float:
-    """Mean ADE at a step of a registered version that runs in a process of its own, in metres."""
-    from model.data import read_windows
-    from model.shards import Shards
-
-    opened = Shards.open(shards, zone)
-    points, target_at, output = (
-        scratch / f"{name}.parquet" for name in ("points", "target_at", "forecast")
-    )
-    batches = list(read_windows(opened, GATE_SPLIT, WINDOWS_AT_ONCE, num_context))
-    write_groups(points, [rows_of(batch, 0, num_context) for batch in batches])
-    write_groups(target_at, [rows_of(batch, num_context, num_context + step) for batch in batches])
-    run_clean_process(uri, tracking_uri, points, target_at, output, scratch)
-    return mean_ade_m(output, batches, num_context, step)
-
-
-def mean_ade_m(forecast: Path, batches: list[WindowBatch], num_context: int, step: int) -> float:
-    """Mean over windows of the mean displacement over the first steps, in metres."""
-    import torch
-
-    from model.geometry import haversine_m
-
-    found = pq.read_table(forecast, columns=["lon_deg", "lat_deg"])
-    lon_deg_BH, lat_deg_BH = (
-        torch.tensor(found[name].to_numpy()).reshape(-1, step) for name in ("lon_deg", "lat_deg")
-    )
-    true_lon_deg_BH, true_lat_deg_BH = (
-        torch.cat([getattr(b.batch, name)[:, num_context : num_context + step] for b in batches])
-        for name in ("lon_deg_BT", "lat_deg_BT")
-    )
-    if lon_deg_BH.shape != true_lon_deg_BH.shape:
-        raise NotReproduced("a clean process gives another number of forecasts")
-    away_m_BH = haversine_m(lon_deg_BH, lat_deg_BH, true_lon_deg_BH, true_lat_deg_BH)
-    return float(away_m_BH.mean())
-
-
-def rows_of(windows: WindowBatch, start: int, stop: int) -> pa.Table:
-    """Some points of each window as a long table, one trajectory a window."""
-    batch = windows.batch
-    time_us_BT = (batch.time_s_BT[:, start:stop] * 1e6).round().long()
-    instant_us_BT = windows.started_us_B.unsqueeze(1) + time_us_BT
-    window_id_BT = batch.window_id_B.unsqueeze(1).expand_as(instant_us_BT)
-    return pa.table(
-        {
-            "trajectory_id": window_id_BT.flatten().numpy(),
-            "tracked_at": pa.array(instant_us_BT.flatten().numpy()).cast(pa.timestamp("us", "UTC")),
-            "lon_deg": batch.lon_deg_BT[:, start:stop].flatten().numpy(),
-            "lat_deg": batch.lat_deg_BT[:, start:stop].flatten().numpy(),
+        promotion = partial(Promotion, name=name, version=number)
+        if champion == number or version.tags.get("decision_key") == key:
+            reason = version.tags.get("decision_reason", "made champion by hand")
+            return promotion(is_champion=champion == number, is_new=False, reason=reason)
+        with tempfile.TemporaryDirectory(dir=store.drafts) as scratch:
+            decision = judge(client, config, registration, evaluated, store, Path(scratch))
+        tags = {
+            "decision": "promoted" if decision.is_promoted else "not promoted",
+            "decision_reason": decision.reason,
+            "decision_key": key,
+            "champion_before": champion or "none",
         }
+        for tag, text in tags.items():
+            client.set_model_version_tag(name, number, tag, text)
+        if decision.is_promoted:
+            client.set_registered_model_alias(name, CHAMPION, number)
+        return promotion(is_champion=decision.is_promoted, is_new=True, reason=decision.reason)
+
+
+def judge(
+    client: MlflowClient,
+    config: PipelineConfig,
+    registration: Registration,
+    evaluated: Receipt,
+    store: Store,
+    scratch: Path,
+) -> Decision:
+    """Compare a version with the baselines and the present champion on the same windows."""
+    windows = gate_windows(config, evaluated, store)
+    model_m, baselines = gate_errors(config, evaluated, store)
+    step = config.assess.gate_horizon
+
+    def measured_m(version: str) -> float:
+        folder = scratch / version
+        folder.mkdir()
+        return clean_ade_m(
+            f"models:/{registration.name}/{version}",
+            tracking_uri(store),
+            store.folder(shards_of(evaluated, store)),
+            config.source_row.zone,
+            config.window.num_context,
+            step,
+            folder,
+        )
+
+    champion, champion_error = None, ""
+    try:
+        champion = champion_score(client, registration.name, windows, measured_m)
+    except NotReproduced as error:
+        champion_error = str(error)
+    return decide(
+        Score(version=registration.version, ade_m=model_m, windows=windows),
+        baselines,
+        champion,
+        step,
+        lambda: measured_m(registration.version),
+        champion_error,
     )
 
 
-def write_groups(path: Path, tables: list[pa.Table]) -> None:
-    """Write each table as one row group."""
-    with pq.ParquetWriter(path, tables[0].schema) as writer:
-        for table in tables:
-            writer.write_table(table, row_group_size=table.num_rows)
-
-
-def run_clean_process(
-    uri: str, tracking_uri: str, points: Path, target_at: Path, output: Path, scratch: Path
-) -> None:
-    """Load a registered version and forecast, where nothing of this process can help."""
-    inherited = {key: text for key, text in os.environ.items() if not key.startswith("PYTHON")}
-    arguments = [uri, *map(str, (points, target_at, output))]
-    try:
-        done = subprocess.run(
-            [sys.executable, "-I", "-c", CLEAN_PROCESS, *arguments],
-            cwd=scratch,
-            env=inherited | {"MLFLOW_TRACKING_URI": tracking_uri, "MLFLOW_REGISTRY_URI": ""},
-            capture_output=True,
-            text=True,
-            timeout=CLEAN_PROCESS_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise Unavailable(
-            f"the clean process for {uri} took over {CLEAN_PROCESS_S} s; run again"
-        ) from error
-    if done.returncode < 0:
-        raise Unavailable(f"the clean process for {uri} was killed; free memory and run again")
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise NotReproduced(f"it does not load in a clean process: {last[:300]}")
-
-
-def decision_key(parts: Mapping[str, str]) -> str:
-    """The name of everything that a decision rests on."""
-    return sha256_text(json.dumps(dict(parts), sort_keys=True))[:16]
+def champion_score(
+    client: MlflowClient, name: str, windows: str, measured_m: Callable[[str], float]
+) -> Score | None:
+    """The champion's error on these windows: the stored one if it is of them, else a new one."""
+    number = alias_version(client, name, CHAMPION)
+    if number is None:
+        return None
+    tags = client.get_model_version(name, number).tags
+    is_comparable = tags.get("score_windows") == windows and "score_ade_m" in tags
+    ade_m = float(tags["score_ade_m"]) if is_comparable else measured_m(number)
+    return Score(version=number, ade_m=ade_m, windows=windows)

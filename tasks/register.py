@@ -1,7 +1,7 @@
-"""Register and promote: the only file that imports MLflow.
+"""Register: a trained model as a version in MLflow. The only file that imports it.
 
-Both are cheap and idempotent instead of cached, since the registry is outside state that no recipe
-can name: `register` first looks for the version, `promote` first looks for its decision.
+Cheap and idempotent instead of cached, since the registry is outside state that no recipe can name:
+`register` first looks for the version. `tasks/promote.py` does the same for its decision.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import os
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
@@ -25,17 +24,8 @@ from tasks.bundle import ENTRY, REQUIREMENTS, example_points, source_digest, wri
 from tasks.card import model_card
 from tasks.config import PipelineConfig
 from tasks.errors import ConfigError, Unavailable
-from tasks.evaluate import TIMES_GIVEN
-from tasks.promote import (
-    GATE_SPLIT,
-    Decision,
-    NotReproduced,
-    Score,
-    clean_ade_m,
-    decide,
-    decision_key,
-    windows_digest,
-)
+from tasks.gate import score_tags, shards_of
+from tasks.scoring import TIMES_GIVEN
 from tasks.settings import Paths
 from tasks.store import Frozen, Receipt, Store
 
@@ -69,16 +59,6 @@ class Registration(Frozen):
     @property
     def uri(self) -> str:
         return f"models:/{self.name}/{self.version}"
-
-
-class Promotion(Frozen):
-    """Whether a version is the champion, and why or why not, in plain words."""
-
-    name: str
-    version: str
-    is_champion: bool
-    is_new: bool
-    reason: str
 
 
 def registered_name(config: PipelineConfig) -> str:
@@ -230,39 +210,6 @@ def register(
         return Registration(
             name=name, version=str(version.version), run_id=str(version.run_id), is_new=is_new
         )
-
-
-def score_tags(config: PipelineConfig, evaluated: Receipt, store: Store) -> dict[str, str]:
-    """The gate's own measurement of a model, as tags: the error, and the windows' name."""
-    model_m, _ = gate_errors(config, evaluated, store)
-    return {"score_ade_m": repr(model_m), "score_windows": gate_windows(config, evaluated, store)}
-
-
-def gate_windows(config: PipelineConfig, evaluated: Receipt, store: Store) -> str:
-    manifest = store.manifest(shards_of(evaluated, store))
-    return windows_digest(manifest, config.window.num_context, config.assess.gate_horizon)
-
-
-def shards_of(evaluated: Receipt, store: Store) -> Receipt:
-    recipe = str(store.manifest(evaluated).recipe.inputs["shards"])
-    return Receipt(stage="shards", dataset=evaluated.dataset, recipe=recipe, counts={})
-
-
-def gate_errors(
-    config: PipelineConfig, evaluated: Receipt, store: Store
-) -> tuple[float, dict[str, float]]:
-    """Mean ADE at the gate's step on validation windows: the model's, and each baseline's."""
-    table = pq.read_table(
-        store.folder(evaluated) / "metrics.parquet",
-        filters=[
-            ("split", "=", GATE_SPLIT),
-            ("track", "=", TIMES_GIVEN),
-            ("horizon_steps", "=", config.assess.gate_horizon),
-        ],
-        columns=["model", "ade_m"],
-    )
-    errors = {row["model"]: row["ade_m"] for row in table.to_pylist()}
-    return errors.pop(config.model.family), errors
 
 
 def find_version(client: MlflowClient, name: str, facts: Mapping[str, str]) -> ModelVersion | None:
@@ -453,97 +400,6 @@ def refresh(
     client.update_model_version(version.name, version.version, card)
     for key, text in facts.items():
         client.set_model_version_tag(version.name, version.version, key, text)
-
-
-# Promote ----------------------------------------------------------------------------------------
-
-
-def promote(
-    config: PipelineConfig, registration: Registration, evaluated: Receipt, store: Store
-) -> Promotion:
-    """Make a version the champion if it passes the gate; the decision stays with the version."""
-    name, number = registration.name, registration.version
-    with registry(store) as client:
-        version = client.get_model_version(name, number)
-        champion = alias_version(client, name, CHAMPION)
-        key = decision_key(
-            {
-                "windows": gate_windows(config, evaluated, store),
-                "evaluate_recipe": evaluated.recipe,
-                "champion": champion or "",
-            }
-        )
-        promotion = partial(Promotion, name=name, version=number)
-        if champion == number or version.tags.get("decision_key") == key:
-            reason = version.tags.get("decision_reason", "made champion by hand")
-            return promotion(is_champion=champion == number, is_new=False, reason=reason)
-        with tempfile.TemporaryDirectory(dir=store.drafts) as scratch:
-            decision = judge(client, config, registration, evaluated, store, Path(scratch))
-        tags = {
-            "decision": "promoted" if decision.is_promoted else "not promoted",
-            "decision_reason": decision.reason,
-            "decision_key": key,
-            "champion_before": champion or "none",
-        }
-        for tag, text in tags.items():
-            client.set_model_version_tag(name, number, tag, text)
-        if decision.is_promoted:
-            client.set_registered_model_alias(name, CHAMPION, number)
-        return promotion(is_champion=decision.is_promoted, is_new=True, reason=decision.reason)
-
-
-def judge(
-    client: MlflowClient,
-    config: PipelineConfig,
-    registration: Registration,
-    evaluated: Receipt,
-    store: Store,
-    scratch: Path,
-) -> Decision:
-    """Compare a version with the baselines and the present champion on the same windows."""
-    windows = gate_windows(config, evaluated, store)
-    model_m, baselines = gate_errors(config, evaluated, store)
-    step = config.assess.gate_horizon
-
-    def measured_m(version: str) -> float:
-        folder = scratch / version
-        folder.mkdir()
-        return clean_ade_m(
-            f"models:/{registration.name}/{version}",
-            tracking_uri(store),
-            store.folder(shards_of(evaluated, store)),
-            config.source_row.zone,
-            config.window.num_context,
-            step,
-            folder,
-        )
-
-    champion, champion_error = None, ""
-    try:
-        champion = champion_score(client, registration.name, windows, measured_m)
-    except NotReproduced as error:
-        champion_error = str(error)
-    return decide(
-        Score(version=registration.version, ade_m=model_m, windows=windows),
-        baselines,
-        champion,
-        step,
-        lambda: measured_m(registration.version),
-        champion_error,
-    )
-
-
-def champion_score(
-    client: MlflowClient, name: str, windows: str, measured_m: Callable[[str], float]
-) -> Score | None:
-    """The champion's error on these windows: the stored one if it is of them, else a new one."""
-    number = alias_version(client, name, CHAMPION)
-    if number is None:
-        return None
-    tags = client.get_model_version(name, number).tags
-    is_comparable = tags.get("score_windows") == windows and "score_ade_m" in tags
-    ade_m = float(tags["score_ade_m"]) if is_comparable else measured_m(number)
-    return Score(version=number, ade_m=ade_m, windows=windows)
 
 
 # Load -------------------------------------------------------------------------------------------

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.parquet as pq
 
 from tasks.config import PipelineConfig, Settings
-from tasks.evaluate import TIMES_GIVEN, TIMES_PREDICTED
 from tasks.figures import MIN_ENTITIES, cell_map, error_figure, example_map, training_figure
+from tasks.scoring import TIMES_GIVEN, TIMES_PREDICTED
 from tasks.stage import Job, Stage
 from tasks.store import Counts, Receipt, Store, canonical_json, spelt
 

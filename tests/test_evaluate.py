@@ -15,10 +15,10 @@ from model.data import read_windows
 from model.inference import Context, forecast
 from model.serving import load_trained
 from model.shards import Shards
-from tasks import evaluate as stage
+from tasks import scoring
 from tasks.config import AssessConfig
 from tasks.errors import DataError
-from tasks.evaluate import EVALUATE, EvaluateRules, evaluate
+from tasks.evaluate import EVALUATE, NUM_EXAMPLES, EvaluateRules, evaluate
 from tasks.stage import without_orchestrator
 from tasks.store import Store
 
@@ -138,7 +138,7 @@ def test_each_window_has_its_error():
 def test_examples_start_from_the_truth_and_end_in_forecasts():
     made = ships.good()
     rows = pq.read_table(made.store.folder(made.evaluated) / "examples.parquet").to_pandas()
-    assert rows["window_id"].nunique() == stage.NUM_EXAMPLES
+    assert rows["window_id"].nunique() == NUM_EXAMPLES
     sizes = rows.groupby(["window_id", "kind"]).size().unstack()
     assert (sizes["context"] == ships.NUM_CONTEXT).all()
     assert (sizes[["truth", "chemin", *sorted(BASELINES)]] == ships.NUM_HORIZON).all(axis=None)
@@ -171,7 +171,7 @@ def test_evaluating_again_gives_the_same_bytes(tmp_path):
 
 
 def test_the_size_of_a_batch_changes_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(stage, "WINDOWS_AT_ONCE", 7)
+    monkeypatch.setattr(scoring, "WINDOWS_AT_ONCE", 7)
     made = again(tmp_path)
     found, expected = (
         pq.read_table(item.store.folder(item.evaluated) / "metrics.parquet").to_pandas()
@@ -205,7 +205,7 @@ def test_the_time_constant_is_fitted_on_train_windows_alone(tmp_path):
     sizes = ships.SIZES | {"test": 3}
     fewer = ships.stored_shards(store, sizes=sizes)
     taus_s = [
-        stage.fitted_damping(Shards.open(place.folder(shards), "UTC"), rules).tau_s
+        scoring.fitted_damping(Shards.open(place.folder(shards), "UTC"), rules).tau_s
         for place, shards in ((made.store, made.shards), (store, fewer))
     ]
     assert taus_s[0] == taus_s[1]
@@ -217,10 +217,10 @@ def test_a_part_of_many_train_windows_gives_a_like_time_constant(monkeypatch):
     made = ships.good()
     shards = Shards.open(made.store.folder(made.shards), "UTC")
     rules = EvaluateRules.of(made.config)
-    every = stage.fitted_damping(shards, rules).tau_s
-    monkeypatch.setattr(stage, "FITTED_WINDOWS", 60)
-    monkeypatch.setattr(stage, "WINDOWS_AT_ONCE", 11)
-    assert stage.fitted_damping(shards, rules).tau_s == pytest.approx(every, rel=0.5)
+    every = scoring.fitted_damping(shards, rules).tau_s
+    monkeypatch.setattr(scoring, "FITTED_WINDOWS", 60)
+    monkeypatch.setattr(scoring, "WINDOWS_AT_ONCE", 11)
+    assert scoring.fitted_damping(shards, rules).tau_s == pytest.approx(every, rel=0.5)
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])

@@ -21,8 +21,9 @@ from tasks.config import AssessConfig, ForecastConfig
 from tasks.errors import ConfigError, DataError, Unavailable
 from tasks.evaluate import evaluate
 from tasks.forecast import forecast_file
-from tasks.promote import Decision, NotReproduced, Score, decide, windows_digest
-from tasks.register import Promotion, Registration, promote, registry
+from tasks.gate import Decision, NotReproduced, Score, decide, windows_digest
+from tasks.promote import Promotion, promote
+from tasks.register import Registration, registry
 from tasks.stage import without_orchestrator
 from tasks.store import Store
 
