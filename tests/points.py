@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -54,6 +55,12 @@ def walk(entity_id: str, num_points: int, seed: int, every_s: float = 10.0) -> l
     return [
         point(entity_id, number * every_s, lon, lat) for number, (lon, lat) in enumerate(places)
     ]
+
+
+def read_csv(name: str) -> list[dict[str, str]]:
+    """The rows of a fixture."""
+    with (Path(__file__).parent / "fixtures" / name).open(newline="") as stream:
+        return list(csv.DictReader(stream))
 
 
 def walks(num_entities: int, num_points: int = 60) -> list[Point]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import duckdb
 import numpy as np
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from points import START, bucket_of, point, rows_of, snapshot_of, table_of, total, walk
+from points import START, bucket_of, point, read_csv, rows_of, snapshot_of, table_of, total, walk
 from strategies import places
 
 import sql
@@ -329,3 +329,36 @@ def test_two_devices_of_one_entity_do_not_cut_each_other(store: Store):
         ("s", 50),
         ("t", 50),
     ]
+
+
+# Reported faults of other systems, with answers worked out independently.
+
+
+def reported(rows, entity: str, **more):
+    return [
+        point(row[entity], 0, float(row["lon"]), float(row["lat"]), **more)
+        | {"tracked_at": datetime.fromisoformat(row["t"])}
+        for row in rows
+    ]
+
+
+def test_two_places_in_one_second_and_a_file_sent_again(store: Store):
+    """15 lines, then 18: 17 are distinct, one second has two places, so 16 points remain."""
+    first, again = (
+        table_of(reported(read_csv(f"w06/{name}.csv"), "vehicle"), file_id)
+        for file_id, name in enumerate(("day1", "day1_resend"), 1)
+    )
+    receipts = cleaned(store, first, again)
+    counts = total(receipts)
+    assert (counts["points"], counts["kept"]) == (33, 16)
+    trips = {row["entity_id"]: row for row in rows_of(store, receipts, "trips.parquet")}
+    assert {name: trip["num_points"] for name, trip in trips.items()} == {"K1": 10, "K2": 6}
+    assert trips["K2"]["length_m"] == pytest.approx(556.1, rel=0.006)
+
+
+def test_a_silence_of_three_hours_parts_a_track(store: Store):
+    """40 fixes; the one at 08:12 is the 23rd, and the next comes at 11:15."""
+    points = table_of(reported(read_csv("w08/fixes.csv"), "user"))
+    trips = rows_of(store, cleaned(store, points, max_gap_s=900), "trips.parquet")
+    assert [trip["num_points"] for trip in trips] == [23, 17]
+    assert [trip["finished_at"].strftime("%H:%M") for trip in trips] == ["08:12", "11:31"]

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import datetime
 
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from points import point, prepared, rows_of, snapshot_of, table_of, walk, walks
+from points import point, prepared, read_csv, rows_of, snapshot_of, table_of, walk, walks
 
 from tasks import database
 from tasks import split as split_module
 from tasks.clean import STAGE as CLEAN
 from tasks.clean import clean_jobs
-from tasks.config import CleanConfig, PipelineConfig, SplitConfig
+from tasks.config import AssessConfig, CleanConfig, PipelineConfig, SplitConfig, WindowConfig
 from tasks.errors import DataError
 from tasks.split import SPLITS, STAGE, connected, split_job
 from tasks.store import Receipt, Store
 
+DEGREE_M = 111_195.080233
+SEED_OF_SIX = 0  # puts a user of six in each split
 HALVES = SplitConfig(validation_percent=30, test_percent=30)
 
 
@@ -146,3 +149,25 @@ def test_windows_of_copies_are_never_apart(store: Store):
     receipt = prepared(config_of(), snapshot_of(store, table_of(points)), store)
     rows = rows_of(store, [receipt], "windows.parquet")
     assert len({row["split"] for row in rows if row["entity_id"] in "az"}) == 1
+
+
+def test_the_windows_of_a_copied_trip_stay_on_one_side(store: Store):
+    """Seven points a user make four windows of four points, and d's gap leaves one of its own."""
+    rows = read_csv("w09/trips.csv")
+    points = [
+        point(row["user"], 0, 5 + float(row["x"]) / DEGREE_M, float(row["y"]) / DEGREE_M)
+        | {"tracked_at": datetime.fromisoformat(row["t"]), "source_trip_id": row["trip"]}
+        for row in rows
+    ]
+    config = PipelineConfig(
+        clean=CleanConfig(max_gap_s=600, min_points=2),
+        split=SplitConfig(validation_percent=40, test_percent=20),
+        window=WindowConfig(num_context=2, num_horizon=2, stride=1),
+        assess=AssessConfig(horizons=(1, 2), gate_horizon=2),
+        seed=SEED_OF_SIX,
+    )
+    receipt = prepared(config, snapshot_of(store, table_of(points)), store)
+    windows = rows_of(store, [receipt], "windows.parquet")
+    per_user = Counter(row["entity_id"] for row in windows)
+    assert per_user == {"a": 4, "b": 4, "c": 4, "d": 1, "e": 4, "f": 4}
+    assert len({row["split"] for row in windows if row["entity_id"] in "be"}) == 1
