@@ -16,7 +16,7 @@ def forecast(source: str, output: str, config: ForecastConfig = ForecastConfig()
     Args:
         source: Parquet or CSV file with trajectory_id, tracked_at, lon_deg and lat_deg.
         output: Parquet file to write.
-        config: Which registered model forecasts, how far, and with how many samples.
+        config: The registered model, how far it forecasts, and its samples.
     """
     store = Store(Paths().store)
     store.prepare()

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -45,70 +45,79 @@ class Server:
             raise Unavailable(f"{self.name} ended by itself; its last words are in {self.log}")
 
 
+@dataclass
+class Servers:
+    """Everything that was started for one store, in order."""
+
+    store: Store
+    started: list[Server] = field(default_factory=list)
+
+    def start(self, name: str, command: list[str]) -> Server:
+        """Start a module of this environment as the leader of its own process group."""
+        log = logs(self.store) / f"{name.rpartition(' ')[2].lower()}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", *command],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.started.append(Server(name, process, log))
+        return self.started[-1]
+
+    def watch(self) -> None:
+        """Return only by an error: one of the servers ended by itself."""
+        while True:
+            time.sleep(LOOK_S)
+            for server in self.started:
+                server.check()
+
+
 def serve(store: Store, prefect_port: int | None, mlflow_port: int | None) -> None:
     """Start everything, print the addresses, and wait until asked to stop."""
     prefect_at = address(prefect_port, PREFECT_PORT, "--prefect_port")
     mlflow_at = address(mlflow_port, MLFLOW_PORT, "--mlflow_port")
-    with stop_on_request(), contextlib.suppress(KeyboardInterrupt), stopped_at_the_end() as servers:
-        start_prefect(store, prefect_at, servers)
-        mlflow_at = start_mlflow(store, mlflow_at, servers)
-        start_worker(store, servers)
-        print(f"Prefect  {prefect_at}\nMLflow   {mlflow_at}\nStore    {store.root}", flush=True)
-        print("Deployments, runs and models are there. Ctrl-C stops all of it.", flush=True)
+    with stop_on_request(), stopped_at_the_end(Servers(store)) as servers:
+        mlflow_at, mlflow = start_mlflow(servers, mlflow_at)
+        prefect = start_prefect(servers, prefect_at)
+        wait_for(prefect, prefect_at, "/api/health")
+        deploy(store)
+        if mlflow is not None:
+            wait_for(mlflow, mlflow_at, "/health")
+        servers.start("the worker", ["prefect", "worker", "start", "--pool", POOL])
+        print(f"Prefect  {prefect_at}\nMLflow   {mlflow_at}\nStore    {store.root}")
+        print("Runs, deployments and models are there. Ctrl-C stops all of it.", flush=True)
         with announced(served_address(store.root), prefect_at):
-            while True:
-                time.sleep(LOOK_S)
-                for server in servers:
-                    server.check()
+            servers.watch()
 
 
-def start_prefect(store: Store, address: str, servers: list[Server]) -> None:
-    """The Prefect server with the work pool and the deployments of this project."""
+def start_prefect(servers: Servers, address: str) -> Server:
+    """The Prefect server; pages of other origins may not use it from a browser."""
+    own_origins = f"{address},{address.replace(HOST, 'localhost')}"
     os.environ["PREFECT_API_URL"] = f"{address}/api"
-    os.environ.setdefault(
-        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS", f"{address},{address.replace(HOST, 'localhost')}"
-    )
+    os.environ.setdefault("PREFECT_SERVER_CORS_ALLOWED_ORIGINS", own_origins)
     os.environ.setdefault("PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED", "true")
-    server = start(store, "prefect", ["prefect", "server", "start", *host_and_port(address)])
-    servers.append(server)
-    wait_for(server, address, "/api/health")
-    call(store, "work-pool", ["work-pool", "create", POOL, "--type", "process", "--overwrite"])
-    call(store, "deploy", ["--no-prompt", "deploy", "--all", "--prefect-file", str(DEPLOYMENTS)])
+    return servers.start("Prefect", ["prefect", "server", "start", *host_and_port(address)])
 
 
-def start_mlflow(store: Store, address: str, servers: list[Server]) -> str:
+def start_mlflow(servers: Servers, address: str) -> tuple[str, Server | None]:
     """The MLflow interface of the store's own registry, or the address that the user set."""
     tracking = Paths().tracking_uri
     if not tracking.startswith("sqlite:"):
-        return tracking
-    artifacts = (store.root / "mlflow-artifacts").as_uri()
+        return tracking, None
+    os.environ["TRAJFOUNDRY_MLFLOW_PAGE"] = address
+    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # eight idle processes
+    artifacts = (servers.store.root / "mlflow-artifacts").as_uri()
     backend = ["--backend-store-uri", tracking, "--artifacts-destination", artifacts]
     command = ["mlflow", "server", *backend, *host_and_port(address), "--workers", "1"]
-    server = start(store, "mlflow", command)
-    servers.append(server)
-    wait_for(server, address, "/health")
-    os.environ["TRAJFOUNDRY_MLFLOW_PAGE"] = address
-    return address
+    return address, servers.start("MLflow", command)
 
 
-def start_worker(store: Store, servers: list[Server]) -> None:
-    """The worker that runs what the interface or a schedule asks for."""
-    command = ["prefect", "worker", "start", "--pool", POOL, "--type", "process"]
-    servers.append(start(store, "worker", command))
-
-
-def start(store: Store, name: str, command: list[str]) -> Server:
-    """Start a module of this environment as the leader of its own process group."""
-    log = logs(store) / f"{name}.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", *command],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    return Server(f"the {name} server" if name != "worker" else "the worker", process, log)
+def deploy(store: Store) -> None:
+    """The work pool and the deployments of this project."""
+    call(store, "work-pool", ["work-pool", "create", POOL, "--type", "process", "--overwrite"])
+    call(store, "deploy", ["--no-prompt", "deploy", "--all", "--prefect-file", str(DEPLOYMENTS)])
 
 
 def call(store: Store, name: str, command: list[str]) -> None:
@@ -184,11 +193,12 @@ def announced(file: Path, address: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def stop_on_request() -> Iterator[None]:
-    """Make a polite request to end the same as Ctrl-C."""
+    """End in peace when asked to, by Ctrl-C or by a signal that means the same."""
     requests = (signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.signal(number, interrupt) for number in requests}
     try:
-        yield
+        with contextlib.suppress(KeyboardInterrupt):
+            yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -199,16 +209,15 @@ def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
 
 
 @contextlib.contextmanager
-def stopped_at_the_end() -> Iterator[list[Server]]:
-    """A list of servers, all of which are stopped at the end, the last one first."""
-    servers: list[Server] = []
+def stopped_at_the_end(servers: Servers) -> Iterator[Servers]:
+    """Stop all servers at the end, the last one first, and whatever they started."""
     try:
         yield servers
     finally:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)
-        ours = family([server.process.pid for server in servers])
-        for server in reversed(servers):
+            signal.signal(number, signal.SIG_IGN)  # nothing may cut the stopping short
+        ours = family([server.process.pid for server in servers.started])
+        for server in reversed(servers.started):
             stop(server)
         for pid, began in ours.items():
             if began and began_at(pid) == began:

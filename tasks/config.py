@@ -6,7 +6,7 @@ own slice (the `...Rules` below), so that a new learning rate rebuilds no shards
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
@@ -28,10 +28,26 @@ DatasetName = Annotated[
 ]
 
 
+def tell_ranges(schema: dict[str, Any]) -> None:
+    """Add the legal range of each field to its help, since Prefect's form shows no other sign."""
+    for field in schema.get("properties", {}).values():
+        limits = field | next(iter(field.get("anyOf", [])), {})
+        words = [
+            f"{word} {limits[name]:,}" for name, word in RANGE_WORDS.items() if name in limits
+        ]
+        if words:
+            field["description"] = f"{field.get('description', '')} Range: {' '.join(words)}."
+
+
+RANGE_WORDS = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to"}
+
+
 class Settings(Frozen):
     """A section of the configuration."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, json_schema_extra=tell_ranges
+    )
 
 
 class CleanConfig(Settings):
