@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from points import prepared, rows_of, snapshot_of, table_of, total, walk, walks
+from points import bucket_of, point, prepared, rows_of, snapshot_of, table_of, total, walk, walks
 
 from model.data import Shards, read_windows
 from model.encoding import Normaliser
@@ -127,6 +127,14 @@ def with_file_id(table: pa.Table, file_id: int) -> pa.Table:
     """The same points as if they had come in another file."""
     place = table.schema.get_field_index("file_id")
     return table.set_column(place, "file_id", pa.array([file_id] * table.num_rows, pa.int64()))
+
+
+def test_a_bucket_without_any_good_point_adds_nothing(store: Store):
+    good = table_of([row for row in walks(30, 60) if bucket_of(row["entity_id"], 2) == 0])
+    bad = table_of([point("a", 0, 0.0, 0.0)], file_id=2)
+    assert bucket_of("a", 2) == 1
+    receipt = prepared(CONFIG, snapshot_of(store, good, bad), store)
+    assert {trip["file"][-11:] for trip in trips_of(store, receipt)} == {"000.parquet"}
 
 
 def test_row_groups_end_with_the_trip_that_fills_them():
