@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -56,8 +55,8 @@ def promote(
         if champion == number or version.tags.get("decision_key") == key:
             reason = version.tags.get("decision_reason", "made champion by hand")
             return promotion(is_champion=champion == number, is_new=False, reason=reason)
-        with tempfile.TemporaryDirectory(dir=store.drafts) as scratch:
-            decision = judge(client, config, registration, evaluated, store, Path(scratch))
+        with store.draft() as scratch:
+            decision = judge(client, config, registration, evaluated, store, scratch)
         tags = {
             "decision": "promoted" if decision.is_promoted else "not promoted",
             "decision_reason": decision.reason,

@@ -10,12 +10,11 @@ import contextlib
 import json
 import logging
 import os
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
@@ -86,11 +85,12 @@ def registry(store: Store) -> Iterator[MlflowClient]:
     warm_up()
     import mlflow
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     uri = tracking_uri(store)
     place = shown(uri)
     try:
-        with FileLock(store.drafts / "registry.lock", timeout=LOCK_S), pointed_at(uri):
+        with FileLock(store.root / ".mlflow.lock", timeout=LOCK_S), pointed_at(uri):
             client = mlflow.MlflowClient(uri, uri)
             prepare(client, store)
             yield client
@@ -103,6 +103,11 @@ def registry(store: Store) -> Iterator[MlflowClient]:
                 "MLFLOW_TRACKING_URI to use the store's own, and run again"
             ) from error
         raise
+    except SQLAlchemyError as error:
+        raise Unavailable(
+            f"the registry's database {place} cannot be used: {str(error).splitlines()[0]}; "
+            "see that its folder is there and writable, and run again"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -205,7 +210,7 @@ def register(
             )
         elif any(version.tags.get(key) != text for key, text in facts.items()):
             refresh(client, version, facts, card, evaluated, store)
-        if alias_version(client, name, CANDIDATE) != version.version:
+        if alias_version(client, name, CANDIDATE) != str(version.version):
             client.set_registered_model_alias(name, CANDIDATE, version.version)
         return Registration(
             name=name, version=str(version.version), run_id=str(version.run_id), is_new=is_new
@@ -230,7 +235,7 @@ def has_files(client: MlflowClient, version: ModelVersion) -> bool:
     if location.startswith("models:/m-"):
         location = client.get_logged_model(location.removeprefix("models:/")).artifact_location
     parts = urlsplit(location)
-    return parts.scheme != "file" or (Path(parts.path) / "MLmodel").is_file()
+    return parts.scheme != "file" or (Path(unquote(parts.path)) / "MLmodel").is_file()
 
 
 def ensure_registered(client: MlflowClient, name: str, config: PipelineConfig) -> None:
@@ -278,8 +283,8 @@ def log_run(
         for path in sorted(store.folder(reported).iterdir()):
             if path.suffix in (".html", ".md", ".png"):
                 client.log_artifact(run_id, str(path), "report")
-        with tempfile.TemporaryDirectory(dir=store.drafts) as scratch:
-            model = log_model(config, store.verify(trained), Path(scratch))
+        with store.draft() as scratch:
+            model = log_model(config, store.verify(trained), scratch)
     return run_id, model.model_id, model.model_uri
 
 
@@ -354,7 +359,7 @@ def log_model(config: PipelineConfig, trained: Path, scratch: Path) -> Any:
     return mlflow.pyfunc.log_model(
         name="model",
         python_model=str(ENTRY),
-        artifacts={"bundle": str(bundle)},
+        artifacts={"bundle": bundle.as_uri()},
         signature=signature(defaults),
         input_example=example_points().to_pandas(),
         pip_requirements=list(REQUIREMENTS),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from urllib.parse import quote
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -32,7 +33,8 @@ class Paths(BaseSettings):
     def tracking_uri(self) -> str:
         """The MLflow address: as given, else a database file inside the store."""
         given = self.mlflow_tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "")
-        return given or f"sqlite:///{self.store.expanduser().absolute() / 'mlflow.db'}"
+        # Quoted, for MLflow reads it as an address: a % or # in a folder's name is no escape.
+        return given or f"sqlite:///{quote(str(self.store.expanduser().absolute() / 'mlflow.db'))}"
 
 
 def engine_settings(spill: Path) -> dict[str, str | int | bool]:

@@ -135,11 +135,11 @@ def test_a_markdown_table_keeps_its_columns():
 
 
 def crowd(folder: Path, num_people: int) -> Path:
-    """People who meet in one place, each with a home of their own elsewhere."""
+    """People who meet in one place, each with a home of their own nearby."""
     generator = np.random.default_rng(5)
     rows = []
     for number in range(num_people):
-        home = (100 + number * 0.5, 40.0)
+        home = (116.4 + number * 0.05, 40.1)
         lon_deg = np.concatenate(
             [[116.33 + 1e-4 * number], home[0] + generator.uniform(0, 1e-3, 9)]
         )
