@@ -23,7 +23,7 @@ from tasks.register import CHAMPION, Registration, alias_version, registry, trac
 from tasks.store import Frozen, Receipt, Store
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
+    from tasks.register import MlflowClient
 
 
 class Promotion(Frozen):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 import numpy as np
 import pandas as pd
@@ -193,7 +194,7 @@ def test_a_version_that_does_not_load_alone_is_refused(champion, rival, monkeypa
     with registry(store) as client:
         version = client.get_model_version(NAME, rival.version)
         model_id = version.source.removeprefix("models:/")
-        location = client.get_logged_model(model_id).artifact_location.removeprefix("file://")
+        location = unquote(client.get_logged_model(model_id).artifact_location[len("file://") :])
         client.delete_model_version_tag(NAME, rival.version, "decision_key")
         client.delete_registered_model_alias(NAME, "champion")
     weights = Path(location) / "artifacts" / "bundle" / "weights.safetensors"
@@ -370,11 +371,11 @@ def test_a_registry_that_is_away_is_said_to_be_away(monkeypatch):
 
 def test_nothing_leaks_between_stores(champion, store):
     given = os.environ.get("MLFLOW_TRACKING_URI")
-    assert register.tracking_uri(store) == f"sqlite:///{store.root}/mlflow.db"
+    assert register.tracking_uri(store) == f"sqlite:///{quote(str(store.root))}/mlflow.db"
     with registry(ships.good().store):
         pass
     assert os.environ.get("MLFLOW_TRACKING_URI") == given
-    assert register.tracking_uri(store) == f"sqlite:///{store.root}/mlflow.db"
+    assert register.tracking_uri(store) == f"sqlite:///{quote(str(store.root))}/mlflow.db"
 
 
 def test_two_processes_may_make_the_registry_at_once(store):
