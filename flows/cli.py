@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from tasks.assessment import Assessment
 
 STOPPED = 130
-TABLE_WIDTH = 110
+TABLE_WIDTH = 116
 
 
 class Place(BaseModel):

@@ -87,9 +87,22 @@ def show_in_prefect(assessment: Assessment, store: Store) -> None:
 
     name = assessment.dataset
     report = store.folder(assessment.receipt("report")) / "report.md"
-    create_markdown_artifact(report.read_text(encoding="utf-8"), key=f"{name}-report")
-    create_table_artifact(shown_errors(assessment, store), key=f"{name}-errors")
-    create_link_artifact(assessment.page, key=f"{name}-model", link_text=assessment.candidate_uri)
+    create_markdown_artifact(
+        report.read_text(encoding="utf-8"),
+        key=f"{name}-report",
+        description="What was read, trained and measured.",
+    )
+    create_table_artifact(
+        shown_errors(assessment, store),
+        key=f"{name}-errors",
+        description="Errors in metres on test windows, times given.",
+    )
+    create_link_artifact(
+        assessment.page,
+        key=f"{name}-model",
+        link_text=assessment.candidate_uri,
+        description="The registered version in MLflow.",
+    )
 
 
 def shown_errors(assessment: Assessment, store: Store) -> list[dict[str, Any]]:

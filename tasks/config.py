@@ -32,9 +32,7 @@ def tell_ranges(schema: dict[str, Any]) -> None:
     """Add the legal range of each field to its help, since Prefect's form shows no other sign."""
     for field in schema.get("properties", {}).values():
         limits = field | next(iter(field.get("anyOf", [])), {})
-        words = [
-            f"{word} {limits[name]:,}" for name, word in RANGE_WORDS.items() if name in limits
-        ]
+        words = [f"{word} {limits[name]:,}" for name, word in RANGE_WORDS.items() if name in limits]
         if words:
             field["description"] = f"{field.get('description', '')} Range: {' '.join(words)}."
 

@@ -1,0 +1,138 @@
+"""The project itself: its layers, its style, its files, and that nothing strange is in them."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parent.parent
+CODE = ("flows", "tasks", "model", "sql")
+
+
+def ran(command: str, *arguments: str, folder: Path = PROJECT) -> subprocess.CompletedProcess[str]:
+    """Run a command of this environment in a folder whose packages go first."""
+    return subprocess.run(
+        [str(Path(sys.executable).with_name(command)), *arguments],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(folder), "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_import_contracts_hold():
+    done = ran("lint-imports", "--no-cache")
+    assert done.returncode == 0, done.stdout
+    assert "0 broken" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("place", "planted", "contract"),
+    [
+        ("model/geometry.py", "import tasks", "flows use tasks"),
+        ("tasks/clean.py", "import flows", "flows use tasks"),
+        ("model/geometry.py", "import mlflow", "the model package knows no orchestrator"),
+        ("tasks/clean.py", "import duckdb", "only the database module imports duckdb"),
+        ("flows/cli.py", "import mlflow", "only the register module imports mlflow"),
+    ],
+)
+def test_the_contracts_catch_a_planted_import(place, planted, contract, tmp_path):
+    for name in CODE:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").touch()
+    (tmp_path / "tasks" / "database.py").write_text("import duckdb\n")
+    for name in ("register", "serve_entry"):
+        (tmp_path / "tasks" / f"{name}.py").write_text("import mlflow\n")
+    (tmp_path / "pyproject.toml").write_text((PROJECT / "pyproject.toml").read_text())
+    assert ran("lint-imports", "--no-cache", folder=tmp_path).returncode == 0
+    (tmp_path / place).write_text(f"{planted}\n")
+    done = ran("lint-imports", "--no-cache", folder=tmp_path)
+    assert done.returncode == 1, done.stdout + done.stderr
+    broken = [line for line in done.stdout.splitlines() if " BROKEN" in line]
+    assert [line.startswith(contract) for line in broken] == [True]
+
+
+@pytest.mark.parametrize("command", [("ruff", "check", "."), ("ruff", "format", "--check", ".")])
+def test_style(command):
+    done = ran(*command)
+    assert done.returncode == 0, done.stdout
+
+
+def test_sql_style():
+    done = ran("sqlfluff", "lint", "sql", "--disable-progress-bar")
+    assert done.returncode == 0, done.stdout
+
+
+def sources() -> list[Path]:
+    return [path for name in CODE for path in sorted((PROJECT / name).rglob("*.py"))]
+
+
+def test_every_folder_of_code_is_a_package():
+    folders = {path.parent for path in sources()}
+    assert [folder for folder in folders if not (folder / "__init__.py").is_file()] == []
+
+
+def test_the_top_level_holds_what_the_readme_names():
+    readme = (PROJECT / "README.md").read_text()
+    for name in ("flows", "tasks", "sql", "model", "tests"):
+        assert (PROJECT / name).is_dir()
+        assert f"`{name}/`" in readme
+    for name in ("Makefile", "LICENSE", "CHANGELOG.md", "constraints.txt", "prefect.yaml"):
+        assert (PROJECT / name).is_file()
+    assert not (PROJECT / "flows" / "tasks.py").exists()
+
+
+FORBIDDEN_CALLS = {"eval", "exec", "compile", "pickle", "cloudpickle", "marshal", "shelve"}
+
+
+def test_no_pickle_no_eval_and_no_shell():
+    found = []
+    for path in sources():
+        for node in ast.walk(ast.parse(path.read_text())):
+            names: set[str] = set()
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = {alias.name.partition(".")[0] for alias in node.names}
+                names.add((getattr(node, "module", "") or "").partition(".")[0])
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                names = {node.func.id}
+            elif isinstance(node, ast.keyword) and node.arg == "shell":
+                names = {"eval"}
+            found += [(path.name, name) for name in names & FORBIDDEN_CALLS]
+    assert found == []
+
+
+def test_torch_mlflow_and_matplotlib_stay_out_of_the_top_of_tasks_and_flows():
+    slow = {"torch", "mlflow", "matplotlib", "numba"}
+    found = []
+    for path in sources():
+        if path.parts[-2] not in ("tasks", "flows") or path.name == "serve_entry.py":
+            continue
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                module = getattr(node, "module", None) or node.names[0].name
+                found += [path.name] if module.partition(".")[0] in slow else []
+    assert found == []
+
+
+def test_the_make_file_lists_what_it_can_do():
+    done = subprocess.run(["make", "help"], cwd=PROJECT, capture_output=True, text=True, check=True)
+    for name in ("run", "ui", "check", "test", "test-slow", "bench"):
+        assert f"make {name} " in done.stdout
+
+
+def test_constraints_pin_every_direct_requirement():
+    import tomllib
+
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    wanted = project["dependencies"] + project["optional-dependencies"]["dev"]
+    lines = (PROJECT / "constraints.txt").read_text().splitlines()
+    pinned = {line.partition("==")[0] for line in lines if "==" in line}
+    names = {text.replace(">", " ").replace("<", " ").split()[0] for text in wanted}
+    assert names - pinned == set()
+    assert not any("+" in line for line in lines), "a local build tag installs nowhere else"
