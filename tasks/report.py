@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 COLUMNS = ("model", "step", "windows", "ADE", "95 % interval", "p50", "p90", "FDE", "skill")
+TERMINAL_COLUMNS = ("model", "step", "ADE", "95 % interval", "FDE", "skill")
 STYLE = """
 :root { --ink: #22313f; --line: #e1e7ec; --soft: #f6f8fa; --ours: #d1495b; }
 body { margin: 0; color: var(--ink); background: #fff;
@@ -132,11 +133,11 @@ def cells_of(row: Mapping[str, Any]) -> tuple[str, ...]:
         str(row["horizon_steps"]),
         f"{row['num_windows']:,}",
         metres(row["ade_m"]),
-        f"{metres(row['ade_low_m'])} to {metres(row['ade_high_m'])}",
+        f"{metres(row['ade_low_m'])}–{metres(row['ade_high_m'])}",
         metres(row["ade_p50_m"]),
         metres(row["ade_p90_m"]),
         metres(row["fde_m"]),
-        f"{row['skill']:+.3f}",
+        f"{row['skill']:+.1%}",
     )
 
 
@@ -162,20 +163,23 @@ def plain(text: str) -> str:
 
 def summary_table(metrics: Path) -> Table:
     """The test errors for the terminal, times given, in metres."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     rows = metric_rows(metrics, "test")
     names = {row["model"] for row in rows if row["model"] not in SIMPLE}
-    num_entities = rows[0]["num_entities"] if rows else 0
-    table = Table(title=f"Test windows of {num_entities:,} entities, times given, metres")
-    for name in COLUMNS:
+    num_windows, num_entities = (
+        max((row[name] for row in rows), default=0) for name in ("num_windows", "num_entities")
+    )
+    title = f"{num_windows:,} test windows of {num_entities:,} entities, times given, metres"
+    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in TERMINAL_COLUMNS:
         table.add_column(name, justify="left" if name == "model" else "right", no_wrap=True)
-    for number, row in enumerate(rows):
-        is_last = (
-            number + 1 == len(rows) or rows[number + 1]["horizon_steps"] != (row["horizon_steps"])
-        )
+    for row, following in zip(rows, [*rows[1:], None], strict=True):
+        is_last = following is None or following["horizon_steps"] != row["horizon_steps"]
+        cells = dict(zip(COLUMNS, cells_of(row), strict=True))
         style = "bold" if row["model"] in names else ""
-        table.add_row(*cells_of(row), style=style, end_section=is_last)
+        table.add_row(*(cells[name] for name in TERMINAL_COLUMNS), style=style, end_section=is_last)
     return table
 
 
