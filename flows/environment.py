@@ -3,7 +3,7 @@
 import http.client
 import logging
 import os
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 DEFAULTS = {
@@ -54,8 +54,8 @@ def served_address(store: Path) -> Path:
 
 def answers(address: str, path: str) -> bool:
     """Whether a server on this machine answers, asked directly and never through a proxy."""
-    with suppress(OSError, http.client.HTTPException):
-        connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=2)
+    connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=2)
+    with closing(connection), suppress(OSError, http.client.HTTPException):
         connection.request("GET", path)
         return connection.getresponse().status == http.HTTPStatus.OK
     return False

@@ -27,7 +27,8 @@ from tasks.store import Store
 HOST = "127.0.0.1"
 POOL = "trajfoundry"
 PREFECT_PORT, MLFLOW_PORT = 4200, 5000
-START_S, STOP_S, LOOK_S = 180.0, 15.0, 0.5
+START_S, STOP_S, LOOK_S = 180.0, 10.0, 0.5
+REQUESTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 DEPLOYMENTS = Path(__file__).with_name("prefect.yaml")
 
 
@@ -194,8 +195,7 @@ def announced(file: Path, address: str) -> Iterator[None]:
 @contextlib.contextmanager
 def stop_on_request() -> Iterator[None]:
     """End in peace when asked to, by Ctrl-C or by a signal that means the same."""
-    requests = (signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, interrupt) for number in requests}
+    before = {number: signal.signal(number, interrupt) for number in REQUESTS}
     try:
         with contextlib.suppress(KeyboardInterrupt):
             yield
@@ -214,7 +214,7 @@ def stopped_at_the_end(servers: Servers) -> Iterator[Servers]:
     try:
         yield servers
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in REQUESTS:
             signal.signal(number, signal.SIG_IGN)  # nothing may cut the stopping short
         ours = family([server.process.pid for server in servers.started])
         for server in reversed(servers.started):

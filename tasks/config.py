@@ -226,7 +226,7 @@ class ForecastConfig(Settings):
         20, ge=1, le=1_000, title="Horizon (points)", description="Points to predict."
     )
     num_samples: int = Field(
-        0, ge=0, le=1_000, title="Samples", description="Drawn futures; 0 for the mean alone."
+        64, ge=0, le=1_000, title="Samples", description="Drawn futures; 0 gives no radii."
     )
     seed: int = Field(0, ge=0, le=2**31 - 1, title="Seed", description="Fixes the samples.")
 

@@ -143,6 +143,8 @@ def tracking_uri(store: Store) -> str:
 def shown(uri: str) -> str:
     """An address without the password that it may hold."""
     parts = urlsplit(uri)
+    if "@" not in parts.netloc:
+        return uri
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
