@@ -111,24 +111,36 @@ def grouped(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
         yield group
 
 
-def point_ids(file_id: Integers, line_number: Integers) -> Integers:
-    """63 bits that name a record for ever: SplitMix64 (Steele, Lea, Flood 2014) of its place."""
+def point_ids(
+    file_id: Integers, line_number: Integers, index_in_line: Integers | None = None
+) -> Integers:
+    """63 bits that name a record for ever: SplitMix64 (Steele, Lea, Flood 2014) of its place.
+
+    A line that holds many records (a list of vertices) numbers them from 0.
+    """
     with np.errstate(over="ignore"):
         state = file_id.astype(np.uint64) + line_number.astype(np.uint64) * np.uint64(
             0x9E3779B97F4A7C15
         )
+        if index_in_line is not None:
+            state += index_in_line.astype(np.uint64) * np.uint64(0xD1342543DE82EF95)
         state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         state ^= state >> np.uint64(31)
     return (state >> np.uint64(1)).astype(np.int64)
 
 
-def placed(file_id: Integers, line_number: Integers, columns: dict[str, pa.Array]) -> pa.Table:
+def placed(
+    file_id: Integers,
+    line_number: Integers,
+    columns: dict[str, pa.Array],
+    index_in_line: Integers | None = None,
+) -> pa.Table:
     """A table of raw records with their place and id in front."""
     place = {
         "file_id": pa.array(file_id, pa.int64()),
         "line_number": pa.array(line_number, pa.int64()),
-        "point_id": pa.array(point_ids(file_id, line_number), pa.int64()),
+        "point_id": pa.array(point_ids(file_id, line_number, index_in_line), pa.int64()),
     }
     return pa.table(place | columns)
 
