@@ -146,10 +146,11 @@ class Stage(Generic[Settings]):
 
     def _run_task(self, job: Job[Settings], *, is_hit: bool) -> None:
         from prefect import get_run_logger
+        from prefect.context import FlowRunContext
 
         run = self.task.with_options(refresh_cache=not is_hit, result_storage=job.store.receipts)
         run(job)
-        if is_hit:
+        if is_hit and FlowRunContext.get() is not None:
             get_run_logger().info("%s of %s: done before, kept", self.name, job.dataset)
 
     @cached_property

@@ -340,7 +340,7 @@ def test_a_staging_query_that_doubles_rows_is_caught(
 
 def test_two_points_with_one_id_are_caught(tmp_path: Path, store: Store, monkeypatch) -> None:
     monkeypatch.setattr(
-        "tasks.decode.point_ids", lambda file_id, line_number: np.minimum(line_number, 9)
+        "tasks.decode.point_ids", lambda file_id, line_number, index: np.minimum(line_number, 9)
     )
     with pytest.raises(DataError, match="point_id"):
         ingested(zipped(tmp_path / "a.zip", {A: walk(0, 9)}), store)
