@@ -26,6 +26,7 @@ from pydantic_settings import (
 )
 
 from flows.environment import make_console_readable, set_environment
+from flows.servers import serve, server_for_one_run
 from tasks.config import ForecastConfig, PipelineConfig
 from tasks.datasets import DATASETS, Dataset
 from tasks.errors import ConfigError, FoundryError
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from tasks.assessment import Assessment
 
 STOPPED = 130
-TABLE_WIDTH = 116
 
 
 class Place(BaseModel):
@@ -77,12 +77,14 @@ class Run(Reported, PipelineConfig):
 
     def execute(self) -> None:
         store = self.open_store()
-        from flows.pipeline import pipeline
-        from tasks.register import warm_up
-
-        warm_up()
-        self.show_lines()
+        wait_for_server = server_for_one_run(store)
         with nothing_on_stdout():
+            from flows.pipeline import pipeline
+            from tasks.register import warm_up
+
+            warm_up()
+            self.show_lines()
+            wait_for_server()
             assessment = pipeline(self.config, self.source)
         if self.as_json:
             print(assessment.model_dump_json(indent=2))
@@ -101,11 +103,12 @@ class Forecast(Reported, ForecastConfig):
         return ForecastConfig.model_validate(fields_of(self, ForecastConfig))
 
     def execute(self) -> None:
-        self.open_store()
-        from flows.forecast import forecast
-
-        self.show_lines()
+        wait_for_server = server_for_one_run(self.open_store())
         with nothing_on_stdout():
+            from flows.forecast import forecast
+
+            self.show_lines()
+            wait_for_server()
             predictions = forecast(str(self.input), str(self.output), self.config)
         print(predictions.model_dump_json(indent=2) if self.as_json else predictions.line)
 
@@ -130,8 +133,6 @@ class Ui(Place):
 
     def execute(self) -> None:
         store = self.open_store()
-        from flows.servers import serve
-
         serve(store, self.prefect_port, self.mlflow_port)
 
 
@@ -269,9 +270,7 @@ def show_outcome(assessment: Assessment, store: Store) -> None:
 
     metrics = store.folder(assessment.receipt("evaluate")) / "metrics.parquet"
     report = store.folder(assessment.receipt("report")) / "report.html"
-    console = Console()
-    console.width = max(console.width, TABLE_WIDTH)
-    console.print("", summary_table(metrics), "", sep="\n")
+    Console().print("", summary_table(metrics), "", sep="\n")
     here = f"--store {shlex.quote(str(store.root))}"
     lines = [
         *assessment.lines,

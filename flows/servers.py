@@ -6,6 +6,7 @@ they started, and no process that it did not start.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
@@ -13,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -58,7 +59,7 @@ class Servers:
         log = logs(self.store) / f"{name.rpartition(' ')[2].lower()}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", *command],
+                [sys.executable, "-m", "flows.child", str(os.getpid()), *command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -93,13 +94,33 @@ def serve(store: Store, prefect_port: int | None, mlflow_port: int | None) -> No
             servers.watch()
 
 
-def start_prefect(servers: Servers, address: str) -> Server:
+def server_for_one_run(store: Store) -> Callable[[], None]:
+    """A Prefect server of this process, unless the user or `trajfoundry ui` has one already.
+
+    It starts while the caller imports what it needs, and the caller then calls what it was given
+    to wait for it. Unlike Prefect's own temporary server it does not hear Ctrl-C, so that the run
+    can still say how it ended. It stops when the process ends, after Prefect's last words to it:
+    what is registered first is run last.
+    """
+    if any(name in os.environ for name in ("PREFECT_API_URL", "PREFECT_PROFILE")):
+        return lambda: None
+    at = f"http://{HOST}:{any_free_port()}"
+    ending = contextlib.ExitStack()
+    servers = ending.enter_context(stopped_at_the_end(Servers(store)))
+    atexit.register(ending.close)
+    server = start_prefect(servers, at, ["--no-ui", "--no-scheduler", "--no-late-runs"])
+    return lambda: wait_for(server, at, "/api/health")
+
+
+def start_prefect(servers: Servers, address: str, options: Sequence[str] = ()) -> Server:
     """The Prefect server; pages of other origins may not use it from a browser."""
     own_origins = f"{address},{address.replace(HOST, 'localhost')}"
     os.environ["PREFECT_API_URL"] = f"{address}/api"
     os.environ.setdefault("PREFECT_SERVER_CORS_ALLOWED_ORIGINS", own_origins)
     os.environ.setdefault("PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED", "true")
-    return servers.start("Prefect", ["prefect", "server", "start", *host_and_port(address)])
+    return servers.start(
+        "Prefect", ["prefect", "server", "start", *host_and_port(address), *options]
+    )
 
 
 def start_mlflow(servers: Servers, address: str) -> tuple[str, Server | None]:
@@ -214,15 +235,25 @@ def stopped_at_the_end(servers: Servers) -> Iterator[Servers]:
     try:
         yield servers
     finally:
-        for number in REQUESTS:
-            signal.signal(number, signal.SIG_IGN)  # nothing may cut the stopping short
-        ours = family([server.process.pid for server in servers.started])
-        for server in reversed(servers.started):
-            stop(server)
-        for pid, began in ours.items():
-            if began and began_at(pid) == began:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+        with undisturbed():
+            ours = family([server.process.pid for server in servers.started])
+            for server in reversed(servers.started):
+                stop(server)
+            for pid, began in ours.items():
+                if began and began_at(pid) == began:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Let no second request to end cut this short."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in REQUESTS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def stop(server: Server) -> None:

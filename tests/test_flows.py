@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -170,6 +172,32 @@ def test_a_run_ends_with_a_candidate_and_the_next_one_computes_nothing(tmp_path)
         if not stage["is_cached"]
     }
     assert computed == {"train", "evaluate", "report"}
+
+
+@pytest.mark.slow
+def test_ctrl_c_is_one_line_and_the_same_command_goes_on(tmp_path):
+    store, said = tmp_path / "store", tmp_path / "said.txt"
+    free = {name: text for name, text in os.environ.items() if not name.startswith("PREFECT_")}
+    long = ("run", "--model.preset", "tiny", "--train.max_steps", "100000")
+    with said.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "flows.cli", *long, "--store", str(store)],
+            cwd=PROJECT,
+            env=free,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    while "shards of hurdat2" not in said.read_text():
+        assert process.poll() is None, said.read_text()
+        time.sleep(0.5)
+    time.sleep(10)  # well into training
+    os.killpg(process.pid, signal.SIGINT)  # what a terminal does
+    assert process.wait(60) == 130
+    lines = said.read_text().splitlines()
+    assert lines[-1].startswith("trajfoundry: ")
+    assert "run again to go on" in lines[-1]
+    assert "Traceback" not in said.read_text()
 
 
 @pytest.mark.slow

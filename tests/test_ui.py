@@ -66,7 +66,6 @@ def test_a_busy_port_that_was_asked_for_is_an_error_that_names_it():
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads the table of processes")
 def test_stubborn_servers_and_what_they_started_are_stopped(monkeypatch, tmp_path, store):
     monkeypatch.setattr(servers, "STOP_S", 0.5)
-    handlers = {number: signal.getsignal(number) for number in servers.REQUESTS}
     bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     try:
         with servers.stopped_at_the_end(servers.Servers(store)) as group:
@@ -81,8 +80,27 @@ def test_stubborn_servers_and_what_they_started_are_stopped(monkeypatch, tmp_pat
     finally:
         bystander.kill()
         bystander.wait()
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's own promise")
+def test_a_server_ends_with_a_parent_that_was_killed(tmp_path, monkeypatch):
+    log = tmp_path / "patient.log"
+    (tmp_path / "patient.py").write_text(
+        "import os, sys, time; print(os.getpid(), flush=True); time.sleep(600)"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{PROJECT}:{tmp_path}")
+    script = (
+        "import os, subprocess, sys, time;"
+        "command = [sys.executable, '-m', 'flows.child', str(os.getpid()), 'patient'];"
+        "subprocess.Popen(command, start_new_session=True); time.sleep(600)"
+    )
+    with log.open("wb") as output:
+        parent = subprocess.Popen([sys.executable, "-c", script], stdout=output)
+    child = int(first_line(log))
+    assert is_alive(child)
+    parent.kill()
+    parent.wait()
+    assert ends_soon(child)
 
 
 def first_line(log: Path) -> str:
