@@ -196,7 +196,7 @@ def test_ctrl_c_is_one_line_and_the_same_command_goes_on(tmp_path):
     assert process.wait(60) == 130
     lines = said.read_text().splitlines()
     assert lines[-1].startswith("trajfoundry: ")
-    assert "run again to go on" in lines[-1]
+    assert "stopped" in lines[-1]
     assert "Traceback" not in said.read_text()
 
 
