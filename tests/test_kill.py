@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -83,7 +85,7 @@ def content(root: Path) -> dict[str, str]:
     store = Store(root)
     return {
         f"{manifest.recipe.stage}/{manifest.recipe.digest}/{file.name}": file.sha256
-        for stage in ("part", "snapshot", "clean", "split", "features", "shards")
+        for stage in ("part", "snapshot", "clean", "split", "features", "shards", "train")
         for manifest in store.published(stage, "hurdat2")
         for file in manifest.files
     }
@@ -122,3 +124,46 @@ def test_a_run_killed_on_its_way_ends_like_one_that_was_not(share, oracle, tmp_p
 def test_a_run_killed_at_each_of_its_steps_ends_like_one_that_was_not(oracle, tmp_path):
     for step in range(1, oracle[2] + 1):
         check_killed_at(step, tmp_path / f"store-{step}", oracle)
+
+
+CHECKPOINTED = "TRAJFOUNDRY_CHECKPOINT_EVERY_S"
+
+
+def whole_run(root: Path, source: Path) -> subprocess.Popen[bytes]:
+    """The pipeline by its command line, with a small model and frequent checkpoints."""
+    flags = ["--model.preset", "tiny", "--train.max_steps", "400", "--train.validate_every", "100"]
+    shape = ["--window.num_context", "4", "--window.num_horizon", "4", "--window.stride", "4"]
+    assess = ["--assess.horizons", "[1,4]", "--assess.gate_horizon", "4"]
+    command = [sys.executable, "-m", "flows.cli", "run", "--store", str(root)]
+    return subprocess.Popen(
+        [*command, "--source", str(source), *flags, *shape, *assess],
+        cwd=PROJECT,
+        env=os.environ | {CHECKPOINTED: "0.2"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1_200)
+def test_a_pipeline_killed_in_its_training_ends_with_the_same_weights(tmp_path):
+    source = tmp_path / "hurdat2-made-up.txt"
+    source.write_text(storms(40, 16))
+    unkilled, killed = tmp_path / "unkilled", tmp_path / "killed"
+    assert whole_run(unkilled, source).wait(timeout=300) == 0
+
+    process = whole_run(killed, source)
+    deadline_s = time.monotonic() + 240
+    while not list(killed.glob(".work/*/checkpoints/*")):
+        assert process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
+    process.kill()
+    assert process.wait(timeout=30) == -9
+    assert not list(killed.glob("train/*/*"))
+
+    assert whole_run(killed, source).wait(timeout=300) == 0
+    [weights] = unkilled.glob("train/*/*/weights.safetensors")
+    [again] = killed.glob("train/*/*/weights.safetensors")
+    assert again.read_bytes() == weights.read_bytes()
+    assert content(killed) == content(unkilled)
