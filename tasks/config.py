@@ -133,6 +133,57 @@ class TrainConfig(Settings):
     )
 
 
+class SyntheticConfig(Settings):
+    """What the generator makes; it counts for the dataset synthetic only."""
+
+    kind: Literal["vehicles", "people", "ar1", "markov"] = Field(
+        "vehicles",
+        title="Kind",
+        description="vehicles: streets; people: routine; ar1, markov: laws with a known floor.",
+    )
+    num_entities: int = Field(
+        200, ge=1, le=10_000_000, title="Entities", description="Each is one trajectory."
+    )
+    num_points: int = Field(
+        500, ge=2, le=100_000, title="Points", description="Points of each trajectory."
+    )
+    seed: int = Field(
+        0, ge=0, le=2**31 - 1, title="World seed", description="Fixes the trajectories alone."
+    )
+    interval_s: float = Field(
+        10.0, ge=1, le=3_600, title="Interval (s)", description="Median time between points."
+    )
+    interval_spread: float = Field(
+        0.3, gt=0, le=0.5, title="Spread", description="Deviation of the log of the interval."
+    )
+    noise_m: float = Field(
+        3.0, ge=0, le=50, title="Noise (m)", description="Deviation on each axis; none in markov."
+    )
+    gap_share: float = Field(
+        0.002, ge=0, le=0.2, title="Gaps", description="Share of points after a silence."
+    )
+    gap_s: float = Field(
+        900.0, ge=60, le=86_400, title="Gap (s)", description="Shortest silence; thrice is longest."
+    )
+    outlier_share: float = Field(
+        0.01, ge=0, le=0.2, title="Outliers", description="Share of points 0.5 to 20 km away."
+    )
+    anomaly_share: float = Field(
+        0.1, ge=0, le=1, title="Anomalies", description="Share of entities that act unusually."
+    )
+    lon_deg: float = Field(
+        13.4, ge=-180, le=180, title="Centre, longitude", description="Degrees east."
+    )
+    lat_deg: float = Field(
+        52.5, ge=-90, le=90, title="Centre, latitude", description="Degrees north."
+    )
+
+    @property
+    def world(self) -> dict[str, Any]:
+        """The part that decides each trajectory, whatever their number."""
+        return self.model_dump(exclude={"num_entities"})
+
+
 class AssessConfig(Settings):
     """How models and baselines are compared."""
 
@@ -153,6 +204,7 @@ class PipelineConfig(Settings):
     dataset: DatasetName = Field(
         "hurdat2", title="Dataset", description="The public dataset whose raw files are read."
     )
+    synthetic: SyntheticConfig = Field(SyntheticConfig(), title="Generator")
     clean: CleanConfig = Field(CleanConfig(), title="Cleaning")
     split: SplitConfig = Field(SplitConfig(), title="Split")
     window: WindowConfig = Field(WindowConfig(), title="Windows")

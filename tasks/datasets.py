@@ -31,6 +31,7 @@ class Dataset(Frozen):
     interval_s: float = Field(gt=0, description="Expected seconds between points.")
     num_buckets: int = Field(ge=1, description="Files that the entities are spread over.")
     max_rejected_share: float = Field(0.05, ge=0, le=1)
+    is_generated: bool = Field(False, description="Made on demand, without raw files.")
     is_redistributable: bool
     is_personal: bool
 
@@ -74,6 +75,25 @@ DATASETS = {
             num_buckets=8,
             is_redistributable=False,
             is_personal=True,
+        ),
+        Dataset(
+            name="synthetic",
+            title="Made-up vehicles and people with ground truth, and laws with a known floor",
+            licence="Apache-2.0",
+            citation="the generator of this project, model/synthetic.py",
+            homepage="",
+            is_generated=True,
+            decoder="synthetic",
+            members="*.jsonl",
+            staging="staging/stg_synthetic",
+            zone="UTC",
+            entity_kind="mover",
+            max_speed_mps=50.0,
+            max_gap_s=800.0,
+            interval_s=10.0,
+            num_buckets=4,
+            is_redistributable=True,
+            is_personal=False,
         ),
     )
 }

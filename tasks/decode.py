@@ -56,6 +56,7 @@ class Block:
     malformed: Sequence[tuple[int, int]] = ()
     num_records: Counter[int] = field(default_factory=Counter)
     num_missing: Counter[int] = field(default_factory=Counter)
+    truth: pa.Table | None = None  # what a generator knows of its records
 
     def raw_texts(self, places: Sequence[tuple[int, int]]) -> list[str]:
         """The raw text at each (file_id, line_number); a very long one is cut."""
@@ -346,5 +347,16 @@ def hurdat2_records(file_id: int, rows: list[tuple[int, str | None, list[str]]])
     return placed(np.full(len(rows), file_id), line_number, columns)
 
 
+def decode_synthetic(pieces: Iterable[Piece]) -> Iterator[Block]:
+    """Orders of the generator, which is loaded only here."""
+    from tasks.decode_synthetic import generated
+
+    return generated(pieces)
+
+
 Decoder = Callable[[Iterable[Piece]], Iterator[Block]]
-DECODERS: dict[str, Decoder] = {"hurdat2": decode_hurdat2, "plt": decode_plt}
+DECODERS: dict[str, Decoder] = {
+    "hurdat2": decode_hurdat2,
+    "plt": decode_plt,
+    "synthetic": decode_synthetic,
+}

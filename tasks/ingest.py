@@ -19,6 +19,7 @@ from tasks.config import PipelineConfig, SnapshotRules
 from tasks.datasets import Dataset, dataset_named
 from tasks.download import fetched, is_address
 from tasks.errors import ConfigError, DataError
+from tasks.orders import ordered
 from tasks.part import LEDGER_SCHEMA, PART, part_job
 from tasks.runs import read_records
 from tasks.snapshot import (
@@ -48,6 +49,8 @@ def ingest(config: PipelineConfig, source: str, store: Store) -> Receipt:
 def snapshot_job(config: PipelineConfig, source: str, store: Store) -> Job[SnapshotRules]:
     """The job of a source. Its content decides, never its address: a known one is only hashed."""
     row = config.source_row
+    if row.is_generated:
+        source = str(ordered(config, source, store))
     if is_address(source):
         store.prepare()
         source = str(fetched(row, source, store))

@@ -27,6 +27,7 @@ from tasks.snapshot import LEDGER, REJECTS
 from tasks.stage import Job, Stage
 from tasks.store import Counts, Store
 
+TRUTH = "truth.parquet"
 UNREADABLE, EMPTY, MALFORMED = "unreadable", "empty", "malformed"
 REJECT_SCHEMA = pa.schema(
     {
@@ -146,6 +147,8 @@ def stage_block(
             tally.num_kept[file_id] += num_points
             tally.buckets.setdefault(file_id, set()).add(bucket)
     writers.write(REJECTS, rejects)
+    if block.truth is not None:
+        writers.write(TRUTH, block.truth)
     tally.num_records.update(block.num_records)
     tally.num_missing.update(block.num_missing)
     tally.num_rejected.update(counts_of(rejects["file_id"]))
