@@ -108,10 +108,11 @@ class Event:
 class Trajectory:
     """One entity: what a receiver reports, and what is true.
 
-    `modes` names the codes of `mode_T`; `anomaly` holds within the events of that name.
+    `modes` names the codes of `mode_T`; the seconds of events count from `started_us`.
     """
 
     entity_id: str
+    started_us: int
     tracked_us_T: Integers
     lon_deg_T: Floats
     lat_deg_T: Floats
@@ -210,6 +211,7 @@ def seen(
         is_anomaly_T |= (elapsed_T >= begin_s) & (elapsed_T <= end_s)
     return Trajectory(
         entity_id,
+        started_us,
         started_us + np.rint(elapsed_T * 1e6).astype(np.int64),
         lon_T,
         lat_T,
@@ -274,6 +276,7 @@ def lawful(
     nothing_T = np.zeros(num, dtype=bool)
     return Trajectory(
         entity_id,
+        started_us,
         started_us + np.rint(np.cumsum(interval_T) * 1e6).astype(np.int64),
         *seen_at,
         *true_at,

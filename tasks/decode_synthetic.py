@@ -86,9 +86,9 @@ def regions(region: np.ndarray) -> pa.Array:
 
 
 def truth_of(file_id: int, world: World, made: Sequence[Trajectory]) -> pa.Table:
-    """One row per event: stops, visits, gaps and anomalies, with their place where they have one."""
+    """One row per event: stops, visits, gaps, anomalies; with a place where it has one."""
     started = [(one, event) for one in made for event in one.events]
-    base = np.array([one.tracked_us_T[0] for one, _event in started], dtype=np.int64)
+    base = np.array([one.started_us for one, _event in started], dtype=np.int64)
     begin = np.array([event.started_s for _one, event in started], dtype=np.float64)
     end = np.array([event.finished_s for _one, event in started], dtype=np.float64)
     east = np.array([event.east_m for _one, event in started], dtype=np.float64)

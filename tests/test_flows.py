@@ -18,6 +18,7 @@ import pytest
 import yaml
 from prefect.utilities.callables import parameter_schema
 
+from tasks.datasets import DATASETS
 from tasks.runs import read_records
 from tasks.store import Store
 
@@ -59,7 +60,7 @@ def test_the_form_of_the_pipeline_has_sections_choices_ranges_and_help():
     assert {"CleanConfig", "SplitConfig", "WindowConfig", "ModelConfig", "TrainConfig"} < set(
         sections
     )
-    assert sections["PipelineConfig"]["properties"]["dataset"]["enum"] == ["geolife", "hurdat2"]
+    assert sections["PipelineConfig"]["properties"]["dataset"]["enum"] == sorted(DATASETS)
     assert sections["ModelConfig"]["properties"]["preset"]["enum"] == ["tiny", "small"]
     steps = sections["TrainConfig"]["properties"]["max_steps"]
     assert (steps["minimum"], steps["maximum"]) == (1, 10_000_000)
