@@ -245,7 +245,7 @@ def autoregression(world: World, generator: np.random.Generator, entity_id: str)
     law, num = world.ar1, world.num_points
     step_TC = law.draw_steps_m(generator, num)
     step_TC[0] = generator.uniform(-5_000.0, 5_000.0, 2)
-    true_lon_T, true_lat_T = walked(world.lon_deg, world.lat_deg, step_TC)
+    true_lon_T, true_lat_T = walked(float(world.lon_deg), float(world.lat_deg), step_TC)
     noise_TC = law.noise_m * generator.standard_normal((num, 2))
     lon_T, lat_T = moved(true_lon_T, true_lat_T, *noise_TC.T.copy())
     return lawful(world, generator, entity_id, (lon_T, lat_T), (true_lon_T, true_lat_T))

@@ -106,6 +106,12 @@ def test_all_are_distinct(kind):
     assert num_distinct(World(kind=kind, num_points=30), 2_000) == (2_000, 2_000)
 
 
+def test_a_short_cycle_of_seeds_would_be_seen(monkeypatch):
+    whole = np.random.default_rng
+    monkeypatch.setattr(np.random, "default_rng", lambda seed: whole([*seed[:2], seed[2] % 110]))
+    assert num_distinct(World(num_points=30), 300) == (110, 110)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_hundred_thousand_are_a_hundred_thousand(kind):
@@ -140,6 +146,12 @@ def test_another_meridian_is_the_same_world(kind, lon_deg, index):
     assert turn == pytest.approx(0, abs=1e-9)
     assert there.lat_deg_T == pytest.approx(here.lat_deg_T, abs=1e-12)
     assert (there.tracked_us_T == here.tracked_us_T).all()
+
+
+def test_what_a_receiver_reports_would_break_the_bound():
+    made = trajectory(World(outlier_share=0.05), 0)
+    reach_m = FASTEST_MPS["vehicles"] * intervals_s(made) * 1.0001 + 0.01
+    assert (distances_m(made.lon_deg_T, made.lat_deg_T) > reach_m).any()
 
 
 def test_a_world_on_the_date_line_lies_on_both_sides_of_it():
