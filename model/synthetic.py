@@ -128,7 +128,7 @@ class Trajectory:
 
 
 @dataclass(frozen=True)
-class Path:
+class TruePath:
     """Where something truly is at the instants of its points, in metres around the centre."""
 
     place_TC: Floats
@@ -153,7 +153,7 @@ def vehicle(world: World, generator: np.random.Generator, entity_id: str) -> Tra
     elapsed_T, is_after_gap_T = clock(world, generator)
     is_unusual = generator.random() < world.anomaly_share
     place_TC, is_stop_T, stays = drive(generator, elapsed_T, is_unusual)
-    path = Path(place_TC, is_stop_T.astype(np.int64), ("drive", "stop"), events_of(stays))
+    path = TruePath(place_TC, is_stop_T.astype(np.int64), ("drive", "stop"), events_of(stays))
     return seen(world, generator, entity_id, started_us, elapsed_T, is_after_gap_T, path)
 
 
@@ -163,7 +163,7 @@ def person(world: World, generator: np.random.Generator, entity_id: str) -> Traj
     tick_T, is_after_gap_T = clock(world, generator)
     is_unusual = generator.random() < world.anomaly_share
     elapsed_T, place_TC, mode_T, modes, stays = routine(generator, first_day, tick_T, is_unusual)
-    path = Path(place_TC, mode_T, modes, events_of(stays))
+    path = TruePath(place_TC, mode_T, modes, events_of(stays))
     started_us = MONDAY_US + first_day * DAY_S * 1_000_000
     return seen(world, generator, entity_id, started_us, elapsed_T, is_after_gap_T, path)
 
@@ -190,7 +190,7 @@ def seen(
     started_us: int,
     elapsed_T: Floats,
     is_after_gap_T: Booleans,
-    path: Path,
+    path: TruePath,
 ) -> Trajectory:
     """What a receiver makes of a path: noise on each point, and some points far away."""
     num = world.num_points

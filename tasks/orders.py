@@ -10,13 +10,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from model.synthetic import World
 from tasks.config import PipelineConfig, SyntheticConfig
 from tasks.errors import ConfigError
 from tasks.stage import Job, Stage
 from tasks.store import Counts, Store, write_synced
+
+if TYPE_CHECKING:
+    from model.synthetic import World
 
 POINTS_PER_ORDER = 50_000
 FOLDER = "orders"  # beside the manifest, which is no order
@@ -34,6 +36,8 @@ def ordered(config: PipelineConfig, source: str, store: Store) -> Path:
 
 def world_of(settings: dict[str, Any]) -> World:
     """The world of these settings; what cannot be is a wrong request."""
+    from model.synthetic import World
+
     try:
         return World(**settings)
     except (TypeError, ValueError) as error:
