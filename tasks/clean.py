@@ -11,6 +11,11 @@ The first rule that a point breaks is the one that it is rejected for:
 
 The order of the source is source trip, file, line, point. A trip ends with the trip of the source
 and with a silence longer than `max_gap_s` between kept points.
+
+Before these rules, instants of receivers that count weeks modulo 1,024 are put right where the
+source tells when it received them (`num_rollovers` says how often a cycle was added), and where the
+dataset asks for it, entities that share one identity are told apart (`model/kernels.py`): the second
+is `<entity_id>#2`. After them, stays are marked on what is kept.
 """
 
 from __future__ import annotations
@@ -21,6 +26,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+import sql
+from tasks import stays
 from tasks.config import CleanRules, PipelineConfig
 from tasks.database import (
     Connection,
@@ -45,13 +52,19 @@ RULES = (
     "short_trip",
 )
 MARTS = ("marts/clean_points", "marts/clean_rejects", "marts/trips")
+TABLES = ("clean_points", "clean_rejects", "trips", "stays", "visits")
 SQL = (
     "intermediate/int_points_in_force",
+    "intermediate/int_points_dated",
+    "intermediate/int_points_placed",
+    "intermediate/int_points_identified",
     "intermediate/int_points_screened",
     "intermediate/int_points_tracked",
     "intermediate/int_points_tripped",
     "intermediate/int_trips",
+    "intermediate/int_points_kept",
     *MARTS,
+    *stays.SQL,
     "checks/clean_conserves_points",
 )
 
@@ -104,18 +117,40 @@ def load_points(con: Connection, files: FilesInForce) -> None:
 
 
 def clean_points(con: Connection, draft: Path, rules: CleanRules) -> Counts:
-    """Apply the rules to the loaded points, write the three tables, and count."""
+    """Apply the rules to the loaded points, write the tables, and count."""
+    materialise(con, "intermediate/int_points_dated")
+    con.register("int_point_identities", identified_points(con, rules))
+    materialise(con, "intermediate/int_points_identified")
     materialise(con, "intermediate/int_points_screened")
     materialise(con, "intermediate/int_points_tracked")
     con.register("int_points_reached", reached_points(con, rules))
     materialise(con, "intermediate/int_points_tripped", max_gap_s=rules.max_gap_s)
     materialise(con, "intermediate/int_trips", min_points=rules.min_points)
+    materialise(con, "intermediate/int_points_kept")
+    stays.mark_stays(con, rules.stay)
     for mart in MARTS:
         materialise(con, mart)
     check(con, "checks/clean_conserves_points")
-    for table in ("clean_points", "clean_rejects", "trips"):
+    for table in TABLES:
         write_query(con, f"select * from {table}", draft / f"{table}.parquet")
     return counts(con)
+
+
+def identified_points(con: Connection, rules: CleanRules) -> pa.Table:
+    """The number of each point's entity among those of one identity; none where nobody asks."""
+    from model.kernels import identities
+
+    if not rules.split_identities:
+        return pa.table({"point_id": pa.array([], pa.int64()), "identity": pa.array([], pa.int64())})
+    placed = con.execute(sql.read("intermediate/int_points_placed")).fetchnumpy()
+    identity_N = identities(
+        np.asarray(placed["is_track_start"]),
+        np.asarray(placed["tracked_us"]),
+        np.asarray(placed["lon_deg"]),
+        np.asarray(placed["lat_deg"]),
+        rules.max_speed_mps,
+    )
+    return pa.table({"point_id": np.asarray(placed["point_id"]), "identity": identity_N})
 
 
 def reached_points(con: Connection, rules: CleanRules) -> pa.Table:
@@ -145,7 +180,20 @@ def counts(con: Connection) -> Counts:
         "rejected": count_rows(con, "clean_rejects"),
         **{f"rejected_{rule}": by_rule.get(rule, 0) for rule in RULES},
         "trips": count_rows(con, "trips"),
+        "stays": count_rows(con, "stays"),
+        **dict(zip(("redated", "parted"), corrected(con), strict=True)),
     }
+
+
+def corrected(con: Connection) -> tuple[int, int]:
+    """How many points got another instant, and how many an entity of their own."""
+    [(redated,)] = con.execute(
+        "select count(*) from int_points_dated where num_rollovers > 0"
+    ).fetchall()
+    [(parted,)] = con.execute(
+        "select count(*) from int_point_identities where identity > 1"
+    ).fetchall()
+    return redated, parted
 
 
 STAGE = Stage("clean", build, SQL)

@@ -30,6 +30,9 @@ class Dataset(Frozen):
     max_gap_s: float = Field(gt=0, description="A longer silence ends a trip.")
     interval_s: float = Field(gt=0, description="Expected seconds between points.")
     num_buckets: int = Field(ge=1, description="Files that the entities are spread over.")
+    split_identities: bool = Field(
+        False, description="Whether entities that share one identity are told apart."
+    )
     max_rejected_share: float = Field(0.05, ge=0, le=1)
     is_redistributable: bool
     is_personal: bool

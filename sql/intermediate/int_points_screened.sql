@@ -21,7 +21,7 @@ placed as (
                 then if(lon_deg = 0 and lat_deg = 0, 'null_island', null)
             else 'out_of_range'
         end as rule
-    from int_points_in_force
+    from int_points_identified
 
 ),
 

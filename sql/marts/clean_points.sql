@@ -1,4 +1,5 @@
--- One row per point that is kept, with its trip and all that the source says of it.
+-- One row per point that is kept, with its trip, the stay that it is part of, if any, and
+-- all that the source says of it.
 with
 
 attributes as (
@@ -13,28 +14,15 @@ attributes as (
             file_id,
             line_number
         )
-    from int_points_in_force
-
-),
-
-kept as (
-
-    select
-        tripped.point_id,
-        tripped.entity_id,
-        tripped.source_trip_id,
-        trips.trip_id,
-        tripped.tracked_at,
-        tripped.lon_deg,
-        tripped.lat_deg
-    from int_points_tripped as tripped
-    inner join int_trips as trips using (first_point_id)
+    from int_points_dated
 
 )
 
 select
-    kept.*,
-    attributes.* exclude (attributes.point_id)
-from kept
+    kept.* exclude (tracked_us),
+    attributes.* exclude (attributes.point_id),
+    stay_points.staypoint_id
+from int_points_kept as kept
 inner join attributes using (point_id)
+left join int_stay_points as stay_points using (point_id)
 order by kept.entity_id, kept.tracked_at, kept.point_id
