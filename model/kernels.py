@@ -141,9 +141,9 @@ def location_numbers(
 ) -> NDArray[np.int64]:
     """For each stay the index of the stay that founded its location, stays in order of time.
 
-    A stay belongs to the nearest founder of its entity closer than `radius_m`, of equally near
-    ones to the earliest; where there is none it founds a location. Later stays never move a
-    location, so what was published of a visit stays true when data are added.
+    Places are those of the first points of the stays. A stay belongs to the nearest founder of its
+    entity closer than `radius_m`, of equally near ones to the earliest; where there is none, it
+    founds a location. Later stays never move a location: what was said of a visit stays true.
     """
     founder_S = np.empty(lon_deg_S.size, np.int64)
     first = 0

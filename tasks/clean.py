@@ -55,14 +55,12 @@ MARTS = ("marts/clean_points", "marts/clean_rejects", "marts/trips")
 TABLES = ("clean_points", "clean_rejects", "trips", "stays", "visits")
 SQL = (
     "intermediate/int_points_in_force",
-    "intermediate/int_points_dated",
+    "intermediate/int_points_redated",
     "intermediate/int_points_placed",
-    "intermediate/int_points_identified",
     "intermediate/int_points_screened",
     "intermediate/int_points_tracked",
     "intermediate/int_points_tripped",
     "intermediate/int_trips",
-    "intermediate/int_points_kept",
     *MARTS,
     *stays.SQL,
     "checks/clean_conserves_points",
@@ -118,17 +116,15 @@ def load_points(con: Connection, files: FilesInForce) -> None:
 
 def clean_points(con: Connection, draft: Path, rules: CleanRules) -> Counts:
     """Apply the rules to the loaded points, write the tables, and count."""
-    materialise(con, "intermediate/int_points_dated")
+    materialise(con, "intermediate/int_points_redated")
     con.register("int_point_identities", identified_points(con, rules))
-    materialise(con, "intermediate/int_points_identified")
     materialise(con, "intermediate/int_points_screened")
     materialise(con, "intermediate/int_points_tracked")
     con.register("int_points_reached", reached_points(con, rules))
     materialise(con, "intermediate/int_points_tripped", max_gap_s=rules.max_gap_s)
     materialise(con, "intermediate/int_trips", min_points=rules.min_points)
-    materialise(con, "intermediate/int_points_kept")
     stays.mark_stays(con, rules.stay)
-    for mart in MARTS:
+    for mart in (*MARTS, *stays.MARTS):
         materialise(con, mart)
     check(con, "checks/clean_conserves_points")
     for table in TABLES:
@@ -137,11 +133,11 @@ def clean_points(con: Connection, draft: Path, rules: CleanRules) -> Counts:
 
 
 def identified_points(con: Connection, rules: CleanRules) -> pa.Table:
-    """The number of each point's entity among those of one identity; none where nobody asks."""
+    """The points of all entities of one identity but the first; none where nobody asks."""
     from model.kernels import identities
 
     if not rules.split_identities:
-        return pa.table({"point_id": pa.array([], pa.int64()), "identity": pa.array([], pa.int64())})
+        return pa.schema({"point_id": pa.int64(), "identity": pa.int64()}).empty_table()
     placed = con.execute(sql.read("intermediate/int_points_placed")).fetchnumpy()
     identity_N = identities(
         np.asarray(placed["is_track_start"]),
@@ -150,7 +146,8 @@ def identified_points(con: Connection, rules: CleanRules) -> pa.Table:
         np.asarray(placed["lat_deg"]),
         rules.max_speed_mps,
     )
-    return pa.table({"point_id": np.asarray(placed["point_id"]), "identity": identity_N})
+    found = pa.table({"point_id": np.asarray(placed["point_id"]), "identity": identity_N})
+    return found.filter(identity_N > 1)
 
 
 def reached_points(con: Connection, rules: CleanRules) -> pa.Table:
@@ -181,19 +178,9 @@ def counts(con: Connection) -> Counts:
         **{f"rejected_{rule}": by_rule.get(rule, 0) for rule in RULES},
         "trips": count_rows(con, "trips"),
         "stays": count_rows(con, "stays"),
-        **dict(zip(("redated", "parted"), corrected(con), strict=True)),
+        "redated": count_rows(con, "int_points_redated"),
+        "parted": count_rows(con, "int_point_identities"),
     }
-
-
-def corrected(con: Connection) -> tuple[int, int]:
-    """How many points got another instant, and how many an entity of their own."""
-    [(redated,)] = con.execute(
-        "select count(*) from int_points_dated where num_rollovers > 0"
-    ).fetchall()
-    [(parted,)] = con.execute(
-        "select count(*) from int_point_identities where identity > 1"
-    ).fetchall()
-    return redated, parted
 
 
 STAGE = Stage("clean", build, SQL)

@@ -2,12 +2,26 @@
 -- time. A track is all that one identity reports under one trip of the source.
 with
 
+dated as (
+
+    select
+        points.point_id,
+        points.entity_id,
+        points.source_trip_id,
+        points.lon_deg,
+        points.lat_deg,
+        coalesce(redated.tracked_at, points.tracked_at) as tracked_at
+    from int_points_in_force as points
+    left join int_points_redated as redated using (point_id)
+
+),
+
 placed as (
 
     select
         *,
         row_number() over track as number_in_track
-    from int_points_dated
+    from dated
     where
         isfinite(tracked_at)
         and lon_deg >= -180 and lon_deg < 180

@@ -14,15 +14,32 @@ attributes as (
             file_id,
             line_number
         )
-    from int_points_dated
+    from int_points_in_force
+
+),
+
+kept as (
+
+    select
+        tripped.point_id,
+        tripped.entity_id,
+        tripped.source_trip_id,
+        trips.trip_id,
+        tripped.tracked_at,
+        tripped.lon_deg,
+        tripped.lat_deg
+    from int_points_tripped as tripped
+    inner join int_trips as trips using (first_point_id)
 
 )
 
 select
-    kept.* exclude (tracked_us),
+    kept.*,
     attributes.* exclude (attributes.point_id),
+    coalesce(redated.num_rollovers, 0) as num_rollovers,
     stay_points.staypoint_id
-from int_points_kept as kept
+from kept
 inner join attributes using (point_id)
+left join int_points_redated as redated using (point_id)
 left join int_stay_points as stay_points using (point_id)
 order by kept.entity_id, kept.tracked_at, kept.point_id

@@ -5,7 +5,7 @@ with
 staying as (
 
     select
-        stay_points.staypoint_id,
+        points.staypoint_id,
         points.entity_id,
         points.tracked_at,
         anchors.lon_deg as anchor_lon_deg,
@@ -13,10 +13,8 @@ staying as (
         round(wrapped_lon_deg(points.lon_deg - anchors.lon_deg) * 1e9)::bigint
             as east_ndeg,
         round((points.lat_deg - anchors.lat_deg) * 1e9)::bigint as north_ndeg
-    from int_stay_points as stay_points
-    inner join int_points_kept as points using (point_id)
-    inner join int_points_kept as anchors
-        on stay_points.staypoint_id = anchors.point_id
+    from clean_points as points
+    inner join clean_points as anchors on points.staypoint_id = anchors.point_id
 
 ),
 
