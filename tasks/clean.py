@@ -27,7 +27,7 @@ import numpy as np
 import pyarrow as pa
 
 import sql
-from tasks import stays
+from tasks import labels, stays
 from tasks.config import CleanRules, PipelineConfig
 from tasks.database import (
     Connection,
@@ -63,6 +63,8 @@ SQL = (
     "intermediate/int_trips",
     *MARTS,
     *stays.SQL,
+    *labels.SQL,
+    "marts/triplegs",
     "checks/clean_conserves_points",
 )
 
@@ -96,9 +98,14 @@ def clean_jobs(config: PipelineConfig, snapshot: Receipt, store: Store) -> list[
 def build(draft: Path, job: Job[CleanRules]) -> Counts:
     """Clean one bucket."""
     snapshot = read_snapshot(job.store, job.receipt("snapshot"))
-    files = snapshot.points(int(str(job.inputs["bucket"])))
-    with scratch(draft, *{path.parent for path, _ in files}) as con:
+    bucket = int(str(job.inputs["bucket"]))
+    files, label_files = snapshot.points(bucket), snapshot.labels(bucket)
+    with scratch(draft, *{path.parent for path, _ in files + label_files}) as con:
         load_points(con, files)
+        if job.settings.has_labels:
+            labels.label_points(con, label_files)
+        else:
+            con.register("int_point_modes", labels.NO_MODES.select(["point_id"]))
         return clean_points(con, draft, job.settings)
 
 
@@ -127,7 +134,11 @@ def clean_points(con: Connection, draft: Path, rules: CleanRules) -> Counts:
     for mart in (*MARTS, *stays.MARTS):
         materialise(con, mart)
     check(con, "checks/clean_conserves_points")
-    for table in TABLES:
+    tables = list(TABLES)
+    if "mode" in con.table("clean_points").columns:
+        materialise(con, "marts/triplegs")
+        tables.append("triplegs")
+    for table in tables:
         write_query(con, f"select * from {table}", draft / f"{table}.parquet")
     return counts(con)
 

@@ -211,7 +211,11 @@ class PipelineConfig(Settings):
     def ingest_rules(self) -> IngestRules:
         row = self.source_row
         return IngestRules(
-            decoder=row.decoder, members=row.members, zone=row.zone, num_buckets=row.num_buckets
+            decoder=row.decoder,
+            members=row.members,
+            labels=row.labels.members if row.labels else "",
+            zone=row.zone,
+            num_buckets=row.num_buckets,
         )
 
     @property
@@ -230,6 +234,7 @@ class PipelineConfig(Settings):
             split_identities=row.split_identities
             if self.clean.split_identities is None
             else self.clean.split_identities,
+            has_labels=row.labels is not None,
             stay=self.stay,
         )
 
@@ -271,6 +276,7 @@ class IngestRules(Settings):
 
     decoder: str
     members: str
+    labels: str = ""
     zone: str
     num_buckets: int
 
@@ -293,6 +299,7 @@ class CleanRules(Settings):
     max_gap_s: float
     min_points: int
     split_identities: bool
+    has_labels: bool
     stay: StayConfig
 
 

@@ -98,8 +98,7 @@ def test_the_geolife_fixture_gives_the_right_points(store: Store, monkeypatch) -
     ]
     assert rejects_of(snapshot)[0]["raw_text"].startswith("400.5,2.0003,")
     labels = ledger_of(snapshot)["900/labels.txt"]
-    assert labels["state"] == "ignored"
-    assert labels["reason"]
+    assert (labels["state"], labels["kind"], labels["num_kept"]) == ("read", "labels", 1)
 
 
 def allow_rejects(monkeypatch, dataset: str) -> None:
