@@ -153,9 +153,7 @@ def location_numbers(
         founder_S[s], nearest_m = s, radius_m
         for other in range(first, s):
             if founder_S[other] == other:
-                away_m = distance_m(
-                    lon_deg_S[other], lat_deg_S[other], lon_deg_S[s], lat_deg_S[s]
-                )
+                away_m = distance_m(lon_deg_S[other], lat_deg_S[other], lon_deg_S[s], lat_deg_S[s])
                 if away_m < nearest_m:
                     founder_S[s], nearest_m = other, away_m
     return founder_S
@@ -220,9 +218,7 @@ def _draw_lines(
                 lon_deg_N[last_K[k]], lat_deg_N[last_K[k]], lon_deg_N[n], lat_deg_N[n]
             )
             elapsed_s = (tracked_us_N[n] - tracked_us_N[last_K[k]]) / 1e6
-            is_nearer = away_m < nearest_m or (
-                away_m == nearest_m and name_K[k] < name_K[found]
-            )
+            is_nearer = away_m < nearest_m or (away_m == nearest_m and name_K[k] < name_K[found])
             if away_m <= max_speed_mps * elapsed_s and is_nearer:
                 found, nearest_m = k, away_m
         if found < 0:

@@ -13,9 +13,9 @@ The order of the source is source trip, file, line, point. A trip ends with the 
 and with a silence longer than `max_gap_s` between kept points.
 
 Before these rules, instants of receivers that count weeks modulo 1,024 are put right where the
-source tells when it received them (`num_rollovers` says how often a cycle was added), and where the
-dataset asks for it, entities that share one identity are told apart (`model/kernels.py`): the second
-is `<entity_id>#2`. After them, stays are marked on what is kept.
+source tells when it received them (`num_rollovers` says how often a cycle was added). Where the
+dataset asks for it, entities that share one identity are told apart (`model/kernels.py`): the
+second is `<entity_id>#2`. After the rules, stays are marked on what is kept.
 """
 
 from __future__ import annotations

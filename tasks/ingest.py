@@ -18,7 +18,7 @@ from tasks.archive import Member, fingerprint, inventory, opened
 from tasks.config import PipelineConfig, SnapshotRules
 from tasks.datasets import Dataset, dataset_named
 from tasks.download import fetched, is_address
-from tasks.errors import ConfigError, DataError
+from tasks.errors import ConfigError, DataError, TooManyRejected
 from tasks.labels import LABELS
 from tasks.part import LEDGER_SCHEMA, PART, POINTS, part_job, record_counts
 from tasks.runs import read_records
@@ -184,10 +184,12 @@ def check_share(holdings: Holdings, max_share: float, where: str) -> None:
     worst = min(ledger, key=lambda entry: (-entry["num_rejected"], entry["name"]))
     recipe = next(r for r, ids in holdings.parts.items() if worst["file_id"] in ids)
     rejects = holdings.folders[recipe] / REJECTS
-    raise DataError(
+    raise TooManyRejected(
         f"{where}: {num_rejected:,} of {num_records:,} records were rejected "
         f"(at most {max_share:.0%} may be); worst is {worst['name']}, first: "
-        f"{first_reject(rejects, worst['file_id'])}; all are in {rejects}"
+        f"{first_reject(rejects, worst['file_id'])}; all are in {rejects}",
+        tuple(sorted(holdings.parts)),
+        tuple(sorted(file_id for file_ids in holdings.parts.values() for file_id in file_ids)),
     )
 
 

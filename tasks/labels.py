@@ -74,4 +74,3 @@ def label_points(con: Connection, files: FilesInForce) -> None:
     )
     materialise(con, "intermediate/int_modes")
     materialise(con, "intermediate/int_point_modes")
-

@@ -115,8 +115,7 @@ def build_part(draft: Path, job: Job[IngestRules]) -> Counts:
                 reject_file(member, UNREADABLE, member.reason, writers, tally)
         for block in DECODERS[job.settings.decoder](ready_pieces(job)):
             stage_block(connection, block, job, writers, tally)
-        if job.labels_staging:
-            take_labels(connection, job, writers, tally)
+        take_labels(connection, job, writers, tally)
         for member in job.members:
             if not tally.num_records[member.file_id]:
                 reject_file(member, EMPTY, "holds no record", writers, tally)
@@ -170,6 +169,8 @@ def take_labels(
 ) -> None:
     """The labels of the files into the buckets of their entities, and the other lines apart."""
     members = [m for m in job.members if m.state == "ready" and m.kind == LABELS]
+    if not members:
+        return
     staged = staged_labels(connection, members, job.labels_staging)
     names = names_by_id(members)
     is_kept = pc.is_null(staged["rule"])

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.parquet as pq
+from pydantic import Field
 
 from tasks.store import Frozen, Receipt, Store, canonical_json, sha256_text
 
@@ -34,7 +35,7 @@ class SnapshotIndex(Frozen):
     num_buckets: int
     parts: tuple[PartInForce, ...]
     buckets: dict[int, tuple[int, ...]]
-    labels: dict[int, tuple[int, ...]] = {}
+    labels: dict[int, tuple[int, ...]] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -126,8 +126,9 @@ def unique_entities(snapshot) -> list[dict]:
 
 def test_geolife_is_read_whole(store: Store, shared_dir: Path) -> None:
     receipt = ingested(shared_dir / "data" / "geolife-sample.zip", store)
-    assert receipt.counts["num_files_read"] == 2_785
-    assert receipt.counts["num_files_ignored"] == 32
+    assert receipt.counts["num_files_read"] == 2_785 + 32
+    assert receipt.counts["num_files_ignored"] == 0
+    assert receipt.counts["num_labels"] == 2_262
     assert receipt.counts["num_records"] == 2_944_570
     assert receipt.counts["num_points"] == 2_944_569
     assert receipt.counts["num_out_of_range"] == receipt.counts["num_rejected"] == 1

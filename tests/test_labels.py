@@ -44,7 +44,9 @@ def cleaned(receipt, store: Store):
 def test_points_and_triplegs_have_the_mode_of_their_label(store: Store, tmp_path):
     """Twelve points walk, 13 ride the bus (one instant is in both, the bus began last)."""
     files = source(
-        tmp_path / "raw", label("00:00:00", "00:01:00", "walk"), label("00:01:00", "00:02:00", "BUS")
+        tmp_path / "raw",
+        label("00:00:00", "00:01:00", "walk"),
+        label("00:01:00", "00:02:00", "BUS"),
     )
     found = cleaned(ingested(files, store), store)
     points = rows_of(store, found, "clean_points.parquet")
@@ -56,8 +58,11 @@ def test_points_and_triplegs_have_the_mode_of_their_label(store: Store, tmp_path
 
 def test_labels_are_counted_apart_and_what_is_none_is_named(store: Store, tmp_path):
     files = source(
-        tmp_path / "raw", label("00:00:00", "00:01:00", "walk"), label("00:01:00", "00:00:00", "bus"),
-        b"a note\r\n", b"\r\n",
+        tmp_path / "raw",
+        label("00:00:00", "00:01:00", "walk"),
+        label("00:01:00", "00:00:00", "bus"),
+        b"a note\r\n",
+        b"\r\n",
     )
     receipt = ingested(files, store)
     counts = receipt.counts
@@ -83,7 +88,10 @@ def test_a_changed_label_reads_no_point_again(store: Store, tmp_path):
 
 
 def test_labels_without_points_and_points_without_labels(store: Store, tmp_path):
-    files = {TRACK: walk(0, 36), "Data/007/labels.txt": HEADER + label("00:00:00", "01:00:00", "car")}
+    files = {
+        TRACK: walk(0, 36),
+        "Data/007/labels.txt": HEADER + label("00:00:00", "01:00:00", "car"),
+    }
     found = cleaned(ingested(tree(tmp_path / "raw", files), store), store)
     assert {row["mode"] for row in rows_of(store, found, "clean_points.parquet")} == {None}
     assert rows_of(store, found, "triplegs.parquet") == []

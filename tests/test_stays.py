@@ -6,6 +6,7 @@ Places of the made-up tracks lie on the equator, in steps of 11.1 m.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from model import kernels
 from tasks.clean import STAGE, clean_jobs
 from tasks.config import CleanConfig, PipelineConfig, StayConfig
 from tasks.database import scratch
-from tasks.store import Receipt, Store
+from tasks.store import Store
 
 STEP_DEG = 1e-4
 REACH = {"max_speed_mps": 20.0, "max_gap_s": 900.0}
@@ -137,9 +138,7 @@ def slow_identities(track):
     is_open: list[int] = []
     for n in range(len(track)):
         away_m = {
-            line: kernels.distance_m(
-                lon_deg[lines[line][-1]], lat_deg[0], lon_deg[n], lat_deg[0]
-            )
+            line: kernels.distance_m(lon_deg[lines[line][-1]], lat_deg[0], lon_deg[n], lat_deg[0])
             for line in is_open
         }
         reached = [
@@ -157,12 +156,14 @@ def slow_identities(track):
     line_of = {n: number for number, line in enumerate(lines) for n in line}
     large = [line_of[n] for n in range(len(track)) if len(lines[line_of[n]]) >= 5]
     returns = {number: 0 for number in large}
-    for before, now in zip(large, large[1:], strict=False):
+    for before, now in pairwise(large):
         returns[now] += before != now
     entities = [number for number, count in returns.items() if count >= 3]
     if len(entities) < 2:
         return [1] * len(track)
-    return [entities.index(line_of[n]) + 1 if line_of[n] in entities else 1 for n in range(len(track))]
+    return [
+        entities.index(line_of[n]) + 1 if line_of[n] in entities else 1 for n in range(len(track))
+    ]
 
 
 ship_tracks = st.lists(
@@ -233,9 +234,7 @@ def reports(name: str, entity: str, instant: str, received: str = ""):
 
 def test_two_ships_under_one_identity_are_two_tracks(store: Store):
     """12.0 and 9.0 knots, 16,347 and 12,213 m, and no report is lost to the speed limit."""
-    found = cleaned(
-        store, reports("w07/reports.csv", "mmsi", "t"), {"split_identities": True}
-    )
+    found = cleaned(store, reports("w07/reports.csv", "mmsi", "t"), {"split_identities": True})
     counts = total(found)
     assert (counts["points"], counts["kept"], counts["parted"]) == (24, 24, 12)
     north, south = sorted(rows_of(store, found, "trips.parquet"), key=lambda row: row["entity_id"])
@@ -298,9 +297,7 @@ def test_a_stay_ends_with_its_last_point_and_not_after_the_silence(store: Store)
     assert f"{one['started_at']:%H:%M} {one['finished_at']:%H:%M}" == "08:00 08:12"
     assert (one["num_points"], one["duration_s"]) == (13, 720.0)
     assert (one["lat_deg"], one["lon_deg"]) == pytest.approx((46.95001, 7.44), abs=1e-5)
-    marked = [
-        row for row in rows_of(store, found, "clean_points.parquet") if row["staypoint_id"]
-    ]
+    marked = [row for row in rows_of(store, found, "clean_points.parquet") if row["staypoint_id"]]
     assert len(marked) == 13
     assert {row["staypoint_id"] for row in marked} == {one["staypoint_id"]}
     [visit] = rows_of(store, found, "visits.parquet")
@@ -323,7 +320,9 @@ def test_marking_stays_cuts_no_trip(store: Store):
     """Everything but the marks is the same whatever the radius."""
     names = ("trips.parquet", "clean_rejects.parquet")
     found = [cleaned(store, walk("a", 120, 1), stay={"radius_m": r}) for r in (1.0, 50.0, 5_000.0)]
-    assert len({repr([rows_of(store, receipts, name) for name in names]) for receipts in found}) == 1
+    assert (
+        len({repr([rows_of(store, receipts, name) for name in names]) for receipts in found}) == 1
+    )
     assert [total(receipts)["stays"] for receipts in found] == [0, 1, 1]
 
 
