@@ -23,7 +23,7 @@ from tasks.errors import TooManyRejected
 from tasks.figures import MIN_ENTITIES, cell_figure, histogram_figure, near_busiest
 from tasks.report import document, html_pairs, markdown_table, picture
 from tasks.snapshot import LEDGER, REJECTS
-from tasks.stage import Job, Stage
+from tasks.stage import Input, Job, Stage
 from tasks.store import Counts, Receipt, Store, spelt
 
 MARTS = ("marts/quality_steps", "marts/quality_bins", "marts/quality_gaps")
@@ -67,7 +67,11 @@ def quality(
     store: Store,
 ) -> Receipt:
     """The quality report of a dataset: its files in force, its clean points and their steps."""
-    inputs = {"snapshot": snapshot, "cleaned": list(cleaned), "featured": list(featured)}
+    inputs: dict[str, Input] = {
+        "snapshot": snapshot,
+        "cleaned": list(cleaned),
+        "featured": list(featured),
+    }
     return STAGE(
         STAGE.job(
             config.dataset, rules_of(config), inputs, store, licence=config.source_row.licence
@@ -86,7 +90,7 @@ def refusal_reported(config: PipelineConfig, store: Store) -> Iterator[None]:
             for recipe in error.parts
         ]
         files = [f"{file_id:016x}" for file_id in sorted(error.file_ids)]
-        inputs = {"parts": parts, "files": files}
+        inputs: dict[str, Input] = {"parts": parts, "files": files}
         licence = config.source_row.licence
         receipt = STAGE(STAGE.job(config.dataset, rules_of(config), inputs, store, licence=licence))
         show_quality(receipt, store)
@@ -111,7 +115,8 @@ def show_quality(receipt: Receipt, store: Store) -> None:
 
 def build(draft: Path, job: Job[QualityRules]) -> Counts:
     """Measure, draw, then write the three forms of the report."""
-    found, figures = ingested(job), {}
+    found = ingested(job)
+    figures: dict[str, bytes] = {}
     if job.inputs.get("cleaned"):
         found |= {"cleaning": added_up(job.receipts("cleaned"))}
         measured, figures = measures(draft, job)
@@ -205,14 +210,14 @@ def measures(draft: Path, job: Job[QualityRules]) -> tuple[Found, dict[str, byte
         steps = {row.pop("measure"): row for row in rows_of(con, "quality_steps")}
         [gaps] = rows_of(con, "quality_gaps")
         bins = rows_of(con, "quality_bins")
-        cells, lat_deg = near_busiest(crowded(con, job.settings.min_entities))
+        cells = crowded(con, job.settings.min_entities)
     figures = {
         measure: histogram_figure(edges_of(bins, measure), *LABELS[measure])
         for measure in LABELS
         if edges_of(bins, measure)
     }
     if cells:
-        figures["map"] = cell_figure(cells, lat_deg, job.settings.min_entities)
+        figures["map"] = cell_figure(*near_busiest(cells), job.settings.min_entities)
     return {"steps": steps, "gaps": gaps, "bins": bins, "extent": extent_of(cells)}, figures
 
 
@@ -250,7 +255,7 @@ def crowded(con: Connection, min_entities: int) -> list[tuple[float, float, floa
 
 
 def extent_of(cells: Sequence[tuple[float, float, float, int]]) -> dict[str, float]:
-    """The bounds of the cells that are shown; nothing finer is told."""
+    """The bounds of the cells that may be told, of which the map may show a part."""
     if not cells:
         return {"num_cells": 0}
     size_deg = cells[0][2]
