@@ -288,13 +288,13 @@ def tables_of(found: Found, rules: QualityRules) -> dict[str, Pairs]:
     if "cleaning" in found:
         tables["Cleaning"] = pairs_of(found["cleaning"])
         limits = {
-            "step_s": f"expected {spelt(rules.interval_s)}",
-            "speed_mps": f"limit {spelt(rules.max_speed_mps)}",
+            "step_s": ("expected", spelt(rules.interval_s)),
+            "speed_mps": ("limit", spelt(rules.max_speed_mps)),
         }
         for measure, row in sorted(found["steps"].items()):
             title, unit = LABELS[measure]
             tables[f"{title} ({unit})"] = [(name, f"{row[name]:,.2f}") for name in QUANTILES] + [
-                ("limit", limits[measure])
+                limits[measure]
             ]
         gaps = {name: value for name, value in found["gaps"].items() if value is not None}
         tables[f"Silences between trips, over {spelt(rules.max_gap_s)} s within a track"] = (
