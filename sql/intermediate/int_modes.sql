@@ -1,6 +1,6 @@
--- One row per stretch of time of an entity between two instants at which a label begins or
--- has ended, with the mode that holds in it, if any. Of overlapping labels that which began
--- last holds, of those the one that ends first, of those the first of the file.
+-- One row per stretch of time of an entity between two instants at which a label
+-- begins or has ended, with the mode that holds in it, if any. Of overlapping labels
+-- the one that began last holds, of those the first to end, of those the first line.
 with
 
 labels as (
@@ -37,9 +37,9 @@ candidates as (
             partition by edges.entity_id, edges.from_at
             order by
                 labels.started_at desc nulls last,
-                labels.finished_at,
-                labels.file_id,
-                labels.line_number
+                labels.finished_at asc,
+                labels.file_id asc,
+                labels.line_number asc
         ) as rank
     from edges
     left join labels

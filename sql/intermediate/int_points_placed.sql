@@ -1,5 +1,5 @@
--- One row per point with an instant and a place on Earth, track by track, in the order of
--- time. A track is all that one identity reports under one trip of the source.
+-- One row per point with an instant and a place on Earth, track by track, in the order
+-- of time. A track is all that one identity reports under one trip of the source.
 with
 
 dated as (

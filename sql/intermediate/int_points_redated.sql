@@ -1,6 +1,6 @@
--- One row per point whose instant is put right. A receiver that counts weeks modulo 1,024
--- tells an instant 7,168 days too early, or a multiple of that. No fix is later than its
--- upload, so the cycle is added as often as that stays true.
+-- One row per point whose instant is put right. A receiver that counts weeks modulo
+-- 1,024 tells an instant 7,168 days too early, or a multiple of that. No fix is later
+-- than its upload, so the cycle is added as often as that stays true.
 with
 
 counted as (

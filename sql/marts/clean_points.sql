@@ -1,5 +1,5 @@
--- One row per point that is kept, with its trip, the stay that it is part of, if any, and
--- all that the source says of it.
+-- One row per point that is kept, with its trip, the stay that it is part of, if any,
+-- and all that the source says of it.
 with
 
 attributes as (

@@ -1,5 +1,5 @@
--- One row per stay: when an entity stayed within the radius of its first point there, and
--- the mean place of its points. Sums are of whole nanodegrees: in any order the same.
+-- One row per stay: when an entity stayed within the radius of its first point there,
+-- and the mean place of its points. Sums of whole nanodegrees depend on no order.
 with
 
 staying as (

@@ -11,7 +11,8 @@ compared as (
         lon_deg,
         lat_deg,
         mode,
-        lag(mode) over trip is distinct from mode as is_start,
+        point_id = first_value(point_id) over trip
+        or coalesce(lag(mode) over trip, '') <> coalesce(mode, '') as is_start,
         haversine_m(
             lag(lon_deg) over trip, lag(lat_deg) over trip, lon_deg, lat_deg
         ) as step_m

@@ -10,8 +10,10 @@ typed as (
         raw_text,
         -- 010/labels.txt: the user's folder
         split_part(file_name, '/', -2) as entity_id,
-        timezone('UTC', try_strptime(trim(started), '%Y/%m/%d %H:%M:%S')) as started_at,
-        timezone('UTC', try_strptime(trim(finished), '%Y/%m/%d %H:%M:%S')) as finished_at,
+        timezone('UTC', try_strptime(trim(started), '%Y/%m/%d %H:%M:%S'))
+            as started_at,
+        timezone('UTC', try_strptime(trim(finished), '%Y/%m/%d %H:%M:%S'))
+            as finished_at,
         nullif(lower(trim(mode)), '') as mode
     from labels
 
