@@ -5,7 +5,13 @@ from prefect.runtime import flow_run
 
 from flows.prepare import shards_of
 from flows.pretrain import checkpoint_of
-from tasks.assessment import Assessment, assessed, data_counts, show_in_prefect
+from tasks.assessment import (
+    Assessment,
+    assessed,
+    data_counts,
+    quality_report,
+    show_in_prefect,
+)
 from tasks.config import PipelineConfig
 from tasks.evaluate import evaluate
 from tasks.promote import promote
@@ -23,7 +29,9 @@ def assessment_of(
     """The errors of a model beside the baselines, its version, and what the gate says of it."""
     evaluated = evaluate(config, shards, trained, store)
     written = report(config, shards, trained, evaluated, store, data_counts())
-    candidate = as_task(register)(config, trained, evaluated, written, store, flow_run.id)
+    candidate = as_task(register)(
+        config, trained, evaluated, written, store, flow_run.id, quality_report()
+    )
     promotion = as_task(promote)(config, candidate, evaluated, store)
     assessment = assessed(config.dataset, candidate, promotion)
     show_in_prefect(assessment, store)

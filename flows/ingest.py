@@ -4,6 +4,7 @@ from prefect import flow
 
 from tasks.config import PipelineConfig
 from tasks.ingest import ingest as ingest_files
+from tasks.quality import refusal_reported
 from tasks.runs import recorded_run
 from tasks.settings import Paths
 from tasks.store import Receipt, Store
@@ -11,7 +12,8 @@ from tasks.store import Receipt, Store
 
 def points_of(config: PipelineConfig, source: str, store: Store) -> Receipt:
     """The snapshot of the points of the raw files; only new and changed files are read."""
-    return ingest_files(config, source, store)
+    with refusal_reported(config, store):
+        return ingest_files(config, source, store)
 
 
 @flow

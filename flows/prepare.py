@@ -5,6 +5,7 @@ from prefect import flow
 from tasks.clean import clean
 from tasks.config import PipelineConfig
 from tasks.features import features
+from tasks.quality import quality, show_quality
 from tasks.runs import recorded_run
 from tasks.settings import Paths
 from tasks.shards import shards
@@ -18,6 +19,7 @@ def shards_of(config: PipelineConfig, points: Receipt, store: Store) -> Receipt:
     cleaned = clean(config, points, store)
     entities = split(config, cleaned, store)
     featured = features(config, cleaned, store)
+    show_quality(quality(config, points, cleaned, featured, store), store)
     return shards(config, cleaned, featured, entities, store)
 
 

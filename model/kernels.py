@@ -1,8 +1,8 @@
-"""Rules that compare a point with the last one kept: sequential, exact, compiled.
+"""Rules that compare a point with the last kept, or an anchor: sequential, exact, compiled.
 
 A window function sees raw neighbours only, so that a run of spikes would be judged against itself.
 
-Shapes: N points in the order of their tracks.
+Shapes: N points in the order of their tracks, S stays, K open lines, L all lines.
 """
 
 from __future__ import annotations
@@ -84,3 +84,182 @@ def _is_reached(
     elapsed_s = (tracked_us_N[b] - tracked_us_N[a]) / 1e6
     travelled_m = distance_m(lon_deg_N[a], lat_deg_N[a], lon_deg_N[b], lat_deg_N[b])
     return travelled_m <= max_speed_mps * elapsed_s
+
+
+# Stays ------------------------------------------------------------------------------------------
+
+
+@numba.njit(nogil=True)
+def stays(
+    is_track_start_N: NDArray[np.bool_],
+    tracked_us_N: NDArray[np.int64],
+    lon_deg_N: NDArray[np.float64],
+    lat_deg_N: NDArray[np.float64],
+    radius_m: float,
+    min_stay_s: float,
+    max_gap_s: float,
+    is_exit_awaited: bool,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """First point, last point, and the point whose instant is the end, of each stay in order.
+
+    The sliding definition of Li et al. (2008), as trackintel has it: the first point is the
+    anchor; the first later point at `radius_m` or more from it is the exit and the next anchor,
+    whether the time spent was enough for a stay or not. A track, and a silence longer than
+    `max_gap_s`, set a new anchor too.
+
+    A stay lasts to its last point inside, and a silence or the end of the track may end it. With
+    `is_exit_awaited` it lasts to its exit, and one whose exit is not seen is none (trackintel).
+    """
+    first_S = np.empty(tracked_us_N.size, np.int64)
+    last_S, end_S = np.empty_like(first_S), np.empty_like(first_S)
+    num_stays = anchor = 0
+    for n in range(1, tracked_us_N.size + 1):
+        is_cut = (
+            n == tracked_us_N.size
+            or is_track_start_N[n]
+            or tracked_us_N[n] - tracked_us_N[n - 1] > max_gap_s * 1e6
+        )
+        if not is_cut:
+            out_m = distance_m(lon_deg_N[anchor], lat_deg_N[anchor], lon_deg_N[n], lat_deg_N[n])
+            if out_m < radius_m:
+                continue
+        end = n if is_exit_awaited else n - 1
+        has_end = not (is_cut and is_exit_awaited)
+        if has_end and tracked_us_N[end] - tracked_us_N[anchor] >= min_stay_s * 1e6:
+            first_S[num_stays], last_S[num_stays], end_S[num_stays] = anchor, n - 1, end
+            num_stays += 1
+        anchor = n
+    return first_S[:num_stays].copy(), last_S[:num_stays].copy(), end_S[:num_stays].copy()
+
+
+@numba.njit(nogil=True)
+def location_numbers(
+    is_track_start_S: NDArray[np.bool_],
+    lon_deg_S: NDArray[np.float64],
+    lat_deg_S: NDArray[np.float64],
+    radius_m: float,
+) -> NDArray[np.int64]:
+    """For each stay the index of the stay that founded its location, stays in order of time.
+
+    Places are those of the first points of the stays. A stay belongs to the nearest founder of its
+    entity closer than `radius_m`, of equally near ones to the earliest; where there is none, it
+    founds a location. Later stays never move a location: what was said of a visit stays true.
+    """
+    founder_S = np.empty(lon_deg_S.size, np.int64)
+    first = 0
+    for s in range(lon_deg_S.size):
+        if is_track_start_S[s]:
+            first = s
+        founder_S[s], nearest_m = s, radius_m
+        for other in range(first, s):
+            if founder_S[other] == other:
+                away_m = distance_m(lon_deg_S[other], lat_deg_S[other], lon_deg_S[s], lat_deg_S[s])
+                if away_m < nearest_m:
+                    founder_S[s], nearest_m = other, away_m
+    return founder_S
+
+
+# Identities -------------------------------------------------------------------------------------
+
+MAX_IDENTITIES = 4  # open at once in one track
+MIN_IDENTITY_POINTS, MIN_RETURNS = 5, 3
+
+
+@numba.njit(nogil=True)
+def identities(
+    is_track_start_N: NDArray[np.bool_],
+    tracked_us_N: NDArray[np.int64],
+    lon_deg_N: NDArray[np.float64],
+    lat_deg_N: NDArray[np.float64],
+    max_speed_mps: float,
+) -> NDArray[np.int64]:
+    """The number, from 1, of the entity that each point belongs to among those of its track.
+
+    A point joins the nearest of the open lines whose last point reaches it at `max_speed_mps`, of
+    equally near ones the oldest. Out of reach of all it opens a line; where `MAX_IDENTITIES` are
+    open, it takes the place of the one with the fewest points, of equally small ones the oldest.
+    A line is an entity of its own if it has `MIN_IDENTITY_POINTS` points and took up again
+    `MIN_RETURNS` times after a point of another such line: lines that alternate, not a jump and
+    not a few spikes. Entities are numbered in the order of their first points. All other points
+    are of number 1, where the speed limit judges them.
+    """
+    line_N = np.empty(tracked_us_N.size, np.int64)
+    identity_N = np.ones(tracked_us_N.size, np.int64)
+    start = 0
+    for n in range(1, tracked_us_N.size + 1):
+        if n == tracked_us_N.size or is_track_start_N[n]:
+            num_lines = _draw_lines(
+                tracked_us_N, lon_deg_N, lat_deg_N, start, n, max_speed_mps, line_N
+            )
+            if num_lines > 1:
+                _number_entities(line_N[start:n], num_lines, identity_N[start:n])
+            start = n
+    return identity_N
+
+
+@numba.njit(nogil=True)
+def _draw_lines(
+    tracked_us_N: NDArray[np.int64],
+    lon_deg_N: NDArray[np.float64],
+    lat_deg_N: NDArray[np.float64],
+    start: int,
+    end: int,
+    max_speed_mps: float,
+    line_N: NDArray[np.int64],
+) -> int:
+    """Write the line of each point of one track; return how many lines there are."""
+    last_K = np.zeros(MAX_IDENTITIES, np.int64)
+    size_K, name_K = np.zeros_like(last_K), np.zeros_like(last_K)
+    num_open = num_lines = 0
+    for n in range(start, end):
+        found, nearest_m = -1, np.inf
+        for k in range(num_open):
+            away_m = distance_m(
+                lon_deg_N[last_K[k]], lat_deg_N[last_K[k]], lon_deg_N[n], lat_deg_N[n]
+            )
+            elapsed_s = (tracked_us_N[n] - tracked_us_N[last_K[k]]) / 1e6
+            is_nearer = away_m < nearest_m or (away_m == nearest_m and name_K[k] < name_K[found])
+            if away_m <= max_speed_mps * elapsed_s and is_nearer:
+                found, nearest_m = k, away_m
+        if found < 0:
+            found = num_open
+            if num_open == MAX_IDENTITIES:
+                found = 0
+                for k in range(1, MAX_IDENTITIES):
+                    if (size_K[k], name_K[k]) < (size_K[found], name_K[found]):
+                        found = k
+            else:
+                num_open += 1
+            size_K[found], name_K[found] = 0, num_lines
+            num_lines += 1
+        last_K[found] = n
+        size_K[found] += 1
+        line_N[n] = name_K[found]
+    return num_lines
+
+
+@numba.njit(nogil=True)
+def _number_entities(
+    line_N: NDArray[np.int64], num_lines: int, identity_N: NDArray[np.int64]
+) -> None:
+    """Write the entity of each point of one track, given its lines; the rest stay as they are."""
+    size_L = np.zeros(num_lines, np.int64)
+    returns_L, entity_L = np.zeros_like(size_L), np.zeros_like(size_L)
+    for line in line_N:
+        size_L[line] += 1
+    before = -1
+    for line in line_N:
+        if size_L[line] >= MIN_IDENTITY_POINTS:
+            returns_L[line] += before >= 0 and before != line
+            before = line
+    is_entity_L = (size_L >= MIN_IDENTITY_POINTS) & (returns_L >= MIN_RETURNS)
+    if is_entity_L.sum() < 2:
+        return
+    num_entities = 0
+    for n in range(line_N.size):
+        line = line_N[n]
+        if is_entity_L[line]:
+            if entity_L[line] == 0:
+                num_entities += 1
+                entity_L[line] = num_entities
+            identity_N[n] = entity_L[line]

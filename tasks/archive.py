@@ -16,7 +16,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -82,7 +82,7 @@ class Member:
     """A file of the inventory: its name inside the dataset, its content hash, its bytes.
 
     `state` is `ready`, `failed` (cannot be read) or `ignored` (holds no trajectories), with the
-    reason for the last two.
+    reason for the last two. `kind` is `points`, or `labels` for a file that tells of points.
     """
 
     name: str
@@ -91,6 +91,7 @@ class Member:
     state: str
     reason: str
     entry: Entry
+    kind: str = "points"
 
     @property
     def file_id(self) -> int:
@@ -302,7 +303,7 @@ def is_hostile(name: str) -> bool:
     )
 
 
-def inventory(entries: Sequence[Entry], pattern: str) -> list[Member]:
+def inventory(entries: Sequence[Entry], pattern: str, labels: str = "") -> list[Member]:
     """Every file with its content hash, in order of names; read once, as a stream.
 
     Names are relative to the folder in which the pattern begins, so that an archive and the
@@ -312,8 +313,11 @@ def inventory(entries: Sequence[Entry], pattern: str) -> list[Member]:
     root = common_folder(sorted(heads))
     members: dict[str, Member] = {}
     for entry in entries:
-        is_match = matches(entry, pattern)
+        is_label = bool(labels) and matches(entry, labels)
+        is_match = is_label or matches(entry, pattern)
         member = read_member(entry, relative(entry.path, root), is_match)
+        if is_label:
+            member = replace(member, kind="labels")
         twin = members.setdefault(member.name if is_match else f"ignored {entry.path}", member)
         if twin.sha256 != member.sha256:
             raise DataError(f"two different files are both named {member.name}; keep one of them")
@@ -363,12 +367,12 @@ def read_member(entry: Entry, name: str, is_match: bool) -> Member:
     return Member(name, digest.hexdigest(), num_bytes, state, reason, entry)
 
 
-def fingerprint(sources: Sequence[Path], pattern: str) -> str:
+def fingerprint(sources: Sequence[Path], pattern: str, labels: str = "") -> str:
     """What a source holds, wherever it lies: an archive by its bytes, else by names and content."""
     if len(sources) == 1 and kind_of(sources[0]) in ("zip", "tar"):
         with sources[0].open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     with opened(sources) as entries:
-        members = inventory(entries, pattern)
+        members = inventory(entries, pattern, labels)
     lines = sorted(f"{member.name}\n{member.sha256}\n{member.state}\n" for member in members)
     return hashlib.sha256("".join(lines).encode()).hexdigest()

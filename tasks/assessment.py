@@ -64,6 +64,12 @@ def assessed(dataset: str, registration: Registration, promotion: Promotion) -> 
     )
 
 
+def quality_report() -> Receipt | None:
+    """The quality report of the data that the present run has used."""
+    made = [run.receipt for run in stages_so_far() if run.receipt.stage == "quality"]
+    return made[-1] if made else None
+
+
 def data_counts() -> Counts:
     """What became of the records of the present run, over all its buckets."""
     totals: Counts = {}
@@ -85,7 +91,7 @@ def show_in_prefect(assessment: Assessment, store: Store) -> None:
         create_table_artifact,
     )
 
-    name = assessment.dataset
+    name = assessment.dataset.replace("_", "-")  # all that the key of an artifact may hold
     report = store.folder(assessment.receipt("report")) / "report.md"
     create_markdown_artifact(
         report.read_text(encoding="utf-8"),

@@ -11,6 +11,11 @@ The first rule that a point breaks is the one that it is rejected for:
 
 The order of the source is source trip, file, line, point. A trip ends with the trip of the source
 and with a silence longer than `max_gap_s` between kept points.
+
+Before these rules, instants of receivers that count weeks modulo 1,024 are put right where the
+source tells when it received them (`num_rollovers` says how often a cycle was added). Where the
+dataset asks for it, entities that share one identity are told apart (`model/kernels.py`): the
+second is `<entity_id>#2`. After the rules, stays are marked on what is kept.
 """
 
 from __future__ import annotations
@@ -21,6 +26,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+import sql
+from tasks import labels, stays
 from tasks.config import CleanRules, PipelineConfig
 from tasks.database import (
     Connection,
@@ -45,13 +52,19 @@ RULES = (
     "short_trip",
 )
 MARTS = ("marts/clean_points", "marts/clean_rejects", "marts/trips")
+TABLES = ("clean_points", "clean_rejects", "trips", "stays", "visits")
 SQL = (
     "intermediate/int_points_in_force",
+    "intermediate/int_points_redated",
+    "intermediate/int_points_placed",
     "intermediate/int_points_screened",
     "intermediate/int_points_tracked",
     "intermediate/int_points_tripped",
     "intermediate/int_trips",
     *MARTS,
+    *stays.SQL,
+    *labels.SQL,
+    "marts/triplegs",
     "checks/clean_conserves_points",
 )
 
@@ -85,9 +98,14 @@ def clean_jobs(config: PipelineConfig, snapshot: Receipt, store: Store) -> list[
 def build(draft: Path, job: Job[CleanRules]) -> Counts:
     """Clean one bucket."""
     snapshot = read_snapshot(job.store, job.receipt("snapshot"))
-    files = snapshot.points(int(str(job.inputs["bucket"])))
-    with scratch(draft, *{path.parent for path, _ in files}) as con:
+    bucket = int(str(job.inputs["bucket"]))
+    files, label_files = snapshot.points(bucket), snapshot.labels(bucket)
+    with scratch(draft, *{path.parent for path, _ in files + label_files}) as con:
         load_points(con, files)
+        if job.settings.has_labels:
+            labels.label_points(con, label_files)
+        else:
+            con.register("int_point_modes", labels.NO_MODES.select(["point_id"]))
         return clean_points(con, draft, job.settings)
 
 
@@ -104,18 +122,43 @@ def load_points(con: Connection, files: FilesInForce) -> None:
 
 
 def clean_points(con: Connection, draft: Path, rules: CleanRules) -> Counts:
-    """Apply the rules to the loaded points, write the three tables, and count."""
+    """Apply the rules to the loaded points, write the tables, and count."""
+    materialise(con, "intermediate/int_points_redated")
+    con.register("int_point_identities", identified_points(con, rules))
     materialise(con, "intermediate/int_points_screened")
     materialise(con, "intermediate/int_points_tracked")
     con.register("int_points_reached", reached_points(con, rules))
     materialise(con, "intermediate/int_points_tripped", max_gap_s=rules.max_gap_s)
     materialise(con, "intermediate/int_trips", min_points=rules.min_points)
-    for mart in MARTS:
+    stays.mark_stays(con, rules.stay)
+    for mart in (*MARTS, *stays.MARTS):
         materialise(con, mart)
     check(con, "checks/clean_conserves_points")
-    for table in ("clean_points", "clean_rejects", "trips"):
+    tables = list(TABLES)
+    if "mode" in con.table("clean_points").columns:
+        materialise(con, "marts/triplegs")
+        tables.append("triplegs")
+    for table in tables:
         write_query(con, f"select * from {table}", draft / f"{table}.parquet")
     return counts(con)
+
+
+def identified_points(con: Connection, rules: CleanRules) -> pa.Table:
+    """The points of all entities of one identity but the first; none where nobody asks."""
+    from model.kernels import identities
+
+    if not rules.split_identities:
+        return pa.schema({"point_id": pa.int64(), "identity": pa.int64()}).empty_table()
+    placed = con.execute(sql.read("intermediate/int_points_placed")).fetchnumpy()
+    identity_N = identities(
+        np.asarray(placed["is_track_start"]),
+        np.asarray(placed["tracked_us"]),
+        np.asarray(placed["lon_deg"]),
+        np.asarray(placed["lat_deg"]),
+        rules.max_speed_mps,
+    )
+    found = pa.table({"point_id": np.asarray(placed["point_id"]), "identity": identity_N})
+    return found.filter(identity_N > 1)
 
 
 def reached_points(con: Connection, rules: CleanRules) -> pa.Table:
@@ -145,6 +188,9 @@ def counts(con: Connection) -> Counts:
         "rejected": count_rows(con, "clean_rejects"),
         **{f"rejected_{rule}": by_rule.get(rule, 0) for rule in RULES},
         "trips": count_rows(con, "trips"),
+        "stays": count_rows(con, "stays"),
+        "redated": count_rows(con, "int_points_redated"),
+        "parted": count_rows(con, "int_point_identities"),
     }
 
 

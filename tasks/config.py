@@ -63,6 +63,36 @@ class CleanConfig(Settings):
     min_points: int = Field(
         5, ge=2, le=1_000, title="Shortest trip (points)", description="Shorter trips are rejected."
     )
+    split_identities: bool | None = Field(
+        None,
+        title="Split identities",
+        description="Tell entities apart that report in turns under one identity; as the "
+        "dataset says if empty.",
+    )
+
+
+class StayConfig(Settings):
+    """What counts as a stay; stays are marked, and trips are not cut."""
+
+    radius_m: float = Field(
+        100.0,
+        gt=0,
+        le=1e6,
+        title="Radius (m)",
+        description="A stay ends this far from its first point; a location is as wide.",
+    )
+    min_stay_s: float = Field(
+        300.0, gt=0, title="Shortest stay (s)", description="A shorter pause is no stay."
+    )
+    max_gap_s: float = Field(
+        900.0, gt=0, title="Longest gap (s)", description="A longer silence ends a stay."
+    )
+    end: Literal["last_point", "exit"] = Field(
+        "last_point",
+        title="End",
+        description="last_point: the last point inside; exit: the first one outside, and a stay "
+        "that a silence ends is none (as trackintel).",
+    )
 
 
 class SplitConfig(Settings):
@@ -206,6 +236,7 @@ class PipelineConfig(Settings):
     )
     synthetic: SyntheticConfig = Field(SyntheticConfig(), title="Generator")
     clean: CleanConfig = Field(CleanConfig(), title="Cleaning")
+    stay: StayConfig = Field(StayConfig(), title="Stays")
     split: SplitConfig = Field(SplitConfig(), title="Split")
     window: WindowConfig = Field(WindowConfig(), title="Windows")
     model: ModelConfig = Field(ModelConfig(), title="Model")
@@ -232,7 +263,11 @@ class PipelineConfig(Settings):
     def ingest_rules(self) -> IngestRules:
         row = self.source_row
         return IngestRules(
-            decoder=row.decoder, members=row.members, zone=row.zone, num_buckets=row.num_buckets
+            decoder=row.decoder,
+            members=row.members,
+            labels=row.labels.members if row.labels else "",
+            zone=row.zone,
+            num_buckets=row.num_buckets,
         )
 
     @property
@@ -248,6 +283,11 @@ class PipelineConfig(Settings):
             max_speed_mps=self.clean.max_speed_mps or row.max_speed_mps,
             max_gap_s=self.clean.max_gap_s or row.max_gap_s,
             min_points=self.clean.min_points,
+            split_identities=row.split_identities
+            if self.clean.split_identities is None
+            else self.clean.split_identities,
+            has_labels=row.labels is not None,
+            stay=self.stay,
         )
 
     @property
@@ -288,6 +328,7 @@ class IngestRules(Settings):
 
     decoder: str
     members: str
+    labels: str = ""
     zone: str
     num_buckets: int
 
@@ -309,6 +350,9 @@ class CleanRules(Settings):
     max_speed_mps: float
     max_gap_s: float
     min_points: int
+    split_identities: bool
+    has_labels: bool
+    stay: StayConfig
 
 
 class SplitRules(Settings):

@@ -10,6 +10,13 @@ from tasks.store import Frozen
 HOUR_S = 3_600.0
 
 
+class LabelFiles(Frozen):
+    """Files of a dataset that tell of its points: which they are, and how they are read."""
+
+    members: str = Field(description="Pattern of their names.")
+    staging: str = Field(description="SQL file that makes labels of their lines.")
+
+
 class Dataset(Frozen):
     """What is known of one public dataset."""
 
@@ -24,16 +31,25 @@ class Dataset(Frozen):
     decoder: str = Field(description="Reader in tasks/decode.py that yields raw records.")
     members: str = Field("*", description="Pattern of the file names that hold trajectories.")
     staging: str = Field(description="SQL file that makes canonical points of raw records.")
+    labels: LabelFiles | None = Field(None, description="Modes of transport, where labelled.")
     zone: str = Field(description="IANA zone of the local calendar.")
     entity_kind: str
     max_speed_mps: float = Field(gt=0, description="Faster than this is impossible.")
     max_gap_s: float = Field(gt=0, description="A longer silence ends a trip.")
     interval_s: float = Field(gt=0, description="Expected seconds between points.")
     num_buckets: int = Field(ge=1, description="Files that the entities are spread over.")
+    split_identities: bool = Field(
+        False, description="Whether entities that share one identity are told apart."
+    )
     max_rejected_share: float = Field(0.05, ge=0, le=1)
     is_generated: bool = Field(False, description="Made on demand, without raw files.")
     is_redistributable: bool
     is_personal: bool
+
+    @property
+    def staging_names(self) -> tuple[str, ...]:
+        """The SQL files that read this dataset."""
+        return (self.staging, self.labels.staging) if self.labels else (self.staging,)
 
 
 DATASETS = {
@@ -67,6 +83,7 @@ DATASETS = {
             decoder="plt",
             members="*/Trajectory/*.plt",
             staging="staging/stg_geolife",
+            labels=LabelFiles(members="*/labels.txt", staging="staging/stg_geolife_labels"),
             zone="Asia/Shanghai",
             entity_kind="person",
             max_speed_mps=50.0,

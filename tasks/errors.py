@@ -21,6 +21,17 @@ class DataError(FoundryError):
     exit_code = 3
 
 
+class TooManyRejected(DataError):
+    """More of a source was rejected than its dataset allows.
+
+    `parts` are the recipes of the parts that hold what was read of it, `file_ids` its files.
+    """
+
+    def __init__(self, message: str, parts: tuple[str, ...], file_ids: tuple[int, ...]) -> None:
+        super().__init__(message)
+        self.parts, self.file_ids = parts, file_ids
+
+
 class StorageError(FoundryError):
     """The store could not be written or read: space or rights are missing."""
 

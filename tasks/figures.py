@@ -118,6 +118,20 @@ def training_figure(course: Path) -> bytes:
     return png(figure)
 
 
+def histogram_figure(bins: Sequence[tuple[float, float, int]], title: str, label: str) -> bytes:
+    """How often values occur, in bins (from, to, number) that are equal on a logarithmic scale."""
+    figure, axes = new_figure(size=(7.2, 2.8))
+    ax = axes[0][0]
+    starts, ends, numbers = zip(*bins, strict=True)
+    widths = [end - start for start, end in zip(starts, ends, strict=True)]
+    ax.bar(starts, numbers, width=widths, align="edge", color=RIVALS[1], edgecolor="white")
+    ax.set_xscale("log")
+    ax.set(xlabel=label, ylabel="steps")
+    ax.yaxis.set_major_formatter("{x:,.0f}")
+    titled(ax, title)
+    return png(figure)
+
+
 # Maps -------------------------------------------------------------------------------------------
 
 
@@ -187,11 +201,16 @@ def equal_metres(ax: Axes, lat_deg: float) -> None:
 
 def cell_map(shards: Path) -> bytes | None:
     """Where entities were, in cells of at least `MIN_ENTITIES` of them; no trip can be seen."""
+    cells, lat_deg = crowded_cells(shards)
+    return cell_figure(cells, lat_deg, MIN_ENTITIES) if cells else None
+
+
+def cell_figure(
+    cells: Sequence[tuple[float, float, float, int]], lat_deg: float, min_entities: int
+) -> bytes:
+    """A map of cells (west, south, size, number of entities), true to scale at a latitude."""
     import numpy as np
 
-    cells, lat_deg = crowded_cells(shards)
-    if not cells:
-        return None
     size_deg = cells[0][2]
     figure, axes = new_figure(size=(7.2, 5.2))
     ax = axes[0][0]
@@ -212,7 +231,8 @@ def cell_map(shards: Path) -> bytes | None:
     figure.colorbar(image, ax=ax, label="entities")
     ax.set_axisbelow(True)
     equal_metres(ax, lat_deg)
-    titled(ax, f"Cells of {size_deg:g} degrees with at least {MIN_ENTITIES} entities")
+    crowd = f" with at least {min_entities} entities" if min_entities > 1 else ""
+    titled(ax, f"Cells of {size_deg:g} degrees{crowd}")
     ax.set(xlabel="longitude (degrees)", ylabel="latitude (degrees)")
     return png(figure)
 
@@ -233,7 +253,17 @@ def crowded_cells(shards: Path) -> tuple[list[tuple[float, float, float, int]], 
         for cell, entities in sorted(fine.items())
         if len(entities) >= MIN_ENTITIES
     ]
-    busiest = max(cells, key=lambda cell: cell[3], default=(0.0, 0.0, size_deg, 0))
+    return near_busiest(cells)
+
+
+def near_busiest(
+    cells: Sequence[tuple[float, float, float, int]],
+) -> tuple[list[tuple[float, float, float, int]], float]:
+    """The cells around the one with most entities, as far as a map reaches, and its latitude."""
+    if not cells:
+        return [], 0.0
+    size_deg = cells[0][2]
+    busiest = max(cells, key=lambda cell: cell[3])
     reach_deg = size_deg * CELLS_ACROSS / 2
     near = [
         cell

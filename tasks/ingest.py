@@ -18,9 +18,10 @@ from tasks.archive import Member, fingerprint, inventory, opened
 from tasks.config import PipelineConfig, SnapshotRules
 from tasks.datasets import Dataset, dataset_named
 from tasks.download import fetched, is_address
-from tasks.errors import ConfigError, DataError
+from tasks.errors import ConfigError, DataError, TooManyRejected
+from tasks.labels import LABELS
 from tasks.orders import ordered
-from tasks.part import LEDGER_SCHEMA, PART, part_job
+from tasks.part import LEDGER_SCHEMA, PART, POINTS, part_job, record_counts
 from tasks.runs import read_records
 from tasks.snapshot import (
     INDEX,
@@ -57,11 +58,11 @@ def snapshot_job(config: PipelineConfig, source: str, store: Store) -> Job[Snaps
     return SNAPSHOT.job(
         row.name,
         config.snapshot_rules,
-        {"source": fingerprint(paths_of(row, source), row.members)},
+        {"source": content_of(paths_of(row, source), config.snapshot_rules)},
         store,
         licence=row.licence,
         source=source,
-        sql_names=(row.staging,),
+        sql_names=row.staging_names,
     )
 
 
@@ -78,21 +79,26 @@ def paths_of(row: Dataset, source: str) -> list[Path]:
     return [Path(str(samples.joinpath(name))) for name in row.sample]
 
 
+def content_of(paths: Sequence[Path], rules: SnapshotRules) -> str:
+    """The hash of what a source holds, as far as it is read."""
+    return fingerprint(paths, rules.members, rules.labels)
+
+
 def build_snapshot(draft: Path, job: Job[SnapshotRules]) -> Counts:
     """Read the files that no part holds yet, then name what is in force."""
     row = dataset_named(job.dataset)
     paths = paths_of(row, job.source)
     where = job.source or SAMPLE
     with opened(paths, draft) as entries:
-        members = inventory(entries, job.settings.members)
+        members = inventory(entries, job.settings.members, job.settings.labels)
         usable = [member for member in members if member.state != "ignored"]
-        if not usable:
+        if all(member.kind == LABELS for member in usable):
             raise DataError(
                 f"{where} holds no files like {job.settings.members}; is this {row.name}? "
                 f"Its form and address: {row.homepage}"
             )
         holdings = find_or_read(row, job, usable)
-    if fingerprint(paths, job.settings.members) != job.inputs["source"]:
+    if content_of(paths, job.settings) != job.inputs["source"]:
         raise DataError(f"{where} changed while it was read; run again")
     job.requires.extend(part_receipt(row.name, recipe).place for recipe in holdings.parts)
     ledger = holdings.ledger + [ignored_row(m) for m in members if m.state == "ignored"]
@@ -114,7 +120,7 @@ class Holdings:
 def find_or_read(row: Dataset, job: Job[SnapshotRules], members: Sequence[Member]) -> Holdings:
     """Take what published parts of the same recipe hold already; read the rest into a new part."""
     rules = job.settings.reading
-    base = PART.recipe(row.name, rules, {}, (row.staging,))
+    base = PART.recipe(row.name, rules, {}, row.staging_names)
     wanted = {member.file_id: member for member in members}
     known = sorted(published_parts(job.store, base))
     parts, ledger = taken(job.store, row.name, known, wanted)
@@ -163,6 +169,7 @@ def ignored_row(member: Member) -> dict[str, Any]:
         "sha256": member.sha256,
         "num_bytes": member.num_bytes,
         "state": "ignored",
+        "kind": "",
         "reason": member.reason,
         "buckets": [],
         **numbers,
@@ -171,18 +178,21 @@ def ignored_row(member: Member) -> dict[str, Any]:
 
 def check_share(holdings: Holdings, max_share: float, where: str) -> None:
     """Refuse a source of which too much was rejected; the part with the rejects stays readable."""
-    num_records = sum(entry["num_records"] for entry in holdings.ledger)
-    num_rejected = sum(entry["num_rejected"] for entry in holdings.ledger)
+    ledger = [entry for entry in holdings.ledger if entry["kind"] == POINTS]
+    num_records = sum(entry["num_records"] for entry in ledger)
+    num_rejected = sum(entry["num_rejected"] for entry in ledger)
     num_kept = num_records - num_rejected
     if num_kept and num_rejected <= max_share * num_records:
         return
-    worst = min(holdings.ledger, key=lambda entry: (-entry["num_rejected"], entry["name"]))
+    worst = min(ledger, key=lambda entry: (-entry["num_rejected"], entry["name"]))
     recipe = next(r for r, ids in holdings.parts.items() if worst["file_id"] in ids)
     rejects = holdings.folders[recipe] / REJECTS
-    raise DataError(
+    raise TooManyRejected(
         f"{where}: {num_rejected:,} of {num_records:,} records were rejected "
         f"(at most {max_share:.0%} may be); worst is {worst['name']}, first: "
-        f"{first_reject(rejects, worst['file_id'])}; all are in {rejects}"
+        f"{first_reject(rejects, worst['file_id'])}; all are in {rejects}",
+        tuple(sorted(holdings.parts)),
+        tuple(sorted(file_id for file_ids in holdings.parts.values() for file_id in file_ids)),
     )
 
 
@@ -197,8 +207,11 @@ def first_reject(rejects: Path, file_id: int) -> str:
 def write_snapshot(
     draft: Path, rules: SnapshotRules, holdings: Holdings, ledger: list[dict[str, Any]]
 ) -> None:
-    buckets = {entry["file_id"]: entry["buckets"] for entry in holdings.ledger}
-    index = index_of(holdings.base, rules.num_buckets, holdings.parts, buckets)
+    points, labels = (
+        {e["file_id"]: e["buckets"] for e in holdings.ledger if e["kind"] == kind}
+        for kind in (POINTS, LABELS)
+    )
+    index = index_of(holdings.base, rules.num_buckets, holdings.parts, points, labels)
     write_synced(draft / INDEX, index.model_dump_json(indent=1) + "\n")
     in_order = sorted(ledger, key=lambda entry: (entry["name"], entry["file_id"]))
     table = pa.Table.from_pylist(in_order, schema=LEDGER_SCHEMA)
@@ -213,10 +226,7 @@ def snapshot_counts(ledger: list[dict[str, Any]], holdings: Holdings) -> Counts:
         "num_files_read": states.count("read"),
         "num_files_failed": states.count("failed"),
         "num_files_ignored": states.count("ignored"),
-        "num_records": sum(entry["num_records"] for entry in ledger),
-        "num_points": sum(entry["num_kept"] for entry in ledger),
-        "num_rejected": sum(entry["num_rejected"] for entry in ledger),
-        "num_missing": sum(entry["num_missing"] for entry in ledger),
+        **record_counts(ledger),
     }
     return counts | rejects_by_rule(holdings)
 

@@ -22,12 +22,14 @@ from tasks.config import IngestRules
 from tasks.datasets import Dataset
 from tasks.decode import DECODERS, Block, Piece, pieces_of
 from tasks.errors import DataError
+from tasks.labels import LABELS, staged_labels
 from tasks.progress import progress
 from tasks.snapshot import LEDGER, REJECTS
 from tasks.stage import Job, Stage
 from tasks.store import Counts, Store
 
 TRUTH = "truth.parquet"
+POINTS = "points"
 UNREADABLE, EMPTY, MALFORMED = "unreadable", "empty", "malformed"
 REJECT_SCHEMA = pa.schema(
     {
@@ -45,6 +47,7 @@ LEDGER_SCHEMA = pa.schema(
         "sha256": pa.string(),
         "num_bytes": pa.int64(),
         "state": pa.string(),
+        "kind": pa.string(),
         "reason": pa.string(),
         "num_records": pa.int64(),
         "num_kept": pa.int64(),
@@ -61,6 +64,7 @@ class PartJob(Job[IngestRules]):
 
     members: Sequence[Member] = ()
     staging: str = ""
+    labels_staging: str = ""
 
 
 @dataclass
@@ -85,10 +89,17 @@ def part_job(row: Dataset, rules: IngestRules, store: Store, members: Sequence[M
         {"files": file_ids},
         store,
         licence=row.licence,
-        sql_names=(row.staging,),
+        sql_names=row.staging_names,
     )
     return PartJob(
-        job.recipe, rules, job.inputs, store, row.licence, members=in_order, staging=row.staging
+        job.recipe,
+        rules,
+        job.inputs,
+        store,
+        row.licence,
+        members=in_order,
+        staging=row.staging,
+        labels_staging=row.labels.staging if row.labels else "",
     )
 
 
@@ -105,6 +116,7 @@ def build_part(draft: Path, job: Job[IngestRules]) -> Counts:
                 reject_file(member, UNREADABLE, member.reason, writers, tally)
         for block in DECODERS[job.settings.decoder](ready_pieces(job)):
             stage_block(connection, block, job, writers, tally)
+        take_labels(connection, job, writers, tally)
         for member in job.members:
             if not tally.num_records[member.file_id]:
                 reject_file(member, EMPTY, "holds no record", writers, tally)
@@ -113,7 +125,7 @@ def build_part(draft: Path, job: Job[IngestRules]) -> Counts:
 
 def ready_pieces(job: PartJob) -> Iterator[Piece]:
     """The lines of the files that can be read, with the progress told on the way."""
-    ready = [member for member in job.members if member.state == "ready"]
+    ready = [m for m in job.members if m.state == "ready" and m.kind != LABELS]
     done, total = 0, sum(member.num_bytes for member in ready)
     with progress("ingest", f"Reading {len(ready):,} files of {job.dataset}") as tell:
         for piece in pieces_of(ready):
@@ -151,6 +163,31 @@ def stage_block(
         writers.write(TRUTH, block.truth)
     tally.num_records.update(block.num_records)
     tally.num_missing.update(block.num_missing)
+    tally.num_rejected.update(counts_of(rejects["file_id"]))
+    tally.rules.update(counts_of(rejects["rule"]))
+
+
+def take_labels(
+    connection: database.Connection, job: PartJob, writers: Writers, tally: Tally
+) -> None:
+    """The labels of the files into the buckets of their entities, and the other lines apart."""
+    members = [m for m in job.members if m.state == "ready" and m.kind == LABELS]
+    if not members:
+        return
+    staged = staged_labels(connection, members, job.labels_staging)
+    names = names_by_id(members)
+    is_kept = pc.is_null(staged["rule"])
+    rejects = staged.filter(pc.invert(is_kept))
+    file_names = pa.array([names[number] for number in rejects["file_id"].to_pylist()], pa.string())
+    rejects = rejects.append_column("file_name", file_names).select(REJECT_SCHEMA.names)
+    kept = staged.filter(is_kept).drop_columns(["rule", "raw_text"])
+    for bucket, labels in by_bucket(connection, kept, job.settings.num_buckets):
+        writers.write(f"{LABELS}-{bucket:03d}.parquet", labels)
+        for file_id in counts_of(labels["file_id"]):
+            tally.buckets.setdefault(file_id, set()).add(bucket)
+    writers.write(REJECTS, rejects.cast(REJECT_SCHEMA))
+    tally.num_records.update(counts_of(staged["file_id"]))
+    tally.num_kept.update(counts_of(kept["file_id"]))
     tally.num_rejected.update(counts_of(rejects["file_id"]))
     tally.rules.update(counts_of(rejects["rule"]))
 
@@ -271,12 +308,28 @@ def account(draft: Path, members: Sequence[Member], tally: Tally) -> Counts:
     return {
         "num_files": ledger.num_rows,
         "num_files_failed": pc.sum(pc.equal(ledger["state"], "failed")).as_py(),
-        "num_records": sum(tally.num_records.values()),
-        "num_points": sum(tally.num_kept.values()),
-        "num_rejected": sum(tally.num_rejected.values()),
-        "num_missing": sum(tally.num_missing.values()),
+        **record_counts(ledger.to_pylist()),
         **{f"num_{rule}": number for rule, number in sorted(tally.rules.items())},
     }
+
+
+def record_counts(ledger: Sequence[dict[str, Any]]) -> Counts:
+    """What was read, kept and rejected of points, and apart from that of labels, if any."""
+
+    def sum_of(column: str, kind: str) -> int:
+        return sum(entry[column] for entry in ledger if entry["kind"] == kind)
+
+    counts: Counts = {
+        "num_records": sum_of("num_records", POINTS),
+        "num_points": sum_of("num_kept", POINTS),
+        "num_rejected": sum_of("num_rejected", POINTS),
+        "num_missing": sum_of("num_missing", POINTS),
+    }
+    if any(entry["kind"] == LABELS for entry in ledger):
+        counts["num_label_records"] = sum_of("num_records", LABELS)
+        counts["num_labels"] = sum_of("num_kept", LABELS)
+        counts["num_labels_rejected"] = sum_of("num_rejected", LABELS)
+    return counts
 
 
 def ledger_of(members: Sequence[Member], tally: Tally) -> pa.Table:
@@ -293,6 +346,7 @@ def ledger_of(members: Sequence[Member], tally: Tally) -> pa.Table:
                 "sha256": member.sha256,
                 "num_bytes": member.num_bytes,
                 "state": "failed" if has_failed else "read",
+                "kind": member.kind,
                 "reason": member.reason,
                 "num_records": tally.num_records[file_id],
                 "num_kept": tally.num_kept[file_id],

@@ -187,8 +187,13 @@ def register(
     reported: Receipt,
     store: Store,
     flow_run_id: str | None = None,
+    quality: Receipt | None = None,
 ) -> Registration:
-    """The version of a trained model, made only if there is none yet; always the candidate."""
+    """The version of a trained model, made only if there is none yet; always the candidate.
+
+    The report, and the quality report of its data where there is one, are logged with the run.
+    """
+    papers = {"report": reported} | ({"quality": quality} if quality else {})
     name = registered_name(config)
     facts = {
         "train_recipe": trained.recipe,
@@ -204,7 +209,7 @@ def register(
         is_new = version is None
         if version is None:
             run_id, model_id, source = log_run(
-                client, config, trained, evaluated, reported, store, flow_run_id
+                client, config, trained, evaluated, papers, store, flow_run_id
             )
             ensure_registered(client, name, config)
             version = client.create_model_version(
@@ -263,7 +268,7 @@ def log_run(
     config: PipelineConfig,
     trained: Receipt,
     evaluated: Receipt,
-    reported: Receipt,
+    papers: Mapping[str, Receipt],
     store: Store,
     flow_run_id: str | None,
 ) -> tuple[str, str, str]:
@@ -282,9 +287,10 @@ def log_run(
         log_metrics(client, run_id, evaluated, store)
         log_curve(client, run_id, store.folder(trained) / "metrics.jsonl")
         mlflow.log_input(dataset_input(config, shards_of(evaluated, store)), context="training")
-        for path in sorted(store.folder(reported).iterdir()):
-            if path.suffix in (".html", ".md", ".png"):
-                client.log_artifact(run_id, str(path), "report")
+        for folder, receipt in papers.items():
+            for path in sorted(store.folder(receipt).iterdir()):
+                if path.suffix in (".html", ".md", ".png") or path.name == "quality.json":
+                    client.log_artifact(run_id, str(path), folder)
         with store.draft() as scratch:
             model = log_model(config, store.verify(trained), scratch)
     return run_id, model.model_id, model.model_uri

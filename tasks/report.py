@@ -220,6 +220,11 @@ def page(job: Job[ReportRules], metrics: Path, figures: Mapping[str, bytes]) -> 
         "<h2>Recipes</h2>",
         html_pairs(recipe_pairs(job)),
     ]
+    return document(title, sections)
+
+
+def document(title: str, sections: Sequence[str]) -> str:
+    """A page in our style that may load and run nothing."""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.parquet as pq
+from pydantic import Field
 
 from tasks.store import Frozen, Receipt, Store, canonical_json, sha256_text
 
@@ -34,6 +35,7 @@ class SnapshotIndex(Frozen):
     num_buckets: int
     parts: tuple[PartInForce, ...]
     buckets: dict[int, tuple[int, ...]]
+    labels: dict[int, tuple[int, ...]] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,16 @@ class Snapshot:
 
     def fingerprint(self, bucket: int) -> str:
         """What decides the points of a bucket: how they were read, and the files that touch it."""
-        file_ids = self.index.buckets.get(bucket, ())
+        file_ids = self.index.buckets.get(bucket, ()) + self.index.labels.get(bucket, ())
         return sha256_text(canonical_json([self.index.base, bucket, sorted(file_ids)]))
 
     def points(self, bucket: int) -> FilesInForce:
         """Where the points of a bucket stand: (Parquet file, ids of its files in force)."""
         return self._in_force(f"points-{bucket:03d}.parquet", self.index.buckets.get(bucket, ()))
+
+    def labels(self, bucket: int) -> FilesInForce:
+        """Where the labels of a bucket stand: (Parquet file, ids of its files in force)."""
+        return self._in_force(f"labels-{bucket:03d}.parquet", self.index.labels.get(bucket, ()))
 
     def rejects(self) -> FilesInForce:
         """Where the rejected records stand: (Parquet file, ids of its files in force)."""
@@ -108,12 +114,9 @@ def index_of(
     num_buckets: int,
     parts: Mapping[str, Sequence[int]],
     buckets_by_file: Mapping[int, Iterable[int]],
+    buckets_by_label_file: Mapping[int, Iterable[int]] | None = None,
 ) -> SnapshotIndex:
     """The index of parts and their files in force, given the buckets that each file touches."""
-    touching: dict[int, list[int]] = {}
-    for file_id, buckets in sorted(buckets_by_file.items()):
-        for bucket in buckets:
-            touching.setdefault(bucket, []).append(file_id)
     return SnapshotIndex(
         base=base,
         num_buckets=num_buckets,
@@ -122,5 +125,15 @@ def index_of(
             for recipe, file_ids in sorted(parts.items())
             if file_ids
         ),
-        buckets={bucket: tuple(ids) for bucket, ids in sorted(touching.items())},
+        buckets=files_by_bucket(buckets_by_file),
+        labels=files_by_bucket(buckets_by_label_file or {}),
     )
+
+
+def files_by_bucket(buckets_by_file: Mapping[int, Iterable[int]]) -> dict[int, tuple[int, ...]]:
+    """The files that touch each bucket, in order."""
+    touching: dict[int, list[int]] = {}
+    for file_id, buckets in sorted(buckets_by_file.items()):
+        for bucket in buckets:
+            touching.setdefault(bucket, []).append(file_id)
+    return {bucket: tuple(ids) for bucket, ids in sorted(touching.items())}

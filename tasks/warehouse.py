@@ -26,6 +26,9 @@ from tasks.store import Receipt, Store
 BUCKET_VIEWS = {
     "clean_points": ("clean", "clean_points.parquet"),
     "trips": ("clean", "trips.parquet"),
+    "triplegs": ("clean", "triplegs.parquet"),
+    "stays": ("clean", "stays.parquet"),
+    "visits": ("clean", "visits.parquet"),
     "steps": ("features", "steps.parquet"),
     "windows": ("shards", "windows.parquet"),
 }

@@ -98,8 +98,7 @@ def test_the_geolife_fixture_gives_the_right_points(store: Store, monkeypatch) -
     ]
     assert rejects_of(snapshot)[0]["raw_text"].startswith("400.5,2.0003,")
     labels = ledger_of(snapshot)["900/labels.txt"]
-    assert labels["state"] == "ignored"
-    assert labels["reason"]
+    assert (labels["state"], labels["kind"], labels["num_kept"]) == ("read", "labels", 1)
 
 
 def allow_rejects(monkeypatch, dataset: str) -> None:
@@ -127,8 +126,9 @@ def unique_entities(snapshot) -> list[dict]:
 
 def test_geolife_is_read_whole(store: Store, shared_dir: Path) -> None:
     receipt = ingested(shared_dir / "data" / "geolife-sample.zip", store)
-    assert receipt.counts["num_files_read"] == 2_785
-    assert receipt.counts["num_files_ignored"] == 32
+    assert receipt.counts["num_files_read"] == 2_785 + 32
+    assert receipt.counts["num_files_ignored"] == 0
+    assert receipt.counts["num_labels"] == 2_262
     assert receipt.counts["num_records"] == 2_944_570
     assert receipt.counts["num_points"] == 2_944_569
     assert receipt.counts["num_out_of_range"] == receipt.counts["num_rejected"] == 1

@@ -40,7 +40,43 @@ STEP = dict.fromkeys(
     ("step_s", "step_m", "step_east_m", "step_north_m", "speed_mps", "turn_rad"), "double"
 )
 TABLES = {
-    "int_points_in_force": {**POINT, **SOURCE, "altitude_m": "double"},
+    "int_points_in_force": {
+        **POINT,
+        **SOURCE,
+        "altitude_m": "double",
+        "received_at": "timestamptz",
+    },
+    "int_points_redated": {
+        "point_id": "bigint",
+        "num_rollovers": "integer",
+        "tracked_at": "timestamptz",
+    },
+    "int_point_identities": {"point_id": "bigint", "identity": "bigint"},
+    "int_point_modes": {"point_id": "bigint", "mode": "varchar"},
+    "int_labels_in_force": {
+        "file_id": "bigint",
+        "line_number": "bigint",
+        "entity_id": "varchar",
+        "started_at": "timestamptz",
+        "finished_at": "timestamptz",
+        "mode": "varchar",
+    },
+    "int_modes": {"entity_id": "varchar", "from_at": "timestamptz", "mode": "varchar"},
+    "labels": {
+        **SOURCE,
+        **dict.fromkeys(("file_name", "started", "finished", "mode", "raw_text"), "varchar"),
+    },
+    "int_stay_points": {"point_id": "bigint", "staypoint_id": "bigint"},
+    "int_stay_ends": {"staypoint_id": "bigint", "finished_at": "timestamptz"},
+    "int_stay_locations": {"staypoint_id": "bigint", "location_id": "bigint"},
+    "stays": {
+        "staypoint_id": "bigint",
+        "entity_id": "varchar",
+        "started_at": "timestamptz",
+        "finished_at": "timestamptz",
+        "lon_deg": "double",
+        "lat_deg": "double",
+    },
     "int_points_screened": {**POINT, **SOURCE, "rule": "varchar"},
     "int_points_tracked": {
         **POINT,
@@ -59,7 +95,7 @@ TABLES = {
     "int_points_shared": {"entity_id": "varchar", "trip_id": "varchar", **PLACE},
     "int_trips_copied": {"trip_a_id": "varchar", "trip_b_id": "varchar"},
     "int_content_groups": {"entity_id": "varchar", "content_group": "varchar"},
-    "clean_points": {**POINT, "trip_id": "varchar"},
+    "clean_points": {**POINT, "trip_id": "varchar", "staypoint_id": "bigint", "mode": "varchar"},
     "clean_rejects": {"point_id": "bigint", **SOURCE, "rule": "varchar"},
     "trips": TRIP,
     "split": {"entity_id": "varchar", "content_group": "varchar", "split": "varchar"},

@@ -2,17 +2,32 @@
 -- same entity and instant, or none. The order of points is that of the source.
 with
 
+named as (
+
+    -- Entities that share one identity are told apart, and wrong weeks put right.
+    select
+        points.point_id,
+        if(
+            identities.identity is null,
+            points.entity_id,
+            points.entity_id || '#' || identities.identity
+        ) as entity_id,
+        points.source_trip_id,
+        coalesce(redated.tracked_at, points.tracked_at) as tracked_at,
+        points.lon_deg,
+        points.lat_deg,
+        points.file_id,
+        points.line_number
+    from int_points_in_force as points
+    left join int_points_redated as redated using (point_id)
+    left join int_point_identities as identities using (point_id)
+
+),
+
 placed as (
 
     select
-        point_id,
-        entity_id,
-        source_trip_id,
-        tracked_at,
-        lon_deg,
-        lat_deg,
-        file_id,
-        line_number,
+        *,
         case
             when
                 isfinite(tracked_at)
@@ -21,7 +36,7 @@ placed as (
                 then if(lon_deg = 0 and lat_deg = 0, 'null_island', null)
             else 'out_of_range'
         end as rule
-    from int_points_in_force
+    from named
 
 ),
 

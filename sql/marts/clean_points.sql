@@ -1,4 +1,5 @@
--- One row per point that is kept, with its trip and all that the source says of it.
+-- One row per point that is kept, with its trip, the stay that it is part of, if any,
+-- and all that the source says of it.
 with
 
 attributes as (
@@ -34,7 +35,14 @@ kept as (
 
 select
     kept.*,
-    attributes.* exclude (attributes.point_id)
+    attributes.* exclude (attributes.point_id),
+    coalesce(redated.num_rollovers, 0) as num_rollovers,
+    stay_points.staypoint_id,
+    -- The mode, where the source labels its points; else there is no such column.
+    point_modes.* exclude (point_modes.point_id)
 from kept
 inner join attributes using (point_id)
+left join int_points_redated as redated using (point_id)
+left join int_stay_points as stay_points using (point_id)
+left join int_point_modes as point_modes using (point_id)
 order by kept.entity_id, kept.tracked_at, kept.point_id

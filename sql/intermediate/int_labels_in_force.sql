@@ -1,0 +1,20 @@
+-- One row per label of a bucket, from those files of each part that are in force.
+with
+
+in_force as (
+
+    select
+        unnest($part_paths) as part_path,
+        unnest($file_ids) as file_id
+
+),
+
+stored as (
+
+    select * from read_parquet($paths, filename = 'part_path')
+
+)
+
+select stored.* exclude (part_path)
+from stored
+semi join in_force using (part_path, file_id)
