@@ -88,16 +88,15 @@ def is_wide(text: bytes, layout: Layout) -> bool:
 def order_of(text: bytes, layout: Layout) -> Order:
     """The columns that a header names, ours by our names; none where it is no such header."""
     line = text.decode("utf-8", "replace").removeprefix("\ufeff").rstrip("\r\n")
-    quoting = csv.QUOTE_MINIMAL if layout.is_quoted else csv.QUOTE_NONE
     try:
-        cells = next(csv.reader([line], delimiter=layout.delimiter, quoting=quoting, strict=True))
+        cells = next(csv.reader([line], delimiter=layout.delimiter, strict=True))
     except (csv.Error, StopIteration):
         return ()
     found = [layout.names.get(cell.strip()) for cell in cells]
     counts = Counter(name for name in found if name)
     if any(count > 1 for count in counts.values()):
         return ()
-    if counts.keys() | layout.optional < layout.columns.keys():
+    if counts.keys() | layout.optional != layout.columns.keys():
         return ()
     return tuple(name or f"column {i}" for i, name in enumerate(found))
 
@@ -119,7 +118,9 @@ def delimited_block(group: Sequence[Piece], layout: Layout, order: Order) -> Blo
 
 def parsed(body: bytes, num_lines: int, layout: Layout, order: Order) -> pa.Table | None:
     """The typed columns of records, or None where any line is not exactly one of them."""
-    if has_blank_line(body) or (layout.is_quoted and has_bare_return(body)):
+    if (layout.null_values and has_blank_line(body)) or (
+        layout.is_quoted and has_bare_return(body)
+    ):
         return None
     try:
         table = pyarrow.csv.read_csv(
@@ -146,7 +147,7 @@ def parsed(body: bytes, num_lines: int, layout: Layout, order: Order) -> pa.Tabl
 
 
 def has_blank_line(body: bytes) -> bool:
-    """The parser would make a record of NULLs of it."""
+    """The parser would make a record of NULLs of it, where NULLs may be."""
     return body.startswith((b"\n", b"\r\n")) or b"\n\n" in body or b"\n\r\n" in body
 
 

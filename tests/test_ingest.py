@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from raw_files import (
     FIXTURES,
     STORM_TAIL,
+    allow_rejects,
     ingested,
     ledger_of,
     part_folders,
@@ -36,7 +37,6 @@ import sql
 from tasks import ingest as ingest_module
 from tasks import part
 from tasks.config import PipelineConfig
-from tasks.datasets import DATASETS, dataset_named
 from tasks.errors import ConfigError, DataError
 from tasks.ingest import SNAPSHOT, ingest, snapshot_job
 from tasks.snapshot import read_snapshot
@@ -100,11 +100,6 @@ def test_the_geolife_fixture_gives_the_right_points(store: Store, monkeypatch) -
     labels = ledger_of(snapshot)["900/labels.txt"]
     assert labels["state"] == "ignored"
     assert labels["reason"]
-
-
-def allow_rejects(monkeypatch, dataset: str) -> None:
-    row = dataset_named(dataset).model_copy(update={"max_rejected_share": 1.0})
-    monkeypatch.setitem(DATASETS, dataset, row)
 
 
 # The real releases.

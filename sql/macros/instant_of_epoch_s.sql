@@ -2,5 +2,5 @@
 create or replace macro instant_of_epoch_s(epoch_s) as
 case
     when epoch_s between 0 and 253402300799
-        then timezone('UTC', make_timestamp(epoch_s * 1000000))
+        then make_timestamptz(epoch_s * 1000000)
 end

@@ -11,8 +11,8 @@ records_typed as (
             lpad(mmsi, 9, '0'),
             null
         ) as entity_id,
-        timezone('UTC', clock_time(utc_time)) as tracked_at,
-        -- Tenths of a degree in 12 bits, read as if signed: from 204.8 on, 409.6 is missing.
+        instant_of_utc(clock_time(utc_time)) as tracked_at,
+        -- Tenths of a degree in 12 bits, read as if signed: 204.8 became -204.8.
         round(if(cog_deg < 0, cog_deg + 409.6, cog_deg), 1) as cog_unsigned_deg
     from records
 
@@ -36,14 +36,16 @@ select
     if(heading_deg >= 0 and heading_deg < 360, heading_deg, null) as heading_deg,
     nullif(trim(vessel_name), '') as vessel_name,
     nullif(nullif(trim(imo), ''), 'IMO0000000') as imo,
-    if(vessel_type between 0 and 9999, vessel_type::integer, null) as vessel_type,
-    if(status between 0 and 15, status::integer, null) as navigation_status,
+    if(vessel_type between 0 and 9999, cast(vessel_type as integer), null)
+        as vessel_type,
+    if(status between 0 and 15, cast(status as integer), null) as navigation_status,
     nullif(trim(transceiver_class), '') as transceiver_class,
     file_id,
     line_number,
     case
         when entity_id is null then 'no_entity'
-        when tracked_at is null or lat_deg is null or lon_deg is null then 'malformed'
+        when tracked_at is null or lat_deg is null or lon_deg is null
+            then 'malformed'
         when not (isfinite(lat_deg) and isfinite(lon_deg)) then 'not_finite'
         when lat_deg = 91 or lon_deg = 181 then 'no_position'
         when

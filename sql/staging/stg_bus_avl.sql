@@ -5,7 +5,7 @@ records_timed as (
 
     select
         *,
-        timezone('UTC', clock_time(utc_time)) as tracked_at
+        instant_of_utc(clock_time(utc_time)) as tracked_at
     from records
 
 )

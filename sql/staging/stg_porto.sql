@@ -1,5 +1,5 @@
--- One row per vertex of a trip's list, and one per list without any, with the first rule
--- that rejects it, if any does.
+-- One row per vertex of a trip's list, and one per list without any, with the first
+-- rule that rejects it, if any does.
 with
 
 records_timed as (
