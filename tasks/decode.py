@@ -146,6 +146,19 @@ def placed(
     return pa.table(place | columns)
 
 
+def parsable(
+    lines: Sequence[tuple[int, bytes]], parse: Callable[[bytes, int], pa.Table | None]
+) -> Iterator[tuple[int, bytes]]:
+    """The lines that the parser takes, found by halving: the same parser decides everywhere."""
+    if not lines:
+        return
+    if parse(b"".join(text + b"\n" for _number, text in lines), len(lines)) is not None:
+        yield from lines
+    elif len(lines) > 1:
+        yield from parsable(lines[: len(lines) // 2], parse)
+        yield from parsable(lines[len(lines) // 2 :], parse)
+
+
 def joined(blocks: Sequence[Block]) -> Block:
     """Several blocks as one."""
     return Block(

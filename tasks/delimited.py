@@ -11,6 +11,7 @@ import csv
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
 
@@ -19,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from tasks.decode import Block, Integers, Piece, grouped, joined, placed
+from tasks.decode import Block, Integers, Piece, grouped, joined, parsable, placed
 
 Order = tuple[str, ...]
 
@@ -173,7 +174,7 @@ def careful_block(piece: Piece, layout: Layout, order: Order) -> Block:
         if (count := line[1].count(delimiter)) == num_delimiters
         or (layout.is_quoted and count > num_delimiters)
     ]
-    good = list(parsable(well_formed, layout, order))
+    good = list(parsable(well_formed, partial(parsed, layout=layout, order=order)))
     malformed = sorted({line[0] for line in lines} - {line[0] for line in good})
     table = parsed(ended(good), len(good), layout, order) if good else None
     line_number = np.array([number for number, _text in good], dtype=np.int64)
@@ -183,19 +184,6 @@ def careful_block(piece: Piece, layout: Layout, order: Order) -> Block:
         [(piece.file_id, number) for number in malformed],
         Counter({piece.file_id: len(lines)}),
     )
-
-
-def parsable(
-    lines: Sequence[tuple[int, bytes]], layout: Layout, order: Order
-) -> Iterator[tuple[int, bytes]]:
-    """The lines that the parser takes, found by halving."""
-    if not lines:
-        return
-    if parsed(ended(lines), len(lines), layout, order) is not None:
-        yield from lines
-    elif len(lines) > 1:
-        yield from parsable(lines[: len(lines) // 2], layout, order)
-        yield from parsable(lines[len(lines) // 2 :], layout, order)
 
 
 def ended(lines: Sequence[tuple[int, bytes]]) -> bytes:
