@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.decode import Block, Integers, Piece, parsable, placed
-from tasks.delimited import Layout, decode_delimited, ended, parsed
+from tasks.delimited import Layout, decode_delimited, ended, parsed, parser_of
 
 NUMBER, COUNT, TEXT = pa.float64(), pa.int64(), pa.string()
 
@@ -230,7 +229,7 @@ def vertices_of(lists: pa.Array, is_vertex: np.ndarray) -> tuple[pa.Array, pa.Ar
         row[is_vertex] = np.arange(table.num_rows)
     else:
         texts = list(enumerate(body.split(b"\n")[:-1]))
-        good = list(parsable(texts, partial(parsed, layout=VERTEX, order=VERTEX.order)))
+        good = list(parsable(texts, parser_of(VERTEX, VERTEX.order)))
         table = parsed(ended(good), len(good), VERTEX, VERTEX.order)
         row[np.flatnonzero(is_vertex)[[number for number, _text in good]]] = np.arange(len(good))
     if table is None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
@@ -23,6 +23,15 @@ import pyarrow.csv
 from tasks.decode import Block, Integers, Piece, grouped, joined, parsable, placed
 
 Order = tuple[str, ...]
+Line = tuple[int, bytes]
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# What the parser takes for a value of a type has this shape, and so has more.
+SHAPES = {
+    pa.float64(): r"(?i)^[ \t]*([-+.0-9e]*|[-+]?(nan|inf).*)[ \t]*$",
+    pa.int64(): r"^[ \t]*[-+0-9a-fA-FxX]*[ \t]*$",
+    pa.date32(): r"^[-+0-9 \t]*$",
+    pa.time32("s"): r"^[-+0-9:.TZ \t]*$",
+}
 
 
 @dataclass(frozen=True)
@@ -58,7 +67,8 @@ def headed(pieces: Iterable[Piece], layout: Layout) -> Iterator[tuple[Order, Pie
     order = layout.order
     for piece in pieces:
         if piece.first_line == 1:
-            order, piece = without_header(piece, layout)
+            bare = Piece(piece.file_id, 1, piece.body.removeprefix(BYTE_ORDER_MARK))
+            order, piece = without_header(bare, layout)
         if piece.body:
             yield order, piece
 
@@ -123,11 +133,12 @@ def parsed(body: bytes, num_lines: int, layout: Layout, order: Order) -> pa.Tabl
         layout.is_quoted and has_bare_return(body)
     ):
         return None
+    block_bytes = min(4 << 20, len(body) + 1)
     try:
         table = pyarrow.csv.read_csv(
             pa.BufferReader(body),
             read_options=pyarrow.csv.ReadOptions(
-                column_names=list(order), block_size=4 << 20, use_threads=False
+                column_names=list(order), block_size=block_bytes, use_threads=False
             ),
             parse_options=pyarrow.csv.ParseOptions(
                 delimiter=layout.delimiter,
@@ -166,15 +177,7 @@ def has_line_feed(table: pa.Table) -> bool:
 def careful_block(piece: Piece, layout: Layout, order: Order) -> Block:
     """One file whose neighbours, or itself, could not be parsed: its bad lines are named."""
     lines = piece.lines()
-    num_delimiters = len(order) - 1
-    delimiter = layout.delimiter.encode()
-    well_formed = [
-        line
-        for line in lines
-        if (count := line[1].count(delimiter)) == num_delimiters
-        or (layout.is_quoted and count > num_delimiters)
-    ]
-    good = list(parsable(well_formed, partial(parsed, layout=layout, order=order)))
+    good = list(parsable(plausible(lines, layout, order), parser_of(layout, order)))
     malformed = sorted({line[0] for line in lines} - {line[0] for line in good})
     table = parsed(ended(good), len(good), layout, order) if good else None
     line_number = np.array([number for number, _text in good], dtype=np.int64)
@@ -186,7 +189,35 @@ def careful_block(piece: Piece, layout: Layout, order: Order) -> Block:
     )
 
 
-def ended(lines: Sequence[tuple[int, bytes]]) -> bytes:
+def plausible(lines: Sequence[Line], layout: Layout, order: Order) -> list[Line]:
+    """The lines without those that fail at first sight: many bad lines must not take hours."""
+    delimiter, num_delimiters = layout.delimiter.encode(), len(order) - 1
+    wide = [
+        line
+        for line in lines
+        if line[1].count(delimiter) == num_delimiters or (layout.is_quoted and b'"' in line[1])
+    ]
+    as_text = replace(layout, columns=dict.fromkeys(layout.columns, pa.string()))
+    whole = list(parsable(wide, parser_of(as_text, order)))
+    table = parsed(ended(whole), len(whole), as_text, order) if whole else None
+    if table is None:
+        return []
+    is_plausible = np.full(len(whole), True)
+    for name, kind in layout.columns.items():
+        if shape := SHAPES.get(kind):
+            has_shape = pc.or_(
+                pc.match_substring_regex(table[name], shape),
+                pc.is_in(table[name], pa.array(layout.null_values, pa.string())),
+            )
+            is_plausible &= pc.fill_null(has_shape, True).to_numpy()
+    return [whole[i] for i in np.flatnonzero(is_plausible)]
+
+
+def parser_of(layout: Layout, order: Order) -> Callable[[bytes, int], pa.Table | None]:
+    return partial(parsed, layout=layout, order=order)
+
+
+def ended(lines: Sequence[Line]) -> bytes:
     return b"".join(text + b"\n" for _number, text in lines)
 
 
