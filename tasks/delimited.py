@@ -129,8 +129,10 @@ def delimited_block(group: Sequence[Piece], layout: Layout, order: Order) -> Blo
 
 def parsed(body: bytes, num_lines: int, layout: Layout, order: Order) -> pa.Table | None:
     """The typed columns of records, or None where any line is not exactly one of them."""
-    if (layout.null_values and has_blank_line(body)) or (
-        layout.is_quoted and has_bare_return(body)
+    if (
+        BYTE_ORDER_MARK in body  # the parser would pass over one, but only where it starts
+        or (layout.null_values and has_blank_line(body))
+        or (layout.is_quoted and has_bare_return(body))
     ):
         return None
     block_bytes = min(4 << 20, len(body) + 1)
