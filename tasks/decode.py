@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 from numpy.typing import NDArray
 
 from tasks.archive import Member
@@ -117,18 +116,20 @@ def point_ids(
 ) -> Integers:
     """63 bits that name a record for ever: SplitMix64 (Steele, Lea, Flood 2014) of its place.
 
-    A line that holds many records (a list of vertices) numbers them from 0.
+    A line that holds many records numbers them from 0 and their ids follow each other, so that
+    the order of ids within a line is that of the source.
     """
     with np.errstate(over="ignore"):
         state = file_id.astype(np.uint64) + line_number.astype(np.uint64) * np.uint64(
             0x9E3779B97F4A7C15
         )
-        if index_in_line is not None:
-            state += index_in_line.astype(np.uint64) * np.uint64(0xD1342543DE82EF95)
         state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         state ^= state >> np.uint64(31)
-    return (state >> np.uint64(1)).astype(np.int64)
+        state >>= np.uint64(1)
+        if index_in_line is not None:
+            state = (state + index_in_line.astype(np.uint64)) & np.uint64(2**63 - 1)
+    return state.astype(np.int64)
 
 
 def placed(
@@ -146,115 +147,17 @@ def placed(
     return pa.table(place | columns)
 
 
-# GeoLife .plt: six lines of header, then lat, lon, 0, altitude (ft), days, date, time (GMT).
-PLT_HEADER_LINES = 6
-PLT_COMMAS = 6
-PLT_COLUMNS = {
-    "lat_deg": pa.float64(),
-    "lon_deg": pa.float64(),
-    "zero": pa.string(),
-    "altitude_ft": pa.float64(),
-    "serial_day": pa.string(),
-    "date": pa.date32(),
-    "time": pa.time32("s"),
-}
-PLT_READ = ("lat_deg", "lon_deg", "altitude_ft", "date", "time")
-
-
-def decode_plt(pieces: Iterable[Piece]) -> Iterator[Block]:
-    """Trajectories of GeoLife; the records of one block are parsed in one go."""
-    for group in grouped(without_plt_header(pieces)):
-        yield plt_block(group)
-
-
-def without_plt_header(pieces: Iterable[Piece]) -> Iterator[Piece]:
-    """Drop the header lines; a file that lacks them loses no record."""
-    for piece in pieces:
-        if piece.first_line > 1:
-            yield piece
-            continue
-        start, num_header = 0, 0
-        while num_header < PLT_HEADER_LINES and start < len(piece.body):
-            end = piece.body.index(b"\n", start) + 1
-            if piece.body.count(b",", start, end) == PLT_COMMAS:
-                break
-            start, num_header = end, num_header + 1
-        if start < len(piece.body):
-            yield Piece(piece.file_id, 1 + num_header, piece.body[start:])
-
-
-def plt_block(group: Sequence[Piece]) -> Block:
-    num_lines = np.array([piece.num_lines for piece in group])
-    table = parsed_plt(b"".join(piece.body for piece in group), int(num_lines.sum()))
-    if table is None:
-        return joined([careful_plt_block(piece) for piece in group])
-    file_id = np.repeat(np.array([piece.file_id for piece in group]), num_lines)
-    ends = np.cumsum(num_lines)
-    first = np.array([piece.first_line for piece in group]) - (ends - num_lines)
-    line_number = np.arange(ends[-1]) + np.repeat(first, num_lines)
-    counts: Counter[int] = Counter()
-    for piece, count in zip(group, num_lines.tolist(), strict=True):
-        counts[piece.file_id] += count
-    return Block(group, plt_records(file_id, line_number, table), num_records=counts)
-
-
-def parsed_plt(body: bytes, num_lines: int) -> pa.Table | None:
-    """The typed columns of records, or None where any line is not exactly one of them."""
-    try:
-        table = pyarrow.csv.read_csv(
-            pa.BufferReader(body),
-            read_options=pyarrow.csv.ReadOptions(
-                column_names=list(PLT_COLUMNS), block_size=4 << 20, use_threads=False
-            ),
-            parse_options=pyarrow.csv.ParseOptions(quote_char=False, ignore_empty_lines=False),
-            convert_options=pyarrow.csv.ConvertOptions(
-                column_types=PLT_COLUMNS,
-                include_columns=list(PLT_READ),
-                null_values=[],
-                check_utf8=False,
-            ),
-        )
-    except pa.ArrowInvalid:
-        return None
-    return table if table.num_rows == num_lines else None
-
-
-def careful_plt_block(piece: Piece) -> Block:
-    """One file whose neighbours, or itself, could not be parsed: its bad lines are named."""
-    lines = piece.lines()
-    well_formed = [line for line in lines if line[1].count(b",") == PLT_COMMAS]
-    good = list(parsable(well_formed))
-    malformed = sorted({line[0] for line in lines} - {line[0] for line in good})
-    table = parsed_plt(b"".join(text + b"\n" for _number, text in good), len(good))
-    line_number = np.array([number for number, _text in good], dtype=np.int64)
-    file_id = np.full(len(good), piece.file_id)
-    return Block(
-        [piece],
-        plt_records(file_id, line_number, table if good else None),
-        [(piece.file_id, number) for number in malformed],
-        Counter({piece.file_id: len(lines)}),
-    )
-
-
-def parsable(lines: Sequence[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+def parsable(
+    lines: Sequence[tuple[int, bytes]], parse: Callable[[bytes, int], pa.Table | None]
+) -> Iterator[tuple[int, bytes]]:
     """The lines that the parser takes, found by halving: the same parser decides everywhere."""
     if not lines:
         return
-    if parsed_plt(b"".join(text + b"\n" for _number, text in lines), len(lines)) is not None:
+    if parse(b"".join(text + b"\n" for _number, text in lines), len(lines)) is not None:
         yield from lines
     elif len(lines) > 1:
-        yield from parsable(lines[: len(lines) // 2])
-        yield from parsable(lines[len(lines) // 2 :])
-
-
-def plt_records(file_id: Integers, line_number: Integers, table: pa.Table | None) -> pa.Table:
-    if table is None:
-        table = pa.schema([(name, PLT_COLUMNS[name]) for name in PLT_READ]).empty_table()
-    day = table["date"].combine_chunks().cast(pa.int32()).to_numpy().astype(np.int64)
-    second = table["time"].combine_chunks().cast(pa.int32()).to_numpy().astype(np.int64)
-    tracked_at = pa.array((day * 86_400 + second) * 1_000_000, pa.timestamp("us", "UTC"))
-    numbers = {name: table[name] for name in ("lat_deg", "lon_deg", "altitude_ft")}
-    return placed(file_id, line_number, {**numbers, "tracked_at": tracked_at})
+        yield from parsable(lines[: len(lines) // 2], parse)
+        yield from parsable(lines[len(lines) // 2 :], parse)
 
 
 def joined(blocks: Sequence[Block]) -> Block:
@@ -355,8 +258,4 @@ def decode_synthetic(pieces: Iterable[Piece]) -> Iterator[Block]:
 
 
 Decoder = Callable[[Iterable[Piece]], Iterator[Block]]
-DECODERS: dict[str, Decoder] = {
-    "hurdat2": decode_hurdat2,
-    "plt": decode_plt,
-    "synthetic": decode_synthetic,
-}
+DECODERS: dict[str, Decoder] = {"hurdat2": decode_hurdat2, "synthetic": decode_synthetic}

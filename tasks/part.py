@@ -20,8 +20,9 @@ from tasks import database
 from tasks.archive import Member
 from tasks.config import IngestRules
 from tasks.datasets import Dataset
-from tasks.decode import DECODERS, Block, Piece, pieces_of
+from tasks.decode import Block, Piece
 from tasks.errors import DataError
+from tasks.formats import FORMATS
 from tasks.labels import LABELS, staged_labels
 from tasks.progress import progress
 from tasks.snapshot import LEDGER, REJECTS
@@ -114,7 +115,7 @@ def build_part(draft: Path, job: Job[IngestRules]) -> Counts:
         for member in job.members:
             if member.state == "failed":
                 reject_file(member, UNREADABLE, member.reason, writers, tally)
-        for block in DECODERS[job.settings.decoder](ready_pieces(job)):
+        for block in FORMATS[job.settings.decoder].decode(ready_pieces(job)):
             stage_block(connection, block, job, writers, tally)
         take_labels(connection, job, writers, tally)
         for member in job.members:
@@ -124,11 +125,11 @@ def build_part(draft: Path, job: Job[IngestRules]) -> Counts:
 
 
 def ready_pieces(job: PartJob) -> Iterator[Piece]:
-    """The lines of the files that can be read, with the progress told on the way."""
+    """The records of the files that can be read, with the progress told on the way."""
     ready = [m for m in job.members if m.state == "ready" and m.kind != LABELS]
     done, total = 0, sum(member.num_bytes for member in ready)
     with progress("ingest", f"Reading {len(ready):,} files of {job.dataset}") as tell:
-        for piece in pieces_of(ready):
+        for piece in FORMATS[job.settings.decoder].cut(ready):
             yield piece
             done += len(piece.body)
             tell(min(done / total, 1.0), f"{done / 1e6:,.0f} of {total / 1e6:,.0f} MB")
@@ -149,9 +150,11 @@ def stage_block(
     """One block through the staging SQL: its points into their buckets, the rest to the rejects."""
     records = named(block.records, names_by_id(job.members))
     connection.register("records", records)
-    staged = in_order_of(block.records, connection.sql(sql.read(job.staging)).to_arrow_table())
+    staged = in_order_of(block.records, staged_of(connection, job))
     is_kept = pc.is_null(staged["rule"])
-    kept = staged.filter(is_kept).drop_columns(["rule"])
+    kept = staged.filter(is_kept).select(
+        [name for name in staged.column_names if name not in ("rule", "raw_text")]
+    )
     rejects = rejects_of(block, staged.filter(pc.invert(is_kept)), names_by_id(job.members))
     for bucket, points in by_bucket(connection, kept, job.settings.num_buckets):
         writers.write(f"points-{bucket:03d}.parquet", points)
@@ -192,6 +195,13 @@ def take_labels(
     tally.rules.update(counts_of(rejects["rule"]))
 
 
+def staged_of(connection: database.Connection, job: PartJob) -> pa.Table:
+    """The rows of the staging query, which is told the zone of local times where it asks for it."""
+    query = sql.read(job.staging)
+    values = {"zone": job.settings.zone} if "$zone" in query else None
+    return connection.sql(query, params=values).to_arrow_table()
+
+
 def named(records: pa.Table, names: dict[int, str]) -> pa.Table:
     """Records with the name of their file, as a dictionary: SQL works on each name only once."""
     file_id, codes = np.unique(records["file_id"].to_numpy(), return_inverse=True)
@@ -215,20 +225,28 @@ def in_order_of(records: pa.Table, staged: pa.Table) -> pa.Table:
 
 
 def rejects_of(block: Block, ruled_out: pa.Table, names: dict[int, str]) -> pa.Table:
-    """All rejects of a block, in order of files and lines, with their raw text."""
-    rules = {place: MALFORMED for place in block.malformed}
+    """All rejects of a block, in order of files and lines, with their raw text.
+
+    The raw text is the line, or what the staging query gives as `raw_text`, as it does where a
+    line holds many records.
+    """
     columns = ruled_out.select(["file_id", "line_number", "rule"]).to_pydict()
-    for file_id, line_number, rule in zip(*columns.values(), strict=True):
-        rules[file_id, line_number] = rule
+    ruled_places = list(zip(columns["file_id"], columns["line_number"], strict=True))
+    places = [*block.malformed, *ruled_places]
+    rules = [MALFORMED] * len(block.malformed) + columns["rule"]
+    texts = block.raw_texts(places)
+    if "raw_text" in ruled_out.column_names:
+        given = [*[None] * len(block.malformed), *ruled_out["raw_text"].to_pylist()]
+        texts = [text if own is None else own for text, own in zip(texts, given, strict=True)]
     rank = {piece.file_id: number for number, piece in zip(count(), block.pieces, strict=False)}
-    places = sorted(rules, key=lambda place: (rank[place[0]], place[1]))
+    order = sorted(range(len(places)), key=lambda i: (rank[places[i][0]], places[i][1]))
     return pa.table(
         [
-            [file_id for file_id, _line in places],
-            [names[file_id] for file_id, _line in places],
-            [line for _file_id, line in places],
-            [rules[place] for place in places],
-            block.raw_texts(places),
+            [places[i][0] for i in order],
+            [names[places[i][0]] for i in order],
+            [places[i][1] for i in order],
+            [rules[i] for i in order],
+            [texts[i] for i in order],
         ],
         schema=REJECT_SCHEMA,
     )

@@ -9,8 +9,10 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from tasks.config import PipelineConfig
+from tasks.datasets import DATASETS, dataset_named
 from tasks.ingest import SNAPSHOT, snapshot_job
 from tasks.snapshot import Snapshot, read_snapshot
 from tasks.store import Receipt, Store
@@ -85,3 +87,9 @@ def ledger_of(snapshot: Snapshot) -> dict[str, dict[str, Any]]:
 
 def part_folders(store: Store, dataset: str = "geolife") -> list[Path]:
     return sorted((store.root / "part" / dataset).glob("*/"))
+
+
+def allow_rejects(monkeypatch: pytest.MonkeyPatch, dataset: str) -> None:
+    """Let a source pass however much of it is rejected."""
+    row = dataset_named(dataset).model_copy(update={"max_rejected_share": 1.0})
+    monkeypatch.setitem(DATASETS, dataset, row)

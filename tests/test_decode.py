@@ -15,7 +15,8 @@ from raw_files import PLT_HEADER, STORM_TAIL, plt, plt_line
 
 from tasks import decode
 from tasks.archive import Entry, Opener, read_member
-from tasks.decode import Block, Piece, decode_hurdat2, decode_plt, pieces_of, point_ids
+from tasks.decode import Block, Piece, decode_hurdat2, pieces_of, point_ids
+from tasks.decode_delimited import decode_plt
 
 
 def pieces(*bodies: bytes) -> list[Piece]:

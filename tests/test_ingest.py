@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from raw_files import (
     FIXTURES,
     STORM_TAIL,
+    allow_rejects,
     ingested,
     ledger_of,
     part_folders,
@@ -36,7 +37,6 @@ import sql
 from tasks import ingest as ingest_module
 from tasks import part
 from tasks.config import PipelineConfig
-from tasks.datasets import DATASETS, dataset_named
 from tasks.errors import ConfigError, DataError
 from tasks.ingest import SNAPSHOT, ingest, snapshot_job
 from tasks.snapshot import read_snapshot
@@ -99,11 +99,6 @@ def test_the_geolife_fixture_gives_the_right_points(store: Store, monkeypatch) -
     assert rejects_of(snapshot)[0]["raw_text"].startswith("400.5,2.0003,")
     labels = ledger_of(snapshot)["900/labels.txt"]
     assert (labels["state"], labels["kind"], labels["num_kept"]) == ("read", "labels", 1)
-
-
-def allow_rejects(monkeypatch, dataset: str) -> None:
-    row = dataset_named(dataset).model_copy(update={"max_rejected_share": 1.0})
-    monkeypatch.setitem(DATASETS, dataset, row)
 
 
 # The real releases.

@@ -1,0 +1,38 @@
+-- One row per position of a bus, with the first rule that rejects it, if any does.
+with
+
+records_timed as (
+
+    select
+        *,
+        instant_of_utc(clock_time(utc_time)) as tracked_at
+    from records
+
+)
+
+select
+    point_id,
+    vehicle_id as entity_id,
+    nullif(journey_id, '') as source_trip_id,
+    tracked_at,
+    wrapped_lon_deg(lon_deg) as lon_deg,
+    lat_deg,
+    cast(null as double) as altitude_m,
+    cast(null as double) as speed_mps,
+    if(bearing_deg between 0 and 360, bearing_deg % 360, null) as course_deg,
+    cast(null as timestamptz) as received_at,
+    nullif(route_name, '') as route_name,
+    nullif(direction, '') as direction,
+    nullif(operator_code, '') as operator_code,
+    file_id,
+    line_number,
+    case
+        when vehicle_id = '' then 'no_entity'
+        when tracked_at is null or lat_deg is null or lon_deg is null then 'malformed'
+        when not (isfinite(lat_deg) and isfinite(lon_deg)) then 'not_finite'
+        when
+            lat_deg not between -90 and 90
+            or lon_deg not between -180 and 180
+            then 'out_of_range'
+    end as rule
+from records_timed
