@@ -116,18 +116,20 @@ def point_ids(
 ) -> Integers:
     """63 bits that name a record for ever: SplitMix64 (Steele, Lea, Flood 2014) of its place.
 
-    A line that holds many records (a list of vertices) numbers them from 0.
+    A line that holds many records numbers them from 0 and their ids follow each other, so that
+    the order of ids within a line is that of the source.
     """
     with np.errstate(over="ignore"):
         state = file_id.astype(np.uint64) + line_number.astype(np.uint64) * np.uint64(
             0x9E3779B97F4A7C15
         )
-        if index_in_line is not None:
-            state += index_in_line.astype(np.uint64) * np.uint64(0xD1342543DE82EF95)
         state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         state ^= state >> np.uint64(31)
-    return (state >> np.uint64(1)).astype(np.int64)
+        state >>= np.uint64(1)
+        if index_in_line is not None:
+            state = (state + index_in_line.astype(np.uint64)) & np.uint64(2**63 - 1)
+    return state.astype(np.int64)
 
 
 def placed(

@@ -20,8 +20,9 @@ from tasks import database
 from tasks.archive import Member
 from tasks.config import IngestRules
 from tasks.datasets import Dataset
-from tasks.decode import DECODERS, Block, Piece, pieces_of
+from tasks.decode import Block, Piece
 from tasks.errors import DataError
+from tasks.formats import FORMATS
 from tasks.progress import progress
 from tasks.snapshot import LEDGER, REJECTS
 from tasks.stage import Job, Stage
@@ -102,7 +103,7 @@ def build_part(draft: Path, job: Job[IngestRules]) -> Counts:
         for member in job.members:
             if member.state == "failed":
                 reject_file(member, UNREADABLE, member.reason, writers, tally)
-        for block in DECODERS[job.settings.decoder](ready_pieces(job)):
+        for block in FORMATS[job.settings.decoder].decode(ready_pieces(job)):
             stage_block(connection, block, job, writers, tally)
         for member in job.members:
             if not tally.num_records[member.file_id]:
@@ -111,11 +112,11 @@ def build_part(draft: Path, job: Job[IngestRules]) -> Counts:
 
 
 def ready_pieces(job: PartJob) -> Iterator[Piece]:
-    """The lines of the files that can be read, with the progress told on the way."""
+    """The records of the files that can be read, with the progress told on the way."""
     ready = [member for member in job.members if member.state == "ready"]
     done, total = 0, sum(member.num_bytes for member in ready)
     with progress("ingest", f"Reading {len(ready):,} files of {job.dataset}") as tell:
-        for piece in pieces_of(ready):
+        for piece in FORMATS[job.settings.decoder].cut(ready):
             yield piece
             done += len(piece.body)
             tell(min(done / total, 1.0), f"{done / 1e6:,.0f} of {total / 1e6:,.0f} MB")
@@ -138,7 +139,9 @@ def stage_block(
     connection.register("records", records)
     staged = in_order_of(block.records, connection.sql(sql.read(job.staging)).to_arrow_table())
     is_kept = pc.is_null(staged["rule"])
-    kept = staged.filter(is_kept).drop_columns(["rule"])
+    kept = staged.filter(is_kept).select(
+        [name for name in staged.column_names if name not in ("rule", "raw_text")]
+    )
     rejects = rejects_of(block, staged.filter(pc.invert(is_kept)), names_by_id(job.members))
     for bucket, points in by_bucket(connection, kept, job.settings.num_buckets):
         writers.write(f"points-{bucket:03d}.parquet", points)
@@ -175,20 +178,27 @@ def in_order_of(records: pa.Table, staged: pa.Table) -> pa.Table:
 
 
 def rejects_of(block: Block, ruled_out: pa.Table, names: dict[int, str]) -> pa.Table:
-    """All rejects of a block, in order of files and lines, with their raw text."""
-    rules = {place: MALFORMED for place in block.malformed}
+    """All rejects of a block, in order of files and lines, with their raw text.
+
+    The raw text is the line, or what the staging query gives as `raw_text` where a line holds
+    many records.
+    """
     columns = ruled_out.select(["file_id", "line_number", "rule"]).to_pydict()
-    for file_id, line_number, rule in zip(*columns.values(), strict=True):
-        rules[file_id, line_number] = rule
+    ruled_places = list(zip(columns["file_id"], columns["line_number"], strict=True))
+    places = [*block.malformed, *ruled_places]
+    rules = [MALFORMED] * len(block.malformed) + columns["rule"]
+    texts = block.raw_texts(places)
+    if "raw_text" in ruled_out.column_names:
+        texts[len(block.malformed) :] = ruled_out["raw_text"].to_pylist()
     rank = {piece.file_id: number for number, piece in zip(count(), block.pieces, strict=False)}
-    places = sorted(rules, key=lambda place: (rank[place[0]], place[1]))
+    order = sorted(range(len(places)), key=lambda i: (rank[places[i][0]], places[i][1]))
     return pa.table(
         [
-            [file_id for file_id, _line in places],
-            [names[file_id] for file_id, _line in places],
-            [line for _file_id, line in places],
-            [rules[place] for place in places],
-            block.raw_texts(places),
+            [places[i][0] for i in order],
+            [names[places[i][0]] for i in order],
+            [places[i][1] for i in order],
+            [rules[i] for i in order],
+            [texts[i] for i in order],
         ],
         schema=REJECT_SCHEMA,
     )
