@@ -10,12 +10,12 @@ records_typed as (
         trip,
         regexp_replace(file_name, '\.gpx$', '', 'i') as entity_id,
         nullif(time, '') as time_text,
-        -- A time without a zone is UTC, as the format demands; the session's zone is UTC.
+        -- A time without a zone is UTC, as the format wants; so is the session.
         case
             when
                 regexp_full_match(
                     time,
-                    '\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:?\d{2})?'
+                    '\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)?'
                 )
                 then try_cast(time as timestamptz)
         end as tracked_at,

@@ -1,4 +1,4 @@
--- One row per day and sensor of an iceberg, with the first rule that rejects it, if any.
+-- One row per day and sensor of an iceberg, with the first rule that rejects it.
 with
 
 records_dated as (

@@ -10,7 +10,7 @@ select
     end as tracked_at,
     wrapped_lon_deg(longitude) as lon_deg,
     latitude as lat_deg,
-    -- Feet, knots and feet a minute in units of the SI. All stay unknown where they are.
+    -- Feet, knots, feet a minute in units of the SI; what is unknown stays so.
     altitude * 0.3048 as altitude_m,
     groundspeed * 1852.0 / 3600.0 as speed_mps,
     track as course_deg,
