@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +22,7 @@ from tasks.decode import Block, Piece, placed
 # Objects are flat. A text that looks like a boundary cuts its own record in two malformed ones.
 BOUNDARY = re.compile(rb"\}\s*+(?:,\s*+)?\{")
 MAX_RECORD_BYTES = 1 << 20
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 NO_END = b"the file ends before its list does"
 Line = tuple[int, bytes]
 
@@ -46,15 +48,12 @@ def in_pieces(file_id: int, texts: Iterable[bytes]) -> Iterator[Piece]:
 
 def json_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """Records, or several joined by line feeds, without the brackets around the list."""
-    waiting, is_start, is_list = b"", True, False
-    for chunk in chunks:
-        waiting += chunk.replace(b"\n", b" ").replace(b"\r", b" ")
-        if is_start:
-            waiting = waiting.removeprefix(b"\xef\xbb\xbf").lstrip()
-            is_list = waiting.startswith(b"[")
-            is_start = not waiting
-            waiting = waiting.removeprefix(b"[")
-        done, _feed, waiting = BOUNDARY.sub(b"}\n{", waiting).rpartition(b"\n")
+    stream = (chunk.replace(b"\n", b" ").replace(b"\r", b" ") for chunk in chunks)
+    waiting = opening(stream)
+    is_list = waiting.startswith(b"[")
+    waiting = waiting.removeprefix(b"[")
+    for chunk in chain([b""], stream):
+        done, _feed, waiting = BOUNDARY.sub(b"}\n{", waiting + chunk).rpartition(b"\n")
         if done:
             yield done
         if len(waiting) > MAX_RECORD_BYTES:
@@ -67,6 +66,16 @@ def json_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
         yield last
     if not has_end and (not last or last.endswith((b"}", b","))):
         yield NO_END
+
+
+def opening(stream: Iterator[bytes]) -> bytes:
+    """The first bytes that are more than a byte order mark and blanks, without those."""
+    waiting = b""
+    for chunk in stream:
+        waiting += chunk
+        if waiting.removeprefix(BYTE_ORDER_MARK).strip() and len(waiting) > len(BYTE_ORDER_MARK):
+            break
+    return waiting.removeprefix(BYTE_ORDER_MARK).lstrip()
 
 
 def parsed(lines: Sequence[Line], schema: pa.Schema) -> pa.Table | None:

@@ -25,7 +25,7 @@ def decode_traj(pieces: Iterable[Piece]) -> Iterator[Block]:
 
 
 def traj_block(piece: Piece) -> Block:
-    """The points of one piece. A line without a header, or a cut point, is a malformed record."""
+    """The points of one piece. A line without header or points, or a cut point, is one malformed."""
     columns: list[list[str]] = [[] for _name in POINT_COLUMNS]
     track_ids: list[str] = []
     line_numbers: list[int] = []
@@ -33,12 +33,13 @@ def traj_block(piece: Piece) -> Block:
     malformed: list[tuple[int, int]] = []
     num_missing = 0
     for number, line in piece.lines():
+        line = line.rstrip()
         header = HEADER.match(line)
-        if not header:
+        if not header or header.end() == len(line):
             malformed.append((piece.file_id, number))
             continue
-        points = line[header.end() :].decode("utf-8", "replace").strip().removesuffix(",")
-        values = points.split(",") if points else []
+        points = line[header.end() :].decode("utf-8", "replace").removesuffix(",")
+        values = points.split(",")
         num_points, num_left = divmod(len(values), len(POINT_COLUMNS))
         if num_left:
             malformed.append((piece.file_id, number))
