@@ -36,7 +36,7 @@ def decode_icebergs(pieces: Iterable[Piece]) -> Iterator[Block]:
 
 def fields_of(line: bytes) -> list[str]:
     text = line.decode("utf-8", "replace").removeprefix("\ufeff")
-    return [field.strip() for field in text.split(",")]
+    return text.strip().split(",")
 
 
 def sensors_of(names: Sequence[str]) -> list[str]:

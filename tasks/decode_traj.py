@@ -25,7 +25,7 @@ def decode_traj(pieces: Iterable[Piece]) -> Iterator[Block]:
 
 
 def traj_block(piece: Piece) -> Block:
-    """The points of one piece. A line without header or points, or a cut point, is one malformed."""
+    """The points of one piece. A line without header or points, or a cut point, is malformed."""
     columns: list[list[str]] = [[] for _name in POINT_COLUMNS]
     track_ids: list[str] = []
     line_numbers: list[int] = []
