@@ -11,10 +11,20 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from raw_files import ingested, ledger_of, points_of, rejects_of, snapshot_of, tree, zipped
+from raw_files import (
+    FIXTURES,
+    ingested,
+    ledger_of,
+    points_of,
+    rejects_of,
+    snapshot_of,
+    tree,
+    zipped,
+)
 
 from tasks import decode_gpx
 from tasks.archive import Entry, Member, inventory, opened, read_member
@@ -151,6 +161,31 @@ def test_any_bytes_are_ingested_without_a_loss(
             assert -90 <= row["lat_deg"] <= 90
 
     ingest_beside_a_good_file()
+
+
+@pytest.mark.parametrize(
+    ("format_name", "name"),
+    [
+        ("gpx", "w02/evening_ride.gpx"),
+        ("traj", "ais_tracktable/real-tracks.traj"),
+        ("opensky", "opensky/made-up.json"),
+        ("icebergs", "icebergs/consol/x01.csv"),
+    ],
+)
+@pytest.mark.parametrize("piece_bytes", [1, 300])
+def test_how_a_file_is_cut_changes_nothing(
+    format_name: str, name: str, piece_bytes: int, monkeypatch
+) -> None:
+    body = (FIXTURES / name).read_bytes()
+    [whole] = decoded(format_name, body)
+    monkeypatch.setattr("tasks.archive.CHUNK_BYTES", 64)
+    monkeypatch.setattr("tasks.decode.PIECE_BYTES", piece_bytes)
+    monkeypatch.setattr("tasks.decode.BLOCK_BYTES", piece_bytes)
+    monkeypatch.setattr("tasks.decode_icebergs.BLOCK_RECORDS", 2)
+    blocks = decoded(format_name, body)
+    assert len(blocks) > 1
+    assert pa.concat_tables([block.records for block in blocks]).equals(whole.records)
+    assert [place for block in blocks for place in block.malformed] == whole.malformed
 
 
 # XML that was made to hurt ------------------------------------------------------------------------
