@@ -180,8 +180,8 @@ def in_order_of(records: pa.Table, staged: pa.Table) -> pa.Table:
 def rejects_of(block: Block, ruled_out: pa.Table, names: dict[int, str]) -> pa.Table:
     """All rejects of a block, in order of files and lines, with their raw text.
 
-    The raw text is the line, or what the staging query gives as `raw_text` where a line holds
-    many records.
+    The raw text is the line, or what the staging query gives as `raw_text`, as it does where a
+    line holds many records.
     """
     columns = ruled_out.select(["file_id", "line_number", "rule"]).to_pydict()
     ruled_places = list(zip(columns["file_id"], columns["line_number"], strict=True))
@@ -189,7 +189,8 @@ def rejects_of(block: Block, ruled_out: pa.Table, names: dict[int, str]) -> pa.T
     rules = [MALFORMED] * len(block.malformed) + columns["rule"]
     texts = block.raw_texts(places)
     if "raw_text" in ruled_out.column_names:
-        texts[len(block.malformed) :] = ruled_out["raw_text"].to_pylist()
+        given = [*[None] * len(block.malformed), *ruled_out["raw_text"].to_pylist()]
+        texts = [text if own is None else own for text, own in zip(texts, given, strict=True)]
     rank = {piece.file_id: number for number, piece in zip(count(), block.pieces, strict=False)}
     order = sorted(range(len(places)), key=lambda i: (rank[places[i][0]], places[i][1]))
     return pa.table(
