@@ -29,6 +29,7 @@ MAX_TOTAL_BYTES = 500 << 30
 MAX_RATIO = 200
 RATIO_GRACE_BYTES = 1 << 20  # small members of one repeated byte are no bomb
 MAX_LINE_BYTES = 64 << 20
+WITHOUT_LINES = (".json", ".gpx")  # formats whose readers bound their records themselves
 MAX_NAME_BYTES = 1_024
 SINGLE = {".gz": b"\x1f\x8b", ".xz": b"\xfd7zXZ\x00"}
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz")
@@ -67,7 +68,8 @@ class Entry:
             with self.opener() as stream:
                 while chunk := stream.read(CHUNK_BYTES):
                     num_bytes += len(chunk)
-                    unbroken = 0 if b"\n" in chunk else unbroken + len(chunk)
+                    has_end = b"\n" in chunk or self.path.lower().endswith(WITHOUT_LINES)
+                    unbroken = 0 if has_end else unbroken + len(chunk)
                     if num_bytes > self.max_bytes:
                         raise Unreadable(f"expands to more than {MAX_RATIO} times its size")
                     if unbroken > MAX_LINE_BYTES:

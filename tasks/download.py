@@ -11,7 +11,8 @@ import re
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import unquote, urlsplit
@@ -25,7 +26,10 @@ from tasks.store import Recipe, Store, storage_errors
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 MAX_BYTES = 100 << 30
 TIMEOUT_S = 60
+MIN_BYTES_PER_S = 1_000
 RETRY_DELAYS_S = (2.0, 10.0)
+MAX_RETRY_AFTER_S = 60.0
+PARTIAL, RANGE_REFUSED = 206, 416
 PASSING_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -49,24 +53,35 @@ def fetched(
         recipe = raw_recipe(row, address, sha256)
         if store.is_complete(recipe):
             return store.folder(recipe) / file_name(address)
-    return patiently(lambda: fetch(row, address, store, sha256, max_bytes), retry_delays_s)
+    return fetch(row, address, store, sha256, max_bytes, retry_delays_s)
 
 
-def patiently(attempt: Callable[[], Path], retry_delays_s: Sequence[float]) -> Path:
-    """Try again after each delay what may pass by itself."""
+def patiently(attempt: Callable[[], str], retry_delays_s: Sequence[float]) -> str:
+    """Try again after each delay what may pass by itself; a site may ask for a longer delay."""
     for delay_s in retry_delays_s:
         try:
             return attempt()
-        except Unavailable:
-            time.sleep(delay_s)
+        except Unavailable as error:
+            time.sleep(max(delay_s, min(error.retry_after_s, MAX_RETRY_AFTER_S)))
     return attempt()
 
 
-def fetch(row: Dataset, address: str, store: Store, sha256: str, max_bytes: int) -> Path:
-    """Stream, check, publish."""
+def fetch(
+    row: Dataset,
+    address: str,
+    store: Store,
+    sha256: str,
+    max_bytes: int,
+    retry_delays_s: Sequence[float],
+) -> Path:
+    """Stream, check, publish. What an attempt left is where the next one goes on."""
     name = file_name(address)
     with storage_errors(store.root, "raw"), store.draft() as draft:
-        found = stream_to(draft / name, address, max_bytes)
+        body = Body(draft / name, address, max_bytes)
+        found = patiently(body.complete, retry_delays_s)
+        if sha256 and found != sha256 and body.was_resumed:
+            body.forget()  # two versions of a file may have met in it
+            found = patiently(body.complete, retry_delays_s)
         if sha256 and found != sha256:
             raise DataError(
                 f"{address} gave other bytes than the known release of {row.name} "
@@ -128,50 +143,101 @@ class SameHost(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def open_address(address: str) -> Any:
+def open_address(address: str, headers: Mapping[str, str] | None = None) -> Any:
     handlers: list[urllib.request.BaseHandler] = [SameHost()]
     if urlsplit(address).hostname in LOOPBACK:
         handlers.append(urllib.request.ProxyHandler({}))
     opener = urllib.request.build_opener(*handlers)
-    request = urllib.request.Request(
-        address, headers={"User-Agent": "trajfoundry", "Accept-Encoding": "identity"}
-    )
+    fixed = {"User-Agent": "trajfoundry", "Accept-Encoding": "identity"}
+    request = urllib.request.Request(address, headers=fixed | dict(headers or {}))
     return opener.open(request, timeout=TIMEOUT_S)
 
 
-def stream_to(path: Path, address: str, max_bytes: int) -> str:
-    """Write the body of an address to a file; return its SHA-256."""
-    try:
-        with open_address(address) as response, path.open("wb") as file:
-            return copy_body(response, file, address, max_bytes)
-    except urllib.error.HTTPError as error:
-        if error.code in PASSING_STATUS:
-            raise Unavailable(
-                f"{address} answered {error.code} {error.reason}; try later"
-            ) from error
-        raise DataError(
-            f"{address} answered {error.code} {error.reason}; check --source"
-        ) from error
-    except urllib.error.URLError as error:
-        raise Unavailable(f"cannot reach {address}: {error.reason}; try later") from error
-    except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
-        raise Unavailable(
-            f"{address} broke off: {error or type(error).__name__}; try later"
-        ) from error
+@dataclass
+class Body:
+    """The body of an address on its way into a file.
+
+    A broken transfer is resumed where the site names the version by a strong ETag and gives the
+    rest of that version (RFC 9110, If-Range) with the length it announced at first; everything
+    else begins again.
+    """
+
+    path: Path
+    address: str
+    max_bytes: int
+    etag: str = ""
+    total_bytes: int = -1
+    was_resumed: bool = False
+
+    def forget(self) -> None:
+        self.path.unlink(missing_ok=True)
+        self.etag, self.total_bytes, self.was_resumed = "", -1, False
+
+    def complete(self) -> str:
+        """Fetch what is missing; return the SHA-256 of the file."""
+        try:
+            with open_address(self.address, self._rest()) as response:
+                self._take(response)
+        except urllib.error.HTTPError as error:
+            if error.code == RANGE_REFUSED:
+                self.forget()
+            if error.code not in {*PASSING_STATUS, RANGE_REFUSED}:
+                raise DataError(
+                    f"{self.address} answered {error.code} {error.reason}; check --source"
+                ) from error
+            raise self._broken(f"answered {error.code} {error.reason}", error) from error
+        except urllib.error.URLError as error:
+            raise Unavailable(f"cannot reach {self.address}: {error.reason}; try later") from error
+        except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
+            raise self._broken(f"broke off: {error or type(error).__name__}") from error
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def _rest(self) -> dict[str, str]:
+        """The headers that ask for the missing rest of the same version, if it can be told."""
+        num_bytes = self.path.stat().st_size if self.path.exists() else 0
+        if not (num_bytes and self.etag):
+            return {}
+        return {"Range": f"bytes={num_bytes}-", "If-Range": self.etag}
+
+    def _take(self, response: Any) -> None:
+        num_bytes = self.path.stat().st_size if self.path.exists() else 0
+        announced = -1 if response.length is None else response.length
+        if response.status == PARTIAL:
+            total = f"bytes {num_bytes}-{self.total_bytes - 1}/{self.total_bytes}"
+            if response.headers.get("Content-Range") != total:
+                self.forget()
+                raise self._broken("gave another part than the one asked for")
+            self.was_resumed = True
+        else:
+            num_bytes, self.total_bytes, self.was_resumed = 0, announced, False
+            etag = response.headers.get("ETag", "")
+            self.etag = etag if etag.startswith('"') and announced > 0 else ""
+        with self.path.open("ab" if num_bytes else "wb") as file:
+            copy_body(response, file, self, num_bytes)
+
+    def _broken(self, reason: str, error: urllib.error.HTTPError | None = None) -> Unavailable:
+        found = Unavailable(f"{self.address} {reason}; try later")
+        asked = error.headers.get("Retry-After", "") if error else ""
+        found.retry_after_s = float(asked) if asked.isdigit() else 0.0
+        return found
 
 
-def copy_body(response: Any, file: IO[bytes], address: str, max_bytes: int) -> str:
-    digest = hashlib.sha256()
-    num_bytes = 0
-    announced = response.length or -1
+def copy_body(response: Any, file: IO[bytes], body: Body, num_bytes: int) -> None:
+    """Write what comes, not faster than it comes and not slower than is worth waiting for."""
+    address, total_bytes = body.address, body.total_bytes
+    begun_at, first_byte = time.monotonic(), num_bytes
     with progress("download", f"Fetching {file_name(address)}") as tell:
-        while chunk := response.read(CHUNK_BYTES):
+        while chunk := response.read1(CHUNK_BYTES):
             num_bytes += len(chunk)
-            if max(num_bytes, announced) > max_bytes:
-                raise DataError(f"{address} is larger than {max_bytes >> 20:,} MiB; refused")
-            digest.update(chunk)
+            if max(num_bytes, total_bytes) > body.max_bytes:
+                raise DataError(f"{address} is larger than {body.max_bytes >> 20:,} MiB; refused")
             file.write(chunk)
-            tell(num_bytes / max(num_bytes, announced), f"{num_bytes / 1e6:,.0f} MB")
-    if 0 <= num_bytes < announced:
-        raise Unavailable(f"{address} broke off after {num_bytes:,} of {announced:,} bytes")
-    return digest.hexdigest()
+            tell(num_bytes / max(num_bytes, total_bytes), f"{num_bytes / 1e6:,.0f} MB")
+            took_s = time.monotonic() - begun_at
+            if took_s > TIMEOUT_S and num_bytes - first_byte < MIN_BYTES_PER_S * took_s:
+                raise Unavailable(
+                    f"{address} gives less than {MIN_BYTES_PER_S:,} bytes a second; try later"
+                )
+    if 0 <= num_bytes < total_bytes:
+        raise Unavailable(f"{address} broke off after {num_bytes:,} of {total_bytes:,} bytes")

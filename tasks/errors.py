@@ -46,6 +46,7 @@ class Unavailable(FoundryError):
     """A service or a network source did not answer: the same request may succeed later."""
 
     exit_code = 5
+    retry_after_s = 0.0  # as the service asks for, where it does
 
 
 class Stopped(FoundryError):

@@ -15,6 +15,10 @@ from tasks.decode_delimited import (
     decode_porto,
     decode_tdrive,
 )
+from tasks.decode_gpx import decode_gpx, gpx_pieces
+from tasks.decode_icebergs import decode_icebergs
+from tasks.decode_json import decode_opensky, json_pieces
+from tasks.decode_traj import decode_traj
 
 
 @dataclass(frozen=True)
@@ -32,4 +36,8 @@ FORMATS = {name: Format(decode) for name, decode in DECODERS.items()} | {
     "plt": Format(decode_plt),
     "porto": Format(decode_porto),
     "tdrive": Format(decode_tdrive),
+    "gpx": Format(decode_gpx, gpx_pieces),
+    "icebergs": Format(decode_icebergs),
+    "opensky": Format(decode_opensky, json_pieces),
+    "traj": Format(decode_traj),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks.archive import Member, fingerprint, inventory, opened
@@ -21,7 +23,7 @@ from tasks.download import fetched, is_address
 from tasks.errors import ConfigError, DataError, TooManyRejected
 from tasks.labels import LABELS
 from tasks.orders import ordered
-from tasks.part import LEDGER_SCHEMA, PART, POINTS, part_job, record_counts
+from tasks.part import LEDGER_SCHEMA, PART, POINTS, counts_of, part_job, record_counts
 from tasks.runs import read_records
 from tasks.snapshot import (
     INDEX,
@@ -232,15 +234,12 @@ def snapshot_counts(ledger: list[dict[str, Any]], holdings: Holdings) -> Counts:
 
 
 def rejects_by_rule(holdings: Holdings) -> Counts:
-    counts: Counts = {}
+    counts: Counter[str] = Counter()
     for recipe, file_ids in holdings.parts.items():
         rows = pq.read_table(holdings.folders[recipe] / REJECTS, columns=["file_id", "rule"])
-        in_force = set(file_ids)
-        for entry in rows.to_pylist():
-            if entry["file_id"] in in_force:
-                name = f"num_{entry['rule']}"
-                counts[name] = int(counts.get(name, 0)) + 1
-    return dict(sorted(counts.items()))
+        in_force = pc.is_in(rows["file_id"], value_set=pa.array(file_ids, pa.int64()))
+        counts.update(counts_of(rows.filter(in_force)["rule"]))
+    return {f"num_{rule}": number for rule, number in sorted(counts.items())}
 
 
 def last_snapshot(store: Store, dataset: str) -> Snapshot | None:

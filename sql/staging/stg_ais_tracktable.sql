@@ -1,0 +1,51 @@
+-- One row per point of a track, with the first rule that rejects it, if any.
+with
+
+records_typed as (
+
+    select
+        file_id,
+        line_number,
+        point_id,
+        nullif(object_id, '') as entity_id,
+        nullif(track_id, '') as source_trip_id,
+        -- UTC without a mark
+        case
+            when
+                regexp_full_match(
+                    time, '\d{4}-\d{2}-\d{2}[ T]\d{2}:\d{2}:\d{2}(\.\d{1,6})?'
+                )
+                then timezone('UTC', try_cast(time as timestamp))
+        end as tracked_at,
+        try_cast(lon as double) as lon_deg,
+        try_cast(lat as double) as lat_deg,
+        concat_ws(',', object_id, time, lon, lat) as raw_text
+    from records
+
+)
+
+select
+    point_id,
+    entity_id,
+    source_trip_id,
+    tracked_at,
+    wrapped_lon_deg(lon_deg) as lon_deg,
+    lat_deg,
+    cast(null as double) as altitude_m,
+    cast(null as double) as speed_mps,
+    cast(null as double) as course_deg,
+    cast(null as timestamptz) as received_at,
+    file_id,
+    line_number,
+    raw_text,
+    case
+        when entity_id is null then 'no_entity'
+        when tracked_at is null or lon_deg is null or lat_deg is null
+            then 'malformed'
+        when not (isfinite(lat_deg) and isfinite(lon_deg)) then 'not_finite'
+        when
+            lat_deg not between -90 and 90
+            or lon_deg not between -180 and 180
+            then 'out_of_range'
+    end as rule
+from records_typed
