@@ -33,6 +33,7 @@ class Dataset(Frozen):
     max_rejected_share: float = Field(0.05, ge=0, le=1)
     is_redistributable: bool
     is_personal: bool
+    has_own_columns: bool = Field(False, description="The configuration names its columns.")
 
 
 DATASETS = {
@@ -74,6 +75,24 @@ DATASETS = {
             num_buckets=8,
             is_redistributable=False,
             is_personal=True,
+        ),
+        Dataset(
+            name="own",
+            title="Your own files: CSV, TSV, JSON or Parquet",
+            licence="your own terms",
+            citation="your own data",
+            homepage="README.md, Your own data",
+            decoder="own",
+            staging="staging/stg_own",
+            zone="UTC",
+            entity_kind="entity",
+            max_speed_mps=100.0,
+            max_gap_s=HOUR_S,
+            interval_s=10.0,
+            num_buckets=8,
+            is_redistributable=False,
+            is_personal=True,
+            has_own_columns=True,
         ),
     )
 }

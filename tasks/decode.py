@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -49,6 +49,7 @@ class Block:
 
     `records` has file_id, line_number, point_id and the format's own columns, in order of files
     and lines. `malformed` lists (file_id, line_number) of what is no record of the format.
+    `failed` says of files why they, or the rest of them, could not be read: one reject each.
     """
 
     pieces: Sequence[Piece]
@@ -56,6 +57,7 @@ class Block:
     malformed: Sequence[tuple[int, int]] = ()
     num_records: Counter[int] = field(default_factory=Counter)
     num_missing: Counter[int] = field(default_factory=Counter)
+    failed: Mapping[int, str] = field(default_factory=dict)
 
     def raw_texts(self, places: Sequence[tuple[int, int]]) -> list[str]:
         """The raw text at each (file_id, line_number); a very long one is cut."""
@@ -222,7 +224,7 @@ def careful_plt_block(piece: Piece) -> Block:
     """One file whose neighbours, or itself, could not be parsed: its bad lines are named."""
     lines = piece.lines()
     well_formed = [line for line in lines if line[1].count(b",") == PLT_COMMAS]
-    good = list(parsable(well_formed))
+    good = list(parsable(well_formed, parsed_plt))
     malformed = sorted({line[0] for line in lines} - {line[0] for line in good})
     table = parsed_plt(b"".join(text + b"\n" for _number, text in good), len(good))
     line_number = np.array([number for number, _text in good], dtype=np.int64)
@@ -235,15 +237,17 @@ def careful_plt_block(piece: Piece) -> Block:
     )
 
 
-def parsable(lines: Sequence[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+def parsable(
+    lines: Sequence[tuple[int, bytes]], parse: Callable[[bytes, int], pa.Table | None]
+) -> Iterator[tuple[int, bytes]]:
     """The lines that the parser takes, found by halving: the same parser decides everywhere."""
     if not lines:
         return
-    if parsed_plt(b"".join(text + b"\n" for _number, text in lines), len(lines)) is not None:
+    if parse(b"".join(text + b"\n" for _number, text in lines), len(lines)) is not None:
         yield from lines
     elif len(lines) > 1:
-        yield from parsable(lines[: len(lines) // 2])
-        yield from parsable(lines[len(lines) // 2 :])
+        yield from parsable(lines[: len(lines) // 2], parse)
+        yield from parsable(lines[len(lines) // 2 :], parse)
 
 
 def plt_records(file_id: Integers, line_number: Integers, table: pa.Table | None) -> pa.Table:
@@ -264,6 +268,7 @@ def joined(blocks: Sequence[Block]) -> Block:
         [place for block in blocks for place in block.malformed],
         sum((block.num_records for block in blocks), Counter()),
         sum((block.num_missing for block in blocks), Counter()),
+        {file_id: reason for block in blocks for file_id, reason in block.failed.items()},
     )
 
 

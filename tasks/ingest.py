@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -20,6 +17,7 @@ from tasks.datasets import Dataset, dataset_named
 from tasks.download import fetched, is_address
 from tasks.errors import ConfigError, DataError
 from tasks.part import LEDGER_SCHEMA, PART, part_job
+from tasks.progress import log
 from tasks.runs import read_records
 from tasks.snapshot import (
     INDEX,
@@ -251,20 +249,6 @@ def report_changes(earlier: Snapshot | None, now: Snapshot) -> None:
         if names:
             shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
             log(f"{now.dataset}: {len(names):,} files {what} since the last run: {shown}")
-
-
-def log(line: str) -> None:
-    """Into the log of the run, where there is one; a plain call need not load an orchestrator."""
-    if "prefect" in sys.modules:
-        from prefect.context import get_run_context
-        from prefect.exceptions import MissingContextError
-        from prefect.logging import get_run_logger
-
-        with contextlib.suppress(MissingContextError):
-            get_run_context()
-            get_run_logger().info("%s", line)
-            return
-    logging.getLogger(__name__).info("%s", line)
 
 
 SNAPSHOT = Stage("snapshot", build_snapshot, sql=PART.sql)

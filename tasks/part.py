@@ -21,6 +21,7 @@ from tasks.archive import Member
 from tasks.config import IngestRules
 from tasks.datasets import Dataset
 from tasks.decode import DECODERS, Block, Piece, pieces_of
+from tasks.decode_own import decode_own, staging_values
 from tasks.errors import DataError
 from tasks.progress import progress
 from tasks.snapshot import LEDGER, REJECTS
@@ -72,6 +73,7 @@ class Tally:
     num_missing: Counter[int] = field(default_factory=Counter)
     buckets: dict[int, set[int]] = field(default_factory=dict)
     rules: Counter[str] = field(default_factory=Counter)
+    reasons: dict[int, str] = field(default_factory=dict)
 
 
 def part_job(row: Dataset, rules: IngestRules, store: Store, members: Sequence[Member]) -> PartJob:
@@ -102,12 +104,24 @@ def build_part(draft: Path, job: Job[IngestRules]) -> Counts:
         for member in job.members:
             if member.state == "failed":
                 reject_file(member, UNREADABLE, member.reason, writers, tally)
-        for block in DECODERS[job.settings.decoder](ready_pieces(job)):
+        for block in blocks_of(job):
             stage_block(connection, block, job, writers, tally)
+            for member in job.members:
+                if member.file_id in block.failed:
+                    reason = block.failed[member.file_id]
+                    reject_file(member, UNREADABLE, reason, writers, tally)
         for member in job.members:
             if not tally.num_records[member.file_id]:
                 reject_file(member, EMPTY, "holds no record", writers, tally)
     return account(draft, job.members, tally)
+
+
+def blocks_of(job: PartJob) -> Iterator[Block]:
+    """The raw records of the files; where the configuration names the columns, by those."""
+    pieces = ready_pieces(job)
+    if job.settings.columns is not None:
+        return decode_own(pieces, job.settings.columns)
+    return DECODERS[job.settings.decoder](pieces)
 
 
 def ready_pieces(job: PartJob) -> Iterator[Piece]:
@@ -126,6 +140,7 @@ def reject_file(member: Member, rule: str, reason: str, writers: Writers, tally:
     tally.num_records[member.file_id] += 1
     tally.num_rejected[member.file_id] += 1
     tally.rules[rule] += 1
+    tally.reasons[member.file_id] = reason
     row = [member.file_id], [member.name], [0], [rule], [reason]
     writers.write(REJECTS, pa.table(list(row), schema=REJECT_SCHEMA))
 
@@ -136,7 +151,10 @@ def stage_block(
     """One block through the staging SQL: its points into their buckets, the rest to the rejects."""
     records = named(block.records, names_by_id(job.members))
     connection.register("records", records)
-    staged = in_order_of(block.records, connection.sql(sql.read(job.staging)).to_arrow_table())
+    columns = job.settings.columns
+    values = None if columns is None else staging_values(columns)
+    query = connection.sql(sql.read(job.staging), params=values)
+    staged = in_order_of(block.records, query.to_arrow_table())
     is_kept = pc.is_null(staged["rule"])
     kept = staged.filter(is_kept).drop_columns(["rule"])
     rejects = rejects_of(block, staged.filter(pc.invert(is_kept)), names_by_id(job.members))
@@ -290,7 +308,7 @@ def ledger_of(members: Sequence[Member], tally: Tally) -> pa.Table:
                 "sha256": member.sha256,
                 "num_bytes": member.num_bytes,
                 "state": "failed" if has_failed else "read",
-                "reason": member.reason,
+                "reason": tally.reasons.get(file_id, member.reason),
                 "num_records": tally.num_records[file_id],
                 "num_kept": tally.num_kept[file_id],
                 "num_rejected": tally.num_rejected[file_id],
