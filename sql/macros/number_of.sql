@@ -3,11 +3,8 @@
 create or replace macro number_of(number_text, decimal_mark) as
 case
     when
-        regexp_full_match(
-            number_text,
-            '[+-]?(\d+[.,]?\d*|[.,]\d+)([eE][+-]?\d{1,3})?'
-        )
-        and not contains(number_text, if(decimal_mark = ',', '.', ','))
+        not contains(number_text, if(decimal_mark = ',', '.', ','))
+        and not contains(number_text, '_')
         and isfinite(try_cast(replace(number_text, ',', '.') as double))
         then try_cast(replace(number_text, ',', '.') as double)
 end

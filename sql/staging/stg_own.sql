@@ -27,6 +27,18 @@ texts as (
 
 ),
 
+spelt as (
+
+    select
+        * exclude (instant_text, received_text),
+        received_text != '' as is_receipt_told,
+        if($time_form = 'iso', iso_text(instant_text), instant_text) as instant_text,
+        if($time_form = 'iso', iso_text(received_text), received_text)
+            as received_text
+    from texts
+
+),
+
 numbers as (
 
     select
@@ -36,12 +48,13 @@ numbers as (
         number_of(altitude_text, $decimal_mark) * $m_per_altitude as altitude_m,
         number_of(speed_text, $decimal_mark) * $mps_per_speed as speed_mps,
         number_of(course_text, $decimal_mark) as course_deg,
-        time_has_offset(instant_text, $time_form, $time_pattern) as is_utc,
+        $zone = 'UTC'
+        or time_has_offset(instant_text, $time_form, $time_pattern) as is_utc,
         time_shown(instant_text, $time_form, $time_pattern, $num_us) as reported_at,
         time_has_offset(received_text, $time_form, $time_pattern) as is_receipt_utc,
         time_shown(received_text, $time_form, $time_pattern, $num_us)
             as reported_received_at
-    from texts
+    from spelt
 
 ),
 
@@ -165,6 +178,6 @@ select
             or (speed_text != '' and speed_mps is null)
             or (course_text != '' and course_deg is null)
             then 'bad_number'
-        when received_text != '' and received_at is null then 'bad_received_at'
+        when is_receipt_told and received_at is null then 'bad_received_at'
     end as rule
 from timed
