@@ -66,8 +66,8 @@ def paths_of(row: Dataset, source: str) -> list[Path]:
         return [Path(source).expanduser()]
     if not row.sample:
         raise ConfigError(
-            f"{row.name} has no embedded sample: download it from {row.homepage} and name the "
-            "file or folder with --source PATH"
+            f"{row.name} has no embedded sample: name the file or folder with --source PATH "
+            f"({row.homepage})"
         )
     samples = resources.files("tasks").joinpath("samples")
     return [Path(str(samples.joinpath(name))) for name in row.sample]

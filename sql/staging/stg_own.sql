@@ -108,24 +108,41 @@ shown as (
 
 ),
 
--- In the order of a file, the second pass begins where an entity's clock is behind what
--- it has shown before in the same hours; nights are counted from noon to noon.
+-- Times that come twice. In the order of a file, the second pass of an entity lasts
+-- from where its clock steps back to the end of the night; nights end at noon.
 repeated as (
 
     select
         point_id,
-        case $repeated_hour
-            when 'first' then false
-            when 'second' then true
-            else coalesce(max(clock_at) over passed > clock_at, false)
-        end as is_second_pass
+        file_id,
+        entity_id,
+        line_number,
+        date_trunc('day', clock_at - interval 12 hour) as night,
+        clock_at < lag(clock_at) over passed as is_step_back
     from shown
     where is_first_shown and is_second_shown and first_at < second_at
     window passed as (
         partition by
             file_id, entity_id, date_trunc('day', clock_at - interval 12 hour)
         order by line_number, point_id
-        rows between unbounded preceding and 1 preceding
+    )
+
+),
+
+passes as (
+
+    select
+        point_id,
+        case $repeated_hour
+            when 'first' then false
+            when 'second' then true
+            else coalesce(bool_or(is_step_back) over passed, false)
+        end as is_second_pass
+    from repeated
+    window passed as (
+        partition by file_id, entity_id, night
+        order by line_number, point_id
+        rows between unbounded preceding and current row
     )
 
 ),
@@ -135,13 +152,13 @@ timed as (
     select
         shown.*,
         case
-            when repeated.is_second_pass then shown.second_at
+            when passes.is_second_pass then shown.second_at
             when shown.is_first_shown then shown.first_at
             when shown.is_second_shown then shown.second_at
             when shown.is_skipped_hour_read then shown.first_at
         end as tracked_at
     from shown
-    left join repeated using (point_id)
+    left join passes using (point_id)
 
 )
 
