@@ -179,9 +179,9 @@ def plain(name: str) -> str:
 
 
 def shown(names: Sequence[str]) -> str:
-    """The names of columns in one line."""
+    """The names of columns in one line. A missing header must not tell where someone was."""
     some = [
-        re.sub(r"[^\x20-\x7e\xa1-\ud7ff\ue000-\ufffd]", "?", name[:60])
+        "(a number)" if NUMBER.fullmatch(name) else re.sub(UNSHOWN, "?", name[:60])
         for name in names[:MAX_SHOWN]
     ]
     return ", ".join(some) + (", ..." if len(names) > MAX_SHOWN else "")

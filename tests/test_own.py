@@ -6,6 +6,7 @@ import io
 import json
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -307,22 +308,34 @@ def test_date_and_clock_may_stand_in_two_columns():
 ZONES = ("America/Chicago", "Europe/Oslo", "Australia/Lord_Howe", "America/Havana", "Asia/Tokyo")
 
 
-@settings(max_examples=15)
+@settings(max_examples=5)
 @given(
     zone=st.sampled_from(ZONES),
-    start=st.integers(0, 730 * 96),
+    starts=st.lists(st.integers(0, 730 * 96), max_size=6, unique=True),
     step_min=st.sampled_from([1, 7, 10, 14]),
 )
-@example(zone="America/Chicago", start=(308 * 96 + 24), step_min=5)
-@example(zone="Australia/Lord_Howe", start=(91 * 96 + 48), step_min=10)
-@example(zone="America/Havana", start=(308 * 96 + 4 * 3), step_min=14)
-def test_a_clock_written_in_local_time_gives_its_instants_back(zone, start, step_min):
-    """Any night of two years, in zones that go back by an hour, by half an hour, or never."""
-    first = datetime(2023, 1, 1, tzinfo=UTC) + timedelta(minutes=15 * start)
-    instants = [first + timedelta(minutes=step_min * i) for i in range(30 * 60 // step_min // 3)]
-    lines = [f"a,{t.astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M:%S},1,2\n" for t in instants]
-    rows, _rejects = read_one(HEADER + "".join(lines), zone=zone)
-    assert [row["tracked_at"] for row in rows] == instants
+@example(zone="America/Chicago", starts=[308 * 96 + 24, 70 * 96 + 24], step_min=5)
+@example(zone="Australia/Lord_Howe", starts=[91 * 96 + 48, 273 * 96 + 48], step_min=10)
+@example(zone="America/Havana", starts=[308 * 96 + 12, 70 * 96 + 12], step_min=14)
+def test_a_clock_written_in_local_time_gives_its_instants_back(zone, starts, step_min):
+    """Any ten hours of two years, in zones that go back by an hour, by half an hour, or never."""
+    tracks = {}
+    for start in starts:
+        first = datetime(2023, 1, 1, tzinfo=UTC) + timedelta(minutes=15 * start)
+        tracks[f"{start}"] = [
+            first + timedelta(minutes=step_min * i) for i in range(600 // step_min)
+        ]
+    files = {
+        f"{name}.csv": ("t,lon,lat\n" + "".join(map(local_line(zone), instants))).encode()
+        for name, instants in tracks.items()
+    }
+    rows, _rejects = read(files, zone=zone)
+    for name, instants in tracks.items():
+        assert [row["tracked_at"] for row in rows if row["entity_id"] == name] == instants
+
+
+def local_line(zone: str) -> Callable[[datetime], str]:
+    return lambda instant: f"{instant.astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M:%S},1,2\n"
 
 
 REPEATED = HEADER + "".join(
@@ -570,34 +583,49 @@ SCRAPS = st.sampled_from(
 )
 
 
-@settings(max_examples=60)
-@given(
-    form=st.sampled_from(FORMS),
-    zone=st.sampled_from(["UTC", "Europe/Oslo"]),
-    body=st.binary(max_size=200)
-    | st.lists(SCRAPS | st.binary(max_size=6), max_size=25).map(b"".join),
-)
-@example(form="tsv", zone="UTC", body=b"id\tt\tlon\tlat\n\t\t\t\na\t2024-03-07\t1\t2")
-@example(form="csv", zone="UTC", body=b'id,t,lon,lat\n"a\nb",2024-03-07,1,2\na\rb,2024-03-07,1,2\n')
-@example(form="json", zone="UTC", body=b"[" * 100_000)
-@example(form="json", zone="UTC", body=b'[{"t":"2024-03-07","lon":1,"lat":2},7,null]')
-@example(form="jsonl", zone="UTC", body=b'7\n{"t":"2024-03-07","lon":1,"lat":2}\n\n{}\n')
-def test_any_bytes_are_read_or_rejected(form, zone, body):
-    """`read` checks that records read are points and rejects, and that no id comes twice."""
-    points, rejects = read_one(body, form=form, zone=zone)
-    assert points or rejects
-    if form in ("csv", "tsv", "jsonl"):
-        num_lines = sum(1 for line in body.split(b"\n") if line.strip())
-        assert len(points) + len(rejects) <= max(num_lines, 1)
+def bodies() -> st.SearchStrategy[bytes]:
+    return st.binary(max_size=200) | st.lists(SCRAPS | st.binary(max_size=6), max_size=25).map(
+        b"".join
+    )
 
 
 @settings(max_examples=20)
-@given(at=st.integers(0, 3_000), flip=st.integers(1, 255))
-def test_a_damaged_parquet_file_is_read_or_rejected(at, flip):
-    body = bytearray(written(TABLE, "parquet"))
-    body[at % len(body)] ^= flip
-    points, rejects = read_one(bytes(body), form="parquet")
-    assert points or rejects
+@given(
+    form=st.sampled_from(FORMS),
+    zone=st.sampled_from(["UTC", "Europe/Oslo"]),
+    files=st.lists(bodies(), min_size=1, max_size=8),
+)
+@example(form="tsv", zone="UTC", files=[b"id\tt\tlon\tlat\n\t\t\t\na\t2024-03-07\t1\t2"])
+@example(
+    form="csv",
+    zone="UTC",
+    files=[b'id,t,lon,lat\n"a\nb",2024-03-07,1,2\na\rb,2024-03-07,1,2\n', b"id,t,lon,lat"],
+)
+@example(form="json", zone="UTC", files=[b"[" * 100_000, b'[{"t":"2024","lon":1,"lat":2},7]'])
+@example(form="jsonl", zone="UTC", files=[b'7\n{"t":"2024-03-07","lon":1,"lat":2}\n\n{}\n'])
+def test_any_bytes_are_read_or_rejected(form, zone, files):
+    """`read` checks that records read are points and rejects, and that no id comes twice."""
+    points, rejects = read({f"{i}": body for i, body in enumerate(files)}, form=form, zone=zone)
+    for number, body in enumerate(files):
+        file_ids = {row["file_id"] for row in rejects if row["file_name"] == f"{number}"}
+        file_ids |= {row["file_id"] for row in points if row["entity_id"] == f"{number}"}
+        assert file_ids or any(row["entity_id"] == "a" for row in points)
+        if form in ("csv", "tsv", "jsonl"):
+            num_lines = sum(1 for line in body.split(b"\n") if line.strip())
+            found = [row for row in points + rejects if row["file_id"] in file_ids]
+            assert len(found) <= max(num_lines, 1)
+
+
+@settings(max_examples=4)
+@given(flips=st.lists(st.tuples(st.integers(0, 3_000), st.integers(1, 255)), max_size=12))
+def test_a_damaged_parquet_file_is_read_or_rejected(flips):
+    files = {"whole": written(TABLE, "parquet")}
+    for number, (at, flip) in enumerate(flips):
+        body = bytearray(files["whole"])
+        body[at % len(body)] ^= flip
+        files[f"{number}"] = bytes(body)
+    points, rejects = read(files, form="parquet")
+    assert len({row["file_id"] for row in points + rejects}) == len(set(files.items()))
 
 
 def test_one_wrong_line_is_not_hidden_by_another():
@@ -644,7 +672,7 @@ def instant_of(us: int) -> datetime:
     return datetime(1971, 1, 1, tzinfo=UTC) + timedelta(microseconds=us)
 
 
-@settings(max_examples=25)
+@settings(max_examples=6)
 @given(
     rows=st.lists(
         st.fixed_dictionaries(
@@ -658,7 +686,7 @@ def instant_of(us: int) -> datetime:
             }
         ),
         min_size=1,
-        max_size=9,
+        max_size=20,
     )
 )
 def test_a_frame_gives_the_same_points_in_every_form(rows):
