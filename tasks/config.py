@@ -81,10 +81,10 @@ class ColumnsConfig(Settings):
     encoding: Literal["utf-8", "latin-1"] = Field(
         "utf-8", title="Encoding", description="A byte order mark is passed over."
     )
-    has_header: bool = Field(
-        True,
-        title="Header line",
-        description="Whether the first line names the columns; else they are called 1, 2, 3, ...",
+    is_headerless: bool = Field(
+        False,
+        title="No header line",
+        description="The first line is a point; the columns are called 1, 2, 3, ...",
     )
     entity: str = column(
         "Entity column",

@@ -231,7 +231,7 @@ def read_delimited(
             known = chosen(names, columns, told)
             positions = {field: names.index(name) for field, name in known.items()}
             table = Delimited(delimiter(columns), len(names), positions)
-            if columns.has_header:
+            if not columns.is_headerless:
                 piece = below(piece, number)
         yield delimited_block(piece, table)
 
@@ -258,7 +258,7 @@ def names_of(line: bytes, columns: ColumnsConfig) -> list[str]:
     table = parsed_line(line, delimiter(columns))
     if table is None:
         raise Unreadable("does not begin with a line of columns")
-    if not columns.has_header:
+    if columns.is_headerless:
         return [str(number) for number in range(1, table.num_columns + 1)]
     return [column[0].as_py().strip("# \t\ufeff") for column in table.columns]
 

@@ -151,10 +151,7 @@ def stage_block(
     """One block through the staging SQL: its points into their buckets, the rest to the rejects."""
     records = named(block.records, names_by_id(job.members))
     connection.register("records", records)
-    columns = job.settings.columns
-    values = None if columns is None else staging_values(columns)
-    query = connection.sql(sql.read(job.staging), params=values)
-    staged = in_order_of(block.records, query.to_arrow_table())
+    staged = in_order_of(block.records, staged_of(connection, job))
     is_kept = pc.is_null(staged["rule"])
     kept = staged.filter(is_kept).drop_columns(["rule"])
     rejects = rejects_of(block, staged.filter(pc.invert(is_kept)), names_by_id(job.members))
@@ -168,6 +165,13 @@ def stage_block(
     tally.num_missing.update(block.num_missing)
     tally.num_rejected.update(counts_of(rejects["file_id"]))
     tally.rules.update(counts_of(rejects["rule"]))
+
+
+def staged_of(connection: database.Connection, job: PartJob) -> pa.Table:
+    """The rows of the staging query, which is told what the configuration says of the columns."""
+    columns = job.settings.columns
+    values = None if columns is None else staging_values(columns)
+    return connection.sql(sql.read(job.staging), params=values).to_arrow_table()
 
 
 def named(records: pa.Table, names: dict[int, str]) -> pa.Table:

@@ -50,13 +50,13 @@ def test_the_columns_of_your_own_files_are_flags():
     command = parsed(
         *("--dataset", "own", "--columns.lon", "x", "--columns.decimal", "comma"),
         *("--columns.time_form", "pattern", "--columns.time_pattern", "%d/%m/%Y %H:%M"),
-        *("--columns.missing", "511,NA", "--columns.has_header", "false"),
+        *("--columns.missing", "511,NA", "--columns.is_headerless"),
     )
     columns = command.config.columns
     assert (columns.lon, columns.decimal, columns.zone) == ("x", "comma", "UTC")
     assert columns.time_pattern == "%d/%m/%Y %H:%M"
     assert columns.missing == ("511", "NA")
-    assert not columns.has_header
+    assert columns.is_headerless
 
 
 def test_without_flags_the_defaults_hold():

@@ -460,7 +460,7 @@ def test_other_columns_that_cannot_be_read_have_rules():
         ("\n\nid\tt\tlon\tlat\n\t\nÆrø\t2024-03-07\t1\t2\n\n".encode(), {"form": "tsv"}),
         (
             "Ærø,2024-03-07,1,2\n".encode(),
-            {"has_header": False, "entity": "1", "tracked_at": "2", "lon": "3", "lat": "4"},
+            {"is_headerless": True, "entity": "1", "tracked_at": "2", "lon": "3", "lat": "4"},
         ),
     ],
 )
