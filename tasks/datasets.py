@@ -42,6 +42,7 @@ class Dataset(Frozen):
         False, description="Whether entities that share one identity are told apart."
     )
     max_rejected_share: float = Field(0.05, ge=0, le=1)
+    has_own_columns: bool = Field(False, description="The configuration names its columns.")
     is_generated: bool = Field(False, description="Made on demand, without raw files.")
     is_redistributable: bool
     is_personal: bool
@@ -281,6 +282,24 @@ DATASETS = {
             max_rejected_share=0.5,  # drawn tracks hold no times
             is_redistributable=False,
             is_personal=True,
+        ),
+        Dataset(
+            name="own",
+            title="Your own files: CSV, TSV, JSON or Parquet",
+            licence="your own terms",
+            citation="your own data",
+            homepage="see README.md, Your own data",
+            decoder="own",
+            staging="staging/stg_own",
+            zone="UTC",
+            entity_kind="entity",
+            max_speed_mps=100.0,
+            max_gap_s=HOUR_S,
+            interval_s=10.0,
+            num_buckets=8,
+            is_redistributable=False,
+            is_personal=True,
+            has_own_columns=True,
         ),
     )
 }

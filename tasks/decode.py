@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -48,6 +48,7 @@ class Block:
 
     `records` has file_id, line_number, point_id and the format's own columns, in order of files
     and lines. `malformed` lists (file_id, line_number) of what is no record of the format.
+    `failed` says of files why they, or the rest of them, could not be read: one reject each.
     """
 
     pieces: Sequence[Piece]
@@ -55,6 +56,7 @@ class Block:
     malformed: Sequence[tuple[int, int]] = ()
     num_records: Counter[int] = field(default_factory=Counter)
     num_missing: Counter[int] = field(default_factory=Counter)
+    failed: Mapping[int, str] = field(default_factory=dict)
     truth: pa.Table | None = None  # what a generator knows of its records
 
     def raw_texts(self, places: Sequence[tuple[int, int]]) -> list[str]:
@@ -168,6 +170,7 @@ def joined(blocks: Sequence[Block]) -> Block:
         [place for block in blocks for place in block.malformed],
         sum((block.num_records for block in blocks), Counter()),
         sum((block.num_missing for block in blocks), Counter()),
+        {file_id: reason for block in blocks for file_id, reason in block.failed.items()},
     )
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +21,7 @@ from tasks.errors import ConfigError, DataError, TooManyRejected
 from tasks.labels import LABELS
 from tasks.orders import ordered
 from tasks.part import LEDGER_SCHEMA, PART, POINTS, counts_of, part_job, record_counts
+from tasks.progress import log
 from tasks.runs import read_records
 from tasks.snapshot import (
     INDEX,
@@ -74,8 +72,8 @@ def paths_of(row: Dataset, source: str) -> list[Path]:
         return [Path(source).expanduser()]
     if not row.sample:
         raise ConfigError(
-            f"{row.name} has no embedded sample: download it from {row.homepage} and name the "
-            "file or folder with --source PATH"
+            f"{row.name} has no embedded sample: name the file or folder with --source PATH "
+            f"({row.homepage})"
         )
     samples = resources.files("tasks").joinpath("samples")
     return [Path(str(samples.joinpath(name))) for name in row.sample]
@@ -263,20 +261,6 @@ def report_changes(earlier: Snapshot | None, now: Snapshot) -> None:
         if names:
             shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
             log(f"{now.dataset}: {len(names):,} files {what} since the last run: {shown}")
-
-
-def log(line: str) -> None:
-    """Into the log of the run, where there is one; a plain call need not load an orchestrator."""
-    if "prefect" in sys.modules:
-        from prefect.context import get_run_context
-        from prefect.exceptions import MissingContextError
-        from prefect.logging import get_run_logger
-
-        with contextlib.suppress(MissingContextError):
-            get_run_context()
-            get_run_logger().info("%s", line)
-            return
-    logging.getLogger(__name__).info("%s", line)
 
 
 SNAPSHOT = Stage("snapshot", build_snapshot, sql=PART.sql)

@@ -20,7 +20,8 @@ from tasks import database
 from tasks.archive import Member
 from tasks.config import IngestRules
 from tasks.datasets import Dataset
-from tasks.decode import Block, Piece
+from tasks.decode import Block, Piece, pieces_of
+from tasks.decode_own import decode_own, staging_values
 from tasks.errors import DataError
 from tasks.formats import FORMATS
 from tasks.labels import LABELS, staged_labels
@@ -78,6 +79,7 @@ class Tally:
     num_missing: Counter[int] = field(default_factory=Counter)
     buckets: dict[int, set[int]] = field(default_factory=dict)
     rules: Counter[str] = field(default_factory=Counter)
+    reasons: dict[int, str] = field(default_factory=dict)
 
 
 def part_job(row: Dataset, rules: IngestRules, store: Store, members: Sequence[Member]) -> PartJob:
@@ -115,8 +117,12 @@ def build_part(draft: Path, job: Job[IngestRules]) -> Counts:
         for member in job.members:
             if member.state == "failed":
                 reject_file(member, UNREADABLE, member.reason, writers, tally)
-        for block in FORMATS[job.settings.decoder].decode(ready_pieces(job)):
+        for block in blocks_of(job):
             stage_block(connection, block, job, writers, tally)
+            for member in job.members:
+                if member.file_id in block.failed:
+                    reason = block.failed[member.file_id]
+                    reject_file(member, UNREADABLE, reason, writers, tally)
         take_labels(connection, job, writers, tally)
         for member in job.members:
             if not tally.num_records[member.file_id]:
@@ -124,12 +130,22 @@ def build_part(draft: Path, job: Job[IngestRules]) -> Counts:
     return account(draft, job.members, tally)
 
 
+def blocks_of(job: PartJob) -> Iterator[Block]:
+    """The raw records of the files; where the configuration names the columns, by those."""
+    pieces = ready_pieces(job)
+    if job.settings.columns is not None:
+        return decode_own(pieces, job.settings.columns)
+    return FORMATS[job.settings.decoder].decode(pieces)
+
+
 def ready_pieces(job: PartJob) -> Iterator[Piece]:
     """The records of the files that can be read, with the progress told on the way."""
     ready = [m for m in job.members if m.state == "ready" and m.kind != LABELS]
     done, total = 0, sum(member.num_bytes for member in ready)
     with progress("ingest", f"Reading {len(ready):,} files of {job.dataset}") as tell:
-        for piece in FORMATS[job.settings.decoder].cut(ready):
+        is_own = job.settings.columns is not None
+        cut = pieces_of if is_own else FORMATS[job.settings.decoder].cut
+        for piece in cut(ready):
             yield piece
             done += len(piece.body)
             tell(min(done / total, 1.0), f"{done / 1e6:,.0f} of {total / 1e6:,.0f} MB")
@@ -140,6 +156,7 @@ def reject_file(member: Member, rule: str, reason: str, writers: Writers, tally:
     tally.num_records[member.file_id] += 1
     tally.num_rejected[member.file_id] += 1
     tally.rules[rule] += 1
+    tally.reasons[member.file_id] = reason
     row = [member.file_id], [member.name], [0], [rule], [reason]
     writers.write(REJECTS, pa.table(list(row), schema=REJECT_SCHEMA))
 
@@ -196,10 +213,13 @@ def take_labels(
 
 
 def staged_of(connection: database.Connection, job: PartJob) -> pa.Table:
-    """The rows of the staging query, which is told the zone of local times where it asks for it."""
-    query = sql.read(job.staging)
-    values = {"zone": job.settings.zone} if "$zone" in query else None
-    return connection.sql(query, params=values).to_arrow_table()
+    """The rows of the staging query, which is told what it asks for: the columns, the zone."""
+    query, columns = sql.read(job.staging), job.settings.columns
+    if columns is not None:
+        values = staging_values(columns)
+    else:
+        values = {"zone": job.settings.zone} if "$zone" in query else {}
+    return connection.sql(query, params=values or None).to_arrow_table()
 
 
 def named(records: pa.Table, names: dict[int, str]) -> pa.Table:
@@ -365,7 +385,7 @@ def ledger_of(members: Sequence[Member], tally: Tally) -> pa.Table:
                 "num_bytes": member.num_bytes,
                 "state": "failed" if has_failed else "read",
                 "kind": member.kind,
-                "reason": member.reason,
+                "reason": tally.reasons.get(file_id, member.reason),
                 "num_records": tally.num_records[file_id],
                 "num_kept": tally.num_kept[file_id],
                 "num_rejected": tally.num_rejected[file_id],

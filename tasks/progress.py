@@ -16,6 +16,20 @@ Tell = Callable[[float, str], None]
 SECONDS_BETWEEN_UPDATES = 2.0
 
 
+def log(line: str) -> None:
+    """Into the log of the run, where there is one; a plain call need not load an orchestrator."""
+    if "prefect" in sys.modules:
+        from prefect.context import get_run_context
+        from prefect.exceptions import MissingContextError
+        from prefect.logging import get_run_logger
+
+        with contextlib.suppress(MissingContextError):
+            get_run_context()
+            get_run_logger().info("%s", line)
+            return
+    logger.info("%s", line)
+
+
 @contextlib.contextmanager
 def progress(stage: str, description: str) -> Iterator[Tell]:
     """A function that takes the share done (0 to 1) and a short text, and shows both.

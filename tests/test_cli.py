@@ -46,6 +46,19 @@ def test_flags_are_the_fields_of_the_configuration():
     assert (command.source, command.store) == ("x.zip", Path("here"))
 
 
+def test_the_columns_of_your_own_files_are_flags():
+    command = parsed(
+        *("--dataset", "own", "--columns.lon", "x", "--columns.decimal", "comma"),
+        *("--columns.time_form", "pattern", "--columns.time_pattern", "%d/%m/%Y %H:%M"),
+        *("--columns.missing", "511,NA", "--columns.is_headerless"),
+    )
+    columns = command.config.columns
+    assert (columns.lon, columns.decimal, columns.zone) == ("x", "comma", "UTC")
+    assert columns.time_pattern == "%d/%m/%Y %H:%M"
+    assert columns.missing == ("511", "NA")
+    assert columns.is_headerless
+
+
 def test_without_flags_the_defaults_hold():
     assert parsed().config == PipelineConfig()
 
@@ -62,6 +75,7 @@ def test_no_variable_of_the_environment_changes_the_configuration(monkeypatch):
         (["run", "--train.max_steps", "0"], "trajfoundry: --train.max_steps: "),
         (["run", "--dataset", "nowhere"], "--dataset: unknown dataset 'nowhere'; choose one of: "),
         (["run", "--model.preset", "vast"], "--model.preset: "),
+        (["run", "--columns.zone", "Mars"], "--columns.zone: unknown zone 'Mars'"),
         (["run", "--window.num_horizon", "5"], "windows end at window.num_horizon = 5"),
         ([], "say what to do, one of: run, forecast, datasets, ui, cache"),
         (["cache"], "say what to do, one of: rebuild"),

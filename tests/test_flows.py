@@ -67,6 +67,37 @@ def test_the_form_of_the_pipeline_has_sections_choices_ranges_and_help():
     assert steps["description"].endswith("Range: from 1 to 10,000,000.")
 
 
+def test_the_form_asks_how_your_own_files_are_written():
+    sections = schema_of("ingest")["definitions"]
+    assert sections["PipelineConfig"]["properties"]["columns"]["$ref"].endswith("/ColumnsConfig")
+    fields = sections["ColumnsConfig"]["properties"]
+    assert {name: field["enum"] for name, field in fields.items() if "enum" in field} == {
+        "form": ["csv", "tsv", "jsonl", "json", "parquet"],
+        "delimiter": ["auto", "comma", "semicolon", "tab", "pipe"],
+        "decimal": ["point", "comma"],
+        "encoding": ["utf-8", "latin-1"],
+        "time_form": ["iso", "epoch_s", "epoch_ms", "pattern"],
+        "repeated_hour": ["recorded", "first", "second"],
+        "skipped_hour": ["reject", "before"],
+        "coordinates": ["degrees", "degrees_e7"],
+        "altitude_unit": ["m", "ft"],
+        "speed_unit": ["mps", "kmh", "knots"],
+    }
+    names = ("entity", "tracked_at", "lon", "lat", "altitude", "speed", "course", "trip")
+    assert all(fields[name]["type"] == "string" for name in (*names, "received_at"))
+
+
+def test_a_form_filled_in_for_your_own_files_passes():
+    schema = schema_of("ingest")
+    filled = defaults_of(schema) | {"source": "feed.csv"}
+    filled["config"]["dataset"] = "own"
+    filled["config"]["columns"] |= {"lon": "x", "decimal": "comma", "zone": "Europe/Oslo"}
+    jsonschema.validate(filled, schema)
+    filled["config"]["columns"]["decimal"] = "dot"
+    with pytest.raises(jsonschema.ValidationError, match="is not one of"):
+        jsonschema.validate(filled, schema)
+
+
 @pytest.mark.parametrize("name", FLOWS)
 def test_every_field_of_a_form_has_a_title_and_help(name):
     schema = schema_of(name)

@@ -1,0 +1,494 @@
+"""Reader of a person's own files: the columns that the configuration names become texts.
+
+What a text means (a number, a local time) is for the staging SQL to say. A column without a name
+in the configuration is taken by one of its aliases where it is needed, and otherwise not read.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from tasks.archive import Unreadable
+from tasks.config import ColumnsConfig
+from tasks.decode import BLOCK_BYTES, Block, Piece, joined, parsable, placed
+from tasks.progress import log
+
+BOM = b"\xef\xbb\xbf"
+DELIMITERS = {"comma": b",", "semicolon": b";", "tab": b"\t", "pipe": b"|"}
+PARQUET_ROWS = 65_536
+MAX_SHOWN = 30
+NUMBER = re.compile(r"\s*[+-]?\d+[.,]\d+\s*")
+UNSHOWN = r"[^\x20-\x7e\xa1-\ud7ff\ue000-\ufffd]"
+# Fields of a record, each the name of a column of the staging SQL.
+FIELDS = (
+    *("entity", "trip", "day", "clock", "lon", "lat"),
+    *("altitude", "speed", "course", "received_at"),
+)
+ALIASES = {
+    "entity": (
+        *("entity_id", "entity", "id", "device_id", "device", "vehicle_id", "vehicle", "vessel_id"),
+        *("vessel", "mmsi", "icao24", "user_id", "user", "object_id", "tag_id", "name"),
+    ),
+    "day": (
+        *("tracked_at", "timestamp", "date_time", "datetime", "base_date_time", "basedatetime"),
+        *("fix_time", "local_time", "utc_time", "recorded_at", "t", "ts", "time"),
+    ),
+    "lon": ("lon", "lng", "long", "longitude", "lon_deg", "longitude_deg", "x"),
+    "lat": ("lat", "latitude", "lat_deg", "latitude_deg", "y"),
+}
+METRES_PER_ALTITUDE = {"m": 1.0, "ft": 0.3048}
+MPS_PER_SPEED = {"mps": 1.0, "kmh": 1 / 3.6, "knots": 1_852 / 3_600}
+COORDINATE_SCALE = {"degrees": 1.0, "degrees_e7": 1e7}
+NUM_US = {"epoch_s": 1_000_000, "epoch_ms": 1_000}
+# Instants that are credible, in microseconds since 1970: counts from 1970, or from 1973 where fewer
+# than twelve digits of milliseconds would rather be seconds; dates written out from 1800; to 2100.
+EARLIEST_US = {"epoch_s": 0, "epoch_ms": 100_000_000_000_000}
+FIRST_WRITTEN_US, LATEST_US = -5_364_662_400_000_000, 4_133_980_799_999_999
+
+
+def staging_values(columns: ColumnsConfig) -> dict[str, Any]:
+    """The values that the staging SQL binds."""
+    return {
+        "missing": list(columns.missing),
+        "decimal_mark": decimal_mark(columns),
+        "coordinate_scale": COORDINATE_SCALE[columns.coordinates],
+        "m_per_altitude": METRES_PER_ALTITUDE[columns.altitude_unit],
+        "mps_per_speed": MPS_PER_SPEED[columns.speed_unit],
+        "time_form": columns.time_form,
+        "time_pattern": columns.time_pattern or "%Y",
+        "num_us": NUM_US.get(columns.time_form, 0),
+        "zone": columns.zone,
+        "repeated_hour": columns.repeated_hour,
+        "skipped_hour": columns.skipped_hour,
+        "earliest_us": EARLIEST_US.get(columns.time_form, FIRST_WRITTEN_US),
+        "latest_us": LATEST_US,
+    }
+
+
+def decimal_mark(columns: ColumnsConfig) -> str:
+    return "," if columns.decimal == "comma" else "."
+
+
+def delimiter(columns: ColumnsConfig) -> bytes:
+    """What stands between columns, by what the configuration says and never by the file."""
+    if columns.delimiter != "auto":
+        return DELIMITERS[columns.delimiter]
+    if columns.form == "tsv":
+        return b"\t"
+    return b";" if columns.decimal == "comma" else b","
+
+
+def decode_own(pieces: Iterable[Piece], columns: ColumnsConfig) -> Iterator[Block]:
+    """Blocks of records; small files share one, and a file that cannot be read fails alone.
+
+    Where clocks are put back, a file is never divided: which pass of an hour a record belongs to
+    depends on the records above it.
+    """
+    ready: list[Block] = []
+    told: set[str] = set()
+    for file_id, of_file in groupby(pieces, key=lambda piece: piece.file_id):
+        for block in file_blocks(file_id, of_file, columns, told):
+            if columns.zone == "UTC" and num_bytes(ready) >= BLOCK_BYTES:
+                yield joined(ready)
+                ready = []
+            ready.append(block)
+        if num_bytes(ready) >= BLOCK_BYTES:
+            yield joined(ready)
+            ready = []
+    if ready:
+        yield joined(ready)
+
+
+def num_bytes(blocks: Sequence[Block]) -> int:
+    return sum(block.records.nbytes for block in blocks)
+
+
+def file_blocks(
+    file_id: int, pieces: Iterator[Piece], columns: ColumnsConfig, told: set[str]
+) -> Iterator[Block]:
+    """The blocks of one file, and why the rest could not be read."""
+    read = READERS[columns.form]
+    try:
+        yield from read(pieces, columns, told)
+    except Unreadable as error:
+        place = Piece(file_id, 1, b"")
+        yield Block([place], text_records(file_id, [], {}), failed={file_id: str(error)})
+
+
+# Which columns are read.
+
+
+def chosen(names: Sequence[str], columns: ColumnsConfig, told: set[str]) -> dict[str, str]:
+    """The name of the column behind each field: the one in the configuration, or an alias."""
+    asked = {
+        "entity": columns.entity,
+        "day": columns.tracked_at or columns.date,
+        "clock": columns.clock,
+        "lon": columns.lon,
+        "lat": columns.lat,
+        **{name: getattr(columns, name) for name in ("altitude", "speed", "course")},
+        "trip": columns.trip,
+        "received_at": columns.received_at,
+    }
+    known = {field: named_column(names, name) for field, name in asked.items() if name}
+    if not asked["day"] and alias_of(names, ALIASES["day"][:-1]) is None:
+        pair = {"day": alias_of(names, ("date",)), "clock": alias_of(names, ("time",))}
+        known |= {field: name for field, name in pair.items() if name} if all(pair.values()) else {}
+    for field, aliases in ALIASES.items():
+        if field not in known and (name := alias_of(names, aliases)) is not None:
+            known[field] = name
+    for field, flag in (("day", "tracked_at"), ("lon", "lon"), ("lat", "lat")):
+        if field not in known:
+            raise Unreadable(f"needs columns.{flag}, which of these is it: {shown(names)}")
+    tell(known, told)
+    return known
+
+
+def named_column(names: Sequence[str], asked: str) -> str:
+    """The column of that name, however it is spaced and cased, or an error that lists them."""
+    same = [name for name in names if name == asked] or [
+        name for name in names if plain(name) == plain(asked)
+    ]
+    if len(same) != 1:
+        problem = "has no column" if not same else "has more than one column"
+        raise Unreadable(f"{problem} {asked!r}; its columns are: {shown(names)}")
+    return same[0]
+
+
+def alias_of(names: Sequence[str], aliases: Sequence[str]) -> str | None:
+    """The column with the first of these names that any has."""
+    by_plain = {plain(name): name for name in reversed(names)}
+    return next((by_plain[alias] for alias in aliases if alias in by_plain), None)
+
+
+def plain(name: str) -> str:
+    """A column's name without what people write differently: case, spaces, a leading #."""
+    return re.sub(r"[\s.\-]+", "_", name.strip("# \t\ufeff").casefold())
+
+
+def shown(names: Sequence[str]) -> str:
+    """The names of columns in one line. A missing header must not tell where someone was."""
+    some = [
+        "(a number)" if NUMBER.fullmatch(name) else re.sub(UNSHOWN, "?", name[:60])
+        for name in names[:MAX_SHOWN]
+    ]
+    return ", ".join(some) + (", ..." if len(names) > MAX_SHOWN else "")
+
+
+def tell(known: Mapping[str, str], told: set[str]) -> None:
+    """Log once which column stands for what."""
+    words = {"day": "tracked_at" if "clock" not in known else "date"}
+    parts = [f"{words.get(field, field)} is {known[field]!r}" for field in FIELDS if field in known]
+    if "entity" not in known:
+        parts.insert(0, "entity is the name of the file")
+    line = f"own columns: {', '.join(parts)}"
+    if line not in told:
+        told.add(line)
+        log(line)
+
+
+# Texts of records.
+
+
+def text_records(
+    file_id: int, line_number: Sequence[int], fields: Mapping[str, pa.Array]
+) -> pa.Table:
+    """Records of one file; a field that was not asked for is null everywhere."""
+    number = np.array(line_number, dtype=np.int64)
+    absent = pa.nulls(len(number), pa.string())
+    texts = {name: fields.get(name, absent) for name in FIELDS}
+    return placed(np.full(len(number), file_id, dtype=np.int64), number, texts)
+
+
+# Delimited text.
+
+
+def read_delimited(
+    pieces: Iterator[Piece], columns: ColumnsConfig, told: set[str]
+) -> Iterator[Block]:
+    """Lines of CSV or TSV. A quoted text may hold the delimiter, and no line end."""
+    table: Delimited | None = None
+    for raw in pieces:
+        piece = in_utf8(raw, columns)
+        if table is None:
+            lines = piece.lines()
+            if not lines:
+                continue
+            number, text = lines[0]
+            names = names_of(text, columns)
+            known = chosen(names, columns, told)
+            positions = {field: names.index(name) for field, name in known.items()}
+            table = Delimited(delimiter(columns), len(names), positions)
+            if not columns.is_headerless:
+                piece = below(piece, number)
+        yield delimited_block(piece, table)
+
+
+def in_utf8(piece: Piece, columns: ColumnsConfig) -> Piece:
+    body = piece.body
+    if piece.first_line == 1 and body.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise Unreadable("is written in UTF-16; save it as UTF-8")
+    if columns.encoding == "latin-1":
+        body = body.decode("latin-1").encode()
+    elif piece.first_line == 1:
+        body = body.removeprefix(BOM)
+    return Piece(piece.file_id, piece.first_line, body)
+
+
+def below(piece: Piece, number: int) -> Piece:
+    """What stands below a line."""
+    rest = piece.body.split(b"\n", number - piece.first_line + 1)[-1]
+    return Piece(piece.file_id, number + 1, rest)
+
+
+def names_of(line: bytes, columns: ColumnsConfig) -> list[str]:
+    """The names of the columns in a header line, or their numbers where there is none."""
+    table = parsed_line(line, delimiter(columns))
+    if table is None:
+        raise Unreadable("does not begin with a line of columns")
+    if columns.is_headerless:
+        return [str(number) for number in range(1, table.num_columns + 1)]
+    return [column[0].as_py().strip("# \t\ufeff") for column in table.columns]
+
+
+def parsed_line(line: bytes, mark: bytes) -> pa.Table | None:
+    """The columns of one line as texts, called f0, f1, ..."""
+    names = [f"f{number}" for number in range(line.count(mark) + 1)]
+    try:
+        table = pyarrow.csv.read_csv(
+            pa.BufferReader(line.rstrip(b"\r") + b"\n"),
+            read_options=pyarrow.csv.ReadOptions(
+                autogenerate_column_names=True, use_threads=False, block_size=len(line) + 16
+            ),
+            parse_options=pyarrow.csv.ParseOptions(delimiter=mark.decode()),
+            convert_options=pyarrow.csv.ConvertOptions(
+                column_types=dict.fromkeys(names, pa.string()),
+                null_values=[],
+                strings_can_be_null=False,
+            ),
+        )
+    except pa.ArrowException:
+        return None
+    return table if table.num_rows == 1 else None
+
+
+@dataclass(frozen=True)
+class Delimited:
+    """How the lines of a file are divided, and at which of its columns each field stands."""
+
+    mark: bytes
+    num_columns: int
+    positions: Mapping[str, int]
+
+    def parse(self, body: bytes, num_lines: int) -> pa.Table | None:
+        """The columns that are read as texts, or None where a line is not exactly a record."""
+        if body.count(b"\r") != body.count(b"\r\n"):
+            return None  # the parser would take a lone carriage return for a line end
+        # An empty record below shows whether the last line leaves a quote open.
+        body += self.mark * (self.num_columns - 1) + b"\n"
+        names = [f"f{number}" for number in range(self.num_columns)]
+        wanted = sorted({names[position] for position in self.positions.values()})
+        try:
+            table = pyarrow.csv.read_csv(
+                pa.BufferReader(body),
+                read_options=pyarrow.csv.ReadOptions(
+                    column_names=names, use_threads=False, block_size=len(body) + 16
+                ),
+                parse_options=pyarrow.csv.ParseOptions(
+                    delimiter=self.mark.decode(), ignore_empty_lines=False
+                ),
+                convert_options=pyarrow.csv.ConvertOptions(
+                    column_types=dict.fromkeys(names, pa.string()),
+                    include_columns=wanted,
+                    null_values=[],
+                    strings_can_be_null=False,
+                ),
+            )
+        except pa.ArrowException:
+            return None
+        return table.slice(0, num_lines) if table.num_rows == num_lines + 1 else None
+
+    def fields(self, table: pa.Table) -> dict[str, pa.Array]:
+        return {
+            field: table[f"f{position}"].combine_chunks()
+            for field, position in self.positions.items()
+        }
+
+    def may_parse(self, line: bytes) -> bool:
+        """Whether a line has as many columns as it should, as far as counting tells."""
+        return b'"' in line or line.count(self.mark) == self.num_columns - 1
+
+
+def delimited_block(piece: Piece, form: Delimited) -> Block:
+    num_lines = piece.num_lines
+    has_blank = form.mark == b"\t" and re.search(rb"(?m)^[\t\x0b\x0c\r ]*$\n", piece.body)
+    table = None if has_blank or not num_lines else form.parse(piece.body, num_lines)
+    number: Sequence[int] = range(piece.first_line, piece.first_line + num_lines)
+    malformed: list[int] = []
+    if table is None:
+        lines = piece.lines()
+        good = list(parsable([line for line in lines if form.may_parse(line[1])], form.parse))
+        number = [line[0] for line in good]
+        malformed = sorted({line[0] for line in lines} - set(number))
+        table = form.parse(b"".join(text + b"\n" for _number, text in good), len(good))
+    fields = {} if table is None else form.fields(table)
+    return Block(
+        [piece],
+        text_records(piece.file_id, number, fields),
+        [(piece.file_id, number) for number in malformed],
+        Counter({piece.file_id: len(number) + len(malformed)}),
+    )
+
+
+# JSON.
+
+
+def read_json_lines(
+    pieces: Iterator[Piece], columns: ColumnsConfig, told: set[str]
+) -> Iterator[Block]:
+    """One object a line."""
+    known: dict[str, str] | None = None
+    for raw in pieces:
+        piece = in_utf8(raw, columns)
+        lines = piece.lines()
+        rows = [parsed_json(text, columns) for _number, text in lines]
+        if known is None and any(isinstance(row, dict) for row in rows):
+            known = chosen(keys_of(rows), columns, told)
+        yield json_block(piece, [number for number, _text in lines], rows, known or {})
+
+
+def read_json(pieces: Iterator[Piece], columns: ColumnsConfig, told: set[str]) -> Iterator[Block]:
+    """One array of objects; the place of an object is its number."""
+    parts = [in_utf8(piece, columns) for piece in pieces]
+    rows = parsed_json(b"".join(part.body for part in parts), columns)
+    if not isinstance(rows, list):
+        raise Unreadable("is not one whole JSON array of objects")
+    file_id = parts[0].file_id
+    body = b"".join(as_line(row) for row in rows)
+    known = chosen(keys_of(rows), columns, told) if rows else {}
+    yield json_block(Piece(file_id, 1, body), range(1, len(rows) + 1), rows, known)
+
+
+def parsed_json(text: bytes, columns: ColumnsConfig) -> Any:
+    """The value of a JSON text with numbers left as they are written, or None."""
+    mark = decimal_mark(columns)
+    try:
+        return json.loads(
+            text.decode("utf-8"),
+            parse_float=lambda number: number.replace(".", mark),
+            parse_int=str,
+            parse_constant=str,
+        )
+    except (ValueError, RecursionError):
+        return None
+
+
+def as_line(row: Any) -> bytes:
+    return written(row).encode() + b"\n"
+
+
+def written(value: Any) -> str:
+    try:
+        return json.dumps(value)
+    except RecursionError:
+        return "[...]"
+
+
+def keys_of(rows: Sequence[Any]) -> list[str]:
+    """The keys of objects, in the order in which they come."""
+    return list(dict.fromkeys(key for row in rows if isinstance(row, dict) for key in row))
+
+
+def json_block(
+    piece: Piece, numbers: Sequence[int], rows: Sequence[Any], known: Mapping[str, str]
+) -> Block:
+    placed_rows = list(zip(numbers, rows, strict=True))
+    objects = [(number, row) for number, row in placed_rows if isinstance(row, dict)]
+    malformed = [number for number, row in placed_rows if not isinstance(row, dict)]
+    fields = {
+        field: pa.array([text_of(row.get(name)) for _number, row in objects], pa.string())
+        for field, name in known.items()
+    }
+    return Block(
+        [piece],
+        text_records(piece.file_id, [number for number, _row in objects], fields),
+        [(piece.file_id, number) for number in malformed],
+        Counter({piece.file_id: len(rows)}),
+    )
+
+
+def text_of(value: Any) -> str:
+    """A JSON value as the text of a cell; nothing is an empty cell."""
+    if value is None:
+        return ""
+    text = value if isinstance(value, str) else written(value)
+    return text.encode("utf-8", "replace").decode()
+
+
+# Parquet.
+
+
+@dataclass(frozen=True)
+class Rows(Piece):
+    """Rows of a Parquet file, as lines only where one is asked for."""
+
+    records: pa.Table
+
+    def lines(self) -> list[tuple[int, bytes]]:
+        texts = self.records.select(FIELDS).to_pylist()
+        numbers = self.records["line_number"].to_pylist()
+        return [(number, as_line(row)) for number, row in zip(numbers, texts, strict=True)]
+
+
+def read_parquet(
+    pieces: Iterator[Piece], columns: ColumnsConfig, told: set[str]
+) -> Iterator[Block]:
+    """Rows of Parquet; the place of a row is its number."""
+    parts = list(pieces)
+    # The last line was given a line end, which no Parquet file has.
+    body = b"".join(part.body for part in parts).removesuffix(b"\n")
+    num_read = 0
+    try:
+        file = pq.ParquetFile(pa.BufferReader(body))
+        known = chosen(file.schema_arrow.names, columns, told)
+        names = sorted(set(known.values()))
+        for batch in file.iter_batches(PARQUET_ROWS, columns=names, use_threads=False):
+            texts = {name: texts_of(batch[name], columns) for name in names}
+            fields = {field: texts[name] for field, name in known.items()}
+            number = range(num_read + 1, num_read + batch.num_rows + 1)
+            records = text_records(parts[0].file_id, number, fields)
+            num_read += batch.num_rows
+            piece = Rows(parts[0].file_id, number.start, b"", records)
+            yield Block([piece], records, [], Counter({piece.file_id: batch.num_rows}))
+    except (pa.ArrowException, OSError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)[:200]
+        raise Unreadable(f"cannot be read as Parquet after row {num_read:,}: {reason}") from error
+
+
+def texts_of(column: pa.Array, columns: ColumnsConfig) -> pa.Array:
+    """The values of a column as they would stand in a text file; nothing is an empty cell."""
+    texts = column.cast(pa.string())
+    if pa.types.is_floating(column.type) or pa.types.is_decimal(column.type):
+        texts = pc.replace_substring(texts, ".", decimal_mark(columns))
+    return pc.fill_null(texts, "")
+
+
+READERS = {
+    "csv": read_delimited,
+    "tsv": read_delimited,
+    "jsonl": read_json_lines,
+    "json": read_json,
+    "parquet": read_parquet,
+}
