@@ -98,7 +98,7 @@ def test_labels_without_points_and_points_without_labels(store: Store, tmp_path)
     assert total(found)["kept"] == 36
 
 
-@settings(max_examples=20)
+@settings(max_examples=8)
 @given(
     lines=st.lists(
         st.binary(max_size=40).map(lambda text: text.replace(b"\n", b" "))

@@ -76,7 +76,7 @@ stay_tracks = st.lists(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(track=stay_tracks, is_exit_awaited=st.booleans())
 def test_stays_equal_their_slow_definition(track, is_exit_awaited):
     assert stays_of(track, is_exit_awaited) == slow_stays(track, is_exit_awaited)
@@ -177,7 +177,7 @@ ship_tracks = st.lists(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(track=ship_tracks)
 def test_identities_equal_their_slow_definition(track):
     assert identities_of(track) == slow_identities(track)
@@ -250,7 +250,7 @@ def test_an_identity_is_left_whole_where_nobody_asks(store: Store):
     assert counts["parted"] == 0
 
 
-@settings(max_examples=8)
+@settings(max_examples=6)
 @given(track=ship_tracks)
 def test_telling_entities_apart_loses_no_point(tmp_path_factory, track):
     store = Store(tmp_path_factory.mktemp("store"))
