@@ -21,10 +21,11 @@ from tasks.archive import Member
 from tasks.config import IngestRules
 from tasks.datasets import Dataset
 from tasks.decode import Block, Piece, pieces_of
-from tasks.decode_own import decode_own, staging_values
+from tasks.decode_own import decode_own
 from tasks.errors import DataError
 from tasks.formats import FORMATS
 from tasks.labels import LABELS, staged_labels
+from tasks.own_columns import staging_values
 from tasks.progress import progress
 from tasks.snapshot import LEDGER, REJECTS
 from tasks.stage import Job, Stage

@@ -86,7 +86,20 @@ def bodies_of(dataset: str) -> st.SearchStrategy[bytes]:
     """Files of good lines, bent lines, pieces of lines and noise, with a header or without."""
     sample = SAMPLES[dataset]
     cells = sample.line.split(b",") if b"," in sample.line else sample.line.split(b" ")
-    odd = [b"", b'"', b'""', b"nan", b"-inf", b"1e999", b"NA", b"\xff", b"\x00", b"\r", b"[[", b"9"]
+    odd = [
+        b"",
+        b'"',
+        b'""',
+        b"nan",
+        b"-inf",
+        b"1e999",
+        b"NA",
+        b"\xff",
+        b"\x00",
+        b"\r",
+        b"[[",
+        b"9" * 18,
+    ]
     bent = st.tuples(st.sampled_from(cells), st.sampled_from([*odd, b"2030-02-30 00:00:00"])).map(
         lambda pair: sample.line.replace(*pair, 1)
     )
@@ -160,6 +173,12 @@ def connection() -> Iterator[duckdb.DuckDBPyConnection]:
         for text in sql.macros().values():
             connection.execute(text)
         yield connection
+
+
+def test_an_instant_beyond_the_calendar_is_none(connection: duckdb.DuckDBPyConnection) -> None:
+    query = "select epoch(instant_of_epoch_s(unnest([-1, 0, 253402300799, 253402300800, $far])))"
+    found = connection.execute(query, {"far": 2**62}).fetchall()
+    assert found == [(None,), (0.0,), (253402300799.0,), (None,), (None,)]
 
 
 @pytest.mark.parametrize("dataset", sorted(SAMPLES))

@@ -188,6 +188,31 @@ def test_how_a_file_is_cut_changes_nothing(
     assert [place for block in blocks for place in block.malformed] == whole.malformed
 
 
+@pytest.mark.parametrize("format_name", ["gpx", "traj", "opensky", "icebergs"])
+def test_a_file_gives_the_same_whatever_stands_beside_it(format_name: str) -> None:
+    """Not even an aircraft that another file leaves at the very same place."""
+    fast = ROW.replace(b"null", b"300")
+    good = {"gpx": GPX, "traj": TRACK, "opensky": fast, "icebergs": BERG}[format_name]
+    alone = pa.concat_tables([block.records for block in decoded(format_name, good)])
+    pair = pa.concat_tables([block.records for block in decoded(format_name, good, good)])
+    own = [name for name in alone.column_names if name not in ("file_id", "point_id")]
+    assert pair.select(own).equals(pa.concat_tables([alone.select(own)] * 2))
+
+
+def test_a_format_without_lines_may_have_one_long_line(
+    tmp_path: Path, store: Store, monkeypatch
+) -> None:
+    monkeypatch.setattr("tasks.archive.MAX_LINE_BYTES", 100_000)
+    monkeypatch.setattr("tasks.archive.CHUNK_BYTES", 10_000)
+    long = b"[" + b",".join([ROW] * 2_000) + b"]"
+    assert len(points_of(snapshot_of(tree(tmp_path / "j", {"a.json": long}), store, "opensky")))
+    long = GPX.replace(POINT, POINT * 2_000)
+    assert len(points_of(snapshot_of(tree(tmp_path / "g", {"a.gpx": long}), store, "gpx")))
+    lines = {"a.traj": TRACK + b"x" * 200_000, "b.traj": TRACK}
+    snapshot = snapshot_of(tree(tmp_path / "t", lines), store, "ais_tracktable")
+    assert ledger_of(snapshot)["a.traj"]["state"] == "failed"
+
+
 # XML that was made to hurt ------------------------------------------------------------------------
 
 LAUGHS = b'<!ENTITY a "ha">' + b"".join(

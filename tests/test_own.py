@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from raw_files import FIXTURES, points_of, rejects_of, tree
 from strategies import latitudes, longitudes
 
-from tasks import archive, clean, decode, decode_own, features
+from tasks import archive, clean, decode, decode_own, features, own_columns
 from tasks.archive import Entry, inventory
 from tasks.config import CleanConfig, ColumnsConfig, PipelineConfig
 from tasks.datasets import dataset_named
@@ -527,7 +527,7 @@ def test_an_encoding_that_is_not_read_is_named():
 
 def test_what_was_chosen_is_logged_once(monkeypatch):
     lines: list[str] = []
-    monkeypatch.setattr(decode_own, "log", lines.append)
+    monkeypatch.setattr(own_columns, "log", lines.append)
     body = b"MMSI,BaseDateTime,LON,LAT\n1,2024-03-07,1,2\n"
     read({"a.csv": body, "b.csv": body})
     assert lines == [
