@@ -267,7 +267,8 @@ class Writers:
         self._pool.shutdown()
         if kind is None:
             self._settle()
-            for name, tables in self._waiting.items():
+            while self._waiting:
+                name, tables = self._waiting.popitem()
                 self._flush(name, pa.concat_tables(tables))
             for writer in self._writers.values():
                 writer.close()
