@@ -6,6 +6,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+PEERS ?= .venv-peers
+PEERS_READY := $(PEERS)/ready
 
 export DO_NOT_TRACK ?= 1
 export MLFLOW_DISABLE_TELEMETRY ?= true
@@ -40,5 +42,11 @@ test: check ## the checks and the tests, in minutes
 test-slow: $(READY) ## the tests that take long: kills, servers, whole runs
 	$(BIN)/python -m pytest -m slow
 
-bench: $(READY) ## the measurements against peers
-	$(BIN)/python -m pytest -m benchmark
+# What we measure against has an environment of its own: it must never decide our versions.
+$(PEERS_READY): tests/peers.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/peers.txt
+	@touch $@
+
+bench: $(READY) $(PEERS_READY) ## the measurements against peers
+	TRAJFOUNDRY_PEERS=$(abspath $(PEERS)) $(BIN)/python -m pytest -m benchmark

@@ -17,6 +17,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -95,7 +96,7 @@ class Member:
     entry: Entry
     kind: str = "points"
 
-    @property
+    @cached_property
     def file_id(self) -> int:
         """The first 63 bits of the SHA-256 of (name, content hash): equal for equal files."""
         digest = hashlib.sha256(f"{self.name}\n{self.sha256}".encode()).digest()
@@ -371,10 +372,18 @@ def read_member(entry: Entry, name: str, is_match: bool) -> Member:
 
 def fingerprint(sources: Sequence[Path], pattern: str, labels: str = "") -> str:
     """What a source holds, wherever it lies: an archive by its bytes, else by names and content."""
-    if len(sources) == 1 and kind_of(sources[0]) in ("zip", "tar"):
+    if is_one_archive(sources):
         with sources[0].open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     with opened(sources) as entries:
-        members = inventory(entries, pattern, labels)
+        return print_of(inventory(entries, pattern, labels))
+
+
+def is_one_archive(sources: Sequence[Path]) -> bool:
+    return len(sources) == 1 and kind_of(sources[0]) in ("zip", "tar")
+
+
+def print_of(members: Sequence[Member]) -> str:
+    """The fingerprint of an inventory."""
     lines = sorted(f"{member.name}\n{member.sha256}\n{member.state}\n" for member in members)
     return hashlib.sha256("".join(lines).encode()).hexdigest()

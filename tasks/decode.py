@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tasks.archive import Member
 
 PIECE_BYTES = 8 << 20
-BLOCK_BYTES = 8 << 20  # larger blocks only took more memory
+BLOCK_BYTES = 4 << 20  # larger blocks only took more memory
 MAX_RAW_CHARACTERS = 1_000
 Integers = NDArray[np.int64]
 

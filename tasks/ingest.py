@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tasks.archive import Member, fingerprint, inventory, opened
+from tasks.archive import Member, fingerprint, inventory, is_one_archive, opened, print_of
 from tasks.config import PipelineConfig, SnapshotRules
 from tasks.datasets import Dataset, dataset_named
 from tasks.download import fetched, is_address
@@ -91,6 +91,8 @@ def build_snapshot(draft: Path, job: Job[SnapshotRules]) -> Counts:
     where = job.source or SAMPLE
     with opened(paths, draft) as entries:
         members = inventory(entries, job.settings.members, job.settings.labels)
+        if not is_one_archive(paths):
+            check_unchanged(print_of(members), job, where)
         usable = [member for member in members if member.state != "ignored"]
         if all(member.kind == LABELS for member in usable):
             raise DataError(
@@ -98,13 +100,23 @@ def build_snapshot(draft: Path, job: Job[SnapshotRules]) -> Counts:
                 f"Its form and address: {row.homepage}"
             )
         holdings = find_or_read(row, job, usable)
-    if content_of(paths, job.settings) != job.inputs["source"]:
-        raise DataError(f"{where} changed while it was read; run again")
+    if is_one_archive(paths):
+        check_unchanged(content_of(paths, job.settings), job, where)
     job.requires.extend(part_receipt(row.name, recipe).place for recipe in holdings.parts)
     ledger = holdings.ledger + [ignored_row(m) for m in members if m.state == "ignored"]
     check_share(holdings, job.settings.max_rejected_share, where)
     write_snapshot(draft, job.settings, holdings, ledger)
     return snapshot_counts(ledger, holdings)
+
+
+def check_unchanged(found: str, job: Job[SnapshotRules], where: str) -> None:
+    """Refuse a source that is not what the job was made for.
+
+    Files must be so before they are read: whoever reads one compares it with the inventory. The
+    members of an archive stand in one file, which must still be so after.
+    """
+    if found != job.inputs["source"]:
+        raise DataError(f"{where} changed while it was read; run again")
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 import sql
 from tasks import database
+from tasks.ahead import ahead
 from tasks.archive import Member
 from tasks.config import IngestRules
 from tasks.datasets import Dataset
@@ -33,6 +36,7 @@ from tasks.store import Counts, Store
 
 TRUTH = "truth.parquet"
 POINTS = "points"
+MAX_IDS_AT_ONCE = 4_000_000
 UNREADABLE, EMPTY, MALFORMED = "unreadable", "empty", "malformed"
 REJECT_SCHEMA = pa.schema(
     {
@@ -118,7 +122,7 @@ def build_part(draft: Path, job: Job[IngestRules]) -> Counts:
         for member in job.members:
             if member.state == "failed":
                 reject_file(member, UNREADABLE, member.reason, writers, tally)
-        for block in blocks_of(job):
+        for block in ahead(blocks_of(job)):
             stage_block(connection, block, job, writers, tally)
             for member in job.members:
                 if member.file_id in block.failed:
@@ -166,14 +170,14 @@ def stage_block(
     connection: database.Connection, block: Block, job: PartJob, writers: Writers, tally: Tally
 ) -> None:
     """One block through the staging SQL: its points into their buckets, the rest to the rejects."""
-    records = named(block.records, names_by_id(job.members))
+    names = names_by_id(job.members)
+    records = named(block.records, names)
     connection.register("records", records)
     staged = in_order_of(block.records, staged_of(connection, job))
     is_kept = pc.is_null(staged["rule"])
-    kept = staged.filter(is_kept).select(
-        [name for name in staged.column_names if name not in ("rule", "raw_text")]
-    )
-    rejects = rejects_of(block, staged.filter(pc.invert(is_kept)), names_by_id(job.members))
+    kept = staged.filter(is_kept) if staged["rule"].null_count < len(staged) else staged
+    kept = kept.select([name for name in kept.column_names if name not in ("rule", "raw_text")])
+    rejects = rejects_of(block, staged.filter(pc.invert(is_kept)), names)
     for bucket, points in by_bucket(connection, kept, job.settings.num_buckets):
         writers.write(f"points-{bucket:03d}.parquet", points)
         for file_id, num_points in counts_of(points["file_id"]).items():
@@ -277,13 +281,14 @@ def by_bucket(
     connection: database.Connection, kept: pa.Table, num_buckets: int
 ) -> Iterator[tuple[int, pa.Table]]:
     """The points of each entity bucket, in order of the buckets."""
-    connection.register("kept", kept.select(["entity_id"]))
+    connection.register("kept", pa.table({"entity_id": pc.unique(kept["entity_id"])}))
     query = sql.read("intermediate/int_entity_buckets")
     buckets = connection.sql(query, params={"num_buckets": num_buckets}).to_arrow_table()
     codes = pc.index_in(kept["entity_id"], value_set=buckets["entity_id"].combine_chunks())
     bucket_of_row = buckets["bucket"].to_numpy()[codes.to_numpy()]
-    for bucket in np.unique(bucket_of_row).tolist():
-        yield bucket, kept.take(np.flatnonzero(bucket_of_row == bucket))
+    for bucket in np.unique(buckets["bucket"].to_numpy()).tolist():
+        rows = np.flatnonzero(bucket_of_row == bucket)
+        yield bucket, kept if len(rows) == len(kept) else kept.take(rows)
 
 
 def counts_of(column: pa.ChunkedArray) -> dict[Any, int]:
@@ -292,10 +297,15 @@ def counts_of(column: pa.ChunkedArray) -> dict[Any, int]:
 
 
 class Writers:
-    """Parquet files that grow block by block; equal rows in equal order give equal bytes."""
+    """Parquet files that grow block by block; equal rows in equal order give equal bytes.
+
+    One thread beside the caller's compresses; it holds one row group or more of one file.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._pool = ThreadPoolExecutor(1, "writers")
+        self._unfinished: list[Future[None]] = []
         self._writers: dict[str, pq.ParquetWriter] = {}
         self._waiting: dict[str, list[pa.Table]] = {}
         self.write(REJECTS, REJECT_SCHEMA.empty_table())
@@ -311,8 +321,14 @@ class Writers:
         if sum(table.num_rows for table in waiting) >= database.ROW_GROUP_ROWS:
             rows = pa.concat_tables(waiting)
             full = rows.num_rows - rows.num_rows % database.ROW_GROUP_ROWS
-            self._flush(name, rows.slice(0, full))
+            self._settle()
+            self._unfinished = [self._pool.submit(self._flush, name, rows.slice(0, full))]
             self._waiting[name] = [rows.slice(full).combine_chunks()]
+
+    def _settle(self) -> None:
+        """Wait for what is being written; if that failed, so does this."""
+        while self._unfinished:
+            self._unfinished.pop().result()
 
     def _flush(self, name: str, rows: pa.Table) -> None:
         """Write rows as one chunk a column: how they came must not shape the pages."""
@@ -325,8 +341,11 @@ class Writers:
 
     def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
         """Write what is waiting; after an error only let go of the files: nobody will read them."""
+        self._pool.shutdown()
         if kind is None:
-            for name, tables in self._waiting.items():
+            self._settle()
+            while self._waiting:
+                name, tables = self._waiting.popitem()
                 self._flush(name, pa.concat_tables(tables))
             for writer in self._writers.values():
                 writer.close()
@@ -398,11 +417,26 @@ def ledger_of(members: Sequence[Member], tally: Tally) -> pa.Table:
 
 
 def check_point_ids(paths: Sequence[Path]) -> None:
-    """Every point has an id of its own: the tie-break of every window function rests on it."""
-    columns = [pq.read_table(path, columns=["point_id"])["point_id"].to_numpy() for path in paths]
-    point_id = np.sort(np.concatenate(columns)) if columns else np.array([], dtype=np.int64)
-    if (point_id[1:] == point_id[:-1]).any():
-        raise DataError("two records share a point_id; report this with the names of the files")
+    """Every point has an id of its own: the tie-break of every window function rests on it.
+
+    Ids are spread evenly, so that ranges of them can be looked at in turn, and memory is bounded.
+    """
+    num_points = sum(pq.read_metadata(path).num_rows for path in paths)
+    num_ranges = num_points // MAX_IDS_AT_ONCE + 1
+    edges = [i * (2**63 // num_ranges) for i in range(num_ranges)] + [2**63 - 1]
+    for start, end in pairwise(edges):
+        found = [some[(some >= start) & (some <= end)] for some in point_ids_of(paths)]
+        point_id = np.concatenate(found) if found else np.array([], dtype=np.int64)
+        point_id.sort()
+        if (point_id[1:] == point_id[:-1]).any():
+            raise DataError("two records share a point_id; report this with the names of the files")
+
+
+def point_ids_of(paths: Sequence[Path]) -> Iterator[NDArray[np.int64]]:
+    for path in paths:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(database.ROW_GROUP_ROWS, columns=["point_id"]):
+                yield batch["point_id"].to_numpy()
 
 
 PART = Stage(

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -509,3 +510,19 @@ def test_ingest_runs_as_a_task_and_is_cached(store: Store, prefect_api_url: str)
 def test_part_needs_opened_files(tmp_path: Path, store: Store) -> None:
     with pytest.raises(TypeError):
         part.build_part(tmp_path, snapshot_job(PipelineConfig(dataset="hurdat2"), "", store))
+
+
+@pytest.mark.parametrize("max_at_once", [1, 7, 1_000])
+def test_a_shared_point_id_is_found_whatever_is_looked_at_at_once(
+    max_at_once: int, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(part, "MAX_IDS_AT_ONCE", max_at_once)
+    own = [0, *(number * 2**58 + 1 for number in range(30)), 2**63 - 1]
+    paths = [tmp_path / "points-000.parquet", tmp_path / "points-001.parquet"]
+    pq.write_table(pa.table({"point_id": own[::2]}), paths[0])
+    pq.write_table(pa.table({"point_id": own[1::2]}), paths[1])
+    part.check_point_ids(paths)
+    for twin in (own[0], own[16], own[-1]):
+        pq.write_table(pa.table({"point_id": [*own[1::2], twin]}), paths[1])
+        with pytest.raises(DataError, match="share a point_id"):
+            part.check_point_ids(paths)
