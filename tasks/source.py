@@ -21,6 +21,7 @@ INFRASTRUCTURE = frozenset(
         "tasks.errors",
         "tasks.progress",
         "tasks.runs",
+        "tasks.sections",
         "tasks.settings",
         "tasks.source",
         "tasks.stage",

@@ -1,0 +1,338 @@
+"""The sections of the configuration: each field with its range, its unit and a word of help."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import ConfigDict, Field, field_validator, model_validator
+
+from tasks.store import Frozen
+
+
+def tell_ranges(schema: dict[str, Any]) -> None:
+    """Add the legal range of each field to its help, since Prefect's form shows no other sign."""
+    for field in schema.get("properties", {}).values():
+        limits = field | next(iter(field.get("anyOf", [])), {})
+        words = [f"{word} {limits[name]:,}" for name, word in RANGE_WORDS.items() if name in limits]
+        if words:
+            field["description"] = f"{field.get('description', '')} Range: {' '.join(words)}."
+
+
+RANGE_WORDS = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to"}
+
+
+class Settings(Frozen):
+    """A section of the configuration."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, json_schema_extra=tell_ranges
+    )
+
+
+TIME_DIRECTIVES = "aAbBdmyYHIpMSfgnjz%"
+
+
+def column(title: str, description: str) -> Any:
+    """A field that holds the name of a column."""
+    return Field("", max_length=200, title=title, description=description)
+
+
+class ColumnsConfig(Settings):
+    """How your own files are written, for the dataset `own`; other datasets pass it over."""
+
+    form: Literal["csv", "tsv", "jsonl", "json", "parquet"] = Field(
+        "csv",
+        title="Form",
+        description="csv, tsv: one line a point; jsonl: one object a line; json: one array of "
+        "objects; parquet.",
+    )
+    files: str = Field(
+        "*", min_length=1, title="Files", description="Pattern of file names, such as *.csv."
+    )
+    delimiter: Literal["auto", "comma", "semicolon", "tab", "pipe"] = Field(
+        "auto",
+        title="Delimiter",
+        description="auto: tab for tsv, semicolon with a decimal comma, else comma.",
+    )
+    decimal: Literal["point", "comma"] = Field(
+        "point", title="Decimal mark", description="How numbers are written: 56.1 or 56,1."
+    )
+    encoding: Literal["utf-8", "latin-1"] = Field(
+        "utf-8", title="Encoding", description="A byte order mark is passed over."
+    )
+    is_headerless: bool = Field(
+        False,
+        title="No header line",
+        description="The first line is a point; the columns are called 1, 2, 3, ...",
+    )
+    entity: str = column(
+        "Entity column",
+        "Who or what moves. If empty: id, device, vehicle, vessel, mmsi, ...; else the file's "
+        "name.",
+    )
+    tracked_at: str = column(
+        "Time column", "The instant of the fix. If empty: tracked_at, timestamp, datetime, t, ..."
+    )
+    date: str = column("Date column", "With the clock column, in place of the time column.")
+    clock: str = column("Clock column", "With the date column, in place of the time column.")
+    lon: str = column("Longitude column", "If empty: lon, lng, long, longitude, lon_deg, x.")
+    lat: str = column("Latitude column", "If empty: lat, latitude, lat_deg, y.")
+    altitude: str = column("Altitude column", "Not read if empty.")
+    speed: str = column("Speed column", "Not read if empty.")
+    course: str = column("Course column", "Degrees from north. Not read if empty.")
+    trip: str = column("Trip column", "A trip ends where its value does. Not read if empty.")
+    received_at: str = column(
+        "Upload column", "When the point was received, written as the time is. Not read if empty."
+    )
+    time_form: Literal["iso", "epoch_s", "epoch_ms", "pattern"] = Field(
+        "iso",
+        title="Form of times",
+        description="iso: 2024-03-07T22:40:00.5+01:00; epoch: seconds or milliseconds since "
+        "1970; pattern: as below.",
+    )
+    time_pattern: str = Field(
+        "",
+        max_length=100,
+        title="Pattern of times",
+        description="Such as %d/%m/%Y %H:%M:%S, with %z for an offset and %f for a fraction.",
+    )
+    zone: str = Field(
+        "UTC",
+        title="Zone",
+        description="IANA zone of times without an offset and of the calendar, such as "
+        "Europe/Oslo.",
+    )
+    repeated_hour: Literal["recorded", "first", "second"] = Field(
+        "recorded",
+        title="Repeated hour",
+        description="Local times that come twice in autumn. recorded: second once the clock has "
+        "stepped back within the hour, in the order of the file.",
+    )
+    skipped_hour: Literal["reject", "before"] = Field(
+        "reject",
+        title="Skipped hour",
+        description="Local times that do not exist in spring. before: of a clock not yet put "
+        "forward.",
+    )
+    coordinates: Literal["degrees", "degrees_e7"] = Field(
+        "degrees", title="Coordinates", description="degrees_e7: whole numbers, degrees times 1e7."
+    )
+    altitude_unit: Literal["m", "ft"] = Field(
+        "m", title="Altitude unit", description="Metres or feet."
+    )
+    speed_unit: Literal["mps", "kmh", "knots"] = Field(
+        "mps", title="Speed unit", description="Metres a second, kilometres an hour, or knots."
+    )
+    missing: tuple[str, ...] = Field(
+        ("NA", "N/A", "NaN", "nan", "null", "None"),
+        title="Missing values",
+        description="Texts that stand for no altitude, speed, course, trip or upload time.",
+    )
+
+    @field_validator("zone")
+    @classmethod
+    def zone_is_known(cls, zone: str) -> str:
+        try:
+            return ZoneInfo(zone).key
+        except (KeyError, ValueError, OSError):
+            raise ValueError(f"unknown zone {zone!r}; write it like Europe/Oslo") from None
+
+    @field_validator("time_pattern")
+    @classmethod
+    def pattern_is_known(cls, pattern: str) -> str:
+        for directive in re.findall(r"%-?(.?)", pattern, re.DOTALL):
+            if directive == "" or directive not in TIME_DIRECTIVES:
+                raise ValueError(f"unknown %{directive}; known are: {' '.join(TIME_DIRECTIVES)}")
+        return pattern
+
+    @model_validator(mode="after")
+    def names_fit_together(self) -> ColumnsConfig:
+        if self.time_form == "pattern" and not self.time_pattern:
+            raise ValueError("time_form is pattern; give it as columns.time_pattern")
+        if bool(self.date) != bool(self.clock):
+            raise ValueError("name both columns.date and columns.clock, or neither")
+        if self.date and self.tracked_at:
+            raise ValueError("name columns.tracked_at, or columns.date and columns.clock, not both")
+        return self
+
+
+class CleanConfig(Settings):
+    """Which points are kept and where a trip ends."""
+
+    max_speed_mps: float | None = Field(
+        None, gt=0, title="Speed limit (m/s)", description="The dataset's own limit if empty."
+    )
+    max_gap_s: float | None = Field(
+        None,
+        gt=0,
+        title="Longest gap (s)",
+        description="A longer silence ends a trip; the dataset's own value if empty.",
+    )
+    min_points: int = Field(
+        5, ge=2, le=1_000, title="Shortest trip (points)", description="Shorter trips are rejected."
+    )
+    split_identities: bool | None = Field(
+        None,
+        title="Split identities",
+        description="Tell entities apart that report in turns under one identity; as the "
+        "dataset says if empty.",
+    )
+
+
+class StayConfig(Settings):
+    """What counts as a stay; stays are marked, and trips are not cut."""
+
+    radius_m: float = Field(
+        100.0,
+        gt=0,
+        le=1e6,
+        title="Radius (m)",
+        description="A stay ends this far from its first point; a location is as wide.",
+    )
+    min_stay_s: float = Field(
+        300.0, gt=0, title="Shortest stay (s)", description="A shorter pause is no stay."
+    )
+    max_gap_s: float = Field(
+        900.0, gt=0, title="Longest gap (s)", description="A longer silence ends a stay."
+    )
+    end: Literal["last_point", "exit"] = Field(
+        "last_point",
+        title="End",
+        description="last_point: the last point inside; exit: the first one outside, and a stay "
+        "that a silence ends is none (as trackintel).",
+    )
+
+
+class SplitConfig(Settings):
+    """How entities are assigned to train, validation and test; copies stay together."""
+
+    validation_percent: int = Field(
+        10, ge=1, le=45, title="Validation (%)", description="Share of entities for early stopping."
+    )
+    test_percent: int = Field(
+        10, ge=1, le=45, title="Test (%)", description="Share of entities that are only reported."
+    )
+
+
+class WindowConfig(Settings):
+    """The stored windows on which every model and baseline is judged."""
+
+    num_context: int = Field(
+        20, ge=2, le=1_000, title="Context (points)", description="Points that the model sees."
+    )
+    num_horizon: int = Field(
+        20, ge=1, le=1_000, title="Horizon (points)", description="Points that the model predicts."
+    )
+    stride: int = Field(
+        20, ge=1, le=10_000, title="Stride (points)", description="Points between window starts."
+    )
+
+
+class ModelConfig(Settings):
+    """The model family and its size."""
+
+    family: Literal["chemin"] = Field(
+        "chemin", title="Family", description="chemin: causal Transformer over steps."
+    )
+    preset: Literal["tiny", "small"] = Field(
+        "small", title="Preset", description="tiny: seconds, for a trial; small: minutes on a CPU."
+    )
+
+
+class TrainConfig(Settings):
+    """How the model is fitted."""
+
+    max_steps: int = Field(
+        600, ge=1, le=10_000_000, title="Steps", description="Most optimiser steps."
+    )
+    batch_size: int = Field(
+        64, ge=1, le=65_536, title="Batch (windows)", description="Windows in one step."
+    )
+    max_points: int = Field(
+        40, ge=4, le=4_096, title="Crop (points)", description="Longest random crop of a trip."
+    )
+    learning_rate: float = Field(
+        1e-3, gt=0, le=1, title="Learning rate", description="Peak rate, after the warm-up."
+    )
+    warmup_steps: int = Field(
+        50, ge=0, le=1_000_000, title="Warm-up (steps)", description="Steps of rising rate."
+    )
+    weight_decay: float = Field(
+        0.05, ge=0, le=1, title="Weight decay", description="AdamW's decoupled decay."
+    )
+    max_gradient_norm: float = Field(
+        1.0, gt=0, le=1e6, title="Gradient clip", description="Longest gradient."
+    )
+    validate_every: int = Field(
+        50, ge=1, le=1_000_000, title="Validate every (steps)", description="Steps in between."
+    )
+    patience: int = Field(
+        10, ge=1, le=10_000, title="Patience", description="Validations without gain before a stop."
+    )
+
+
+class SyntheticConfig(Settings):
+    """What the generator makes; it counts for the dataset synthetic only."""
+
+    kind: Literal["vehicles", "people", "ar1", "markov"] = Field(
+        "vehicles",
+        title="Kind",
+        description="vehicles: streets; people: routine; ar1, markov: laws with a known floor.",
+    )
+    num_entities: int = Field(
+        200, ge=1, le=10_000_000, title="Entities", description="Each is one trajectory."
+    )
+    num_points: int = Field(
+        500, ge=2, le=100_000, title="Points", description="Points of each trajectory."
+    )
+    seed: int = Field(
+        0, ge=0, le=2**31 - 1, title="World seed", description="Fixes the trajectories alone."
+    )
+    interval_s: float = Field(
+        10.0, ge=1, le=3_600, title="Interval (s)", description="Median time between points."
+    )
+    interval_spread: float = Field(
+        0.3, gt=0, le=0.5, title="Spread", description="Deviation of the log of the interval."
+    )
+    noise_m: float = Field(
+        3.0, ge=0, le=50, title="Noise (m)", description="Deviation on each axis; none in markov."
+    )
+    gap_share: float = Field(
+        0.002, ge=0, le=0.2, title="Gaps", description="Share of points after a silence."
+    )
+    gap_s: float = Field(
+        900.0, ge=60, le=86_400, title="Gap (s)", description="Shortest silence; thrice is longest."
+    )
+    outlier_share: float = Field(
+        0.01, ge=0, le=0.2, title="Outliers", description="Share of points 0.5 to 20 km away."
+    )
+    anomaly_share: float = Field(
+        0.1, ge=0, le=1, title="Anomalies", description="Share of entities that act unusually."
+    )
+    lon_deg: float = Field(
+        13.4, ge=-180, le=180, title="Centre, longitude", description="Degrees east."
+    )
+    lat_deg: float = Field(
+        52.5, ge=-90, le=90, title="Centre, latitude", description="Degrees north."
+    )
+
+    @property
+    def world(self) -> dict[str, Any]:
+        """The part that decides each trajectory, whatever their number."""
+        return self.model_dump(exclude={"num_entities"})
+
+
+class AssessConfig(Settings):
+    """How models and baselines are compared."""
+
+    horizons: tuple[int, ...] = Field(
+        (1, 5, 10, 20), title="Horizons (steps)", description="Steps at which errors are shown."
+    )
+    gate_horizon: int = Field(
+        10, ge=1, title="Gate (step)", description="Step whose mean ADE decides a promotion."
+    )
+    num_bootstrap: int = Field(
+        1_000, ge=100, le=100_000, title="Bootstrap", description="Resamples of entities."
+    )
