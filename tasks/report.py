@@ -26,13 +26,13 @@ STYLE = """
 :root { --ink: #22313f; --line: #e1e7ec; --soft: #f6f8fa; --ours: #d1495b; }
 body { margin: 0; color: var(--ink); background: #fff;
        font: 16px/1.55 system-ui, "Segoe UI", Roboto, "Helvetica Neue", sans-serif; }
-main { max-width: 54rem; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }
+main { max-width: 64rem; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }
 h1 { font-size: 1.7rem; line-height: 1.25; margin: 0 0 .4rem; }
 h2 { font-size: 1.15rem; margin: 2.4rem 0 .6rem; }
 h3 { font-size: 1rem; margin: 1.4rem 0 .4rem; }
 p.lead { margin: 0; color: #5b6b7a; }
 .scroll { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-size: .88rem;
+table { border-collapse: collapse; width: 100%; font-size: .82rem;
         font-variant-numeric: tabular-nums; }
 th, td { padding: .38rem .6rem; text-align: right; white-space: nowrap;
          border-bottom: 1px solid var(--line); }
