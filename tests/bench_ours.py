@@ -90,10 +90,10 @@ def stays(clock: Clock, store: Path) -> None:
     kernels.stays(*no_points, RADIUS_M, MIN_STAY_S, MAX_GAP_S, True)
     num_stays, stay_us = 0, 0
     with clock.measure("stays") as answers:
-        for bucket in snapshot.buckets:
-            for path, _file_ids in snapshot.points(bucket):
-                with scratch(store, path.parent) as con:
-                    rows = con.execute(IN_TRACKINTELS_ORDER, {"path": str(path)}).to_arrow_table()
+        paths = [path for bucket in snapshot.buckets for path, _ids in snapshot.points(bucket)]
+        with scratch(store, *{path.parent for path in paths}) as con:
+            for path in paths:
+                rows = con.sql(IN_TRACKINTELS_ORDER, params={"path": str(path)}).to_arrow_table()
                 entity_id = rows["entity_id"].combine_chunks().dictionary_encode()
                 entity = entity_id.indices.to_numpy()
                 tracked_us = rows["tracked_us"].to_numpy()
