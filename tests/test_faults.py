@@ -95,7 +95,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory):
         faults = [fault for fault in FAULTS if (name, fault) in POSSIBLE]
         tree(folder, {file_name(source, f)[0]: FAULTS[f](source, TAGS[f]) for f in faults})
         tree(folder, OTHERS.get(name, {}) | hostile_files(source))
-        tree(folder, {"Data/stray.dat": b"stray"})
+        tree(folder, {"Data/stray.dat": b"stray", "Data/inner.tar.gz": b"closed"})
         receipt = ingested(source, folder, store)
         snapshot = read_snapshot(store, receipt)
         ledger, rejects = ledger_of(snapshot), rejects_of(snapshot)
@@ -255,9 +255,10 @@ def test_hostile_names_are_only_names(outcomes, name: str) -> None:
 
 @EACH_SOURCE
 def test_a_file_of_another_kind_is_ignored_with_its_reason(outcomes, name: str) -> None:
-    entry = next(o.entry for file, o in outcomes(name).items() if "stray.dat" in file)
-    assert (entry["state"], entry["num_records"]) == ("ignored", 0)
-    assert entry["reason"]
+    for odd, reason in (("stray.dat", "holds no trajectories"), ("inner.tar.gz", "unpack it")):
+        entry = next(o.entry for file, o in outcomes(name).items() if odd in file)
+        assert (entry["state"], entry["num_records"]) == ("ignored", 0)
+        assert reason in entry["reason"]
 
 
 @dataclass(frozen=True)
