@@ -20,6 +20,8 @@ import pytest
 from fault_rows import FAULTS, TAGS, file_name, values
 from fault_sources import SOURCES, Labels, Source, Value
 from fault_table import EVERY, EXPECTED, RULES, SENTINELS, cell
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from raw_files import ledger_of, points_of, rejects_of, rows_in_force, tree, walk
 
 from tasks import clean
@@ -215,6 +217,53 @@ def test_what_stands_for_no_value_is_null(outcomes, name: str) -> None:
 def test_each_sentinel_that_is_kept_is_looked_at() -> None:
     kept = {name for name in BY_NAME if CELLS[name, "sentinels"] == "012"}
     assert kept == set(SENTINELS)
+
+
+# Faults that nobody thought of.
+
+SCRAPS = st.sampled_from(
+    [b"", b'"', b"\n", b"\r", b",", b"\t", b"\0", b"\xff", b"-", b"1e9", b"}", b"<"]
+)
+MUTATIONS = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 9), SCRAPS), min_size=1, max_size=4)
+
+
+def mutated(body: bytes, changes: list[tuple[float, int, bytes]]) -> bytes:
+    """A file in which some bytes are lost or replaced by a scrap."""
+    for share, num_lost, scrap in changes:
+        at = int(share * len(body))
+        body = body[:at] + scrap + body[at + num_lost :]
+    return body
+
+
+@pytest.mark.parametrize("name", [name for name in BY_NAME if name != "synthetic"])
+def test_a_mutated_file_loses_no_count(name: str, tmp_path_factory) -> None:
+    """And not one record of the good file beside it."""
+    source = BY_NAME[name]
+
+    @settings(max_examples=2, suppress_health_check=list(HealthCheck))
+    @given(st.lists(MUTATIONS, min_size=25, max_size=25))
+    def ingest_beside_a_good_file(mutations: list[list[tuple[float, int, bytes]]]) -> None:
+        folder = tmp_path_factory.mktemp("mutated")
+        tags = [f"{number}" for number in range(10, 10 + len(mutations))]
+        files = {
+            source.file.format(tag=tag): mutated(source.good(tag), changes)
+            for tag, changes in zip(tags, mutations, strict=True)
+        }
+        good = source.file.format(tag=GOOD)
+        files |= {good: source.good(GOOD)} | OTHERS.get(name, {})
+        store = Store(folder / "store")
+        snapshot = read_snapshot(store, ingested(source, tree(folder / "in", files), store))
+        ledger, rejects = ledger_of(snapshot), rejects_of(snapshot)
+        assert len(ledger) == len(files)
+        for entry in ledger.values():
+            assert entry["num_records"] == entry["num_kept"] + entry["num_rejected"] >= 1
+        assert len(rejects) == sum(entry["num_rejected"] for entry in ledger.values())
+        assert ledger[good.removeprefix("Data/")]["num_kept"] == 3
+        for row in points_of(snapshot):
+            assert -180 <= row["lon_deg"] < 180
+            assert -90 <= row["lat_deg"] <= 90
+
+    ingest_beside_a_good_file()
 
 
 # Faults of a whole source.

@@ -125,6 +125,25 @@ def test_without_an_entity_column_the_file_is_the_entity():
     assert sorted(row["entity_id"] for row in rows) == ["x/a", "x/b.v2", "y/a"]
 
 
+def test_blank_lines_are_no_records():
+    body = HEADER + "\na,2024-03-07,1,2\n\r\n \na,2024-03-08,1,2\n\n"
+    for mark, name in ((",", "comma"), (";", "semicolon"), ("|", "pipe")):
+        rows, rejects = read_one(body.replace(",", mark), delimiter=name)
+        assert [row["line_number"] for row in rows] == [3, 6]
+        assert rejects == []
+
+
+def test_an_archive_beside_the_files_stays_closed_and_is_told():
+    good = HEADER.encode() + b"a,2024-03-07,1,2\n"
+    rows, rejects = read({"a.csv": good, "b.zip": b"PK\x03\x04", "c/d.tar.gz": good})
+    assert len(rows) == 1
+    assert [(row["file_name"], row["rule"]) for row in rejects] == [
+        ("b.zip", "unreadable"),
+        ("c/d.tar.gz", "unreadable"),
+    ]
+    assert all("unpack it" in row["raw_text"] for row in rejects)
+
+
 def test_lines_that_are_no_records_are_named_and_their_neighbours_kept():
     good = b"a,2024-03-07,1,2\n"
     bad = [b"a,b\n", b"a,2024-03-07,1,2,3\n", b"a\rb,2024-03-07,1,2\n", b"\xff,2024-03-07,1,2\n"]
@@ -158,6 +177,7 @@ def bodies() -> st.SearchStrategy[bytes]:
     zone=st.sampled_from(["UTC", "Europe/Oslo"]),
     files=st.lists(bodies(), min_size=1, max_size=8),
 )
+@example(form="csv", zone="UTC", files=[b"id,t,lon,lat\n\na,2024-03-07,1,2\n\r\n \n"])
 @example(form="tsv", zone="UTC", files=[b"id\tt\tlon\tlat\n\t\t\t\na\t2024-03-07\t1\t2"])
 @example(
     form="csv",
