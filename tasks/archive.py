@@ -36,6 +36,8 @@ WITHOUT_LINES = (".json", ".gpx")  # formats whose readers bound their records t
 MAX_NAME_BYTES = 1_024
 SINGLE = {".gz": b"\x1f\x8b", ".xz": b"\xfd7zXZ\x00"}
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz")
+ARCHIVE_SUFFIXES = (".zip", *TAR_SUFFIXES, ".tar.bz2", ".7z", ".rar")
+STAYS_CLOSED = "is an archive inside the source: unpack it, or name it as the source"
 UNREADABLE = (
     OSError,
     EOFError,
@@ -393,6 +395,8 @@ def read_member(entry: Entry, name: str, kind: str) -> Member:
         state, reason = "failed", str(error)
     if not kind:
         state, reason = "ignored", "holds no trajectories of this dataset"
+    if name.lower().endswith(ARCHIVE_SUFFIXES):
+        state, reason = "failed" if kind else "ignored", STAYS_CLOSED
     return Member(name, digest.hexdigest(), num_bytes, state, reason, entry, kind or "points")
 
 

@@ -41,7 +41,14 @@ class Dataset(Frozen):
     split_identities: bool = Field(
         False, description="Whether entities that share one identity are told apart."
     )
-    max_rejected_share: float = Field(0.05, ge=0, le=1)
+    max_rejected_share: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="Share of the records read that ingest may reject as malformed or out of "
+        "range; more fails the run. What cleaning rejects after that (duplicates, impossible "
+        "speeds, short trips) is reported and does not count.",
+    )
     has_own_columns: bool = Field(False, description="The configuration names its columns.")
     is_generated: bool = Field(False, description="Made on demand, without raw files.")
     is_redistributable: bool

@@ -114,6 +114,7 @@ def build_snapshot(draft: Path, job: Job[SnapshotRules]) -> Counts:
         if not is_one_archive(paths):
             check_unchanged(print_of(members), job, where)
         usable = [member for member in members if member.state != "ignored"]
+        report_ignored(row.name, [m for m in members if m.state == "ignored"])
         if all(member.kind == LABELS for member in usable):
             raise DataError(
                 f"{where} holds no files like {job.settings.members}; is this {row.name}? "
@@ -303,8 +304,18 @@ def report_changes(earlier: Snapshot | None, now: Snapshot) -> None:
     changed = sorted(name for name in before.keys() & after.keys() if before[name] != after[name])
     for what, names in (("vanished", vanished), ("changed", changed)):
         if names:
-            shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-            log(f"{now.dataset}: {len(names):,} files {what} since the last run: {shown}")
+            log(f"{now.dataset}: {len(names):,} files {what} since the last run: {some_of(names)}")
+
+
+def report_ignored(dataset: str, members: Sequence[Member]) -> None:
+    """Log which files are not read, those that stay closed apart from those of another kind."""
+    for reason in sorted({member.reason for member in members}):
+        names = [member.name for member in members if member.reason == reason]
+        log(f"{dataset}: {len(names):,} files ignored ({reason}): {some_of(names)}")
+
+
+def some_of(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 SNAPSHOT = Stage("snapshot", build_snapshot, sql=PART.sql)
