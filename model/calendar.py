@@ -69,14 +69,16 @@ def zone_offsets(zone: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     for day_s in range(_FIRST_S, _LAST_S, DAY_S):
         before_s, after_s = found[-1][1], _offset_s(day_s + DAY_S, clock)
         if after_s != before_s:
-            seconds = range(day_s + 1, day_s + DAY_S + 1)
-            place = bisect.bisect_left(
-                seconds, True, key=lambda s, old_s=before_s: _offset_s(s, clock) != old_s
-            )
-            found.append((seconds[place], after_s))
+            found.append((_change_s(day_s, before_s, clock), after_s))
     from_us, offset_us = np.array(found, dtype=np.int64).T * 10**6
     from_us[0] = np.iinfo(np.int64).min
     return from_us, offset_us
+
+
+def _change_s(day_s: int, before_s: int, clock: ZoneInfo) -> int:
+    """The first second after `day_s`, within a day, at which an offset no longer holds."""
+    seconds = range(day_s + 1, day_s + DAY_S + 1)
+    return seconds[bisect.bisect_left(seconds, True, key=lambda s: _offset_s(s, clock) != before_s)]
 
 
 def _offset_s(instant_s: int, clock: ZoneInfo) -> int:

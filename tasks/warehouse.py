@@ -29,7 +29,9 @@ BUCKET_VIEWS = {
     "trips": ("clean", "trips.parquet"),
     "triplegs": ("clean", "triplegs.parquet"),
     "stays": ("clean", "stays.parquet"),
-    "visits": ("clean", "visits.parquet"),
+    "visits": ("regions", "visits.parquet"),
+    "visit_windows": ("regions", "visit_windows.parquet"),
+    "regions": ("regions", "regions.parquet"),
     "steps": ("features", "steps.parquet"),
     "windows": ("shards", "windows.parquet"),
 }

@@ -37,7 +37,11 @@ WINDOW = {
     "num_points": "integer",
 }
 STEP = dict.fromkeys(
-    ("step_s", "step_m", "step_east_m", "step_north_m", "speed_mps", "turn_rad"), "double"
+    (
+        *("step_s", "step_m", "step_east_m", "step_north_m"),
+        *("speed_mps", "acceleration_mps2", "turn_rad"),
+    ),
+    "double",
 )
 TABLES = {
     "int_points_in_force": {
@@ -100,6 +104,7 @@ TABLES = {
     "trips": TRIP,
     "split": {"entity_id": "varchar", "content_group": "varchar", "split": "varchar"},
     "steps": {"point_id": "bigint", "entity_id": "varchar", "trip_id": "varchar", **STEP},
+    "zone_offsets": {"from_us": "bigint", "offset_us": "bigint"},
     "windows": WINDOW,
     "shard_trips": {"trip_number": "bigint", "split": "varchar", **TRIP},
     "shard_windows": {**WINDOW, "split": "varchar"},
