@@ -182,6 +182,36 @@ def steps_in_sql(connection, path, elapsed_us):
     return [{short: row[name] for name, short in names.items()} for row in table.to_pylist()]
 
 
+# The normaliser -----------------------------------------------------------------------------------
+
+positive = st.floats(0, 1e6)
+
+
+@settings(max_examples=40)
+@given(
+    rows=st.lists(st.tuples(st.sampled_from("abc"), positive, positive, positive), min_size=1),
+    seed=st.integers(0, 99),
+)
+def test_neither_the_order_of_steps_nor_test_steps_move_the_normaliser(connection, rows, seed):
+    """Entity a trains, b validates, c tests."""
+    before = normaliser_in_sql(connection, rows)
+    shuffled = [rows[place] for place in np.random.default_rng(seed).permutation(len(rows))]
+    assert normaliser_in_sql(connection, shuffled) == before
+    changed = [
+        row if row[0] == "a" else (row[0], *(7 * amount for amount in row[1:])) for row in rows
+    ]
+    assert normaliser_in_sql(connection, changed + [("c", 1.0, 2.0, 3.0)]) == before
+
+
+def normaliser_in_sql(connection, rows):
+    names = ("entity_id", "step_s", "speed_mps", "step_m")
+    columns = zip(*rows, strict=True)
+    connection.register("steps", pa.table(dict(zip(names, map(list, columns), strict=True))))
+    splits = {"entity_id": ["a", "b", "c"], "split": ["train", "validation", "test"]}
+    connection.register("split", pa.table(splits))
+    return connection.execute(sql.read("marts/normaliser")).fetchall()
+
+
 # Local time ---------------------------------------------------------------------------------------
 
 ZONES = sorted(zoneinfo.available_timezones())

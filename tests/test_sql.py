@@ -43,6 +43,14 @@ STEP = dict.fromkeys(
     ),
     "double",
 )
+VISIT = {
+    "visit_id": "bigint",
+    "entity_id": "varchar",
+    "arrived_at": "timestamptz",
+    "departed_at": "timestamptz",
+    "lon_deg": "double",
+    "lat_deg": "double",
+}
 TABLES = {
     "int_points_in_force": {
         **POINT,
@@ -104,6 +112,30 @@ TABLES = {
     "trips": TRIP,
     "split": {"entity_id": "varchar", "content_group": "varchar", "split": "varchar"},
     "steps": {"point_id": "bigint", "entity_id": "varchar", "trip_id": "varchar", **STEP},
+    "visits": VISIT,
+    "int_places": {
+        "kind": "varchar",
+        "lon_deg": "double",
+        "lat_deg": "double",
+        "split": "varchar",
+        "num_here": "bigint",
+    },
+    "int_place_cells": {"lon_deg": "double", "lat_deg": "double", "cell": "bigint"},
+    "regions": {
+        "kind": "varchar",
+        "region_id": "bigint",
+        "cell": "bigint",
+        "num_train": "bigint",
+    },
+    "region_visits": {**VISIT, "split": "varchar", "visit_number": "bigint"},
+    "visit_windows": {
+        "visit_window_id": "bigint",
+        "entity_id": "varchar",
+        "split": "varchar",
+        "start": "integer",
+        "num_visits": "integer",
+        "visit_id": "bigint",
+    },
     "zone_offsets": {"from_us": "bigint", "offset_us": "bigint"},
     "windows": WINDOW,
     "shard_trips": {"trip_number": "bigint", "split": "varchar", **TRIP},
