@@ -200,7 +200,7 @@ def test_neither_the_order_of_steps_nor_test_steps_move_the_normaliser(connectio
     changed = [
         row if row[0] == "a" else (row[0], *(7 * amount for amount in row[1:])) for row in rows
     ]
-    assert normaliser_in_sql(connection, changed + [("c", 1.0, 2.0, 3.0)]) == before
+    assert normaliser_in_sql(connection, [*changed, ("c", 1.0, 2.0, 3.0)]) == before
 
 
 def normaliser_in_sql(connection, rows):
