@@ -65,7 +65,7 @@ def published(dataset: str, store: Store) -> Iterator[Published]:
     if missing := {"snapshot", *STAGES.values()} - receipts.keys():
         raise ConfigError(
             f"no finished run of {dataset} in the store {store.root} "
-            f"(nothing of: {', '.join(sorted(missing))}); "
+            f"(it has no {', no '.join(sorted(missing))}); "
             f"run it first: trajfoundry run --dataset {dataset}"
         )
     files = files_of(receipts, store)

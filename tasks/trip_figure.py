@@ -37,7 +37,7 @@ RULE_COLOURS = {
 }
 WIDTH_TO_HEIGHT = 1.5
 MIN_WIDTH_M = 50.0
-LONG_STEPS = 5  # a step of that many typical ones is drawn as a gap
+LONG_STEPS = 10  # a step of that many typical ones is drawn as a gap
 MAX_NUMBERED, MAX_DOTTED = 12, 500
 
 
@@ -204,7 +204,9 @@ def draw_rejects(ax: Axes, shown: Shown, frame: Frame) -> None:
         outside = f", {num_outside:,} off the map" if num_outside else ""
         label = f"{rule.replace('_', ' ')} ({totals[rule]:,}{outside})"
         crosses = east_m_N[is_inside_N], north_m_N[is_inside_N]
-        ax.plot(*crosses, "x", markersize=6, color=colour, zorder=4, label=label)
+        # Many crosses lie small and below the track, or they would hide it.
+        size, layer = (6, 4.0) if totals[rule] <= MAX_DOTTED else (3, 1.5)
+        ax.plot(*crosses, "x", markersize=size, color=colour, zorder=layer, label=label)
 
 
 def draw_scale(ax: Axes, frame: Frame) -> None:
@@ -342,6 +344,7 @@ def draw_speed(ax: Axes, shown: Shown) -> None:
         if times:
             rug = np.zeros(len(times))
             ax.plot(elapsed_s(shown, times) / scale_s, rug, "x", color=colour, clip_on=False)
+    ax.set_axisbelow(True)
     ax.set(xlim=(at_N[0], at_N[-1]), ylabel="speed (m/s)")
     ax.set_ylim(bottom=0)
 
@@ -350,22 +353,26 @@ def draw_windows(ax: Axes, shown: Shown) -> None:
     """The stored windows, each from its first point to its last: what is known, what is asked."""
     scale_s, _ = time_unit(shown)
     at_N = elapsed_s(shown, [row["tracked_at"] for row in shown.points]) / scale_s
-    lanes: list[int] = []
+    ends: list[int] = []  # the last point of each lane so far
+    bars: dict[tuple[int, str], list[tuple[float, float]]] = {}
     for window in sorted(shown.windows, key=lambda row: row["start"]):
         first, last = window["start"], window["start"] + window["num_points"] - 1
         origin = min(first + shown.num_context - 1, last)
-        lane = next((n for n, end in enumerate(lanes) if end < first), len(lanes))
-        lanes[lane : lane + 1] = [last]
+        lane = next((n for n, end in enumerate(ends) if end < first), len(ends))
+        ends[lane : lane + 1] = [last]
         for start, end, colour in ((first, origin, INK), (origin, last, TRUTH)):
-            ax.barh(lane, at_N[end] - at_N[start], left=at_N[start], height=0.7, color=colour)
-    ax.set_ylim(len(lanes) - 0.4, -0.6)
+            span = float(at_N[start]), float(at_N[end] - at_N[start])
+            bars.setdefault((lane, colour), []).append(span)
+    for (lane, colour), spans in bars.items():
+        ax.broken_barh(spans, (lane - 0.35, 0.7), color=colour, linewidth=0)
+    ax.set_ylim(len(ends) - 0.4, -0.6)
     ax.set_yticks([])
     ax.grid(visible=False)
     ax.spines["left"].set_visible(False)
     names = ", ".join(sorted({row["split"] for row in shown.windows}))
     ax.set_title(
         f"{len(shown.windows):,} stored windows ({names}): "
-        f"{shown.num_context} known points, then those asked for",
+        f"{shown.num_context} known points (dark), then those asked for (green)",
         loc="left",
         fontsize=9,
         color=INK,
