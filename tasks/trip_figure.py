@@ -143,7 +143,6 @@ def trip_figure(shown: Shown) -> bytes:
     last = (more or [ax_speed])[-1]
     _, unit = time_unit(shown)
     last.set_xlabel(f"{unit} since {shown.started_at:%Y-%m-%d %H:%M:%S} UTC")
-    figure.align_ylabels(axes[:, 0])
     return png(figure)
 
 
@@ -345,8 +344,13 @@ def draw_speed(ax: Axes, shown: Shown) -> None:
             rug = np.zeros(len(times))
             ax.plot(elapsed_s(shown, times) / scale_s, rug, "x", color=colour, clip_on=False)
     ax.set_axisbelow(True)
-    ax.set(xlim=(at_N[0], at_N[-1]), ylabel="speed (m/s)")
+    ax.set_xlim(at_N[0], at_N[-1])
     ax.set_ylim(bottom=0)
+    subtitled(ax, "speed of each step (m/s)", pad=12)
+
+
+def subtitled(ax: Axes, text: str, pad: float = 6) -> None:
+    ax.set_title(text, loc="left", fontsize=9, color=INK, pad=pad)
 
 
 def draw_windows(ax: Axes, shown: Shown) -> None:
@@ -370,12 +374,10 @@ def draw_windows(ax: Axes, shown: Shown) -> None:
     ax.grid(visible=False)
     ax.spines["left"].set_visible(False)
     names = ", ".join(sorted({row["split"] for row in shown.windows}))
-    ax.set_title(
+    subtitled(
+        ax,
         f"{len(shown.windows):,} stored windows ({names}): "
         f"{shown.num_context} known points (dark), then those asked for (green)",
-        loc="left",
-        fontsize=9,
-        color=INK,
     )
 
 
