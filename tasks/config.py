@@ -17,6 +17,7 @@ from tasks.sections import (
     CleanConfig,
     ColumnsConfig,
     ModelConfig,
+    RegionConfig,
     Settings,
     SplitConfig,
     StayConfig,
@@ -51,6 +52,7 @@ class PipelineConfig(Settings):
     stay: StayConfig = Field(StayConfig(), title="Stays")
     split: SplitConfig = Field(SplitConfig(), title="Split")
     window: WindowConfig = Field(WindowConfig(), title="Windows")
+    region: RegionConfig = Field(RegionConfig(), title="Regions")
     model: ModelConfig = Field(ModelConfig(), title="Model")
     train: TrainConfig = Field(TrainConfig(), title="Training")
     assess: AssessConfig = Field(AssessConfig(), title="Assessment")
@@ -109,6 +111,14 @@ class PipelineConfig(Settings):
     @property
     def split_rules(self) -> SplitRules:
         return SplitRules(**self.split.model_dump(), seed=self.seed)
+
+    @property
+    def region_rules(self) -> RegionRules:
+        own = self.region.resolution
+        return RegionRules(
+            **self.region.model_dump(exclude={"resolution"}),
+            resolution=self.source_row.region_resolution if own is None else own,
+        )
 
     @property
     def training(self) -> TrainRules:
@@ -178,6 +188,15 @@ class SplitRules(Settings):
     validation_percent: int
     test_percent: int
     seed: int
+
+
+class RegionRules(Settings):
+    """What decides regions, and the windows of next visits."""
+
+    resolution: int
+    min_count: int
+    min_history: int
+    max_history: int
 
 
 class TrainRules(Settings):

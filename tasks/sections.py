@@ -230,6 +230,42 @@ class WindowConfig(Settings):
     )
 
 
+class RegionConfig(Settings):
+    """The cells that places are told by, and the windows of next visits."""
+
+    resolution: int | None = Field(
+        None,
+        ge=0,
+        le=15,
+        title="Resolution (H3)",
+        description="3: some 120 km across; 6: 7 km; 8: 1 km; 10: 130 m. The dataset's own if "
+        "empty.",
+    )
+    min_count: int = Field(
+        2,
+        ge=1,
+        le=1_000_000,
+        title="Least often",
+        description="A cell that train knows less often has no id of its own.",
+    )
+    min_history: int = Field(
+        3,
+        ge=1,
+        le=1_000,
+        title="Shortest history (visits)",
+        description="Before a visit asked for.",
+    )
+    max_history: int = Field(
+        50, ge=1, le=10_000, title="Longest history (visits)", description="What a model sees."
+    )
+
+    @model_validator(mode="after")
+    def histories_fit(self) -> RegionConfig:
+        if self.min_history > self.max_history:
+            raise ValueError("min_history must not be above max_history")
+        return self
+
+
 class ModelConfig(Settings):
     """The model family and its size."""
 

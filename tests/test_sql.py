@@ -37,8 +37,20 @@ WINDOW = {
     "num_points": "integer",
 }
 STEP = dict.fromkeys(
-    ("step_s", "step_m", "step_east_m", "step_north_m", "speed_mps", "turn_rad"), "double"
+    (
+        *("step_s", "step_m", "step_east_m", "step_north_m"),
+        *("speed_mps", "acceleration_mps2", "turn_rad"),
+    ),
+    "double",
 )
+VISIT = {
+    "visit_id": "bigint",
+    "entity_id": "varchar",
+    "arrived_at": "timestamptz",
+    "departed_at": "timestamptz",
+    "lon_deg": "double",
+    "lat_deg": "double",
+}
 TABLES = {
     "int_points_in_force": {
         **POINT,
@@ -100,6 +112,31 @@ TABLES = {
     "trips": TRIP,
     "split": {"entity_id": "varchar", "content_group": "varchar", "split": "varchar"},
     "steps": {"point_id": "bigint", "entity_id": "varchar", "trip_id": "varchar", **STEP},
+    "visits": VISIT,
+    "int_places": {
+        "kind": "varchar",
+        "lon_deg": "double",
+        "lat_deg": "double",
+        "split": "varchar",
+        "num_here": "bigint",
+    },
+    "int_place_cells": {"lon_deg": "double", "lat_deg": "double", "cell": "bigint"},
+    "regions": {
+        "kind": "varchar",
+        "region_id": "bigint",
+        "cell": "bigint",
+        "num_train": "bigint",
+    },
+    "region_visits": {**VISIT, "split": "varchar", "visit_number": "bigint"},
+    "visit_windows": {
+        "visit_window_id": "bigint",
+        "entity_id": "varchar",
+        "split": "varchar",
+        "start": "integer",
+        "num_visits": "integer",
+        "visit_id": "bigint",
+    },
+    "zone_offsets": {"from_us": "bigint", "offset_us": "bigint"},
     "windows": WINDOW,
     "shard_trips": {"trip_number": "bigint", "split": "varchar", **TRIP},
     "shard_windows": {**WINDOW, "split": "varchar"},

@@ -1,0 +1,32 @@
+-- One row per kind (point or visit), place and split: how many of them are there.
+-- Points are put on a grid first, visits stand at the very place of their location.
+with
+
+placed as (
+
+    select
+        'point' as kind,
+        entity_id,
+        round(lon_deg * $lines_a_degree) / $lines_a_degree as lon_deg,
+        round(lat_deg * $lines_a_degree) / $lines_a_degree as lat_deg
+    from clean_points
+    union all
+    select
+        'visit' as kind,
+        entity_id,
+        lon_deg,
+        lat_deg
+    from visits
+
+)
+
+select
+    placed.kind,
+    placed.lon_deg,
+    placed.lat_deg,
+    split.split,
+    count(*) as num_here
+from placed
+inner join split using (entity_id)
+group by placed.kind, placed.lon_deg, placed.lat_deg, split.split
+order by placed.kind, placed.lon_deg, placed.lat_deg, split.split
