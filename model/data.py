@@ -261,9 +261,7 @@ def _for_evaluation(batch: Batch, is_observed: pa.ChunkedArray) -> Batch:
         raise ShardError("a mask is longer or shorter than its window")
     is_observed_BT[~batch.is_pad_BT.numpy()] = flat_N
     observed_BT = torch.from_numpy(is_observed_BT)
-    return replace(
-        batch, is_observed_BT=observed_BT, is_target_BT=~batch.is_pad_BT & ~observed_BT
-    )
+    return replace(batch, is_observed_BT=observed_BT, is_target_BT=~batch.is_pad_BT & ~observed_BT)
 
 
 # Arrays -----------------------------------------------------------------------------------------

@@ -101,7 +101,8 @@ def shards_job(
 
 def build(draft: Path, job: Job[WindowRules]) -> Counts:
     """Write all shards, the windows and the normaliser, then read them back and check."""
-    cleaned, featured, drawn = job.receipts("cleaned"), job.receipts("featured"), job.folder("split")
+    cleaned, featured = job.receipts("cleaned"), job.receipts("featured")
+    drawn = job.folder("split")
     clean_folders = [job.store.folder(receipt) for receipt in cleaned]
     feature_folders = [job.store.folder(receipt) for receipt in featured]
     with scratch(draft, *clean_folders, *feature_folders, drawn) as con:

@@ -1,5 +1,5 @@
--- An entity and its copies are seen in train, validation and test in that order, with the
--- purge gap in between.
+-- An entity and its copies are seen in train, validation and test in that order, with
+-- the purge gap in between.
 with
 
 bounded as (

@@ -1,5 +1,5 @@
--- The lists of a trip are equally long and hold finite numbers only, from 0 seconds on and
--- forward in time.
+-- The lists of a trip are equally long and hold finite numbers only, from 0 seconds on
+-- and forward in time.
 select trip_id
 from shards
 where not coalesce(

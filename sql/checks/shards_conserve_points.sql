@@ -1,23 +1,27 @@
--- The points of each trip stand in the shards once, in the part and the split that their
--- span names, and nothing else does.
+-- The points of each trip stand in the shards once, in the part and the split that
+-- their span names, and nothing else does.
 with
+
+spans as (
+
+    select
+        *,
+        coalesce(from_at, '-infinity'::timestamptz) as since_at
+    from split
+
+),
 
 spanned as (
 
     select
-        split.part_id as trip_id,
-        split.split,
+        spans.part_id as trip_id,
+        spans.split,
         count(*) as num_points
     from clean_points as points
-    asof join (
-        select
-            *,
-            coalesce(from_at, '-infinity'::timestamptz) as since_at
-        from split
-    ) as split
-        on points.trip_id = split.trip_id and points.tracked_at >= split.since_at
-    where split.until_at is null or points.tracked_at < split.until_at
-    group by split.part_id, split.split
+    asof join spans
+        on points.trip_id = spans.trip_id and points.tracked_at >= spans.since_at
+    where spans.until_at is null or points.tracked_at < spans.until_at
+    group by spans.part_id, spans.split
 
 ),
 

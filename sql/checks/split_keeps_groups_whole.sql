@@ -1,4 +1,5 @@
--- Each trip is in one split whole, and all trips of an entity and its copies in the same.
+-- Each trip is in one split whole, and all trips of an entity and its copies in the
+-- same.
 with
 
 spanned as (

@@ -1,5 +1,6 @@
--- A mask tells of each point of its window whether it is observed; some are and some are
--- not, and all of the context is. Where points are missing in between, both ends are there.
+-- A mask tells of each point of its window whether it is observed; some are and some
+-- are not, and all of the context is. Where points are missing in between, both ends
+-- are there.
 select window_id
 from all_windows
 where not coalesce(

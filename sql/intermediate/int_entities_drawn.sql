@@ -1,5 +1,5 @@
--- One row per entity: the group of its copies, and the percentile that the group draws by
--- its own name and the seed alone, whatever other entities there are.
+-- One row per entity: the group of its copies, and the percentile that the group draws
+-- by its own name and the seed alone, whatever other entities there are.
 select
     entity_id,
     content_group,

@@ -1,6 +1,6 @@
 -- One row per point of a bucket that belongs to a split: its part of a trip, its place
--- within it, and the step that arrives at it. What came before the part is not told: its
--- first point has no step, and the second one no turn.
+-- within it, and the step that arrives at it. What came before the part is not told:
+-- its first point has no step, and the second one no turn.
 with
 
 cut as (
@@ -15,7 +15,8 @@ cut as (
 
 points_of_cut_trips as (
 
-    select * from clean_points
+    select clean_points.*
+    from clean_points
     semi join cut using (trip_id)
 
 ),

@@ -1,5 +1,6 @@
--- One row per stretch of as many points as a window, one after the other along each trip,
--- each in a split drawn by itself. Neighbours part, so this leaks: a control, no split.
+-- One row per stretch of as many points as a window, one after the other along each
+-- trip, each in a split drawn by itself. Neighbours part, so this leaks: a control, no
+-- split.
 with
 
 numbered as (

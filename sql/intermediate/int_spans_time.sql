@@ -1,16 +1,16 @@
 -- One row per trip and split that it reaches into: the last points of each group of
--- copies are its test, those before its validation, and the ends of train and validation
--- are left out over the purge gap. A group with less than a window in one of the three
--- is not cut, and is all train.
+-- copies are its test, those before its validation, and the ends of train and
+-- validation are left out over the purge gap. A group with less than a window in one of
+-- the three is not cut, and is all train.
 with
 
 grouped as (
 
     select
-        groups.content_group,
+        copies.content_group,
         points.tracked_at
     from clean_points as points
-    inner join int_content_groups as groups using (entity_id)
+    inner join int_content_groups as copies using (entity_id)
 
 ),
 
@@ -90,9 +90,9 @@ select
     allotted.from_at,
     allotted.until_at
 from trips
-inner join int_content_groups as groups using (entity_id)
+inner join int_content_groups as copies using (entity_id)
 inner join allotted
     on
-        groups.content_group = allotted.content_group
+        copies.content_group = allotted.content_group
         and (allotted.from_at is null or trips.finished_at >= allotted.from_at)
         and (allotted.until_at is null or trips.started_at < allotted.until_at)

@@ -1,5 +1,5 @@
--- One row per part of a trip of three points or more, whole, with what it is like; measured
--- as windows are.
+-- One row per part of a trip of three points or more, whole, with what it is like;
+-- measured as windows are.
 select
     trip_id,
     entity_id,

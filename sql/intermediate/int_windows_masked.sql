@@ -1,6 +1,7 @@
 -- One row per window, task and mask: which of its points are observed. What a model is
--- only judged on is stored of validation and test alone. Masks of recovery are drawn by the seed and the window's own name: of the points between the first and
--- the last, those of the smallest keys are kept (so a sparser mask keeps some of a denser
+-- only judged on is stored of validation and test alone. Masks of recovery are drawn by
+-- the seed and the window's own name: of the points between the first and the last,
+-- those of the smallest draws are kept (so a sparser mask keeps some of a denser
 -- one's), or one block is hidden, where the window is long enough for it.
 with
 
@@ -8,7 +9,7 @@ named as (
 
     select
         *,
-        trip_id || '#' || start as name
+        trip_id || '#' || start as window_name
     from int_windows_measured
     where longest_step_s <= coalesce($longest_step_s, 2 * interval_s)
 
@@ -27,8 +28,8 @@ keyed as (
         *,
         list_transform(
             range(1, num_points - 1),
-            lambda place : md5(concat_ws(':', $seed, name, place))
-        ) as keys
+            lambda place: md5(concat_ws(':', $seed, window_name, place))
+        ) as draws
     from judged
     where list_contains($tasks, 'recover')
 
@@ -38,7 +39,7 @@ ranked as (
 
     select
         *,
-        list_sort(keys) as ranks,
+        list_sort(draws) as ranks,
         unnest([2, 4, 8]) as thinning
     from keyed
 
@@ -48,7 +49,7 @@ bounded as (
 
     select
         *,
-        -- The ends are kept besides; where they are all, no key is small enough.
+        -- The ends are kept besides; where they are all, no draw is small enough.
         coalesce(
             ranks[greatest(2, round(num_points / thinning)::integer) - 2], ''
         ) as largest
@@ -59,11 +60,11 @@ bounded as (
 thinned as (
 
     select
-        * exclude (keys, ranks, thinning, largest),
+        * exclude (draws, ranks, thinning, largest),
         'recover' as task,
         'keep_1_' || thinning as mask,
         [true]
-        || list_transform(keys, lambda key : key <= largest)
+        || list_transform(draws, lambda draw: draw <= largest)
         || [true] as is_observed
     from bounded
 
@@ -79,14 +80,23 @@ sized as (
 
 ),
 
-placed as (
+named_blocks as (
 
     select
         *,
-        1 + ('0x' || left(md5(concat_ws(':', $seed, name, 'block', size)), 8))::bigint
-        % (num_points - 1 - size) as first_hidden
+        md5(concat_ws(':', $seed, window_name, 'block', size)) as digest
     from sized
     where num_points >= size + 2
+
+),
+
+placed as (
+
+    select
+        * exclude (digest),
+        1 + ('0x' || left(digest, 8))::bigint % (num_points - 1 - size)
+            as first_hidden
+    from named_blocks
 
 ),
 
@@ -98,7 +108,7 @@ blocked as (
         'block_' || size as mask,
         list_transform(
             range(0, num_points),
-            lambda place : not place between first_hidden and first_hidden + size - 1
+            lambda place: not place between first_hidden and first_hidden + size - 1
         ) as is_observed
     from placed
 
@@ -111,7 +121,7 @@ ended as (
         'path_inference' as task,
         'ends' as mask,
         list_transform(
-            range(0, num_points), lambda place : place in (0, num_points - 1)
+            range(0, num_points), lambda place: place in (0, num_points - 1)
         ) as is_observed
     from judged
     where list_contains($tasks, 'path_inference')
@@ -125,7 +135,7 @@ headed as (
         'forecast' as task,
         'horizon' as mask,
         list_transform(
-            range(0, num_points), lambda place : place < $num_context
+            range(0, num_points), lambda place: place < $num_context
         ) as is_observed
     from named
     where list_contains($tasks, 'forecast')

@@ -1,7 +1,7 @@
 -- One row per stretch of as many points as a window holds, starts a stride apart within
 -- one part of a trip, with what it is like. Sums of whole millimetres, microseconds and
--- microradians depend on no order. A step belongs to the stretch that holds both its ends,
--- a turn to the one that holds all three points.
+-- microradians depend on no order. A step belongs to the stretch that holds both its
+-- ends, a turn to the one that holds all three points.
 with
 
 held as (

@@ -1,7 +1,8 @@
--- One row per forecast window of validation or test that repeats what train holds: a run
--- of ten points, at any place of the window and at any time, with the same first place,
--- the same ten places and the same seconds in all. Places are equal within cells of 1e-4
--- degrees; a run that moves less than four times from cell to cell is passed over.
+-- One row per forecast window of validation or test that repeats what train holds: a
+-- run of ten points, at any place of the window and at any time, with the same first
+-- place, the same ten places and the same seconds in all. Places are equal within cells
+-- of 1e-4 degrees; a run that moves less than four times from cell to cell is passed
+-- over.
 with
 
 numbered as (

@@ -1,6 +1,6 @@
--- One row per span of a trip that belongs to a split: its points from an instant on (all
--- of them where it is NULL) until another, which is no longer part of it. A trip that is
--- one span keeps its id; of one that is cut, each part gets a number.
+-- One row per span of a trip that belongs to a split: its points from an instant on
+-- (all of them where it is NULL) until another, which is no longer part of it. A trip
+-- that is one span keeps its id; of one that is cut, each part gets a number.
 with
 
 numbered as (
@@ -29,10 +29,10 @@ select
     ) as part_id,
     numbered.trip_id,
     numbered.entity_id,
-    groups.content_group,
+    copies.content_group,
     numbered.split,
     numbered.from_at,
     numbered.until_at
 from numbered
-inner join int_content_groups as groups using (entity_id)
+inner join int_content_groups as copies using (entity_id)
 order by numbered.trip_id, numbered.number

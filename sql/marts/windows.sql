@@ -1,17 +1,17 @@
--- One row per stored window: a task, a stretch of one part of a trip, which of its points
--- are observed, and what the stretch is like. A journey, whose travel time is asked, is a
--- whole part and may hold long steps.
+-- One row per stored window: a task, a stretch of one part of a trip, which of its
+-- points are observed, and what the stretch is like. A journey, whose travel time is
+-- asked, is a whole part and may hold long steps.
 with
 
 journeys as (
 
     select
         *,
-        trip_id || '#' || start as name,
+        trip_id || '#' || start as window_name,
         'travel_time' as task,
         'ends' as mask,
         list_transform(
-            range(0, num_points), lambda place : place in (0, num_points - 1)
+            range(0, num_points), lambda place: place in (0, num_points - 1)
         ) as is_observed
     from int_trips_measured
     where list_contains($tasks, 'travel_time')
@@ -25,16 +25,25 @@ asked as (
     union all by name
     select * from journeys
 
+),
+
+identified as (
+
+    select
+        *,
+        md5(
+            if(
+                task = 'forecast',
+                window_name,
+                concat_ws('#', window_name, task, mask)
+            )
+        ) as digest
+    from asked
+
 )
 
 select
-    (
-        (
-            '0x' || left(
-                md5(if(task = 'forecast', name, concat_ws('#', name, task, mask))), 16
-            )
-        )::ubigint >> 1
-    )::bigint as window_id,
+    (('0x' || left(digest, 16))::ubigint >> 1)::bigint as window_id,
     task,
     trip_id,
     entity_id,
@@ -49,5 +58,5 @@ select
     has_stop,
     turn_rad,
     start as num_history
-from asked
+from identified
 order by window_id
