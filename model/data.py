@@ -193,19 +193,25 @@ def read_windows(
     shards: Shards,
     split: str,
     batch_size: int,
-    num_context: int,
+    num_context: int | None = None,
     pool_points: int = POOL_POINTS,
+    task: str = "forecast",
 ) -> Iterator[WindowBatch]:
-    """The stored windows of a split in the order of window_id: context observed, the rest targets.
+    """The stored windows of a task in the order of window_id, observed as their masks say.
 
-    The last batch is kept, however small.
+    All other points are targets. The last batch is kept, however small. A caller that cuts windows
+    after `num_context` points names it, and other windows are refused.
     """
-    windows = window_index(shards, split)
+    windows = window_index(shards, split, task)
     num_points_B = windows["num_points"].to_numpy().astype(np.int64)
     if len(num_points_B) == 0:
         return
-    if not 1 <= num_context < num_points_B.min():
-        raise ShardError(f"{split}: {num_context} points of context leave no horizon in a window")
+    known = set(windows["num_context"].unique().to_pylist())
+    if num_context is not None and known != {num_context}:
+        raise ShardError(
+            f"{split}: windows of {task} are stored with {sorted(known)} points of context, not "
+            f"{num_context}"
+        )
     row_B, groups = rows_of(shards, split, windows["trip_id"])
     # Whole batches a pool, so that the row groups of one are read once.
     num_pooled = batch_size * max(1, pool_points // int(num_points_B.max()) // batch_size)
@@ -214,7 +220,10 @@ def read_windows(
         pool, crops = _stored_crops(groups, part, row_B[first : first + num_pooled])
         for place in range(0, len(part), batch_size):
             chosen = np.arange(place, min(place + batch_size, len(part)))
-            batch = _for_evaluation(_gather(pool, crops.take(chosen), shards.zone), num_context)
+            batch = _for_evaluation(
+                _gather(pool, crops.take(chosen), shards.zone),
+                part["is_observed"].slice(place, batch_size),
+            )
             entity_id_B = tuple(part["entity_id"].slice(place, batch_size).to_pylist())
             started_us_B = torch.from_numpy(pool.instant_us_N[crops.first_Q[chosen]])
             yield WindowBatch(batch, entity_id_B, started_us_B)
@@ -244,13 +253,15 @@ def _stored_crops(groups: list[Group], windows: pa.Table, row_B: Ints) -> tuple[
     return concatenated(parts), _Crops(place_B, num_points_B, window_id_B)
 
 
-def _for_evaluation(batch: Batch, num_context: int) -> Batch:
-    is_context_T = torch.arange(batch.is_pad_BT.shape[1]) < num_context
-    return replace(
-        batch,
-        is_observed_BT=~batch.is_pad_BT & is_context_T,
-        is_target_BT=~batch.is_pad_BT & ~is_context_T,
-    )
+def _for_evaluation(batch: Batch, is_observed: pa.ChunkedArray) -> Batch:
+    """The batch with the masks of its windows, a list each."""
+    is_observed_BT = np.zeros(batch.is_pad_BT.shape, np.bool_)
+    flat_N = is_observed.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    if len(flat_N) != batch.num_points:
+        raise ShardError("a mask is longer or shorter than its window")
+    is_observed_BT[~batch.is_pad_BT.numpy()] = flat_N
+    observed_BT = torch.from_numpy(is_observed_BT)
+    return replace(batch, is_observed_BT=observed_BT, is_target_BT=~batch.is_pad_BT & ~observed_BT)
 
 
 # Arrays -----------------------------------------------------------------------------------------

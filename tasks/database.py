@@ -71,11 +71,21 @@ def as_os_error(error: duckdb.IOException) -> Exception:
     return error
 
 
-def materialise(connection: Connection, name: str, **values: Value) -> int:
-    """Replace the table named by the last part of `name` with its SELECT; return its row count."""
-    table = name.rsplit("/", 1)[-1]
+def materialise(connection: Connection, name: str, table: str = "", **values: Value) -> int:
+    """Replace a table, by default the one named by the last part of `name`, with its SELECT.
+
+    The row count is returned.
+    """
+    table = table or name.rsplit("/", 1)[-1]
     connection.execute(f"create or replace table {identifier(table)} as {sql.read(name)}", values)
     return count_rows(connection, table)
+
+
+def append(connection: Connection, table: str, target: str) -> None:
+    """Add the rows of a table to another, which is made where it is missing."""
+    source, target = identifier(table), identifier(target)
+    connection.execute(f"create table if not exists {target} as from {source} limit 0")
+    connection.execute(f"insert into {target} from {source}")
 
 
 def count_rows(connection: Connection, table: str) -> int:

@@ -139,6 +139,16 @@ def decide(
     return Decision(is_promoted=True, reason=f"{measured}, {beaten}; a clean process reproduces it")
 
 
+def leak_refusal(evaluated: Receipt, store: Store) -> Decision | None:
+    """The refusal of whatever was judged on windows between its training windows, if it was."""
+    if store.manifest(shards_of(evaluated, store)).counts.get("is_leaky"):
+        return refused(
+            "the split random_window is a control that leaks: validation lies between training "
+            "stretches of the same trips, so its errors say nothing of new data"
+        )
+    return None
+
+
 def refused(reason: str) -> Decision:
     return Decision(is_promoted=False, reason=reason)
 

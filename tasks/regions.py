@@ -33,6 +33,7 @@ TABLES = {
     "visit_windows": "visit_windows.parquet",
 }
 SQL = (
+    "intermediate/int_point_splits",
     "intermediate/int_places",
     "marts/regions",
     "marts/region_visits",
@@ -77,6 +78,7 @@ def build(draft: Path, job: Job[RegionRules]) -> Counts:
 
 def fit_regions(con: Connection, rules: RegionRules) -> Counts:
     """Make the tables of `clean_points`, `visits` and `split`; return their counts."""
+    materialise(con, "intermediate/int_point_splits")
     materialise(con, "intermediate/int_places", lines_a_degree=LINES_A_DEGREE)
     con.register("int_place_cells", place_cells(con, rules.resolution))
     materialise(con, "marts/regions", min_count=rules.min_count)

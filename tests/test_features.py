@@ -23,7 +23,7 @@ from model.encoding import MIN_TURN_STEP_M, calendar_features, motion_of, steps_
 from model.geometry import EARTH_RADIUS_M, haversine_m, step_between
 from tasks.clean import STAGE as CLEAN
 from tasks.clean import clean_jobs
-from tasks.config import CleanConfig, PipelineConfig, WindowConfig
+from tasks.config import CleanConfig, PipelineConfig
 from tasks.features import STAGE, features_jobs
 from tasks.store import Store
 
@@ -298,9 +298,9 @@ def connection():
 # The stage ----------------------------------------------------------------------------------------
 
 
-def featured(store: Store, table: pa.Table, window: WindowConfig):
+def featured(store: Store, table: pa.Table):
     """Cleaned buckets and their features."""
-    config = PipelineConfig(clean=CleanConfig(max_gap_s=600, min_points=2), window=window)
+    config = PipelineConfig(clean=CleanConfig(max_gap_s=600, min_points=2))
     jobs = clean_jobs(config, snapshot_of(store, table), store)
     cleaned = [CLEAN.plain(job) for job in jobs]
     return cleaned, [STAGE.plain(job) for job in features_jobs(config, cleaned, store)]
@@ -311,7 +311,7 @@ def test_each_point_but_the_first_of_a_trip_has_its_step(store: Store):
         row | {"tracked_at": row["tracked_at"] + timedelta(hours=1)} for row in walk("a", 30, 2)
     ]
     points = walk("a", 20, 1) + later
-    cleaned, features = featured(store, table_of(points), WindowConfig())
+    cleaned, features = featured(store, table_of(points))
     steps = rows_of(store, features, "steps.parquet")
     trips_found = rows_of(store, cleaned, "trips.parquet")
     kept = rows_of(store, cleaned, "clean_points.parquet")
@@ -324,25 +324,6 @@ def test_each_point_but_the_first_of_a_trip_has_its_step(store: Store):
     for trip in trips_found:
         length_m = sum(row["step_m"] for row in steps if row["trip_id"] == trip["trip_id"])
         assert trip["length_m"] == pytest.approx(length_m, abs=0.0005 * trip["num_points"])
-
-
-@pytest.mark.parametrize(("stride", "starts"), [(20, [0, 20]), (25, [0]), (7, [0, 7, 14, 21])])
-def test_windows_are_a_stride_apart(store: Store, stride, starts):
-    _, features = featured(store, table_of(walk("a", 63, 1)), WindowConfig(stride=stride))
-    windows = rows_of(store, features, "windows.parquet")
-    assert sorted(row["start"] for row in windows) == starts
-    assert {row["num_points"] for row in windows} == {40}
-    assert all(0 <= row["window_id"] < 2**63 for row in windows)
-
-
-def test_the_id_of_a_window_does_not_depend_on_other_trips(store: Store):
-    _, alone = featured(store, table_of(walk("a", 63, 1)), WindowConfig())
-    both = table_of(walk("b", 63, 2) + walk("a", 63, 1))
-    _, together = featured(store, both, WindowConfig())
-    own = {row["window_id"] for row in rows_of(store, alone, "windows.parquet")}
-    rows = rows_of(store, together, "windows.parquet")
-    assert own == {row["window_id"] for row in rows if row["entity_id"] == "a"}
-    assert len({row["window_id"] for row in rows}) == 2 * len(own)
 
 
 def test_made_points_have_the_columns_of_ingest():

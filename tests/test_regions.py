@@ -90,9 +90,16 @@ def visits_of(rows):
 def fitted(connection, visits):
     """The regions, visits and windows of visits, which stand for the points too."""
     connection.register("visits", visits)
-    connection.register("clean_points", visits)
-    names = {"entity_id": SPLITS.keys(), "split": SPLITS.values()}
-    connection.register("split", pa.table({name: list(given) for name, given in names.items()}))
+    names = {"visit_id": "point_id", "entity_id": "trip_id", "arrived_at": "tracked_at"}
+    connection.register(
+        "clean_points",
+        visits.select([*names, "lon_deg", "lat_deg"]).rename_columns(
+            [*names.values(), "lon_deg", "lat_deg"]
+        ),
+    )
+    whole = pa.nulls(len(SPLITS), pa.timestamp("us", "UTC"))
+    spans = {"trip_id": list(SPLITS), "split": list(SPLITS.values())}
+    connection.register("split", pa.table(spans | {"from_at": whole, "until_at": whole}))
     counts = fit_regions(connection, RULES)
     tables = ("regions", "region_visits", "visit_windows")
     return counts, *(connection.table(name).to_arrow_table().to_pylist() for name in tables)

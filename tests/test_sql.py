@@ -35,6 +35,25 @@ WINDOW = {
     "entity_id": "varchar",
     "start": "integer",
     "num_points": "integer",
+    "split": "varchar",
+}
+STORED_WINDOW = {
+    **WINDOW,
+    "task": "varchar",
+    "num_context": "integer",
+    "is_observed": "boolean[]",
+}
+LIKENESS = {
+    "interval_s": "double",
+    "speed_mps": "double",
+    "has_stop": "boolean",
+    "turn_rad": "double",
+}
+SPAN = {
+    "trip_id": "varchar",
+    "split": "varchar",
+    "from_at": "timestamptz",
+    "until_at": "timestamptz",
 }
 STEP = dict.fromkeys(
     (
@@ -110,9 +129,40 @@ TABLES = {
     "clean_points": {**POINT, "trip_id": "varchar", "staypoint_id": "bigint", "mode": "varchar"},
     "clean_rejects": {"point_id": "bigint", **SOURCE, "rule": "varchar"},
     "trips": TRIP,
-    "split": {"entity_id": "varchar", "content_group": "varchar", "split": "varchar"},
+    "int_entities_drawn": {
+        "entity_id": "varchar",
+        "content_group": "varchar",
+        "percentile": "bigint",
+    },
+    "int_spans": SPAN,
+    "split": {
+        "part_id": "varchar",
+        "entity_id": "varchar",
+        "content_group": "varchar",
+        **SPAN,
+    },
+    "int_points_parted": {
+        "trip_id": "varchar",
+        "entity_id": "varchar",
+        "split": "varchar",
+        "place": "bigint",
+        **PLACE,
+        "is_stay": "boolean",
+        **STEP,
+    },
+    "int_windows_measured": {**WINDOW, "longest_step_s": "double", **LIKENESS},
+    "int_trips_measured": {**WINDOW, **LIKENESS},
+    "int_windows_masked": {
+        **STORED_WINDOW,
+        "window_name": "varchar",
+        "mask": "varchar",
+        "longest_step_s": "double",
+        **LIKENESS,
+    },
+    "normaliser": {"num_steps": "bigint"},
     "steps": {"point_id": "bigint", "entity_id": "varchar", "trip_id": "varchar", **STEP},
     "visits": VISIT,
+    "int_point_splits": {"point_id": "bigint", "split": "varchar"},
     "int_places": {
         "kind": "varchar",
         "lon_deg": "double",
@@ -137,13 +187,13 @@ TABLES = {
         "visit_id": "bigint",
     },
     "zone_offsets": {"from_us": "bigint", "offset_us": "bigint"},
-    "windows": WINDOW,
+    "all_windows": STORED_WINDOW,
     "shard_trips": {"trip_number": "bigint", "split": "varchar", **TRIP},
-    "shard_windows": {**WINDOW, "split": "varchar"},
     "shards": {
         "entity_id": "varchar",
         "trip_id": "varchar",
         "split": "varchar",
+        "started_at": "timestamptz",
         **dict.fromkeys(("t_s", "lon_deg", "lat_deg"), "double[]"),
         **dict.fromkeys(
             ("step_s", "step_east_m", "step_north_m", "speed_mps", "turn_rad"), "float[]"

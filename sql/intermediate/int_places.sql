@@ -6,14 +6,15 @@ placed as (
 
     select
         'point' as kind,
-        entity_id,
+        point_id,
         round(lon_deg * $lines_a_degree) / $lines_a_degree as lon_deg,
         round(lat_deg * $lines_a_degree) / $lines_a_degree as lat_deg
     from clean_points
     union all
     select
         'visit' as kind,
-        entity_id,
+        -- a visit is named by its first point
+        visit_id as point_id,
         lon_deg,
         lat_deg
     from visits
@@ -24,9 +25,9 @@ select
     placed.kind,
     placed.lon_deg,
     placed.lat_deg,
-    split.split,
+    splits.split,
     count(*) as num_here
 from placed
-inner join split using (entity_id)
-group by placed.kind, placed.lon_deg, placed.lat_deg, split.split
-order by placed.kind, placed.lon_deg, placed.lat_deg, split.split
+inner join int_point_splits as splits using (point_id)
+group by placed.kind, placed.lon_deg, placed.lat_deg, splits.split
+order by placed.kind, placed.lon_deg, placed.lat_deg, splits.split
