@@ -82,13 +82,7 @@ def build(draft: Path, job: Job[SplitRules]) -> Counts:
 
 def split_trips(con: Connection, rules: SplitRules) -> Counts:
     """Make the table `split` of the tables `clean_points` and `trips`; return its counts."""
-    materialise(con, "intermediate/int_points_shared")
-    materialise(con, "intermediate/int_trips_copied", min_places=MIN_PLACES)
-    con.register("int_content_groups", content_groups(con))
-    materialise(con, "intermediate/int_entities_drawn", seed=rules.seed)
-    asked = {name: getattr(rules, name) for name in ASKED[rules.kind]}
-    materialise(con, f"intermediate/int_spans_{rules.kind}", table="int_spans", **asked)
-    materialise(con, "marts/split")
+    draw_spans(con, rules)
     check(con, "checks/split_spans_are_disjoint")
     for name in CHECKS[rules.kind]:
         check(con, name)
@@ -97,6 +91,17 @@ def split_trips(con: Connection, rules: SplitRules) -> Counts:
     counts = split_counts(con, rules)
     require_every_split(counts, rules)
     return counts
+
+
+def draw_spans(con: Connection, rules: SplitRules) -> None:
+    """Make the table `split`: group the copies, then set spans of trips apart by the kind."""
+    materialise(con, "intermediate/int_points_shared")
+    materialise(con, "intermediate/int_trips_copied", min_places=MIN_PLACES)
+    con.register("int_content_groups", content_groups(con))
+    materialise(con, "intermediate/int_entities_drawn", seed=rules.seed)
+    asked = {name: getattr(rules, name) for name in ASKED[rules.kind]}
+    materialise(con, f"intermediate/int_spans_{rules.kind}", table="int_spans", **asked)
+    materialise(con, "marts/split")
 
 
 def content_groups(con: Connection) -> pa.Table:

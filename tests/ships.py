@@ -50,7 +50,11 @@ def config_of(max_steps: int = 250, seed: int = 0) -> PipelineConfig:
 
 
 def stored_shards(
-    store: Store, seed: int = 0, sizes: dict[str, int] = SIZES, dataset: str = "hurdat2"
+    store: Store,
+    seed: int = 0,
+    sizes: dict[str, int] = SIZES,
+    dataset: str = "hurdat2",
+    is_leaky: int = 0,
 ) -> Receipt:
     """Published shards of ships, as the data stages would have left them."""
     recipe = Recipe(
@@ -58,12 +62,13 @@ def stored_shards(
         dataset=dataset,
         code={},
         sql={},
-        settings={"seed": seed, "sizes": sizes},
+        settings={"seed": seed, "sizes": sizes, "is_leaky": is_leaky},
         inputs={"split": f"{seed:032x}"},
     )
     store.prepare()
     with store.draft() as draft:
-        return store.publish(draft, recipe, build(draft, seed, sizes), licence="made up")
+        counts = build(draft, seed, sizes) | {"is_leaky": is_leaky}
+        return store.publish(draft, recipe, counts, licence="made up")
 
 
 def build(draft: Path, seed: int, sizes: dict[str, int]) -> Counts:
@@ -85,7 +90,7 @@ def build(draft: Path, seed: int, sizes: dict[str, int]) -> Counts:
     index = pa.Table.from_pylist(windows, schema=pa.schema(WINDOW_SCHEMA))
     pq.write_table(index, draft / "windows.parquet", write_page_checksum=True)
     (draft / "normaliser.json").write_text(json.dumps(NORMALISER))
-    return {"windows": len(windows), "split_kind": "entity", "is_leaky": 0, "split_hash": "f00d"}
+    return {"windows": len(windows), "split_kind": "entity", "split_hash": "f00d"}
 
 
 NORMALISER = {
