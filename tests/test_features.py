@@ -204,11 +204,18 @@ def test_neither_the_order_of_steps_nor_test_steps_move_the_normaliser(connectio
 
 
 def normaliser_in_sql(connection, rows):
-    names = ("entity_id", "step_s", "speed_mps", "step_m")
-    columns = zip(*rows, strict=True)
-    connection.register("steps", pa.table(dict(zip(names, map(list, columns), strict=True))))
-    splits = {"entity_id": ["a", "b", "c"], "split": ["train", "validation", "test"]}
-    connection.register("split", pa.table(splits))
+    """Each row as a trip of one step; what arrives at its first point is no step."""
+    split_of = {"a": "train", "b": "validation", "c": "test"}
+    entities, step_s, speed_mps, step_m = map(list, zip(*rows, strict=True))
+    columns = {
+        "step_s": step_s,
+        "speed_mps": speed_mps,
+        "step_east_m": step_m,
+        "step_north_m": [0.0] * len(rows),
+    }
+    shards = {name: [[99.0, value] for value in values] for name, values in columns.items()}
+    shards["split"] = [split_of[entity] for entity in entities]
+    connection.register("shards", pa.table(shards))
     return connection.execute(sql.read("marts/normaliser")).fetchall()
 
 
