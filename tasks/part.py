@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,11 @@ class PartJob(Job[IngestRules]):
     members: Sequence[Member] = ()
     staging: str = ""
     labels_staging: str = ""
+
+    @cached_property
+    def names(self) -> dict[int, str]:
+        """The name of each file, by its id."""
+        return names_by_id(self.members)
 
 
 @dataclass
@@ -176,7 +182,7 @@ def stage_block(
     tally: Tally,
 ) -> None:
     """One block through the staging SQL: its points into their buckets, the rest to the rejects."""
-    names = names_by_id(job.members)
+    names = job.names
     records = named(block.records, names)
     connection.register("records", records)
     staged = in_order_of(block.records, staged_of(connection, job))

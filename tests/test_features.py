@@ -6,7 +6,6 @@ import math
 import zoneinfo
 from datetime import UTC, datetime, timedelta
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -291,15 +290,6 @@ def calendar_in_sql(connection, instant_us, zone):
     }
     connection.register("clean_points", pa.table(points))
     return connection.sql(sql.read("marts/calendar")).to_arrow_table().to_pylist()
-
-
-@pytest.fixture(scope="module")
-def connection():
-    with duckdb.connect(config={"threads": 1}) as connection:
-        connection.execute("set timezone = 'UTC'")
-        for text in sql.macros().values():
-            connection.execute(text)
-        yield connection
 
 
 # The stage ----------------------------------------------------------------------------------------

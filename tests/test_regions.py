@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 
-import duckdb
 import h3
 import numpy as np
 import pyarrow as pa
@@ -28,15 +27,6 @@ from tasks.store import Store
 
 RULES = RegionRules(resolution=8, min_count=2, min_history=2, max_history=3)
 SPLITS = {"a": "train", "b": "train", "c": "validation", "d": "test"}
-
-
-@pytest.fixture(scope="module")
-def connection():
-    with duckdb.connect(config={"threads": 1}) as connection:
-        connection.execute("set timezone = 'UTC'")
-        for text in sql.macros().values():
-            connection.execute(text)
-        yield connection
 
 
 @given(place=places(), resolution=st.integers(0, 15))

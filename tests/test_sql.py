@@ -211,15 +211,6 @@ def cases() -> list[Any]:
     ]
 
 
-@pytest.fixture(scope="module")
-def connection():
-    with duckdb.connect(config={"threads": 1}) as connection:
-        connection.execute("set timezone = 'UTC'")
-        for text in sql.macros().values():
-            connection.execute(text)
-        yield connection
-
-
 @pytest.mark.parametrize("case", cases())
 def test_given_expect(connection, case):
     for table, rows in case["given"].items():
