@@ -111,7 +111,7 @@ def test_ten_million_points_of_one_trip_are_prepared(store: Store) -> None:
 def test_a_step_that_needs_more_memory_than_it_may_use_says_so(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("TRAJFOUNDRY_MEMORY_LIMIT_MB", "256")
     with (
-        pytest.raises(MemoryFull, match="256 MB .* TRAJFOUNDRY_MEMORY_LIMIT_MB higher") as caught,
+        pytest.raises(MemoryFull, match=r"256 MB .* TRAJFOUNDRY_MEMORY_LIMIT_MB higher") as caught,
         scratch(tmp_path) as connection,
     ):
         connection.execute("select len(list(i)) from range(100_000_000) as numbers(i)").fetchall()
