@@ -8,10 +8,11 @@ stand alone. The same parser decides everywhere, so a line has the same fate bes
 from __future__ import annotations
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from itertools import groupby
 from operator import itemgetter
 
@@ -156,7 +157,7 @@ def parsed(body: bytes, num_lines: int, layout: Layout, order: Order) -> pa.Tabl
         )
     except pa.ArrowInvalid:
         return None
-    if table.num_rows != num_lines or (layout.is_quoted and has_stray_quote(table, body)):
+    if table.num_rows != num_lines or (layout.is_quoted and has_stray_quote(table, body, layout)):
         return None
     return table
 
@@ -171,14 +172,26 @@ def has_bare_return(body: bytes) -> bool:
     return body.count(b"\r") != body.count(b"\r\n")
 
 
-def has_stray_quote(table: pa.Table, body: bytes) -> bool:
-    """A quote that does not end takes the line feed into the value, or stays a part of it."""
+def has_stray_quote(table: pa.Table, body: bytes, layout: Layout) -> bool:
+    """A quote that does not end takes the line feed into the value.
+
+    One that ends before its cell does is passed over by the parser: `""a"` would be `a"`.
+    """
     texts = [column for column in table.itercolumns() if pa.types.is_string(column.type)]
     if any(pc.any(pc.match_substring(text, "\n")).as_py() for text in texts):
         return True
     if not any(pc.any(pc.match_substring(text, '"')).as_py() for text in texts):
         return False
-    return any(line.count(b'"') % 2 for line in body.split(b"\n"))
+    is_proper = proper_line(layout.delimiter.encode()).fullmatch
+    return not all(is_proper(line) for line in body.split(b"\n") if b'"' in line)
+
+
+@cache
+def proper_line(delimiter: bytes) -> re.Pattern[bytes]:
+    """Cells that are quoted as a whole, or do not begin with a quote."""
+    mark = re.escape(delimiter)
+    cell = rb'(?:"(?:[^"]++|"")*+"|[^"%b][^%b]*+|)' % (mark, mark)
+    return re.compile(rb"%b(?:%b%b)*+\r?" % (cell, mark, cell))
 
 
 def careful_block(piece: Piece, layout: Layout, order: Order) -> Block:

@@ -322,6 +322,9 @@ def pairs(body: bytes) -> tuple[list[tuple[str, float | None]], list[int]]:
         (b'"a, ""b""",1\n', [('a, "b"', 1.0)], []),
         (b'"a",""\n', [("a", None)], []),
         (b'6" pipe,1\n', [('6" pipe', 1.0)], []),
+        # a quoted cell that goes on behind its end is nobody's value
+        (b'""a",1\n"a, ""b""",2\r\n', [('a, "b"', 2.0)], [1]),
+        (b'"a"b,1\n6" pipe,2\n', [('6" pipe', 2.0)], [1]),
         # a quote that ends on the next line joins no two records: each is judged by itself
         (b'"a\nb",1\nc,2\n', [('b"', 1.0), ("c", 2.0)], [1]),
         # ... and a bare carriage return would hide it from a count of rows
