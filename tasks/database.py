@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import sql
-from tasks.errors import DataError
-from tasks.settings import engine_settings
+from tasks.errors import DataError, MemoryFull
+from tasks.settings import Paths, engine_settings
 
 Connection = duckdb.DuckDBPyConnection
 Value = Any
@@ -47,6 +47,11 @@ def scratch(folder: Path, *readable: Path, timeout_s: float | None = None) -> It
         if timeout_s is not None:
             timer.start()
         yield connection
+    except duckdb.OutOfMemoryException as error:
+        raise MemoryFull(
+            f"this step needs more than the {Paths().memory_limit_mb:,} MB that it may use; set "
+            "TRAJFOUNDRY_MEMORY_LIMIT_MB higher and run again"
+        ) from error
     except duckdb.IOException as error:
         raise as_os_error(error) from error
     finally:

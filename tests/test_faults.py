@@ -6,6 +6,8 @@ shows that the files beside a fault are read.
 
 from __future__ import annotations
 
+import contextlib
+import time
 import warnings
 import zipfile
 from collections import Counter
@@ -312,7 +314,7 @@ def test_a_file_of_another_kind_is_ignored_with_its_reason(outcomes, name: str) 
 
 @dataclass(frozen=True)
 class Archived:
-    """What became of an archive that holds its files in two orders."""
+    """What became of an archive that holds its files in two orders, read in two zones."""
 
     ledger: dict[str, dict[str, Any]]
     rejects: list[tuple[str, str]]
@@ -335,7 +337,8 @@ def archived(tmp_path_factory: pytest.TempPathFactory):
             path = folder / f"{number}.zip"
             write_damaged(path, ordered, source.file.format(tag=DAMAGED))
             store = Store(folder / f"store{number}")
-            receipt = ingested(source, path, store)
+            with in_zone(("America/St_Johns", "Asia/Tokyo")[number]):
+                receipt = ingested(source, path, store)
             [manifest] = store.published("part", source.dataset)
             hashes.append([manifest.recipe.digest, *(file.sha256 for file in manifest.files)])
         snapshot = read_snapshot(store, receipt)
@@ -344,6 +347,16 @@ def archived(tmp_path_factory: pytest.TempPathFactory):
         return Archived(ledger_of(snapshot), rejects, Counter(row["rule"] for row in rules), hashes)
 
     return of_source
+
+
+@contextlib.contextmanager
+def in_zone(zone: str) -> Iterator[None]:
+    """A computer whose clock shows the time of a zone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TZ", zone)
+        time.tzset()
+        yield
+    time.tzset()
 
 
 def write_damaged(path: Path, members: Iterable[tuple[str, bytes]], victim: str) -> None:
@@ -358,7 +371,7 @@ def write_damaged(path: Path, members: Iterable[tuple[str, bytes]], victim: str)
 
 
 @EACH_SOURCE
-def test_the_order_of_files_shapes_no_byte(archived, name: str) -> None:
+def test_neither_order_of_files_nor_zone_of_the_computer_shapes_a_byte(archived, name: str) -> None:
     first, second = archived(name).hashes
     assert first == second
 

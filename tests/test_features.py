@@ -159,6 +159,22 @@ def test_turns_equal_the_change_of_direction_in_the_model(connection, trip):
     assert (wrapped_rad(turn_rad[1:] - expected_rad).abs() < 1e-6).all()
 
 
+@given(trip=trips(), turned=st.integers(-720, 720).map(lambda half: half / 2))
+def test_no_meridian_is_special(connection, trip, turned):
+    """Poles, the date line and names of longitudes by whole turns included: the same steps."""
+    path, elapsed_us = trip
+    there = [torch.tensor(column, dtype=torch.float64) for column in zip(*path, strict=True)]
+    hops_m = haversine_m(there[0][:-1], there[1][:-1], there[0][1:], there[1][1:])
+    assume(hops_m.max() < HALF_EARTH_M - 1_000)
+    moved = [((lon_deg + turned + 180) % 360 - 180, lat_deg) for lon_deg, lat_deg in path]
+    one, other = (steps_in_sql(connection, places, elapsed_us) for places in (path, moved))
+    for name in ("east_m", "north_m", "s", "m"):
+        found = np.array([[row[name] for row in rows] for rows in (one, other)])
+        assert np.isfinite(found).all()
+        assert np.abs(found[0] - found[1]).max() < 1e-2
+    assert all(math.isfinite(row[name]) for row in other for name in ("mps", "rad"))
+
+
 def steps_in_sql(connection, path, elapsed_us):
     points = pa.table(
         {
