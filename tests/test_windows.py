@@ -7,7 +7,6 @@ import json
 from collections import Counter
 from datetime import timedelta
 from itertools import groupby, pairwise
-from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -46,6 +45,14 @@ NUM_CONTEXT, NUM_HORIZON = 6, 6
 NUM_WALKS, NUM_POINTS = 14, 120
 WALKS = walks(NUM_WALKS, NUM_POINTS)
 TASKS = ("forecast", "path_inference", "recover", "travel_time")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> Store:
+    """One store for all: what a recipe names is made once."""
+    shared = Store(tmp_path_factory.mktemp("store"))
+    shared.prepare()
+    return shared
 
 
 def config_of(kind: SplitKind = "entity", seed: int = 0, **window: Any) -> PipelineConfig:
@@ -216,11 +223,9 @@ def test_a_sparser_mask_keeps_points_of_a_denser_one(store: Store):
             assert all(d for s, d in zip(masks[sparse], masks[dense], strict=True) if s)
 
 
-def test_the_seed_draws_other_masks_of_the_same_windows(tmp_path: Path):
+def test_the_seed_draws_other_masks_of_the_same_windows(store: Store):
     found = []
     for seed, points in ((0, WALKS), (0, WALKS[::-1]), (3, WALKS)):
-        store = Store(tmp_path / str(len(found)))
-        store.prepare()
         # In a region whoever is test does not hang on the seed.
         rows = windows_of(store, made(store, config_of("region", seed=seed), points), "recover")
         found.append(
