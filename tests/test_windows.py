@@ -354,6 +354,13 @@ def plant(monkeypatch, name: str, sound: str, leaky: str) -> None:
             "place < $num_context or place = num_points - 1",
             "windows_respect_origin",
         ),
+        (
+            "entity",
+            "intermediate/int_windows_masked",
+            "place < $num_context",
+            "place <= $num_context",
+            "windows_respect_origin",
+        ),
         ("entity", "marts/normaliser", "where split = 'train'", "", "normaliser_is_of_train"),
         (
             "time",
