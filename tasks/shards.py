@@ -55,7 +55,6 @@ CHECKS = (
     "checks/shards_are_whole",
     "checks/splits_share_no_points",
     "checks/normaliser_is_of_train",
-    *windows.CHECKS,
 )
 # What else must hold for a kind of split, and what the check asks for.
 CHECKS_OF_KIND: dict[str, dict[str, tuple[str, ...]]] = {
@@ -118,6 +117,7 @@ def build(draft: Path, job: Job[WindowRules]) -> Counts:
         write_normaliser(con, draft / "normaliser.json")
         rules = SplitRules.model_validate(job.store.manifest(job.receipt("split")).recipe.settings)
         check_shards(con, rules)
+        windows.check_windows(con, job.settings)
         counts = count_shards(con) | windows.count_windows(con)
     require_windows(counts)
     return counts | split_facts(job.receipt("split"))

@@ -16,16 +16,14 @@ Stretches of the first three hold no step over two sampling steps; those that do
 from __future__ import annotations
 
 from tasks.config import WindowRules
-from tasks.database import Connection, append, count_rows, materialise
+from tasks.database import Connection, append, check, count_rows, materialise
 from tasks.split import SPLITS
 from tasks.store import Counts
 
-CHECKS = (
+SQL = (
     "checks/windows_match_shards",
     "checks/windows_are_masked",
     "checks/windows_respect_origin",
-)
-SQL = (
     "intermediate/int_windows_measured",
     "intermediate/int_trips_measured",
     "intermediate/int_windows_masked",
@@ -54,6 +52,13 @@ def add_windows(con: Connection, rules: WindowRules) -> None:
     )
     materialise(con, "marts/windows", tasks=list(rules.tasks))
     append(con, "windows", "all_windows")
+
+
+def check_windows(con: Connection, rules: WindowRules) -> None:
+    """Hold all windows against the shards that they lie in, and their masks against the task."""
+    check(con, "checks/windows_match_shards")
+    check(con, "checks/windows_are_masked")
+    check(con, "checks/windows_respect_origin", num_context=rules.num_context)
 
 
 def count_windows(con: Connection) -> Counts:
