@@ -39,6 +39,7 @@ STAGES = {
     "trips": "clean",
     "stays": "clean",
     "steps": "features",
+    "split": "split",
     "windows": "shards",
 }
 
@@ -50,7 +51,6 @@ class Published:
     dataset: str
     con: Connection
     zone: str
-    num_context: int
 
     def rows(self, query: str, **values: Any) -> list[Row]:
         found = self.con.execute(query, values)
@@ -74,8 +74,7 @@ def published(dataset: str, store: Store) -> Iterator[Published]:
         for table, paths in files.items():
             view(con, table, paths)
         zone = store.manifest(receipts["snapshot"][-1]).recipe.settings["zone"]
-        window = store.manifest(receipts["features"][-1]).recipe.settings
-        yield Published(dataset, con, zone, window["num_context"])
+        yield Published(dataset, con, zone)
 
 
 def files_of(receipts: dict[str, list[Receipt]], store: Store) -> dict[str, list[Path]]:
@@ -160,10 +159,7 @@ def shown_trip(tables: Published, trip: Row) -> Shown:
         steps=tables.rows(f"select * from steps {order}", **of_trip),
         stays=stays,
         rejects=tables.rows(sql.read("marts/trip_rejects"), **span),
-        windows=tables.rows(
-            "select * from windows where trip_id = $trip_id order by start", **of_trip
-        ),
-        num_context=tables.num_context,
+        windows=tables.rows(sql.read("marts/trip_forecasts"), **of_trip),
     )
 
 
@@ -202,7 +198,7 @@ def trip_pairs(
         ("silence after", after),
         ("stays", f"{len(shown.stays):,}"),
         ("rejected points", rejected_line(shown)),
-        ("windows", f"{len(shown.windows):,}" + (f" in {', '.join(splits)}" if splits else "")),
+        ("forecast windows", f"{len(shown.windows):,}" + (f" in {', '.join(splits)}" if splits else "")),
     ]
 
 

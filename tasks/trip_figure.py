@@ -51,7 +51,6 @@ class Shown:
     stays: Sequence[Row]
     rejects: Sequence[Row]
     windows: Sequence[Row]
-    num_context: int
 
     @property
     def started_at(self) -> datetime:
@@ -361,7 +360,7 @@ def draw_windows(ax: Axes, shown: Shown) -> None:
     bars: dict[tuple[int, str], list[tuple[float, float]]] = {}
     for window in sorted(shown.windows, key=lambda row: row["start"]):
         first, last = window["start"], window["start"] + window["num_points"] - 1
-        origin = min(first + shown.num_context - 1, last)
+        origin = min(first + window["num_context"] - 1, last)
         lane = next((n for n, end in enumerate(ends) if end < first), len(ends))
         ends[lane : lane + 1] = [last]
         for start, end, colour in ((first, origin, INK), (origin, last, TRUTH)):
@@ -376,8 +375,8 @@ def draw_windows(ax: Axes, shown: Shown) -> None:
     names = ", ".join(sorted({row["split"] for row in shown.windows}))
     subtitled(
         ax,
-        f"{len(shown.windows):,} stored windows ({names}): "
-        f"{shown.num_context} known points (dark), then those asked for (green)",
+        f"{len(shown.windows):,} stored forecast windows ({names}): "
+        "known points (dark), then those asked for (green)",
     )
 
 

@@ -143,7 +143,7 @@ def shown_of(path, rejects=(), stays=(), title="Thing", every_s=60.0):
         for n, (lon, lat) in enumerate(path)
     ]
     steps = [{"step_s": every_s, "speed_mps": 1.0} for _ in path[1:]]
-    return Shown(title, points, steps, list(stays), list(rejects), [], 20)
+    return Shown(title, points, steps, list(stays), list(rejects), [])
 
 
 @pytest.mark.parametrize(
