@@ -5,7 +5,7 @@ with
 parts as (
 
     select
-        part_id,
+        split.part_id,
         (
             select count(*)
             from clean_points
