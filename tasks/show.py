@@ -183,6 +183,7 @@ def trip_pairs(
     speeds_mps = [row["speed_mps"] for row in shown.steps]
     steps_s = sorted(row["step_s"] for row in shown.steps)
     splits = sorted({row["split"] for row in shown.windows})
+    forecasts = f"{len(shown.windows):,}" + (f" in {', '.join(splits)}" if splits else "")
     before, after = (spelt_s(s) if s is not None else "no other trip" for s in silences)
     in_zone = "" if zone == "UTC" else f" ({local:%a %Y-%m-%d %H:%M:%S} in {zone})"
     return [
@@ -198,7 +199,7 @@ def trip_pairs(
         ("silence after", after),
         ("stays", f"{len(shown.stays):,}"),
         ("rejected points", rejected_line(shown)),
-        ("forecast windows", f"{len(shown.windows):,}" + (f" in {', '.join(splits)}" if splits else "")),
+        ("forecast windows", forecasts),
     ]
 
 

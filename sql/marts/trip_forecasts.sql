@@ -5,25 +5,38 @@ with
 parts as (
 
     select
-        split.part_id,
-        (
-            select count(*)
-            from clean_points
-            where
-                clean_points.trip_id = $trip_id
-                and clean_points.tracked_at < split.from_at
-        ) as num_earlier
+        part_id,
+        from_at
     from split
-    where split.trip_id = $trip_id
+    where trip_id = $trip_id
+
+),
+
+points as (
+
+    select tracked_at
+    from clean_points
+    where trip_id = $trip_id
+
+),
+
+placed as (
+
+    select
+        parts.part_id,
+        count(points.tracked_at) as num_earlier
+    from parts
+    left join points on parts.from_at > points.tracked_at
+    group by parts.part_id
 
 )
 
 select
     windows.split,
-    parts.num_earlier + windows.start as start,
+    placed.num_earlier + windows.start as start,
     windows.num_points,
     windows.num_context
 from windows
-inner join parts on windows.trip_id = parts.part_id
+inner join placed on windows.trip_id = placed.part_id
 where windows.task = 'forecast'
-order by start
+order by windows.start
