@@ -1,7 +1,7 @@
 # make            what can be done here
 # make run        raw files to a registered model, on the embedded storms
 .DEFAULT_GOAL := help
-.PHONY: help run ui check test test-slow bench
+.PHONY: help run ui check test test-slow bench bench-scale
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -15,7 +15,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED ?= false
 export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS ?= 120
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # The stamp file makes set-up happen once, and again when the requirements change.
 $(READY): pyproject.toml constraints.txt
@@ -50,3 +50,6 @@ $(PEERS_READY): tests/peers.txt
 
 bench: $(READY) $(PEERS_READY) ## the measurements against peers
 	TRAJFOUNDRY_PEERS=$(abspath $(PEERS)) $(BIN)/python -m pytest -m benchmark
+
+bench-scale: $(READY) ## up to a million made-up trips, with a gigabyte for the database
+	$(BIN)/python -m pytest -m scale
