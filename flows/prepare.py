@@ -20,9 +20,9 @@ def shards_of(config: PipelineConfig, points: Receipt, store: Store) -> Receipt:
     cleaned = clean(config, points, store)
     entities = split(config, cleaned, store)
     featured = features(config, cleaned, store)
-    regions(config, cleaned, entities, store)
+    known = regions(config, cleaned, entities, store)
     show_quality(quality(config, points, cleaned, featured, store), store)
-    return shards(config, cleaned, featured, entities, store)
+    return shards(config, cleaned, featured, entities, known, store)
 
 
 @flow

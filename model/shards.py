@@ -38,6 +38,7 @@ WINDOW_SCHEMA = {
     "has_stop": pa.bool_(),
     "turn_rad": pa.float64(),
     "num_history": pa.int32(),
+    "is_seen": pa.bool_(),
 }
 # What a reader of windows needs; the rest tells them apart.
 INDEX_COLUMNS = (

@@ -26,7 +26,6 @@ from tasks.database import (
     materialise,
     scratch,
     view,
-    write_query,
 )
 from tasks.errors import DataError
 from tasks.split import SPLITS
@@ -79,10 +78,11 @@ def shards(
     cleaned: Sequence[Receipt],
     featured: Sequence[Receipt],
     split: Receipt,
+    regions: Receipt,
     store: Store,
 ) -> Receipt:
     """The shards of a dataset; `featured` holds the features of `cleaned`, in the same order."""
-    return STAGE(shards_job(config, cleaned, featured, split, store))
+    return STAGE(shards_job(config, cleaned, featured, split, regions, store))
 
 
 def shards_job(
@@ -90,9 +90,15 @@ def shards_job(
     cleaned: Sequence[Receipt],
     featured: Sequence[Receipt],
     split: Receipt,
+    regions: Receipt,
     store: Store,
 ) -> Job[WindowRules]:
-    inputs: dict[str, Input] = {"cleaned": cleaned, "featured": featured, "split": split}
+    inputs: dict[str, Input] = {
+        "cleaned": cleaned,
+        "featured": featured,
+        "split": split,
+        "regions": regions,
+    }
     return STAGE.job(
         config.dataset, config.window_rules, inputs, store, licence=config.source_row.licence
     )
@@ -101,11 +107,12 @@ def shards_job(
 def build(draft: Path, job: Job[WindowRules]) -> Counts:
     """Write all shards, the windows and the normaliser, then read them back and check."""
     cleaned, featured = job.receipts("cleaned"), job.receipts("featured")
-    drawn = job.folder("split")
+    drawn, fitted = job.folder("split"), job.folder("regions")
     clean_folders = [job.store.folder(receipt) for receipt in cleaned]
     feature_folders = [job.store.folder(receipt) for receipt in featured]
-    with scratch(draft, *clean_folders, *feature_folders, drawn) as con:
+    with scratch(draft, *clean_folders, *feature_folders, drawn, fitted) as con:
         load(con, "split", [drawn / "split.parquet"])
+        load(con, "regions", [fitted / "regions.parquet"])
         for receipt, clean, features in zip(cleaned, clean_folders, feature_folders, strict=True):
             view_tables(con, [clean], [features])
             bucket = job.store.manifest(receipt).recipe.inputs["bucket"]
@@ -113,7 +120,8 @@ def build(draft: Path, job: Job[WindowRules]) -> Counts:
             windows.add_windows(con, job.settings)
         view_tables(con, clean_folders, feature_folders)
         view(con, "shards", sorted(draft.glob("*-[0-9]*.parquet")))
-        write_query(con, "select * from all_windows order by window_id", draft / "windows.parquet")
+        resolution = job.store.manifest(job.receipt("regions")).recipe.settings["resolution"]
+        windows.write_windows(con, draft / "windows.parquet", resolution)
         write_normaliser(con, draft / "normaliser.json")
         rules = SplitRules.model_validate(job.store.manifest(job.receipt("split")).recipe.settings)
         check_shards(con, rules)

@@ -29,7 +29,7 @@ def strata_rows(
     """One row per part of a stratum: its windows, the model's error and the best baseline's."""
     index = pq.read_table(
         windows,
-        columns=["window_id", "entity_id", *MEASURES],
+        columns=["window_id", "entity_id", *MEASURES, "is_seen"],
         filters=[("split", "=", split), ("task", "=", "forecast")],
     ).sort_by("window_id")
     ade_m = errors_of(errors, split, step, index["window_id"])
@@ -82,6 +82,10 @@ def parts_of(index: pa.Table) -> Iterator[Part]:
         moving[~has_stop] = chosen
         yield "stop or turn", part, moving
     yield from thirds("history", measures["num_history"], "points before")
+    is_seen = index["is_seen"].to_numpy().astype(bool)
+    for part, chosen in (("known to train", is_seen), ("not known to train", ~is_seen)):
+        if chosen.any():
+            yield "region", part, chosen
 
 
 def thirds(stratum: str, values: NDArray[Any], unit: str) -> Iterator[Part]:

@@ -15,8 +15,20 @@ Stretches of the first three hold no step over two sampling steps; those that do
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pyarrow as pa
+
 from tasks.config import WindowRules
-from tasks.database import Connection, append, check, count_rows, materialise
+from tasks.database import (
+    Connection,
+    append,
+    check,
+    count_rows,
+    materialise,
+    write_parquet,
+)
+from tasks.regions import LINES_A_DEGREE, cells_of
 from tasks.split import SPLITS
 from tasks.store import Counts
 
@@ -28,6 +40,8 @@ SQL = (
     "intermediate/int_trips_measured",
     "intermediate/int_windows_masked",
     "marts/windows",
+    "marts/window_origins",
+    "marts/stored_windows",
     "marts/near_duplicates",
 )
 
@@ -52,6 +66,17 @@ def add_windows(con: Connection, rules: WindowRules) -> None:
     )
     materialise(con, "marts/windows", tasks=list(rules.tasks))
     append(con, "windows", "all_windows")
+    materialise(con, "marts/window_origins", lines_a_degree=LINES_A_DEGREE)
+    append(con, "window_origins", "all_origins")
+
+
+def write_windows(con: Connection, path: Path, resolution: int) -> None:
+    """Write all windows; `regions` holds the cells that training knows, at this resolution."""
+    origins = con.table("all_origins").to_arrow_table()
+    lon_deg_N, lat_deg_N = (origins[name].to_numpy() for name in ("lon_deg", "lat_deg"))
+    cells = pa.array(cells_of(lon_deg_N, lat_deg_N, resolution))
+    con.register("window_cells", pa.table({"window_id": origins["window_id"], "cell": cells}))
+    write_parquet(con, "marts/stored_windows", path)
 
 
 def check_windows(con: Connection, rules: WindowRules) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench_clock import Clock, main
 
-from tasks import clean, features, shards, split
+from tasks import clean, features, regions, shards, split
 from tasks.config import PipelineConfig
 from tasks.ingest import ingest
 from tasks.stage import without_orchestrator
@@ -43,8 +43,10 @@ def scale(clock: Clock, num_trips: Path, folder: Path) -> None:
         with stage(clock, "features"):
             jobs = features.features_jobs(config, cleaned, store)
             featured = [features.STAGE.plain(job) for job in jobs]
+        with stage(clock, "regions"):
+            known = regions.STAGE.plain(regions.regions_job(config, cleaned, drawn, store))
         with stage(clock, "shards"):
-            job = shards.shards_job(config, cleaned, featured, drawn, store)
+            job = shards.shards_job(config, cleaned, featured, drawn, known, store)
             made = shards.STAGE.plain(job)
         inputs = {"shards": made}
         job = TRAIN.job(config.dataset, config.training, inputs, store, licence="none")

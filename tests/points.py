@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks import clean, features, shards, split
+from tasks import clean, features, regions, shards, split
 from tasks.config import PipelineConfig
 from tasks.snapshot import INDEX, LEDGER, index_of
 from tasks.store import Counts, Receipt, Recipe, Store
@@ -134,7 +134,8 @@ def prepared(config: PipelineConfig, snapshot: Receipt, store: Store) -> Receipt
     drawn = split.STAGE.plain(split.split_job(config, cleaned, store))
     jobs = features.features_jobs(config, cleaned, store)
     featured = [features.STAGE.plain(job) for job in jobs]
-    return shards.STAGE.plain(shards.shards_job(config, cleaned, featured, drawn, store))
+    known = regions.STAGE.plain(regions.regions_job(config, cleaned, drawn, store))
+    return shards.STAGE.plain(shards.shards_job(config, cleaned, featured, drawn, known, store))
 
 
 def total(receipts: Sequence[Receipt]) -> Counts:

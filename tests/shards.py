@@ -99,6 +99,7 @@ def forecast_window(split: str, num_context: int, num_points: int, start: int) -
         "has_stop": start == 0,
         "turn_rad": 0.1 * start,
         "num_history": start,
+        "is_seen": None if split == "train" else start > 0,
     }
 
 

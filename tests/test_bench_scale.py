@@ -24,7 +24,7 @@ NUM_TRIPS = [
 MEMORY_LIMIT_MB = 1_000
 BESIDE_DATABASE_MB = 600  # the libraries, a bucket's blocks and the index of its rows
 GROWTH = 1.05  # what training may hold in the end, beside what it holds early
-STAGES = ("ingest", "clean", "split", "features", "shards", "train")
+STAGES = ("ingest", "clean", "split", "features", "regions", "shards", "train")
 
 pytestmark = [pytest.mark.scale, pytest.mark.timeout(6 * 3_600)]
 

@@ -163,7 +163,7 @@ def test_strata_add_up_to_the_whole():
         == ("test", "times_given", "chemin", 4)
     )
     strata = {row["stratum"] for row in rows}
-    assert strata == {"sampling interval", "mean speed", "stop or turn", "history"}
+    assert strata == {"sampling interval", "mean speed", "stop or turn", "history", "region"}
     for stratum in strata:
         parts = [row for row in rows if row["stratum"] == stratum]
         assert sum(row["num_windows"] for row in parts) == whole["num_windows"]

@@ -189,6 +189,7 @@ TABLES = {
     "zone_offsets": {"from_us": "bigint", "offset_us": "bigint"},
     "all_windows": STORED_WINDOW,
     "windows": STORED_WINDOW,
+    "window_cells": {"window_id": "bigint", "cell": "bigint"},
     "shard_trips": {"trip_number": "bigint", "split": "varchar", **TRIP},
     "shards": {
         "entity_id": "varchar",

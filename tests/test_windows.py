@@ -9,6 +9,7 @@ from datetime import timedelta
 from itertools import groupby, pairwise
 from typing import Any
 
+import h3.api.basic_int as h3
 import pyarrow.parquet as pq
 import pytest
 import ships
@@ -304,17 +305,48 @@ def test_windows_tell_what_they_are_like(store: Store):
     assert any(row["has_stop"] for row in windows_of(store, receipt, "forecast"))
 
 
-def test_a_path_that_is_walked_again_later_is_a_near_duplicate(store: Store):
-    points = walks(NUM_WALKS, 60)
-    before = made(store, config_of(), points)
-    where = {row["entity_id"]: row["split"] for row in windows_of(store, before, "forecast")}
+def walked_again(store: Store, receipt: Receipt, points: list[dict]) -> list[dict]:
+    """The path of one of train, which one of test walks days later."""
+    where = {row["entity_id"]: row["split"] for row in windows_of(store, receipt, "forecast")}
     train, test = (next(name for name, own in where.items() if own == s) for s in ("train", "test"))
-    again = [
+    return [
         row | {"entity_id": test, "tracked_at": row["tracked_at"] + timedelta(days=9)}
         for row in points
         if row["entity_id"] == train
     ]
-    after = made(store, config_of(), points + again[7:])
+
+
+def test_windows_tell_whether_train_knows_where_they_begin_to_ask(store: Store):
+    """Held against H3 itself: the cells of all points of train, and that of the last known one."""
+    config = config_of()
+    again = walked_again(store, made(store, config), WALKS)
+    receipt = made(store, config, WALKS + again)
+    resolution = config.region_rules.resolution
+    trips = {trip["trip_id"]: trip for trip in trips_of(store, receipt)}
+
+    def cell(trip: dict[str, Any], place: int) -> int:
+        lat_deg, lon_deg = (round(trip[name][place], 4) for name in ("lat_deg", "lon_deg"))
+        return h3.latlng_to_cell(lat_deg, lon_deg, resolution)
+
+    number = Counter(
+        cell(trip, place)
+        for trip in trips.values()
+        if trip["split"] == "train"
+        for place in range(len(trip["t_s"]))
+    )
+    known = {cell for cell, times in number.items() if times >= config.region_rules.min_count}
+    answers = Counter()
+    for row in windows_of(store, receipt):
+        origin = cell(trips[row["trip_id"]], row["start"] + row["num_context"] - 1)
+        assert row["is_seen"] == (None if row["split"] == "train" else origin in known)
+        answers[row["is_seen"]] += 1
+    assert answers.keys() == {None, True, False}
+
+
+def test_a_path_that_is_walked_again_later_is_a_near_duplicate(store: Store):
+    points = walks(NUM_WALKS, 60)
+    before = made(store, config_of(), points)
+    after = made(store, config_of(), points + walked_again(store, before, points)[7:])
     assert before.counts["near_duplicates_test"] == 0
     added = after.counts["windows_test"] - before.counts["windows_test"]
     assert after.counts["near_duplicates_test"] == added == 11
