@@ -119,14 +119,15 @@ def build(draft: Path, job: Job[WindowRules]) -> Counts:
             write_bucket(con, draft, job.dataset, str(bucket))
             windows.add_windows(con, job.settings)
         view_tables(con, clean_folders, feature_folders)
-        view(con, "shards", sorted(draft.glob("*-[0-9]*.parquet")))
+        files = {split: sorted(draft.glob(f"{split}-[0-9]*.parquet")) for split in SPLITS}
+        view(con, "shards", [path for split in sorted(SPLITS) for path in files[split]])
         resolution = job.store.manifest(job.receipt("regions")).recipe.settings["resolution"]
         windows.write_windows(con, draft / "windows.parquet", resolution)
         write_normaliser(con, draft / "normaliser.json")
         rules = SplitRules.model_validate(job.store.manifest(job.receipt("split")).recipe.settings)
         check_shards(con, rules)
         windows.check_windows(con, job.settings)
-        counts = count_shards(con) | windows.count_windows(con)
+        counts = count_shards(con) | windows.count_windows(con, files)
     require_windows(counts)
     return counts | split_facts(job.receipt("split"))
 

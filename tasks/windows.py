@@ -15,6 +15,8 @@ Stretches of the first three hold no step over two sampling steps; those that do
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -28,6 +30,7 @@ from tasks.database import (
     materialise,
     write_parquet,
 )
+from tasks.duplicates import near_duplicates
 from tasks.regions import LINES_A_DEGREE, cells_of
 from tasks.split import SPLITS
 from tasks.store import Counts
@@ -42,7 +45,6 @@ SQL = (
     "marts/windows",
     "marts/window_origins",
     "marts/stored_windows",
-    "marts/near_duplicates",
 )
 
 
@@ -86,24 +88,26 @@ def check_windows(con: Connection, rules: WindowRules) -> None:
     check(con, "checks/windows_respect_origin", num_context=rules.num_context)
 
 
-def count_windows(con: Connection) -> Counts:
+def count_windows(con: Connection, files: Mapping[str, Sequence[Path]]) -> Counts:
     """Windows by task and split, those with too long a step, and near duplicates of train.
 
     `windows_<split>` are those of the forecast, which every model is judged on.
     """
-    materialise(con, "marts/near_duplicates")
     asked = con.execute(
         "select task, split, count(*) from all_windows group by task, split"
     ).fetchall()
     rows = {(task, split): number for task, split, number in asked}
-    repeated = dict(
-        con.execute("select split, count(*) from near_duplicates group by split").fetchall()
-    )
+    judged = [path for split in ("validation", "test") for path in files[split]]
+    forecasts = con.sql(
+        "select split, trip_id, start, num_points from all_windows "
+        "where task = 'forecast' and split != 'train' order by window_id"
+    ).to_arrow_table()
+    repeated = Counter(near_duplicates(forecasts, judged, files["train"])["split"].to_pylist())
     counts: Counts = {f"windows_{split}": rows.get(("forecast", split), 0) for split in SPLITS}
     for task in sorted({task for task, _ in rows} - {"forecast"}):
         counts |= {f"windows_{task}_{split}": rows.get((task, split), 0) for split in SPLITS}
-    judged = sum(number for (task, _), number in rows.items() if task == "forecast")
-    counts["windows_with_long_steps"] = count_rows(con, "all_stretches") - judged
+    num_judged = sum(number for (task, _), number in rows.items() if task == "forecast")
+    counts["windows_with_long_steps"] = count_rows(con, "all_stretches") - num_judged
     return counts | {
-        f"near_duplicates_{split}": repeated.get(split, 0) for split in ("validation", "test")
+        f"near_duplicates_{split}": repeated[split] for split in ("validation", "test")
     }

@@ -2,26 +2,68 @@
 -- their span names, and nothing else does.
 with
 
+counted as (
+
+    select
+        trip_id,
+        count(*) as num_points,
+        min(tracked_at) as first_at,
+        max(tracked_at) as last_at
+    from clean_points
+    group by trip_id
+
+),
+
+bounded as (
+
+    select
+        part_id,
+        trip_id,
+        split,
+        coalesce(from_at, '-infinity'::timestamptz) as since_at,
+        coalesce(until_at, 'infinity'::timestamptz) as until_at
+    from split
+
+),
+
 spans as (
 
     select
-        *,
-        coalesce(from_at, '-infinity'::timestamptz) as since_at
-    from split
+        bounded.*,
+        counted.num_points,
+        bounded.since_at <= counted.first_at and bounded.until_at > counted.last_at
+            as is_whole
+    from bounded
+    inner join counted using (trip_id)
+
+),
+
+cut as (
+
+    select *
+    from spans
+    where not is_whole
 
 ),
 
 spanned as (
 
     select
-        spans.part_id as trip_id,
-        spans.split,
+        part_id as trip_id,
+        split,
+        num_points
+    from spans
+    where is_whole
+    union all
+    select
+        cut.part_id as trip_id,
+        cut.split,
         count(*) as num_points
     from clean_points as points
-    asof join spans
-        on points.trip_id = spans.trip_id and points.tracked_at >= spans.since_at
-    where spans.until_at is null or points.tracked_at < spans.until_at
-    group by spans.part_id, spans.split
+    asof join cut
+        on points.trip_id = cut.trip_id and points.tracked_at >= cut.since_at
+    where points.tracked_at < cut.until_at
+    group by cut.part_id, cut.split
 
 ),
 
