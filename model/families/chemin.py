@@ -19,8 +19,10 @@ from torch import Tensor, nn
 
 from ..batch import Batch
 from ..encoding import MIN_STEP_S, NUM_SPATIAL, NUM_TEMPORAL, Normaliser, point_features
+from ..masks import causal_mask
 from ..objectives import DurationHead, Loss, StepHead
-from ..transformer import KeyValueCache, Transformer, sinusoidal_positions
+from ..positions import sinusoidal_positions
+from ..transformer import KeyValueCache, Transformer
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,8 @@ class Chemin(nn.Module):
         # Past the longest window of training a point counts as the last of one.
         place_BQ = (index_BQ - first_BQ).clamp(max=self.config.max_points - 1)
         x_BQD = content_BQD + self.position_ND[place_BQ]
-        hidden_BQD = self.transformer(x_BQD, index_BQ, sequence_BT, caches)
+        mask_BQT = causal_mask(sequence_BT) if caches is None else None
+        hidden_BQD = self.transformer(x_BQD, index_BQ, mask_BQT, caches)
         return hidden_BQD, seen.velocity_mps_BQLC
 
     def loss(self, batch: Batch) -> Loss:
