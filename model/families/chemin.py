@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from ..batch import Batch
 from ..encoding import MIN_STEP_S, NUM_SPATIAL, NUM_TEMPORAL, Normaliser, point_features
+from ..heads import DurationHead, StepHead
 from ..masks import causal_mask
-from ..objectives import DurationHead, Loss, StepHead
+from ..objectives import Loss
 from ..positions import sinusoidal_positions
 from ..transformer import KeyValueCache, Transformer
 
@@ -31,7 +32,7 @@ class CheminConfig:
 
     `max_points` is the longest window it is trained on. `mean_weight` scales the distance from the
     mean step to the truth, in units of the reach, beside the negative log-likelihood: forecasts
-    roll out that mean and are judged by its distance.
+    roll out that mean and are judged by its distance. `has_tails` gives steps Student's densities.
     """
 
     width: int = 96
@@ -41,6 +42,7 @@ class CheminConfig:
     max_points: int = 64
     dropout: float = 0.0
     mean_weight: float = 5.0
+    has_tails: bool = False
 
     def __post_init__(self) -> None:
         for name in ("width", "num_layers", "num_heads", "num_components"):
@@ -80,7 +82,7 @@ class Chemin(nn.Module):
         self.register_buffer("position_ND", table_ND, persistent=False)
         self.transformer = Transformer(width, config.num_layers, config.num_heads, config.dropout)
         self.duration_head = DurationHead(width, config.num_components, normaliser)
-        self.step_head = StepHead(width, config.num_components, normaliser)
+        self.step_head = StepHead(width, config.num_components, normaliser, config.has_tails)
 
     def encode(
         self,
@@ -110,7 +112,7 @@ class Chemin(nn.Module):
     def loss(self, batch: Batch) -> Loss:
         """Loss of the targets, each given the points before it.
 
-        Negative log-likelihood in nats a point (see objectives) plus `mean_weight` times the miss
+        Negative log-likelihood in nats a point (see densities) plus `mean_weight` times the miss
         of the mean step; `parts` holds the three sums unweighted.
         """
         is_readable_BT = batch.is_observed_BT & ~batch.is_pad_BT
