@@ -1,13 +1,28 @@
-"""What is asked of a model: a loss over targets.
+"""What is asked of a model: which points are hidden, which are targets, and a loss over these.
 
-Shapes: `...` any leading.
+A mask is drawn for one sequence, by a generator of its own that is seeded by the run, the epoch and
+the window: it depends neither on which windows share a batch, nor on their order.
+
+Shapes: B windows, T points of a window, N points of one sequence.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+from .batch import Batch
+
+Booleans = NDArray[np.bool_]
+Ints = NDArray[np.int64]
+
+BERT_SHARE, BERT_HIDDEN, BERT_RANDOM = 0.15, 0.8, 0.1  # Devlin et al. 2019, section 3.1
+SPAN_SHARE, SPAN_POINTS = 0.4, 5.0  # of the points that are hidden, and of a mean span
 
 
 @dataclass(frozen=True)
@@ -16,9 +31,180 @@ class Loss:
 
     total: Tensor
     count: Tensor
-    parts: dict[str, Tensor]
+    parts: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def mean(self) -> Tensor:
         """Loss per target; zero where a batch has none."""
         return self.total / self.count.clamp(min=1)
+
+
+# ---------------------------------------------------------------------------------- masks
+
+
+@dataclass(frozen=True)
+class Mask:
+    """What of one sequence is shown and what is asked.
+
+    A point may show its place, its time, both or neither. `shown_N` is the point whose place stands
+    there: the own one, or another's where a model must not trust what it sees. `span_N` numbers the
+    spans that are filled in one after the other; a point of span 0 is in none.
+    """
+
+    shows_place_N: Booleans
+    shows_time_N: Booleans
+    is_target_N: Booleans
+    shown_N: Ints
+    span_N: Ints
+
+
+Draw = Callable[[np.random.Generator, int], Mask]
+
+
+def next_step(generator: np.random.Generator, num_points: int) -> Mask:
+    """All is shown, and every point that has a past is asked: for causal models."""
+    is_hidden_N = np.zeros(num_points, bool)
+    return replace(_hidden(is_hidden_N), is_target_N=np.arange(num_points) > 0)
+
+
+def random_points(generator: np.random.Generator, num_points: int) -> Mask:
+    """15 % of the inner points are asked: of these 80 % hidden, 10 % another's, 10 % as they are.
+
+    The last two look like any other point, so that a model doubts whatever it sees.
+    """
+    is_target_N = _chosen_points(generator, num_points, BERT_SHARE)
+    fate_N = generator.random(num_points)
+    other_N = (generator.random(num_points) * num_points).astype(np.int64)
+    is_random_N = is_target_N & (fate_N >= BERT_HIDDEN) & (fate_N < BERT_HIDDEN + BERT_RANDOM)
+    mask = _hidden(is_target_N & (fate_N < BERT_HIDDEN))
+    shown_N = np.where(is_random_N, other_N, mask.shown_N)
+    return replace(mask, is_target_N=is_target_N, shown_N=shown_N)
+
+
+def segments(generator: np.random.Generator, num_points: int) -> Mask:
+    """Whole stretches between the first and the last point are hidden and asked."""
+    return _hidden(_spans(generator, num_points) > 0)
+
+
+def places_of_segments(generator: np.random.Generator, num_points: int) -> Mask:
+    """Stretches whose times are known and whose places are asked: recovery as it is judged."""
+    mask = segments(generator, num_points)
+    return replace(mask, shows_time_N=np.ones(num_points, bool))
+
+
+def dimensions(generator: np.random.Generator, num_points: int) -> Mask:
+    """Of a part of the inner points the place or the time, either as likely, is hidden."""
+    mask = _hidden(_chosen_points(generator, num_points, SPAN_SHARE))
+    hides_place_N = generator.random(num_points) < 0.5
+    return replace(
+        mask,
+        shows_place_N=mask.shows_place_N | ~hides_place_N,
+        shows_time_N=mask.shows_time_N | hides_place_N,
+    )
+
+
+def infilling(generator: np.random.Generator, num_points: int) -> Mask:
+    """Blanks to be filled in one after the other, in a random order, each from left to right.
+
+    Who may read whom then is `masks.span_mask` of `span_N`.
+    """
+    span_N = _spans(generator, num_points)
+    turn = np.append(0, 1 + generator.permutation(span_N.max(initial=0)))
+    return replace(_hidden(span_N > 0), span_N=turn[span_N])
+
+
+def patches(generator: np.random.Generator, num_points: int, num_patch: int = 4) -> Mask:
+    """Whole patches of `num_patch` points are hidden and asked; the last may be shorter."""
+    num_patches = -(-num_points // num_patch)
+    is_hidden_P = _chosen(generator, num_patches, np.arange(num_patches), SPAN_SHARE)
+    return _hidden(is_hidden_P.repeat(num_patch)[:num_points])
+
+
+def _hidden(is_hidden_N: Booleans) -> Mask:
+    """Place and time of some points are hidden and asked."""
+    num_points = len(is_hidden_N)
+    is_shown_N = ~is_hidden_N
+    own_N, no_span_N = np.arange(num_points), np.zeros(num_points, np.int64)
+    return Mask(is_shown_N, is_shown_N, is_hidden_N, own_N, no_span_N)
+
+
+def _chosen_points(generator: np.random.Generator, num_points: int, share: float) -> Booleans:
+    """A share of the points with one on each side: the ends say where a sequence lies."""
+    return _chosen(generator, num_points, np.arange(1, num_points - 1), share)
+
+
+def _chosen(generator: np.random.Generator, num: int, candidates: Ints, share: float) -> Booleans:
+    """A share of the candidates, at least one where there are any, as a mask of `num`."""
+    is_chosen = np.zeros(num, bool)
+    if len(candidates):
+        num_chosen = max(1, round(share * len(candidates)))
+        is_chosen[generator.choice(candidates, num_chosen, replace=False)] = True
+    return is_chosen
+
+
+def _spans(generator: np.random.Generator, num_points: int) -> Ints:
+    """Numbers 1, 2, ... from left to right of stretches with a known point between them, else 0.
+
+    The number of hidden points is fixed; which gaps between known points they fill, and in which
+    parts, is drawn.
+    """
+    span_N = np.zeros(num_points, np.int64)
+    if num_points < 3:
+        return span_N
+    num_hidden = max(1, round(SPAN_SHARE * (num_points - 2)))
+    num_gaps = num_points - num_hidden - 1
+    num_spans = min(num_gaps, max(1, round(num_hidden / SPAN_POINTS)))
+    gap_S = np.sort(generator.choice(num_gaps, num_spans, replace=False))
+    cut = np.sort(generator.choice(num_hidden - 1, num_spans - 1, replace=False)) + 1
+    size_S = np.diff(cut, prepend=0, append=num_hidden)
+    start_S = gap_S + 1 + np.cumsum(size_S) - size_S
+    for number, (start, size) in enumerate(zip(start_S, size_S, strict=True), 1):
+        span_N[start : start + size] = number
+    return span_N
+
+
+# ---------------------------------------------------------------------------------- batches
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskedBatch(Batch):
+    """Windows with a mask each, as in `Mask`; observed are the points that show all."""
+
+    shows_place_BT: Tensor
+    shows_time_BT: Tensor
+    shown_BT: Tensor
+    span_BT: Tensor
+
+
+def masked(batch: Batch, draw: Draw, seed: int) -> MaskedBatch:
+    """The batch with a mask drawn for each of its sequences; pads are neither shown nor asked."""
+    is_point_BT = ~batch.is_pad_BT.numpy()
+    sequence_BT = batch.sequence_BT.numpy()
+    columns = {entry.name: _blank(entry.name, is_point_BT) for entry in fields(Mask)}
+    for row, window_id in enumerate(batch.window_id_B.tolist()):
+        for sequence in np.unique(sequence_BT[row, is_point_BT[row]]).tolist():
+            place_N = np.flatnonzero(is_point_BT[row] & (sequence_BT[row] == sequence))
+            key = (seed, batch.cursor.epoch, window_id, sequence)
+            mask = draw(np.random.default_rng(key), len(place_N))
+            for name, column_BT in columns.items():
+                value_N = getattr(mask, name)
+                column_BT[row, place_N] = place_N[value_N] if name == "shown_N" else value_N
+    shows_place_BT, shows_time_BT, is_target_BT, shown_BT, span_BT = (
+        torch.from_numpy(column_BT) for column_BT in columns.values()
+    )
+    plain = {entry.name: getattr(batch, entry.name) for entry in fields(Batch)}
+    plain |= {"is_observed_BT": shows_place_BT & shows_time_BT, "is_target_BT": is_target_BT}
+    return MaskedBatch(
+        **plain,
+        shows_place_BT=shows_place_BT,
+        shows_time_BT=shows_time_BT,
+        shown_BT=shown_BT,
+        span_BT=span_BT,
+    )
+
+
+def _blank(name: str, is_point_BT: Booleans) -> NDArray[np.generic]:
+    """A column of a mask for pads alone."""
+    if name == "shown_N":
+        return np.arange(is_point_BT.shape[1]) + np.zeros(is_point_BT.shape, np.int64)
+    return np.zeros(is_point_BT.shape, np.int64 if name == "span_N" else np.bool_)
