@@ -36,7 +36,7 @@ class DurationHead(nn.Module):
         with torch.no_grad():
             self.project.weight.mul_(0.1)
             self.project.bias.zero_()
-            self.project.bias[2 * num_components :] = _ladder(num_components, 0.05, 2.0)
+            self.project.bias[2 * num_components :] = ladder(num_components, 0.05, 2.0)
 
     def forward(self, hidden_D: Tensor) -> GaussianMixture:
         logit_M, mean_M, log_scale_M = self.project(hidden_D).chunk(3, dim=-1)
@@ -77,8 +77,8 @@ class StepHead(nn.Module):
             self.project.weight.mul_(0.1)
             self.project.bias.zero_()
             self.project.bias[num_tails : num_tails + len(LAGS)] = 1 / len(LAGS)
-            ladder = _ladder(num_components, 0.1, 1.5).repeat_interleave(2)
-            self.project.bias[-2 * num_components :] = ladder
+            rungs = ladder(num_components, 0.1, 1.5).repeat_interleave(2)
+            self.project.bias[-2 * num_components :] = rungs
 
     def forward(self, hidden_D: Tensor, velocity_mps_LC: Tensor, step_s: Tensor) -> StepMixture:
         """`step_s` is the given duration of the next step."""
@@ -87,7 +87,7 @@ class StepHead(nn.Module):
         tails_M, damp_L, turn_L, logit_M, offset, log_scale = raw.split(self.sizes, dim=-1)
         reach_m = self._reach_m(velocity_mps_LC, step_s)
         reach_m_11 = reach_m[..., None, None]
-        carried_m_C = step_s.unsqueeze(-1) * _steer(velocity_mps_LC, damp_L, turn_L)
+        carried_m_C = step_s.unsqueeze(-1) * steer(velocity_mps_LC, damp_L, turn_L)
         scale_MC = log_scale.unflatten(-1, (-1, 2)).clamp(-8, 4).exp()
         return StepMixture(
             log_weight_M=logit_M.log_softmax(-1),
@@ -95,7 +95,7 @@ class StepHead(nn.Module):
             scale_m_MC=MIN_STEP_SCALE_M + reach_m_11 * scale_MC,
             heading_C=heading_of(velocity_mps_LC[..., 1, :]),
             reach_m=reach_m,
-            freedom_M=MIN_FREEDOM + 10 * functional.softplus(tails_M) if self.sizes[0] else None,
+            freedom_M=freedom_of(tails_M),
         )
 
     def _reach_m(self, velocity_mps_LC: Tensor, step_s: Tensor) -> Tensor:
@@ -106,13 +106,18 @@ class StepHead(nn.Module):
         return torch.sqrt(travelled_m.square() + floor_m**2)
 
 
-def _steer(velocity_LC: Tensor, damp_L: Tensor, turn_L: Tensor) -> Tensor:
+def steer(velocity_LC: Tensor, damp_L: Tensor, turn_L: Tensor) -> Tensor:
     """The sum of the velocities, each times damp and, turned left by 90 degrees, times turn."""
     left_LC = torch.stack([-velocity_LC[..., 1], velocity_LC[..., 0]], dim=-1)
     return (damp_L.unsqueeze(-1) * velocity_LC + turn_L.unsqueeze(-1) * left_LC).sum(-2)
 
 
-def _ladder(num_components: int, low: float, high: float) -> Tensor:
+def freedom_of(raw_M: Tensor) -> Tensor | None:
+    """Degrees of freedom of Student's densities; None, for Gaussian ones, where none are asked."""
+    return MIN_FREEDOM + 10 * functional.softplus(raw_M) if raw_M.shape[-1] else None
+
+
+def ladder(num_components: int, low: float, high: float) -> Tensor:
     """Logarithms of scales from low to high: from the start some component is near any error."""
     return torch.linspace(math.log(low), math.log(high), num_components)
 

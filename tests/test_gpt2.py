@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from model.batch import Cursor
 from model.families.gpt2 import (
     END,
     GPT2,
@@ -25,6 +26,7 @@ from model.families.gpt2 import (
 )
 from model.laws import RegionChain
 from model.masks import bidirectional_mask
+from model.training import FitConfig, fit, offending_windows
 
 torch.set_num_threads(1)
 
@@ -279,6 +281,18 @@ def test_a_text_comes_back_from_its_tokens(text):
     assert all(0 <= token <= END for token in found)
     assert text_of(found) == text
     assert text_of([*found, 65, 66]) == text
+
+
+def test_a_training_run_takes_batches_of_tokens(tmp_path):
+    """As it takes batches of points, and names a row whose loss is no number."""
+    config = FitConfig(max_steps=3, warmup_steps=1, log_every=1)
+    batches = [replace(batch_of(tokens(seed=n), 2), cursor=Cursor(0, n + 1)) for n in range(3)]
+    torch.manual_seed(0)
+    result = fit(
+        GPT2(SHAPE), lambda cursor: batches[cursor.batch :], lambda: batches, config, tmp_path
+    )
+    assert (result.steps, result.num_tokens) == (3, 3 * 3 * 12)
+    assert offending_windows(random_weights(), batches[0]) == [0, 1, 2]  # none alone is to blame
 
 
 # ------------------------------------------------------------------ a chain with a known floor

@@ -95,7 +95,7 @@ class Chemin(nn.Module):
         caches: list[KeyValueCache] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Hidden state (B, Q, D) and recent velocities (B, Q, L, C) of points, from their past."""
-        first_BQ = _first_of_sequence(index_BQ, sequence_BT)
+        first_BQ = first_of_sequence(index_BQ, sequence_BT)
         seen = point_features(
             lon_deg_BT, lat_deg_BT, time_s_BT, calendar_BQK, index_BQ, first_BQ, self.normaliser
         )
@@ -121,7 +121,7 @@ class Chemin(nn.Module):
             for value_BT in (batch.lon_deg_BT, batch.lat_deg_BT, batch.time_s_BT)
         )
         calendar_BTK = batch.calendar_BTK.masked_fill(~is_readable_BT.unsqueeze(-1), 0)
-        index_BT = _index_of(is_readable_BT)
+        index_BT = index_of(is_readable_BT)
         hidden_BTD, velocity_BTLC = self.encode(
             lon_deg_BT, lat_deg_BT, time_s_BT, calendar_BTK, index_BT, batch.sequence_BT
         )
@@ -155,19 +155,19 @@ def scored_targets(batch: Batch) -> Tensor:
     """
     is_readable_BT = batch.is_observed_BT & ~batch.is_pad_BT
     is_target_BT = batch.is_target_BT & ~batch.is_pad_BT
-    index_BT = _index_of(is_target_BT)
-    first_BT = _first_of_sequence(index_BT, batch.sequence_BT)
+    index_BT = index_of(is_target_BT)
+    first_BT = first_of_sequence(index_BT, batch.sequence_BT)
     hidden_before_BT = (~is_readable_BT).long().cumsum(1) - (~is_readable_BT).long()
     is_past_readable_BT = hidden_before_BT == hidden_before_BT.gather(1, first_BT)
     return is_target_BT & is_past_readable_BT & (index_BT > first_BT)
 
 
-def _index_of(value_BT: Tensor) -> Tensor:
+def index_of(value_BT: Tensor) -> Tensor:
     """The index (B, T) of each point in its row."""
     return torch.arange(value_BT.shape[1], device=value_BT.device).expand_as(value_BT)
 
 
-def _first_of_sequence(index_BQ: Tensor, sequence_BT: Tensor | None) -> Tensor:
+def first_of_sequence(index_BQ: Tensor, sequence_BT: Tensor | None) -> Tensor:
     """Index of the first point of each point's sequence; sequences lie one after the other."""
     if sequence_BT is None:
         return torch.zeros_like(index_BQ)
