@@ -22,7 +22,8 @@ Booleans = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 
 BERT_SHARE, BERT_HIDDEN, BERT_RANDOM = 0.15, 0.8, 0.1  # Devlin et al. 2019, section 3.1
-SPAN_SHARE, SPAN_POINTS = 0.4, 5.0  # of the points that are hidden, and of a mean span
+SPAN_SHARE, SPAN_POINTS = 0.4, 5.0  # share of hidden points, and points of a mean span
+DIMENSION_SHARE = 0.2  # of points that lose their place or their time
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def places_of_segments(generator: np.random.Generator, num_points: int) -> Mask:
 
 def dimensions(generator: np.random.Generator, num_points: int) -> Mask:
     """Of a part of the inner points the place or the time, either as likely, is hidden."""
-    mask = _hidden(_chosen_points(generator, num_points, SPAN_SHARE))
+    mask = _hidden(_chosen_points(generator, num_points, DIMENSION_SHARE))
     hides_place_N = generator.random(num_points) < 0.5
     return replace(
         mask,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -110,3 +111,17 @@ def test_velocities_are_those_of_the_steps_beside_the_gap():
         expected = (place_m_TC[end] - place_m_TC[start]) / (time_s_T[end] - time_s_T[start])
         found = gap.velocity_mps_BTVC[0, 3, number].numpy()
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize(("lon_deg", "lat_deg"), [(8.0, 50.0), (179.9, 0.0), (30.0, 89.95)])
+def test_on_a_great_circle_at_even_speed_the_velocities_are_equal(lon_deg, lat_deg):
+    """Over the date line and past the pole, where the frames of the two ends differ most."""
+    origin = torch.tensor(lon_deg).double(), torch.tensor(lat_deg).double()
+    away_m_T = 2_500 * torch.arange(12, dtype=torch.float64)
+    lon_deg_T, lat_deg_T = step_from(*origin, away_m_T * 0.6, away_m_T * 0.8)
+    points = [value.unsqueeze(0) for value in (lon_deg_T, lat_deg_T, away_m_T / 7)]
+    gap = gap_around(shown_of(window_of(points)), WALKING)
+    mean_TC, arriving_TC, leaving_TC = gap.velocity_mps_BTVC[0, 1:-1].unbind(-2)
+    torch.testing.assert_close(mean_TC.norm(dim=-1), torch.full((10,), 7.0).double())
+    torch.testing.assert_close(arriving_TC, mean_TC, rtol=0, atol=1e-6)
+    torch.testing.assert_close(leaving_TC, mean_TC, rtol=0, atol=1e-6)

@@ -9,7 +9,7 @@ import torch
 from walks import HIDDEN, WALKING, batch_of, walk, window_of
 
 from model.batch import Cursor
-from model.between import shown_of
+from model.between import gap_around, shown_of
 from model.families.chemin import PRESETS
 from model.families.masked_chemin import MaskedChemin
 from model.geometry import haversine_m
@@ -295,6 +295,17 @@ def test_a_point_without_two_sides_is_not_scored():
     assert int(model.loss(batch).count) == 2
     is_recovered_BT = model.recover(batch).is_recovered_BT
     assert is_recovered_BT.nonzero()[:, 1].tolist() == [5, 5]
+
+
+def test_what_is_shown_for_doubt_is_asked_too():
+    """A tenth of BERT's targets show another's place, a tenth their own."""
+    batch = masked(batch_of(*walk(8, 40)), random_points, 0)
+    loss = random_weights().loss(batch)
+    num_shown = int((batch.is_target_BT & batch.shows_place_BT).sum())
+    inner = gap_around(shown_of(batch), WALKING).has_both_BT
+    assert num_shown > 4
+    assert int(loss.count) == int((batch.is_target_BT & inner).sum())
+    assert torch.isfinite(loss.total)
 
 
 def test_what_is_observed_is_not_asked():

@@ -111,8 +111,8 @@ def test_dimensions_hide_the_place_or_the_time_but_never_both():
     hides_place_N, hides_time_N = ~mask.shows_place_N, ~mask.shows_time_N
     assert np.array_equal(mask.is_target_N, hides_place_N ^ hides_time_N)
     assert not (hides_place_N & hides_time_N).any()
-    assert hides_place_N.mean() == pytest.approx(0.2, abs=0.01)
-    assert hides_time_N.mean() == pytest.approx(0.2, abs=0.01)
+    assert hides_place_N.mean() == pytest.approx(0.1, abs=0.01)
+    assert hides_time_N.mean() == pytest.approx(0.1, abs=0.01)
 
 
 @given(num_points=st.integers(3, 80), seed=st.integers(0, 1000))
