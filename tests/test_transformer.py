@@ -9,7 +9,7 @@ from torch import nn
 
 from model.masks import bidirectional_mask, causal_mask, prefix_mask, span_mask
 from model.positions import angles_of, index_frequencies
-from model.transformer import GATED, PLAIN, BlockStyle, Transformer
+from model.transformer import GATED, PLAIN, Block, BlockStyle, Transformer
 
 WIDTH, HEADS, LAYERS = 16, 4, 3
 POST_NORM = BlockStyle(is_norm_first=False)
@@ -87,6 +87,14 @@ def test_the_gated_block_equals_its_formulas():
         expected = torch.from_numpy(root_mean_square_norm(x_TD, last_D))
         found = transformer(x_BTD, index_BT)[row]
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)
+
+
+def test_a_gated_block_has_the_matrices_of_a_plain_one():
+    plain, gated = (
+        sum(value.numel() for value in Block(96, 4, style=style).parameters() if value.ndim == 2)
+        for style in (PLAIN, GATED)
+    )
+    assert gated == plain
 
 
 def root_mean_square_norm(x_TD, gain_D):
