@@ -10,8 +10,6 @@ Shapes: B contexts, T points of the context, H points of the horizon, S samples,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -22,6 +20,7 @@ from torch import Tensor
 from .encoding import MIN_STEP_S, NUM_CALENDAR, calendar_features
 from .families.chemin import Chemin
 from .geometry import haversine_m, step_from
+from .isolation import evaluating
 from .transformer import KeyValueCache
 
 MAX_ROWS = 4096  # rolled out at once; bounds the memory of the cache
@@ -158,7 +157,7 @@ def forecast(
     kept = context.latest(max(longest - num_horizon, longest // 2))
     rows_at_once = max(1, MAX_ROWS // max(1, num_samples))
     parts = []
-    with torch.inference_mode(), _evaluating(model):
+    with torch.inference_mode(), evaluating(model):
         for start in range(0, len(context.started_us_B), rows_at_once):
             stop = start + rows_at_once
             times = None if target_time_s_BH is None else target_time_s_BH[start:stop]
@@ -344,17 +343,6 @@ def _check_target_times(
     last_s_B1 = context.time_s_BT.gather(1, context.num_points_B.unsqueeze(1) - 1)
     if not bool((torch.cat([last_s_B1, target_time_s_BH], dim=1).diff(dim=1) >= 0).all()):
         raise ValueError("target times must not descend, nor begin before the context ends")
-
-
-@contextmanager
-def _evaluating(model: Chemin) -> Iterator[None]:
-    """Dropout off for a while; the mode of the model is then as before."""
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)
 
 
 def _joined(parts: list[Forecast]) -> Forecast:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .checkpoint import check_match
 
@@ -52,6 +52,17 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
         for number, handler in before.items():
             # None stands for a handler that was not set from Python and cannot be named.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Dropout off for a while; the mode of the model is then as before."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
 
 
 def cuda_devices(device: torch.device) -> list[int]:

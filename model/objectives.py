@@ -1,26 +1,29 @@
-"""Densities of the next step, the heads that predict them, and the loss they give.
+"""What is asked of a model: which points are hidden, which are targets, and a loss over these.
 
-The next step is factorised p(log dt) p(east, north | dt). The unit of every negative
-log-likelihood here is nats per target point, with durations measured in log(seconds + MIN_STEP_S)
-and displacements in metres.
+A mask is drawn for one sequence, by a generator of its own that is seeded by the run, the epoch and
+the window: it depends neither on which windows share a batch, nor on their order.
 
-Shapes: D model width, M mixture components, L lags, C coordinates (east, north); `...` any leading.
+Shapes: B windows, T points of a window, N points of one sequence.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from numpy.typing import NDArray
+from torch import Tensor
 
-from .encoding import LAGS, Normaliser, recent_speed_mps
+from .batch import Batch
 
-LOG_TWO_PI = math.log(2 * math.pi)
-MIN_LOG_STEP_SCALE = 0.01  # of a log second: constant sampling must not reach infinite density
-MIN_STEP_SCALE_M = 0.1  # repeated positions neither
-_BISECTIONS = 26  # halvings that exhaust a float32
+Booleans = NDArray[np.bool_]
+Ints = NDArray[np.int64]
+
+BERT_SHARE, BERT_HIDDEN, BERT_RANDOM = 0.15, 0.8, 0.1  # Devlin et al. 2019, section 3.1
+SPAN_SHARE, SPAN_POINTS = 0.4, 5.0  # share of hidden points, and points of a mean span
+DIMENSION_SHARE = 0.2  # of points that lose their place or their time
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Loss:
 
     total: Tensor
     count: Tensor
-    parts: dict[str, Tensor]
+    parts: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def mean(self) -> Tensor:
@@ -37,181 +40,172 @@ class Loss:
         return self.total / self.count.clamp(min=1)
 
 
-# ---------------------------------------------------------------------------------- densities
+# ---------------------------------------------------------------------------------- masks
 
 
 @dataclass(frozen=True)
-class GaussianMixture:
-    """A mixture of Gaussians over a number: here the logarithm of seconds."""
+class Mask:
+    """What of one sequence is shown and what is asked.
 
-    log_weight_M: Tensor
-    mean_M: Tensor
-    scale_M: Tensor
-
-    def log_density(self, value: Tensor) -> Tensor:
-        error_M = (value.unsqueeze(-1) - self.mean_M) / self.scale_M
-        log_density_M = -0.5 * error_M.square() - self.scale_M.log() - 0.5 * LOG_TWO_PI
-        return torch.logsumexp(self.log_weight_M + log_density_M, dim=-1)
-
-    def cumulative(self, value: Tensor) -> Tensor:
-        error_M = (value.unsqueeze(-1) - self.mean_M) / self.scale_M
-        return (self.log_weight_M.exp() * torch.special.ndtr(error_M)).sum(-1)
-
-    def mean(self) -> Tensor:
-        return (self.log_weight_M.exp() * self.mean_M).sum(-1)
-
-    def median(self) -> Tensor:
-        """The value with half the mass below it, by bisection between the components' means."""
-        low, high = self.mean_M.amin(-1), self.mean_M.amax(-1)
-        for _ in range(_BISECTIONS):
-            middle = (low + high) / 2
-            is_above = self.cumulative(middle) < 0.5
-            low, high = torch.where(is_above, middle, low), torch.where(is_above, high, middle)
-        return (low + high) / 2
-
-    def sample(self, uniform: Tensor, normal: Tensor) -> Tensor:
-        """The value that draws from U(0, 1) and N(0, 1) stand for."""
-        chosen = _choose(self.log_weight_M, uniform)
-        mean, scale = (part.gather(-1, chosen).squeeze(-1) for part in (self.mean_M, self.scale_M))
-        return mean + scale * normal
-
-
-@dataclass(frozen=True)
-class StepMixture:
-    """A mixture of Gaussians over steps in metres, their axes along and across a heading."""
-
-    log_weight_M: Tensor
-    mean_m_MC: Tensor  # east, north
-    scale_m_MC: Tensor  # along, across
-    heading_C: Tensor  # unit vector: east, north
-    reach_m: Tensor  # how far the object would go at its recent speed
-
-    def log_density(self, step_m_C: Tensor) -> Tensor:
-        error_m_MC = step_m_C.unsqueeze(-2) - self.mean_m_MC
-        error_MC = to_heading(error_m_MC, self.heading_C.unsqueeze(-2)) / self.scale_m_MC
-        log_density_MC = -0.5 * error_MC.square() - self.scale_m_MC.log() - 0.5 * LOG_TWO_PI
-        return torch.logsumexp(self.log_weight_M + log_density_MC.sum(-1), dim=-1)
-
-    def mean(self) -> Tensor:
-        return (self.log_weight_M.exp().unsqueeze(-1) * self.mean_m_MC).sum(-2)
-
-    def miss(self, step_m_C: Tensor) -> Tensor:
-        """Distance from the mean to a step, in units of the reach."""
-        error_m_C = step_m_C - self.mean()
-        return torch.sqrt(error_m_C.square().sum(-1) + MIN_STEP_SCALE_M**2) / self.reach_m
-
-    def sample(self, uniform: Tensor, normal_C: Tensor) -> Tensor:
-        """The step that draws from U(0, 1) and N(0, 1) stand for."""
-        chosen = _choose(self.log_weight_M, uniform).unsqueeze(-1)
-        chosen = chosen.expand(*chosen.shape[:-1], 2)
-        mean_m_C = self.mean_m_MC.gather(-2, chosen).squeeze(-2)
-        scale_m_C = self.scale_m_MC.gather(-2, chosen).squeeze(-2)
-        return mean_m_C + from_heading(scale_m_C * normal_C, self.heading_C)
-
-
-def to_heading(vector_C: Tensor, heading_C: Tensor) -> Tensor:
-    """(east, north) as (along, across), across pointing to the left."""
-    east, north = vector_C.unbind(-1)
-    cosine, sine = heading_C.unbind(-1)
-    return torch.stack([east * cosine + north * sine, north * cosine - east * sine], dim=-1)
-
-
-def from_heading(vector_C: Tensor, heading_C: Tensor) -> Tensor:
-    """(along, across) as (east, north): the inverse of `to_heading`."""
-    return to_heading(vector_C, heading_C * heading_C.new_tensor([1.0, -1.0]))
-
-
-def heading_of(velocity_C: Tensor) -> Tensor:
-    """The unit vector of a velocity; east where nothing moves."""
-    speed = torch.linalg.vector_norm(velocity_C, dim=-1, keepdim=True)
-    east_C = velocity_C.new_tensor([1.0, 0.0])
-    return torch.where(speed > 0, velocity_C / speed.clamp(min=1e-12), east_C)
-
-
-def _choose(log_weight_M: Tensor, uniform: Tensor) -> Tensor:
-    """Index (..., 1) of the component whose share of (0, 1) holds the draw."""
-    below_M = log_weight_M.exp().cumsum(-1) < uniform.unsqueeze(-1)
-    return below_M.sum(-1, keepdim=True).clamp(max=log_weight_M.shape[-1] - 1)
-
-
-# ---------------------------------------------------------------------------------- heads
-
-
-class DurationHead(nn.Module):
-    """p(log dt): a mixture around the dataset's typical sampling interval."""
-
-    def __init__(self, width: int, num_components: int, normaliser: Normaliser) -> None:
-        super().__init__()
-        self.normaliser = normaliser
-        self.project = nn.Linear(width, 3 * num_components)
-        with torch.no_grad():
-            self.project.weight.mul_(0.1)
-            self.project.bias.zero_()
-            self.project.bias[2 * num_components :] = _ladder(num_components, 0.05, 2.0)
-
-    def forward(self, hidden_D: Tensor) -> GaussianMixture:
-        logit_M, mean_M, log_scale_M = self.project(hidden_D).chunk(3, dim=-1)
-        scale = self.normaliser.log_step_scale
-        return GaussianMixture(
-            log_weight_M=logit_M.log_softmax(-1),
-            mean_M=self.normaliser.log_step_center + scale * mean_M,
-            scale_M=MIN_LOG_STEP_SCALE + scale * log_scale_M.clamp(-8, 4).exp(),
-        )
-
-
-class StepHead(nn.Module):
-    """p(east, north | dt): a mixture around the context's own motion.
-
-    The mean step is dt times a sum of the recent velocities, each damped and turned by numbers
-    that the network chooses, plus an offset per component. Scales and offsets are in units of how
-    far the object would go in dt at its recent speed, so one set of weights fits what walks and
-    what flies. Untrained, the head continues the mean of the recent velocities.
+    A point may show its place, its time, both or neither. `shown_N` is the point whose place stands
+    there: the own one, or another's where a model must not trust what it sees. `span_N` numbers the
+    spans that are filled in one after the other; a point of span 0 is in none.
     """
 
-    def __init__(self, width: int, num_components: int, normaliser: Normaliser) -> None:
-        super().__init__()
-        self.normaliser = normaliser
-        self.widen = nn.Linear(width + 1, width)
-        self.sizes = [len(LAGS), len(LAGS), num_components, 2 * num_components, 2 * num_components]
-        self.project = nn.Linear(width, sum(self.sizes))
-        with torch.no_grad():
-            self.project.weight.mul_(0.1)
-            self.project.bias.zero_()
-            self.project.bias[: len(LAGS)] = 1 / len(LAGS)
-            ladder = _ladder(num_components, 0.1, 1.5).repeat_interleave(2)
-            self.project.bias[-2 * num_components :] = ladder
-
-    def forward(self, hidden_D: Tensor, velocity_mps_LC: Tensor, step_s: Tensor) -> StepMixture:
-        """`step_s` is the given duration of the next step."""
-        code = torch.asinh(self.normaliser.encode_step_s(step_s)).unsqueeze(-1)
-        raw = self.project(nn.functional.gelu(self.widen(torch.cat([hidden_D, code], dim=-1))))
-        damp_L, turn_L, logit_M, offset, log_scale = raw.split(self.sizes, dim=-1)
-        reach_m = self._reach_m(velocity_mps_LC, step_s)
-        reach_m_11 = reach_m[..., None, None]
-        carried_m_C = step_s.unsqueeze(-1) * _steer(velocity_mps_LC, damp_L, turn_L)
-        scale_MC = log_scale.unflatten(-1, (-1, 2)).clamp(-8, 4).exp()
-        return StepMixture(
-            log_weight_M=logit_M.log_softmax(-1),
-            mean_m_MC=carried_m_C.unsqueeze(-2) + reach_m_11 * offset.unflatten(-1, (-1, 2)),
-            scale_m_MC=MIN_STEP_SCALE_M + reach_m_11 * scale_MC,
-            heading_C=heading_of(velocity_mps_LC[..., 1, :]),
-            reach_m=reach_m,
-        )
-
-    def _reach_m(self, velocity_mps_LC: Tensor, step_s: Tensor) -> Tensor:
-        """How far the object goes in a step at its recent speed, with a floor in metres."""
-        floor_mps = 0.05 * self.normaliser.speed_scale_mps
-        floor_m = 0.05 * self.normaliser.extent_scale_m
-        travelled_m = step_s * recent_speed_mps(velocity_mps_LC, floor_mps)
-        return torch.sqrt(travelled_m.square() + floor_m**2)
+    shows_place_N: Booleans
+    shows_time_N: Booleans
+    is_target_N: Booleans
+    shown_N: Ints
+    span_N: Ints
 
 
-def _steer(velocity_LC: Tensor, damp_L: Tensor, turn_L: Tensor) -> Tensor:
-    """The sum of the velocities, each times damp and, turned left by 90 degrees, times turn."""
-    left_LC = torch.stack([-velocity_LC[..., 1], velocity_LC[..., 0]], dim=-1)
-    return (damp_L.unsqueeze(-1) * velocity_LC + turn_L.unsqueeze(-1) * left_LC).sum(-2)
+Draw = Callable[[np.random.Generator, int], Mask]
 
 
-def _ladder(num_components: int, low: float, high: float) -> Tensor:
-    """Logarithms of scales from low to high: from the start some component is near any error."""
-    return torch.linspace(math.log(low), math.log(high), num_components)
+def next_step(generator: np.random.Generator, num_points: int) -> Mask:
+    """All is shown, and every point that has a past is asked: for causal models."""
+    is_hidden_N = np.zeros(num_points, bool)
+    return replace(_hidden(is_hidden_N), is_target_N=np.arange(num_points) > 0)
+
+
+def random_points(generator: np.random.Generator, num_points: int) -> Mask:
+    """15 % of the inner points are asked: of these 80 % hidden, 10 % another's, 10 % as they are.
+
+    The last two look like any other point, so that a model doubts whatever it sees.
+    """
+    is_target_N = _chosen_points(generator, num_points, BERT_SHARE)
+    fate_N = generator.random(num_points)
+    other_N = (generator.random(num_points) * num_points).astype(np.int64)
+    is_random_N = is_target_N & (fate_N >= BERT_HIDDEN) & (fate_N < BERT_HIDDEN + BERT_RANDOM)
+    mask = _hidden(is_target_N & (fate_N < BERT_HIDDEN))
+    shown_N = np.where(is_random_N, other_N, mask.shown_N)
+    return replace(mask, is_target_N=is_target_N, shown_N=shown_N)
+
+
+def segments(generator: np.random.Generator, num_points: int) -> Mask:
+    """Whole stretches between the first and the last point are hidden and asked."""
+    return _hidden(_spans(generator, num_points) > 0)
+
+
+def places_of_segments(generator: np.random.Generator, num_points: int) -> Mask:
+    """Stretches whose times are known and whose places are asked: recovery as it is judged."""
+    mask = segments(generator, num_points)
+    return replace(mask, shows_time_N=np.ones(num_points, bool))
+
+
+def dimensions(generator: np.random.Generator, num_points: int) -> Mask:
+    """Of a part of the inner points the place or the time, either as likely, is hidden."""
+    mask = _hidden(_chosen_points(generator, num_points, DIMENSION_SHARE))
+    hides_place_N = generator.random(num_points) < 0.5
+    return replace(
+        mask,
+        shows_place_N=mask.shows_place_N | ~hides_place_N,
+        shows_time_N=mask.shows_time_N | hides_place_N,
+    )
+
+
+def infilling(generator: np.random.Generator, num_points: int) -> Mask:
+    """Blanks to be filled in one after the other, in a random order, each from left to right.
+
+    Who may read whom then is `masks.span_mask` of `span_N`.
+    """
+    span_N = _spans(generator, num_points)
+    turn = np.append(0, 1 + generator.permutation(span_N.max(initial=0)))
+    return replace(_hidden(span_N > 0), span_N=turn[span_N])
+
+
+def patches(generator: np.random.Generator, num_points: int, num_patch: int = 4) -> Mask:
+    """Whole patches of `num_patch` points are hidden and asked; the last may be shorter."""
+    num_patches = -(-num_points // num_patch)
+    is_hidden_P = _chosen(generator, num_patches, np.arange(num_patches), SPAN_SHARE)
+    return _hidden(is_hidden_P.repeat(num_patch)[:num_points])
+
+
+def _hidden(is_hidden_N: Booleans) -> Mask:
+    """Place and time of some points are hidden and asked."""
+    num_points = len(is_hidden_N)
+    is_shown_N = ~is_hidden_N
+    own_N, no_span_N = np.arange(num_points), np.zeros(num_points, np.int64)
+    return Mask(is_shown_N, is_shown_N, is_hidden_N, own_N, no_span_N)
+
+
+def _chosen_points(generator: np.random.Generator, num_points: int, share: float) -> Booleans:
+    """A share of the points with one on each side: the ends say where a sequence lies."""
+    return _chosen(generator, num_points, np.arange(1, num_points - 1), share)
+
+
+def _chosen(generator: np.random.Generator, num: int, candidates: Ints, share: float) -> Booleans:
+    """A share of the candidates, at least one where there are any, as a mask of `num`."""
+    is_chosen = np.zeros(num, bool)
+    if len(candidates):
+        num_chosen = max(1, round(share * len(candidates)))
+        is_chosen[generator.choice(candidates, num_chosen, replace=False)] = True
+    return is_chosen
+
+
+def _spans(generator: np.random.Generator, num_points: int) -> Ints:
+    """Numbers 1, 2, ... from left to right of stretches with a known point between them, else 0.
+
+    The number of hidden points is fixed; which gaps between known points they fill, and in which
+    parts, is drawn.
+    """
+    span_N = np.zeros(num_points, np.int64)
+    if num_points < 3:
+        return span_N
+    num_hidden = max(1, round(SPAN_SHARE * (num_points - 2)))
+    num_gaps = num_points - num_hidden - 1
+    num_spans = min(num_gaps, max(1, round(num_hidden / SPAN_POINTS)))
+    gap_S = np.sort(generator.choice(num_gaps, num_spans, replace=False))
+    cut = np.sort(generator.choice(num_hidden - 1, num_spans - 1, replace=False)) + 1
+    size_S = np.diff(cut, prepend=0, append=num_hidden)
+    start_S = gap_S + 1 + np.cumsum(size_S) - size_S
+    for number, (start, size) in enumerate(zip(start_S, size_S, strict=True), 1):
+        span_N[start : start + size] = number
+    return span_N
+
+
+# ---------------------------------------------------------------------------------- batches
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskedBatch(Batch):
+    """Windows with a mask each, as in `Mask`; observed are the points that show all."""
+
+    shows_place_BT: Tensor
+    shows_time_BT: Tensor
+    shown_BT: Tensor
+    span_BT: Tensor
+
+
+def masked(batch: Batch, draw: Draw, seed: int) -> MaskedBatch:
+    """The batch with a mask drawn for each of its sequences; pads are neither shown nor asked."""
+    is_point_BT = ~batch.is_pad_BT.numpy()
+    sequence_BT = batch.sequence_BT.numpy()
+    columns = {entry.name: _blank(entry.name, is_point_BT) for entry in fields(Mask)}
+    for row, window_id in enumerate(batch.window_id_B.tolist()):
+        for sequence in np.unique(sequence_BT[row, is_point_BT[row]]).tolist():
+            place_N = np.flatnonzero(is_point_BT[row] & (sequence_BT[row] == sequence))
+            key = (seed, batch.cursor.epoch, window_id, sequence)
+            mask = draw(np.random.default_rng(key), len(place_N))
+            for name, column_BT in columns.items():
+                value_N = getattr(mask, name)
+                column_BT[row, place_N] = place_N[value_N] if name == "shown_N" else value_N
+    shows_place_BT, shows_time_BT, is_target_BT, shown_BT, span_BT = (
+        torch.from_numpy(column_BT) for column_BT in columns.values()
+    )
+    plain = {entry.name: getattr(batch, entry.name) for entry in fields(Batch)}
+    plain |= {"is_observed_BT": shows_place_BT & shows_time_BT, "is_target_BT": is_target_BT}
+    return MaskedBatch(
+        **plain,
+        shows_place_BT=shows_place_BT,
+        shows_time_BT=shows_time_BT,
+        shown_BT=shown_BT,
+        span_BT=span_BT,
+    )
+
+
+def _blank(name: str, is_point_BT: Booleans) -> NDArray[np.generic]:
+    """A column of a mask for pads alone."""
+    if name == "shown_N":
+        return np.arange(is_point_BT.shape[1]) + np.zeros(is_point_BT.shape, np.int64)
+    return np.zeros(is_point_BT.shape, np.int64 if name == "span_N" else np.bool_)

@@ -100,6 +100,8 @@ def load_trained(folder: Path, weights_sha256: str | None = None) -> Trained:
     config = json.loads((folder / "config.json").read_bytes())
     normaliser = Normaliser.from_json(json.loads((folder / "normaliser.json").read_bytes()))
     model = build(config["family"], config["config"], normaliser)
+    if not isinstance(model, Chemin):
+        raise ValueError(f"a model of {config['family']} does not forecast and is not served yet")
     load_weights(model, folder / "weights.safetensors", weights_sha256)
     return Trained(model.eval(), config["family"])
 

@@ -1,27 +1,62 @@
-"""The transformer, top to bottom: positions, attention with its cache, block, stack.
+"""The transformer, top to bottom: attention with its cache, block, stack.
 
-Shapes: B rows, Q queried points, T points of the cache, D model width, H heads, K head width.
+Positions are in `positions.py`, masks in `masks.py`.
+
+Shapes: B rows, Q queried points, T points of the cache, D model width, H heads, K head width,
+P pairs of numbers of a head.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .positions import rotate
 
-def sinusoidal_positions(num_positions: int, width: int) -> Tensor:
-    """Sine and cosine of each index at log-spaced wavelengths, (num_positions, width).
 
-    Vaswani et al. 2017, section 3.5: even columns are sines, odd columns cosines.
+@dataclass(frozen=True)
+class BlockStyle:
+    """What a block is made of.
+
+    Norms are `layer` or `rms`, before each part of the block or behind it. The feed-forward layer
+    is `gelu`, `gelu_tanh` (GPT-2's approximation) or `swiglu`, the gated one of Shazeer 2020.
     """
-    index = torch.arange(num_positions, dtype=torch.float64).unsqueeze(1)
-    rate = torch.exp(torch.arange(0, width, 2, dtype=torch.float64) * (-math.log(1e4) / width))
-    waves = torch.stack([torch.sin(index * rate), torch.cos(index * rate)], dim=-1)
-    return waves.flatten(1).float()
+
+    norm: str = "layer"
+    activation: str = "gelu"
+    is_norm_first: bool = True
+    has_bias: bool = True
+    epsilon: float = 1e-5
+
+    def __post_init__(self) -> None:
+        if self.norm not in NORMS:
+            raise ValueError(f"unknown norm {self.norm!r}, known are {sorted(NORMS)}")
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(
+                f"unknown activation {self.activation!r}, known are {sorted(ACTIVATIONS)}"
+            )
+
+
+NORMS: dict[str, type[nn.Module]] = {"layer": nn.LayerNorm, "rms": nn.RMSNorm}
+
+
+def _swiglu(wide: Tensor) -> Tensor:
+    gate, value = wide.chunk(2, dim=-1)
+    return functional.silu(gate) * value
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": functional.gelu,
+    "gelu_tanh": partial(functional.gelu, approximate="tanh"),
+    "swiglu": _swiglu,
+}
+PLAIN = BlockStyle()
+GATED = BlockStyle(norm="rms", activation="swiglu", has_bias=False)
 
 
 @dataclass(frozen=True)
@@ -48,23 +83,30 @@ class KeyValueCache:
         )
 
 
-class CausalAttention(nn.Module):
-    """Multi-head attention to the own and earlier points."""
+class Attention(nn.Module):
+    """Multi-head attention, to the own and earlier points where no mask is given."""
 
-    def __init__(self, width: int, num_heads: int, dropout: float) -> None:
+    def __init__(self, width: int, num_heads: int, dropout: float, has_bias: bool = True) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.dropout = dropout
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
+        self.qkv = nn.Linear(width, 3 * width, bias=has_bias)
+        self.out = nn.Linear(width, width, bias=has_bias)
 
     def forward(
-        self, x_BQD: Tensor, mask_BQT: Tensor | None, cache: KeyValueCache | None, index_BQ: Tensor
+        self,
+        x_BQD: Tensor,
+        index_BQ: Tensor,
+        mask_BQT: Tensor | None,
+        cache: KeyValueCache | None,
+        angle_BQP: Tensor | None,
     ) -> Tensor:
         query_BHQK, key_BHTK, value_BHTK = (
             part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
             for part in self.qkv(x_BQD).chunk(3, dim=-1)
         )
+        if angle_BQP is not None:
+            query_BHQK, key_BHTK = rotate(query_BHQK, angle_BQP), rotate(key_BHTK, angle_BQP)
         if cache is not None:
             cache.write(index_BQ, key_BHTK, value_BHTK)
             key_BHTK, value_BHTK = cache.key_BHTK, cache.value_BHTK
@@ -80,63 +122,91 @@ class CausalAttention(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm block: attention, then a feed-forward layer, each added to its input."""
+    """Attention, then a feed-forward layer, each added to its input."""
 
-    def __init__(self, width: int, num_heads: int, dropout: float) -> None:
+    def __init__(
+        self, width: int, num_heads: int, dropout: float = 0.0, style: BlockStyle = PLAIN
+    ) -> None:
         super().__init__()
-        self.norm_attention = nn.LayerNorm(width)
-        self.attention = CausalAttention(width, num_heads, dropout)
-        self.norm_forward = nn.LayerNorm(width)
-        self.widen = nn.Linear(width, 4 * width)
-        self.narrow = nn.Linear(4 * width, width)
+        self.is_norm_first = style.is_norm_first
+        self.activate = ACTIVATIONS[style.activation]
+        # A gated layer has three matrices for two, so two thirds of the width cost the same.
+        is_gated = style.activation == "swiglu"
+        inner = 8 * width // 3 if is_gated else 4 * width
+        self.norm_attention = NORMS[style.norm](width, eps=style.epsilon)
+        self.attention = Attention(width, num_heads, dropout, style.has_bias)
+        self.norm_forward = NORMS[style.norm](width, eps=style.epsilon)
+        self.widen = nn.Linear(width, 2 * inner if is_gated else inner, bias=style.has_bias)
+        self.narrow = nn.Linear(inner, width, bias=style.has_bias)
         self.dropout = nn.Dropout(dropout)
-
-    def forward(
-        self, x_BQD: Tensor, mask_BQT: Tensor | None, cache: KeyValueCache | None, index_BQ: Tensor
-    ) -> Tensor:
-        mixed_BQD = self.attention(self.norm_attention(x_BQD), mask_BQT, cache, index_BQ)
-        x_BQD = x_BQD + self.dropout(mixed_BQD)
-        wide = functional.gelu(self.widen(self.norm_forward(x_BQD)))
-        return x_BQD + self.dropout(self.narrow(self.dropout(wide)))
-
-
-class Transformer(nn.Module):
-    """A causal stack of blocks with a last norm.
-
-    Without caches the input is a whole sequence; `sequence_BQ` then separates the sequences of a
-    packed row. With caches it is any set of new points, told apart by `index_BQ`.
-    """
-
-    def __init__(self, width: int, num_layers: int, num_heads: int, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.blocks = nn.ModuleList(Block(width, num_heads, dropout) for _ in range(num_layers))
-        self.norm = nn.LayerNorm(width)
 
     def forward(
         self,
         x_BQD: Tensor,
         index_BQ: Tensor,
-        sequence_BQ: Tensor | None = None,
-        caches: list[KeyValueCache] | None = None,
+        mask_BQT: Tensor | None = None,
+        cache: KeyValueCache | None = None,
+        angle_BQP: Tensor | None = None,
     ) -> Tensor:
-        mask_BQT = _packed_mask(sequence_BQ) if caches is None else _cached_mask(index_BQ, caches)
+        if self.is_norm_first:
+            normed = self.norm_attention(x_BQD)
+            x_BQD = x_BQD + self.dropout(
+                self.attention(normed, index_BQ, mask_BQT, cache, angle_BQP)
+            )
+            return x_BQD + self._feed_forward(self.norm_forward(x_BQD))
+        mixed_BQD = self.attention(x_BQD, index_BQ, mask_BQT, cache, angle_BQP)
+        x_BQD = self.norm_attention(x_BQD + self.dropout(mixed_BQD))
+        return self.norm_forward(x_BQD + self._feed_forward(x_BQD))
+
+    def _feed_forward(self, x_BQD: Tensor) -> Tensor:
+        return self.dropout(self.narrow(self.dropout(self.activate(self.widen(x_BQD)))))
+
+
+class Transformer(nn.Module):
+    """A stack of blocks; blocks that begin with a norm are followed by a last one.
+
+    Without caches the input is a whole row of points. With caches it is any set of new points,
+    told apart by `index_BQ`. Without a mask each point reads itself and what comes before it.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        num_layers: int,
+        num_heads: int,
+        dropout: float = 0.0,
+        style: BlockStyle = PLAIN,
+    ) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.blocks = nn.ModuleList(
+            Block(width, num_heads, dropout, style) for _ in range(num_layers)
+        )
+        self.norm = (
+            NORMS[style.norm](width, eps=style.epsilon) if style.is_norm_first else nn.Identity()
+        )
+
+    def forward(
+        self,
+        x_BQD: Tensor,
+        index_BQ: Tensor,
+        mask_BQT: Tensor | None = None,
+        caches: list[KeyValueCache] | None = None,
+        angle_BQP: Tensor | None = None,
+    ) -> Tensor:
+        if mask_BQT is None and caches is not None:
+            mask_BQT = _cached_mask(index_BQ, caches)
         for layer, block in enumerate(self.blocks):
-            x_BQD = block(x_BQD, mask_BQT, None if caches is None else caches[layer], index_BQ)
+            cache = None if caches is None else caches[layer]
+            x_BQD = block(x_BQD, index_BQ, mask_BQT, cache, angle_BQP)
         return self.norm(x_BQD)
 
     def empty_caches(self, num_rows: int, num_slots: int) -> list[KeyValueCache]:
         """One empty cache per layer."""
-        like = self.norm.weight
-        return [KeyValueCache.empty(num_rows, num_slots, like, self.num_heads) for _ in self.blocks]
-
-
-def _packed_mask(sequence_BQ: Tensor | None) -> Tensor | None:
-    """Causal within each sequence; None, the faster plain causal mask, where rows hold one each."""
-    if sequence_BQ is None or bool((sequence_BQ == sequence_BQ[:, :1]).all()):
-        return None
-    is_same_BQQ = sequence_BQ.unsqueeze(-1) == sequence_BQ.unsqueeze(-2)
-    return is_same_BQQ.tril()
+        like_D = next(self.parameters())
+        return [
+            KeyValueCache.empty(num_rows, num_slots, like_D, self.num_heads) for _ in self.blocks
+        ]
 
 
 def _cached_mask(index_BQ: Tensor, caches: list[KeyValueCache]) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import pytest
@@ -12,7 +11,6 @@ from walks import WALKING, batch_of, walk
 from model.families import FAMILIES, build
 from model.families.chemin import Chemin, CheminConfig, scored_targets
 from model.geometry import haversine_m, step_from
-from model.objectives import GaussianMixture, StepMixture, from_heading, to_heading
 
 TINY = FAMILIES["chemin"].presets["tiny"]
 
@@ -272,95 +270,6 @@ def test_a_silent_head_goes_on_along_the_great_circle():
     missed_m_T = haversine_m(ahead[0][:-1], ahead[1][:-1], lon_deg_T[1:], lat_deg_T[1:])
     assert float(missed_m_T[0]) == pytest.approx(20, abs=1e-3)  # one point tells no velocity
     assert float(missed_m_T[1:].max()) < 1e-3
-
-
-@pytest.fixture
-def duration_density():
-    return GaussianMixture(
-        torch.tensor([0.2, 0.5, 0.3]).double().log().log_softmax(-1),
-        torch.tensor([-1.0, 0.5, 2.0]).double(),
-        torch.tensor([0.3, 0.1, 1.0]).double(),
-    )
-
-
-@pytest.fixture
-def step_density():
-    heading_C = torch.tensor([0.6, 0.8], dtype=torch.float64)
-    return StepMixture(
-        torch.tensor([0.3, 0.7]).double().log().log_softmax(-1),
-        torch.tensor([[-2.0, 1.0], [1.0, 3.0]]).double(),
-        torch.tensor([[2.0, 0.5], [0.7, 1.2]]).double(),
-        heading_C,
-        torch.tensor(1.0).double(),
-    )
-
-
-def plane():
-    """A grid of steps (N, C) and the area of its cells."""
-    axis = torch.linspace(-20, 20, 801, dtype=torch.float64)
-    return torch.cartesian_prod(axis, axis), float((axis[1] - axis[0]) ** 2)
-
-
-def test_duration_density_integrates_to_its_cumulative(duration_density):
-    value = torch.linspace(-12, 12, 24_001, dtype=torch.float64)
-    density = duration_density.log_density(value).exp()
-    assert float(torch.trapezoid(density, value)) == pytest.approx(1, abs=1e-9)
-    mean = float(torch.trapezoid(density * value, value))
-    assert float(duration_density.mean()) == pytest.approx(mean, abs=1e-9)
-    below = torch.cumulative_trapezoid(density, value)
-    torch.testing.assert_close(duration_density.cumulative(value[1:]), below, rtol=0, atol=1e-5)
-    assert float(duration_density.cumulative(duration_density.median())) == pytest.approx(0.5)
-
-
-def test_step_density_integrates_to_one_and_to_its_mean(step_density):
-    step_m_NC, area = plane()
-    mass_N = step_density.log_density(step_m_NC).exp() * area
-    assert float(mass_N.sum()) == pytest.approx(1, abs=1e-9)
-    mean_m_C = (mass_N.unsqueeze(-1) * step_m_NC).sum(0)
-    torch.testing.assert_close(step_density.mean(), mean_m_C, rtol=0, atol=1e-9)
-
-
-def test_duration_samples_match_the_density(duration_density):
-    generator = torch.Generator().manual_seed(0)
-    uniform = torch.rand(40_000, generator=generator, dtype=torch.float64)
-    normal = torch.randn(40_000, generator=generator, dtype=torch.float64)
-    many = GaussianMixture(
-        duration_density.log_weight_M.expand(40_000, -1),
-        duration_density.mean_M.expand(40_000, -1),
-        duration_density.scale_M.expand(40_000, -1),
-    )
-    rank = duration_density.cumulative(many.sample(uniform, normal)).sort().values
-    even = torch.linspace(0, 1, 40_000, dtype=torch.float64)
-    assert float((rank - even).abs().max()) < 0.01  # Kolmogorov distance, 1e-3 critical 0.0097
-
-
-def test_step_samples_match_the_density(step_density):
-    generator = torch.Generator().manual_seed(0)
-    uniform_S = torch.rand(40_000, generator=generator, dtype=torch.float64)
-    normal_SC = torch.randn(40_000, 2, generator=generator, dtype=torch.float64)
-    many = StepMixture(
-        step_density.log_weight_M.expand(40_000, -1),
-        step_density.mean_m_MC.expand(40_000, -1, -1),
-        step_density.scale_m_MC.expand(40_000, -1, -1),
-        step_density.heading_C.expand(40_000, -1),
-        step_density.reach_m.expand(40_000),
-    )
-    sample_m_SC = many.sample(uniform_S, normal_SC)
-    step_m_NC, area = plane()
-    mass_N = step_density.log_density(step_m_NC).exp() * area
-    for direction in (0.0, 0.7, 1.4, 2.1, 2.8):
-        axis_C = torch.tensor([math.cos(direction), math.sin(direction)], dtype=torch.float64)
-        for limit in (-3.0, -0.5, 0.77, 2.0, 4.0):
-            expected = float(mass_N[step_m_NC @ axis_C < limit].sum())
-            share = float((sample_m_SC @ axis_C < limit).double().mean())
-            assert share == pytest.approx(expected, abs=0.015)
-
-
-def test_heading_frame_turns_back():
-    vector_NC = torch.randn(20, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    heading_C = torch.tensor([0.6, 0.8], dtype=torch.float64)
-    torch.testing.assert_close(from_heading(to_heading(vector_NC, heading_C), heading_C), vector_NC)
-    torch.testing.assert_close(to_heading(heading_C, heading_C), torch.tensor([1.0, 0.0]).double())
 
 
 # ------------------------------------------------------------------ configuration

@@ -19,9 +19,10 @@ HORIZON = 6
 TOLERANCE_M = 0.02  # float32 steps of some ten metres, added up over the horizon
 
 
-def random_weights(family=Chemin):
+def random_weights(family=Chemin, has_tails=False):
     torch.manual_seed(5)
-    model = family(FAMILIES["chemin"].presets["tiny"], WALKING)
+    config = replace(FAMILIES["chemin"].presets["tiny"], has_tails=has_tails)
+    model = family(config, WALKING)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
@@ -122,6 +123,10 @@ def test_a_context_depends_on_itself_alone(model, points, num_samples):
     check_contexts_are_independent(model, points, num_samples)
     with pytest.raises(AssertionError):
         check_contexts_are_independent(random_weights(BatchStatistics), points, num_samples)
+
+
+def test_samples_with_tails_depend_on_their_context_alone(points):
+    check_contexts_are_independent(random_weights(has_tails=True), points, 3)
 
 
 def test_a_long_list_is_forecast_in_pieces(model, points, monkeypatch):

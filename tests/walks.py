@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,6 +16,7 @@ from model.inference import Context
 # Tensors this small gain nothing from threads, which wait for each other on a busy machine.
 torch.set_num_threads(1)
 
+HIDDEN = (3, 4, 8)  # points of a window that is judged
 STARTED_US = 1_714_550_400_000_000  # 2024-05-01 08:00 UTC
 WALKING = Normaliser.from_json(
     {
@@ -62,6 +66,15 @@ def batch_of(lon_deg_BT: Tensor, lat_deg_BT: Tensor, time_s_BT: Tensor, num_pads
         sequence_BT=torch.zeros(num_rows, num_points + num_pads, dtype=torch.long),
         window_id_B=torch.arange(num_rows),
     )
+
+
+def window_of(points: Sequence[Tensor], num_pads: int = 0, hidden: Sequence[int] = HIDDEN) -> Batch:
+    """A window as it is judged: some points are not observed, and these are the targets."""
+    batch = batch_of(*points, num_pads=num_pads)
+    is_target_BT = torch.zeros_like(batch.is_pad_BT)
+    is_target_BT[:, list(hidden)] = True
+    is_observed_BT = ~is_target_BT & ~batch.is_pad_BT
+    return replace(batch, is_observed_BT=is_observed_BT, is_target_BT=is_target_BT)
 
 
 def context_of(

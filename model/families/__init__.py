@@ -1,4 +1,7 @@
-"""The published families by name: what each is built from and which tasks it serves."""
+"""The families of points by name: what each is built from and which tasks it serves.
+
+`gpt2` is not among them: it reads tokens, has no normaliser, and is built directly.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +11,28 @@ from types import MappingProxyType
 from typing import Any
 
 from ..encoding import Normaliser
-from . import chemin
+from . import chemin, masked_chemin
+
+Model = chemin.Chemin | masked_chemin.MaskedChemin
 
 
 @dataclass(frozen=True)
 class Family:
     """One file of this package."""
 
-    model: type[chemin.Chemin]
+    model: type[Model]
     config: type[chemin.CheminConfig]
     presets: Mapping[str, chemin.CheminConfig]
     tasks: tuple[str, ...]
 
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(
-    {"chemin": Family(chemin.Chemin, chemin.CheminConfig, chemin.PRESETS, ("forecast",))}
+    {
+        "chemin": Family(chemin.Chemin, chemin.CheminConfig, chemin.PRESETS, ("forecast",)),
+        "masked_chemin": Family(
+            masked_chemin.MaskedChemin, chemin.CheminConfig, chemin.PRESETS, ("recover",)
+        ),
+    }
 )
 
 
@@ -30,7 +40,7 @@ def build(
     name: str,
     preset_or_config: str | chemin.CheminConfig | Mapping[str, Any],
     normaliser: Normaliser,
-) -> chemin.Chemin:
+) -> Model:
     """A model with fresh weights, from a preset's name, a configuration, or one read from JSON."""
     if name not in FAMILIES:
         raise ValueError(f"unknown family {name!r}, known are {sorted(FAMILIES)}")

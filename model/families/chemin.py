@@ -19,8 +19,11 @@ from torch import Tensor, nn
 
 from ..batch import Batch
 from ..encoding import MIN_STEP_S, NUM_SPATIAL, NUM_TEMPORAL, Normaliser, point_features
-from ..objectives import DurationHead, Loss, StepHead
-from ..transformer import KeyValueCache, Transformer, sinusoidal_positions
+from ..heads import DurationHead, StepHead
+from ..masks import causal_mask
+from ..objectives import Loss
+from ..positions import sinusoidal_positions
+from ..transformer import KeyValueCache, Transformer
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class CheminConfig:
 
     `max_points` is the longest window it is trained on. `mean_weight` scales the distance from the
     mean step to the truth, in units of the reach, beside the negative log-likelihood: forecasts
-    roll out that mean and are judged by its distance.
+    roll out that mean and are judged by its distance. `has_tails` gives steps Student's densities.
     """
 
     width: int = 96
@@ -39,6 +42,7 @@ class CheminConfig:
     max_points: int = 64
     dropout: float = 0.0
     mean_weight: float = 5.0
+    has_tails: bool = False
 
     def __post_init__(self) -> None:
         for name in ("width", "num_layers", "num_heads", "num_components"):
@@ -78,7 +82,7 @@ class Chemin(nn.Module):
         self.register_buffer("position_ND", table_ND, persistent=False)
         self.transformer = Transformer(width, config.num_layers, config.num_heads, config.dropout)
         self.duration_head = DurationHead(width, config.num_components, normaliser)
-        self.step_head = StepHead(width, config.num_components, normaliser)
+        self.step_head = StepHead(width, config.num_components, normaliser, config.has_tails)
 
     def encode(
         self,
@@ -91,7 +95,7 @@ class Chemin(nn.Module):
         caches: list[KeyValueCache] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Hidden state (B, Q, D) and recent velocities (B, Q, L, C) of points, from their past."""
-        first_BQ = _first_of_sequence(index_BQ, sequence_BT)
+        first_BQ = first_of_sequence(index_BQ, sequence_BT)
         seen = point_features(
             lon_deg_BT, lat_deg_BT, time_s_BT, calendar_BQK, index_BQ, first_BQ, self.normaliser
         )
@@ -101,13 +105,14 @@ class Chemin(nn.Module):
         # Past the longest window of training a point counts as the last of one.
         place_BQ = (index_BQ - first_BQ).clamp(max=self.config.max_points - 1)
         x_BQD = content_BQD + self.position_ND[place_BQ]
-        hidden_BQD = self.transformer(x_BQD, index_BQ, sequence_BT, caches)
+        mask_BQT = causal_mask(sequence_BT) if caches is None else None
+        hidden_BQD = self.transformer(x_BQD, index_BQ, mask_BQT, caches)
         return hidden_BQD, seen.velocity_mps_BQLC
 
     def loss(self, batch: Batch) -> Loss:
         """Loss of the targets, each given the points before it.
 
-        Negative log-likelihood in nats a point (see objectives) plus `mean_weight` times the miss
+        Negative log-likelihood in nats a point (see densities) plus `mean_weight` times the miss
         of the mean step; `parts` holds the three sums unweighted.
         """
         is_readable_BT = batch.is_observed_BT & ~batch.is_pad_BT
@@ -116,7 +121,7 @@ class Chemin(nn.Module):
             for value_BT in (batch.lon_deg_BT, batch.lat_deg_BT, batch.time_s_BT)
         )
         calendar_BTK = batch.calendar_BTK.masked_fill(~is_readable_BT.unsqueeze(-1), 0)
-        index_BT = _index_of(is_readable_BT)
+        index_BT = index_of(is_readable_BT)
         hidden_BTD, velocity_BTLC = self.encode(
             lon_deg_BT, lat_deg_BT, time_s_BT, calendar_BTK, index_BT, batch.sequence_BT
         )
@@ -150,19 +155,19 @@ def scored_targets(batch: Batch) -> Tensor:
     """
     is_readable_BT = batch.is_observed_BT & ~batch.is_pad_BT
     is_target_BT = batch.is_target_BT & ~batch.is_pad_BT
-    index_BT = _index_of(is_target_BT)
-    first_BT = _first_of_sequence(index_BT, batch.sequence_BT)
+    index_BT = index_of(is_target_BT)
+    first_BT = first_of_sequence(index_BT, batch.sequence_BT)
     hidden_before_BT = (~is_readable_BT).long().cumsum(1) - (~is_readable_BT).long()
     is_past_readable_BT = hidden_before_BT == hidden_before_BT.gather(1, first_BT)
     return is_target_BT & is_past_readable_BT & (index_BT > first_BT)
 
 
-def _index_of(value_BT: Tensor) -> Tensor:
+def index_of(value_BT: Tensor) -> Tensor:
     """The index (B, T) of each point in its row."""
     return torch.arange(value_BT.shape[1], device=value_BT.device).expand_as(value_BT)
 
 
-def _first_of_sequence(index_BQ: Tensor, sequence_BT: Tensor | None) -> Tensor:
+def first_of_sequence(index_BQ: Tensor, sequence_BT: Tensor | None) -> Tensor:
     """Index of the first point of each point's sequence; sequences lie one after the other."""
     if sequence_BT is None:
         return torch.zeros_like(index_BQ)
