@@ -31,13 +31,12 @@ OS_ERRORS = {
 
 @contextlib.contextmanager
 def scratch(folder: Path, *readable: Path, timeout_s: float | None = None) -> Iterator[Connection]:
-    """A database file of one task inside `folder`, with our macros, closed to everything else.
+    """A database of one task in memory, with our macros, closed to everything else.
 
     Only `folder` and the `readable` folders can be reached; spilling goes to `folder`.
     A query that runs longer than `timeout_s` in all is interrupted.
     """
-    path = folder / "scratch.duckdb"
-    connection = duckdb.connect(str(path), config=dict(engine_settings(folder / "spill")))
+    connection = duckdb.connect(":memory:", config=dict(engine_settings(folder / "spill")))
     timer = threading.Timer(timeout_s or 0, connection.interrupt)
     try:
         connection.execute("set timezone = 'UTC'")
@@ -57,7 +56,6 @@ def scratch(folder: Path, *readable: Path, timeout_s: float | None = None) -> It
     finally:
         timer.cancel()
         connection.close()
-        path.unlink(missing_ok=True)
 
 
 def lock_down(connection: Connection, folders: Sequence[Path]) -> None:

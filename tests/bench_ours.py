@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from bench_clock import Clock, main
 
+from tasks.ahead import ahead
 from tasks.archive import Member, inventory, opened
 from tasks.clean import STAGE as CLEAN
 from tasks.clean import clean_jobs
@@ -20,14 +21,15 @@ from tasks.database import scratch
 from tasks.datasets import dataset_named
 from tasks.formats import FORMATS
 from tasks.ingest import SNAPSHOT, snapshot_job
+from tasks.sequence import is_new, order_of, ranks
 from tasks.snapshot import Snapshot, read_snapshot
 from tasks.store import Receipt, Store
 
 CONFIG = PipelineConfig(dataset="geolife")
 RADIUS_M, MIN_STAY_S, MAX_GAP_S = 100.0, 300.0, 900.0
-IN_TRACKINTELS_ORDER = (
-    "select entity_id, epoch_us(tracked_at) as tracked_us, lon_deg, lat_deg "
-    "from read_parquet($path) order by entity_id, tracked_at, source_trip_id, line_number"
+PLACED = (
+    "select entity_id, source_trip_id, line_number, epoch_us(tracked_at) as tracked_us, "
+    "lon_deg, lat_deg from read_parquet($path)"
 )
 
 
@@ -92,16 +94,20 @@ def stays(clock: Clock, store: Path) -> None:
     with clock.measure("stays") as answers:
         paths = [path for bucket in snapshot.buckets for path, _ids in snapshot.points(bucket)]
         with scratch(store, *{path.parent for path in paths}) as con:
-            for path in paths:
-                rows = con.sql(IN_TRACKINTELS_ORDER, params={"path": str(path)}).to_arrow_table()
-                entity_id = rows["entity_id"].combine_chunks().dictionary_encode()
-                entity = entity_id.indices.to_numpy()
-                tracked_us = rows["tracked_us"].to_numpy()
+            fetched = (con.sql(PLACED, params={"path": str(p)}).to_arrow_table() for p in paths)
+            for rows in ahead(fetched):
+                entity, trip = (ranks(rows[name]) for name in ("entity_id", "source_trip_id"))
+                line, tracked_us, lon_deg, lat_deg = (
+                    rows[name].to_numpy()
+                    for name in ("line_number", "tracked_us", "lon_deg", "lat_deg")
+                )
+                order = order_of(entity, tracked_us, trip, line)  # that of trackintel
+                tracked_us = tracked_us[order]
                 first, _last, end = kernels.stays(
-                    np.r_[True, entity[1:] != entity[:-1]],
+                    is_new(entity[order]),
                     tracked_us,
-                    rows["lon_deg"].to_numpy(),
-                    rows["lat_deg"].to_numpy(),
+                    lon_deg[order],
+                    lat_deg[order],
                     RADIUS_M,
                     MIN_STAY_S,
                     MAX_GAP_S,

@@ -16,7 +16,7 @@ from strategies import places
 
 import sql
 from model import geometry, kernels
-from model.kernels import distance_m, is_speed_possible
+from model.kernels import distance_m, is_speed_possible, side_of_limit
 from tasks import database
 from tasks.clean import RULES, STAGE, clean_jobs
 from tasks.config import CleanConfig, PipelineConfig
@@ -90,6 +90,26 @@ def test_distance_equals_that_of_the_model(a, b):
         *(torch.tensor(value, dtype=torch.float64) for value in (*a, *b))
     )
     assert distance_m(*a, *b) == pytest.approx(float(expected_m), rel=1e-9, abs=1e-6)
+
+
+@settings(max_examples=500)
+@given(
+    a=places(),
+    step=st.tuples(st.floats(-0.6, 0.6), st.floats(-0.6, 0.6)),
+    share=st.floats(0.99, 1.01) | st.floats(-2, 2),
+)
+def test_a_side_that_is_told_without_trigonometry_is_right(a, step, share):
+    """Also where the limit is the distance but for a percent, and near the poles."""
+    b = a[0] + step[0], min(max(a[1] + step[1], -90.0), 90.0)
+    away_m = distance_m(*a, *b)
+    side = side_of_limit(*a, *b, share * away_m)
+    assert side == 0 or (away_m < share * away_m if side < 0 else away_m > share * away_m)
+
+
+def test_most_points_need_no_trigonometry():
+    assert side_of_limit(7.0, 51.0, 7.0001, 51.0001, 100.0) == -1
+    assert side_of_limit(7.0, 51.0, 7.0001, 51.001, 100.0) == 1
+    assert side_of_limit(7.0, 51.0, 7.0014, 51.0001, 100.0) == 0
 
 
 def test_a_spike_goes_and_its_neighbours_stay():
