@@ -101,6 +101,15 @@ def is_speed_possible(
 
 
 @compiled
+def steps_m(lon_deg_N: NDArray[np.float64], lat_deg_N: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Metres from the point before to each point; the first one has come from nowhere."""
+    step_m_N = np.zeros(lon_deg_N.size)
+    for n in range(1, lon_deg_N.size):
+        step_m_N[n] = distance_m(lon_deg_N[n - 1], lat_deg_N[n - 1], lon_deg_N[n], lat_deg_N[n])
+    return step_m_N
+
+
+@compiled
 def _is_reached(
     tracked_us_N: NDArray[np.int64],
     lon_deg_N: NDArray[np.float64],

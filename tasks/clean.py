@@ -39,6 +39,7 @@ from tasks.database import (
     write_query,
 )
 from tasks.errors import DataError
+from tasks.sequence import is_new, ranks
 from tasks.snapshot import FilesInForce, read_snapshot
 from tasks.stage import Job, Stage
 from tasks.store import Counts, Receipt, Store
@@ -128,7 +129,7 @@ def clean_points(con: Connection, draft: Path, rules: CleanRules) -> Counts:
     materialise(con, "intermediate/int_points_screened")
     materialise(con, "intermediate/int_points_tracked")
     con.register("int_points_reached", reached_points(con, rules))
-    materialise(con, "intermediate/int_points_tripped", max_gap_s=rules.max_gap_s)
+    materialise(con, "intermediate/int_points_tripped")
     materialise(con, "intermediate/int_trips", min_points=rules.min_points)
     stays.mark_stays(con, rules.stay)
     for mart in (*MARTS, *stays.MARTS):
@@ -162,21 +163,39 @@ def identified_points(con: Connection, rules: CleanRules) -> pa.Table:
 
 
 def reached_points(con: Connection, rules: CleanRules) -> pa.Table:
-    """The ids of the points that keep to the speed limit."""
-    from model.kernels import is_speed_possible
+    """The points that keep to the speed limit, with their trips and steps."""
+    tracked = con.sql(
+        "select point_id, entity_id, source_trip_id, tracked_us, lon_deg, lat_deg "
+        "from int_points_tracked"
+    ).to_arrow_table()
+    return tripped(tracked, rules.max_speed_mps, rules.max_gap_s)
 
-    tracked = con.execute(
-        "select point_id, is_track_start, tracked_us, lon_deg, lat_deg from int_points_tracked"
-    ).fetchnumpy()
-    is_kept_N = is_speed_possible(
-        np.asarray(tracked["is_track_start"]),
-        np.asarray(tracked["tracked_us"]),
-        np.asarray(tracked["lon_deg"]),
-        np.asarray(tracked["lat_deg"]),
-        rules.max_speed_mps,
-        rules.max_gap_s,
+
+def tripped(tracked: pa.Table, max_speed_mps: float, max_gap_s: float) -> pa.Table:
+    """Of points in the order of their tracks those that can be reached from the last one kept.
+
+    Each tells the first point of its trip, and the step from the point before it. A silence longer
+    than the gap starts a trip; midnight does not.
+    """
+    from model.kernels import is_speed_possible, steps_m
+
+    track_keys = [ranks(tracked[name]) for name in ("entity_id", "source_trip_id")]
+    fixes = [tracked[name].to_numpy() for name in ("tracked_us", "lon_deg", "lat_deg")]
+    is_kept_N = is_speed_possible(is_new(*track_keys), *fixes, max_speed_mps, max_gap_s)
+    tracked_us, lon_deg, lat_deg = (column[is_kept_N] for column in fixes)
+    point_id = tracked["point_id"].to_numpy()[is_kept_N]
+    is_start = is_new(*(key[is_kept_N] for key in track_keys))
+    is_start[1:] |= np.diff(tracked_us) > max_gap_s * 1e6
+    start = np.flatnonzero(is_start)
+    # Whole millimetres: their sum does not depend on the order of addition.
+    step_mm = np.where(is_start, 0, np.rint(steps_m(lon_deg, lat_deg) * 1_000)).astype(np.int64)
+    return pa.table(
+        {
+            "point_id": point_id,
+            "first_point_id": point_id[start[np.cumsum(is_start) - 1]],
+            "step_mm": step_mm,
+        }
     )
-    return pa.table({"point_id": np.asarray(tracked["point_id"])[is_kept_N]})
 
 
 def counts(con: Connection) -> Counts:

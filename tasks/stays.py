@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 import sql
 from tasks.config import StayConfig
 from tasks.database import Connection
+from tasks.sequence import is_new, ranks
 
 MARTS = ("marts/stays", "marts/visits")
 SQL = ("intermediate/int_points_kept", *MARTS)
@@ -26,7 +26,7 @@ def mark_stays(con: Connection, rules: StayConfig) -> None:
     point_id_N, tracked_us_N, lon_deg_N, lat_deg_N = (
         kept[name].to_numpy() for name in ("point_id", "tracked_us", "lon_deg", "lat_deg")
     )
-    is_entity_start_N = is_new(kept["entity_id"])
+    is_entity_start_N = is_new(ranks(kept["entity_id"]))
     first_S, last_S, end_S = stays(
         is_entity_start_N,
         tracked_us_N,
@@ -59,9 +59,3 @@ def mark_stays(con: Connection, rules: StayConfig) -> None:
     )
     locations = {"staypoint_id": staypoint_id_S, "location_id": staypoint_id_S[founder_S]}
     con.register("int_stay_locations", pa.table(locations))
-
-
-def is_new(names: pa.ChunkedArray) -> NDArray[np.bool_]:
-    """Whether each name differs from the one before it; the first always does."""
-    codes = names.combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
-    return np.r_[True, codes[1:] != codes[:-1]][: len(codes)]
