@@ -33,13 +33,14 @@ from tasks.database import (
     Connection,
     check,
     count_rows,
+    define,
     glob_escaped,
     materialise,
     scratch,
     write_query,
 )
 from tasks.errors import DataError
-from tasks.sequence import is_new, ranks
+from tasks.sequence import is_new, order_of, ranks
 from tasks.snapshot import FilesInForce, read_snapshot
 from tasks.stage import Job, Stage
 from tasks.store import Counts, Receipt, Store
@@ -124,12 +125,7 @@ def load_points(con: Connection, files: FilesInForce) -> None:
 
 def clean_points(con: Connection, draft: Path, rules: CleanRules) -> Counts:
     """Apply the rules to the loaded points, write the tables, and count."""
-    materialise(con, "intermediate/int_points_redated")
-    con.register("int_point_identities", identified_points(con, rules))
-    materialise(con, "intermediate/int_points_screened")
-    materialise(con, "intermediate/int_points_tracked")
-    con.register("int_points_reached", reached_points(con, rules))
-    materialise(con, "intermediate/int_points_tripped")
+    screen_points(con, rules)
     materialise(con, "intermediate/int_trips", min_points=rules.min_points)
     stays.mark_stays(con, rules.stay)
     for mart in (*MARTS, *stays.MARTS):
@@ -142,6 +138,16 @@ def clean_points(con: Connection, draft: Path, rules: CleanRules) -> Counts:
     for table in tables:
         write_query(con, f"select * from {table}", draft / f"{table}.parquet")
     return counts(con)
+
+
+def screen_points(con: Connection, rules: CleanRules) -> None:
+    """Make `int_points_tripped` of the loaded points: all that break none of the first rules."""
+    materialise(con, "intermediate/int_points_redated")
+    con.register("int_point_identities", identified_points(con, rules))
+    materialise(con, "intermediate/int_points_screened")
+    define(con, "intermediate/int_points_tracked")
+    con.register("int_points_reached", reached_points(con, rules))
+    materialise(con, "intermediate/int_points_tripped")
 
 
 def identified_points(con: Connection, rules: CleanRules) -> pa.Table:
@@ -172,19 +178,25 @@ def reached_points(con: Connection, rules: CleanRules) -> pa.Table:
 
 
 def tripped(tracked: pa.Table, max_speed_mps: float, max_gap_s: float) -> pa.Table:
-    """Of points in the order of their tracks those that can be reached from the last one kept.
+    """The points that can be reached from the last one kept of their track, track by track.
 
-    Each tells the first point of its trip, and the step from the point before it. A silence longer
+    A track is all that an entity reports under one trip of the source, in the order of time. Each
+    point tells the first one of its trip, and the step from the one before it. A silence longer
     than the gap starts a trip; midnight does not.
     """
     from model.kernels import is_speed_possible, steps_m
 
-    track_keys = [ranks(tracked[name]) for name in ("entity_id", "source_trip_id")]
-    fixes = [tracked[name].to_numpy() for name in ("tracked_us", "lon_deg", "lat_deg")]
-    is_kept_N = is_speed_possible(is_new(*track_keys), *fixes, max_speed_mps, max_gap_s)
-    tracked_us, lon_deg, lat_deg = (column[is_kept_N] for column in fixes)
-    point_id = tracked["point_id"].to_numpy()[is_kept_N]
-    is_start = is_new(*(key[is_kept_N] for key in track_keys))
+    names = ("tracked_us", "lon_deg", "lat_deg", "point_id")
+    columns = [ranks(tracked[name]) for name in ("entity_id", "source_trip_id")]
+    columns += [tracked[name].to_numpy() for name in names]
+    entity, source_trip, tracked_us, *_ = columns
+    order = order_of(entity, source_trip, tracked_us)  # no two points of an entity share an instant
+    entity, source_trip, *fixes, point_id = (column[order] for column in columns)
+    is_kept_N = is_speed_possible(is_new(entity, source_trip), *fixes, max_speed_mps, max_gap_s)
+    entity, source_trip, tracked_us, lon_deg, lat_deg, point_id = (
+        column[is_kept_N] for column in (entity, source_trip, *fixes, point_id)
+    )
+    is_start = is_new(entity, source_trip)
     is_start[1:] |= np.diff(tracked_us) > max_gap_s * 1e6
     start = np.flatnonzero(is_start)
     # Whole millimetres: their sum does not depend on the order of addition.

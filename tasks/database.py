@@ -84,6 +84,12 @@ def materialise(connection: Connection, name: str, table: str = "", **values: Va
     return count_rows(connection, table)
 
 
+def define(connection: Connection, name: str) -> None:
+    """Let the last part of `name` stand for its SELECT, which each query on it runs anew."""
+    view = identifier(name.rsplit("/", 1)[-1])
+    connection.execute(f"create or replace view {view} as {sql.read(name)}")
+
+
 def append(connection: Connection, table: str, target: str) -> None:
     """Add the rows of a table to another, which is made where it is missing."""
     source, target = identifier(table), identifier(target)

@@ -8,7 +8,7 @@ import pyarrow as pa
 import sql
 from tasks.config import StayConfig
 from tasks.database import Connection
-from tasks.sequence import is_new, ranks
+from tasks.sequence import is_new, order_of, ranks
 
 MARTS = ("marts/stays", "marts/visits")
 SQL = ("intermediate/int_points_kept", *MARTS)
@@ -23,10 +23,11 @@ def mark_stays(con: Connection, rules: StayConfig) -> None:
     from model.kernels import location_numbers, stays
 
     kept = con.sql(sql.read("intermediate/int_points_kept")).to_arrow_table()
-    point_id_N, tracked_us_N, lon_deg_N, lat_deg_N = (
-        kept[name].to_numpy() for name in ("point_id", "tracked_us", "lon_deg", "lat_deg")
-    )
-    is_entity_start_N = is_new(ranks(kept["entity_id"]))
+    names = ("point_id", "tracked_us", "lon_deg", "lat_deg")
+    columns = ranks(kept["entity_id"]), *(kept[name].to_numpy() for name in names)
+    order = order_of(columns[0], columns[2])  # no two points of an entity share an instant
+    entity_N, point_id_N, tracked_us_N, lon_deg_N, lat_deg_N = (c[order] for c in columns)
+    is_entity_start_N = is_new(entity_N)
     first_S, last_S, end_S = stays(
         is_entity_start_N,
         tracked_us_N,
@@ -50,9 +51,8 @@ def mark_stays(con: Connection, rules: StayConfig) -> None:
     }
     con.register("int_stay_points", pa.table(points))
     con.register("int_stay_ends", pa.table(ends))
-    entity_N = np.cumsum(is_entity_start_N)
     founder_S = location_numbers(
-        np.r_[True, np.diff(entity_N[first_S]) > 0][: first_S.size],
+        is_new(entity_N[first_S]),
         lon_deg_N[first_S],
         lat_deg_N[first_S],
         rules.radius_m,

@@ -10,12 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from bench_clock import Clock, main
+from numpy.typing import NDArray
 
 from tasks.ahead import ahead
 from tasks.archive import Member, inventory, opened
 from tasks.clean import STAGE as CLEAN
-from tasks.clean import clean_jobs
+from tasks.clean import clean_jobs, load_points, screen_points
 from tasks.config import PipelineConfig
 from tasks.database import scratch
 from tasks.datasets import dataset_named
@@ -31,6 +34,10 @@ PLACED = (
     "select entity_id, source_trip_id, line_number, epoch_us(tracked_at) as tracked_us, "
     "lon_deg, lat_deg from read_parquet($path)"
 )
+REACHED = (
+    "select point_id, entity_id, source_trip_id, tracked_at, lon_deg, lat_deg, line_number, "
+    "first_point_id from int_points_tripped"
+)
 
 
 class Unhashed(Member):
@@ -45,8 +52,6 @@ def parse(clock: Clock, source: Path) -> None:
 
     To hash them, before they are read and again meanwhile, is part of `ingest`, not of this.
     """
-    import pyarrow.compute as pc
-
     row = dataset_named(CONFIG.dataset)
     with opened([source]) as entries:
         found = [m for m in inventory(entries, row.members) if m.state == "ready"]
@@ -133,5 +138,32 @@ def clean(clock: Clock, store: Path) -> None:
     answers["lost"] = answers["points"] - answers["kept"] - answers["rejected"]
 
 
+def rules(clock: Clock, store: Path) -> None:
+    """The rules that pandas is asked for, by the stage's own functions; the rows stay in memory."""
+    from model import kernels
+
+    _receipt, snapshot = ingested(store)
+    point = [np.ones(1, kind) for kind in (np.bool_, np.int64, np.float64, np.float64)]
+    kernels.is_speed_possible(*point, 1.0, 1.0)
+    kernels.steps_m(*point[2:])
+    tables = []
+    with clock.measure("rules") as answers:
+        for bucket in snapshot.buckets:
+            files = snapshot.points(bucket)
+            with scratch(store, *{path.parent for path, _ids in files}) as con:
+                load_points(con, files)
+                screen_points(con, CONFIG.clean_rules)
+                tables.append(con.sql(REACHED).to_arrow_table())
+        rows = pa.concat_tables(tables)
+    answers["kept"] = rows.num_rows
+    answers["segments"] = pc.count_distinct(rows["first_point_id"]).as_py()
+    answers["check_sum"] = check_sum(rows["point_id"].to_numpy())
+
+
+def check_sum(point_id: NDArray[np.int64]) -> float:
+    """A number that two lists of ids share only if they hold the same ones."""
+    return float(np.bitwise_xor.reduce(point_id) % 2**53)
+
+
 if __name__ == "__main__":
-    main({"parse": parse, "ingest": ingest, "stays": stays, "clean": clean})
+    main({"parse": parse, "ingest": ingest, "stays": stays, "clean": clean, "rules": rules})

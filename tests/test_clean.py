@@ -248,8 +248,8 @@ def trips_of(*tracked: tuple, max_gap_s=300.0) -> list[tuple[int, int, int]]:
             id="midnight is no border",
         ),
         pytest.param(
-            [(*names, n, 7, 51) for n, names in enumerate([("a", None), "as", "at", "bt"])],
-            {1: 1, 2: 2, 3: 3, 4: 4},
+            [(*names, n, 7, 51) for n, names in enumerate(["as", "at", ("a", None), "bt"])],
+            {3: 3, 1: 1, 2: 2, 4: 4},
             id="a new trip of the source and a new entity start a trip",
         ),
         pytest.param(
@@ -257,10 +257,16 @@ def trips_of(*tracked: tuple, max_gap_s=300.0) -> list[tuple[int, int, int]]:
             {1: 1, 3: 3},
             id="a track begins with its first point although points between are dropped",
         ),
+        pytest.param(
+            [("b", "s", 5, 9, 9), ("a", "t", 5, 8, 8), ("a", "s", 7, 7, 7), ("a", "s", 1, 7, 7)],
+            {4: 4, 3: 4, 2: 2, 1: 1},
+            id="a track is what an entity reports in one trip of the source, in time",
+        ),
     ],
 )  # fmt: skip
 def test_where_trips_start(tracked, expected):
-    assert {point: first for point, first, _ in trips_of(*tracked)} == expected
+    """Points come track by track, tracks without a trip of the source first."""
+    assert [(point, first) for point, first, _ in trips_of(*tracked)] == list(expected.items())
 
 
 def test_the_date_line_is_no_step_around_the_earth():

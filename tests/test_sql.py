@@ -1,7 +1,6 @@
 """Every case in tests/cases: given these rows, a SELECT or a check returns those rows.
 
 A case lists only the columns that matter. Others are NULL, but for ids, which count the rows.
-Rows may come in any order unless the case says `is_in_order`.
 """
 
 from __future__ import annotations
@@ -224,8 +223,6 @@ def test_given_expect(connection, case):
     rows = [dict(zip(names, row, strict=True)) for row in result.fetchall()]
     assert not missing_of(case["expect"], rows), f"found {rows}"
     assert len(rows) == len(case["expect"]), f"found {rows}"
-    if case.get("is_in_order"):
-        assert all(map(is_match, case["expect"], rows)), f"found {rows}"
 
 
 def test_every_file_of_a_stage_that_decides_has_a_case():

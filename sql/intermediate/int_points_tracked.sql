@@ -1,5 +1,4 @@
--- One row per point that breaks no rule of the screen, track by track. A track is all
--- that an entity reports under one trip of the source, in the order of time.
+-- One row per point that breaks no rule of the screen.
 select
     point_id,
     entity_id,
@@ -12,4 +11,3 @@ select
     epoch_us(tracked_at) as tracked_us
 from int_points_screened
 where rule is null
-order by entity_id, source_trip_id nulls first, tracked_at, point_id
