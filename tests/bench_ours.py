@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,25 +18,21 @@ from numpy.typing import NDArray
 from tasks.ahead import ahead
 from tasks.archive import Member, inventory, opened
 from tasks.clean import STAGE as CLEAN
-from tasks.clean import clean_jobs, load_points, screen_points
+from tasks.clean import clean_jobs, load_points, screen_points, tripped
 from tasks.config import PipelineConfig
 from tasks.database import scratch
 from tasks.datasets import dataset_named
 from tasks.formats import FORMATS
 from tasks.ingest import SNAPSHOT, snapshot_job
 from tasks.sequence import is_new, order_of, ranks
-from tasks.snapshot import Snapshot, read_snapshot
+from tasks.snapshot import FilesInForce, Snapshot, read_snapshot
 from tasks.store import Receipt, Store
 
 CONFIG = PipelineConfig(dataset="geolife")
 RADIUS_M, MIN_STAY_S, MAX_GAP_S = 100.0, 300.0, 900.0
 PLACED = (
-    "select entity_id, source_trip_id, line_number, epoch_us(tracked_at) as tracked_us, "
+    "select point_id, entity_id, source_trip_id, line_number, epoch_us(tracked_at) as tracked_us, "
     "lon_deg, lat_deg from read_parquet($path)"
-)
-REACHED = (
-    "select point_id, entity_id, source_trip_id, tracked_at, lon_deg, lat_deg, line_number, "
-    "first_point_id from int_points_tripped"
 )
 
 
@@ -138,26 +134,55 @@ def clean(clock: Clock, store: Path) -> None:
     answers["lost"] = answers["points"] - answers["kept"] - answers["rejected"]
 
 
-def rules(clock: Clock, store: Path) -> None:
-    """The rules that pandas is asked for, by the stage's own functions; the rows stay in memory."""
+def stage_rules(clock: Clock, store: Path) -> None:
+    """The four rules that pandas is asked for as the stage has them, which screens in SQL."""
+    measure_rules(clock, store, rows_by_stage)
+
+
+def array_rules(clock: Clock, store: Path) -> None:
+    """The four rules that pandas is asked for, by the stage's functions on arrays alone."""
+    measure_rules(clock, store, rows_by_arrays)
+
+
+def measure_rules(
+    clock: Clock, store: Path, rows_of: Callable[[Path, FilesInForce], pa.Table]
+) -> None:
+    """One point an instant, in order, within the speed limit, parted at gaps; rows in memory."""
     from model import kernels
 
     _receipt, snapshot = ingested(store)
     point = [np.ones(1, kind) for kind in (np.bool_, np.int64, np.float64, np.float64)]
     kernels.is_speed_possible(*point, 1.0, 1.0)
     kernels.steps_m(*point[2:])
-    tables = []
     with clock.measure("rules") as answers:
-        for bucket in snapshot.buckets:
-            files = snapshot.points(bucket)
-            with scratch(store, *{path.parent for path, _ids in files}) as con:
-                load_points(con, files)
-                screen_points(con, CONFIG.clean_rules)
-                tables.append(con.sql(REACHED).to_arrow_table())
-        rows = pa.concat_tables(tables)
+        rows = pa.concat_tables(
+            [rows_of(store, snapshot.points(bucket)) for bucket in snapshot.buckets]
+        )
     answers["kept"] = rows.num_rows
     answers["segments"] = pc.count_distinct(rows["first_point_id"]).as_py()
     answers["check_sum"] = check_sum(rows["point_id"].to_numpy())
+
+
+def rows_by_stage(store: Path, files: FilesInForce) -> pa.Table:
+    with scratch(store, *{path.parent for path, _ids in files}) as con:
+        load_points(con, files)
+        screen_points(con, CONFIG.clean_rules)
+        return con.sql("from int_points_tripped").to_arrow_table()
+
+
+def rows_by_arrays(store: Path, files: FilesInForce) -> pa.Table:
+    [(path, _ids)] = files
+    with scratch(store, path.parent) as con:
+        rows = con.sql(PLACED, params={"path": str(path)}).to_arrow_table()
+        keys = ranks(rows["entity_id"]), rows["tracked_us"].to_numpy()
+        order = order_of(*keys, ranks(rows["source_trip_id"]), rows["line_number"].to_numpy())
+        is_first_N = np.ones(rows.num_rows, np.bool_)
+        is_first_N[order] = is_new(*(key[order] for key in keys))
+        tracked = rows.filter(pa.array(is_first_N))
+        limits = CONFIG.clean_rules.max_speed_mps, CONFIG.clean_rules.max_gap_s
+        con.register("tracked", tracked)
+        con.register("reached", tripped(tracked, *limits))
+        return con.sql("from tracked inner join reached using (point_id)").to_arrow_table()
 
 
 def check_sum(point_id: NDArray[np.int64]) -> float:
@@ -166,4 +191,13 @@ def check_sum(point_id: NDArray[np.int64]) -> float:
 
 
 if __name__ == "__main__":
-    main({"parse": parse, "ingest": ingest, "stays": stays, "clean": clean, "rules": rules})
+    main(
+        {
+            "parse": parse,
+            "ingest": ingest,
+            "stays": stays,
+            "clean": clean,
+            "stage-rules": stage_rules,
+            "array-rules": array_rules,
+        }
+    )
