@@ -102,7 +102,8 @@ def build(draft: Path, job: Job[CleanRules]) -> Counts:
     snapshot = read_snapshot(job.store, job.receipt("snapshot"))
     bucket = int(str(job.inputs["bucket"]))
     files, label_files = snapshot.points(bucket), snapshot.labels(bucket)
-    with scratch(draft, *{path.parent for path, _ in files + label_files}) as con:
+    folders = {path.parent for path, _ in files + label_files}
+    with scratch(draft, *folders, is_in_memory=True) as con:
         load_points(con, files)
         if job.settings.has_labels:
             labels.label_points(con, label_files)

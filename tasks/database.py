@@ -30,13 +30,18 @@ OS_ERRORS = {
 
 
 @contextlib.contextmanager
-def scratch(folder: Path, *readable: Path, timeout_s: float | None = None) -> Iterator[Connection]:
-    """A database of one task in memory, with our macros, closed to everything else.
+def scratch(
+    folder: Path, *readable: Path, timeout_s: float | None = None, is_in_memory: bool = False
+) -> Iterator[Connection]:
+    """A database file of one task inside `folder`, with our macros, closed to everything else.
 
     Only `folder` and the `readable` folders can be reached; spilling goes to `folder`.
     A query that runs longer than `timeout_s` in all is interrupted.
+    Where tables are many and read once, they are made faster in memory, up to its limit.
     """
-    connection = duckdb.connect(":memory:", config=dict(engine_settings(folder / "spill")))
+    path = folder / "scratch.duckdb"
+    place = ":memory:" if is_in_memory else str(path)
+    connection = duckdb.connect(place, config=dict(engine_settings(folder / "spill")))
     timer = threading.Timer(timeout_s or 0, connection.interrupt)
     try:
         connection.execute("set timezone = 'UTC'")
@@ -56,6 +61,7 @@ def scratch(folder: Path, *readable: Path, timeout_s: float | None = None) -> It
     finally:
         timer.cancel()
         connection.close()
+        path.unlink(missing_ok=True)
 
 
 def lock_down(connection: Connection, folders: Sequence[Path]) -> None:

@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from bench_clock import Clock, main
 from numpy.typing import NDArray
 
@@ -27,6 +26,9 @@ from tasks.ingest import SNAPSHOT, snapshot_job
 from tasks.sequence import is_new, order_of, ranks
 from tasks.snapshot import FilesInForce, Snapshot, read_snapshot
 from tasks.store import Receipt, Store
+
+if TYPE_CHECKING:
+    import pyarrow as pa  # at run time only after `tasks`, which chooses Arrow's memory pool
 
 CONFIG = PipelineConfig(dataset="geolife")
 RADIUS_M, MIN_STAY_S, MAX_GAP_S = 100.0, 300.0, 900.0
@@ -48,6 +50,8 @@ def parse(clock: Clock, source: Path) -> None:
 
     To hash them, before they are read and again meanwhile, is part of `ingest`, not of this.
     """
+    import pyarrow.compute as pc
+
     row = dataset_named(CONFIG.dataset)
     with opened([source]) as entries:
         found = [m for m in inventory(entries, row.members) if m.state == "ready"]
@@ -94,7 +98,7 @@ def stays(clock: Clock, store: Path) -> None:
     num_stays, stay_us = 0, 0
     with clock.measure("stays") as answers:
         paths = [path for bucket in snapshot.buckets for path, _ids in snapshot.points(bucket)]
-        with scratch(store, *{path.parent for path in paths}) as con:
+        with scratch(store, *{path.parent for path in paths}, is_in_memory=True) as con:
             fetched = (con.sql(PLACED, params={"path": str(p)}).to_arrow_table() for p in paths)
             for rows in ahead(fetched):
                 entity, trip = (ranks(rows[name]) for name in ("entity_id", "source_trip_id"))
@@ -148,6 +152,9 @@ def measure_rules(
     clock: Clock, store: Path, rows_of: Callable[[Path, FilesInForce], pa.Table]
 ) -> None:
     """One point an instant, in order, within the speed limit, parted at gaps; rows in memory."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     from model import kernels
 
     _receipt, snapshot = ingested(store)
@@ -164,7 +171,7 @@ def measure_rules(
 
 
 def rows_by_stage(store: Path, files: FilesInForce) -> pa.Table:
-    with scratch(store, *{path.parent for path, _ids in files}) as con:
+    with scratch(store, *{path.parent for path, _ids in files}, is_in_memory=True) as con:
         load_points(con, files)
         screen_points(con, CONFIG.clean_rules)
         return con.sql("from int_points_tripped").to_arrow_table()
@@ -172,13 +179,13 @@ def rows_by_stage(store: Path, files: FilesInForce) -> pa.Table:
 
 def rows_by_arrays(store: Path, files: FilesInForce) -> pa.Table:
     [(path, _ids)] = files
-    with scratch(store, path.parent) as con:
+    with scratch(store, path.parent, is_in_memory=True) as con:
         rows = con.sql(PLACED, params={"path": str(path)}).to_arrow_table()
         keys = ranks(rows["entity_id"]), rows["tracked_us"].to_numpy()
         order = order_of(*keys, ranks(rows["source_trip_id"]), rows["line_number"].to_numpy())
         is_first_N = np.ones(rows.num_rows, np.bool_)
         is_first_N[order] = is_new(*(key[order] for key in keys))
-        tracked = rows.filter(pa.array(is_first_N))
+        tracked = rows.filter(is_first_N)
         limits = CONFIG.clean_rules.max_speed_mps, CONFIG.clean_rules.max_gap_s
         con.register("tracked", tracked)
         con.register("reached", tripped(tracked, *limits))
