@@ -5,6 +5,8 @@ Shapes: N rows.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,12 +22,12 @@ def ranks(names: pa.ChunkedArray) -> NDArray[np.int32]:
     return rank_of[encoded.indices.fill_null(num_names).to_numpy()]
 
 
-def order_of(*keys_N: NDArray[np.generic]) -> NDArray[np.int64] | slice:
+def order_of(*keys_N: NDArray[np.integer[Any]]) -> NDArray[np.int64] | slice:
     """What to index rows with so that they ascend by these keys, the first one above all."""
     return slice(None) if is_sorted(*keys_N) else np.lexsort(keys_N[::-1])
 
 
-def is_sorted(*keys_N: NDArray[np.generic]) -> bool:
+def is_sorted(*keys_N: NDArray[np.integer[Any]]) -> bool:
     """Whether rows ascend by these keys already."""
     is_tied_N = np.ones(max(keys_N[0].size - 1, 0), np.bool_)
     for key_N in keys_N:
@@ -35,7 +37,7 @@ def is_sorted(*keys_N: NDArray[np.generic]) -> bool:
     return True
 
 
-def is_new(*keys_N: NDArray[np.generic]) -> NDArray[np.bool_]:
+def is_new(*keys_N: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
     """Whether each row differs from the one before it in any key; the first always does."""
     is_new_N = np.ones(keys_N[0].size, np.bool_)
     if is_new_N.size:

@@ -9,6 +9,14 @@ labelled as (
 
 ),
 
+points as (
+
+    select points.*
+    from clean_points as points
+    semi join labelled using (trip_id)
+
+),
+
 compared as (
 
     select
@@ -24,8 +32,7 @@ compared as (
         haversine_m(
             lag(lon_deg) over trip, lag(lat_deg) over trip, lon_deg, lat_deg
         ) as step_m
-    from clean_points
-    semi join labelled using (trip_id)
+    from points
     window trip as (partition by trip_id order by tracked_at, point_id)
 
 ),
