@@ -41,6 +41,25 @@ def distance_m(lon_a_deg: float, lat_a_deg: float, lon_b_deg: float, lat_b_deg: 
 
 
 @compiled
+def side_of_limit(
+    lon_a_deg: float, lat_a_deg: float, lon_b_deg: float, lat_b_deg: float, limit_m: float
+) -> int:
+    """-1 where b is surely nearer to a than the limit, 1 where it is surely farther, else 0.
+
+    Most points need no trigonometry: a way is at least its climb, and at most what climb and turn
+    would be on a plane at the equator. Within half a degree the curvature, and what any of this is
+    rounded by, is less than a ten-thousandth.
+    """
+    turn_deg, climb_deg = lon_b_deg - lon_a_deg, lat_b_deg - lat_a_deg
+    if not (limit_m > 0 and abs(turn_deg) < 0.5 and abs(climb_deg) < 0.5):
+        return 0
+    limit_deg = math.degrees(limit_m / EARTH_RADIUS_M)
+    if climb_deg * climb_deg + turn_deg * turn_deg < limit_deg * limit_deg * 0.999:
+        return -1
+    return 1 if abs(climb_deg) > limit_deg * 1.001 else 0
+
+
+@compiled
 def is_speed_possible(
     is_track_start_N: NDArray[np.bool_],
     tracked_us_N: NDArray[np.int64],
@@ -82,6 +101,15 @@ def is_speed_possible(
 
 
 @compiled
+def steps_m(lon_deg_N: NDArray[np.float64], lat_deg_N: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Metres from the point before to each point; the first one has come from nowhere."""
+    step_m_N = np.zeros(lon_deg_N.size)
+    for n in range(1, lon_deg_N.size):
+        step_m_N[n] = distance_m(lon_deg_N[n - 1], lat_deg_N[n - 1], lon_deg_N[n], lat_deg_N[n])
+    return step_m_N
+
+
+@compiled
 def _is_reached(
     tracked_us_N: NDArray[np.int64],
     lon_deg_N: NDArray[np.float64],
@@ -92,8 +120,9 @@ def _is_reached(
 ) -> bool:
     """Whether point b, later than a, is within reach of a."""
     elapsed_s = (tracked_us_N[b] - tracked_us_N[a]) / 1e6
-    travelled_m = distance_m(lon_deg_N[a], lat_deg_N[a], lon_deg_N[b], lat_deg_N[b])
-    return travelled_m <= max_speed_mps * elapsed_s
+    a_and_b = lon_deg_N[a], lat_deg_N[a], lon_deg_N[b], lat_deg_N[b]
+    side = side_of_limit(*a_and_b, max_speed_mps * elapsed_s)
+    return side < 0 or (side == 0 and distance_m(*a_and_b) <= max_speed_mps * elapsed_s)
 
 
 # Stays ------------------------------------------------------------------------------------------
@@ -130,8 +159,9 @@ def stays(
             or tracked_us_N[n] - tracked_us_N[n - 1] > max_gap_s * 1e6
         )
         if not is_cut:
-            out_m = distance_m(lon_deg_N[anchor], lat_deg_N[anchor], lon_deg_N[n], lat_deg_N[n])
-            if out_m < radius_m:
+            places = lon_deg_N[anchor], lat_deg_N[anchor], lon_deg_N[n], lat_deg_N[n]
+            side = side_of_limit(*places, radius_m)
+            if side < 0 or (side == 0 and distance_m(*places) < radius_m):
                 continue
         end = n if is_exit_awaited else n - 1
         has_end = not (is_cut and is_exit_awaited)

@@ -33,12 +33,14 @@ from tasks.database import (
     Connection,
     check,
     count_rows,
+    define,
     glob_escaped,
     materialise,
     scratch,
     write_query,
 )
 from tasks.errors import DataError
+from tasks.sequence import is_new, order_of, ranks
 from tasks.snapshot import FilesInForce, read_snapshot
 from tasks.stage import Job, Stage
 from tasks.store import Counts, Receipt, Store
@@ -100,7 +102,8 @@ def build(draft: Path, job: Job[CleanRules]) -> Counts:
     snapshot = read_snapshot(job.store, job.receipt("snapshot"))
     bucket = int(str(job.inputs["bucket"]))
     files, label_files = snapshot.points(bucket), snapshot.labels(bucket)
-    with scratch(draft, *{path.parent for path, _ in files + label_files}) as con:
+    folders = {path.parent for path, _ in files + label_files}
+    with scratch(draft, *folders, is_in_memory=True) as con:
         load_points(con, files)
         if job.settings.has_labels:
             labels.label_points(con, label_files)
@@ -123,12 +126,7 @@ def load_points(con: Connection, files: FilesInForce) -> None:
 
 def clean_points(con: Connection, draft: Path, rules: CleanRules) -> Counts:
     """Apply the rules to the loaded points, write the tables, and count."""
-    materialise(con, "intermediate/int_points_redated")
-    con.register("int_point_identities", identified_points(con, rules))
-    materialise(con, "intermediate/int_points_screened")
-    materialise(con, "intermediate/int_points_tracked")
-    con.register("int_points_reached", reached_points(con, rules))
-    materialise(con, "intermediate/int_points_tripped", max_gap_s=rules.max_gap_s)
+    screen_points(con, rules)
     materialise(con, "intermediate/int_trips", min_points=rules.min_points)
     stays.mark_stays(con, rules.stay)
     for mart in (*MARTS, *stays.MARTS):
@@ -141,6 +139,16 @@ def clean_points(con: Connection, draft: Path, rules: CleanRules) -> Counts:
     for table in tables:
         write_query(con, f"select * from {table}", draft / f"{table}.parquet")
     return counts(con)
+
+
+def screen_points(con: Connection, rules: CleanRules) -> None:
+    """Make `int_points_tripped` of the loaded points: all that break none of the first rules."""
+    materialise(con, "intermediate/int_points_redated")
+    con.register("int_point_identities", identified_points(con, rules))
+    materialise(con, "intermediate/int_points_screened")
+    define(con, "intermediate/int_points_tracked")
+    con.register("int_points_reached", reached_points(con, rules))
+    materialise(con, "intermediate/int_points_tripped")
 
 
 def identified_points(con: Connection, rules: CleanRules) -> pa.Table:
@@ -162,21 +170,45 @@ def identified_points(con: Connection, rules: CleanRules) -> pa.Table:
 
 
 def reached_points(con: Connection, rules: CleanRules) -> pa.Table:
-    """The ids of the points that keep to the speed limit."""
-    from model.kernels import is_speed_possible
+    """The points that keep to the speed limit, with their trips and steps."""
+    tracked = con.sql(
+        "select point_id, entity_id, source_trip_id, tracked_us, lon_deg, lat_deg "
+        "from int_points_tracked"
+    ).to_arrow_table()
+    return tripped(tracked, rules.max_speed_mps, rules.max_gap_s)
 
-    tracked = con.execute(
-        "select point_id, is_track_start, tracked_us, lon_deg, lat_deg from int_points_tracked"
-    ).fetchnumpy()
-    is_kept_N = is_speed_possible(
-        np.asarray(tracked["is_track_start"]),
-        np.asarray(tracked["tracked_us"]),
-        np.asarray(tracked["lon_deg"]),
-        np.asarray(tracked["lat_deg"]),
-        rules.max_speed_mps,
-        rules.max_gap_s,
+
+def tripped(tracked: pa.Table, max_speed_mps: float, max_gap_s: float) -> pa.Table:
+    """The points that can be reached from the last one kept of their track, track by track.
+
+    A track is all that an entity reports under one trip of the source, in the order of time. Each
+    point tells the first one of its trip, and the step from the one before it. A silence longer
+    than the gap starts a trip; midnight does not.
+    """
+    from model.kernels import is_speed_possible, steps_m
+
+    names = ("tracked_us", "lon_deg", "lat_deg", "point_id")
+    columns = [ranks(tracked[name]) for name in ("entity_id", "source_trip_id")]
+    columns += [tracked[name].to_numpy() for name in names]
+    entity, source_trip, tracked_us, *_ = columns
+    order = order_of(entity, source_trip, tracked_us)  # no two points of an entity share an instant
+    entity, source_trip, *fixes, point_id = (column[order] for column in columns)
+    is_kept_N = is_speed_possible(is_new(entity, source_trip), *fixes, max_speed_mps, max_gap_s)
+    entity, source_trip, tracked_us, lon_deg, lat_deg, point_id = (
+        column[is_kept_N] for column in (entity, source_trip, *fixes, point_id)
     )
-    return pa.table({"point_id": np.asarray(tracked["point_id"])[is_kept_N]})
+    is_start = is_new(entity, source_trip)
+    is_start[1:] |= np.diff(tracked_us) > max_gap_s * 1e6
+    start = np.flatnonzero(is_start)
+    # Whole millimetres: their sum does not depend on the order of addition.
+    step_mm = np.where(is_start, 0, np.rint(steps_m(lon_deg, lat_deg) * 1_000)).astype(np.int64)
+    return pa.table(
+        {
+            "point_id": point_id,
+            "first_point_id": point_id[start[np.cumsum(is_start) - 1]],
+            "step_mm": step_mm,
+        }
+    )
 
 
 def counts(con: Connection) -> Counts:

@@ -30,14 +30,18 @@ OS_ERRORS = {
 
 
 @contextlib.contextmanager
-def scratch(folder: Path, *readable: Path, timeout_s: float | None = None) -> Iterator[Connection]:
+def scratch(
+    folder: Path, *readable: Path, timeout_s: float | None = None, is_in_memory: bool = False
+) -> Iterator[Connection]:
     """A database file of one task inside `folder`, with our macros, closed to everything else.
 
     Only `folder` and the `readable` folders can be reached; spilling goes to `folder`.
     A query that runs longer than `timeout_s` in all is interrupted.
+    Where tables are many and read once, they are made faster in memory, up to its limit.
     """
     path = folder / "scratch.duckdb"
-    connection = duckdb.connect(str(path), config=dict(engine_settings(folder / "spill")))
+    place = ":memory:" if is_in_memory else str(path)
+    connection = duckdb.connect(place, config=dict(engine_settings(folder / "spill")))
     timer = threading.Timer(timeout_s or 0, connection.interrupt)
     try:
         connection.execute("set timezone = 'UTC'")
@@ -84,6 +88,12 @@ def materialise(connection: Connection, name: str, table: str = "", **values: Va
     table = table or name.rsplit("/", 1)[-1]
     connection.execute(f"create or replace table {identifier(table)} as {sql.read(name)}", values)
     return count_rows(connection, table)
+
+
+def define(connection: Connection, name: str) -> None:
+    """Let the last part of `name` stand for its SELECT, which each query on it runs anew."""
+    view = identifier(name.rsplit("/", 1)[-1])
+    connection.execute(f"create or replace view {view} as {sql.read(name)}")
 
 
 def append(connection: Connection, table: str, target: str) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 import sql
 from tasks.config import StayConfig
 from tasks.database import Connection
+from tasks.sequence import is_new, order_of, ranks
 
 MARTS = ("marts/stays", "marts/visits")
 SQL = ("intermediate/int_points_kept", *MARTS)
@@ -23,10 +23,11 @@ def mark_stays(con: Connection, rules: StayConfig) -> None:
     from model.kernels import location_numbers, stays
 
     kept = con.sql(sql.read("intermediate/int_points_kept")).to_arrow_table()
-    point_id_N, tracked_us_N, lon_deg_N, lat_deg_N = (
-        kept[name].to_numpy() for name in ("point_id", "tracked_us", "lon_deg", "lat_deg")
-    )
-    is_entity_start_N = is_new(kept["entity_id"])
+    names = ("point_id", "tracked_us", "lon_deg", "lat_deg")
+    columns = ranks(kept["entity_id"]), *(kept[name].to_numpy() for name in names)
+    order = order_of(columns[0], columns[2])  # no two points of an entity share an instant
+    entity_N, point_id_N, tracked_us_N, lon_deg_N, lat_deg_N = (c[order] for c in columns)
+    is_entity_start_N = is_new(entity_N)
     first_S, last_S, end_S = stays(
         is_entity_start_N,
         tracked_us_N,
@@ -50,18 +51,11 @@ def mark_stays(con: Connection, rules: StayConfig) -> None:
     }
     con.register("int_stay_points", pa.table(points))
     con.register("int_stay_ends", pa.table(ends))
-    entity_N = np.cumsum(is_entity_start_N)
     founder_S = location_numbers(
-        np.r_[True, np.diff(entity_N[first_S]) > 0][: first_S.size],
+        is_new(entity_N[first_S]),
         lon_deg_N[first_S],
         lat_deg_N[first_S],
         rules.radius_m,
     )
     locations = {"staypoint_id": staypoint_id_S, "location_id": staypoint_id_S[founder_S]}
     con.register("int_stay_locations", pa.table(locations))
-
-
-def is_new(names: pa.ChunkedArray) -> NDArray[np.bool_]:
-    """Whether each name differs from the one before it; the first always does."""
-    codes = names.combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
-    return np.r_[True, codes[1:] != codes[:-1]][: len(codes)]

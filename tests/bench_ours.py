@@ -6,28 +6,35 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from bench_clock import Clock, main
+from numpy.typing import NDArray
 
+from tasks.ahead import ahead
 from tasks.archive import Member, inventory, opened
 from tasks.clean import STAGE as CLEAN
-from tasks.clean import clean_jobs
+from tasks.clean import clean_jobs, load_points, screen_points, tripped
 from tasks.config import PipelineConfig
 from tasks.database import scratch
 from tasks.datasets import dataset_named
 from tasks.formats import FORMATS
 from tasks.ingest import SNAPSHOT, snapshot_job
-from tasks.snapshot import Snapshot, read_snapshot
+from tasks.sequence import is_new, order_of, ranks
+from tasks.snapshot import FilesInForce, Snapshot, read_snapshot
 from tasks.store import Receipt, Store
+
+if TYPE_CHECKING:
+    import pyarrow as pa  # at run time only after `tasks`, which chooses Arrow's memory pool
 
 CONFIG = PipelineConfig(dataset="geolife")
 RADIUS_M, MIN_STAY_S, MAX_GAP_S = 100.0, 300.0, 900.0
-IN_TRACKINTELS_ORDER = (
-    "select entity_id, epoch_us(tracked_at) as tracked_us, lon_deg, lat_deg "
-    "from read_parquet($path) order by entity_id, tracked_at, source_trip_id, line_number"
+PLACED = (
+    "select point_id, entity_id, source_trip_id, line_number, epoch_us(tracked_at) as tracked_us, "
+    "lon_deg, lat_deg from read_parquet($path)"
 )
 
 
@@ -91,17 +98,21 @@ def stays(clock: Clock, store: Path) -> None:
     num_stays, stay_us = 0, 0
     with clock.measure("stays") as answers:
         paths = [path for bucket in snapshot.buckets for path, _ids in snapshot.points(bucket)]
-        with scratch(store, *{path.parent for path in paths}) as con:
-            for path in paths:
-                rows = con.sql(IN_TRACKINTELS_ORDER, params={"path": str(path)}).to_arrow_table()
-                entity_id = rows["entity_id"].combine_chunks().dictionary_encode()
-                entity = entity_id.indices.to_numpy()
-                tracked_us = rows["tracked_us"].to_numpy()
+        with scratch(store, *{path.parent for path in paths}, is_in_memory=True) as con:
+            fetched = (con.sql(PLACED, params={"path": str(p)}).to_arrow_table() for p in paths)
+            for rows in ahead(fetched):
+                entity, trip = (ranks(rows[name]) for name in ("entity_id", "source_trip_id"))
+                line, tracked_us, lon_deg, lat_deg = (
+                    rows[name].to_numpy()
+                    for name in ("line_number", "tracked_us", "lon_deg", "lat_deg")
+                )
+                order = order_of(entity, tracked_us, trip, line)  # that of trackintel
+                tracked_us = tracked_us[order]
                 first, _last, end = kernels.stays(
-                    np.r_[True, entity[1:] != entity[:-1]],
+                    is_new(entity[order]),
                     tracked_us,
-                    rows["lon_deg"].to_numpy(),
-                    rows["lat_deg"].to_numpy(),
+                    lon_deg[order],
+                    lat_deg[order],
                     RADIUS_M,
                     MIN_STAY_S,
                     MAX_GAP_S,
@@ -127,5 +138,73 @@ def clean(clock: Clock, store: Path) -> None:
     answers["lost"] = answers["points"] - answers["kept"] - answers["rejected"]
 
 
+def stage_rules(clock: Clock, store: Path) -> None:
+    """The four rules that pandas is asked for as the stage has them, which screens in SQL."""
+    measure_rules(clock, store, rows_by_stage)
+
+
+def array_rules(clock: Clock, store: Path) -> None:
+    """The four rules that pandas is asked for, by the stage's functions on arrays alone."""
+    measure_rules(clock, store, rows_by_arrays)
+
+
+def measure_rules(
+    clock: Clock, store: Path, rows_of: Callable[[Path, FilesInForce], pa.Table]
+) -> None:
+    """One point an instant, in order, within the speed limit, parted at gaps; rows in memory."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from model import kernels
+
+    _receipt, snapshot = ingested(store)
+    point = [np.ones(1, kind) for kind in (np.bool_, np.int64, np.float64, np.float64)]
+    kernels.is_speed_possible(*point, 1.0, 1.0)
+    kernels.steps_m(*point[2:])
+    with clock.measure("rules") as answers:
+        rows = pa.concat_tables(
+            [rows_of(store, snapshot.points(bucket)) for bucket in snapshot.buckets]
+        )
+    answers["kept"] = rows.num_rows
+    answers["segments"] = pc.count_distinct(rows["first_point_id"]).as_py()
+    answers["check_sum"] = check_sum(rows["point_id"].to_numpy())
+
+
+def rows_by_stage(store: Path, files: FilesInForce) -> pa.Table:
+    with scratch(store, *{path.parent for path, _ids in files}, is_in_memory=True) as con:
+        load_points(con, files)
+        screen_points(con, CONFIG.clean_rules)
+        return con.sql("from int_points_tripped").to_arrow_table()
+
+
+def rows_by_arrays(store: Path, files: FilesInForce) -> pa.Table:
+    [(path, _ids)] = files
+    with scratch(store, path.parent, is_in_memory=True) as con:
+        rows = con.sql(PLACED, params={"path": str(path)}).to_arrow_table()
+        keys = ranks(rows["entity_id"]), rows["tracked_us"].to_numpy()
+        order = order_of(*keys, ranks(rows["source_trip_id"]), rows["line_number"].to_numpy())
+        is_first_N = np.ones(rows.num_rows, np.bool_)
+        is_first_N[order] = is_new(*(key[order] for key in keys))
+        tracked = rows.filter(is_first_N)
+        limits = CONFIG.clean_rules.max_speed_mps, CONFIG.clean_rules.max_gap_s
+        con.register("tracked", tracked)
+        con.register("reached", tripped(tracked, *limits))
+        return con.sql("from tracked inner join reached using (point_id)").to_arrow_table()
+
+
+def check_sum(point_id: NDArray[np.int64]) -> float:
+    """A number that two lists of ids share only if they hold the same ones."""
+    return float(np.bitwise_xor.reduce(point_id) % 2**53)
+
+
 if __name__ == "__main__":
-    main({"parse": parse, "ingest": ingest, "stays": stays, "clean": clean})
+    main(
+        {
+            "parse": parse,
+            "ingest": ingest,
+            "stays": stays,
+            "clean": clean,
+            "stage-rules": stage_rules,
+            "array-rules": array_rules,
+        }
+    )

@@ -6,14 +6,21 @@ whose Parquet files are read where the question begins with points.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench_clock import Answers, Clock, main
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 COLUMNS = ["lat", "lon", "zero", "altitude", "day", "date", "time"]
 HEADER_LINES = 6
+EARTH_RADIUS_M = 6_371_008.8
+MAX_SPEED_MPS, MAX_GAP_S = 50.0, 600.0
 
 
 def tell_points(answers: Answers, num_points: int, sum_lat_deg: float, sum_lon_deg: float) -> None:
@@ -115,32 +122,103 @@ def records_of(folder: Path) -> Iterator[bytes]:
 
 def pandas_clean(clock: Clock, store: Path) -> None:
     """One point an instant, one pass of the speed limit on raw neighbours, and the gaps."""
-    import numpy as np
+    with clock.measure("clean") as answers:
+        rows = cleaned_by_pandas(one_an_instant(store))
+    answers |= {"kept": len(rows), "segments": int(rows["segment"].iloc[-1])}
+
+
+def one_an_instant(store: Path, *more_columns: str) -> pd.DataFrame:
+    """The points of our ingest in order of entities and time, the first one of each instant."""
     import pandas as pd
 
-    with clock.measure("clean") as answers:
-        columns = ["entity_id", "source_trip_id", "tracked_at", "lon_deg", "lat_deg", "line_number"]
-        rows = pd.concat(
-            [
-                pd.read_parquet(path, columns=columns)
-                for path in sorted(store.glob("part/geolife/*/points-*.parquet"))
-            ]
+    columns = ["entity_id", "source_trip_id", "tracked_at", "lon_deg", "lat_deg", "line_number"]
+    rows = pd.concat(
+        [
+            pd.read_parquet(path, columns=[*columns, *more_columns])
+            for path in sorted(store.glob("part/geolife/*/points-*.parquet"))
+        ]
+    )
+    rows = rows.sort_values(["entity_id", "tracked_at", "source_trip_id", "line_number"])
+    return rows.drop_duplicates(["entity_id", "tracked_at"])
+
+
+def cleaned_by_pandas(rows: pd.DataFrame) -> pd.DataFrame:
+    import numpy as np
+
+    is_first = rows["entity_id"] != rows["entity_id"].shift()
+    elapsed_s = rows["tracked_at"].diff().dt.total_seconds()
+    lon, lat = np.radians(rows["lon_deg"]), np.radians(rows["lat_deg"])
+    half_chord = (
+        np.sin(lat.diff() / 2) ** 2
+        + np.cos(lat) * np.cos(lat.shift()) * np.sin(lon.diff() / 2) ** 2
+    )
+    speed_mps = 2 * EARTH_RADIUS_M * np.arcsin(np.sqrt(half_chord)) / elapsed_s
+    rows = rows[is_first | (speed_mps <= MAX_SPEED_MPS)]
+    is_first = rows["entity_id"] != rows["entity_id"].shift()
+    is_start = is_first | (rows["tracked_at"].diff().dt.total_seconds() > MAX_GAP_S)
+    rows["segment"] = is_start.cumsum()
+    return rows
+
+
+def exact_loop(clock: Clock, store: Path) -> None:
+    """The same rules against the last kept point of each source trip, in a loop of Python.
+
+    What it finds must be what our kernel finds. It counts, too, what parts that from pandas.
+    """
+    import numpy as np
+
+    with clock.measure("rules") as answers:
+        rows = one_an_instant(store, "point_id").sort_values(
+            ["entity_id", "source_trip_id", "tracked_at"], kind="stable"
         )
-        rows = rows.sort_values(["entity_id", "tracked_at", "source_trip_id", "line_number"])
-        rows = rows.drop_duplicates(["entity_id", "tracked_at"])
-        is_first = rows["entity_id"] != rows["entity_id"].shift()
-        elapsed_s = rows["tracked_at"].diff().dt.total_seconds()
-        lon, lat = np.radians(rows["lon_deg"]), np.radians(rows["lat_deg"])
+        entity, trip = (rows[name].to_numpy() for name in ("entity_id", "source_trip_id"))
+        tracked_s = rows["tracked_at"].astype("int64").to_numpy() / 1e6
+        is_entity = np.r_[True, entity[1:] != entity[:-1]]
+        is_track = is_entity | np.r_[True, trip[1:] != trip[:-1]]
+        columns = is_track, tracked_s, rows["lon_deg"].to_numpy(), rows["lat_deg"].to_numpy()
+        kept = kept_of(*(column.tolist() for column in columns))
+        is_new = np.r_[True, np.diff(np.cumsum(is_track)[kept]) > 0]
+        is_silence = np.r_[False, np.diff(tracked_s[kept]) > MAX_GAP_S]
+    answers |= {"kept": len(kept), "segments": int((is_new | is_silence).sum())}
+    point_id = rows["point_id"].to_numpy()
+    answers["check_sum"] = float(np.bitwise_xor.reduce(point_id[kept]) % 2**53)
+    is_theirs = np.isin(point_id, cleaned_by_pandas(one_an_instant(store, "point_id"))["point_id"])
+    is_ours = np.isin(np.arange(len(rows)), kept)
+    answers["slow_beside_spikes"] = int((is_theirs & ~is_ours).sum())
+    answers["first_of_source_trips"] = int((is_ours & ~is_theirs & is_track).sum())
+    answers["after_spikes"] = int((is_ours & ~is_theirs & ~is_track).sum())
+
+
+def kept_of(
+    is_track_start: list[bool], tracked_s: list[float], lon_deg: list[float], lat_deg: list[float]
+) -> list[int]:
+    """The rule of `is_speed_possible` in its own words: runs, and rivals that take them over."""
+
+    def is_reached(a: int, b: int) -> bool:
         half_chord = (
-            np.sin(lat.diff() / 2) ** 2
-            + np.cos(lat) * np.cos(lat.shift()) * np.sin(lon.diff() / 2) ** 2
+            math.sin(math.radians(lat_deg[b] - lat_deg[a]) / 2) ** 2
+            + math.cos(math.radians(lat_deg[a]))
+            * math.cos(math.radians(lat_deg[b]))
+            * math.sin(math.radians(lon_deg[b] - lon_deg[a]) / 2) ** 2
         )
-        speed_mps = 2 * 6_371_008.8 * np.arcsin(np.sqrt(half_chord)) / elapsed_s
-        rows = rows[is_first | (speed_mps <= 50.0)]
-        is_first = rows["entity_id"] != rows["entity_id"].shift()
-        is_start = is_first | (rows["tracked_at"].diff().dt.total_seconds() > 600.0)
-        rows["segment"] = is_start.cumsum()
-    answers |= {"kept": len(rows), "segments": int(is_start.sum())}
+        away_m = 2 * EARTH_RADIUS_M * math.asin(math.sqrt(half_chord))
+        return away_m <= MAX_SPEED_MPS * (tracked_s[b] - tracked_s[a])
+
+    settled: list[int] = []
+    run: list[int] = []
+    rivals: list[int] = []
+    for n in range(len(tracked_s)):
+        if is_track_start[n] or tracked_s[n] - tracked_s[run[-1]] > MAX_GAP_S:
+            settled += run
+            run, rivals = [n], []
+        elif is_reached(run[-1], n):
+            run.append(n)
+            rivals = []
+        else:
+            rivals = [*rivals, n] if rivals and is_reached(rivals[-1], n) else [n]
+            if len(rivals) > len(run):
+                run, rivals = rivals, []
+    return settled + run
 
 
 if __name__ == "__main__":
@@ -151,5 +229,6 @@ if __name__ == "__main__":
             "polars-scan": polars_scan,
             "pyarrow-raw": pyarrow_raw,
             "pandas-clean": pandas_clean,
+            "exact-loop": exact_loop,
         }
     )

@@ -103,6 +103,8 @@ GOALS = (
     ("ingest of zip: trackintel / ours", ("parse", "trackintel"), ("ingest", "zip"), "s", 8, True),
     ("stays: trackintel / ours", ("stays", "trackintel"), ("stays", "ours"), "s", 60.0, True),
     ("cleaning: pandas / our stage", ("clean", "pandas-clean"), ("clean", "ours"), "s", 1.4, True),
+    ("four rules: pandas / ours", ("clean", "pandas-clean"), ("rules", "arrays"), "s", 1.4, True),
+    ("four rules: pandas / our SQL", ("clean", "pandas-clean"), ("rules", "SQL"), "s", 1.4, True),
     ("memory: 4x / 1x", ("ingest", "folder 4x"), ("ingest", "folder"), "peak_mb", 1.15, False),
 )  # fmt: skip
 MAX_PEAK_MB = 400
@@ -180,7 +182,12 @@ def bench(
         Contestant("folder", OURS, ("ingest", folder, store), makes=store),
         Contestant("ours", OURS, ("stays", store)),
         Contestant("ours", OURS, ("clean", store)),
-        *[Contestant("pandas-clean", THEIRS, ("pandas-clean", store))][:has_peers],
+        Contestant("arrays", OURS, ("array-rules", store)),
+        Contestant("SQL", OURS, ("stage-rules", store)),
+        *[
+            Contestant("pandas-clean", THEIRS, ("pandas-clean", store)),
+            Contestant("loop", THEIRS, ("exact-loop", store), is_slow=True),
+        ][: 2 * has_peers],
         Contestant("folder 4x", OURS, ("ingest", copies, others), is_slow=True, makes=others),
     )
     yield made
@@ -234,6 +241,17 @@ def test_cleaning_accounts_for_each_point(bench: Bench, has_peers: bool) -> None
         assert ours["kept"] == pytest.approx(
             bench.answers("clean", "pandas-clean")["kept"], rel=0.02
         )
+
+
+def test_the_four_rules_keep_the_points_that_a_loop_keeps(bench: Bench, has_peers: bool) -> None:
+    """And each point of difference from pandas is accounted for."""
+    ours = bench.answers("rules", "arrays")
+    assert bench.answers("rules", "SQL") == ours
+    if has_peers:
+        loop, pandas = bench.answers("rules", "loop"), bench.answers("clean", "pandas-clean")
+        assert {name: loop[name] for name in ours} == ours
+        only_ours = loop["first_of_source_trips"] + loop["after_spikes"]
+        assert ours["kept"] == pandas["kept"] - loop["slow_beside_spikes"] + only_ours
 
 
 def test_the_peers_took_part(bench: Bench, has_peers: bool) -> None:
@@ -312,4 +330,25 @@ def as_markdown(bench: Bench) -> str:
         f"| {row['title']} | {row['goal']} | {row['wall']:.2f} | {row['cpu']:.2f} | {row['is']} |"
         for row in goals(bench)
     ]
+    if ("rules", "loop") in bench.readings:
+        lines += ["", differences(bench)]
     return "\n".join(lines) + "\n"
+
+
+def differences(bench: Bench) -> str:
+    """What parts the rows of our rules from those of pandas, each point counted once."""
+    loop, theirs = bench.answers("rules", "loop"), bench.answers("clean", "pandas-clean")
+    return (
+        "Four rules: points in order, one an instant, none too fast, parted at silences; from the "
+        "same Parquet files, the rows in memory. `arrays` is the stage's functions on arrays, "
+        "`SQL` its tables up to here, which screens places and instants too. "
+        f"Both keep the {loop['kept']:,.0f} points and {loop['segments']:,.0f} segments of the "
+        "loop, which judges against the last kept point of a source trip. Pandas judges against "
+        f"the raw neighbour of an entity: of its {theirs['kept']:,.0f} points "
+        f"{loop['slow_beside_spikes']:,.0f} are slow only beside a spike, and it lacks "
+        f"{loop['after_spikes']:,.0f} that come after a spike and "
+        f"{loop['first_of_source_trips']:,.0f} that begin a source trip. It finds "
+        f"{theirs['segments']:,.0f} segments, for a new source trip starts none. Our whole stage "
+        "also screens places, exact copies and short trips, names each rejected point's rule, "
+        "marks stays, visits and triplegs, checks, and writes six tables."
+    )

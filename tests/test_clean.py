@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 import duckdb
 import numpy as np
@@ -16,9 +17,9 @@ from strategies import places
 
 import sql
 from model import geometry, kernels
-from model.kernels import distance_m, is_speed_possible
+from model.kernels import distance_m, is_speed_possible, side_of_limit
 from tasks import database
-from tasks.clean import RULES, STAGE, clean_jobs
+from tasks.clean import RULES, STAGE, clean_jobs, tripped
 from tasks.config import CleanConfig, PipelineConfig
 from tasks.errors import DataError
 from tasks.store import Receipt, Store
@@ -90,6 +91,26 @@ def test_distance_equals_that_of_the_model(a, b):
         *(torch.tensor(value, dtype=torch.float64) for value in (*a, *b))
     )
     assert distance_m(*a, *b) == pytest.approx(float(expected_m), rel=1e-9, abs=1e-6)
+
+
+@settings(max_examples=500)
+@given(
+    a=places(),
+    step=st.tuples(st.floats(-0.6, 0.6), st.floats(-0.6, 0.6)),
+    share=st.floats(0.99, 1.01) | st.floats(-2, 2),
+)
+def test_a_side_that_is_told_without_trigonometry_is_right(a, step, share):
+    """Also where the limit is the distance but for a percent, and near the poles."""
+    b = a[0] + step[0], min(max(a[1] + step[1], -90.0), 90.0)
+    away_m = distance_m(*a, *b)
+    side = side_of_limit(*a, *b, share * away_m)
+    assert side == 0 or (away_m < share * away_m if side < 0 else away_m > share * away_m)
+
+
+def test_most_points_need_no_trigonometry():
+    assert side_of_limit(7.0, 51.0, 7.0001, 51.0001, 100.0) == -1
+    assert side_of_limit(7.0, 51.0, 7.0001, 51.001, 100.0) == 1
+    assert side_of_limit(7.0, 51.0, 7.0014, 51.0001, 100.0) == 0
 
 
 def test_a_spike_goes_and_its_neighbours_stay():
@@ -189,6 +210,94 @@ def oracle():
             " (n int, is_track_start boolean, us bigint, lon_deg double, lat_deg double)"
         )
         yield connection
+
+
+# Trips --------------------------------------------------------------------------------------------
+
+FERRY_US = 3_600_000_000  # hourly over the date line; steps of an independent geodesic library
+
+
+def trips_of(*tracked: tuple, max_gap_s=300.0) -> list[tuple[int, int, int]]:
+    """(point, first point of its trip, step) of (entity, source trip, tracked_us, lon, lat)."""
+    names = ("entity_id", "source_trip_id", "tracked_us", "lon_deg", "lat_deg")
+    kinds = (pa.string(), pa.string(), pa.int64(), pa.float64(), pa.float64())
+    columns = {
+        name: pa.array(column, kind)
+        for name, kind, column in zip(names, kinds, zip(*tracked, strict=True), strict=True)
+    }
+    points = pa.table({"point_id": range(1, len(tracked) + 1), **columns})
+    return [tuple(row.values()) for row in tripped(points, 50.0, max_gap_s).to_pylist()]
+
+
+@pytest.mark.parametrize(
+    ("tracked", "expected"),
+    [
+        pytest.param(
+            [("a", None, us, 7, 51) for us in (0, 300_000_000, 600_000_001)],
+            {1: 1, 2: 1, 3: 3},
+            id="a silence longer than the limit starts a new trip, one as long does not",
+        ),
+        pytest.param(
+            [("a", None, us, lon, 51) for us, lon in ((0, 7), (200_000_000, 8), (400_000_000, 7))],
+            {1: 1, 3: 3},
+            id="the silence is that between kept points",
+        ),
+        pytest.param(
+            [("a", None, 1_714_608_000_000_000 + us, 7, 51) for us in (-1_000_000, 1_000_000)],
+            {1: 1, 2: 1},
+            id="midnight is no border",
+        ),
+        pytest.param(
+            [(*names, n, 7, 51) for n, names in enumerate(["as", "at", ("a", None), "bt"])],
+            {3: 3, 1: 1, 2: 2, 4: 4},
+            id="a new trip of the source and a new entity start a trip",
+        ),
+        pytest.param(
+            [("a", "s", 0, 0, 0), ("a", "s", 1, 9, 9), ("b", "s", 2, 9, 9), ("b", "s", 9, 0, 0)],
+            {1: 1, 3: 3},
+            id="a track begins with its first point although points between are dropped",
+        ),
+        pytest.param(
+            [("b", "s", 5, 9, 9), ("a", "t", 5, 8, 8), ("a", "s", 7, 7, 7), ("a", "s", 1, 7, 7)],
+            {4: 4, 3: 4, 2: 2, 1: 1},
+            id="a track is what an entity reports in one trip of the source, in time",
+        ),
+    ],
+)  # fmt: skip
+def test_where_trips_start(tracked, expected):
+    """Points come track by track, tracks without a trip of the source first."""
+    assert [(point, first) for point, first, _ in trips_of(*tracked)] == list(expected.items())
+
+
+def test_the_date_line_is_no_step_around_the_earth():
+    ferry = ((179.4, -16.8), (179.8, -16.75), (-179.8, -16.7), (-179.4, -16.65))
+    tracked = [("A", None, n * FERRY_US, *place) for n, place in enumerate(ferry)]
+    expected_mm = [0, 42_946_679, 42_957_771, 42_968_831]
+    found = trips_of(*tracked, max_gap_s=7_200.0)
+    assert found == [(n + 1, 1, step_mm) for n, step_mm in enumerate(expected_mm)]
+
+
+def test_no_points_make_no_trips():
+    assert trips_of(("a", None, 0, 7, 51)) == [(1, 1, 0)]
+    kinds = {"point_id": pa.int64(), "entity_id": pa.string(), "source_trip_id": pa.string()}
+    fixes = {"tracked_us": pa.int64(), "lon_deg": pa.float64(), "lat_deg": pa.float64()}
+    assert tripped(pa.schema(kinds | fixes).empty_table(), 50.0, 300.0).num_rows == 0
+
+
+@given(track=tracks)
+def test_steps_of_trips_equal_those_of_sql(oracle, track):
+    at_us = np.cumsum([step_s for _, step_s, _ in track]) * 1_000_000
+    tracked = [
+        ("a", None, int(us), place * 0.001, 0) for us, (*_, place) in zip(at_us, track, strict=True)
+    ]
+    found = trips_of(*tracked, max_gap_s=600.0)
+    for (a, first, _), (b, first_of_b, step_mm) in pairwise(found):
+        [(away_m,)] = oracle.execute(
+            "select haversine_m(?, 0, ?, 0)", [tracked[a - 1][3], tracked[b - 1][3]]
+        ).fetchall()
+        is_silence = at_us[b - 1] - at_us[a - 1] > 600e6
+        assert first_of_b == (b if is_silence else first)
+        assert step_mm == (0 if is_silence else round(away_m * 1_000))
 
 
 # The stage ----------------------------------------------------------------------------------------

@@ -113,9 +113,12 @@ TABLES = {
         **POINT,
         **SOURCE,
         "tracked_us": "bigint",
-        "is_track_start": "boolean",
     },
-    "int_points_reached": {"point_id": "bigint"},
+    "int_points_reached": {
+        "point_id": "bigint",
+        "first_point_id": "bigint",
+        "step_mm": "bigint",
+    },
     "int_points_tripped": {
         **POINT,
         **SOURCE,

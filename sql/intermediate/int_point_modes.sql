@@ -1,10 +1,23 @@
 -- One row per point that a label speaks of, with its mode.
+with
+
+labelled as (
+
+    select
+        points.point_id,
+        points.entity_id,
+        points.tracked_at
+    from int_points_in_force as points
+    semi join int_modes using (entity_id)
+
+)
+
 select
-    points.point_id,
+    labelled.point_id,
     modes.mode
-from int_points_in_force as points
+from labelled
 asof inner join int_modes as modes
     on
-        points.entity_id = modes.entity_id
-        and points.tracked_at >= modes.from_at
+        labelled.entity_id = modes.entity_id
+        and labelled.tracked_at >= modes.from_at
 where modes.mode is not null

@@ -1,4 +1,4 @@
--- One row per point that is kept, in the order of entities and time.
+-- One row per point that is kept.
 select
     tripped.point_id,
     tripped.entity_id,
@@ -7,4 +7,3 @@ select
     epoch_us(tripped.tracked_at) as tracked_us
 from int_points_tripped as tripped
 semi join int_trips using (first_point_id)
-order by tripped.entity_id, tripped.tracked_at, tripped.point_id

@@ -1,20 +1,4 @@
--- One row per point that breaks no rule of the screen, track by track. A track is all
--- that an entity reports under one trip of the source, in the order of time.
-with
-
-screened as (
-
-    select
-        *,
-        row_number() over track as number_in_track
-    from int_points_screened
-    where rule is null
-    window track as (
-        partition by entity_id, source_trip_id order by tracked_at, point_id
-    )
-
-)
-
+-- One row per point that breaks no rule of the screen.
 select
     point_id,
     entity_id,
@@ -24,7 +8,6 @@ select
     lat_deg,
     file_id,
     line_number,
-    epoch_us(tracked_at) as tracked_us,
-    number_in_track = 1 as is_track_start
-from screened
-order by entity_id, source_trip_id nulls first, tracked_at, point_id
+    epoch_us(tracked_at) as tracked_us
+from int_points_screened
+where rule is null

@@ -1,6 +1,22 @@
 -- One row per tripleg: consecutive points of a trip that have one mode.
 with
 
+labelled as (
+
+    select distinct trip_id
+    from clean_points
+    where mode is not null
+
+),
+
+points as (
+
+    select points.*
+    from clean_points as points
+    semi join labelled using (trip_id)
+
+),
+
 compared as (
 
     select
@@ -11,12 +27,12 @@ compared as (
         lon_deg,
         lat_deg,
         mode,
-        point_id = first_value(point_id) over trip
+        lag(point_id) over trip is null
         or coalesce(lag(mode) over trip, '') <> coalesce(mode, '') as is_start,
         haversine_m(
             lag(lon_deg) over trip, lag(lat_deg) over trip, lon_deg, lat_deg
         ) as step_m
-    from clean_points
+    from points
     window trip as (partition by trip_id order by tracked_at, point_id)
 
 ),
@@ -25,28 +41,16 @@ numbered as (
 
     select
         *,
+        -- Whole millimetres: their sum does not depend on the order of addition.
+        if(is_start, 0, round(step_m * 1000))::bigint as step_mm,
         sum(is_start::int) over trip as leg_number
     from compared
     window trip as (partition by trip_id order by tracked_at, point_id)
 
-),
-
-started as (
-
-    select
-        *,
-        first_value(point_id) over leg as tripleg_id,
-        -- Whole millimetres: their sum does not depend on the order of addition.
-        if(is_start, 0, round(step_m * 1000))::bigint as step_mm
-    from numbered
-    window leg as (
-        partition by trip_id, leg_number order by tracked_at, point_id
-    )
-
 )
 
 select
-    tripleg_id,
+    max(point_id) filter (where is_start) as tripleg_id,
     trip_id,
     entity_id,
     mode,
@@ -54,7 +58,7 @@ select
     max(tracked_at) as finished_at,
     count(*) as num_points,
     sum(step_mm) / 1000.0 as length_m
-from started
+from numbered
 where mode is not null
-group by tripleg_id, trip_id, entity_id, mode
+group by trip_id, leg_number, entity_id, mode
 order by trip_id, started_at, tripleg_id

@@ -4,11 +4,12 @@ with
 records_named as (
 
     -- 000/Trajectory/20300101080000.plt: the user's folder, and the source's own trip,
-    -- which is the name without its last four letters
+    -- which is the name without its last four letters. To ask for a part counted from
+    -- the end takes longer than to make a list of all.
     select
         *,
-        split_part(file_name, '/', -3) as entity_id,
-        left(split_part(file_name, '/', -1), -4) as source_trip_id
+        string_split(file_name, '/')[-3] as entity_id,
+        left(string_split(file_name, '/')[-1], -4) as source_trip_id
     from records
 
 )
