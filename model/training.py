@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -143,13 +143,13 @@ class FitState:
     stopped: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**asdict(self), "cursor": self.cursor.to_json()}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> FitState:
         if set(value) != {entry.name for entry in fields(cls)}:
             raise MismatchedCheckpoint("training state: other fields than this version's")
-        return cls(**{**value, "cursor": Cursor(**value["cursor"])})
+        return cls(**{**value, "cursor": Cursor.from_json(value["cursor"])})
 
 
 def fit(
@@ -222,12 +222,13 @@ def offending_windows(model: nn.Module, batch: Batch) -> list[int]:
     """The windows whose loss alone is not finite; all of the batch where none is to blame."""
     device = _device_of(model)
     with torch.no_grad():
+        rows = range(len(batch.window_id_B))
         blamed = [
-            int(batch.window_id_B[row])
-            for row in range(len(batch.window_id_B))
-            if not torch.isfinite(model.loss(_row(batch, row).to(device)).total)  # type: ignore[operator]
+            row
+            for row in rows
+            if not torch.isfinite(model.loss(batch.part(row, row + 1).to(device)).total)  # type: ignore[operator]
         ]
-    return blamed or batch.window_id_B.tolist()
+    return [number for row in blamed or rows for number in batch.window_ids(row)]
 
 
 class _Run:
@@ -436,15 +437,6 @@ def _opened_at(path: Path, num_bytes: int) -> Iterator[BinaryIO]:
         file.truncate(num_bytes)
         file.seek(num_bytes)
         yield file
-
-
-def _row(batch: Batch, row: int) -> Batch:
-    tensors = {
-        entry.name: getattr(batch, entry.name)[row : row + 1]
-        for entry in fields(batch)
-        if entry.name != "cursor"
-    }
-    return replace(batch, **tensors)
 
 
 def _device_of(model: nn.Module) -> torch.device:
