@@ -1,9 +1,10 @@
 """The calendar of many instants by table: the numbers of `encoding.calendar_features`, faster.
 
-Arrow knows the zones but turns instants one by one; a zone changes its offset twice a year, so a
-kernel needs only the instants of those changes, and a sine of each second, minute, hour, weekday.
+Arrow knows the zones but turns instants one by one. A zone changes its offset twice a year at most
+times, so a kernel needs the instants of those changes and the waves of each second of a day.
 
-Shapes: Z stretches of constant offset, W places on the four cycles, C (sine, cosine).
+Shapes: Z stretches of constant offset, W weekdays, S seconds of a day, C (sine, cosine) of each
+cycle.
 """
 
 from __future__ import annotations
@@ -16,18 +17,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-CYCLES = (7, 24, 60, 60)  # weekdays, hours, minutes, seconds
+DAY_S = 86_400
 FIRST_US, LAST_US = -5_364_662_400_000_000, 7_258_118_400_000_000  # years 1800 to 2200
 SAMPLE_US = 12 * 3_600_000_000  # no zone changes its offset and changes it back within this
 
 
 @dataclass(frozen=True)
 class Clock:
-    """Offsets of a zone: stretch z ends before end_us_Z[z]; and the waves of the four cycles."""
+    """Offsets of a zone: stretch z ends before end_us_Z[z]; and the waves of days and seconds."""
 
     end_us_Z: NDArray[np.int64]
     offset_us_Z: NDArray[np.int64]
-    wave_WC: NDArray[np.float32]
+    day_wave_WC: NDArray[np.float32]
+    second_wave_SC: NDArray[np.float32]
 
 
 @lru_cache(maxsize=16)
@@ -40,13 +42,13 @@ def clock_of(zone: str) -> Clock:
     while (high_us - low_us > 1).any():  # high is the first instant of the new offset
         middle_us = (low_us + high_us) // 2
         is_before = _offset_us(middle_us, zone) == offset_us[changed]
-        low_us, high_us = np.where(is_before, middle_us, low_us), np.where(
-            is_before, high_us, middle_us
-        )
+        low_us = np.where(is_before, middle_us, low_us)
+        high_us = np.where(is_before, high_us, middle_us)
     return Clock(
         end_us_Z=np.append(high_us, np.iinfo(np.int64).max),
         offset_us_Z=np.append(offset_us[changed], offset_us[-1]),
-        wave_WC=_waves(),
+        day_wave_WC=_waves(7),
+        second_wave_SC=_second_waves(),
     )
 
 
@@ -55,7 +57,15 @@ def _offset_us(instant_us: NDArray[np.int64], zone: str) -> NDArray[np.int64]:
     return pc.local_timestamp(stamps).cast(pa.int64()).to_numpy() - instant_us
 
 
-def _waves() -> NDArray[np.float32]:
-    """Sine and cosine of each place of each cycle, one cycle after the other."""
-    turn_W = np.concatenate([2 * np.pi * np.arange(cycle) / cycle for cycle in CYCLES])
-    return np.stack([np.sin(turn_W), np.cos(turn_W)], axis=-1).astype(np.float32)
+@lru_cache(maxsize=1)
+def _second_waves() -> NDArray[np.float32]:
+    """Of each second of a day: sine and cosine of the hour, the minute and the second (2 MB)."""
+    second_S = np.arange(DAY_S)
+    cycles = (_waves(24)[second_S // 3_600], _waves(60)[second_S // 60 % 60])
+    return np.concatenate([*cycles, _waves(60)[second_S % 60]], axis=-1)
+
+
+def _waves(cycle: int) -> NDArray[np.float32]:
+    """Sine and cosine of each place of a cycle."""
+    turn = 2 * np.pi * np.arange(cycle) / cycle
+    return np.stack([np.sin(turn), np.cos(turn)], axis=-1).astype(np.float32)

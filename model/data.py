@@ -213,6 +213,7 @@ class PoolReader:
                 draft.fill(
                     points,
                     self.clock,
+                    crops.trip_Q[crop_Q[chosen]],
                     crops.first_Q[crop_Q[chosen]],
                     num_points_Q[chosen],
                     row_Q[chosen],
@@ -317,8 +318,9 @@ def _stored(
         if (start_B[inside] < 0).any() or (first + num_points_B[inside] > end).any():
             raise ShardError(f"{group.path.name}: a window reaches over its trip's end")
         none = np.zeros_like(inside)
-        draft.fill(points, clock, first, num_points_B[inside], inside, none, none)
-        started_us_B[inside] = points.instant_us_N[first]
+        draft.fill(points, clock, trip, first, num_points_B[inside], inside, none, none)
+        moved_us = np.rint(points.t_s_N[first] * 1e6).astype(np.int64)
+        started_us_B[inside] = points.started_us_R[trip] + moved_us
     return draft.batch(), torch.from_numpy(started_us_B)
 
 

@@ -31,9 +31,10 @@ Batching = Literal["bucketed", "packed"]
 
 @dataclass(frozen=True)
 class Crops:
-    """Stretches of the points of some row groups, and the identity of each."""
+    """Stretches of the points of some row groups: where each lies, and its identity."""
 
     group_Q: Ints
+    trip_Q: Ints
     first_Q: Ints
     num_points_Q: Ints
     window_id_Q: Ints
@@ -143,6 +144,7 @@ class Plan:
         sizes = [len(part.first_Q) for part in parts]
         return Crops(
             np.repeat(np.arange(len(parts)), sizes),
+            np.concatenate([part.trip_Q for part in parts]),
             np.concatenate([part.first_Q for part in parts]),
             np.concatenate([part.num_points_Q for part in parts]),
             np.concatenate([part.window_id_Q for part in parts]),
@@ -185,7 +187,8 @@ def random_crops(
     start_Q = np.minimum((place_Q * num_starts_Q).astype(np.int64), num_starts_Q - 1)
     first_R = np.cumsum(num_points_R) - num_points_R
     window_id_Q = ((first_row + trip_Q) << ROW_BITS) + start_Q
-    return Crops(np.zeros_like(trip_Q), first_R[trip_Q] + start_Q, num_points_Q, window_id_Q)
+    first_Q = first_R[trip_Q] + start_Q
+    return Crops(np.zeros_like(trip_Q), trip_Q, first_Q, num_points_Q, window_id_Q)
 
 
 def buckets(

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from .gather import Ints, Points, instants
+from .gather import Ints, Points
 
 POINT_COLUMNS = ("t_s", "lon_deg", "lat_deg")
 STEP_COLUMNS = ("step_east_m", "step_north_m", "step_s")
@@ -135,10 +135,10 @@ def read_group(group: Group) -> Points:
     flat = {name: column.values.to_numpy() for name, column in lists.items()}
     if any(not np.isfinite(values).all() for values in flat.values()):
         raise ShardError(f"{_place(group)}: a number that is not finite")
-    started_us_R = table["started_at"].cast(pa.int64()).to_numpy()
     return Points(
         offset_R=offset_R,
-        instant_us_N=instants(started_us_R, offset_R, flat["t_s"]),
+        started_us_R=table["started_at"].cast(pa.int64()).to_numpy(),
+        t_s_N=flat["t_s"],
         lon_deg_N=flat["lon_deg"],
         lat_deg_N=flat["lat_deg"],
         step_east_m_N=flat["step_east_m"],
@@ -154,11 +154,15 @@ def _read(group: Group, columns: list[str]) -> dict[str, pa.Array]:
             table = file.read_row_group(group.number, columns=columns)
     except (OSError, pa.ArrowException) as error:
         raise ShardError(f"{_place(group)}: {error}") from error
-    arrays = {name: table[name].combine_chunks() for name in columns}
+    arrays = {name: _one_chunk(table[name]) for name in columns}
     for name, array in arrays.items():
         if array.null_count or (pa.types.is_list(array.type) and array.values.null_count):
             raise ShardError(f"{_place(group)}: nulls in {name}")
     return arrays
+
+
+def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def _opened(path: Path) -> pq.ParquetFile:
