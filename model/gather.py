@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from torch import Tensor
 from .batch import Batch
 from .clock import Clock
 from .encoding import NUM_CALENDAR
+from .kernels import compiled
 
 Ints = NDArray[np.int64]
 NUM_STEP = 3
@@ -128,7 +128,7 @@ class Draft:
         return torch.zeros((), dtype=torch.int64).expand(is_pad_BT.shape)
 
 
-@numba.njit(nogil=True)
+@compiled
 def _fill(
     first_Q: Ints,
     num_points_Q: Ints,
@@ -196,7 +196,7 @@ def _fill(
         end_B[row] = max(end_B[row], end)
 
 
-@numba.njit(nogil=True)
+@compiled
 def _fill_pads(
     end_B: Ints,
     lon_deg_BT: NDArray[np.float64],
@@ -229,7 +229,7 @@ def _fill_pads(
             sequence_BT[row, end:] = sequence_BT[row, last]
 
 
-@numba.njit(nogil=True)
+@compiled
 def first_fit(num_points_Q: Ints, max_points: int) -> Ints:
     """The row of each crop, in order: the first one that has room for it, else a new one.
 

@@ -8,6 +8,8 @@ Shapes: N points in the order of their tracks, S stays, K open lines, L all line
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numba
 import numpy as np
@@ -16,7 +18,15 @@ from numpy.typing import NDArray
 EARTH_RADIUS_M = 6_371_008.8  # as in geometry.py, which would bring torch along
 
 
-@numba.njit(nogil=True)
+def compiled(kernel: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile once for all processes; where no folder can hold the outcome, in each of them."""
+    try:
+        return numba.njit(nogil=True, cache=True)(kernel)
+    except RuntimeError:
+        return numba.njit(nogil=True)(kernel)
+
+
+@compiled
 def distance_m(lon_a_deg: float, lat_a_deg: float, lon_b_deg: float, lat_b_deg: float) -> float:
     """Great-circle distance from a to b: the formula of `geometry.haversine_m`, on scalars."""
     turn_deg = lon_b_deg - lon_a_deg
@@ -30,7 +40,7 @@ def distance_m(lon_a_deg: float, lat_a_deg: float, lon_b_deg: float, lat_b_deg: 
     return EARTH_RADIUS_M * math.atan2(math.hypot(east, north), outward)
 
 
-@numba.njit(nogil=True)
+@compiled
 def is_speed_possible(
     is_track_start_N: NDArray[np.bool_],
     tracked_us_N: NDArray[np.int64],
@@ -71,7 +81,7 @@ def is_speed_possible(
     return is_kept_N
 
 
-@numba.njit(nogil=True)
+@compiled
 def _is_reached(
     tracked_us_N: NDArray[np.int64],
     lon_deg_N: NDArray[np.float64],
@@ -89,7 +99,7 @@ def _is_reached(
 # Stays ------------------------------------------------------------------------------------------
 
 
-@numba.njit(nogil=True)
+@compiled
 def stays(
     is_track_start_N: NDArray[np.bool_],
     tracked_us_N: NDArray[np.int64],
@@ -132,7 +142,7 @@ def stays(
     return first_S[:num_stays].copy(), last_S[:num_stays].copy(), end_S[:num_stays].copy()
 
 
-@numba.njit(nogil=True)
+@compiled
 def location_numbers(
     is_track_start_S: NDArray[np.bool_],
     lon_deg_S: NDArray[np.float64],
@@ -165,7 +175,7 @@ MAX_IDENTITIES = 4  # open at once in one track
 MIN_IDENTITY_POINTS, MIN_RETURNS = 5, 3
 
 
-@numba.njit(nogil=True)
+@compiled
 def identities(
     is_track_start_N: NDArray[np.bool_],
     tracked_us_N: NDArray[np.int64],
@@ -197,7 +207,7 @@ def identities(
     return identity_N
 
 
-@numba.njit(nogil=True)
+@compiled
 def _draw_lines(
     tracked_us_N: NDArray[np.int64],
     lon_deg_N: NDArray[np.float64],
@@ -238,7 +248,7 @@ def _draw_lines(
     return num_lines
 
 
-@numba.njit(nogil=True)
+@compiled
 def _number_entities(
     line_N: NDArray[np.int64], num_lines: int, identity_N: NDArray[np.int64]
 ) -> None:

@@ -59,9 +59,7 @@ class Piece:
     def rows(self, first: int, end: int) -> Piece:
         """Some of the rows."""
         edges = np.concatenate([[0], np.cumsum(self.num_crops_B)])
-        return Piece(
-            self.pool, self.crop_Q[edges[first] : edges[end]], self.num_crops_B[first:end]
-        )
+        return Piece(self.pool, self.crop_Q[edges[first] : edges[end]], self.num_crops_B[first:end])
 
 
 @dataclass(frozen=True)

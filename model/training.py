@@ -265,16 +265,16 @@ class _Run:
         return self._finish()
 
     def _train(self) -> None:
-        batches = iter(self.make_train_batches(self.state.cursor))
         saved_at_s = time.monotonic()
-        while self.state.stopped is None:
-            self._advance(batches)
-            if self.is_stopping():
-                self._save()
-                raise Interrupted(self.state.step)
-            if time.monotonic() - saved_at_s >= self.config.checkpoint_every_s:
-                self._save()
-                saved_at_s = time.monotonic()
+        with _closing(self.make_train_batches(self.state.cursor)) as batches:
+            while self.state.stopped is None:
+                self._advance(batches)
+                if self.is_stopping():
+                    self._save()
+                    raise Interrupted(self.state.step)
+                if time.monotonic() - saved_at_s >= self.config.checkpoint_every_s:
+                    self._save()
+                    saved_at_s = time.monotonic()
         self._save()
 
     def _advance(self, batches: Iterator[Batch]) -> None:
@@ -437,6 +437,18 @@ def _opened_at(path: Path, num_bytes: int) -> Iterator[BinaryIO]:
         file.truncate(num_bytes)
         file.seek(num_bytes)
         yield file
+
+
+@contextmanager
+def _closing(batches: Iterable[Batch]) -> Iterator[Iterator[Batch]]:
+    """An iterator that ends with the block, and with it the thread that may work ahead for it."""
+    iterator = iter(batches)
+    try:
+        yield iterator
+    finally:
+        close = getattr(iterator, "close", None)
+        if close is not None:
+            close()
 
 
 def _device_of(model: nn.Module) -> torch.device:
