@@ -68,15 +68,14 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
-        return replace(self, **{name: value.to(device) for name, value in self.tensors().items()})
+        moved: dict[str, Any] = {key: value.to(device) for key, value in self.tensors().items()}
+        return replace(self, **moved)
 
     def part(self, first: int, end: int, num_points: int | None = None) -> Batch:
         """Some rows, and of them the first `num_points`: all, if none are named."""
-        rows = {name: value[first:end] for name, value in self.tensors().items()}
-        for name, value in rows.items():
-            if "_BT" in name:
-                rows[name] = value[:, :num_points]
-        return replace(self, **rows)
+        rows: dict[str, Any] = {key: value[first:end] for key, value in self.tensors().items()}
+        points = {key: value[:, :num_points] for key, value in rows.items() if "_BT" in key}
+        return replace(self, **(rows | points))
 
     def window_ids(self, row: int) -> list[int]:
         """The windows that stand in a row."""

@@ -61,10 +61,8 @@ class TripLoader(IterableDataset[Batch]):
                 for number, (shards, _) in enumerate(sources)
             ]
         self.seed, self.num_epochs, self.prefetch = seed, num_epochs, prefetch
-        is_up = torch.distributed.is_available() and torch.distributed.is_initialized()
-        own = (
-            (torch.distributed.get_rank(), torch.distributed.get_world_size()) if is_up else (0, 1)
-        )
+        is_up = distributed.is_available() and distributed.is_initialized()
+        own = (distributed.get_rank(), distributed.get_world_size()) if is_up else (0, 1)
         self.rank = own[0] if rank is None else rank
         self.world = own[1] if world is None else world
         self.cursor = Cursor()
