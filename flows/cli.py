@@ -1,4 +1,4 @@
-"""The command line: `trajfoundry run | forecast | datasets | ui | cache`.
+"""The command line: `trajfoundry run | forecast | show | datasets | ui | cache`.
 
 Thin: its flags are the fields of the same configuration that the flows take. Exit codes: 0 done,
 1 unexpected, 2 wrong request, 3 unusable data, 4 store, 5 something did not answer, 130 stopped.
@@ -27,7 +27,7 @@ from pydantic_settings import (
 
 from flows.environment import make_console_readable, set_environment
 from flows.servers import serve, server_for_one_run
-from tasks.config import ForecastConfig, PipelineConfig
+from tasks.config import DatasetName, ForecastConfig, PipelineConfig
 from tasks.datasets import DATASETS, Dataset
 from tasks.errors import ConfigError, FoundryError
 from tasks.settings import Paths
@@ -113,6 +113,23 @@ class Forecast(Reported, ForecastConfig):
         print(predictions.model_dump_json(indent=2) if self.as_json else predictions.line)
 
 
+class Show(Place):
+    """One trip on a map: its speed, stays and windows, and what was rejected of it."""
+
+    dataset: DatasetName = Field("hurdat2", description="One that has been run.")
+    trip: str = Field("", description="Id of the trip; empty: a few to choose from.")
+    out: Path | None = Field(None, description="File to write: .html (one page) or .png.")
+
+    def execute(self) -> None:
+        store = Store(self.store or Paths().store)
+        from tasks.show import choices, show_trip
+
+        if self.trip:
+            print(show_trip(self.dataset, self.trip, self.out, store))
+        else:
+            print("\n".join(choices(self.dataset, store)))
+
+
 class Datasets(BaseModel):
     """The known datasets."""
 
@@ -166,6 +183,7 @@ class Commands(BaseSettings):
 
     run: CliSubCommand[Run] = Field(description="Raw files to a registered model.")
     forecast: CliSubCommand[Forecast] = Field(description="A registered model on a file.")
+    show: CliSubCommand[Show] = Field(description="One trip on a map, and what was rejected.")
     datasets: CliSubCommand[Datasets] = Field(description="The known datasets.")
     ui: CliSubCommand[Ui] = Field(description="Prefect and MLflow in the browser.")
     cache: CliSubCommand[Cache] = Field(description="Care of the store.")

@@ -6,6 +6,7 @@ from tasks.clean import clean
 from tasks.config import PipelineConfig
 from tasks.features import features
 from tasks.quality import quality, show_quality
+from tasks.regions import regions
 from tasks.runs import recorded_run
 from tasks.settings import Paths
 from tasks.shards import shards
@@ -19,6 +20,7 @@ def shards_of(config: PipelineConfig, points: Receipt, store: Store) -> Receipt:
     cleaned = clean(config, points, store)
     entities = split(config, cleaned, store)
     featured = features(config, cleaned, store)
+    regions(config, cleaned, entities, store)
     show_quality(quality(config, points, cleaned, featured, store), store)
     return shards(config, cleaned, featured, entities, store)
 

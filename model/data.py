@@ -250,20 +250,25 @@ def read_windows(
     shards: Shards,
     split: str,
     batch_size: int,
-    num_context: int,
+    num_context: int | None = None,
     pool_points: int = POOL_POINTS,
+    task: str = "forecast",
 ) -> Iterator[WindowBatch]:
-    """The stored windows of a split in the order of window_id: some points observed, the rest
-    targets (see `observed_mask`).
+    """The stored windows of a task in the order of window_id, observed as their masks say.
 
-    The last batch is kept, however small.
+    All other points are targets. The last batch is kept, however small. A caller that cuts windows
+    after `num_context` points names it, and other windows are refused.
     """
-    windows = window_index(shards, split)
+    windows = window_index(shards, split, task)
+    num_points_B = _ints(windows["num_points"])
     if len(windows) == 0:
         return
-    num_points_B = _ints(windows["num_points"])
-    if not 1 <= num_context < num_points_B.min():
-        raise ShardError(f"{split}: {num_context} points of context leave no horizon in a window")
+    known = set(windows["num_context"].unique().to_pylist())
+    if num_context is not None and known != {num_context}:
+        raise ShardError(
+            f"{split}: windows of {task} are stored with {sorted(known)} points of context, not "
+            f"{num_context}"
+        )
     row_B, groups = rows_of(shards, split, windows["trip_id"])
     clock = clock_of(shards.zone)
     # Whole batches a pool, so that the row groups of one are read once.
@@ -271,7 +276,7 @@ def read_windows(
     for first in range(0, len(row_B), num_pooled):
         pooled = windows.slice(first, num_pooled)
         batch, started_us_B = _stored(groups, pooled, row_B[first : first + num_pooled], clock)
-        is_observed_BT = observed_mask(pooled, num_context, batch.is_pad_BT.shape[1])
+        is_observed_BT = observed_mask(pooled, batch.is_pad_BT.shape[1])
         batch = _for_evaluation(batch, torch.from_numpy(is_observed_BT))
         for place in range(0, len(pooled), batch_size):
             end = min(place + batch_size, len(pooled))
@@ -281,15 +286,9 @@ def read_windows(
             yield WindowBatch(part, entity_id_B, started_us_B[place:end])
 
 
-def observed_mask(windows: pa.Table, num_context: int, num_points: int) -> np.ndarray:
-    """Which of the first `num_points` points of each window may be read, (B, T).
-
-    An index that stores `is_observed` says so itself; otherwise it is the context.
-    """
+def observed_mask(windows: pa.Table, num_points: int) -> np.ndarray:
+    """Which of the first `num_points` points of each window may be read, (B, T)."""
     is_observed_BT = np.zeros((len(windows), num_points), bool)
-    if "is_observed" not in windows.column_names:
-        is_observed_BT[:, :num_context] = True
-        return is_observed_BT
     lists = windows["is_observed"].combine_chunks()
     sizes_B = _ints(lists.value_lengths())
     if not np.array_equal(sizes_B, _ints(windows["num_points"])):

@@ -25,12 +25,31 @@ TRIP_SCHEMA = {
 }
 WINDOW_SCHEMA = {
     "window_id": pa.int64(),
+    "task": pa.string(),
     "trip_id": pa.string(),
     "entity_id": pa.string(),
     "start": pa.int32(),
     "num_points": pa.int32(),
     "split": pa.string(),
+    "num_context": pa.int32(),
+    "mask": pa.string(),
+    "is_observed": pa.list_(pa.bool_()),
+    "interval_s": pa.float64(),
+    "speed_mps": pa.float64(),
+    "has_stop": pa.bool_(),
+    "turn_rad": pa.float64(),
+    "num_history": pa.int32(),
 }
+# What a reader of windows needs; the rest tells them apart.
+INDEX_COLUMNS = (
+    "window_id",
+    "trip_id",
+    "entity_id",
+    "start",
+    "num_points",
+    "num_context",
+    "is_observed",
+)
 
 
 class ShardError(ValueError):
@@ -103,11 +122,13 @@ def read_lengths(group: Group) -> Ints:
     return np.diff(lists.offsets.to_numpy()).astype(np.int64)
 
 
-def window_index(shards: Shards, split: str) -> pa.Table:
+def window_index(shards: Shards, split: str, task: str = "forecast") -> pa.Table:
+    """The stored windows of a task in a split, in the order of their ids."""
     path = shards.folder / "windows.parquet"
+    asked = [("split", "=", split), ("task", "=", task)]
     try:
         table = pq.read_table(
-            path, filters=[("split", "=", split)], page_checksum_verification=True
+            path, columns=list(INDEX_COLUMNS), filters=asked, page_checksum_verification=True
         )
     except (OSError, pa.ArrowException) as error:
         raise ShardError(f"{path.name}: {error}") from error

@@ -16,7 +16,8 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -25,6 +26,7 @@ from tasks.errors import ConfigError, DataError
 from tasks.store import FULL_DISK
 
 CHUNK_BYTES = 1 << 20
+NUM_HASHERS = 2
 MAX_MEMBERS = 1_000_000
 MAX_TOTAL_BYTES = 500 << 30
 MAX_RATIO = 200
@@ -34,6 +36,8 @@ WITHOUT_LINES = (".json", ".gpx")  # formats whose readers bound their records t
 MAX_NAME_BYTES = 1_024
 SINGLE = {".gz": b"\x1f\x8b", ".xz": b"\xfd7zXZ\x00"}
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz")
+ARCHIVE_SUFFIXES = (".zip", *TAR_SUFFIXES, ".tar.bz2", ".7z", ".rar")
+STAYS_CLOSED = "is an archive inside the source: unpack it, or name it as the source"
 UNREADABLE = (
     OSError,
     EOFError,
@@ -53,12 +57,16 @@ class Unreadable(DataError):
 
 @dataclass(frozen=True)
 class Entry:
-    """One file inside a source, not read yet. `problem` says why it cannot be read at all."""
+    """One file inside a source, not read yet. `problem` says why it cannot be read at all.
+
+    Where entries share one stream (`is_alone`), only one of them may be read at a time.
+    """
 
     path: str
     opener: Opener
     problem: str = ""
     max_bytes: int = MAX_TOTAL_BYTES
+    is_alone: bool = False
 
     def chunks(self) -> Iterator[bytes]:
         """The bytes of the file; whatever hinders reading them is an `Unreadable`."""
@@ -280,7 +288,12 @@ def unrolled(path: Path, spool: Path | None) -> Iterator[BinaryIO]:
 
 def tar_entry(archive: tarfile.TarFile, info: tarfile.TarInfo) -> Entry:
     problem = "" if info.isreg() else "is a link or a device"
-    return Entry(printable(info.name), lambda: archive.extractfile(info), problem)  # type: ignore[arg-type, return-value]
+    return Entry(
+        printable(info.name),
+        lambda: archive.extractfile(info),  # type: ignore[arg-type, return-value]
+        problem,
+        is_alone=True,
+    )
 
 
 def check_members(path: Path, members: Sequence[tuple[str, int]]) -> None:
@@ -312,19 +325,23 @@ def inventory(entries: Sequence[Entry], pattern: str, labels: str = "") -> list[
     Names are relative to the folder in which the pattern begins, so that an archive and the
     folder unpacked from it, at whatever depth, give the same names.
     """
-    heads = {head_of_match(entry.path, pattern) for entry in entries if matches(entry, pattern)}
-    root = common_folder(sorted(heads))
+    kinds = [kind_of_entry(entry, pattern, labels) for entry in entries]
+    points = [entry for entry, kind in zip(entries, kinds, strict=True) if kind == "points"]
+    root = common_folder(sorted({head_of_match(entry.path, pattern) for entry in points}))
     members: dict[str, Member] = {}
-    for entry in entries:
-        is_label = bool(labels) and matches(entry, labels)
-        is_match = is_label or matches(entry, pattern)
-        member = read_member(entry, relative(entry.path, root), is_match)
-        if is_label:
-            member = replace(member, kind="labels")
-        twin = members.setdefault(member.name if is_match else f"ignored {entry.path}", member)
+    for member in read_members(entries, kinds, root):
+        name = f"ignored {member.entry.path}" if member.state == "ignored" else member.name
+        twin = members.setdefault(name, member)
         if twin.sha256 != member.sha256:
             raise DataError(f"two different files are both named {member.name}; keep one of them")
     return sorted(members.values(), key=lambda member: (member.name, member.sha256))
+
+
+def kind_of_entry(entry: Entry, pattern: str, labels: str) -> str:
+    """What a file holds by its name: points, labels, or nothing of this dataset."""
+    if labels and matches(entry, labels):
+        return "labels"
+    return "points" if matches(entry, pattern) else ""
 
 
 def matches(entry: Entry, pattern: str) -> bool:
@@ -353,7 +370,18 @@ def relative(path: str, root: tuple[str, ...]) -> str:
     return "/".join(parts[len(root) :] if parts[: len(root)] == root else parts)
 
 
-def read_member(entry: Entry, name: str, is_match: bool) -> Member:
+def read_members(
+    entries: Sequence[Entry], kinds: Sequence[str], root: tuple[str, ...]
+) -> list[Member]:
+    """Every file hashed, by several threads where each file has a stream of its own."""
+    names = [relative(entry.path, root) for entry in entries]
+    if any(entry.is_alone for entry in entries):
+        return list(map(read_member, entries, names, kinds))
+    with ThreadPoolExecutor(NUM_HASHERS, "hashers") as pool:
+        return list(pool.map(read_member, entries, names, kinds))
+
+
+def read_member(entry: Entry, name: str, kind: str) -> Member:
     """Hash one file; where it cannot be read, the hash of what could be read stands in."""
     digest = hashlib.sha256()
     num_bytes = 0
@@ -365,18 +393,29 @@ def read_member(entry: Entry, name: str, is_match: bool) -> Member:
     except Unreadable as error:
         digest.update(b"\0unreadable")
         state, reason = "failed", str(error)
-    if not is_match:
+    if not kind:
         state, reason = "ignored", "holds no trajectories of this dataset"
-    return Member(name, digest.hexdigest(), num_bytes, state, reason, entry)
+    if name.lower().endswith(ARCHIVE_SUFFIXES):
+        state, reason = "failed" if kind else "ignored", STAYS_CLOSED
+    return Member(name, digest.hexdigest(), num_bytes, state, reason, entry, kind or "points")
 
 
 def fingerprint(sources: Sequence[Path], pattern: str, labels: str = "") -> str:
     """What a source holds, wherever it lies: an archive by its bytes, else by names and content."""
+    return looked_at(sources, pattern, labels)[0]
+
+
+def looked_at(
+    sources: Sequence[Path], pattern: str, labels: str = ""
+) -> tuple[str, list[Member] | None]:
+    """The fingerprint of a source, and its inventory where that stays open: not of an archive."""
     if is_one_archive(sources):
         with sources[0].open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+            return hashlib.file_digest(stream, "sha256").hexdigest(), None
     with opened(sources) as entries:
-        return print_of(inventory(entries, pattern, labels))
+        members = inventory(entries, pattern, labels)
+    is_archived = any(kind_of(path) in ("zip", "tar") for path in sources)
+    return print_of(members), None if is_archived else members
 
 
 def is_one_archive(sources: Sequence[Path]) -> bool:

@@ -14,7 +14,7 @@ from tasks.settings import Paths
 from tasks.store import Counts, Frozen, Receipt, Store
 
 SHOWN_SPLIT, SHOWN_TRACK = "test", "times_given"
-COUNTED_STAGES = ("snapshot", "clean")
+COUNTED_STAGES = ("snapshot", "clean", "regions")
 SHOWN_COLUMNS = ["model", "horizon_steps", "ade_m", "fde_m", "skill", "num_windows"]
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tasks.config import PipelineConfig
-from tasks.report import error_table
+from tasks.gate import shards_of
+from tasks.report import LEAKY, error_table, markdown_table, split_pairs
 from tasks.store import Receipt, Store, canonical_json
 
 
@@ -12,15 +13,16 @@ def model_card(
 ) -> str:
     """Data with licence, split, metrics beside the baselines, limits, privacy, and recipes."""
     row = config.source_row
-    counts = trained.counts
+    counts, shards = trained.counts, shards_of(evaluated, store)
     parts = [
         f"# {config.model.family} ({config.model.preset}) trained on {row.title}",
         "Forecasts the next points of a trajectory, each with the radius that holds half and four "
         "fifths of the sampled futures.",
         "## Data",
         f"{row.title}: {row.homepage}  \nLicence: {row.licence}. Citation: {row.citation}.  \n"
-        f"Entities ({row.entity_kind}s) are split whole, copies together: "
-        f"{config.split.validation_percent} % validation, {config.split.test_percent} % test.",
+        + split_note(config),
+        *([f"**{LEAKY}**"] if config.split.kind == "random_window" else []),
+        markdown_table(("fact", "value"), split_pairs(store.manifest(shards).counts)),
         "## Errors in metres, times given",
         *(
             f"{split.capitalize()} windows ({config.window.num_context} known points, "
@@ -43,6 +45,22 @@ def model_card(
     return "\n\n".join(parts) + "\n"
 
 
+def split_note(config: PipelineConfig) -> str:
+    """How the data were set apart, in a sentence."""
+    split, kind = config.split, config.source_row.entity_kind
+    shares = f"{split.validation_percent} % validation, {split.test_percent} % test"
+    notes = {
+        "entity": f"Entities ({kind}s) are split whole, copies together: {shares}.",
+        "time": f"The last points of each {kind} are test, those before validation ({shares} of "
+        "its points), with a purge gap before each border; copies are cut alike.",
+        "region": f"Trips wholly between {split.west_deg} and {split.east_deg} degrees east and "
+        f"{split.south_deg} and {split.north_deg} degrees north are test; the other {kind}s are "
+        f"split whole, {split.validation_percent} % validation.",
+        "random_window": f"Stretches of every trip are drawn at random: {shares}.",
+    }
+    return notes[split.kind]
+
+
 def privacy_note(is_personal: bool, entity_kind: str) -> str:
     if is_personal:
         return (
@@ -54,11 +72,8 @@ def privacy_note(is_personal: bool, entity_kind: str) -> str:
 
 
 def recipes(trained: Receipt, evaluated: Receipt, reported: Receipt, store: Store) -> str:
-    """The steps that led here, by their names in the store; the split stands for its hash."""
-    inputs = store.manifest(evaluated).recipe.inputs
-    shards = Receipt(
-        stage="shards", dataset=trained.dataset, recipe=str(inputs["shards"]), counts={}
-    )
+    """The steps that led here, by their names in the store."""
+    shards = shards_of(evaluated, store)
     named = {"split": store.manifest(shards).recipe.inputs.get("split", "unknown")}
     named |= {step.stage: step.recipe for step in (shards, trained, evaluated, reported)}
     lines = [

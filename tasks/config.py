@@ -17,8 +17,10 @@ from tasks.sections import (
     CleanConfig,
     ColumnsConfig,
     ModelConfig,
+    RegionConfig,
     Settings,
     SplitConfig,
+    SplitKind,
     StayConfig,
     SyntheticConfig,
     TrainConfig,
@@ -51,6 +53,7 @@ class PipelineConfig(Settings):
     stay: StayConfig = Field(StayConfig(), title="Stays")
     split: SplitConfig = Field(SplitConfig(), title="Split")
     window: WindowConfig = Field(WindowConfig(), title="Windows")
+    region: RegionConfig = Field(RegionConfig(), title="Regions")
     model: ModelConfig = Field(ModelConfig(), title="Model")
     train: TrainConfig = Field(TrainConfig(), title="Training")
     assess: AssessConfig = Field(AssessConfig(), title="Assessment")
@@ -107,8 +110,56 @@ class PipelineConfig(Settings):
         )
 
     @property
+    def expected_interval_s(self) -> float | None:
+        """Seconds between points, as the dataset promises; nobody knows those of your own files."""
+        row = self.source_row
+        if row.has_own_columns:
+            return None
+        return self.synthetic.interval_s if row.is_generated else row.interval_s
+
+    @property
+    def longest_step_s(self) -> float | None:
+        """The longest step of a window that is judged: two sampling steps, where those are known.
+
+        Over a longer silence a straight line is as good a guess as any model's.
+        """
+        expected_s = self.expected_interval_s
+        return None if expected_s is None else 2 * expected_s
+
+    @property
     def split_rules(self) -> SplitRules:
-        return SplitRules(**self.split.model_dump(), seed=self.seed)
+        """What the kind of split rests on; the rest is left out, so that it rebuilds nothing."""
+        split, kind = self.split, self.split.kind
+        rules = SplitRules(
+            kind=kind,
+            validation_percent=split.validation_percent,
+            test_percent=split.test_percent,
+            seed=self.seed,
+        )
+        if kind == "region":
+            return rules.model_copy(update={name: getattr(split, name) for name in EDGES})
+        if kind in ("time", "random_window"):
+            rules = rules.model_copy(update={"window_points": self.window.num_points})
+        if kind == "time":
+            longest_step_s = self.longest_step_s or self.clean_rules.max_gap_s
+            longest_window_s = (self.window.num_points - 1) * longest_step_s
+            gap_s = max(split.purge_gap_s or 0.0, longest_window_s)
+            rules = rules.model_copy(update={"purge_gap_s": gap_s})
+        return rules
+
+    @property
+    def window_rules(self) -> WindowRules:
+        return WindowRules(
+            **self.window.model_dump(), longest_step_s=self.longest_step_s, seed=self.seed
+        )
+
+    @property
+    def region_rules(self) -> RegionRules:
+        own = self.region.resolution
+        return RegionRules(
+            **self.region.model_dump(exclude={"resolution"}),
+            resolution=self.source_row.region_resolution if own is None else own,
+        )
 
     @property
     def training(self) -> TrainRules:
@@ -172,12 +223,43 @@ class CleanRules(Settings):
     stay: StayConfig
 
 
-class SplitRules(Settings):
-    """What decides the split of an entity."""
+EDGES = ("west_deg", "south_deg", "east_deg", "north_deg")
 
+
+class SplitRules(Settings):
+    """What decides the split of each point; what a kind of split does not ask for is zero."""
+
+    kind: SplitKind
     validation_percent: int
     test_percent: int
     seed: int
+    window_points: int = 0
+    purge_gap_s: float = 0.0
+    west_deg: float = 0.0
+    south_deg: float = 0.0
+    east_deg: float = 0.0
+    north_deg: float = 0.0
+
+    @property
+    def is_leaky(self) -> bool:
+        """Whether neighbouring stretches of one trip lie in different splits."""
+        return self.kind == "random_window"
+
+
+class WindowRules(WindowConfig):
+    """Which windows are stored, and how long a step in them may be."""
+
+    longest_step_s: float | None
+    seed: int
+
+
+class RegionRules(Settings):
+    """What decides regions, and the windows of next visits."""
+
+    resolution: int
+    min_count: int
+    min_history: int
+    max_history: int
 
 
 class TrainRules(Settings):

@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import sql
-from tasks.errors import DataError
-from tasks.settings import engine_settings
+from tasks.errors import DataError, MemoryFull
+from tasks.settings import Paths, engine_settings
 
 Connection = duckdb.DuckDBPyConnection
 Value = Any
-ROW_GROUP_ROWS = 122_880
+ROW_GROUP_ROWS = 61_440  # ingest holds up to one of each bucket: twice as many took 30 MiB more
 OS_ERRORS = {
     "No space left": errno.ENOSPC,
     "File too large": errno.EFBIG,
@@ -47,6 +47,11 @@ def scratch(folder: Path, *readable: Path, timeout_s: float | None = None) -> It
         if timeout_s is not None:
             timer.start()
         yield connection
+    except duckdb.OutOfMemoryException as error:
+        raise MemoryFull(
+            f"this step needs more than the {Paths().memory_limit_mb:,} MB that it may use; set "
+            "TRAJFOUNDRY_MEMORY_LIMIT_MB higher and run again"
+        ) from error
     except duckdb.IOException as error:
         raise as_os_error(error) from error
     finally:
@@ -71,11 +76,21 @@ def as_os_error(error: duckdb.IOException) -> Exception:
     return error
 
 
-def materialise(connection: Connection, name: str, **values: Value) -> int:
-    """Replace the table named by the last part of `name` with its SELECT; return its row count."""
-    table = name.rsplit("/", 1)[-1]
+def materialise(connection: Connection, name: str, table: str = "", **values: Value) -> int:
+    """Replace a table, by default the one named by the last part of `name`, with its SELECT.
+
+    The row count is returned.
+    """
+    table = table or name.rsplit("/", 1)[-1]
     connection.execute(f"create or replace table {identifier(table)} as {sql.read(name)}", values)
     return count_rows(connection, table)
+
+
+def append(connection: Connection, table: str, target: str) -> None:
+    """Add the rows of a table to another, which is made where it is missing."""
+    source, target = identifier(table), identifier(target)
+    connection.execute(f"create table if not exists {target} as from {source} limit 0")
+    connection.execute(f"insert into {target} from {source}")
 
 
 def count_rows(connection: Connection, table: str) -> int:
@@ -127,13 +142,39 @@ def write_query(
     """As `write_parquet`, for a query of the stage's own; identical rows give identical bytes."""
     reader = connection.sql(query, params=values or None).to_arrow_reader(row_group_rows)
     rows = 0
-    with pq.ParquetWriter(
-        path, reader.schema, compression="zstd", write_page_checksum=True
-    ) as writer:
+    with parquet_writer(path, reader.schema) as writer:
         for table in regrouped(reader, row_group_rows):
             writer.write_table(table, row_group_size=row_group_rows)
             rows += table.num_rows
     return rows
+
+
+def parquet_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    """A writer of checked pages, each column encoded by what it holds.
+
+    Texts, and ids that many rows share, go through a dictionary; numbers do not: to look for one
+    took twice the time of all else and made the files larger.
+    """
+    encodings = {column.name: encoding_of(column) for column in schema}
+    return pq.ParquetWriter(
+        path,
+        schema,
+        compression="zstd",
+        write_page_checksum=True,
+        use_dictionary=[name for name, encoding in encodings.items() if encoding is None],
+        column_encoding={name: encoding for name, encoding in encodings.items() if encoding},
+    )
+
+
+def encoding_of(column: pa.Field) -> str | None:
+    """The Parquet encoding of a column; none stands for a dictionary."""
+    if column.name == "point_id":
+        return "PLAIN"  # 63 random bits each
+    if pa.types.is_floating(column.type):
+        return "BYTE_STREAM_SPLIT"
+    if pa.types.is_timestamp(column.type) or column.name == "line_number":
+        return "DELTA_BINARY_PACKED"
+    return None
 
 
 def regrouped(reader: pa.RecordBatchReader, num_rows: int) -> Iterator[pa.Table]:

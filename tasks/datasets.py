@@ -37,11 +37,21 @@ class Dataset(Frozen):
     max_speed_mps: float = Field(gt=0, description="Faster than this is impossible.")
     max_gap_s: float = Field(gt=0, description="A longer silence ends a trip.")
     interval_s: float = Field(gt=0, description="Expected seconds between points.")
+    region_resolution: int = Field(
+        8, ge=0, le=15, description="H3 resolution of regions: 8 is a kilometre across."
+    )
     num_buckets: int = Field(ge=1, description="Files that the entities are spread over.")
     split_identities: bool = Field(
         False, description="Whether entities that share one identity are told apart."
     )
-    max_rejected_share: float = Field(0.05, ge=0, le=1)
+    max_rejected_share: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="Share of the records read that ingest may reject as malformed or out of "
+        "range; more fails the run. What cleaning rejects after that (duplicates, impossible "
+        "speeds, short trips) is reported and does not count.",
+    )
     has_own_columns: bool = Field(False, description="The configuration names its columns.")
     is_generated: bool = Field(False, description="Made on demand, without raw files.")
     is_redistributable: bool
@@ -68,6 +78,7 @@ DATASETS = {
             staging="staging/stg_hurdat2",
             zone="UTC",
             entity_kind="storm",
+            region_resolution=3,
             max_speed_mps=60.0,
             max_gap_s=12 * HOUR_S,
             interval_s=6 * HOUR_S,
@@ -184,6 +195,7 @@ DATASETS = {
             split_identities=True,
             zone="UTC",
             entity_kind="ship",
+            region_resolution=6,
             max_speed_mps=30.0,
             max_gap_s=1_800.0,
             interval_s=60.0,
@@ -221,6 +233,7 @@ DATASETS = {
             split_identities=True,
             zone="UTC",
             entity_kind="ship",
+            region_resolution=6,
             max_speed_mps=30.0,
             max_gap_s=1_800.0,
             interval_s=60.0,
@@ -239,6 +252,7 @@ DATASETS = {
             staging="staging/stg_opensky",
             zone="UTC",
             entity_kind="aircraft",
+            region_resolution=5,
             max_speed_mps=350.0,
             max_gap_s=600.0,
             interval_s=1.0,
@@ -258,6 +272,7 @@ DATASETS = {
             staging="staging/stg_icebergs",
             zone="UTC",
             entity_kind="iceberg",
+            region_resolution=4,
             max_speed_mps=2.0,
             max_gap_s=15 * 24 * HOUR_S,
             interval_s=24 * HOUR_S,

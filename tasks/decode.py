@@ -21,6 +21,7 @@ from tasks.archive import Member
 PIECE_BYTES = 8 << 20
 BLOCK_BYTES = 4 << 20  # larger blocks only took more memory
 MAX_RAW_CHARACTERS = 1_000
+NO_TEXT = "\ufffd"  # what bytes become that are no UTF-8
 Integers = NDArray[np.int64]
 
 
@@ -240,7 +241,7 @@ def hurdat2_block(piece: Piece, storm: Storm) -> Block:
 def hurdat2_fields(text: str) -> list[str] | None:
     """The eight fields that are read, or None where the line is no row of the format."""
     fields = [part.strip() for part in text.removesuffix(",").split(",")]
-    if len(fields) not in HURDAT2_NUM_FIELDS:
+    if len(fields) not in HURDAT2_NUM_FIELDS or NO_TEXT in text:
         return None
     return fields[: len(HURDAT2_COLUMNS)]
 

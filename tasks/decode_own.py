@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from tasks.archive import Unreadable
 from tasks.config import ColumnsConfig
 from tasks.decode import BLOCK_BYTES, Block, Piece, joined, parsable, placed
+from tasks.delimited import has_blank_line
 from tasks.own_columns import FIELDS, chosen, decimal_mark, delimiter
 
 BOM = b"\xef\xbb\xbf"
@@ -200,7 +201,9 @@ class Delimited:
 
 def delimited_block(piece: Piece, form: Delimited) -> Block:
     num_lines = piece.num_lines
-    has_blank = form.mark == b"\t" and re.search(rb"(?m)^[\t\x0b\x0c\r ]*$\n", piece.body)
+    has_blank = has_blank_line(piece.body) or (
+        form.mark == b"\t" and re.search(rb"(?m)^[\t\x0b\x0c\r ]*$\n", piece.body)
+    )
     table = None if has_blank or not num_lines else form.parse(piece.body, num_lines)
     number: Sequence[int] = range(piece.first_line, piece.first_line + num_lines)
     malformed: list[int] = []

@@ -44,7 +44,7 @@ def block_of(piece: Piece, line_number: int, text: bytes) -> Block:
         world = World(**order["world"])
         made = list(trajectories(world, order["start"], order["stop"]))
         records = records_of(piece.file_id, line_number, made)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, ArithmeticError, RecursionError):
         place = (piece.file_id, line_number)
         return Block([piece], NO_RECORDS, [place], Counter({piece.file_id: 1}))
     counts = Counter({piece.file_id: records.num_rows})

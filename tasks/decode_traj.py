@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from tasks.decode import Block, Piece, placed
+from tasks.delimited import BYTE_ORDER_MARK
 
 # *T*, track id, domain, number of points, number of track properties, *P*, domain, dimensions,
 # has id, has time, number of point properties. Only points without properties are known here.
@@ -25,7 +26,10 @@ def decode_traj(pieces: Iterable[Piece]) -> Iterator[Block]:
 
 
 def traj_block(piece: Piece) -> Block:
-    """The points of one piece. A line without header or points, or a cut point, is malformed."""
+    """The points of one piece.
+
+    A line without header or points, one of too many values, or a cut point, is malformed.
+    """
     columns: list[list[str]] = [[] for _name in POINT_COLUMNS]
     track_ids: list[str] = []
     line_numbers: list[int] = []
@@ -33,7 +37,7 @@ def traj_block(piece: Piece) -> Block:
     malformed: list[tuple[int, int]] = []
     num_missing = 0
     for number, line in piece.lines():
-        line = line.rstrip()
+        line = line.removeprefix(BYTE_ORDER_MARK if number == 1 else b"").rstrip()
         header = HEADER.match(line)
         if not header or header.end() == len(line):
             malformed.append((piece.file_id, number))
@@ -41,6 +45,10 @@ def traj_block(piece: Piece) -> Block:
         points = line[header.end() :].decode("utf-8", "replace").removesuffix(",")
         values = points.split(",")
         num_points, num_left = divmod(len(values), len(POINT_COLUMNS))
+        if len(values) > int(header[2]) * len(POINT_COLUMNS):
+            # No telling which value is one too many: all behind it would be taken for others.
+            malformed.append((piece.file_id, number))
+            continue
         if num_left:
             malformed.append((piece.file_id, number))
         num_missing += max(int(header[2]) - num_points - bool(num_left), 0)

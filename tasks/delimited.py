@@ -156,8 +156,9 @@ def parsed(body: bytes, num_lines: int, layout: Layout, order: Order) -> pa.Tabl
         )
     except pa.ArrowInvalid:
         return None
-    is_whole = table.num_rows == num_lines and not (layout.is_quoted and has_line_feed(table))
-    return table if is_whole else None
+    if table.num_rows != num_lines or (layout.is_quoted and has_stray_quote(table, body)):
+        return None
+    return table
 
 
 def has_blank_line(body: bytes) -> bool:
@@ -170,10 +171,14 @@ def has_bare_return(body: bytes) -> bool:
     return body.count(b"\r") != body.count(b"\r\n")
 
 
-def has_line_feed(table: pa.Table) -> bool:
-    """A quote that does not end takes the line feed into the value."""
-    texts = (column for column in table.itercolumns() if pa.types.is_string(column.type))
-    return any(pc.any(pc.match_substring(text, "\n")).as_py() for text in texts)
+def has_stray_quote(table: pa.Table, body: bytes) -> bool:
+    """A quote that does not end takes the line feed into the value, or stays a part of it."""
+    texts = [column for column in table.itercolumns() if pa.types.is_string(column.type)]
+    if any(pc.any(pc.match_substring(text, "\n")).as_py() for text in texts):
+        return True
+    if not any(pc.any(pc.match_substring(text, '"')).as_py() for text in texts):
+        return False
+    return any(line.count(b'"') % 2 for line in body.split(b"\n"))
 
 
 def careful_block(piece: Piece, layout: Layout, order: Order) -> Block:

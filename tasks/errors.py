@@ -42,6 +42,10 @@ class StorageFull(StorageError):
     """The disk is full: the same request may succeed once space is freed."""
 
 
+class MemoryFull(StorageError):
+    """The memory limit is too small: asking again as it is cannot help, a higher limit can."""
+
+
 class Unavailable(FoundryError):
     """A service or a network source did not answer: the same request may succeed later."""
 

@@ -94,10 +94,11 @@ def build(draft: Path, job: Job[EvaluateRules]) -> Counts:
 
 def check_windows(shards: Shards, job: Job[EvaluateRules]) -> None:
     """Every split needs windows: without them there is nothing to fit or to judge on."""
-    found = pq.read_table(shards.folder / "windows.parquet", columns=["split"])["split"].to_pylist()
+    from model.shards import window_index
+
     rules = job.settings
     for split in ("train", *SCORED_SPLITS):
-        if split not in found:
+        if not len(window_index(shards, split)):
             raise DataError(
                 f"the {split} split of {job.dataset} has no window of "
                 f"{rules.num_context + rules.num_horizon} points; shorten window.num_context or "
@@ -167,9 +168,9 @@ def examples(
 ) -> pa.Table:
     """A few test windows, spread over the split: what was known, what came, what was forecast."""
     from model.data import read_windows
+    from model.shards import window_index
 
-    index = pq.read_table(shards.folder / "windows.parquet", columns=["split", "window_id"])
-    ids = sorted(row["window_id"] for row in index.to_pylist() if row["split"] == "test")
+    ids = window_index(shards, "test")["window_id"].to_pylist()
     chosen = {ids[place * len(ids) // NUM_EXAMPLES] for place in range(NUM_EXAMPLES)}
     rows: list[dict[str, Any]] = []
     for stored in read_windows(shards, "test", WINDOWS_AT_ONCE, rules.num_context):

@@ -118,10 +118,11 @@ def decide(
         return refused(f"{measured}, not below the {baseline_m:,.1f} m of {spoken(baseline)}")
     beaten = f"below the {baseline_m:,.1f} m of {spoken(baseline)}, the best simple baseline"
     if champion is not None:
-        if not candidate.ade_m < champion.ade_m:
+        # The two may be measured in different processes: what rounding explains is no gain.
+        if not candidate.ade_m < champion.ade_m * (1 - REPRODUCED_WITHIN):
             return refused(
                 f"{measured}, {beaten}, but not below the {champion.ade_m:,.1f} m of the present "
-                f"champion, version {champion.version}"
+                f"champion, version {champion.version}, by more than {REPRODUCED_WITHIN:.1%}"
             )
         beaten += (
             f", and below the {champion.ade_m:,.1f} m of version {champion.version}, "
@@ -136,6 +137,16 @@ def decide(
     if not math.isclose(again_m, candidate.ade_m, rel_tol=REPRODUCED_WITHIN):
         return refused(f"{measured}, but a clean process measures {again_m:,.1f} m")
     return Decision(is_promoted=True, reason=f"{measured}, {beaten}; a clean process reproduces it")
+
+
+def leak_refusal(evaluated: Receipt, store: Store) -> Decision | None:
+    """The refusal of whatever was judged on windows between its training windows, if it was."""
+    if store.manifest(shards_of(evaluated, store)).counts.get("is_leaky"):
+        return refused(
+            "the split random_window is a control that leaks: validation lies between training "
+            "stretches of the same trips, so its errors say nothing of new data"
+        )
+    return None
 
 
 def refused(reason: str) -> Decision:

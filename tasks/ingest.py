@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -13,7 +14,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tasks.archive import Member, fingerprint, inventory, is_one_archive, opened, print_of
+from tasks.archive import (
+    Member,
+    fingerprint,
+    inventory,
+    is_one_archive,
+    looked_at,
+    opened,
+    print_of,
+)
 from tasks.config import PipelineConfig, SnapshotRules
 from tasks.datasets import Dataset, dataset_named
 from tasks.download import fetched, is_address
@@ -47,7 +56,14 @@ def ingest(config: PipelineConfig, source: str, store: Store) -> Receipt:
     return receipt
 
 
-def snapshot_job(config: PipelineConfig, source: str, store: Store) -> Job[SnapshotRules]:
+@dataclass(frozen=True)
+class SnapshotJob(Job[SnapshotRules]):
+    """A job that also carries the inventory by which it is named, where files lie open."""
+
+    members: list[Member] | None = None
+
+
+def snapshot_job(config: PipelineConfig, source: str, store: Store) -> SnapshotJob:
     """The job of a source. Its content decides, never its address: a known one is only hashed."""
     row = config.source_row
     if row.is_generated:
@@ -55,14 +71,19 @@ def snapshot_job(config: PipelineConfig, source: str, store: Store) -> Job[Snaps
     if is_address(source):
         store.prepare()
         source = str(fetched(row, source, store))
-    return SNAPSHOT.job(
+    rules = config.snapshot_rules
+    content, members = looked_at(paths_of(row, source), rules.members, rules.labels)
+    job = SNAPSHOT.job(
         row.name,
-        config.snapshot_rules,
-        {"source": content_of(paths_of(row, source), config.snapshot_rules)},
+        rules,
+        {"source": content},
         store,
         licence=row.licence,
         source=source,
         sql_names=row.staging_names,
+    )
+    return SnapshotJob(
+        job.recipe, rules, job.inputs, store, row.licence, source=source, members=members
     )
 
 
@@ -89,11 +110,11 @@ def build_snapshot(draft: Path, job: Job[SnapshotRules]) -> Counts:
     row = dataset_named(job.dataset)
     paths = paths_of(row, job.source)
     where = job.source or SAMPLE
-    with opened(paths, draft) as entries:
-        members = inventory(entries, job.settings.members, job.settings.labels)
+    with members_of(job, paths, draft) as members:
         if not is_one_archive(paths):
             check_unchanged(print_of(members), job, where)
         usable = [member for member in members if member.state != "ignored"]
+        report_ignored(row.name, [m for m in members if m.state == "ignored"])
         if all(member.kind == LABELS for member in usable):
             raise DataError(
                 f"{where} holds no files like {job.settings.members}; is this {row.name}? "
@@ -107,6 +128,18 @@ def build_snapshot(draft: Path, job: Job[SnapshotRules]) -> Counts:
     check_share(holdings, job.settings.max_rejected_share, where)
     write_snapshot(draft, job.settings, holdings, ledger)
     return snapshot_counts(ledger, holdings)
+
+
+@contextlib.contextmanager
+def members_of(
+    job: Job[SnapshotRules], paths: Sequence[Path], spool: Path
+) -> Iterator[list[Member]]:
+    """The inventory of a source, which is not taken twice: whoever reads a file compares it."""
+    if isinstance(job, SnapshotJob) and job.members is not None:
+        yield job.members
+        return
+    with opened(paths, spool) as entries:
+        yield inventory(entries, job.settings.members, job.settings.labels)
 
 
 def check_unchanged(found: str, job: Job[SnapshotRules], where: str) -> None:
@@ -271,8 +304,18 @@ def report_changes(earlier: Snapshot | None, now: Snapshot) -> None:
     changed = sorted(name for name in before.keys() & after.keys() if before[name] != after[name])
     for what, names in (("vanished", vanished), ("changed", changed)):
         if names:
-            shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-            log(f"{now.dataset}: {len(names):,} files {what} since the last run: {shown}")
+            log(f"{now.dataset}: {len(names):,} files {what} since the last run: {some_of(names)}")
+
+
+def report_ignored(dataset: str, members: Sequence[Member]) -> None:
+    """Log which files are not read, those that stay closed apart from those of another kind."""
+    for reason in sorted({member.reason for member in members}):
+        names = [member.name for member in members if member.reason == reason]
+        log(f"{dataset}: {len(names):,} files ignored ({reason}): {some_of(names)}")
+
+
+def some_of(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 SNAPSHOT = Stage("snapshot", build_snapshot, sql=PART.sql)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ from tasks.store import Counts, Store
 
 TRUTH = "truth.parquet"
 POINTS = "points"
-MAX_IDS_AT_ONCE = 4_000_000
+MAX_IDS_AT_ONCE = 2_000_000
 UNREADABLE, EMPTY, MALFORMED = "unreadable", "empty", "malformed"
 REJECT_SCHEMA = pa.schema(
     {
@@ -72,6 +73,11 @@ class PartJob(Job[IngestRules]):
     members: Sequence[Member] = ()
     staging: str = ""
     labels_staging: str = ""
+
+    @cached_property
+    def names(self) -> dict[int, str]:
+        """The name of each file, by its id."""
+        return names_by_id(self.members)
 
 
 @dataclass
@@ -118,17 +124,18 @@ def build_part(draft: Path, job: Job[IngestRules]) -> Counts:
     tally = Tally()
     with contextlib.ExitStack() as stack:
         connection = stack.enter_context(database.scratch(draft))
+        buckets = Buckets(connection, job.settings.num_buckets)
         writers = stack.enter_context(Writers(draft))
         for member in job.members:
             if member.state == "failed":
                 reject_file(member, UNREADABLE, member.reason, writers, tally)
         for block in ahead(blocks_of(job)):
-            stage_block(connection, block, job, writers, tally)
+            stage_block(connection, block, job, buckets, writers, tally)
             for member in job.members:
                 if member.file_id in block.failed:
                     reason = block.failed[member.file_id]
                     reject_file(member, UNREADABLE, reason, writers, tally)
-        take_labels(connection, job, writers, tally)
+        take_labels(connection, job, buckets, writers, tally)
         for member in job.members:
             if not tally.num_records[member.file_id]:
                 reject_file(member, EMPTY, "holds no record", writers, tally)
@@ -167,10 +174,15 @@ def reject_file(member: Member, rule: str, reason: str, writers: Writers, tally:
 
 
 def stage_block(
-    connection: database.Connection, block: Block, job: PartJob, writers: Writers, tally: Tally
+    connection: database.Connection,
+    block: Block,
+    job: PartJob,
+    buckets: Buckets,
+    writers: Writers,
+    tally: Tally,
 ) -> None:
     """One block through the staging SQL: its points into their buckets, the rest to the rejects."""
-    names = names_by_id(job.members)
+    names = job.names
     records = named(block.records, names)
     connection.register("records", records)
     staged = in_order_of(block.records, staged_of(connection, job))
@@ -178,7 +190,7 @@ def stage_block(
     kept = staged.filter(is_kept) if staged["rule"].null_count < len(staged) else staged
     kept = kept.select([name for name in kept.column_names if name not in ("rule", "raw_text")])
     rejects = rejects_of(block, staged.filter(pc.invert(is_kept)), names)
-    for bucket, points in by_bucket(connection, kept, job.settings.num_buckets):
+    for bucket, points in buckets.sort(kept):
         writers.write(f"points-{bucket:03d}.parquet", points)
         for file_id, num_points in counts_of(points["file_id"]).items():
             tally.num_kept[file_id] += num_points
@@ -193,7 +205,11 @@ def stage_block(
 
 
 def take_labels(
-    connection: database.Connection, job: PartJob, writers: Writers, tally: Tally
+    connection: database.Connection,
+    job: PartJob,
+    buckets: Buckets,
+    writers: Writers,
+    tally: Tally,
 ) -> None:
     """The labels of the files into the buckets of their entities, and the other lines apart."""
     members = [m for m in job.members if m.state == "ready" and m.kind == LABELS]
@@ -206,7 +222,7 @@ def take_labels(
     file_names = pa.array([names[number] for number in rejects["file_id"].to_pylist()], pa.string())
     rejects = rejects.append_column("file_name", file_names).select(REJECT_SCHEMA.names)
     kept = staged.filter(is_kept).drop_columns(["rule", "raw_text"])
-    for bucket, labels in by_bucket(connection, kept, job.settings.num_buckets):
+    for bucket, labels in buckets.sort(kept):
         writers.write(f"{LABELS}-{bucket:03d}.parquet", labels)
         for file_id in counts_of(labels["file_id"]):
             tally.buckets.setdefault(file_id, set()).add(bucket)
@@ -228,10 +244,10 @@ def staged_of(connection: database.Connection, job: PartJob) -> pa.Table:
 
 
 def named(records: pa.Table, names: dict[int, str]) -> pa.Table:
-    """Records with the name of their file, as a dictionary: SQL works on each name only once."""
-    file_id, codes = np.unique(records["file_id"].to_numpy(), return_inverse=True)
-    dictionary = pa.array([names[number] for number in file_id.tolist()], pa.string())
-    column = pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), dictionary)
+    """Records with the name of their file, as a dictionary: a name is held only once."""
+    file_id = records["file_id"].combine_chunks().dictionary_encode()
+    dictionary = pa.array([names[number] for number in file_id.dictionary.to_pylist()], pa.string())
+    column = pa.DictionaryArray.from_arrays(file_id.indices, dictionary)
     return records.append_column("file_name", column)
 
 
@@ -277,18 +293,31 @@ def rejects_of(block: Block, ruled_out: pa.Table, names: dict[int, str]) -> pa.T
     )
 
 
-def by_bucket(
-    connection: database.Connection, kept: pa.Table, num_buckets: int
-) -> Iterator[tuple[int, pa.Table]]:
-    """The points of each entity bucket, in order of the buckets."""
-    connection.register("kept", pa.table({"entity_id": pc.unique(kept["entity_id"])}))
-    query = sql.read("intermediate/int_entity_buckets")
-    buckets = connection.sql(query, params={"num_buckets": num_buckets}).to_arrow_table()
-    codes = pc.index_in(kept["entity_id"], value_set=buckets["entity_id"].combine_chunks())
-    bucket_of_row = buckets["bucket"].to_numpy()[codes.to_numpy()]
-    for bucket in np.unique(buckets["bucket"].to_numpy()).tolist():
-        rows = np.flatnonzero(bucket_of_row == bucket)
-        yield bucket, kept if len(rows) == len(kept) else kept.take(rows)
+class Buckets:
+    """The bucket of each entity, asked of SQL once."""
+
+    def __init__(self, connection: database.Connection, num_buckets: int) -> None:
+        self._connection = connection
+        self._num_buckets = num_buckets
+        self._bucket_of: dict[str, int] = {}
+
+    def sort(self, rows: pa.Table) -> Iterator[tuple[int, pa.Table]]:
+        """The rows of each bucket, in order of the buckets."""
+        entities = pc.unique(rows["entity_id"])
+        self._learn(entities)
+        bucket = np.array([self._bucket_of[name] for name in entities.to_pylist()], dtype=np.int64)
+        code = pc.index_in(rows["entity_id"], value_set=entities).to_numpy()
+        for number in np.unique(bucket).tolist():
+            place = np.flatnonzero((bucket == number)[code])
+            yield number, rows if len(place) == len(rows) else rows.take(place)
+
+    def _learn(self, entities: pa.Array) -> None:
+        new = [name for name in entities.to_pylist() if name not in self._bucket_of]
+        if new:
+            self._connection.register("kept", pa.table({"entity_id": new}))
+            query = sql.read("intermediate/int_entity_buckets")
+            values = {"num_buckets": self._num_buckets}
+            self._bucket_of.update(self._connection.execute(query, values).fetchall())
 
 
 def counts_of(column: pa.ChunkedArray) -> dict[Any, int]:
@@ -313,9 +342,7 @@ class Writers:
     def write(self, name: str, table: pa.Table) -> None:
         """Take rows; full row groups go to the disk at once."""
         if name not in self._writers:
-            self._writers[name] = pq.ParquetWriter(
-                self._folder / name, table.schema, compression="zstd", write_page_checksum=True
-            )
+            self._writers[name] = database.parquet_writer(self._folder / name, table.schema)
         waiting = self._waiting.setdefault(name, [])
         waiting.append(table)
         if sum(table.num_rows for table in waiting) >= database.ROW_GROUP_ROWS:

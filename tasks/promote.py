@@ -17,6 +17,7 @@ from tasks.gate import (
     decision_key,
     gate_errors,
     gate_windows,
+    leak_refusal,
     shards_of,
 )
 from tasks.register import CHAMPION, Registration, alias_version, registry, tracking_uri
@@ -79,6 +80,8 @@ def judge(
     scratch: Path,
 ) -> Decision:
     """Compare a version with the baselines and the present champion on the same windows."""
+    if (refusal := leak_refusal(evaluated, store)) is not None:
+        return refusal
     windows = gate_windows(config, evaluated, store)
     model_m, baselines = gate_errors(config, evaluated, store)
     step = config.assess.gate_horizon

@@ -15,12 +15,14 @@ from tasks.figures import MIN_ENTITIES, cell_map, error_figure, example_map, tra
 from tasks.scoring import TIMES_GIVEN, TIMES_PREDICTED
 from tasks.stage import Job, Stage
 from tasks.store import Counts, Receipt, Store, canonical_json, spelt
+from tasks.strata import strata_rows
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 COLUMNS = ("model", "step", "windows", "ADE", "95 % interval", "p50", "p90", "FDE", "skill")
+STRATA_COLUMNS = ("windows are", "", "windows", "entities", "ADE", "best baseline", "ADE", "skill")
 TERMINAL_COLUMNS = ("model", "step", "ADE", "95 % interval", "FDE", "skill")
 STYLE = """
 :root { --ink: #22313f; --line: #e1e7ec; --soft: #f6f8fa; --ours: #d1495b; }
@@ -60,6 +62,7 @@ class ReportRules(Settings):
     preset: str
     num_context: int
     num_horizon: int
+    gate_horizon: int
     data_counts: dict[str, int | float | str]
 
 
@@ -84,6 +87,7 @@ def report(
         preset=config.model.preset,
         num_context=config.window.num_context,
         num_horizon=config.window.num_horizon,
+        gate_horizon=config.assess.gate_horizon,
         data_counts=dict(data_counts),
     )
     inputs = {"shards": shards, "trained": trained, "evaluated": evaluated}
@@ -139,6 +143,31 @@ def cells_of(row: Mapping[str, Any]) -> tuple[str, ...]:
         metres(row["fde_m"]),
         f"{row['skill']:+.1%}",
     )
+
+
+def strata_cells(job: Job[ReportRules]) -> list[tuple[str, ...]]:
+    """The test errors by what the windows are like, under `STRATA_COLUMNS`."""
+    rules = job.settings
+    rows = strata_rows(
+        job.folder("evaluated") / "errors.parquet",
+        job.folder("shards") / "windows.parquet",
+        "test",
+        rules.gate_horizon,
+        rules.family,
+    )
+    return [
+        (
+            row["stratum"],
+            row["part"],
+            f"{row['num_windows']:,}",
+            f"{row['num_entities']:,}",
+            metres(row["ade_m"]),
+            row["baseline"].replace("_", " "),
+            metres(row["baseline_m"]),
+            f"{row['skill']:+.1%}",
+        )
+        for row in rows
+    ]
 
 
 def metres(value_m: float) -> str:
@@ -198,6 +227,7 @@ def page(job: Job[ReportRules], metrics: Path, figures: Mapping[str, bytes]) -> 
     sections = [
         f"<h1>{html.escape(title)}</h1>",
         f'<p class="lead">{html.escape(lead(job))}</p>',
+        *(f"<p><strong>{html.escape(text)}</strong></p>" for text in warnings_of(job)),
         "<h2>Errors in metres</h2>",
         f"<p>{html.escape(EXPLAINED)}</p>",
         *(
@@ -209,6 +239,8 @@ def page(job: Job[ReportRules], metrics: Path, figures: Mapping[str, bytes]) -> 
                 ("validation", TIMES_GIVEN),
             )
         ),
+        f"<h2>{html.escape(strata_heading(rules))}</h2>",
+        html_rows(STRATA_COLUMNS, strata_cells(job)),
         "<h2>Error by horizon</h2>",
         pictures["error_by_horizon"],
         "<h2>Training</h2>",
@@ -217,6 +249,8 @@ def page(job: Job[ReportRules], metrics: Path, figures: Mapping[str, bytes]) -> 
         pictures.get("map", hidden),
         "<h2>Data</h2>",
         html_pairs(data_pairs(job)),
+        "<h2>Split</h2>",
+        html_pairs(split_pairs(split_counts(job))),
         "<h2>Recipes</h2>",
         html_pairs(recipe_pairs(job)),
     ]
@@ -250,6 +284,56 @@ def lead(job: Job[ReportRules]) -> str:
         f"{spelt(windows)} test windows of {rules.num_context} known points and "
         f"{rules.num_horizon} forecast ones, beside simple baselines on the same windows."
     )
+
+
+def warnings_of(job: Job[ReportRules]) -> list[str]:
+    """What a reader must know before any number."""
+    return [LEAKY] if split_counts(job).get("is_leaky") else []
+
+
+LEAKY = (
+    "Leakage control, not a result: stretches of every trip were drawn at random to train, "
+    "validation and test, so models are judged between points that they were trained on."
+)
+
+
+def split_counts(job: Job[ReportRules]) -> Counts:
+    """What the shards tell of their split."""
+    return job.store.manifest(job.receipt("shards")).counts
+
+
+def split_pairs(counts: Mapping[str, int | float | str]) -> list[tuple[str, str]]:
+    """The kind of a split, its hash, what it leaves out, and what its parts share."""
+    return [(words, spelt(counts[name])) for name, words in SPLIT_FACTS.items() if name in counts]
+
+
+SPLIT_FACTS = {
+    "split_kind": "kind",
+    "split_hash": "split hash",
+    "points_train": "points in train",
+    "points_validation": "points in validation",
+    "points_test": "points in test",
+    "points_purged": "points in no split",
+    "windows_with_long_steps": "windows not judged, for a step over two sampling steps",
+    "near_duplicates_validation": "validation windows that repeat a run of train",
+    "near_duplicates_test": "test windows that repeat a run of train",
+}
+
+
+def strata_heading(rules: ReportRules) -> str:
+    return f"Test errors at step {rules.gate_horizon} by what the windows are like"
+
+
+def html_rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table whose rows begin with a name that is written once; each new name gets a line."""
+    lines = [f"<tr>{''.join(f'<th>{html.escape(name)}</th>' for name in header)}</tr>"]
+    before = ""
+    for name, *cells in rows:
+        kind = "" if name == before else ' class="first"'
+        shown = ["" if name == before else name, *cells]
+        before = name
+        lines.append(f"<tr{kind}>{''.join(f'<td>{html.escape(cell)}</td>' for cell in shown)}</tr>")
+    return '<div class="scroll"><table>\n' + "\n".join(lines) + "\n</table></div>"
 
 
 def html_table(metrics: Path, split: str, track: str, family: str) -> str:
@@ -310,13 +394,18 @@ def markdown(job: Job[ReportRules], metrics: Path) -> str:
     parts = [
         f"# {plain(f'{rules.family} {rules.preset} on {rules.title}')}",
         lead(job),
+        *(f"**{plain(text)}**" for text in warnings_of(job)),
         "## Test errors in metres, times given",
         error_table(metrics, "test"),
         EXPLAINED,
         "## Validation errors in metres, times given",
         error_table(metrics, "validation"),
+        f"## {strata_heading(rules)}",
+        markdown_table(STRATA_COLUMNS, strata_cells(job)),
         "## Data",
         markdown_table(("fact", "value"), data_pairs(job)),
+        "## Split",
+        markdown_table(("fact", "value"), split_pairs(split_counts(job))),
         "## Recipes",
         markdown_table(("step", "recipe"), recipe_pairs(job)),
     ]

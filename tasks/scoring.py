@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tasks.config import PipelineConfig, Settings
 
@@ -79,9 +78,9 @@ def fitted_damping(shards: Shards, rules: EvaluateRules) -> DampedVelocity:
 
     from model.baselines import DampedVelocity
     from model.data import read_windows
+    from model.shards import window_index
 
-    index = pq.read_table(shards.folder / "windows.parquet", columns=["split"])
-    stride = math.ceil(index["split"].to_pylist().count("train") / FITTED_WINDOWS)
+    stride = math.ceil(len(window_index(shards, "train")) / FITTED_WINDOWS)
     kept: list[list[Tensor]] = []
     seen = 0
     for windows in read_windows(shards, "train", WINDOWS_AT_ONCE, rules.num_context):

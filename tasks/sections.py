@@ -205,15 +205,69 @@ class StayConfig(Settings):
     )
 
 
-class SplitConfig(Settings):
-    """How entities are assigned to train, validation and test; copies stay together."""
+SplitKind = Literal["entity", "time", "region", "random_window"]
 
+
+class SplitConfig(Settings):
+    """What is set apart for validation and test; copies stay together."""
+
+    kind: SplitKind = Field(
+        "entity",
+        title="Kind",
+        description="entity: whole entities; time: the last points of each entity; region: all "
+        "trips in a box are test; random_window: a control that leaks, never promoted.",
+    )
     validation_percent: int = Field(
-        10, ge=1, le=45, title="Validation (%)", description="Share of entities for early stopping."
+        10,
+        ge=1,
+        le=45,
+        title="Validation (%)",
+        description="Share for early stopping: of entities; of each entity's points in time.",
     )
     test_percent: int = Field(
-        10, ge=1, le=45, title="Test (%)", description="Share of entities that are only reported."
+        10,
+        ge=1,
+        le=45,
+        title="Test (%)",
+        description="Share that is only reported, likewise; region: what the box holds.",
     )
+    purge_gap_s: float | None = Field(
+        None,
+        gt=0,
+        le=1e9,
+        title="Purge gap (s)",
+        description="For time: points this long before a border belong to no split; as long as "
+        "the longest window if empty, and never shorter.",
+    )
+    west_deg: float = Field(
+        0.0, ge=-180, le=180, title="West edge", description="Of the region, degrees east."
+    )
+    south_deg: float = Field(
+        0.0, ge=-90, le=90, title="South edge", description="Of the region, degrees north."
+    )
+    east_deg: float = Field(
+        0.0,
+        ge=-180,
+        le=180,
+        title="East edge",
+        description="Degrees east; less than the west edge if the region spans the date line.",
+    )
+    north_deg: float = Field(
+        0.0, ge=-90, le=90, title="North edge", description="Of the region, degrees north."
+    )
+
+    @model_validator(mode="after")
+    def region_has_a_size(self) -> SplitConfig:
+        is_empty = self.south_deg >= self.north_deg or self.west_deg == self.east_deg
+        if self.kind == "region" and is_empty:
+            raise ValueError(
+                "a region split needs split.west_deg, south_deg, east_deg and north_deg, with "
+                "south below north and west other than east"
+            )
+        return self
+
+
+Task = Literal["forecast", "path_inference", "recover", "travel_time"]
 
 
 class WindowConfig(Settings):
@@ -228,6 +282,58 @@ class WindowConfig(Settings):
     stride: int = Field(
         20, ge=1, le=10_000, title="Stride (points)", description="Points between window starts."
     )
+    tasks: tuple[Task, ...] = Field(
+        ("forecast", "path_inference", "recover", "travel_time"),
+        title="Tasks",
+        description="Tasks whose windows are stored; forecast is always needed.",
+    )
+
+    @field_validator("tasks")
+    @classmethod
+    def forecast_is_stored(cls, tasks: tuple[Task, ...]) -> tuple[Task, ...]:
+        if "forecast" not in tasks:
+            raise ValueError("forecast must be among the tasks: models are judged on it")
+        return tuple(sorted(set(tasks)))
+
+    @property
+    def num_points(self) -> int:
+        return self.num_context + self.num_horizon
+
+
+class RegionConfig(Settings):
+    """The cells that places are told by, and the windows of next visits."""
+
+    resolution: int | None = Field(
+        None,
+        ge=0,
+        le=15,
+        title="Resolution (H3)",
+        description="3: some 120 km across; 6: 7 km; 8: 1 km; 10: 130 m. The dataset's own if "
+        "empty.",
+    )
+    min_count: int = Field(
+        2,
+        ge=1,
+        le=1_000_000,
+        title="Least often",
+        description="A cell that train knows less often has no id of its own.",
+    )
+    min_history: int = Field(
+        3,
+        ge=1,
+        le=1_000,
+        title="Shortest history (visits)",
+        description="Before a visit asked for.",
+    )
+    max_history: int = Field(
+        50, ge=1, le=10_000, title="Longest history (visits)", description="What a model sees."
+    )
+
+    @model_validator(mode="after")
+    def histories_fit(self) -> RegionConfig:
+        if self.min_history > self.max_history:
+            raise ValueError("min_history must not be above max_history")
+        return self
 
 
 class ModelConfig(Settings):

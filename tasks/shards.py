@@ -16,12 +16,22 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 import sql
-from tasks.config import PipelineConfig
-from tasks.database import Connection, check, load, materialise, scratch, view, write_query
+from tasks import windows
+from tasks.config import EDGES, PipelineConfig, SplitRules, WindowRules
+from tasks.database import (
+    Connection,
+    check,
+    count_rows,
+    load,
+    materialise,
+    scratch,
+    view,
+    write_query,
+)
 from tasks.errors import DataError
 from tasks.split import SPLITS
 from tasks.stage import Input, Job, Stage
-from tasks.store import Counts, Frozen, Receipt, Store
+from tasks.store import Counts, Receipt, Store
 
 GROUP_POINTS = 200_000  # a row group ends with the trip that reaches this
 BATCH_POINTS = 65_536
@@ -40,15 +50,27 @@ POINT_COLUMNS = {
     ),
 }
 SCHEMA = pa.schema({**TRIP_COLUMNS, **POINT_COLUMNS})
+CHECKS = (
+    "checks/shards_conserve_points",
+    "checks/shards_are_whole",
+    "checks/splits_share_no_points",
+    "checks/normaliser_is_of_train",
+)
+# What else must hold for a kind of split, and what the check asks for.
+CHECKS_OF_KIND: dict[str, dict[str, tuple[str, ...]]] = {
+    "entity": {"checks/shards_share_no_entity": ()},
+    "time": {"checks/purge_gap_is_kept": ("purge_gap_s",)},
+    "region": {"checks/region_is_held_out": EDGES},
+    "random_window": {},
+}
 SQL = (
+    "intermediate/int_points_parted",
     "marts/shard_trips",
     "marts/shard_points",
-    "marts/shard_windows",
     "marts/normaliser",
-    "checks/shards_conserve_trips",
-    "checks/shards_are_whole",
-    "checks/shards_share_no_entity",
-    "checks/shard_windows_match_shards",
+    *windows.SQL,
+    *CHECKS,
+    *(name for checks in CHECKS_OF_KIND.values() for name in checks),
 )
 
 
@@ -69,42 +91,54 @@ def shards_job(
     featured: Sequence[Receipt],
     split: Receipt,
     store: Store,
-) -> Job[Frozen]:
+) -> Job[WindowRules]:
     inputs: dict[str, Input] = {"cleaned": cleaned, "featured": featured, "split": split}
-    return STAGE.job(config.dataset, Frozen(), inputs, store, licence=config.source_row.licence)
+    return STAGE.job(
+        config.dataset, config.window_rules, inputs, store, licence=config.source_row.licence
+    )
 
 
-def build(draft: Path, job: Job[Frozen]) -> Counts:
+def build(draft: Path, job: Job[WindowRules]) -> Counts:
     """Write all shards, the windows and the normaliser, then read them back and check."""
     cleaned, featured = job.receipts("cleaned"), job.receipts("featured")
+    drawn = job.folder("split")
     clean_folders = [job.store.folder(receipt) for receipt in cleaned]
     feature_folders = [job.store.folder(receipt) for receipt in featured]
-    split_folder = job.folder("split")
-    with scratch(draft, *clean_folders, *feature_folders, split_folder) as con:
-        load(con, "split", [split_folder / "split.parquet"])
+    with scratch(draft, *clean_folders, *feature_folders, drawn) as con:
+        load(con, "split", [drawn / "split.parquet"])
         for receipt, clean, features in zip(cleaned, clean_folders, feature_folders, strict=True):
             view_tables(con, [clean], [features])
             bucket = job.store.manifest(receipt).recipe.inputs["bucket"]
             write_bucket(con, draft, job.dataset, str(bucket))
+            windows.add_windows(con, job.settings)
         view_tables(con, clean_folders, feature_folders)
-        materialise(con, "marts/shard_windows")
-        write_query(con, "select * from shard_windows", draft / "windows.parquet")
+        view(con, "shards", sorted(draft.glob("*-[0-9]*.parquet")))
+        write_query(con, "select * from all_windows order by window_id", draft / "windows.parquet")
         write_normaliser(con, draft / "normaliser.json")
-        check_shards(con, draft)
-        counts = count_shards(con)
+        rules = SplitRules.model_validate(job.store.manifest(job.receipt("split")).recipe.settings)
+        check_shards(con, rules)
+        windows.check_windows(con, job.settings)
+        counts = count_shards(con) | windows.count_windows(con)
     require_windows(counts)
-    return counts
+    return counts | split_facts(job.receipt("split"))
+
+
+def split_facts(split: Receipt) -> Counts:
+    """What whoever reads the shards should know of their split."""
+    kind, is_leaky, name = (split.counts[fact] for fact in ("kind", "is_leaky", "split_hash"))
+    return {"split_kind": kind, "is_leaky": is_leaky, "split_hash": name}
 
 
 def view_tables(con: Connection, cleaned: Sequence[Path], featured: Sequence[Path]) -> None:
     """Let the tables of the earlier stages stand for the files of these folders."""
-    for folders, tables in ((cleaned, ("clean_points", "trips")), (featured, ("steps", "windows"))):
-        for table in tables:
-            view(con, table, [folder / f"{table}.parquet" for folder in folders])
+    for table in ("clean_points", "trips"):
+        view(con, table, [folder / f"{table}.parquet" for folder in cleaned])
+    view(con, "steps", [folder / "steps.parquet" for folder in featured])
 
 
 def write_bucket(con: Connection, draft: Path, dataset: str, bucket: str) -> None:
     """Write one file for each split that has trips in the bucket."""
+    materialise(con, "intermediate/int_points_parted")
     materialise(con, "marts/shard_trips")
     trips = con.sql("select * from shard_trips order by trip_number").to_arrow_table()
     names = pa.array([dataset] * trips.num_rows, pa.string())
@@ -181,27 +215,25 @@ def write_normaliser(con: Connection, path: Path) -> None:
     path.write_text(json.dumps({"num_steps": num_steps, **fitted}, indent=2) + "\n", "utf-8")
 
 
-def check_shards(con: Connection, draft: Path) -> None:
-    """Read the written shards back and hold them against the trips, the split and the windows."""
-    view(con, "shards", sorted(draft.glob("*-[0-9]*.parquet")))
-    for name in SQL:
-        if name.startswith("checks/"):
-            check(con, name)
+def check_shards(con: Connection, rules: SplitRules) -> None:
+    """Hold what was written against the clean points, the split and its kind."""
+    for name in CHECKS:
+        check(con, name)
+    for name, asked in CHECKS_OF_KIND[rules.kind].items():
+        check(con, name, **{field: getattr(rules, field) for field in asked})
 
 
 def count_shards(con: Connection) -> Counts:
-    """Trips, points and windows, in all and by split."""
+    """Trips, or parts of them, and points by split, and the points that belong to none."""
     rows = con.execute(
         "select split, count(*), sum(len(t_s))::bigint from shards group by split"
     ).fetchall()
     sizes = {split: (num_trips, num_points) for split, num_trips, num_points in rows}
-    windows = con.execute("select split, count(*) from shard_windows group by split").fetchall()
-    by_split = dict(windows)
     counts: Counts = {}
     for split in SPLITS:
         counts[f"trips_{split}"], counts[f"points_{split}"] = sizes.get(split, (0, 0))
-        counts[f"windows_{split}"] = by_split.get(split, 0)
-    return counts
+    kept = sum(num_points for _, num_points in sizes.values())
+    return counts | {"points_purged": count_rows(con, "clean_points") - kept}
 
 
 def require_windows(counts: Counts) -> None:

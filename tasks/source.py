@@ -44,12 +44,17 @@ def code_hashes(entry: str) -> dict[str, str]:
             continue
         text = path.read_text(encoding="utf-8")
         found[module] = sha256_text(text)
-        waiting.extend(imported_modules(module, text, is_package=path.name == "__init__.py"))
+        waiting.extend(imported_modules(module, text, path.name == "__init__.py"))
     return dict(sorted(found.items()))
 
 
-def imported_modules(module: str, text: str, *, is_package: bool) -> Iterator[str]:
+@cache
+def imported_modules(module: str, text: str, is_package: bool) -> tuple[str, ...]:
     """Every module that a source text may import, at any depth of its functions."""
+    return tuple(dict.fromkeys(imports_in(module, text, is_package)))
+
+
+def imports_in(module: str, text: str, is_package: bool) -> Iterator[str]:
     package = module if is_package else module.rpartition(".")[0]
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):

@@ -21,6 +21,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -122,9 +123,8 @@ class Store:
             for private in (self.drafts, self.receipts):
                 private.mkdir(mode=0o700, exist_ok=True)
             self.receipts.chmod(0o700)
-            probe = self.drafts / f"probe-{uuid.uuid4().hex}"
-            probe.touch()
-            probe.unlink()
+            with tempfile.TemporaryFile(dir=self.drafts):
+                pass  # nameless: nothing stays behind, whatever ends the process
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else str(error)
             raise StorageError(

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock
 
+import sql
 from tasks import database
 from tasks.errors import ConfigError
 from tasks.runs import RunRecord, read_records, timed_stage
@@ -28,7 +29,9 @@ BUCKET_VIEWS = {
     "trips": ("clean", "trips.parquet"),
     "triplegs": ("clean", "triplegs.parquet"),
     "stays": ("clean", "stays.parquet"),
-    "visits": ("clean", "visits.parquet"),
+    "visits": ("regions", "visits.parquet"),
+    "visit_windows": ("regions", "visit_windows.parquet"),
+    "regions": ("regions", "regions.parquet"),
     "steps": ("features", "steps.parquet"),
     "windows": ("shards", "windows.parquet"),
 }
@@ -165,6 +168,8 @@ def add_dataset(
     for receipt in receipts.get("snapshot", []):
         with contextlib.suppress(FileNotFoundError):
             add_snapshot(connection, read_snapshot(store, receipt), cleaned)
+        if cleaned:
+            add_calendar(connection, dataset, store.manifest(receipt).recipe.settings["zone"])
     for receipt in receipts.get("split", []):
         split = pq.read_table(store.folder(receipt) / "split.parquet")
         named = split.add_column(0, "dataset", pa.array([dataset] * len(split), pa.string()))
@@ -185,6 +190,16 @@ def add_snapshot(connection: database.Connection, snapshot: Snapshot, cleaned: l
         [path for path, _ in rejects],
         [folder / "clean_rejects.parquet" for folder in cleaned],
     )
+
+
+def add_calendar(connection: database.Connection, dataset: str, zone: str) -> None:
+    """The view on local times, and the table of the zone's offsets that it reads."""
+    from model.calendar import zone_offsets
+
+    from_us, offset_us = zone_offsets(zone)
+    offsets = pa.table({"from_us": from_us, "offset_us": offset_us})
+    database.add_table(connection, dataset, "zone_offsets", offsets)
+    database.create_view(connection, dataset, "calendar", sql.read("marts/calendar"))
 
 
 def add_ledger(connection: database.Connection, snapshot: Snapshot) -> None:

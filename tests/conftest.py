@@ -54,3 +54,17 @@ def store(tmp_path: Path):
     made = Store(tmp_path / "store")
     made.prepare()
     return made
+
+
+@pytest.fixture(scope="module")
+def connection():
+    """A database in memory with the project's macros, for SQL that is tested by itself."""
+    import duckdb
+
+    import sql
+
+    with duckdb.connect(config={"threads": 1}) as connection:
+        connection.execute("set timezone = 'UTC'")
+        for text in sql.macros().values():
+            connection.execute(text)
+        yield connection

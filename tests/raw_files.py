@@ -15,9 +15,10 @@ from tasks.config import PipelineConfig
 from tasks.datasets import DATASETS, dataset_named
 from tasks.ingest import SNAPSHOT, snapshot_job
 from tasks.snapshot import Snapshot, read_snapshot
-from tasks.store import Receipt, Store
+from tasks.store import Receipt, Store, StoredFile
 
 FIXTURES = Path(__file__).resolve().parent / "fixtures"
+A, B, C = "Data/000/Trajectory/a.plt", "Data/000/Trajectory/b.plt", "Data/007/Trajectory/a.plt"
 PLT_HEADER = (
     b"Geolife trajectory\r\nWGS 84\r\nAltitude is in Feet\r\nReserved 3\r\n"
     b"0,2,255,My Track,0,0,2,8421376\r\n0\r\n"
@@ -93,3 +94,14 @@ def allow_rejects(monkeypatch: pytest.MonkeyPatch, dataset: str) -> None:
     """Let a source pass however much of it is rejected."""
     row = dataset_named(dataset).model_copy(update={"max_rejected_share": 1.0})
     monkeypatch.setitem(DATASETS, dataset, row)
+
+
+def content(store: Store, source: Path | str, dataset: str = "geolife") -> list[dict[str, Any]]:
+    """The points of a source without their place in the store."""
+    return points_of(snapshot_of(source, store, dataset))
+
+
+def manifest_files(store: Store) -> tuple[StoredFile, ...]:
+    """The files of the only part of GeoLife."""
+    [manifest] = store.published("part", "geolife")
+    return manifest.files

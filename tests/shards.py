@@ -24,7 +24,7 @@ SCHEMA = pa.schema(
         "turn_rad": pa.list_(pa.float32()),
     }
 )
-WINDOW_POINTS = 40
+WINDOW_CONTEXT, WINDOW_POINTS = 20, 40
 
 
 def write_shards(
@@ -85,14 +85,30 @@ def _trip(generator, split, number, size, started_at, t_s):
     }
 
 
+def forecast_window(split: str, num_context: int, num_points: int, start: int) -> dict[str, object]:
+    """What a stored window tells besides its place."""
+    return {
+        "split": split,
+        "task": "forecast",
+        "mask": "horizon",
+        "num_points": num_points,
+        "num_context": num_context,
+        "is_observed": [place < num_context for place in range(num_points)],
+        "interval_s": 600.0,
+        "speed_mps": 1.0 + start,
+        "has_stop": start == 0,
+        "turn_rad": 0.1 * start,
+        "num_history": start,
+    }
+
+
 def _windows(trips, split):
     return [
         {
             "trip_id": trip["trip_id"],
             "entity_id": trip["entity_id"],
             "start": start,
-            "num_points": WINDOW_POINTS,
-            "split": split,
+            **forecast_window(split, WINDOW_CONTEXT, WINDOW_POINTS, start),
         }
         for trip in trips
         for start in range(0, len(trip["t_s"]) - WINDOW_POINTS + 1, 5)

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from shards import SCHEMA
+from shards import SCHEMA, forecast_window
 
 from model.encoding import points_of
 from model.shards import WINDOW_SCHEMA
@@ -50,7 +50,11 @@ def config_of(max_steps: int = 250, seed: int = 0) -> PipelineConfig:
 
 
 def stored_shards(
-    store: Store, seed: int = 0, sizes: dict[str, int] = SIZES, dataset: str = "hurdat2"
+    store: Store,
+    seed: int = 0,
+    sizes: dict[str, int] = SIZES,
+    dataset: str = "hurdat2",
+    is_leaky: int = 0,
 ) -> Receipt:
     """Published shards of ships, as the data stages would have left them."""
     recipe = Recipe(
@@ -58,12 +62,13 @@ def stored_shards(
         dataset=dataset,
         code={},
         sql={},
-        settings={"seed": seed, "sizes": sizes},
+        settings={"seed": seed, "sizes": sizes, "is_leaky": is_leaky},
         inputs={"split": f"{seed:032x}"},
     )
     store.prepare()
     with store.draft() as draft:
-        return store.publish(draft, recipe, build(draft, seed, sizes), licence="made up")
+        counts = build(draft, seed, sizes) | {"is_leaky": is_leaky}
+        return store.publish(draft, recipe, counts, licence="made up")
 
 
 def build(draft: Path, seed: int, sizes: dict[str, int]) -> Counts:
@@ -76,7 +81,7 @@ def build(draft: Path, seed: int, sizes: dict[str, int]) -> Counts:
             pq.write_table(table, draft / f"{split}-000.parquet", write_page_checksum=True)
         windows += [
             {"trip_id": row["trip_id"], "entity_id": row["entity_id"], "start": start}
-            | {"num_points": NUM_CONTEXT + NUM_HORIZON, "split": split}
+            | forecast_window(split, NUM_CONTEXT, NUM_CONTEXT + NUM_HORIZON, start)
             for row in trips
             for start in range(0, NUM_POINTS - NUM_CONTEXT - NUM_HORIZON + 1, 4)
         ]
@@ -85,7 +90,7 @@ def build(draft: Path, seed: int, sizes: dict[str, int]) -> Counts:
     index = pa.Table.from_pylist(windows, schema=pa.schema(WINDOW_SCHEMA))
     pq.write_table(index, draft / "windows.parquet", write_page_checksum=True)
     (draft / "normaliser.json").write_text(json.dumps(NORMALISER))
-    return {"windows": len(windows)}
+    return {"windows": len(windows), "split_kind": "entity", "split_hash": "f00d"}
 
 
 NORMALISER = {

@@ -321,9 +321,12 @@ def pairs(body: bytes) -> tuple[list[tuple[str, float | None]], list[int]]:
     [
         (b'"a, ""b""",1\n', [('a, "b"', 1.0)], []),
         (b'"a",""\n', [("a", None)], []),
-        (b'6" pipe,1\n', [('6" pipe', 1.0)], []),
+        # a quote inside a value that has none around it: who knows what was meant
+        (b'6" pipe,1\n', [], [1]),
+        # ... nor what a quoted cell says that goes on behind its end
+        (b'""a",1\n"a, ""b""",2\r\n', [('a, "b"', 2.0)], [1]),
         # a quote that ends on the next line joins no two records: each is judged by itself
-        (b'"a\nb",1\nc,2\n', [('b"', 1.0), ("c", 2.0)], [1]),
+        (b'"a\nb",1\nc,2\n', [("c", 2.0)], [1, 2]),
         # ... and a bare carriage return would hide it from a count of rows
         (b'"a\nb",1\rd,3\nc,2\n', [("c", 2.0)], [1, 2]),
         (b'c,2\n"a,1\n', [("c", 2.0)], [2]),

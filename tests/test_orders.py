@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from points import prepared, rows_of, total
 from pydantic import ValidationError
 from raw_files import ledger_of, part_folders, points_of, rejects_of
@@ -174,6 +176,26 @@ def test_what_is_no_order_is_a_reject(text):
     assert bad.raw_texts([(7, 1)]) == [text.decode("utf-8", "replace")]
     assert bad.records.schema.names == good.records.schema.names
     assert (good.records.num_rows, good.num_records) == (8, Counter({7: 8}))
+
+
+orders_lines = st.binary(max_size=60).map(lambda line: line.replace(b"\n", b"")) | st.lists(
+    st.sampled_from(
+        [b'{"start":0,', b'"stop":1,', b'"world":{', b'"kind":"markov"', b'"seed":1e999', b"}",
+         b'"num_points":2,', b"[" * 3_000, b"null", b"\xff", b"NaN", b"-1", b'"lat_deg":91,']
+    ),
+    max_size=8,
+).map(b"".join)  # fmt: skip
+
+
+@settings(max_examples=100)
+@given(st.lists(orders_lines, max_size=4))
+@example([b"[" * 100_000, b'{"start":0,"stop":1,"world":{"num_points":2,"interval_s":1e999}}'])
+def test_any_bytes_as_orders_are_counted(lines):
+    piece = Piece(7, 1, b"".join(line + b"\n" for line in lines))
+    blocks = list(decode_synthetic.generated([piece]))
+    assert len(blocks) == len(piece.lines())
+    for block in blocks:
+        assert block.num_records[7] == block.records.num_rows + len(block.malformed) >= 1
 
 
 # The truth beside it.

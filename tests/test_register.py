@@ -232,6 +232,7 @@ def judged(ade_m: float, champion_m: float | None = None, again_m: float | None 
         (judged(float("nan")), False, "not below"),
         (judged(15.0, 15.1), True, "below the 15.1 m of version 3"),
         (judged(15.0, 15.0), False, "not below the 15.0 m of the present champion, version 3"),
+        (judged(15.0, 15.001), False, "not below the 15.0 m of the present champion, version 3"),
         (judged(15.0, None, 15.2), False, "a clean process measures 15.2 m"),
         (judged(15.0, None, 15.001), True, "reproduces"),
         (judged(15.0, None, float("nan")), False, "measures nan"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,17 @@ import pyarrow.parquet as pq
 import pytest
 import ships
 from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 from strategies import longitudes
 
+from tasks.card import model_card
+from tasks.config import SplitConfig
 from tasks.figures import MIN_ENTITIES, cell_map, crowded_cells, unwrapped
 from tasks.report import REPORT, ReportRules, markdown_table, report, summary_table
 from tasks.stage import without_orchestrator
 from tasks.store import Receipt, Store
+from tasks.strata import strata_rows, thirds
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -129,6 +134,74 @@ def test_what_others_named_is_text_and_not_markup(tmp_path):
 def test_a_markdown_table_keeps_its_columns():
     lines = markdown_table(("a", "b"), [("1|2", "3\n4")]).splitlines()
     assert lines == ["| a | b |", "| --- | ---: |", "| 1\\|2 | 3 4 |"]
+
+
+# Strata and the split ---------------------------------------------------------------------------
+
+
+@given(values=st.lists(st.sampled_from([0.0, 1.0, 2.5, 60.0, 7_200.0]), min_size=1, max_size=40))
+def test_thirds_part_the_windows_in_order(values):
+    parts = list(thirds("speed", np.array(values), "m/s"))
+    assert 1 <= len(parts) <= 3
+    assert (np.sum([chosen for _, _, chosen in parts], axis=0) == 1).all()
+    assert all(chosen.any() for _, _, chosen in parts)
+    for (_, _, low), (_, _, high) in pairwise(parts):
+        assert np.array(values)[low].max() < np.array(values)[high].min()
+
+
+def test_strata_add_up_to_the_whole():
+    made = ships.good()
+    folders = (made.store.folder(made.evaluated), made.store.folder(made.shards))
+    rows = strata_rows(
+        folders[0] / "errors.parquet", folders[1] / "windows.parquet", "test", 4, "chemin"
+    )
+    metrics = pq.read_table(folders[0] / "metrics.parquet").to_pylist()
+    (whole,) = (
+        row
+        for row in metrics
+        if (row["split"], row["track"], row["model"], row["horizon_steps"])
+        == ("test", "times_given", "chemin", 4)
+    )
+    strata = {row["stratum"] for row in rows}
+    assert strata == {"sampling interval", "mean speed", "stop or turn", "history"}
+    for stratum in strata:
+        parts = [row for row in rows if row["stratum"] == stratum]
+        assert sum(row["num_windows"] for row in parts) == whole["num_windows"]
+        total_m = sum(row["num_windows"] * row["ade_m"] for row in parts)
+        assert total_m / whole["num_windows"] == pytest.approx(whole["ade_m"])
+        for row in parts:
+            assert row["skill"] == pytest.approx(1 - row["ade_m"] / row["baseline_m"])
+
+
+def test_the_report_shows_strata_and_the_hash_of_the_split():
+    text = Page((folder() / "report.html").read_text()).text
+    markdown = (folder() / "report.md").read_text()
+    for said in (text, markdown):
+        for words in ("sampling interval", "with a stop", "points before", "split hash", "f00d"):
+            assert words in said
+        assert "Leakage control" not in said
+
+
+def test_a_leaky_split_is_labelled_in_report_and_card(tmp_path):
+    made = ships.good()
+    shards = ships.stored_shards(Store(tmp_path / "store"), is_leaky=1)
+    leaky = other_report(tmp_path, shards=shards)
+    for name in ("report.html", "report.md"):
+        assert "Leakage control, not a result" in (leaky / name).read_text()
+    parts = (made.trained, made.evaluated, made.reported, made.store)
+    kinds = {
+        "entity": SplitConfig(),
+        "time": SplitConfig(kind="time"),
+        "region": SplitConfig(kind="region", west_deg=-10, south_deg=40, east_deg=5, north_deg=60),
+        "random_window": SplitConfig(kind="random_window"),
+    }
+    cards = {
+        kind: model_card(made.config.model_copy(update={"split": split}), *parts)
+        for kind, split in kinds.items()
+    }
+    assert {kind for kind, card in cards.items() if "Leakage control" in card} == {"random_window"}
+    assert "between -10.0 and 5.0 degrees east" in cards["region"]
+    assert all("| split hash | f00d |" in card for card in cards.values())
 
 
 # Maps of people ---------------------------------------------------------------------------------

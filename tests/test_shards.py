@@ -201,9 +201,9 @@ def move(rows):
 @pytest.mark.parametrize(
     ("change", "check"),
     [
-        (lose, "shards_conserve_trips"),
-        (cut, "shards_conserve_trips"),
-        (move, "shards_conserve_trips"),
+        (lose, "shards_conserve_points"),
+        (cut, "shards_conserve_points"),
+        (move, "shards_conserve_points"),
         (poison, "shards_are_whole"),
     ],
 )

@@ -162,7 +162,7 @@ def test_the_windows_of_a_copied_trip_stay_on_one_side(store: Store):
     config = PipelineConfig(
         clean=CleanConfig(max_gap_s=600, min_points=2),
         split=SplitConfig(validation_percent=40, test_percent=20),
-        window=WindowConfig(num_context=2, num_horizon=2, stride=1),
+        window=WindowConfig(num_context=2, num_horizon=2, stride=1, tasks=("forecast",)),
         assess=AssessConfig(horizons=(1, 2), gate_horizon=2),
         seed=SEED_OF_SIX,
     )

@@ -35,10 +35,41 @@ WINDOW = {
     "entity_id": "varchar",
     "start": "integer",
     "num_points": "integer",
+    "split": "varchar",
+}
+STORED_WINDOW = {
+    **WINDOW,
+    "task": "varchar",
+    "num_context": "integer",
+    "is_observed": "boolean[]",
+}
+LIKENESS = {
+    "interval_s": "double",
+    "speed_mps": "double",
+    "has_stop": "boolean",
+    "turn_rad": "double",
+}
+SPAN = {
+    "trip_id": "varchar",
+    "split": "varchar",
+    "from_at": "timestamptz",
+    "until_at": "timestamptz",
 }
 STEP = dict.fromkeys(
-    ("step_s", "step_m", "step_east_m", "step_north_m", "speed_mps", "turn_rad"), "double"
+    (
+        *("step_s", "step_m", "step_east_m", "step_north_m"),
+        *("speed_mps", "acceleration_mps2", "turn_rad"),
+    ),
+    "double",
 )
+VISIT = {
+    "visit_id": "bigint",
+    "entity_id": "varchar",
+    "arrived_at": "timestamptz",
+    "departed_at": "timestamptz",
+    "lon_deg": "double",
+    "lat_deg": "double",
+}
 TABLES = {
     "int_points_in_force": {
         **POINT,
@@ -98,15 +129,71 @@ TABLES = {
     "clean_points": {**POINT, "trip_id": "varchar", "staypoint_id": "bigint", "mode": "varchar"},
     "clean_rejects": {"point_id": "bigint", **SOURCE, "rule": "varchar"},
     "trips": TRIP,
-    "split": {"entity_id": "varchar", "content_group": "varchar", "split": "varchar"},
+    "int_entities_drawn": {
+        "entity_id": "varchar",
+        "content_group": "varchar",
+        "percentile": "bigint",
+    },
+    "int_spans": SPAN,
+    "split": {
+        "part_id": "varchar",
+        "entity_id": "varchar",
+        "content_group": "varchar",
+        **SPAN,
+    },
+    "int_points_parted": {
+        "trip_id": "varchar",
+        "entity_id": "varchar",
+        "split": "varchar",
+        "place": "bigint",
+        **PLACE,
+        "is_stay": "boolean",
+        **STEP,
+    },
+    "int_windows_measured": {**WINDOW, "longest_step_s": "double", **LIKENESS},
+    "int_trips_measured": {**WINDOW, **LIKENESS},
+    "int_windows_masked": {
+        **STORED_WINDOW,
+        "window_name": "varchar",
+        "mask": "varchar",
+        "longest_step_s": "double",
+        **LIKENESS,
+    },
+    "normaliser": {"num_steps": "bigint"},
     "steps": {"point_id": "bigint", "entity_id": "varchar", "trip_id": "varchar", **STEP},
-    "windows": WINDOW,
+    "visits": VISIT,
+    "int_point_splits": {"point_id": "bigint", "split": "varchar"},
+    "int_places": {
+        "kind": "varchar",
+        "lon_deg": "double",
+        "lat_deg": "double",
+        "split": "varchar",
+        "num_here": "bigint",
+    },
+    "int_place_cells": {"lon_deg": "double", "lat_deg": "double", "cell": "bigint"},
+    "regions": {
+        "kind": "varchar",
+        "region_id": "bigint",
+        "cell": "bigint",
+        "num_train": "bigint",
+    },
+    "region_visits": {**VISIT, "split": "varchar", "visit_number": "bigint"},
+    "visit_windows": {
+        "visit_window_id": "bigint",
+        "entity_id": "varchar",
+        "split": "varchar",
+        "start": "integer",
+        "num_visits": "integer",
+        "visit_id": "bigint",
+    },
+    "zone_offsets": {"from_us": "bigint", "offset_us": "bigint"},
+    "all_windows": STORED_WINDOW,
     "shard_trips": {"trip_number": "bigint", "split": "varchar", **TRIP},
-    "shard_windows": {**WINDOW, "split": "varchar"},
     "shards": {
         "entity_id": "varchar",
         "trip_id": "varchar",
         "split": "varchar",
+        "started_at": "timestamptz",
         **dict.fromkeys(("t_s", "lon_deg", "lat_deg"), "double[]"),
         **dict.fromkeys(
             ("step_s", "step_east_m", "step_north_m", "speed_mps", "turn_rad"), "float[]"
@@ -122,15 +209,6 @@ def cases() -> list[Any]:
         for path in sorted(CASES.glob("*.yml"))
         for case in yaml.safe_load(path.read_text(encoding="utf-8"))
     ]
-
-
-@pytest.fixture(scope="module")
-def connection():
-    with duckdb.connect(config={"threads": 1}) as connection:
-        connection.execute("set timezone = 'UTC'")
-        for text in sql.macros().values():
-            connection.execute(text)
-        yield connection
 
 
 @pytest.mark.parametrize("case", cases())

@@ -1,8 +1,10 @@
--- The lists of a trip are equally long and hold finite numbers only, from 0 seconds on.
+-- The lists of a trip are equally long and hold finite numbers only, from 0 seconds on
+-- and forward in time.
 select trip_id
 from shards
 where not coalesce(
     t_s[1] = 0
+    and t_s = list_sort(t_s) and coalesce(list_min(step_s[2:]) > 0, true)
     -- A list counts its values without NULL; a sum is finite only if each part is.
     and list_count(t_s) = len(t_s) and isfinite(list_sum(t_s))
     and list_count(lon_deg) = len(t_s) and isfinite(list_sum(lon_deg))

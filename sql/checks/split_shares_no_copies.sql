@@ -10,7 +10,11 @@ placed as (
         points.lat_deg,
         split.split
     from clean_points as points
-    inner join split using (entity_id)
+    inner join split
+        on
+            points.trip_id = split.trip_id
+            and (split.from_at is null or points.tracked_at >= split.from_at)
+            and (split.until_at is null or points.tracked_at < split.until_at)
 
 ),
 

@@ -21,6 +21,7 @@ broken as (
         and isfinite(step_east_m)
         and isfinite(step_north_m)
         and isfinite(speed_mps)
+        and isfinite(acceleration_mps2)
         and isfinite(turn_rad),
         false
     )

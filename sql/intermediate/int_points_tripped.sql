@@ -33,6 +33,19 @@ started as (
         or tracked_us - previous_us > $max_gap_s * 1e6 as is_trip_start
     from paired
 
+),
+
+-- To look back for the last start instead would take the square of a trip's length.
+numbered as (
+
+    select
+        *,
+        sum(is_trip_start::int) over track as trip_number
+    from started
+    window track as (
+        partition by entity_id, source_trip_id order by tracked_at, point_id
+    )
+
 )
 
 select
@@ -44,11 +57,11 @@ select
     lat_deg,
     file_id,
     line_number,
-    last_value(if(is_trip_start, point_id, null) ignore nulls)
-        over track as first_point_id,
+    first_value(point_id) over trip as first_point_id,
     -- Whole millimetres: their sum does not depend on the order of addition.
     if(is_trip_start, 0, round(step_m * 1000))::bigint as step_mm
-from started
-window track as (
-    partition by entity_id, source_trip_id order by tracked_at, point_id
+from numbered
+window trip as (
+    partition by entity_id, source_trip_id, trip_number
+    order by tracked_at, point_id
 )

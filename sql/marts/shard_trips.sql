@@ -1,11 +1,11 @@
--- One row per trip of a bucket, numbered in the order of shards.
+-- One row per part of a trip in a bucket, numbered in the order of shards.
 select
-    trips.entity_id,
-    trips.trip_id,
-    split.split,
-    trips.started_at,
-    trips.num_points,
-    row_number() over (order by split.split, trips.trip_id) as trip_number
-from trips
-inner join split using (entity_id)
+    entity_id,
+    trip_id,
+    split,
+    min(tracked_at) as started_at,
+    count(*) as num_points,
+    row_number() over (order by split, trip_id) as trip_number
+from int_points_parted
+group by entity_id, trip_id, split
 order by trip_number

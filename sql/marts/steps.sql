@@ -1,4 +1,6 @@
 -- One row per step: from a point to the next one of its trip, as seen at its start.
+-- What compares two steps is 0 at the first one of a trip. A step of less than a
+-- millimetre stands still: it has no direction, so nothing turns before or after it.
 with
 
 paired as (
@@ -34,16 +36,14 @@ directed as (
 
 ),
 
-turned as (
+compared as (
 
     select
         *,
-        -- Without a step there is no direction, so nothing has turned.
-        if(
-            step_m > 0 and lag(step_m) over trip > 0,
-            wrapped_rad(start_rad - lag(end_rad) over trip),
-            0
-        ) as turn_rad
+        step_m / step_s as speed_mps,
+        lag(step_m) over trip as before_m,
+        lag(step_s) over trip as before_s,
+        lag(end_rad) over trip as before_rad
     from directed
     window trip as (partition by trip_id order by tracked_at, point_id)
 
@@ -58,7 +58,13 @@ select
     step_m,
     step_m * sin(start_rad) as step_east_m,
     step_m * cos(start_rad) as step_north_m,
-    step_m / step_s as speed_mps,
-    turn_rad
-from turned
+    speed_mps,
+    -- From the middle of the step before to the middle of this one.
+    coalesce(2 * (speed_mps - before_m / before_s) / (step_s + before_s), 0)
+        as acceleration_mps2,
+    -- Left is negative, right is positive, as azimuths go.
+    if(
+        step_m >= 0.001 and before_m >= 0.001, wrapped_rad(start_rad - before_rad), 0
+    ) as turn_rad
+from compared
 order by entity_id, tracked_at, point_id

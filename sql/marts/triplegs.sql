@@ -21,15 +21,27 @@ compared as (
 
 ),
 
+numbered as (
+
+    select
+        *,
+        sum(is_start::int) over trip as leg_number
+    from compared
+    window trip as (partition by trip_id order by tracked_at, point_id)
+
+),
+
 started as (
 
     select
         *,
-        last_value(if(is_start, point_id, null) ignore nulls) over trip as tripleg_id,
+        first_value(point_id) over leg as tripleg_id,
         -- Whole millimetres: their sum does not depend on the order of addition.
         if(is_start, 0, round(step_m * 1000))::bigint as step_mm
-    from compared
-    window trip as (partition by trip_id order by tracked_at, point_id)
+    from numbered
+    window leg as (
+        partition by trip_id, leg_number order by tracked_at, point_id
+    )
 
 )
 

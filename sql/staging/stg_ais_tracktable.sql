@@ -40,6 +40,9 @@ select
     raw_text,
     case
         when entity_id is null then 'no_entity'
+        -- bytes that are no text: two ships could come to share a name
+        when contains(entity_id || coalesce(source_trip_id, ''), chr(65533))
+            then 'malformed'
         when tracked_at is null or lon_deg is null or lat_deg is null
             then 'malformed'
         when not (isfinite(lat_deg) and isfinite(lon_deg)) then 'not_finite'

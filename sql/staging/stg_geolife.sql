@@ -3,11 +3,12 @@ with
 
 records_named as (
 
-    -- 000/Trajectory/20300101080000.plt: the user's folder, and the source's own trip
+    -- 000/Trajectory/20300101080000.plt: the user's folder, and the source's own trip,
+    -- which is the name without its last four letters
     select
         *,
         split_part(file_name, '/', -3) as entity_id,
-        regexp_replace(split_part(file_name, '/', -1), '\.plt$', '') as source_trip_id
+        left(split_part(file_name, '/', -1), -4) as source_trip_id
     from records
 
 )

@@ -24,6 +24,8 @@ select
     case
         when started_at is null or finished_at is null or mode is null
             then 'label_malformed'
+        -- bytes that are no text, or stand for none
+        when regexp_matches(mode, '[[:cntrl:]]|\x{FFFD}') then 'label_malformed'
         when finished_at < started_at then 'label_backwards'
     end as rule
 from typed

@@ -26,6 +26,7 @@ select
         when timestamp not between 946684800000 and 4102444800000
             then 'implausible_time'
         when latitude is null or longitude is null then 'no_position'
+        when not (isfinite(latitude) and isfinite(longitude)) then 'not_finite'
         when
             latitude not between -90 and 90
             or longitude not between -180 and 180

@@ -26,7 +26,8 @@ select
     line_number,
     case
         when taxi_id = '' then 'no_entity'
-        when tracked_at_local is null then 'malformed'
+        when not regexp_full_match(taxi_id, '\d+') or tracked_at_local is null
+            then 'malformed'
         when tracked_at is null then 'no_such_local_time'
         when not (isfinite(lat_deg) and isfinite(lon_deg)) then 'not_finite'
         when

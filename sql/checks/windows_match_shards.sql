@@ -1,4 +1,4 @@
--- Each window lies inside one trip of the shards and in its split; its id is its own.
+-- Each window lies inside one part of a trip, in its split; its id is its own.
 with
 
 counted as (
@@ -6,7 +6,7 @@ counted as (
     select
         *,
         count(*) over (partition by window_id) as num_windows
-    from shard_windows
+    from all_windows
 
 ),
 

@@ -1,0 +1,78 @@
+-- One row per point of a bucket that belongs to a split: its part of a trip, its place
+-- within it, and the step that arrives at it. What came before the part is not told:
+-- its first point has no step, and the second one no turn.
+with
+
+cut as (
+
+    select
+        *,
+        coalesce(from_at, '-infinity'::timestamptz) as since_at
+    from split
+    where part_id != trip_id
+
+),
+
+points_of_cut_trips as (
+
+    select clean_points.*
+    from clean_points
+    semi join cut using (trip_id)
+
+),
+
+spanned as (
+
+    select
+        split.part_id,
+        split.split,
+        points.*
+    from clean_points as points
+    inner join split on points.trip_id = split.part_id
+    union all
+    select
+        cut.part_id,
+        cut.split,
+        points.*
+    from points_of_cut_trips as points
+    asof join cut
+        on points.trip_id = cut.trip_id and points.tracked_at >= cut.since_at
+    where cut.until_at is null or points.tracked_at < cut.until_at
+
+),
+
+parted as (
+
+    select
+        part_id,
+        split,
+        point_id,
+        entity_id,
+        tracked_at,
+        lon_deg,
+        lat_deg,
+        staypoint_id is not null as is_stay,
+        row_number() over (
+            partition by part_id order by tracked_at, point_id
+        ) - 1 as place
+    from spanned
+
+)
+
+select
+    parted.part_id as trip_id,
+    parted.entity_id,
+    parted.split,
+    parted.place,
+    parted.tracked_at,
+    parted.lon_deg,
+    parted.lat_deg,
+    parted.is_stay,
+    if(parted.place >= 1, steps.step_s, 0) as step_s,
+    if(parted.place >= 1, steps.step_m, 0) as step_m,
+    if(parted.place >= 1, steps.step_east_m, 0) as step_east_m,
+    if(parted.place >= 1, steps.step_north_m, 0) as step_north_m,
+    if(parted.place >= 1, steps.speed_mps, 0) as speed_mps,
+    if(parted.place >= 2, steps.turn_rad, 0) as turn_rad
+from parted
+left join steps using (point_id)
