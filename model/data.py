@@ -10,6 +10,7 @@ Shapes: B windows, T points.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,6 +29,8 @@ from .prefetch import prefetched
 from .shards import TRIP_SCHEMA as TRIP_SCHEMA  # offered to whoever reads batches
 from .shards import WINDOW_SCHEMA as WINDOW_SCHEMA
 from .shards import Group, ShardError, Shards, read_group, rows_of, window_index
+
+NUM_READERS = 2  # row groups of a pool that are decoded at once
 
 # Training ---------------------------------------------------------------------------------------
 
@@ -224,7 +227,8 @@ class PoolReader:
     def _points_of(self, pool: Pool) -> list[Points]:
         if pool is not self.pool:
             self.pool, self.points = None, []  # the old points go before the new ones come
-            self.points = [read_group(group) for group in pool.groups]
+            with ThreadPoolExecutor(NUM_READERS) as threads:
+                self.points = list(threads.map(read_group, pool.groups))
             self.pool = pool
         return self.points
 
