@@ -128,7 +128,7 @@ def litdata(clock: Clock, folder: Path) -> None:
             writer[number] = features(row).numpy()
         writer.done()
         writer.merge()
-    dataset = StreamingDataset(str(chunks), PyTreeLoader(batch_decode=0), shuffle=True)
+    dataset = StreamingDataset(str(chunks), item_loader=PyTreeLoader(batch_decode=0), shuffle=True)
     loader = StreamingDataLoader(
         dataset,
         batch_size=BATCH_SIZE,

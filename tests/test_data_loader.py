@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
-import multiprocessing
-import os
-import signal
 import threading
 import time
 
 import pytest
 import torch
-import torch.distributed as dist
-from batches import assert_all_same, crops
+from batches import assert_all_same
 from shards import write_shards
 from torch.utils.data import DataLoader
 
@@ -141,64 +137,6 @@ def test_a_loader_of_a_mixture_is_read_mixed(shards, tmp_path):
     assert_all_same([*taken, *itertools.islice(loader, 17)], whole)
     with pytest.raises(ValueError, match="no epochs"):
         loader_of(sources, num_epochs=1)
-
-
-# Ranks over gloo
-
-
-def be_rank(rank, meeting, shards, state, stop, answer):
-    """One rank: tells the crops of each step, and dies between two batches if it is told to."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
-    loader = loader_of(shards)
-    if state is not None:
-        loader.load_state_dict(state)
-    steps = []
-    for batch in loader:
-        # A rank with fewer steps than the other would leave it waiting here.
-        num_points = torch.tensor(batch.num_points)
-        dist.all_reduce(num_points)
-        steps.append([crops([batch]), int(num_points)])
-        if len(steps) == stop:
-            break
-    answer.write_text(json.dumps({"steps": steps, "state": loader.state_dict()}))
-    dist.barrier()
-    if stop:
-        os.kill(os.getpid(), signal.SIGKILL)
-    dist.destroy_process_group()
-
-
-def run_ranks(folder, shards, state=None, stop=0):
-    """The answers of two ranks, each a process of its own on loopback."""
-    folder.mkdir()
-    answers = [folder / f"{rank}.json" for rank in range(2)]
-    ranks = [
-        multiprocessing.get_context("fork").Process(
-            target=be_rank, args=(rank, folder / "meeting", shards, state, stop, answers[rank])
-        )
-        for rank in range(2)
-    ]
-    for rank in ranks:
-        rank.start()
-    for rank in ranks:
-        rank.join(timeout=120)
-    assert [rank.exitcode for rank in ranks] == [-signal.SIGKILL if stop else 0] * 2
-    return [json.loads(answer.read_text()) for answer in answers]
-
-
-def test_two_ranks_killed_at_a_batch_go_on(shards, whole, tmp_path, monkeypatch):
-    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
-    killed = run_ranks(tmp_path / "killed", shards, stop=NUM_GONE)
-    assert killed[0]["state"] == killed[1]["state"]
-    resumed = run_ranks(tmp_path / "resumed", shards, killed[0]["state"])
-    told = []
-    for rank in range(2):
-        steps = killed[rank]["steps"] + resumed[rank]["steps"]
-        unbroken = read_batches(shards, "train", 7, 4, 16, num_epochs=2, rank=rank, world=2)
-        expected = [[list(crop) for crop in crops([batch])] for batch in unbroken]
-        assert [found for found, _ in steps] == expected
-        told += [tuple(crop) for found, _ in steps for crop in found]
-    assert sorted(told) == sorted(crops(whole))
 
 
 # The thread that works ahead
