@@ -8,7 +8,6 @@ import threading
 import time
 
 import pytest
-import torch
 from batches import assert_all_same
 from shards import write_shards
 from torch.utils.data import DataLoader
@@ -20,7 +19,6 @@ from model.prefetch import prefetched
 # A machine with fewer cores than workers is slow, not wrong.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
 LENGTHS = [5, 1, 40, 17, 2, 33, 90, 8, 12, 64, 3, 29]
-NUM_GONE = 3
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +105,7 @@ def test_a_worker_goes_on_from_its_own_state(shards, whole, monkeypatch):
         assert_all_same([*taken, *second], mine)
 
 
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning")  # torchdata's import
 def test_a_stateful_data_loader_goes_on(shards, whole):
     torchdata = pytest.importorskip("torchdata.stateful_dataloader")
     for num_workers, place in ((0, 3), (2, 5)):
