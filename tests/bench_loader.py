@@ -28,7 +28,7 @@ from model.shards import POINT_COLUMNS, STEP_COLUMNS, WINDOW_SCHEMA, Shards
 from tasks.archive import inventory, opened
 from tasks.datasets import dataset_named
 from tasks.formats import FORMATS
-from tasks.shards import GROUP_POINTS, SCHEMA
+from tasks.shards import ENCODING, GROUP_POINTS, SCHEMA
 from tasks.train import PREFETCHED_BATCHES
 
 NUM_FILES, BATCH_SIZE, MIN_POINTS, MAX_POINTS = 8, 128, 64, 200
@@ -114,7 +114,7 @@ def as_trips(points: pa.Table, first_W: Ints, num_points_W: Ints, number: int) -
 def write_file(path: Path, trips: pa.Table, num_points_W: Ints) -> None:
     """The rows in groups of the pipeline's size."""
     group_W = np.cumsum(num_points_W) // GROUP_POINTS
-    with pq.ParquetWriter(path, SCHEMA, compression="zstd", write_page_checksum=True) as writer:
+    with pq.ParquetWriter(path, SCHEMA, **ENCODING) as writer:
         for group in range(int(group_W[-1]) + 1):
             part = trips.slice(*span_of(group_W, group))
             writer.write_table(part, row_group_size=part.num_rows)

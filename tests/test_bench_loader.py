@@ -24,6 +24,7 @@ pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(4 * 3_600)]
 LOAD = {name: ("load", name) for name in ("padded", "packed", "decode")}
 GOALS = (
     Goal("litdata / padded", ("load", "litdata"), LOAD["padded"], 3),
+    Goal("litdata, tuned / padded", ("load", "litdata-tuned"), LOAD["padded"], 3),
     Goal("Python objects / padded", ("load", "torch-objects"), LOAD["padded"], 5),
     Goal("datasets, rows / padded", ("load", "hf-rows"), LOAD["padded"], 30),
     Goal("datasets, Arrow / padded", ("load", "hf-arrow"), LOAD["padded"], 1),
@@ -51,11 +52,12 @@ def bench(
         Contestant("padded", OURS, ("padded", folder)),
         Contestant("packed", OURS, ("packed", folder)),
         *[
-            Contestant("litdata", THEIRS, ("litdata", folder)),
+            Contestant("litdata", THEIRS, ("litdata", folder), is_slow=True),
+            Contestant("litdata-tuned", THEIRS, ("litdata-tuned", folder)),
             Contestant("torch-objects", THEIRS, ("torch-objects", folder)),
             Contestant("hf-arrow", THEIRS, ("hf-arrow", folder)),
             Contestant("hf-rows", THEIRS, ("hf-rows", folder)),
-        ][: 4 * has_peers],
+        ][: 5 * has_peers],
         Contestant("train", OURS, ("train", folder), is_slow=True),
     )
     yield made
@@ -79,4 +81,4 @@ def test_all_loaders_yield_the_same_windows(bench: Bench) -> None:
 def test_the_peers_took_part(bench: Bench, has_peers: bool) -> None:
     if not has_peers:
         pytest.skip(f"no peers in {PEERS.parent.parent.name}; `make bench` installs them")
-    assert {("load", "litdata"), ("load", "hf-rows")} <= set(bench.readings)
+    assert {("load", "litdata-tuned"), ("load", "hf-rows")} <= set(bench.readings)
