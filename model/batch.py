@@ -1,11 +1,14 @@
 """What a model is fed: one frozen batch of windows, and where the reader stands.
 
-Shapes: B windows, T points, F step features (east_m, north_m, s), K calendar features.
+Shapes: B rows, T points, S sequences of a row, F step features (east_m, north_m, s),
+K calendar features.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,23 +16,41 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Cursor:
-    """Where a reader stands: everything before this place has been yielded."""
+    """Where a reader stands: everything before this place has been yielded.
+
+    `batch` counts the batches of the epoch over all ranks. A reader of several datasets stands at
+    a place in each of them: `parts`, after `taken` batches of each; its own epoch stays 0.
+    """
 
     epoch: int = 0
     batch: int = 0
+    parts: tuple[Cursor, ...] = ()
+    taken: tuple[int, ...] = ()
 
-    def to_json(self) -> dict[str, int]:
-        return asdict(self)
+    def to_json(self) -> dict[str, Any]:
+        place: dict[str, Any] = {"epoch": self.epoch, "batch": self.batch}
+        if self.parts:
+            place["parts"] = [part.to_json() for part in self.parts]
+            place["taken"] = list(self.taken)
+        return place
+
+    @classmethod
+    def from_json(cls, place: Mapping[str, Any]) -> Cursor:
+        """The inverse of `to_json`; a name that it does not write is refused."""
+        given = dict(place)
+        parts = tuple(cls.from_json(part) for part in given.pop("parts", ()))
+        return cls(parts=parts, taken=tuple(given.pop("taken", ())), **given)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Windows of points, padded on the right.
+    """Windows of points, padded on the right; a packed row holds several, one after the other.
 
-    Coordinates and times are float64 (the truth); `time_s_BT` counts seconds since the window's
-    first point. `step_BTF` (float32) is the step arriving at each point and is zero at the first.
+    Coordinates and times are float64 (the truth); `time_s_BT` counts seconds since the first point
+    of the window. `step_BTF` (float32) is the step arriving at each point and is zero at the first.
     The three masks are different things: observed points may be read, target points are scored,
-    pads are neither. `sequence_BT` numbers the independent sequences of a packed row.
+    pads are neither. `sequence_BT` numbers the windows of a packed row from 0; `window_id_BS` names
+    them, -1 where a row has fewer, and `window_id_B` is the first of each row.
     """
 
     lon_deg_BT: Tensor
@@ -43,15 +64,29 @@ class Batch:
     sequence_BT: Tensor
     window_id_B: Tensor
     cursor: Cursor = Cursor()
+    window_id_BS: Tensor | None = None  # of packed batches
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
-        moved = {
-            field.name: getattr(self, field.name).to(device)
-            for field in fields(self)
-            if field.name != "cursor"
-        }
+        moved: dict[str, Any] = {key: value.to(device) for key, value in self.tensors().items()}
         return replace(self, **moved)
+
+    def part(self, first: int, end: int, num_points: int | None = None) -> Batch:
+        """Some rows, and of them the first `num_points`: all, if none are named."""
+        rows: dict[str, Any] = {key: value[first:end] for key, value in self.tensors().items()}
+        points = {key: value[:, :num_points] for key, value in rows.items() if "_BT" in key}
+        return replace(self, **(rows | points))
+
+    def window_ids(self, row: int) -> list[int]:
+        """The windows that stand in a row."""
+        if self.window_id_BS is None:
+            return [int(self.window_id_B[row])]
+        return [number for number in self.window_id_BS[row].tolist() if number >= 0]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor that this batch has, by its name."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 
     @property
     def num_points(self) -> int:

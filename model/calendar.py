@@ -27,11 +27,11 @@ def calendar_features(instant_us: NDArray[np.int64], zone: str) -> NDArray[np.fl
     `instant_us` (...) counts microseconds since 1970 UTC; the result is (..., 8).
     """
     local = calendar_of(instant_us, zone)
-    return np.concatenate([_waves(cycle)[local[name]] for name, cycle in CYCLES.items()], axis=-1)
+    return np.concatenate([waves(cycle)[local[name]] for name, cycle in CYCLES.items()], axis=-1)
 
 
 @functools.cache
-def _waves(cycle: int) -> NDArray[np.float32]:
+def waves(cycle: int) -> NDArray[np.float32]:
     """Sine and cosine at each place of a cycle: (cycle, 2)."""
     turn = 2 * np.pi * np.arange(cycle) / cycle
     return np.stack([np.sin(turn), np.cos(turn)], axis=-1).astype(np.float32)

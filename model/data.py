@@ -1,16 +1,16 @@
 """From shards on disk to batches in memory: seeded, bounded, and resumable at any batch.
 
-Row groups are read straight into flat arrays; windows are gathered from those with one index. What
-an epoch yields is a pure function of (shards, seed, epoch, rank, world): a reader started at a
-batch's cursor yields exactly the batches that would have followed.
+Training draws random crops, evaluation reads the stored windows. What an epoch of crops yields is
+a pure function of (shards, seed, epoch), which ranks share out (see `plan`): a reader started at a
+batch's cursor yields exactly the batches that would have followed, whatever the number of ranks.
 
-Shapes: B windows, T points, F step features (east_m, north_m, s), K calendar features,
-N points of a pool, R trips of a pool, Q crops.
+Shapes: B windows, T points.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,47 +19,18 @@ import torch
 from torch import Tensor
 
 from .batch import Batch, Cursor
-from .encoding import calendar_features
+from .clock import Clock, clock_of
+from .gather import Draft, Ints, Points
+from .mixing import shares_in_turn
+from .plan import POOL_POINTS as POOL_POINTS
+from .plan import ROW_BITS as ROW_BITS
+from .plan import Batching, Piece, Plan, Pool, nothing_to_read
+from .prefetch import prefetched
 from .shards import TRIP_SCHEMA as TRIP_SCHEMA  # offered to whoever reads batches
 from .shards import WINDOW_SCHEMA as WINDOW_SCHEMA
-from .shards import (
-    Group,
-    Ints,
-    Pool,
-    ShardError,
-    Shards,
-    concatenated,
-    cut,
-    read_group,
-    row_groups,
-    rows_of,
-    window_index,
-)
+from .shards import Group, ShardError, Shards, read_group, rows_of, window_index
 
-POOL_POINTS = 1 << 20  # points mixed at a time: bounds the memory, not the data
-ROW_BITS = 32  # a crop's window_id is its trip's row in the split, then the index of its start
-
-
-@dataclass(frozen=True)
-class WindowBatch:
-    """Stored windows to be scored: whose they are, and the instant of their first point."""
-
-    batch: Batch
-    entity_id_B: tuple[str, ...]
-    started_us_B: Tensor
-
-
-@dataclass(frozen=True)
-class _Crops:
-    """Stretches of a pool: first point in the pool, number of points, and identity."""
-
-    first_Q: Ints
-    num_points_Q: Ints
-    window_id_Q: Ints
-
-    def take(self, chosen: Ints) -> _Crops:
-        return _Crops(self.first_Q[chosen], self.num_points_Q[chosen], self.window_id_Q[chosen])
-
+NUM_READERS = 2  # row groups of a pool that are decoded at once
 
 # Training ---------------------------------------------------------------------------------------
 
@@ -75,118 +46,208 @@ def read_batches(
     rank: int = 0,
     world: int = 1,
     pool_points: int = POOL_POINTS,
+    batching: Batching = "bucketed",
+    prefetch: int = 0,
 ) -> Iterator[Batch]:
-    """Random crops of every trip, mixed and bucketed by length, from a cursor on.
+    """Random crops of every trip, mixed, and bucketed by length or packed, from a cursor on.
 
     Each batch carries the cursor of the place after it. Every point but a crop's first is a target.
-    Without `num_epochs` the reader goes on forever.
+    Without `num_epochs` the reader goes on forever. `batch_size` counts rows; bucketed, a row holds
+    one crop, packed, as many as fit into `max_points`. A thread prepares `prefetch` batches ahead.
     """
-    if batch_size < 1 or max_points < 2 or not 0 <= rank < world:
-        raise ValueError("read_batches needs batch_size >= 1, max_points >= 2, 0 <= rank < world")
-    groups = row_groups(shards, split)
-    cursor = start
-    while num_epochs is None or cursor.epoch < num_epochs:
-        mine = _shuffled(groups, seed, cursor.epoch)[rank::world]
-        batches = _epoch(mine, seed, cursor, batch_size, max_points, pool_points, shards.zone)
-        held = None
-        for batch in batches:
-            if held is not None:
-                yield held
-            held = batch
-        if held is not None:
-            yield replace(held, cursor=Cursor(cursor.epoch + 1, 0))
-        elif num_epochs is None and cursor.batch == 0:
-            raise ShardError(f"{split}: nothing to read, no trip of two points or more")
-        cursor = Cursor(cursor.epoch + 1, 0)
+    plan = Plan.of(shards, split, seed, batch_size, max_points, batching, pool_points)
+    return made(planned(plan, start, num_epochs, rank, world), prefetch)
 
 
-def _epoch(
-    groups: list[Group],
+def read_mixed(
+    sources: Sequence[tuple[Shards, float]],
+    split: str,
     seed: int,
-    start: Cursor,
     batch_size: int,
     max_points: int,
-    pool_points: int,
-    zone: str,
+    start: Cursor = Cursor(),
+    rank: int = 0,
+    world: int = 1,
+    pool_points: int = POOL_POINTS,
+    batching: Batching = "bucketed",
+    prefetch: int = 0,
 ) -> Iterator[Batch]:
-    number = 0
-    for pool_number, (pool, crops) in enumerate(
-        _pools(groups, seed, start.epoch, max_points, pool_points)
-    ):
-        key = (seed, start.epoch, 2, groups[0].first_row, pool_number)
-        for chosen in _buckets(crops.num_points_Q, batch_size, _generator(*key)):
-            number += 1
-            if number > start.batch:
-                batch = _gather(pool, crops.take(chosen), zone)
-                yield replace(_for_training(batch), cursor=Cursor(start.epoch, number))
+    """Batches of several datasets without end, each batch from one, in the stated shares.
 
-
-def _pools(
-    groups: list[Group], seed: int, epoch: int, max_points: int, pool_points: int
-) -> Iterator[tuple[Pool, _Crops]]:
-    """Neighbouring row groups of the epoch's order, read together up to `pool_points`."""
-    waiting: list[tuple[Pool, _Crops]] = []
-    num_points = 0
-    for group in groups:
-        pool = read_group(group)
-        key = (seed, epoch, 1, group.first_row)
-        waiting.append((pool, random_crops(pool, max_points, _generator(*key))))
-        num_points += len(pool.instant_us_N)
-        if num_points >= pool_points:
-            yield _joined(waiting)
-            waiting, num_points = [], 0
-    if waiting:
-        yield _joined(waiting)
-
-
-def random_crops(pool: Pool, max_points: int, generator: np.random.Generator) -> _Crops:
-    """Crops of at most `max_points`: ceil(N / max_points) for a trip of N >= 2 points.
-
-    A long trip's starts are drawn one from each equal part of their range, so that crops of one
-    trip spread over it.
+    After any number of batches the share of each dataset is off by less than one batch. Each
+    dataset goes through epochs of its own, and the cursor holds the place in all of them.
     """
-    num_points_R = np.diff(pool.offset_R)
-    num_crops_R = np.where(num_points_R < 2, 0, -(-num_points_R // max_points))
-    trip_Q = np.repeat(np.arange(len(num_points_R)), num_crops_R)
-    rank_Q = np.arange(len(trip_Q)) - np.repeat(np.cumsum(num_crops_R) - num_crops_R, num_crops_R)
-    num_points_Q = np.minimum(num_points_R[trip_Q], max_points)
-    num_starts_Q = num_points_R[trip_Q] - num_points_Q + 1
-    place_Q = (rank_Q + generator.random(len(trip_Q))) / num_crops_R[trip_Q]
-    start_Q = np.minimum((place_Q * num_starts_Q).astype(np.int64), num_starts_Q - 1)
-    window_id_Q = (pool.row_R[trip_Q] << ROW_BITS) + start_Q
-    return _Crops(pool.offset_R[trip_Q] + start_Q, num_points_Q, window_id_Q)
+    options = (batch_size, max_points, batching, pool_points)
+    plans = [
+        Plan.of(shards, split, part_seed(seed, number), *options)
+        for number, (shards, _) in enumerate(sources)
+    ]
+    weights = [weight for _, weight in sources]
+    return made(planned_mixed(plans, weights, seed, start, rank, world), prefetch)
 
 
-def _buckets(num_points_Q: Ints, batch_size: int, generator: np.random.Generator) -> list[Ints]:
-    """Shuffled batches of crops of like length; every crop is in exactly one."""
-    num_crops = len(num_points_Q)
-    if num_crops == 0:
-        return []
-    mixed_Q = generator.permutation(num_crops)
-    by_length_Q = mixed_Q[np.argsort(num_points_Q[mixed_Q], kind="stable")]
-    sizes = np.full(-(-num_crops // batch_size), batch_size)
-    # Anyone may be the short batch: were it always the last, the longest crops would weigh more.
-    sizes[generator.integers(len(sizes))] -= sizes.sum() - num_crops
-    batches = np.split(by_length_Q, np.cumsum(sizes)[:-1])
-    return [batches[number] for number in generator.permutation(len(batches))]
+def part_seed(seed: int, number: int) -> int:
+    """The seed of one dataset of a mixture."""
+    return int(np.random.SeedSequence((seed, 3, number)).generate_state(1)[0])
 
 
-def _shuffled(groups: list[Group], seed: int, epoch: int) -> list[Group]:
-    return [groups[place] for place in _generator(seed, epoch, 0).permutation(len(groups))]
+@dataclass(frozen=True)
+class Planned:
+    """A batch that is not read yet."""
+
+    cursor: Cursor
+    pieces: tuple[Piece, ...]
+    reader: PoolReader
+
+    def batch(self) -> Batch:
+        return replace(self.reader.batch(self.pieces), cursor=self.cursor)
 
 
-def _generator(*key: int) -> np.random.Generator:
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(key)))
+def made(batches: Iterator[Planned], prefetch: int = 0) -> Iterator[Batch]:
+    """The batches themselves, `prefetch` of them made ahead."""
+    read = (planned.batch() for planned in batches)
+    return prefetched(read, prefetch) if prefetch else read
 
 
-def _for_training(batch: Batch) -> Batch:
-    """Everything is observed, and every point that has a past is a target."""
-    is_target_BT = ~batch.is_pad_BT
-    is_target_BT[:, 0] = False
-    return replace(batch, is_observed_BT=~batch.is_pad_BT, is_target_BT=is_target_BT)
+def planned(
+    plan: Plan,
+    start: Cursor = Cursor(),
+    num_epochs: int | None = None,
+    rank: int = 0,
+    world: int = 1,
+) -> Iterator[Planned]:
+    """A rank's batches from a cursor on, epoch after epoch."""
+    if not 0 <= rank < world:
+        raise ValueError(f"rank {rank} is none of {world}")
+    return _planned(plan, start, num_epochs, rank, world)
+
+
+def _planned(
+    plan: Plan, start: Cursor, num_epochs: int | None, rank: int, world: int
+) -> Iterator[Planned]:
+    reader = PoolReader(clock_of(plan.shards.zone), plan.max_points, plan.batching)
+    epoch, place = start.epoch, start.batch
+    while num_epochs is None or epoch < num_epochs:
+        held = None
+        for number, pieces in plan.rounds(epoch, place, rank, world):
+            if held is not None:
+                yield held
+            held = Planned(Cursor(epoch, number), pieces, reader)
+        epoch += 1
+        if held is not None:
+            yield replace(held, cursor=Cursor(epoch, 0))
+        elif num_epochs is None and place == 0:
+            raise nothing_to_read(plan)
+        place = 0
+
+
+def planned_mixed(
+    plans: Sequence[Plan],
+    weights: Sequence[float],
+    seed: int,
+    start: Cursor = Cursor(),
+    rank: int = 0,
+    world: int = 1,
+) -> Iterator[Planned]:
+    """A rank's batches of a mixture from a cursor on; all ranks read one dataset at a time."""
+    parts = list(start.parts or [Cursor()] * len(plans))
+    taken = list(start.taken or [0] * len(plans))
+    if not len(parts) == len(taken) == len(weights) == len(plans):
+        raise ValueError(f"a cursor of {len(parts)} datasets, not of {len(plans)}")
+    streams = [
+        planned(plan, part, None, rank, world) for plan, part in zip(plans, parts, strict=True)
+    ]
+    return _mixed(streams, shares_in_turn(weights, seed, taken), parts, taken)
+
+
+def _mixed(
+    streams: list[Iterator[Planned]], turns: Iterator[int], parts: list[Cursor], taken: list[int]
+) -> Iterator[Planned]:
+    for number in turns:
+        found = next(streams[number])
+        parts[number] = found.cursor
+        taken[number] += 1
+        yield replace(found, cursor=Cursor(0, sum(taken), tuple(parts), tuple(taken)))
+
+
+class PoolReader:
+    """Makes batches of planned pieces; holds the points of the last pool it was asked for."""
+
+    def __init__(self, clock: Clock, max_points: int, batching: Batching) -> None:
+        self.clock = clock
+        self.is_packed = batching == "packed"
+        self.max_points = max_points
+        self.pool: Pool | None = None
+        self.points: list[Points] = []
+
+    def batch(self, pieces: tuple[Piece, ...]) -> Batch:
+        """Pieces under each other in one batch; no pieces are a row of pads."""
+        num_rows = sum(len(piece.num_crops_B) for piece in pieces)
+        draft = Draft(max(1, num_rows), self._num_columns(pieces), self._num_sequences(pieces))
+        first_row = 0
+        for piece in pieces:
+            self._fill(draft, piece, first_row)
+            first_row += len(piece.num_crops_B)
+        return draft.batch()
+
+    def _num_columns(self, pieces: tuple[Piece, ...]) -> int:
+        if self.is_packed:
+            return self.max_points
+        sizes = [piece.pool.crops.num_points_Q[piece.crop_Q].max() for piece in pieces]
+        return int(max(sizes, default=2))
+
+    def _num_sequences(self, pieces: tuple[Piece, ...]) -> int:
+        # A packed batch stays one even if each of its rows holds a single crop.
+        most = max((int(piece.num_crops_B.max()) for piece in pieces), default=1)
+        return max(2, most) if self.is_packed else 1
+
+    def _fill(self, draft: Draft, piece: Piece, first_row: int) -> None:
+        crops, crop_Q = piece.pool.crops, piece.crop_Q
+        num_points_Q, group_Q = crops.num_points_Q[crop_Q], crops.group_Q[crop_Q]
+        row_Q = np.repeat(np.arange(len(piece.num_crops_B)), piece.num_crops_B)
+        sequence_Q = np.arange(len(crop_Q)) - _before(piece.num_crops_B)[row_Q]
+        column_Q = _before(num_points_Q)
+        column_Q = column_Q - column_Q[_before(piece.num_crops_B)][row_Q]
+        row_Q += first_row
+        draft.window_id_BS[row_Q, sequence_Q] = crops.window_id_Q[crop_Q]
+        for number, points in enumerate(self._points_of(piece.pool)):
+            (chosen,) = np.nonzero(group_Q == number)
+            if len(chosen):
+                draft.fill(
+                    points,
+                    self.clock,
+                    crops.trip_Q[crop_Q[chosen]],
+                    crops.first_Q[crop_Q[chosen]],
+                    num_points_Q[chosen],
+                    row_Q[chosen],
+                    column_Q[chosen],
+                    sequence_Q[chosen],
+                )
+
+    def _points_of(self, pool: Pool) -> list[Points]:
+        if pool is not self.pool:
+            self.pool, self.points = None, []  # the old points go before the new ones come
+            with ThreadPoolExecutor(NUM_READERS) as threads:
+                self.points = list(threads.map(read_group, pool.groups))
+            self.pool = pool
+        return self.points
+
+
+def _before(sizes: Ints) -> Ints:
+    """How much stands before each."""
+    return np.cumsum(sizes) - sizes
 
 
 # Evaluation -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class WindowBatch:
+    """Stored windows to be scored: whose they are, and the instant of their first point."""
+
+    batch: Batch
+    entity_id_B: tuple[str, ...]
+    started_us_B: Tensor
 
 
 def read_windows(
@@ -203,8 +264,8 @@ def read_windows(
     after `num_context` points names it, and other windows are refused.
     """
     windows = window_index(shards, split, task)
-    num_points_B = windows["num_points"].to_numpy().astype(np.int64)
-    if len(num_points_B) == 0:
+    num_points_B = _ints(windows["num_points"])
+    if len(windows) == 0:
         return
     known = set(windows["num_context"].unique().to_pylist())
     if num_context is not None and known != {num_context}:
@@ -213,100 +274,66 @@ def read_windows(
             f"{num_context}"
         )
     row_B, groups = rows_of(shards, split, windows["trip_id"])
+    clock = clock_of(shards.zone)
     # Whole batches a pool, so that the row groups of one are read once.
     num_pooled = batch_size * max(1, pool_points // int(num_points_B.max()) // batch_size)
     for first in range(0, len(row_B), num_pooled):
-        part = windows.slice(first, num_pooled)
-        pool, crops = _stored_crops(groups, part, row_B[first : first + num_pooled])
-        for place in range(0, len(part), batch_size):
-            chosen = np.arange(place, min(place + batch_size, len(part)))
-            batch = _for_evaluation(
-                _gather(pool, crops.take(chosen), shards.zone),
-                part["is_observed"].slice(place, batch_size),
-            )
-            entity_id_B = tuple(part["entity_id"].slice(place, batch_size).to_pylist())
-            started_us_B = torch.from_numpy(pool.instant_us_N[crops.first_Q[chosen]])
-            yield WindowBatch(batch, entity_id_B, started_us_B)
+        pooled = windows.slice(first, num_pooled)
+        batch, started_us_B = _stored(groups, pooled, row_B[first : first + num_pooled], clock)
+        is_observed_BT = observed_mask(pooled, batch.is_pad_BT.shape[1])
+        batch = _for_evaluation(batch, torch.from_numpy(is_observed_BT))
+        for place in range(0, len(pooled), batch_size):
+            end = min(place + batch_size, len(pooled))
+            entity_id_B = tuple(pooled["entity_id"].slice(place, batch_size).to_pylist())
+            longest = int(num_points_B[first + place : first + end].max())
+            part = batch.part(place, end, longest)
+            yield WindowBatch(part, entity_id_B, started_us_B[place:end])
 
 
-def _stored_crops(groups: list[Group], windows: pa.Table, row_B: Ints) -> tuple[Pool, _Crops]:
-    """The windows' own points as a pool, each window a trip of it; each row group is read once."""
-    start_B = windows["start"].to_numpy().astype(np.int64)
-    num_points_B = windows["num_points"].to_numpy().astype(np.int64)
-    parts, place_B, base = [], np.empty_like(row_B), 0
+def observed_mask(windows: pa.Table, num_points: int) -> np.ndarray:
+    """Which of the first `num_points` points of each window may be read, (B, T)."""
+    is_observed_BT = np.zeros((len(windows), num_points), bool)
+    lists = windows["is_observed"].combine_chunks()
+    sizes_B = _ints(lists.value_lengths())
+    if not np.array_equal(sizes_B, _ints(windows["num_points"])):
+        raise ShardError("windows: is_observed does not say so of each point")
+    is_known_BT = np.arange(num_points) < sizes_B[:, None]
+    is_observed_BT[is_known_BT] = lists.flatten().to_numpy(zero_copy_only=False)
+    return is_observed_BT
+
+
+def _stored(
+    groups: list[Group], windows: pa.Table, row_B: Ints, clock: Clock
+) -> tuple[Batch, Tensor]:
+    """Windows as one batch, and the instants of their first points; each row group is read once."""
+    start_B, num_points_B = _ints(windows["start"]), _ints(windows["num_points"])
+    draft = Draft(len(row_B), int(num_points_B.max()), 1)
+    draft.window_id_BS[:, 0] = _ints(windows["window_id"])
+    started_us_B = np.zeros_like(row_B)
     for group in groups:
-        inside = np.flatnonzero(
-            (row_B >= group.first_row) & (row_B < group.first_row + group.num_rows)
-        )
+        is_inside_B = (row_B >= group.first_row) & (row_B < group.first_row + group.num_rows)
+        (inside,) = np.nonzero(is_inside_B)
         if len(inside) == 0:
             continue
-        pool = read_group(group)
+        points = read_group(group)
         trip = row_B[inside] - group.first_row
-        first, end = pool.offset_R[trip] + start_B[inside], pool.offset_R[trip + 1]
+        first, end = points.offset_R[trip] + start_B[inside], points.offset_R[trip + 1]
         if (start_B[inside] < 0).any() or (first + num_points_B[inside] > end).any():
             raise ShardError(f"{group.path.name}: a window reaches over its trip's end")
-        point = _spread(first, num_points_B[inside])
-        parts.append(cut(pool, point, num_points_B[inside]))
-        place_B[inside] = base + np.cumsum(num_points_B[inside]) - num_points_B[inside]
-        base += len(point)
-    window_id_B = windows["window_id"].to_numpy().astype(np.int64)
-    return concatenated(parts), _Crops(place_B, num_points_B, window_id_B)
+        none = np.zeros_like(inside)
+        draft.fill(points, clock, trip, first, num_points_B[inside], inside, none, none)
+        moved_us = np.rint(points.t_s_N[first] * 1e6).astype(np.int64)
+        started_us_B[inside] = points.started_us_R[trip] + moved_us
+    return draft.batch(), torch.from_numpy(started_us_B)
 
 
-def _for_evaluation(batch: Batch, is_observed: pa.ChunkedArray) -> Batch:
-    """The batch with the masks of its windows, a list each."""
-    is_observed_BT = np.zeros(batch.is_pad_BT.shape, np.bool_)
-    flat_N = is_observed.combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    if len(flat_N) != batch.num_points:
-        raise ShardError("a mask is longer or shorter than its window")
-    is_observed_BT[~batch.is_pad_BT.numpy()] = flat_N
-    observed_BT = torch.from_numpy(is_observed_BT)
-    return replace(batch, is_observed_BT=observed_BT, is_target_BT=~batch.is_pad_BT & ~observed_BT)
-
-
-# Arrays -----------------------------------------------------------------------------------------
-
-
-def _gather(pool: Pool, crops: _Crops, zone: str) -> Batch:
-    """The crops side by side, padded on the right with their last point and steps of zero."""
-    place_T = np.arange(crops.num_points_Q.max())
-    last_Q1 = crops.num_points_Q[:, None] - 1
-    point_BT = crops.first_Q[:, None] + np.minimum(place_T, last_Q1)
-    is_pad_BT = place_T > last_Q1
-    instant_us_BT = pool.instant_us_N[point_BT]
-    step_BTF = pool.step_NF[point_BT]
-    step_BTF[:, 0] = 0.0  # the step that arrives at a crop's first point starts outside it
-    step_BTF[is_pad_BT] = 0.0
-    return Batch(
-        lon_deg_BT=torch.from_numpy(pool.lon_deg_N[point_BT]),
-        lat_deg_BT=torch.from_numpy(pool.lat_deg_N[point_BT]),
-        # Subtracted in whole microseconds, so that seconds are exact wherever the window lies.
-        time_s_BT=torch.from_numpy((instant_us_BT - instant_us_BT[:, :1]) / 1e6),
-        step_BTF=torch.from_numpy(step_BTF),
-        calendar_BTK=torch.from_numpy(calendar_features(instant_us_BT, zone)),
-        is_observed_BT=torch.from_numpy(~is_pad_BT),
-        is_target_BT=torch.from_numpy(~is_pad_BT),
-        is_pad_BT=torch.from_numpy(is_pad_BT),
-        sequence_BT=torch.zeros(is_pad_BT.shape, dtype=torch.int64),
-        window_id_B=torch.from_numpy(crops.window_id_Q),
+def _for_evaluation(batch: Batch, is_observed_BT: Tensor) -> Batch:
+    return replace(
+        batch,
+        is_observed_BT=~batch.is_pad_BT & is_observed_BT,
+        is_target_BT=~batch.is_pad_BT & ~is_observed_BT,
     )
 
 
-def _joined(parts: list[tuple[Pool, _Crops]]) -> tuple[Pool, _Crops]:
-    """Several pools as one, with their crops moved to their new places."""
-    num_points = [len(pool.instant_us_N) for pool, _ in parts]
-    base = np.cumsum([0, *num_points[:-1]])
-    crops = _Crops(
-        np.concatenate(
-            [crop.first_Q + shift for (_, crop), shift in zip(parts, base, strict=True)]
-        ),
-        np.concatenate([crop.num_points_Q for _, crop in parts]),
-        np.concatenate([crop.window_id_Q for _, crop in parts]),
-    )
-    return concatenated([pool for pool, _ in parts]), crops
-
-
-def _spread(first: Ints, num_points: Ints) -> Ints:
-    """first, first + 1, ... for each stretch, one after the other."""
-    ends = np.cumsum(num_points)
-    return np.arange(ends[-1]) + np.repeat(first - (ends - num_points), num_points)
+def _ints(column: pa.Array | pa.ChunkedArray) -> Ints:
+    return column.to_numpy().astype(np.int64)

@@ -1,6 +1,6 @@
 """What shards hold, and their row groups as flat arrays: every page checked, nothing per row.
 
-Shapes: B windows, N points of a pool, R trips of a pool, F step features (east_m, north_m, s).
+Shapes: B windows, N points and R trips of a row group.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
+
+from .gather import Ints, Points
 
 POINT_COLUMNS = ("t_s", "lon_deg", "lat_deg")
 STEP_COLUMNS = ("step_east_m", "step_north_m", "step_s")
@@ -51,8 +52,6 @@ INDEX_COLUMNS = (
     "is_observed",
 )
 
-Ints = NDArray[np.int64]
-
 
 class ShardError(ValueError):
     """A shard folder is incomplete, damaged, or not what the reader was promised."""
@@ -82,24 +81,17 @@ class Shards:
 
 @dataclass(frozen=True)
 class Group:
-    """One row group: where it lies, and the number of its first row within the split."""
+    """One row group: where it lies, and the number of its first row within the split.
+
+    `length_column` is its smallest column of lists: what tells the points of each trip soonest.
+    """
 
     path: Path
     number: int
     first_row: int
     num_rows: int
-
-
-@dataclass(frozen=True)
-class Pool:
-    """Flat points of some trips; trip r owns the points offset_R[r] up to offset_R[r + 1]."""
-
-    offset_R: Ints
-    row_R: Ints
-    instant_us_N: Ints
-    lon_deg_N: NDArray[np.float64]
-    lat_deg_N: NDArray[np.float64]
-    step_NF: NDArray[np.float32]
+    num_points: int
+    length_column: str
 
 
 def row_groups(shards: Shards, split: str) -> list[Group]:
@@ -109,10 +101,26 @@ def row_groups(shards: Shards, split: str) -> list[Group]:
     for path in shards.files.get(split, ()):
         with _opened(path) as file:
             for number in range(file.metadata.num_row_groups):
-                num_rows = file.metadata.row_group(number).num_rows
-                groups.append(Group(path, number, first_row, num_rows))
-                first_row += num_rows
+                part = file.metadata.row_group(number)
+                columns = (part.column(place) for place in range(part.num_columns))
+                lists = [found for found in columns if _list_name(found) is not None]
+                smallest = min(lists, key=lambda found: found.total_compressed_size)
+                name = _list_name(smallest) or ""
+                sizes = (part.num_rows, smallest.num_values)
+                groups.append(Group(path, number, first_row, *sizes, name))
+                first_row += part.num_rows
     return groups
+
+
+def _list_name(column: pq.ColumnChunkMetaData) -> str | None:
+    name = column.path_in_schema.split(".")[0]
+    return name if name in (*POINT_COLUMNS, *STEP_COLUMNS) else None
+
+
+def read_lengths(group: Group) -> Ints:
+    """The number of points of each trip of a row group."""
+    lists = _read(group, [group.length_column])[group.length_column]
+    return np.diff(lists.offsets.to_numpy()).astype(np.int64)
 
 
 def window_index(shards: Shards, split: str, task: str = "forecast") -> pa.Table:
@@ -139,7 +147,7 @@ def rows_of(shards: Shards, split: str, trip_id_B: pa.ChunkedArray) -> tuple[Int
     return row_B.to_numpy().astype(np.int64), groups
 
 
-def read_group(group: Group) -> Pool:
+def read_group(group: Group) -> Points:
     """The points of one row group, in flat arrays that share no Python objects."""
     table = _read(group, [name for name in TRIP_SCHEMA if name != "trip_id"])
     lists = {name: table[name] for name in (*POINT_COLUMNS, *STEP_COLUMNS)}
@@ -149,15 +157,15 @@ def read_group(group: Group) -> Pool:
     flat = {name: column.values.to_numpy() for name, column in lists.items()}
     if any(not np.isfinite(values).all() for values in flat.values()):
         raise ShardError(f"{_place(group)}: a number that is not finite")
-    started_us_R = table["started_at"].cast(pa.int64()).to_numpy()
-    moved_us_N = np.rint(flat["t_s"] * 1e6).astype(np.int64)
-    return Pool(
+    return Points(
         offset_R=offset_R,
-        row_R=group.first_row + np.arange(len(started_us_R)),
-        instant_us_N=np.repeat(started_us_R, np.diff(offset_R)) + moved_us_N,
+        started_us_R=table["started_at"].cast(pa.int64()).to_numpy(),
+        t_s_N=flat["t_s"],
         lon_deg_N=flat["lon_deg"],
         lat_deg_N=flat["lat_deg"],
-        step_NF=np.stack([flat[name] for name in STEP_COLUMNS], axis=-1),
+        step_east_m_N=flat["step_east_m"],
+        step_north_m_N=flat["step_north_m"],
+        step_s_N=flat["step_s"],
     )
 
 
@@ -165,14 +173,19 @@ def _read(group: Group, columns: list[str]) -> dict[str, pa.Array]:
     """Columns of one row group, checksums verified, without nulls."""
     try:
         with _opened(group.path) as file:
-            table = file.read_row_group(group.number, columns=columns)
+            # Row groups side by side cost less than the columns of one: see `NUM_READERS`.
+            table = file.read_row_group(group.number, columns=columns, use_threads=False)
     except (OSError, pa.ArrowException) as error:
         raise ShardError(f"{_place(group)}: {error}") from error
-    arrays = {name: table[name].combine_chunks() for name in columns}
+    arrays = {name: _one_chunk(table[name]) for name in columns}
     for name, array in arrays.items():
         if array.null_count or (pa.types.is_list(array.type) and array.values.null_count):
             raise ShardError(f"{_place(group)}: nulls in {name}")
     return arrays
+
+
+def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def _opened(path: Path) -> pq.ParquetFile:
@@ -203,28 +216,3 @@ def _same_type(found: pa.DataType, expected: pa.DataType) -> bool:
 
 def _place(group: Group) -> str:
     return f"{group.path.name}, row group {group.number}"
-
-
-def concatenated(pools: list[Pool]) -> Pool:
-    if len(pools) == 1:
-        return pools[0]
-    num_points_R = np.concatenate([np.diff(pool.offset_R) for pool in pools])
-    return Pool(
-        np.concatenate([[0], np.cumsum(num_points_R)]),
-        np.concatenate([pool.row_R for pool in pools]),
-        np.concatenate([pool.instant_us_N for pool in pools]),
-        np.concatenate([pool.lon_deg_N for pool in pools]),
-        np.concatenate([pool.lat_deg_N for pool in pools]),
-        np.concatenate([pool.step_NF for pool in pools]),
-    )
-
-
-def cut(pool: Pool, point: Ints, num_points: Ints) -> Pool:
-    return Pool(
-        np.concatenate([[0], np.cumsum(num_points)]),
-        np.zeros(len(num_points), np.int64),
-        pool.instant_us_N[point],
-        pool.lon_deg_N[point],
-        pool.lat_deg_N[point],
-        pool.step_NF[point],
-    )

@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -143,13 +143,13 @@ class FitState:
     stopped: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**asdict(self), "cursor": self.cursor.to_json()}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> FitState:
         if set(value) != {entry.name for entry in fields(cls)}:
             raise MismatchedCheckpoint("training state: other fields than this version's")
-        return cls(**{**value, "cursor": Cursor(**value["cursor"])})
+        return cls(**{**value, "cursor": Cursor.from_json(value["cursor"])})
 
 
 def fit(
@@ -222,12 +222,13 @@ def offending_windows(model: nn.Module, batch: Batch) -> list[int]:
     """The windows whose loss alone is not finite; all of the batch where none is to blame."""
     device = _device_of(model)
     with torch.no_grad():
+        rows = range(len(batch.window_id_B))
         blamed = [
-            int(batch.window_id_B[row])
-            for row in range(len(batch.window_id_B))
-            if not torch.isfinite(model.loss(_row(batch, row).to(device)).total)  # type: ignore[operator]
+            row
+            for row in rows
+            if not torch.isfinite(model.loss(batch.part(row, row + 1).to(device)).total)  # type: ignore[operator]
         ]
-    return blamed or batch.window_id_B.tolist()
+    return [number for row in blamed or rows for number in batch.window_ids(row)]
 
 
 class _Run:
@@ -264,16 +265,16 @@ class _Run:
         return self._finish()
 
     def _train(self) -> None:
-        batches = iter(self.make_train_batches(self.state.cursor))
         saved_at_s = time.monotonic()
-        while self.state.stopped is None:
-            self._advance(batches)
-            if self.is_stopping():
-                self._save()
-                raise Interrupted(self.state.step)
-            if time.monotonic() - saved_at_s >= self.config.checkpoint_every_s:
-                self._save()
-                saved_at_s = time.monotonic()
+        with _closing(self.make_train_batches(self.state.cursor)) as batches:
+            while self.state.stopped is None:
+                self._advance(batches)
+                if self.is_stopping():
+                    self._save()
+                    raise Interrupted(self.state.step)
+                if time.monotonic() - saved_at_s >= self.config.checkpoint_every_s:
+                    self._save()
+                    saved_at_s = time.monotonic()
         self._save()
 
     def _advance(self, batches: Iterator[Batch]) -> None:
@@ -438,13 +439,16 @@ def _opened_at(path: Path, num_bytes: int) -> Iterator[BinaryIO]:
         yield file
 
 
-def _row(batch: Batch, row: int) -> Batch:
-    tensors = {
-        entry.name: getattr(batch, entry.name)[row : row + 1]
-        for entry in fields(batch)
-        if entry.name != "cursor"
-    }
-    return replace(batch, **tensors)
+@contextmanager
+def _closing(batches: Iterable[Batch]) -> Iterator[Iterator[Batch]]:
+    """An iterator that ends with the block, and with it the thread that may work ahead for it."""
+    iterator = iter(batches)
+    try:
+        yield iterator
+    finally:
+        close = getattr(iterator, "close", None)
+        if close is not None:
+            close()
 
 
 def _device_of(model: nn.Module) -> torch.device:

@@ -354,10 +354,16 @@ class TrainConfig(Settings):
         600, ge=1, le=10_000_000, title="Steps", description="Most optimiser steps."
     )
     batch_size: int = Field(
-        64, ge=1, le=65_536, title="Batch (windows)", description="Windows in one step."
+        64, ge=1, le=65_536, title="Batch (rows)", description="Rows in one step."
     )
     max_points: int = Field(
         40, ge=4, le=4_096, title="Crop (points)", description="Longest random crop of a trip."
+    )
+    batching: Literal["bucketed", "packed"] = Field(
+        "bucketed",
+        title="Batching",
+        description="bucketed: one crop a row, batches of like length; packed: rows filled with "
+        "crops, each blind to the others.",
     )
     learning_rate: float = Field(
         1e-3, gt=0, le=1, title="Learning rate", description="Peak rate, after the warm-up."

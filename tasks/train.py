@@ -20,10 +20,12 @@ from tasks.store import Counts, Receipt, Store
 if TYPE_CHECKING:
     from model.batch import Batch, Cursor
     from model.data import Shards
+    from model.plan import Plan
     from model.training import FitConfig, FitResult, Progress
 
 NORMALISER = "normaliser.json"
 MAX_VALIDATION_BATCHES = 50
+PREFETCHED_BATCHES = 2
 
 
 def train(config: PipelineConfig, shards: Receipt, store: Store) -> Receipt:
@@ -81,6 +83,7 @@ def fitted(rules: TrainRules, folder: Path, work: Path) -> tuple[Any, FitResult]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(rules.seed)
         model = build_model(rules.model.family, rules.model.preset, normaliser)
+    training, validation = (train_plan(shards, rules, split) for split in ("train", "validation"))
     with progress("train", f"Training {rules.model.family} {rules.model.preset}") as tell:
 
         def show(now: Progress) -> None:
@@ -88,8 +91,8 @@ def fitted(rules: TrainRules, folder: Path, work: Path) -> tuple[Any, FitResult]
 
         result = fit(
             model,
-            lambda cursor: train_batches(shards, rules, cursor),
-            lambda: validation_batches(shards, rules),
+            lambda cursor: train_batches(training, cursor),
+            lambda: validation_batches(validation),
             fit_config(rules),
             work,
             show,
@@ -97,23 +100,26 @@ def fitted(rules: TrainRules, folder: Path, work: Path) -> tuple[Any, FitResult]
     return model, result
 
 
-def train_batches(shards: Shards, rules: TrainRules, cursor: Cursor) -> Iterator[Batch]:
-    """Random crops of the train split without end, from a cursor on."""
-    from model.data import read_batches
+def train_plan(shards: Shards, rules: TrainRules, split: str) -> Plan:
+    """How random crops of a split are drawn."""
+    from model.plan import Plan
 
     fit = rules.fit
-    return read_batches(shards, "train", rules.seed, fit.batch_size, fit.max_points, cursor)
+    return Plan.of(shards, split, rules.seed, fit.batch_size, fit.max_points, fit.batching)
 
 
-def validation_batches(shards: Shards, rules: TrainRules) -> Iterator[Batch]:
+def train_batches(plan: Plan, cursor: Cursor) -> Iterator[Batch]:
+    """Random crops of the train split without end, from a cursor on, made ahead in a thread."""
+    from model.data import made, planned
+
+    return made(planned(plan, cursor), PREFETCHED_BATCHES)
+
+
+def validation_batches(plan: Plan) -> Iterator[Batch]:
     """The same crops of the validation split at each call, a bounded number of them."""
-    from model.data import read_batches
+    from model.data import made, planned
 
-    fit = rules.fit
-    batches = read_batches(
-        shards, "validation", rules.seed, fit.batch_size, fit.max_points, num_epochs=1
-    )
-    return islice(batches, MAX_VALIDATION_BATCHES)
+    return islice(made(planned(plan, num_epochs=1)), MAX_VALIDATION_BATCHES)
 
 
 def fit_config(rules: TrainRules) -> FitConfig:

@@ -10,113 +10,43 @@ number of rounds; the peers that take a minute run in the first `TRAJFOUNDRY_BEN
 
 from __future__ import annotations
 
-import json
-import math
 import os
-import platform
 import shutil
-import statistics
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
+from bench_rounds import PEERS, Bench, Contestant, Goal, geolife_sample, judged, report
 
 from tasks.archive import opened
 
-PROJECT = Path(__file__).resolve().parent.parent
-RESULTS = PROJECT / "benchmarks" / "results"
-PEERS = Path(os.environ.get("TRAJFOUNDRY_PEERS", PROJECT / ".venv-peers")) / "bin" / "python"
 OURS, THEIRS = "bench_ours.py", "bench_peers.py"
-NUM_ROUNDS = int(os.environ.get("TRAJFOUNDRY_BENCH_ROUNDS", "3"))
-NUM_SLOW_ROUNDS = int(os.environ.get("TRAJFOUNDRY_BENCH_SLOW_ROUNDS", "1"))
 NUM_COPIES = 4
 SAMPLE_POINTS, SAMPLE_STAYS, SAMPLE_STAY_S = 2_944_570, 6_598, 4_954_672
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(4 * 3_600)]
 
-
-@dataclass(frozen=True)
-class Contestant:
-    """A program and its arguments; `is_slow` limits its rounds, `makes` is a folder it fills."""
-
-    name: str
-    script: str
-    arguments: tuple[str | Path, ...]
-    is_slow: bool = False
-    makes: Path | None = None
-
-    def run(self) -> dict[str, Any]:
-        """The measures of one new process."""
-        if self.makes is not None:
-            shutil.rmtree(self.makes, ignore_errors=True)
-        python = sys.executable if self.script == OURS else str(PEERS)
-        done = subprocess.run(
-            [python, PROJECT / "tests" / self.script, *self.arguments],
-            env=os.environ | {"PYTHONPATH": str(PROJECT)},
-            cwd=PROJECT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, f"{self.name}: {done.stderr[-2_000:]}"
-        return json.loads(done.stdout.splitlines()[-1])
-
-
-@dataclass
-class Bench:
-    """All measures so far: (measure, contestant) to the readings of its rounds."""
-
-    readings: dict[tuple[str, str], list[dict[str, Any]]] = field(default_factory=dict)
-
-    def take_turns(self, *contestants: Contestant) -> None:
-        for i in range(NUM_ROUNDS):
-            for contestant in contestants:
-                if i < NUM_SLOW_ROUNDS or not contestant.is_slow:
-                    for measure, reading in contestant.run().items():
-                        self.readings.setdefault((measure, contestant.name), []).append(reading)
-
-    def answers(self, measure: str, name: str) -> dict[str, float]:
-        """What a contestant found, which must be the same in each round."""
-        first, *others = [reading["answers"] for reading in self.readings[measure, name]]
-        assert all(other == pytest.approx(first, rel=1e-12) for other in others)
-        return first
-
-    def median(self, measure: str, name: str, quantity: str) -> float:
-        readings = self.readings.get((measure, name), [])
-        return statistics.median(r[quantity] for r in readings) if readings else float("nan")
-
-
 GOALS = (
-    # title, (measure, contestant) above and below, what is divided, goal, whether it is a floor
-    ("parse: trackintel / ours", ("parse", "trackintel"), ("parse", "folder"), "s", 12.0, True),
-    ("parse: raw / ours", ("parse", "pyarrow-raw"), ("parse", "folder"), "s", 0.5, True),
-    ("parse of zip: trackintel / ours", ("parse", "trackintel"), ("parse", "zip"), "s", 12, True),
-    ("parse: pandas loop / ours", ("parse", "pandas-loop"), ("parse", "folder"), "s", 4.5, True),
-    ("parse: polars / ours", ("parse", "polars-scan"), ("parse", "folder"), "s", 1.0, True),
-    ("ingest: trackintel / ours", ("parse", "trackintel"), ("ingest", "folder"), "s", 8.0, True),
-    ("ingest of zip: trackintel / ours", ("parse", "trackintel"), ("ingest", "zip"), "s", 8, True),
-    ("stays: trackintel / ours", ("stays", "trackintel"), ("stays", "ours"), "s", 60.0, True),
-    ("cleaning: pandas / our stage", ("clean", "pandas-clean"), ("clean", "ours"), "s", 1.4, True),
-    ("four rules: pandas / ours", ("clean", "pandas-clean"), ("rules", "arrays"), "s", 1.4, True),
-    ("four rules: pandas / our SQL", ("clean", "pandas-clean"), ("rules", "SQL"), "s", 1.4, True),
-    ("memory: 4x / 1x", ("ingest", "folder 4x"), ("ingest", "folder"), "peak_mb", 1.15, False),
-)  # fmt: skip
+    Goal("parse: trackintel / ours", ("parse", "trackintel"), ("parse", "folder"), 12),
+    Goal("parse: raw / ours", ("parse", "pyarrow-raw"), ("parse", "folder"), 0.5),
+    Goal("parse of zip: trackintel / ours", ("parse", "trackintel"), ("parse", "zip"), 12),
+    Goal("parse: pandas loop / ours", ("parse", "pandas-loop"), ("parse", "folder"), 4.5),
+    Goal("parse: polars / ours", ("parse", "polars-scan"), ("parse", "folder"), 1),
+    Goal("ingest: trackintel / ours", ("parse", "trackintel"), ("ingest", "folder"), 8),
+    Goal("ingest of zip: trackintel / ours", ("parse", "trackintel"), ("ingest", "zip"), 8),
+    Goal("stays: trackintel / ours", ("stays", "trackintel"), ("stays", "ours"), 60),
+    Goal("cleaning: pandas / our stage", ("clean", "pandas-clean"), ("clean", "ours"), 1.4),
+    Goal("four rules: pandas / ours", ("clean", "pandas-clean"), ("rules", "arrays"), 1.4),
+    Goal("four rules: pandas / our SQL", ("clean", "pandas-clean"), ("rules", "SQL"), 1.4),
+    Goal("memory: 4x / 1x", ("ingest", "folder 4x"), ("ingest", "folder"), 1.15, False, "peak_mb"),
+)
 MAX_PEAK_MB = 400
 
 
 @pytest.fixture(scope="module")
 def geolife_zip() -> Path:
-    given = os.environ.get("TRAJFOUNDRY_GEOLIFE")
-    path = Path(given) if given else PROJECT.parent / "shared" / "data" / "geolife-sample.zip"
-    if not path.is_file():
-        pytest.skip("GeoLife is not here; TRAJFOUNDRY_GEOLIFE may name its zip")
-    return path
+    return geolife_sample()
 
 
 @pytest.fixture(scope="module")
@@ -191,13 +121,9 @@ def bench(
         Contestant("folder 4x", OURS, ("ingest", copies, others), is_slow=True, makes=others),
     )
     yield made
-    text = as_markdown(made)
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    stamp = f"geolife-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-    (RESULTS / f"{stamp}.md").write_text(text)
-    (RESULTS / f"{stamp}.json").write_text(as_json(made))
+    text = report(made, "geolife", goals(made), differences(made) if has_peers else "")
     with capture.global_and_fixture_disabled():
-        print(f"\n\n{text}\nKept in {RESULTS.relative_to(PROJECT)}/{stamp}.md and .json")
+        print(text)
 
 
 @pytest.fixture(scope="module")
@@ -260,79 +186,11 @@ def test_the_peers_took_part(bench: Bench, has_peers: bool) -> None:
     assert ("parse", "trackintel") in bench.readings
 
 
-# The report ------------------------------------------------------------------------------------
-
-
-def as_json(bench: Bench) -> str:
-    readings = [
-        {"measure": measure, "contestant": name, "readings": readings}
-        for (measure, name), readings in bench.readings.items()
-    ]
-    return json.dumps({"machine": machine(), "readings": readings, "goals": goals(bench)}, indent=1)
-
-
-def machine() -> dict[str, Any]:
-    return {
-        "cores": os.cpu_count(),
-        "processor": platform.machine(),
-        "python": platform.python_version(),
-        "load_1_min": round(os.getloadavg()[0], 1),
-        **{name: version(name) for name in ("duckdb", "pyarrow", "numpy", "numba")},
-    }
-
-
 def goals(bench: Bench) -> list[dict[str, Any]]:
-    """Each goal with the ratio of the medians, by wall and by CPU seconds.
-
-    Seconds by the wall say little on a busy machine: where the two disagree, the verdict says so.
-    """
-    rows = []
-    for title, above, below, quantity, goal, is_floor in GOALS:
-        kinds = ("wall_s", "cpu_s") if quantity == "s" else (quantity, quantity)
-        ratios = [bench.median(*above, kind) / bench.median(*below, kind) for kind in kinds]
-        rows.append(judged(title, goal, is_floor, *ratios))
+    """Each goal, and how it was met."""
     peak_mb = bench.median("ingest", "folder 4x", "peak_mb")
-    return [*rows, judged("memory of the ingest of 4x, MiB", MAX_PEAK_MB, False, peak_mb, peak_mb)]
-
-
-def judged(title: str, goal: float, is_floor: bool, wall: float, cpu: float) -> dict[str, Any]:
-    is_met = tuple(bool(found >= goal if is_floor else found <= goal) for found in (wall, cpu))
-    words = {
-        (True, True): "met",
-        (True, False): "by wall only",
-        (False, True): "by CPU only",
-        (False, False): "missed",
-    }
-    verdict = "not measured" if math.isnan(wall) else words[is_met]
-    sign = "≥" if is_floor else "≤"
-    return {"title": title, "goal": f"{sign} {goal:g}", "wall": wall, "cpu": cpu, "is": verdict}
-
-
-def as_markdown(bench: Bench) -> str:
-    told = ", ".join(f"{name} {value}" for name, value in machine().items())
-    lines = [
-        f"GeoLife, medians of n new processes in turn; {told}",
-        "",
-        "| measure | contestant | wall s | CPU s | peak MiB | points or stays | n |",
-        "|---|---|---:|---:|---:|---:|---:|",
-    ]
-    for (measure, name), readings in sorted(bench.readings.items()):
-        wall_s, cpu_s, peak_mb = (
-            bench.median(measure, name, kind) for kind in ("wall_s", "cpu_s", "peak_mb")
-        )
-        number = next(iter(readings[0]["answers"].values()))
-        lines.append(
-            f"| {measure} | {name} | {wall_s:.2f} | {cpu_s:.2f} | {peak_mb:,.0f} "
-            f"| {number:,.0f} | {len(readings)} |"
-        )
-    lines += ["", "| ratio | goal | wall | CPU | |", "|---|---:|---:|---:|---|"]
-    lines += [
-        f"| {row['title']} | {row['goal']} | {row['wall']:.2f} | {row['cpu']:.2f} | {row['is']} |"
-        for row in goals(bench)
-    ]
-    if ("rules", "loop") in bench.readings:
-        lines += ["", differences(bench)]
-    return "\n".join(lines) + "\n"
+    most = judged("memory of the ingest of 4x, MiB", MAX_PEAK_MB, False, peak_mb, peak_mb)
+    return [*(goal.judged(bench) for goal in GOALS), most]
 
 
 def differences(bench: Bench) -> str:

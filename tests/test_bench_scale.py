@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_bench_geolife import PROJECT, RESULTS, machine
+from bench_rounds import PROJECT, RESULTS, machine
 
 NUM_TRIPS = [
     int(number)

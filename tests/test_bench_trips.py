@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from test_bench_geolife import PEERS, PROJECT
+from bench_rounds import PEERS, PROJECT
 
 from tasks import clean
 from tasks.config import PipelineConfig

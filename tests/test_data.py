@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import fields, replace
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from batches import assert_same, crops
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from shards import write_shards
 
 from model import data
-from model.batch import Batch, Cursor
-from model.data import ROW_BITS, read_batches, read_windows
+from model.batch import Cursor
+from model.clock import clock_of
+from model.data import observed_mask, read_batches, read_windows
 from model.encoding import calendar_features, steps_of
+from model.gather import Draft, Points
 from model.shards import ShardError, Shards
 
 LENGTHS = [5, 1, 40, 17, 2, 33, 90, 8, 12, 64, 3, 29]
@@ -32,28 +36,6 @@ def shards(tmp_path):
 def read(shards, **changes):
     options = {"split": "train", "seed": 7, "batch_size": 4, "max_points": 16, "num_epochs": 1}
     return list(read_batches(shards, **(options | changes)))
-
-
-def crops(batches):
-    """(row of the trip, index of the start, number of points) of each crop, in order."""
-    mask = (1 << ROW_BITS) - 1
-    return [
-        (number >> ROW_BITS, number & mask, size)
-        for batch in batches
-        for number, size in zip(
-            batch.window_id_B.tolist(), (~batch.is_pad_BT).sum(dim=1).tolist(), strict=True
-        )
-    ]
-
-
-def assert_same(a: Batch, b: Batch):
-    for entry in fields(Batch):
-        ours, theirs = getattr(a, entry.name), getattr(b, entry.name)
-        if entry.name == "cursor":
-            assert ours == theirs
-        else:
-            assert ours.dtype == theirs.dtype
-            assert torch.equal(ours, theirs), entry.name
 
 
 def covers_every_trip(batches, lengths, max_points):
@@ -165,6 +147,35 @@ def test_the_last_batch_of_an_epoch_points_at_the_next(shards):
     assert [batch.cursor.batch for batch in read(shards)[:-1]] == list(range(1, len(read(shards))))
 
 
+@settings(max_examples=60)
+@given(
+    zone=st.sampled_from(["UTC", "Europe/London", "America/Sao_Paulo", "Australia/Lord_Howe"]),
+    start_us=st.integers(-4 * 10**15, 5 * 10**15),
+    steps_us=st.lists(st.integers(0, 40 * 86_400 * 10**6), min_size=1, max_size=30),
+)
+def test_the_calendar_of_a_kernel_is_that_of_arrays(zone, start_us, steps_us):
+    t_s_N = np.cumsum([0, *steps_us]) / 1e6
+    size = len(t_s_N)
+    flat = np.zeros(size, np.float32)
+    place = (np.zeros(2, np.int64), np.array([start_us]), t_s_N, t_s_N, t_s_N)
+    draft = Draft(1, size, 1)
+    none = np.zeros(1, np.int64)
+    points = Points(*place, flat, flat, flat)
+    draft.fill(points, clock_of(zone), none, none, np.array([size]), none, none, none)
+    instant_us_N = start_us + np.rint(t_s_N * 1e6).astype(np.int64)
+    assert np.array_equal(draft.calendar_BTK[0], calendar_features(instant_us_N, zone))
+
+
+@pytest.mark.parametrize("zone", ["Europe/London", "Africa/Casablanca", "Asia/Kathmandu"])
+def test_a_clock_changes_when_its_zone_does(zone):
+    clock, days = clock_of(zone), ZoneInfo(zone)
+    epoch = datetime(1970, 1, 1, tzinfo=UTC)
+    for number, end_us in enumerate(clock.end_us_Z[:-1]):
+        for place, instant_us in ((number, end_us - 10**6), (number + 1, end_us)):
+            local = (epoch + timedelta(microseconds=int(instant_us))).astimezone(days)
+            assert local.utcoffset() == timedelta(microseconds=int(clock.offset_us_Z[place]))
+
+
 def test_epochs_and_seeds_differ_in_order_and_crops(shards):
     epochs = read(shards, num_epochs=2)
     half = len(read(shards))
@@ -172,13 +183,6 @@ def test_epochs_and_seeds_differ_in_order_and_crops(shards):
     assert sorted(crops(epochs[:half])) != sorted(crops(epochs[half:]))
     assert crops(read(shards)) == crops(read(shards))
     assert crops(read(shards)) != crops(read(shards, seed=8))
-
-
-@pytest.mark.parametrize("world", [2, 3])
-def test_ranks_share_an_epoch_without_overlap(shards, world):
-    parts = [read(shards, rank=rank, world=world) for rank in range(world)]
-    used = list(itertools.chain.from_iterable(crops(part) for part in parts))
-    assert sorted(used) == sorted(crops(read(shards)))
 
 
 def test_several_files_are_one_split(tmp_path):
@@ -191,13 +195,14 @@ def test_several_files_are_one_split(tmp_path):
 
 def test_the_pool_bounds_what_is_held(shards, monkeypatch):
     held = []
-    concatenated = data.concatenated
 
-    def watched(pools):
-        held.append(sum(len(pool.instant_us_N) for pool in pools))
-        return concatenated(pools)
+    class Watched(data.PoolReader):
+        def _points_of(self, pool):
+            points = super()._points_of(pool)
+            held.append(sum(len(part.t_s_N) for part in points))
+            return points
 
-    monkeypatch.setattr(data, "concatenated", watched)
+    monkeypatch.setattr(data, "PoolReader", Watched)
     read(shards, pool_points=50)
     largest_group = max(sum(LENGTHS[i : i + 3]) for i in range(0, len(LENGTHS), 3))
     assert max(held) < 50 + largest_group
@@ -250,6 +255,57 @@ def test_windows_hold_their_own_points(shards, pool_points):
                 trip["t_s"][window["start"]] * 1e6
             )
             assert int(part.started_us_B[row]) == first_us
+
+
+def random_masks(num_points_B, seed=0):
+    """A mask of each window, as a column of the index."""
+    generator = np.random.default_rng(seed)
+    masks = [(generator.random(size) < 0.5).tolist() for size in num_points_B]
+    return masks, pa.array(masks, pa.list_(pa.bool_()))
+
+
+def test_masks_say_what_is_observed(shards):
+    path = shards.folder / "windows.parquet"
+    table = pq.read_table(path)
+    masks, column = random_masks(table["num_points"].to_pylist())
+    place = table.schema.get_field_index("is_observed")
+    pq.write_table(table.set_column(place, "is_observed", column), path)
+    by_id = dict(zip(table["window_id"].to_pylist(), masks, strict=True))
+    for part in read_windows(shards, "test", 5):
+        observed = [by_id[number] for number in part.batch.window_id_B.tolist()]
+        assert part.batch.is_observed_BT.tolist() == observed
+        assert torch.equal(part.batch.is_target_BT, ~part.batch.is_observed_BT)
+
+
+def test_masks_of_windows_of_unequal_size_and_masks_that_do_not_fit():
+    num_points_B = [2, 4, 3]
+    masks, column = random_masks(num_points_B)
+    index = {"num_points": pa.array(num_points_B, pa.int32()), "is_observed": column}
+    for row, mask in enumerate(observed_mask(pa.table(index), 4).tolist()):
+        assert mask == [*masks[row], *[False] * (4 - len(masks[row]))]
+    longer = pa.table(index | {"num_points": pa.array([2, 4, 4], pa.int32())})
+    with pytest.raises(ShardError, match="of each point"):
+        observed_mask(longer, 4)
+
+
+def test_windows_of_another_task_are_left_out(shards):
+    path = shards.folder / "windows.parquet"
+    table = pq.read_table(path)
+    tasks = ["gaps" if number % 3 else "forecast" for number in table["window_id"].to_pylist()]
+    place = table.schema.get_field_index("task")
+    pq.write_table(table.set_column(place, "task", pa.array(tasks)), path)
+    found = {
+        task: [
+            n
+            for part in read_windows(shards, "test", 5, task=task)
+            for n in part.batch.window_id_B.tolist()
+        ]
+        for task in ("forecast", "gaps")
+    }
+    assert found["forecast"]
+    assert all(number % 3 == 0 for number in found["forecast"])
+    assert found["gaps"]
+    assert all(number % 3 for number in found["gaps"])
 
 
 def test_windows_of_an_empty_split_are_none(shards):

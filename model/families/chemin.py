@@ -99,8 +99,10 @@ class Chemin(nn.Module):
         seen = point_features(
             lon_deg_BT, lat_deg_BT, time_s_BT, calendar_BQK, index_BQ, first_BQ, self.normaliser
         )
+        kind = self.spatial.weight.dtype
         content_BQD = torch.cat(
-            [self.spatial(seen.spatial_BQS), self.temporal(seen.temporal_BQM)], dim=-1
+            [self.spatial(seen.spatial_BQS.to(kind)), self.temporal(seen.temporal_BQM.to(kind))],
+            dim=-1,
         )
         # Past the longest window of training a point counts as the last of one.
         place_BQ = (index_BQ - first_BQ).clamp(max=self.config.max_points - 1)
