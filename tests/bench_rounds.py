@@ -131,7 +131,7 @@ def judged(title: str, bound: float, is_floor: bool, wall: float, cpu: float) ->
 
 
 def report(bench: Bench, subject: str, goals: Sequence[dict[str, Any]], remark: str = "") -> str:
-    """The tables and a remark, kept in `benchmarks/results` with all readings, and what to show of them."""
+    """The tables and a remark, kept with all readings in `benchmarks/results`, as shown."""
     text = as_markdown(bench, subject, goals) + (f"\n{remark}\n" if remark else "")
     RESULTS.mkdir(parents=True, exist_ok=True)
     stamp = f"{subject}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
