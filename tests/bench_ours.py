@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 CONFIG = PipelineConfig(dataset="geolife")
 RADIUS_M, MIN_STAY_S, MAX_GAP_S = 100.0, 300.0, 900.0
 PLACED = (
-    "select point_id, entity_id, source_trip_id, line_number, epoch_us(tracked_at) as tracked_us, "
+    "select entity_id, source_trip_id, line_number, epoch_us(tracked_at) as tracked_us, "
     "lon_deg, lat_deg from read_parquet($path)"
 )
 
@@ -180,7 +180,8 @@ def rows_by_stage(store: Path, files: FilesInForce) -> pa.Table:
 def rows_by_arrays(store: Path, files: FilesInForce) -> pa.Table:
     [(path, _ids)] = files
     with scratch(store, path.parent, is_in_memory=True) as con:
-        rows = con.sql(PLACED, params={"path": str(path)}).to_arrow_table()
+        query = PLACED.replace("select", "select point_id,", 1)
+        rows = con.sql(query, params={"path": str(path)}).to_arrow_table()
         keys = ranks(rows["entity_id"]), rows["tracked_us"].to_numpy()
         order = order_of(*keys, ranks(rows["source_trip_id"]), rows["line_number"].to_numpy())
         is_first_N = np.ones(rows.num_rows, np.bool_)
