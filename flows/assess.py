@@ -14,6 +14,7 @@ from tasks.assessment import (
 )
 from tasks.config import PipelineConfig
 from tasks.evaluate import evaluate
+from tasks.pretext import pretext
 from tasks.promote import promote
 from tasks.register import as_task, register
 from tasks.report import report
@@ -28,7 +29,8 @@ def assessment_of(
 ) -> Assessment:
     """The errors of a model beside the baselines, its version, and what the gate says of it."""
     evaluated = evaluate(config, shards, trained, store)
-    written = report(config, shards, trained, evaluated, store, data_counts())
+    proved = pretext(config, shards, store)
+    written = report(config, shards, trained, evaluated, proved, store, data_counts())
     candidate = as_task(register)(
         config, trained, evaluated, written, store, flow_run.id, quality_report()
     )

@@ -4,6 +4,7 @@ from prefect import flow
 
 from flows.prepare import shards_of
 from tasks.config import PipelineConfig
+from tasks.pretext import pretext
 from tasks.runs import recorded_run
 from tasks.settings import Paths
 from tasks.store import Receipt, Store
@@ -12,7 +13,8 @@ from tasks.warehouse import points_in_force
 
 
 def checkpoint_of(config: PipelineConfig, shards: Receipt, store: Store) -> Receipt:
-    """The weights of a model trained on the shards; a training that was cut short goes on."""
+    """The weights of a model, once its encoding is proved; a training that was cut short goes on."""
+    pretext(config, shards, store)
     return train(config, shards, store)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
+from tasks import pretext
 from tasks.config import PipelineConfig, Settings
 from tasks.figures import MIN_ENTITIES, cell_map, error_figure, example_map, training_figure
 from tasks.scoring import TIMES_GIVEN, TIMES_PREDICTED
@@ -71,6 +72,7 @@ def report(
     shards: Receipt,
     trained: Receipt,
     evaluated: Receipt,
+    proved: Receipt,
     store: Store,
     data_counts: Mapping[str, int | float | str],
 ) -> Receipt:
@@ -90,7 +92,7 @@ def report(
         gate_horizon=config.assess.gate_horizon,
         data_counts=dict(data_counts),
     )
-    inputs = {"shards": shards, "trained": trained, "evaluated": evaluated}
+    inputs = {"shards": shards, "trained": trained, "evaluated": evaluated, "proved": proved}
     return REPORT(REPORT.job(config.dataset, rules, inputs, store, licence=row.licence))
 
 
@@ -245,6 +247,9 @@ def page(job: Job[ReportRules], metrics: Path, figures: Mapping[str, bytes]) -> 
         pictures["error_by_horizon"],
         "<h2>Training</h2>",
         pictures["training"],
+        "<h2>What the encoding keeps</h2>",
+        f"<p>{html.escape(KEPT)}</p>",
+        html_rows(pretext.COLUMNS, pretext.recovery_cells(job.folder("proved"))),
         "<h2>Map</h2>",
         pictures.get("map", hidden),
         "<h2>Data</h2>",
@@ -273,6 +278,13 @@ EXPLAINED = (
     "ADE is the mean, FDE the last displacement over the first steps of the horizon. Every "
     "forecaster sees the same stored windows. The interval is a bootstrap over entities; skill is "
     "1 - error / error of the best simple baseline, so below zero is worse than that baseline."
+)
+
+
+KEPT = (
+    "Errors of a small network that must tell from the features of a point where and when it was, "
+    "counted from the first point of its window; shares are of the window's extent or duration, "
+    "whichever is worse. The control lacks the features that tell it."
 )
 
 

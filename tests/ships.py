@@ -22,6 +22,7 @@ from model.encoding import points_of
 from model.shards import WINDOW_SCHEMA
 from tasks.config import AssessConfig, ModelConfig, PipelineConfig, TrainConfig, WindowConfig
 from tasks.evaluate import evaluate
+from tasks.pretext import pretext
 from tasks.report import report
 from tasks.stage import without_orchestrator
 from tasks.store import Counts, Receipt, Recipe, Store
@@ -139,6 +140,7 @@ class Assessed:
     shards: Receipt
     trained: Receipt
     evaluated: Receipt
+    proved: Receipt
     reported: Receipt
 
 
@@ -149,8 +151,9 @@ def assess(store: Store, config: PipelineConfig) -> Assessed:
     with without_orchestrator():
         trained = train(config, shards, store)
         evaluated = evaluate(config, shards, trained, store)
-        reported = report(config, shards, trained, evaluated, store, counts)
-    return Assessed(store, config, shards, trained, evaluated, reported)
+        proved = pretext(config, shards, store)
+        reported = report(config, shards, trained, evaluated, proved, store, counts)
+    return Assessed(store, config, shards, trained, evaluated, proved, reported)
 
 
 _folder = tempfile.TemporaryDirectory(prefix="ships-")

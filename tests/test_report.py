@@ -95,7 +95,7 @@ def other_report(
     """The good model's report, made again in a store of its own."""
     made, store = ships.good(), Store(tmp_path / "store")
     store.prepare()
-    for step in (made.shards, made.trained, made.evaluated):
+    for step in (made.shards, made.trained, made.evaluated, made.proved):
         target = store.folder(step)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.symlink_to(made.store.folder(step))
@@ -107,6 +107,7 @@ def other_report(
             shards or made.shards,
             made.trained,
             made.evaluated,
+            made.proved,
             store,
             given_counts if counts is None else counts,
         )

@@ -1,0 +1,93 @@
+"""Pretext: before a model is trained, the proof that its encoding keeps places and times.
+
+It depends on the code of the encoding and on the shards, and so runs again when either changes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tasks.config import PipelineConfig, Settings
+from tasks.errors import DataError
+from tasks.settings import Paths
+from tasks.stage import Job, Stage
+from tasks.store import Counts, Receipt, Store
+
+if TYPE_CHECKING:
+    from model.batch import Batch
+
+RECOVERY = "recovery.json"
+NUM_BATCHES, BATCH_SIZE = 12, 64
+COLUMNS = ("shown", "place p50", "p99", "time p50", "p99", "worse share p50", "p99")
+
+
+class PretextRules(Settings):
+    """What decides the proof, beside the code."""
+
+    max_points: int
+    zone: str
+    seed: int
+
+
+def pretext(config: PipelineConfig, shards: Receipt, store: Store) -> Receipt:
+    """How well a small network tells places and times from the features of a dataset's points."""
+    rules = PretextRules(
+        max_points=config.train.max_points, zone=config.source_row.zone, seed=config.seed
+    )
+    licence = config.source_row.licence
+    return PRETEXT(PRETEXT.job(config.dataset, rules, {"shards": shards}, store, licence=licence))
+
+
+def build(draft: Path, job: Job[PretextRules]) -> Counts:
+    """Let the network learn on train and answer for validation; refuse what loses too much."""
+    import torch
+
+    from model.encoding import Normaliser
+    from model.pretext import pretext as asked
+    from model.pretext import refusals
+
+    torch.set_num_threads(Paths().num_threads)
+    folder = job.folder("shards")
+    normaliser = Normaliser.from_json(json.loads((folder / "normaliser.json").read_text()))
+    learnt, judged = (list(crops(job, split)) for split in ("train", "validation"))
+    found = asked(learnt, judged, normaliser, job.settings.seed)
+    if reasons := refusals(found):
+        raise DataError(f"the encoding loses places or times: {'; '.join(reasons)}")
+    told = {name: asdict(recovery) for name, recovery in found.items()}
+    (draft / RECOVERY).write_text(json.dumps(told, indent=2) + "\n", "utf-8")
+    return {f"{name.replace(' ', '_')}_p99_share": one.p99_share for name, one in found.items()}
+
+
+def crops(job: Job[PretextRules], split: str) -> Iterator[Batch]:
+    """Random crops of a split, as a model would be trained on."""
+    from model.data import Shards, read_batches
+
+    rules = job.settings
+    shards = Shards.open(job.folder("shards"), rules.zone)
+    batches = read_batches(shards, split, rules.seed, BATCH_SIZE, rules.max_points)
+    return islice(batches, NUM_BATCHES)
+
+
+def recovery_cells(folder: Path) -> list[tuple[str, ...]]:
+    """One row of text per variant, under `COLUMNS`."""
+    found = json.loads((folder / RECOVERY).read_text())
+    return [
+        (
+            name,
+            f"{one['p50_m']:,.3g} m",
+            f"{one['p99_m']:,.3g} m",
+            f"{one['p50_s']:,.3g} s",
+            f"{one['p99_s']:,.3g} s",
+            f"{one['p50_share']:.3%}",
+            f"{one['p99_share']:.3%}",
+        )
+        for name, one in found.items()
+    ]
+
+
+PRETEXT = Stage("pretext", build)

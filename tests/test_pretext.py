@@ -1,0 +1,122 @@
+"""The pretext gate: a sound encoding passes, and one that loses places or times does not."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from itertools import islice
+
+import pytest
+import ships
+import torch
+
+from model import pretext
+from model.batch import Batch
+from model.data import read_batches
+from model.encoding import NUM_SPATIAL, Normaliser, PointFeatures, point_features
+from model.shards import Shards
+from tasks import pretext as stage
+from tasks.errors import DataError
+from tasks.stage import without_orchestrator
+
+TIME = 1  # the temporal feature of the seconds since the first point
+
+
+@pytest.fixture(scope="module")
+def normaliser() -> Normaliser:
+    folder = ships.good().store.folder(ships.good().shards)
+    return Normaliser.from_json(json.loads((folder / "normaliser.json").read_text()))
+
+
+@pytest.fixture(scope="module")
+def batches() -> list[Batch]:
+    made = ships.good()
+    shards = Shards.open(made.store.folder(made.shards))
+    return list(islice(read_batches(shards, "train", 0, 64, 40), 8))
+
+
+def test_the_encoding_keeps_places_and_times(batches, normaliser):
+    found = pretext.pretext(batches[::2], batches[1::2], normaliser, 0)
+    assert pretext.refusals(found) == []
+    assert found[pretext.FEATURES].p99_share < 0.005
+    assert found[pretext.CONTROL].p99_share > 0.3
+    assert found[pretext.SOME_HIDDEN].p50_share < found[pretext.CONTROL].p50_share / 10
+
+
+def wrapped(*given, **more) -> PointFeatures:
+    """Time that begins anew, as elapsed minutes did: it is told only up to a typical step."""
+    seen = point_features(*given, **more)
+    temporal = seen.temporal_BQM.clone()
+    temporal[..., TIME] = temporal[..., TIME] % 1.0
+    return replace(seen, temporal_BQM=temporal)
+
+
+def coarse(*given, **more) -> PointFeatures:
+    """Places on a grid of a tenth."""
+    seen = point_features(*given, **more)
+    spatial = seen.spatial_BQS.clone()
+    spatial[..., list(pretext.SINCE_FIRST[:2])] = (
+        spatial[..., list(pretext.SINCE_FIRST[:2])] * 10
+    ).round() / 10
+    return replace(seen, spatial_BQS=spatial)
+
+
+@pytest.mark.parametrize("lossy", [wrapped, coarse])
+def test_an_encoding_that_loses_something_is_refused(monkeypatch, batches, normaliser, lossy):
+    monkeypatch.setattr(pretext, "point_features", lossy)
+    found = pretext.pretext(batches[::2], batches[1::2], normaliser, 0)
+    names = [reason.split(":")[0] for reason in pretext.refusals(found)]
+    assert {pretext.FEATURES, pretext.WITH_POSITIONS} <= set(names)
+
+
+def test_the_control_lacks_what_tells_place_and_time_and_nothing_else(batches, normaliser):
+    [windows] = (pretext.windows_of(one, normaliser, torch.ones(3)) for one in batches[:1])
+    shown, _is_asked = pretext.lossy(windows, torch.Generator())
+    assert pretext.SINCE_FIRST[2] == NUM_SPATIAL + TIME
+    assert shown.shape[-1] == windows.feature_BTF.shape[-1] - 3
+    is_point = windows.is_point_BT
+    sign = torch.sign(windows.truth_BT3[is_point])
+    told = windows.feature_BTF[is_point][:, list(pretext.SINCE_FIRST)]
+    assert torch.equal(torch.sign(told).double(), sign)
+
+
+def test_a_hidden_point_is_told_by_its_neighbours_alone(batches, normaliser):
+    windows = pretext.windows_of(batches[0], normaliser, torch.ones(3))
+    shown, is_hidden = pretext.some_hidden(windows, torch.Generator().manual_seed(0))
+    changed = replace(
+        windows,
+        feature_BTF=torch.where(is_hidden.unsqueeze(-1), torch.nan, windows.feature_BTF).nan_to_num(
+            9.0
+        ),
+    )
+    again, same = pretext.some_hidden(changed, torch.Generator().manual_seed(0))
+    assert torch.equal(is_hidden, same)
+    assert is_hidden.any()
+    assert torch.equal(shown[is_hidden], again[is_hidden])
+    assert not (is_hidden & ~windows.is_point_BT).any()
+
+
+def test_the_random_state_of_others_is_left_alone(batches, normaliser, monkeypatch):
+    monkeypatch.setattr(pretext, "NUM_STEPS", 20)
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = pretext.pretext(batches[:1], batches[1:2], normaliser, 0)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(3)
+    assert pretext.pretext(batches[:1], batches[1:2], normaliser, 0) == first
+
+
+def test_the_stage_refuses_before_a_model_is_trained(monkeypatch, tmp_path):
+    made = ships.good()
+    monkeypatch.setattr(pretext, "point_features", wrapped)
+    config = made.config.model_copy(update={"seed": made.config.seed + 1})
+    with without_orchestrator(), pytest.raises(DataError, match="the encoding loses places or"):
+        stage.pretext(config, made.shards, made.store)
+
+
+def test_the_report_tells_what_the_encoding_keeps():
+    made = ships.good()
+    text = (made.store.folder(made.reported) / "report.html").read_text()
+    assert "What the encoding keeps" in text
+    for cells in stage.recovery_cells(made.store.folder(made.proved)):
+        assert all(cell in text for cell in cells)
