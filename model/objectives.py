@@ -182,10 +182,10 @@ def masked(batch: Batch, draw: Draw, seed: int) -> MaskedBatch:
     is_point_BT = ~batch.is_pad_BT.numpy()
     sequence_BT = batch.sequence_BT.numpy()
     columns = {entry.name: _blank(entry.name, is_point_BT) for entry in fields(Mask)}
-    for row, window_id in enumerate(batch.window_id_B.tolist()):
-        for sequence in np.unique(sequence_BT[row, is_point_BT[row]]).tolist():
+    for row in range(len(is_point_BT)):
+        for sequence, window_id in enumerate(batch.window_ids(row)):
             place_N = np.flatnonzero(is_point_BT[row] & (sequence_BT[row] == sequence))
-            key = (seed, batch.cursor.epoch, window_id, sequence)
+            key = (seed, batch.cursor.epoch, window_id)
             mask = draw(np.random.default_rng(key), len(place_N))
             for name, column_BT in columns.items():
                 value_N = getattr(mask, name)

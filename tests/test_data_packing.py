@@ -12,11 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shards import write_shards
 
-from model import transformer
 from model.batch import Batch
 from model.data import read_batches
 from model.encoding import Normaliser, Quantiles
-from model.families import build
+from model.families import build, chemin
 from model.gather import first_fit
 from model.plan import generator, packs
 
@@ -111,7 +110,7 @@ def test_a_neighbour_in_the_row_has_no_effect(shards, monkeypatch):
     assert blind_to_neighbours(model, batches)
     # The planted fault: rows without the mask, and the loss that goes with them.
     expected, _ = loss_of(model, read(shards, "bucketed"))
-    monkeypatch.setattr(transformer, "_packed_mask", lambda sequence_BQ: None)
+    monkeypatch.setattr(chemin, "causal_mask", lambda sequence_BT: None)
     assert not blind_to_neighbours(model, batches)
     assert loss_of(model, batches)[0] != pytest.approx(expected, rel=1e-6)
 

@@ -149,17 +149,12 @@ def test_patches_are_hidden_whole(num_points, num_patch, seed):
 
 def rows(batch, order):
     order = torch.tensor(order)
-    tensors = {
-        entry.name: getattr(batch, entry.name)[order]
-        for entry in fields(batch)
-        if entry.name != "cursor"
-    }
-    return replace(batch, **tensors)
+    return replace(batch, **{name: value[order] for name, value in batch.tensors().items()})
 
 
 def same(one, other):
-    names = [entry.name for entry in fields(one) if entry.name != "cursor"]
-    return all(torch.equal(getattr(one, name), getattr(other, name)) for name in names)
+    theirs = other.tensors()
+    return all(torch.equal(value, theirs[name]) for name, value in one.tensors().items())
 
 
 def from_one_generator(batch, draw, seed):
@@ -204,7 +199,10 @@ def test_pads_are_neither_shown_nor_asked(draw):
 def test_sequences_of_a_packed_row_are_masked_apart():
     batch = batch_of(*walk(2, 30))
     sequence_BT = torch.tensor([[0] * 12 + [1] * 18] * 2)
-    packed = masked(replace(batch, sequence_BT=sequence_BT), random_points, 0)
+    window_id_BS = torch.stack([batch.window_id_B, batch.window_id_B + 10], dim=1)
+    packed = replace(batch, sequence_BT=sequence_BT, window_id_BS=window_id_BS)
+    packed = masked(packed, random_points, 0)
+    assert packed.is_target_BT[:, 12:].any(dim=1).all()
     assert not packed.is_target_BT[:, [0, 11, 12, 29]].any()
     is_same_BT = sequence_BT.gather(1, packed.shown_BT) == sequence_BT
     assert is_same_BT.all()

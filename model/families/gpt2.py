@@ -114,6 +114,19 @@ class TokenBatch:
         }
         return replace(self, **moved)
 
+    def part(self, first: int, end: int) -> TokenBatch:
+        """Some rows."""
+        rows = {
+            entry.name: getattr(self, entry.name)[first:end]
+            for entry in fields(self)
+            if entry.name != "cursor"
+        }
+        return replace(self, **rows)
+
+    def window_ids(self, row: int) -> list[int]:
+        """What stands in a row."""
+        return [int(self.window_id_B[row])]
+
     @property
     def num_points(self) -> int:
         """Tokens that are not pads."""
