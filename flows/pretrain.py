@@ -13,7 +13,7 @@ from tasks.warehouse import points_in_force
 
 
 def checkpoint_of(config: PipelineConfig, shards: Receipt, store: Store) -> Receipt:
-    """The weights of a model, once its encoding is proved; a training that was cut short goes on."""
+    """The weights of a model whose encoding is proved; a training that was cut short goes on."""
     pretext(config, shards, store)
     return train(config, shards, store)
 

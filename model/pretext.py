@@ -33,7 +33,7 @@ from .positions import sinusoidal_positions
 
 WIDTH, BOTTLENECK = 64, 6
 MODEL_WIDTH = 96  # of the space that positions share with features
-BATCH_POINTS, NUM_STEPS, LEARNING_RATE = 512, 3_000, 0.04
+BATCH_POINTS, NUM_STEPS, LEARNING_RATE = 512, 600, 1e-2
 HIDDEN_SHARE, NEIGHBOURS = 0.15, (-2, -1, 1, 2)
 MAX_SHARE, MAX_OF_CONTROL = 0.01, 0.1
 FEATURES, WITH_POSITIONS = "features", "with positions"
@@ -77,12 +77,23 @@ class Reader(nn.Module):
         super().__init__()
         self.register_buffer("center_F", shown_NF.mean(0))
         self.register_buffer("scale_F", shown_NF.std(0).clamp(min=1e-3))
-        num_features = shown_NF.shape[1]
-        self.squeeze = nn.Sequential(nn.Linear(num_features, WIDTH), nn.Linear(WIDTH, BOTTLENECK))
+        self.squeeze = nn.Linear(shown_NF.shape[1], BOTTLENECK)
         self.straight = nn.Linear(BOTTLENECK, 3)
         last = nn.Linear(WIDTH, 3)
         nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
         self.bent = nn.Sequential(nn.Linear(BOTTLENECK, WIDTH), nn.GELU(), last)
+
+    @torch.no_grad()
+    def start(self, shown_NF: Tensor, asked_N3: Tensor) -> None:
+        """The least squares of a straight reader: three of the squeezed numbers are its answers."""
+        scaled_NF = functional.pad((shown_NF - self.center_F) / self.scale_F, (0, 1), value=1.0)
+        weight_F3 = torch.linalg.lstsq(
+            scaled_NF.double(), asked_N3.double(), driver="gelsd"
+        ).solution.float()
+        self.squeeze.weight[:3], self.squeeze.bias[:3] = weight_F3[:-1].T, weight_F3[-1]
+        self.straight.weight.copy_(torch.eye(3, BOTTLENECK))
+        self.straight.bias.zero_()
 
     def forward(self, shown_NF: Tensor) -> Tensor:
         code_NC = self.squeeze((shown_NF - self.center_F) / self.scale_F)
@@ -93,21 +104,22 @@ def pretext(
     learnt: Sequence[Batch], judged: Sequence[Batch], normaliser: Normaliser, seed: int
 ) -> dict[str, Recovery]:
     """How well each variant tells the points of `judged`, once it has learnt from others."""
-    scale = torch.tensor(
-        [normaliser.extent_scale_m, normaliser.extent_scale_m, normaliser.typical_step_s],
-        dtype=torch.float64,
-    )
+    scale = scale_of(normaliser)
     windows = [
         [windows_of(batch, normaliser, scale) for batch in batches] for batches in (learnt, judged)
     ]
-    recoveries = {}
-    for name in VARIANTS:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            first, second = (points_of(name, many, seed) for many in windows)
-            reader = fitted(first, scale)
-        recoveries[name] = recovery(reader, second, scale)
-    return recoveries
+    return {name: told(name, windows[0], windows[1], scale, seed) for name in VARIANTS}
+
+
+def told(
+    name: str, learnt: Sequence[Windows], judged: Sequence[Windows], scale: Tensor, seed: int
+) -> Recovery:
+    """How well one variant tells the points of some windows, once it has learnt from others."""
+    first, second = (points_of(name, windows, seed) for windows in (learnt, judged))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        reader = fitted(first, scale)
+    return recovery(reader, second, scale)
 
 
 def refusals(recoveries: dict[str, Recovery]) -> list[str]:
@@ -124,6 +136,12 @@ def refusals(recoveries: dict[str, Recovery]) -> list[str]:
         for name, quantile, share, limit in asked
         if not share < limit
     ]
+
+
+def scale_of(normaliser: Normaliser) -> Tensor:
+    """A typical step: east and north in metres, and seconds."""
+    extent_m = normaliser.extent_scale_m
+    return torch.tensor([extent_m, extent_m, normaliser.typical_step_s], dtype=torch.float64)
 
 
 # What is shown ------------------------------------------------------------------------------------
@@ -225,10 +243,14 @@ VARIANTS = {
 
 
 def fitted(points: Points, scale: Tensor) -> Reader:
-    """A reader trained on points; far places count by their logarithm, so that none outweighs."""
+    """A reader trained on points; far places count by their logarithm, so that none outweighs.
+
+    It starts from the best linear one, and bends from there.
+    """
     shown_NF, truth_N3, _size_NW = points
     reader = Reader(shown_NF)
     asked_N3 = torch.asinh(truth_N3 / scale).float()
+    reader.start(shown_NF, asked_N3)
     optimizer = torch.optim.Adam(reader.parameters(), betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, NUM_STEPS)
     for _ in range(NUM_STEPS):
