@@ -90,6 +90,7 @@ class FitResult:
     num_tokens: int
     best_step: int
     best_validation_loss: float
+    precision: Precision
     stopped: str
     weights: Path
 
@@ -341,8 +342,8 @@ class _Run:
             return
         state.validated_step = state.step
         if state.best_loss is None or loss < state.best_loss:
-            if self.ranks.is_first:
-                state.best_sha256 = save_weights(self.model, self._best(state.step))
+            best = self._best(state.step)
+            state.best_sha256 = save_weights(self.model, best) if self.ranks.is_first else ""
             state.best_loss, state.best_step, state.num_stale = loss, state.step, 0
         else:
             state.num_stale += 1
@@ -443,6 +444,7 @@ class _Run:
             num_tokens=state.num_tokens,
             best_step=state.best_step,
             best_validation_loss=state.best_loss,
+            precision=state.precision,
             stopped=state.stopped,
             weights=weights,
         )
