@@ -124,6 +124,17 @@ def test_no_step_goes_over_the_border_of_an_epoch(shards, tmp_path):
     assert result.num_tokens == sum(batch.num_points for batch in two_epochs)
 
 
+@pytest.mark.parametrize("batching", ["bucketed", "packed"])
+def test_a_batch_of_pads_adds_nothing(tmp_path, batching):
+    """Such as a rank takes that finds no crop left."""
+    few = write_shards(tmp_path, {"train": [5, 6]})
+    model = chemin()
+    [batch] = read_batches(few, "train", 7, 8, 16, num_epochs=1, world=4, batching=batching)
+    assert batch.num_points == 0
+    model.loss(batch).total.backward()
+    assert all(not value.grad.any() for value in model.parameters())
+
+
 class Stop(Exception):
     """Leaves a run in the middle, as a crash would."""
 
