@@ -27,6 +27,11 @@ class Cursor:
     parts: tuple[Cursor, ...] = ()
     taken: tuple[int, ...] = ()
 
+    @property
+    def is_between_epochs(self) -> bool:
+        """Whether an epoch ends here; a mixture has none."""
+        return self.epoch > 0 and self.batch == 0
+
     def to_json(self) -> dict[str, Any]:
         place: dict[str, Any] = {"epoch": self.epoch, "batch": self.batch}
         if self.parts:

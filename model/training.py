@@ -3,6 +3,10 @@
 Everything that decides the trajectory (step, place in the data, weights, optimiser, random state,
 best so far, patience) is in the checkpoint; the learning rate is a function of the step; the wall
 clock decides only when a checkpoint is written.
+
+Where `torch.distributed` is up, ranks share each step: its gradient is the sum of all losses over
+the number of all targets, so that it does not matter who computed which batch. Only the first rank
+writes; all read its checkpoints, so that the work folder must be one that all can reach.
 """
 
 from __future__ import annotations
@@ -13,8 +17,9 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, fields
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -37,28 +42,23 @@ from .checkpoint import (
     sweep,
     write_checkpoint,
 )
+from .fit_config import FitConfig, learning_rate
 from .isolation import cuda_devices, own_random_state, random_state, set_random_state, stop_signals
+from .precision import Precision, computing_in, settled
+from .ranks import Ranks
+from .validation import (
+    NonFiniteLoss,
+    TrainingError,
+    device_of,
+    offending_windows,
+    validation_loss,
+)
 
 logger = logging.getLogger(__name__)
 
 METRICS_FILE = "metrics.jsonl"
 WEIGHTS_FILE = "weights.safetensors"
 MAX_STEPS, EARLY_STOPPING, DATA_EXHAUSTED = "max_steps", "early_stopping", "data_exhausted"
-MAX_NAMED_WINDOWS = 20
-
-
-class TrainingError(RuntimeError):
-    """A run that cannot go on."""
-
-
-class NonFiniteLoss(TrainingError):
-    """A loss or gradient that is not a number; names the step and the windows that gave it."""
-
-    def __init__(self, what: str, step: int, window_ids: list[int]) -> None:
-        self.what, self.step, self.window_ids = what, step, window_ids
-        named = ", ".join(str(number) for number in window_ids[:MAX_NAMED_WINDOWS])
-        more = ", ..." if len(window_ids) > MAX_NAMED_WINDOWS else ""
-        super().__init__(f"{what} is not finite at step {step}, windows {named}{more}")
 
 
 class Interrupted(TrainingError):
@@ -67,39 +67,6 @@ class Interrupted(TrainingError):
     def __init__(self, step: int) -> None:
         self.step = step
         super().__init__(f"training was asked to stop; checkpoint saved at step {step}")
-
-
-@dataclass(frozen=True)
-class FitConfig:
-    """How a model is fitted. All but the clock of checkpoints decides the result."""
-
-    max_steps: int = 1_000
-    learning_rate: float = 1e-3
-    final_learning_rate: float = 1e-5
-    warmup_steps: int = 50
-    weight_decay: float = 0.01
-    clip_norm: float = 1.0
-    validate_every: int = 100
-    patience: int | None = 5  # validations without gain; None never stops early
-    log_every: int = 10
-    seed: int = 0
-    deterministic: bool = False
-    checkpoint_every_s: float = 60.0
-
-    def __post_init__(self) -> None:
-        at_least_one = ("max_steps", "validate_every", "log_every")
-        if any(getattr(self, name) < 1 for name in at_least_one):
-            raise ValueError(f"{', '.join(at_least_one)} must be at least 1")
-        if not 0 <= self.final_learning_rate <= self.learning_rate or self.learning_rate <= 0:
-            raise ValueError("0 <= final_learning_rate <= learning_rate, and above 0, must hold")
-        if min(self.warmup_steps, self.weight_decay, self.checkpoint_every_s, self.seed) < 0:
-            raise ValueError("no step count, decay, interval or seed may be negative")
-        if self.clip_norm <= 0 or (self.patience is not None and self.patience < 1):
-            raise ValueError("clip_norm must be above 0 and patience at least 1")
-
-    def deciding(self) -> dict[str, Any]:
-        """The fields that a resumed run must share with the run that it resumes."""
-        return {key: value for key, value in asdict(self).items() if key != "checkpoint_every_s"}
 
 
 @dataclass(frozen=True)
@@ -123,6 +90,7 @@ class FitResult:
     num_tokens: int
     best_step: int
     best_validation_loss: float
+    precision: Precision
     stopped: str
     weights: Path
 
@@ -134,8 +102,9 @@ class FitState:
     step: int = 0
     cursor: Cursor = field(default_factory=Cursor)
     num_tokens: int = 0
+    precision: Precision = "auto"
     metrics_bytes: int = 0
-    validated_step: int = 0
+    validated_step: int = -1
     best_step: int = 0
     best_loss: float | None = None
     best_sha256: str = ""
@@ -163,20 +132,13 @@ def fit(
     """Fit a model in a work folder, going on from the checkpoint that the folder may hold.
 
     The model needs `.loss(batch)` with `total` (sum over targets) and `count`. It trains on the
-    device where its parameters are, and comes back in evaluation mode with the best weights.
+    device where its parameters are, and comes back in evaluation mode with the best weights. Ranks
+    must be given batches of their own, equally many each, as the loader gives them.
     """
     run = _Run(model, make_train_batches, make_validation_batches, config, folder, on_progress)
-    with own_random_state(run.device, config.seed, config.deterministic), stop_signals() as stop:
+    seed = config.seed + run.ranks.rank
+    with own_random_state(run.device, seed, config.deterministic), stop_signals() as stop:
         return run.go(stop)
-
-
-def learning_rate(step: int, config: FitConfig) -> float:
-    """The rate of a step (from 0): linear warm-up, then half a cosine down to the final rate."""
-    if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
-    span = max(1, config.max_steps - config.warmup_steps)
-    share = 0.5 * (1 + math.cos(math.pi * min(1.0, (step - config.warmup_steps) / span)))
-    return config.final_learning_rate + share * (config.learning_rate - config.final_learning_rate)
 
 
 def make_optimiser(model: nn.Module, config: FitConfig) -> torch.optim.AdamW:
@@ -195,42 +157,6 @@ def make_optimiser(model: nn.Module, config: FitConfig) -> torch.optim.AdamW:
     )
 
 
-def validation_loss(
-    model: nn.Module,
-    batches: Iterable[Batch],
-    device: torch.device,
-    is_stopping: Callable[[], bool] = lambda: False,
-    step: int = 0,
-) -> float | None:
-    """Mean loss over all targets of all batches; None if it was asked to stop on the way."""
-    total, count = 0.0, 0.0
-    model.eval()
-    with torch.no_grad():
-        for batch in batches:
-            if is_stopping():
-                return None
-            loss = model.loss(batch.to(device))  # type: ignore[operator]
-            if not torch.isfinite(loss.total):
-                raise NonFiniteLoss("validation loss", step, offending_windows(model, batch))
-            total, count = total + float(loss.total), count + float(loss.count)
-    if count == 0:
-        raise TrainingError("no targets in the validation batches")
-    return total / count
-
-
-def offending_windows(model: nn.Module, batch: Batch) -> list[int]:
-    """The windows whose loss alone is not finite; all of the batch where none is to blame."""
-    device = _device_of(model)
-    with torch.no_grad():
-        rows = range(len(batch.window_id_B))
-        blamed = [
-            row
-            for row in rows
-            if not torch.isfinite(model.loss(batch.part(row, row + 1).to(device)).total)  # type: ignore[operator]
-        ]
-    return [number for row in blamed or rows for number in batch.window_ids(row)]
-
-
 class _Run:
     """The parts of a run that live as long as it does."""
 
@@ -247,47 +173,75 @@ class _Run:
         self.make_train_batches = make_train_batches
         self.make_validation_batches = make_validation_batches
         self.on_progress = on_progress
-        self.device = _device_of(model)
+        self.device = device_of(model)
+        self.ranks = Ranks.present(self.device)
         self.optimiser = make_optimiser(model, config)
         self.state = FitState()
         self.saved_best_step = 0
         self.is_stopping: Callable[[], bool] = lambda: False
-        self.metrics: BinaryIO
+        self.metrics: BinaryIO | None = None
+        if config.num_accumulated % self.ranks.world:
+            raise TrainingError(
+                f"a step of {config.num_accumulated} batches cannot be shared by "
+                f"{self.ranks.world} ranks: accumulate a multiple of their number"
+            )
 
     def go(self, is_stopping: Callable[[], bool]) -> FitResult:
         self.is_stopping = is_stopping
-        sweep(self.folder / "checkpoints")
-        sweep(self.folder / "best")
-        self._restore()
+        if self.ranks.is_first:
+            sweep(self.folder / "checkpoints")
+            sweep(self.folder / "best")
+        self._start()
         if self.state.stopped is None:
-            with _opened_at(self.folder / METRICS_FILE, self.state.metrics_bytes) as self.metrics:
+            with self._open_metrics() as self.metrics:
                 self._train()
         return self._finish()
+
+    def _start(self) -> None:
+        if not self._restore():
+            self.ranks.share_first(self.model)
+            self.state.precision = self._precision()
+
+    def _precision(self) -> Precision:
+        """What the first rank finds good, for all, and for whoever goes on from here."""
+        is_lower = False
+        if self.ranks.is_first:
+            is_lower = settled(self.config.precision, self.model, self.device) == "bfloat16"
+        return "bfloat16" if any(self.ranks.agree(is_lower)) else "float32"
+
+    def _open_metrics(self) -> AbstractContextManager[BinaryIO | None]:
+        if not self.ranks.is_first:
+            return nullcontext()
+        return _opened_at(self.folder / METRICS_FILE, self.state.metrics_bytes)
 
     def _train(self) -> None:
         saved_at_s = time.monotonic()
         with _closing(self.make_train_batches(self.state.cursor)) as batches:
             while self.state.stopped is None:
                 self._advance(batches)
-                if self.is_stopping():
-                    self._save()
-                    raise Interrupted(self.state.step)
-                if time.monotonic() - saved_at_s >= self.config.checkpoint_every_s:
+                age_s = time.monotonic() - saved_at_s
+                is_due = self.ranks.is_first and age_s >= self.config.checkpoint_every_s
+                is_stopping, is_due = self.ranks.agree(self.is_stopping(), is_due)
+                if is_stopping or is_due:
                     self._save()
                     saved_at_s = time.monotonic()
+                if is_stopping:
+                    raise Interrupted(self.state.step)
         self._save()
 
     def _advance(self, batches: Iterator[Batch]) -> None:
         """One move: a validation that is due, or the end, or one more step."""
         state, config = self.state, self.config
         is_last = state.step >= config.max_steps
-        is_due = is_last or (state.step > 0 and state.step % config.validate_every == 0)
+        is_due = is_last or state.step % config.validate_every == 0
+        if state.step == 0 and not config.validates_first:
+            is_due = False
         if is_due and state.validated_step != state.step:
             self._validate()
         elif is_last:
             state.stopped = MAX_STEPS
-        elif (batch := next(batches, None)) is not None:
-            self._step(batch)
+        elif taken := self._taken(batches):
+            self._step(taken)
         elif state.step == 0:
             raise TrainingError("no training batches")
         elif state.validated_step != state.step:
@@ -295,30 +249,66 @@ class _Run:
         else:
             state.stopped = DATA_EXHAUSTED
 
-    def _step(self, batch: Batch) -> None:
+    def _taken(self, batches: Iterator[Batch]) -> list[Batch]:
+        """This rank's batches of one step: fewer where the epoch ends, or the data.
+
+        A step goes over no border of epochs: ranks share out the rest of an epoch among them, so
+        that this is what makes a step the same whatever their number.
+        """
+        taken = []
+        for batch in islice(batches, self.config.num_accumulated // self.ranks.world):
+            taken.append(batch)
+            if batch.cursor.is_between_epochs:
+                break
+        return taken
+
+    def _step(self, batches: list[Batch]) -> None:
         state, config = self.state, self.config
         rate = learning_rate(state.step, config)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        self.model.train()
-        self.optimiser.zero_grad(set_to_none=True)
-        loss = self.model.loss(batch.to(self.device))  # type: ignore[operator]
-        mean_loss: Tensor = loss.total / loss.count.clamp(min=1)
-        mean_loss.backward()
+        sums = self._gradient(batches)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
-        self._check_finite(mean_loss, norm, batch)  # before the weights are touched
+        # All that is asked of the device, at once: each question waits for it.
+        total, count, num_points, length = torch.cat([sums, norm.double().view(1)]).tolist()
+        loss = total / max(count, 1)
+        self._check_finite(loss, length, batches)  # before the weights are touched
         self.optimiser.step()
         state.step += 1
-        state.num_tokens += batch.num_points
-        state.cursor = batch.cursor
+        state.num_tokens += int(num_points)
+        state.cursor = batches[-1].cursor
         if state.step % config.log_every == 0 or state.step == config.max_steps:
-            self._report(float(mean_loss.detach()), float(norm), rate)
+            self._report(loss, length, rate)
 
-    def _check_finite(self, loss: Tensor, norm: Tensor, batch: Batch) -> None:
-        if bool(torch.isfinite(loss.detach()) & torch.isfinite(norm)):
+    def _gradient(self, batches: list[Batch]) -> Tensor:
+        """Fill in the gradient of the mean loss over the batches of all ranks.
+
+        What comes back is the sum of losses, the number of targets and that of points.
+        """
+        self.model.train()
+        self.optimiser.zero_grad(set_to_none=True)
+        sums = torch.zeros(3, dtype=torch.float64, device=self.device)
+        with computing_in(self.model, self.state.precision):
+            for batch in batches:
+                loss = self.model.loss(batch.to(self.device))  # type: ignore[operator]
+                if loss.total.requires_grad:
+                    loss.total.backward()
+                sums[0] += loss.total.detach()
+                sums[1] += loss.count
+                sums[2] += batch.num_points
+        self.ranks.add_gradients(self.model.parameters())
+        sums = self.ranks.add(sums)
+        for value in self.model.parameters():
+            if value.grad is not None:
+                value.grad /= sums[1].clamp(min=1).to(value.dtype)
+        return sums
+
+    def _check_finite(self, loss: float, norm: float, batches: list[Batch]) -> None:
+        if math.isfinite(loss) and math.isfinite(norm):
             return
-        what = "gradient" if bool(torch.isfinite(loss.detach())) else "loss"
-        raise NonFiniteLoss(what, self.state.step + 1, offending_windows(self.model, batch))
+        what = "gradient" if math.isfinite(loss) else "loss"
+        named = offending_windows(self.model, batches, self.ranks)
+        raise NonFiniteLoss(what, self.state.step + 1, named)
 
     def _report(self, loss: float, norm: float, rate: float) -> None:
         state = self.state
@@ -327,13 +317,14 @@ class _Run:
         self._tell(loss)
 
     def _tell(self, loss: float) -> None:
-        if self.on_progress is not None:
+        if self.on_progress is not None and self.ranks.is_first:
             state = self.state
             place = (state.step, self.config.max_steps, state.cursor.epoch, state.num_tokens)
             self.on_progress(Progress(*place, loss, state.best_loss))
 
     def _write(self, line: dict[str, Any]) -> None:
-        self.metrics.write((json.dumps(line) + "\n").encode())
+        if self.metrics is not None:
+            self.metrics.write((json.dumps(line) + "\n").encode())
 
     def _validate(self) -> None:
         """Compare with the best so far; a run that is asked to stop leaves this for the next."""
@@ -345,12 +336,14 @@ class _Run:
                 self.device,
                 self.is_stopping,
                 state.step,
+                self.ranks,
             )
         if loss is None:
             return
         state.validated_step = state.step
         if state.best_loss is None or loss < state.best_loss:
-            state.best_sha256 = save_weights(self.model, self._best(state.step))
+            best = self._best(state.step)
+            state.best_sha256 = save_weights(self.model, best) if self.ranks.is_first else ""
             state.best_loss, state.best_step, state.num_stale = loss, state.step, 0
         else:
             state.num_stale += 1
@@ -365,17 +358,25 @@ class _Run:
     # Saving and resuming
 
     def _save(self) -> None:
-        self.metrics.flush()
-        os.fsync(self.metrics.fileno())
-        self.state.metrics_bytes = self.metrics.tell()
-        tensors = {
-            "model": self.model.state_dict(),
-            "optimiser": optimiser_tensors(self.optimiser),
-            "random": random_state(self.device),
-        }
-        state = {"config": self.config.deciding(), "run": self.state.to_json()}
-        write_checkpoint(self.folder / "checkpoints", Checkpoint(tensors, state))
-        self._prune_best()
+        states = random_state(self.device)
+        gathered = {name: self.ranks.rows(value) for name, value in states.items()}
+        if self.metrics is not None:
+            self.metrics.flush()
+            os.fsync(self.metrics.fileno())
+            self.state.metrics_bytes = self.metrics.tell()
+            tensors = {
+                "model": self.model.state_dict(),
+                "optimiser": optimiser_tensors(self.optimiser),
+                "random": {
+                    f"{rank}.{name}": value
+                    for name, rows in gathered.items()
+                    for rank, value in enumerate(rows)
+                },
+            }
+            state = {"config": self.config.deciding(), "run": self.state.to_json()}
+            write_checkpoint(self.folder / "checkpoints", Checkpoint(tensors, state))
+            self._prune_best()
+        self.ranks.wait()  # whoever launched them ends all when the first one has ended
 
     def _prune_best(self) -> None:
         """Keep the best weights that one of the two kept checkpoints names."""
@@ -384,21 +385,37 @@ class _Run:
             path.unlink()
         self.saved_best_step = self.state.best_step
 
-    def _restore(self) -> None:
-        """Take up the newest checkpoint that is sound in all its parts, or start afresh."""
+    def _restore(self) -> bool:
+        """Take up the newest checkpoint that is sound in all its parts, if there is one."""
+        found = self._newest() if self.ranks.is_first else None
+        if not any(self.ranks.agree(found is not None)):  # the others wait for the first here
+            return False
+        checkpoint = found or next(sound_checkpoints(self.folder / "checkpoints"))
+        self.state = FitState.from_json(checkpoint.state["run"])
+        self.saved_best_step = self.state.best_step
+        restore_model(self.model, checkpoint.tensors["model"])
+        restore_optimiser(self.optimiser, checkpoint.tensors["optimiser"])
+        own = f"{self.ranks.rank}."
+        states = {
+            name.removeprefix(own): value
+            for name, value in checkpoint.tensors["random"].items()
+            if name.startswith(own)
+        }
+        if states:  # a rank that was not there before keeps its seed
+            set_random_state(self.device, states)
+        self.ranks.wait()
+        logger.info("training goes on from step %d", self.state.step)
+        return True
+
+    def _newest(self) -> Checkpoint | None:
         for checkpoint in sound_checkpoints(self.folder / "checkpoints"):
             if checkpoint.state["config"] != self.config.deciding():
                 raise MismatchedCheckpoint(
                     "the work folder holds a run with another configuration; use a new folder"
                 )
-            state = FitState.from_json(checkpoint.state["run"])
-            if self._has_files_of(state):
-                restore_model(self.model, checkpoint.tensors["model"])
-                restore_optimiser(self.optimiser, checkpoint.tensors["optimiser"])
-                set_random_state(self.device, checkpoint.tensors["random"])
-                self.state, self.saved_best_step = state, state.best_step
-                logger.info("training goes on from step %d", state.step)
-                return
+            if self._has_files_of(FitState.from_json(checkpoint.state["run"])):
+                return checkpoint
+        return None
 
     def _has_files_of(self, state: FitState) -> bool:
         metrics = self.folder / METRICS_FILE
@@ -415,8 +432,10 @@ class _Run:
         state, weights = self.state, self.folder / WEIGHTS_FILE
         if state.best_loss is None or state.stopped is None:
             raise CheckpointError("a run ended without a validation")
-        load_weights(self.model, self._best(state.best_step), state.best_sha256)
-        save_weights(self.model, weights)
+        self.ranks.wait()
+        load_weights(self.model, self._best(state.best_step), state.best_sha256 or None)
+        if self.ranks.is_first:
+            save_weights(self.model, weights)
         self.model.eval()
         self.optimiser.zero_grad(set_to_none=True)
         return FitResult(
@@ -425,6 +444,7 @@ class _Run:
             num_tokens=state.num_tokens,
             best_step=state.best_step,
             best_validation_loss=state.best_loss,
+            precision=state.precision,
             stopped=state.stopped,
             weights=weights,
         )
@@ -449,7 +469,3 @@ def _closing(batches: Iterable[Batch]) -> Iterator[Iterator[Batch]]:
         close = getattr(iterator, "close", None)
         if close is not None:
             close()
-
-
-def _device_of(model: nn.Module) -> torch.device:
-    return next(model.parameters()).device

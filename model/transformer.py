@@ -167,7 +167,10 @@ class Transformer(nn.Module):
 
     Without caches the input is a whole row of points. With caches it is any set of new points,
     told apart by `index_BQ`. Without a mask each point reads itself and what comes before it.
+    The blocks may compute in a lower precision; what they are given and give keeps its own.
     """
+
+    compute_dtype = torch.float32
 
     def __init__(
         self,
@@ -196,10 +199,12 @@ class Transformer(nn.Module):
     ) -> Tensor:
         if mask_BQT is None and caches is not None:
             mask_BQT = _cached_mask(index_BQ, caches)
-        for layer, block in enumerate(self.blocks):
-            cache = None if caches is None else caches[layer]
-            x_BQD = block(x_BQD, index_BQ, mask_BQT, cache, angle_BQP)
-        return self.norm(x_BQD)
+        kind, is_lower = x_BQD.dtype, self.compute_dtype != torch.float32
+        with torch.autocast(x_BQD.device.type, self.compute_dtype, enabled=is_lower):
+            for layer, block in enumerate(self.blocks):
+                cache = None if caches is None else caches[layer]
+                x_BQD = block(x_BQD, index_BQ, mask_BQT, cache, angle_BQP)
+        return self.norm(x_BQD.to(kind))
 
     def empty_caches(self, num_rows: int, num_slots: int) -> list[KeyValueCache]:
         """One empty cache per layer."""

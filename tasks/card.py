@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from tasks.config import PipelineConfig
 from tasks.gate import shards_of
-from tasks.report import LEAKY, error_table, markdown_table, split_pairs
+from tasks.report import (
+    INITIALISED,
+    LEAKY,
+    error_table,
+    initial_weights,
+    markdown_table,
+    split_pairs,
+)
 from tasks.store import Receipt, Store, canonical_json
 
 
@@ -23,6 +30,7 @@ def model_card(
         + split_note(config),
         *([f"**{LEAKY}**"] if config.split.kind == "random_window" else []),
         markdown_table(("fact", "value"), split_pairs(store.manifest(shards).counts)),
+        *origin_note(config, trained, store),
         "## Errors in metres, times given",
         *(
             f"{split.capitalize()} windows ({config.window.num_context} known points, "
@@ -43,6 +51,14 @@ def model_card(
         recipes(trained, evaluated, reported, store),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def origin_note(config: PipelineConfig, trained: Receipt, store: Store) -> list[str]:
+    """What the training went on from, if it did not begin with fresh weights."""
+    digest = initial_weights(trained, store)
+    if not digest:
+        return []
+    return ["## Initial weights", f"`{config.train.init}`, content `{digest}`. {INITIALISED}"]
 
 
 def split_note(config: PipelineConfig) -> str:

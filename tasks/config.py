@@ -163,9 +163,10 @@ class PipelineConfig(Settings):
 
     @property
     def training(self) -> TrainRules:
+        """Without the address of the initial weights: their content is an input of the stage."""
         return TrainRules(
             model=self.model,
-            fit=self.train,
+            fit=self.train.model_copy(update={"init": ""}),
             window=self.window,
             zone=self.source_row.zone,
             seed=self.seed,

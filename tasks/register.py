@@ -421,18 +421,34 @@ def refresh(
 def load_model(model_uri: str, store: Store) -> Any:
     """A registered model as its own object, whose `forecast` takes frames and Arrow tables."""
     import mlflow
+
+    with registry(store), known_model(model_uri, store, "--model"):
+        return mlflow.pyfunc.load_model(model_uri).unwrap_python_model()
+
+
+def fetch_bundle(model_uri: str, store: Store, scratch: Path) -> Path:
+    """A copy of what a registered model carries; none of its code is run."""
+    import mlflow
+
+    with registry(store), known_model(model_uri, store, "--train.init"):
+        copied = mlflow.artifacts.download_artifacts(model_uri, dst_path=str(scratch))
+    return Path(copied) / "artifacts" / "bundle"
+
+
+@contextlib.contextmanager
+def known_model(model_uri: str, store: Store, flag: str) -> Iterator[None]:
+    """What MLflow says of an address that it does not know, in a line."""
     from mlflow.exceptions import MlflowException
 
-    with registry(store):
-        try:
-            return mlflow.pyfunc.load_model(model_uri).unwrap_python_model()
-        except MlflowException as error:
-            if is_away(error):
-                raise
-            raise ConfigError(
-                f"no model {model_uri} in {shown(tracking_uri(store))}: {error.message}; "
-                "give --model models:/NAME@candidate"
-            ) from error
+    try:
+        yield
+    except MlflowException as error:
+        if is_away(error):
+            raise
+        raise ConfigError(
+            f"no model {model_uri} in {shown(tracking_uri(store))}: {error.message}; "
+            f"give {flag} models:/NAME@candidate"
+        ) from error
 
 
 # Prefect ----------------------------------------------------------------------------------------

@@ -300,12 +300,25 @@ def lead(job: Job[ReportRules]) -> str:
 
 def warnings_of(job: Job[ReportRules]) -> list[str]:
     """What a reader must know before any number."""
-    return [LEAKY] if split_counts(job).get("is_leaky") else []
+    is_leaky = split_counts(job).get("is_leaky")
+    is_tuned = initial_weights(job.receipt("trained"), job.store)
+    return [text for text, holds in ((LEAKY, is_leaky), (INITIALISED, is_tuned)) if holds]
+
+
+def initial_weights(trained: Receipt, store: Store) -> str:
+    """The content that a training went on from; empty if it began with fresh weights."""
+    return str(store.manifest(trained).recipe.inputs.get("init", ""))
 
 
 LEAKY = (
     "Leakage control, not a result: stretches of every trip were drawn at random to train, "
     "validation and test, so models are judged between points that they were trained on."
+)
+
+
+INITIALISED = (
+    "Training went on from an earlier model, with that model's normaliser. What that one was "
+    "trained on is not known here: it may hold parts of this validation and test."
 )
 
 
@@ -397,7 +410,8 @@ def recipe_pairs(job: Job[ReportRules]) -> list[tuple[str, str]]:
         if isinstance(given, str)
     ]
     steps = [(name, job.receipt(name).recipe) for name in ("shards", "trained", "evaluated")]
-    return before + steps
+    init = initial_weights(job.receipt("trained"), job.store)
+    return before + steps + ([("initial weights", init)] if init else [])
 
 
 def markdown(job: Job[ReportRules], metrics: Path) -> str:

@@ -350,11 +350,26 @@ class ModelConfig(Settings):
 class TrainConfig(Settings):
     """How the model is fitted."""
 
+    init: str = Field(
+        "",
+        max_length=1_000,
+        title="Begin with",
+        description="A registered model, such as models:/NAME@candidate, or the folder of a "
+        "trained one, of this family and preset; fresh weights if empty.",
+    )
     max_steps: int = Field(
         600, ge=1, le=10_000_000, title="Steps", description="Most optimiser steps."
     )
     batch_size: int = Field(
         64, ge=1, le=65_536, title="Batch (rows)", description="Rows in one step."
+    )
+    accumulate: int = Field(
+        1,
+        ge=1,
+        le=65_536,
+        title="Batches a step",
+        description="Their gradients are added up: as one batch that much larger, in the memory "
+        "of one.",
     )
     max_points: int = Field(
         40, ge=4, le=4_096, title="Crop (points)", description="Longest random crop of a trip."
@@ -364,6 +379,12 @@ class TrainConfig(Settings):
         title="Batching",
         description="bucketed: one crop a row, batches of like length; packed: rows filled with "
         "crops, each blind to the others.",
+    )
+    precision: Literal["float32", "bfloat16", "auto"] = Field(
+        "float32",
+        title="Precision",
+        description="Of the transformer's blocks. auto: bfloat16 if a second's trial on this "
+        "machine shows that it gains, so that machines may differ.",
     )
     learning_rate: float = Field(
         1e-3, gt=0, le=1, title="Learning rate", description="Peak rate, after the warm-up."

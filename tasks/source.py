@@ -19,6 +19,7 @@ INFRASTRUCTURE = frozenset(
         "tasks.config",
         "tasks.datasets",
         "tasks.errors",
+        "tasks.initial",
         "tasks.progress",
         "tasks.runs",
         "tasks.sections",

@@ -23,13 +23,13 @@ from model.data import made, planned
 from model.encoding import Normaliser, steps_of
 from model.families import build
 from model.gather import Ints
+from model.launch import PREFETCHED_BATCHES
 from model.plan import Batching, Plan
 from model.shards import POINT_COLUMNS, STEP_COLUMNS, WINDOW_SCHEMA, Shards
 from tasks.archive import inventory, opened
 from tasks.datasets import dataset_named
 from tasks.formats import FORMATS
 from tasks.shards import ENCODING, GROUP_POINTS, SCHEMA
-from tasks.train import PREFETCHED_BATCHES
 
 NUM_FILES, BATCH_SIZE, MIN_POINTS, MAX_POINTS = 8, 128, 64, 200
 NUM_EPOCHS = 3  # that are timed, after one that is not

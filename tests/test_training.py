@@ -178,7 +178,9 @@ CHANGES = {
     "warmup_steps": 9,
     "weight_decay": 0.5,
     "clip_norm": 0.01,
+    "num_accumulated": 2,
     "validate_every": 5,
+    "validates_first": True,
     "log_every": 3,
     "seed": 5,
 }
@@ -191,7 +193,7 @@ def test_each_field_changes_something(shards, tmp_path, whole, name, value):
 
 
 def test_no_other_field_is_without_a_test():
-    elsewhere = {"patience", "deterministic", "checkpoint_every_s"}
+    elsewhere = {"patience", "deterministic", "checkpoint_every_s", "precision"}
     assert {entry.name for entry in fields(FitConfig)} == CHANGES.keys() | elsewhere
 
 
@@ -200,7 +202,7 @@ def test_no_other_field_is_without_a_test():
     [
         {"max_steps": 0}, {"validate_every": 0}, {"log_every": 0}, {"learning_rate": 0.0},
         {"final_learning_rate": 1.0}, {"warmup_steps": -1}, {"clip_norm": 0.0}, {"patience": 0},
-        {"checkpoint_every_s": -1.0}, {"seed": -1},
+        {"checkpoint_every_s": -1.0}, {"seed": -1}, {"num_accumulated": 0}, {"precision": "half"},
     ],
 )  # fmt: skip
 def test_senseless_configurations_are_refused(change):
