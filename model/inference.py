@@ -13,109 +13,20 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from .encoding import MIN_STEP_S, NUM_CALENDAR, calendar_features
+from .context import Context as Context
+from .context import Forecast as Forecast
+from .context import Noise as Noise
+from .context import calendar_at, check_target_times
+from .encoding import MIN_STEP_S
 from .families.chemin import Chemin
-from .geometry import haversine_m, step_from
+from .geometry import step_from
 from .isolation import evaluating
 from .transformer import KeyValueCache
 
 MAX_ROWS = 4096  # rolled out at once; bounds the memory of the cache
-
-
-@dataclass(frozen=True)
-class Context:
-    """Known points, padded on the right.
-
-    `time_s_BT` (float64) counts seconds since `started_us_B` (microseconds since 1970 UTC); `zone`
-    is where the calendar features are read.
-    """
-
-    lon_deg_BT: Tensor
-    lat_deg_BT: Tensor
-    time_s_BT: Tensor
-    started_us_B: Tensor
-    zone: str
-    is_pad_BT: Tensor
-
-    def __post_init__(self) -> None:
-        is_known_BT = ~self.is_pad_BT
-        if not bool(is_known_BT[:, 0].all()):
-            raise ValueError("a context needs at least one point, and its pads on the right")
-        if bool((is_known_BT[:, 1:] & self.is_pad_BT[:, :-1]).any()):
-            raise ValueError("pads of a context must stand on the right")
-        for name in ("lon_deg_BT", "lat_deg_BT", "time_s_BT"):
-            if not bool(torch.isfinite(getattr(self, name)[is_known_BT]).all()):
-                raise ValueError(f"{name} of a context must be finite")
-        is_backward_BT = (self.time_s_BT.diff(dim=1) < 0) & is_known_BT[:, 1:]
-        if bool(is_backward_BT.any()):
-            raise ValueError("times of a context must not descend")
-
-    @property
-    def num_points_B(self) -> Tensor:
-        return (~self.is_pad_BT).sum(dim=1)
-
-    def rows(self, start: int, stop: int) -> Context:
-        """Some of the contexts."""
-        tensors = {
-            field.name: getattr(self, field.name)[start:stop]
-            for field in fields(self)
-            if field.name != "zone"
-        }
-        return replace(self, **tensors)
-
-    def latest(self, num_points: int) -> Context:
-        """At most the last `num_points` of each context."""
-        start_B = (self.num_points_B - num_points).clamp(min=0)
-        kept = min(num_points, self.is_pad_BT.shape[1])
-        index_BT = start_B.unsqueeze(1) + torch.arange(kept, device=start_B.device)
-        index_BT = index_BT.clamp(max=self.is_pad_BT.shape[1] - 1)
-        gathered = {
-            name: getattr(self, name).gather(1, index_BT)
-            for name in ("lon_deg_BT", "lat_deg_BT", "time_s_BT")
-        }
-        is_pad_BT = torch.arange(kept, device=start_B.device) >= self.num_points_B.unsqueeze(1)
-        return replace(self, **gathered, is_pad_BT=is_pad_BT)
-
-
-@dataclass(frozen=True)
-class Forecast:
-    """Forecast points; times count from the start of their context.
-
-    The radii are quantiles of how far the samples lie from the point forecast: half, or four
-    fifths, of the samples lie within. Without samples they are NaN and the samples None.
-    """
-
-    lon_deg_BH: Tensor
-    lat_deg_BH: Tensor
-    time_s_BH: Tensor
-    radius_p50_m_BH: Tensor
-    radius_p80_m_BH: Tensor
-    sample_lon_deg_BSH: Tensor | None = None
-    sample_lat_deg_BSH: Tensor | None = None
-    sample_time_s_BSH: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class Noise:
-    """Draws that make one sample of a horizon: the same for every context.
-
-    A context's samples then depend neither on its neighbours nor on its place in the batch.
-    """
-
-    uniform_SHE: Tensor  # component of the duration, component of the step
-    normal_SHE: Tensor  # duration, along, across
-
-    @classmethod
-    def drawn(cls, num_samples: int, num_horizon: int, seed: int) -> Noise:
-        generator = torch.Generator().manual_seed(seed)
-        return cls(
-            torch.rand(num_samples, num_horizon, 2, generator=generator),
-            torch.randn(num_samples, num_horizon, 3, generator=generator),
-        )
 
 
 @dataclass(frozen=True)
@@ -152,7 +63,7 @@ def forecast(
     """The points that follow each context, at given times or at predicted ones."""
     if num_horizon < 1:
         raise ValueError(f"num_horizon must be at least 1, not {num_horizon}")
-    _check_target_times(context, num_horizon, target_time_s_BH)
+    check_target_times(context, num_horizon, target_time_s_BH)
     longest = model.config.max_points
     kept = context.latest(max(longest - num_horizon, longest // 2))
     rows_at_once = max(1, MAX_ROWS // max(1, num_samples))
@@ -161,7 +72,7 @@ def forecast(
         for start in range(0, len(context.started_us_B), rows_at_once):
             stop = start + rows_at_once
             times = None if target_time_s_BH is None else target_time_s_BH[start:stop]
-            chunk = kept.rows(start, stop)
+            chunk = kept.picked(slice(start, stop))
             parts.append(_forecast_chunk(model, chunk, num_horizon, times, num_samples, seed))
     return _joined(parts)
 
@@ -177,31 +88,16 @@ def _forecast_chunk(
     state = _read(model, context, num_horizon)
     repeated = state.repeat_rows(num_samples) if num_samples else None
     lon_deg_BH, lat_deg_BH, time_s_BH = _roll(model, state, num_horizon, target_time_s_BH, None)
-    nothing_BH = torch.full_like(lon_deg_BH, torch.nan)
+    points = lon_deg_BH, lat_deg_BH, time_s_BH
     if repeated is None:
-        return Forecast(lon_deg_BH, lat_deg_BH, time_s_BH, nothing_BH, nothing_BH)
+        return Forecast.of(points, None)
     times = None if target_time_s_BH is None else target_time_s_BH.repeat_interleave(num_samples, 0)
     noise = Noise.drawn(num_samples, num_horizon, seed)
-    samples = _roll(model, repeated, num_horizon, times, noise)
     lon_deg_BSH, lat_deg_BSH, time_s_BSH = (
-        part.unflatten(0, (len(lon_deg_BH), num_samples)) for part in samples
+        part.unflatten(0, (len(lon_deg_BH), num_samples))
+        for part in _roll(model, repeated, num_horizon, times, noise)
     )
-    away_m_BSH = haversine_m(
-        lon_deg_BH.unsqueeze(1), lat_deg_BH.unsqueeze(1), lon_deg_BSH, lat_deg_BSH
-    )
-    radius_p50_m_BH, radius_p80_m_BH = (
-        torch.quantile(away_m_BSH, share, dim=1) for share in (0.5, 0.8)
-    )
-    return Forecast(
-        lon_deg_BH,
-        lat_deg_BH,
-        time_s_BH,
-        radius_p50_m_BH,
-        radius_p80_m_BH,
-        lon_deg_BSH,
-        lat_deg_BSH,
-        time_s_BSH,
-    )
+    return Forecast.of(points, (lon_deg_BSH, lat_deg_BSH, time_s_BSH))
 
 
 def _read(model: Chemin, context: Context, num_horizon: int) -> _State:
@@ -213,7 +109,7 @@ def _read(model: Chemin, context: Context, num_horizon: int) -> _State:
         for value_BT in (context.lon_deg_BT, context.lat_deg_BT, context.time_s_BT)
     )
     index_BQ = torch.arange(num_context, device=lon_deg_BT.device).expand(num_rows, num_context)
-    calendar_BQK = _calendar(context.started_us_B, time_s_BT[:, :num_context], context.zone)
+    calendar_BQK = calendar_at(context.started_us_B, time_s_BT[:, :num_context], context.zone)
     caches = model.transformer.empty_caches(num_rows, num_slots)
     hidden_BQD, velocity_BQLC = model.encode(
         lon_deg_BT, lat_deg_BT, time_s_BT, calendar_BQK, index_BQ, caches=caches
@@ -272,7 +168,7 @@ def _roll(
 def _read_one(model: Chemin, state: _State, index_N: Tensor) -> tuple[Tensor, Tensor]:
     """Hidden state and recent velocities of one new point of each row."""
     index_NQ = index_N.unsqueeze(1)
-    calendar_NQK = _calendar(state.started_us_N, state.time_s_NT.gather(1, index_NQ), state.zone)
+    calendar_NQK = calendar_at(state.started_us_N, state.time_s_NT.gather(1, index_NQ), state.zone)
     hidden_NQD, velocity_NQLC = model.encode(
         state.lon_deg_NT,
         state.lat_deg_NT,
@@ -324,25 +220,6 @@ def _draw(value_SE: Tensor, hidden_ND: Tensor) -> Tensor:
 def _with_room(value_BT: Tensor, is_pad_BT: Tensor, num_horizon: int) -> Tensor:
     """Values followed by free slots; whatever a pad held is gone."""
     return torch.nn.functional.pad(value_BT.double().masked_fill(is_pad_BT, 0.0), (0, num_horizon))
-
-
-def _calendar(started_us_N: Tensor, time_s_NQ: Tensor, zone: str) -> Tensor:
-    instant_us_NQ = started_us_N.unsqueeze(1) + (time_s_NQ * 1e6).round().long()
-    calendar: np.ndarray = calendar_features(instant_us_NQ.cpu().numpy(), zone)
-    return torch.from_numpy(calendar.reshape(*time_s_NQ.shape, NUM_CALENDAR)).to(time_s_NQ.device)
-
-
-def _check_target_times(
-    context: Context, num_horizon: int, target_time_s_BH: Tensor | None
-) -> None:
-    if target_time_s_BH is None:
-        return
-    expected = (len(context.started_us_B), num_horizon)
-    if tuple(target_time_s_BH.shape) != expected:
-        raise ValueError(f"target times must be {expected}, not {tuple(target_time_s_BH.shape)}")
-    last_s_B1 = context.time_s_BT.gather(1, context.num_points_B.unsqueeze(1) - 1)
-    if not bool((torch.cat([last_s_B1, target_time_s_BH], dim=1).diff(dim=1) >= 0).all()):
-        raise ValueError("target times must not descend, nor begin before the context ends")
 
 
 def _joined(parts: list[Forecast]) -> Forecast:

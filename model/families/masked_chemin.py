@@ -11,8 +11,6 @@ Shapes: B windows, T points, N scored points, D model width, C coordinates (east
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
@@ -30,6 +28,7 @@ from ..between import (
     shown_of,
     time_s_of,
 )
+from ..context import Recovered
 from ..encoding import Normaliser
 from ..geometry import step_between, step_from
 from ..isolation import evaluating
@@ -38,16 +37,6 @@ from ..objectives import Loss
 from ..positions import sinusoidal_positions
 from ..transformer import Transformer
 from .chemin import CheminConfig, first_of_sequence, index_of
-
-
-@dataclass(frozen=True)
-class Recovered:
-    """All points (B, T) of a batch, those that were asked for as the model puts them."""
-
-    lon_deg_BT: Tensor
-    lat_deg_BT: Tensor
-    time_s_BT: Tensor
-    is_recovered_BT: Tensor
 
 
 class MaskedChemin(nn.Module):
