@@ -6,6 +6,7 @@ Shapes: B rows, T points, H points of the horizon, S samples, E draws, K calenda
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -75,6 +76,23 @@ class Context:
         }
         is_pad_BT = torch.arange(kept, device=start_B.device) >= self.num_points_B.unsqueeze(1)
         return replace(self, **gathered, is_pad_BT=is_pad_BT)
+
+    def extended(self, lon_deg_BH: Tensor, lat_deg_BH: Tensor, time_s_BH: Tensor) -> Context:
+        """The contexts with points behind their last ones."""
+        num_new = time_s_BH.shape[1]
+        slot_BH = self.num_points_B.unsqueeze(1) + torch.arange(num_new, device=time_s_BH.device)
+        room = (0, num_new)
+        return replace(
+            self,
+            lon_deg_BT=functional.pad(self.lon_deg_BT.double(), room).scatter(
+                1, slot_BH, lon_deg_BH
+            ),
+            lat_deg_BT=functional.pad(self.lat_deg_BT.double(), room).scatter(
+                1, slot_BH, lat_deg_BH
+            ),
+            time_s_BT=functional.pad(self.time_s_BT.double(), room).scatter(1, slot_BH, time_s_BH),
+            is_pad_BT=functional.pad(self.is_pad_BT, room, value=True).scatter(1, slot_BH, False),
+        )
 
 
 @dataclass(frozen=True)
@@ -223,6 +241,21 @@ class Noise:
             torch.randn(num_samples, num_horizon, 3, generator=generator),
         )
 
+    @classmethod
+    def shared(cls, num_samples: int, seed: int) -> Noise:
+        """Draws that all points of a sample share, (S, 1, E).
+
+        They are spread evenly (Sobol 1967, scrambled), for chance would not average out: every
+        context has the same draws, so an uneven set would make all radii too wide or too narrow.
+        """
+        if not num_samples:
+            return cls(torch.zeros(0, 1, 2), torch.zeros(0, 1, 3))
+        engine = torch.quasirandom.SobolEngine(5, scramble=True, seed=seed)
+        draw_SE = engine.draw(num_samples, dtype=torch.float64).clamp(1e-9, 1 - 1e-9)
+        draw_S1E = draw_SE.unsqueeze(1)
+        normal_S1E = torch.special.ndtri(draw_S1E[..., 2:]).float()
+        return cls(draw_S1E[..., :2].float(), normal_S1E)
+
     def sample(self, number: int) -> Noise:
         """The draws of one of the samples."""
         one = slice(number, number + 1)
@@ -251,3 +284,14 @@ def mean_over_points(hidden_BTD: Tensor, is_pad_BT: Tensor) -> Tensor:
     """The mean state (B, D) of the points that are no pads."""
     is_point_BT1 = ~is_pad_BT.unsqueeze(-1)
     return torch.where(is_point_BT1, hidden_BTD, 0.0).sum(1) / is_point_BT1.sum(1).clamp(min=1)
+
+
+def joined(parts: list[Forecast]) -> Forecast:
+    """Forecasts of consecutive contexts as one."""
+    if len(parts) == 1:
+        return parts[0]
+    columns: dict[str, Any] = {}
+    for field in fields(Forecast):
+        values = [getattr(part, field.name) for part in parts]
+        columns[field.name] = None if values[0] is None else torch.cat(values)
+    return Forecast(**columns)

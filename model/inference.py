@@ -11,7 +11,6 @@ Shapes: B contexts, T points of the context, H points of the horizon, S samples,
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +18,7 @@ from torch import Tensor
 from .context import Context as Context
 from .context import Forecast as Forecast
 from .context import Noise as Noise
-from .context import calendar_at, check_target_times
+from .context import calendar_at, check_target_times, joined
 from .encoding import MIN_STEP_S
 from .families.chemin import Chemin
 from .geometry import step_from
@@ -74,7 +73,7 @@ def forecast(
             times = None if target_time_s_BH is None else target_time_s_BH[start:stop]
             chunk = kept.picked(slice(start, stop))
             parts.append(_forecast_chunk(model, chunk, num_horizon, times, num_samples, seed))
-    return _joined(parts)
+    return joined(parts)
 
 
 def _forecast_chunk(
@@ -220,14 +219,3 @@ def _draw(value_SE: Tensor, hidden_ND: Tensor) -> Tensor:
 def _with_room(value_BT: Tensor, is_pad_BT: Tensor, num_horizon: int) -> Tensor:
     """Values followed by free slots; whatever a pad held is gone."""
     return torch.nn.functional.pad(value_BT.double().masked_fill(is_pad_BT, 0.0), (0, num_horizon))
-
-
-def _joined(parts: list[Forecast]) -> Forecast:
-    """Forecasts of consecutive contexts as one."""
-    if len(parts) == 1:
-        return parts[0]
-    columns: dict[str, Any] = {}
-    for field in fields(Forecast):
-        values = [getattr(part, field.name) for part in parts]
-        columns[field.name] = None if values[0] is None else torch.cat(values)
-    return Forecast(**columns)

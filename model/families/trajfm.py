@@ -13,7 +13,7 @@ head, S samples, H points of the horizon, C coordinates (east, north), W ways to
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -255,33 +255,31 @@ class TrajFm(nn.Module):
     def recover(self, batch: Batch) -> Recovered:
         """The batch with what is hidden filled in: median times, and mean places given these."""
         with torch.inference_mode(), evaluating(self):
-            return self._recover(batch, None)
+            return next(self.filled(shown_of(batch), Noise.shared(0, 0)))
 
-    def _recover(self, batch: Batch, noise: Noise | None) -> Recovered:
-        """What is hidden, or a draw of it; all points of a sequence share one draw."""
-        shown = shown_of(batch)
+    def filled(self, shown: Shown, noises: Noise) -> Iterator[Recovered]:
+        """The medians and means of what is hidden, then a sample of it for each of the draws."""
         hidden_BTD, near = self.encode(shown)
-        return self._filled(shown, hidden_BTD, near, noise)
-
-    def _filled(
-        self, shown: Shown, hidden_BTD: Tensor, near: Around, noise: Noise | None
-    ) -> Recovered:
         asks_time_BT, asks_place_BT = asked(shown, near)
-        time_s_BT, lon_deg_BT, lat_deg_BT = (
-            value_BT.clone() for value_BT in (shown.time_s_BT, shown.lon_deg_BT, shown.lat_deg_BT)
-        )
-        ahead = near.at(asks_time_BT)
+        ahead, around_place = near.at(asks_time_BT), near.at(asks_place_BT)
         time = self.time_head(hidden_BTD[asks_time_BT], ahead)
-        code_N = time.median() if noise is None else _drawn_code(time, noise)
-        time_s_BT[asks_time_BT] = time_of_code(code_N.double(), ahead) + ahead.started_s_BT
-        time_s_BT = ascending(time_s_BT, asks_time_BT, shown)
-        place = self.place_at(hidden_BTD, near, asks_place_BT, time_s_BT)
-        step_m_NC = place.mean() if noise is None else _drawn_step_m(place, noise)
-        ahead = near.at(asks_place_BT)
-        lon_deg_BT[asks_place_BT], lat_deg_BT[asks_place_BT] = step_from(
-            ahead.lon_deg_BT, ahead.lat_deg_BT, *step_m_NC.double().unbind(-1)
-        )
-        return Recovered(lon_deg_BT, lat_deg_BT, time_s_BT, asks_time_BT | asks_place_BT)
+        is_timed = not bool(asks_time_BT.any())
+        place = None
+        for number in range(-1, len(noises.uniform_SHE)):
+            noise = None if number < 0 else noises.sample(number)
+            time_s_BT, lon_deg_BT, lat_deg_BT = (
+                value.clone() for value in (shown.time_s_BT, shown.lon_deg_BT, shown.lat_deg_BT)
+            )
+            code_N = time.median() if noise is None else _drawn_code(time, noise)
+            time_s_BT[asks_time_BT] = time_of_code(code_N.double(), ahead) + ahead.started_s_BT
+            time_s_BT = ascending(time_s_BT, asks_time_BT, shown)
+            if place is None or not is_timed:
+                place = self.place_at(hidden_BTD, near, asks_place_BT, time_s_BT)
+            step_m_NC = place.mean() if noise is None else _drawn_step_m(place, noise)
+            lon_deg_BT[asks_place_BT], lat_deg_BT[asks_place_BT] = step_from(
+                around_place.lon_deg_BT, around_place.lat_deg_BT, *step_m_NC.double().unbind(-1)
+            )
+            yield Recovered(lon_deg_BT, lat_deg_BT, time_s_BT, asks_time_BT | asks_place_BT)
 
     def forecast(
         self,
@@ -298,21 +296,24 @@ class TrajFm(nn.Module):
         check_target_times(context, num_horizon, target_time_s_BH)
         kept = context.latest(self.config.max_points // 2)
         slot_BH = kept.num_points_B.unsqueeze(1) + torch.arange(num_horizon)
-        noises = Noise.drawn(num_samples, 1, seed)
-        found = []
+        noises = Noise.shared(num_samples, seed)
         with torch.inference_mode(), evaluating(self):
             shown = shown_of(Partial.of(kept, num_horizon, target_time_s_BH).batch())
-            hidden_BTD, near = self.encode(shown)
-            for number in range(-1, num_samples):
-                noise = None if number < 0 else noises.sample(number)
-                filled = self._filled(shown, hidden_BTD, near, noise)
-                columns = filled.lon_deg_BT, filled.lat_deg_BT, filled.time_s_BT
-                found.append([value_BT.gather(1, slot_BH) for value_BT in columns])
-        lon_deg_BH, lat_deg_BH, time_s_BH = found[0]
-        if not num_samples:
-            return Forecast.of((lon_deg_BH, lat_deg_BH, time_s_BH), None)
-        lon_BSH, lat_BSH, time_BSH = (torch.stack(s, 1) for s in zip(*found[1:], strict=True))
-        return Forecast.of((lon_deg_BH, lat_deg_BH, time_s_BH), (lon_BSH, lat_BSH, time_BSH))
+            told = [
+                [
+                    value_BT.gather(1, slot_BH)
+                    for value_BT in (one.lon_deg_BT, one.lat_deg_BT, one.time_s_BT)
+                ]
+                for one in self.filled(shown, noises)
+            ]
+        first, *others = told
+        points = first[0], first[1], first[2]
+        if not others:
+            return Forecast.of(points, None)
+        lon_deg_BSH, lat_deg_BSH, time_s_BSH = (
+            torch.stack(paths, 1) for paths in zip(*others, strict=True)
+        )
+        return Forecast.of(points, (lon_deg_BSH, lat_deg_BSH, time_s_BSH))
 
     def travel_time(self, partial: Partial) -> Durations:
         """Seconds from the first point to the last, whose place is known and whose time is not."""
