@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .encoding import NUM_CALENDAR, calendar_features
+from .encoding import NUM_CALENDAR, calendar_features, steps_of
 from .geometry import haversine_m
 from .objectives import MaskedBatch
 
@@ -94,6 +94,10 @@ class Context:
             is_pad_BT=functional.pad(self.is_pad_BT, room, value=True).scatter(1, slot_BH, False),
         )
 
+    def batch(self) -> MaskedBatch:
+        """The same as a batch in which all is shown; whatever stood in a pad is gone."""
+        return Partial.of(self, 0, None).batch()
+
 
 @dataclass(frozen=True)
 class Partial:
@@ -153,16 +157,21 @@ class Partial:
         shows_place_BT, shows_time_BT = (
             shows_BT & is_point_BT for shows_BT in (self.shows_place_BT, self.shows_time_BT)
         )
-        time_s_BT = self.time_s_BT.masked_fill(~shows_time_BT, 0)
+        lon_deg_BT = self.lon_deg_BT.double().masked_fill(~shows_place_BT, 0)
+        lat_deg_BT = self.lat_deg_BT.double().masked_fill(~shows_place_BT, 0)
+        time_s_BT = self.time_s_BT.double().masked_fill(~shows_time_BT, 0)
         index_BT = torch.arange(time_s_BT.shape[1], device=time_s_BT.device).expand_as(time_s_BT)
+        is_whole_BT = shows_place_BT & shows_time_BT
+        has_step_BT = is_whole_BT & functional.pad(is_whole_BT[:, :-1], (1, 0))
+        step_BTF = steps_of(lon_deg_BT, lat_deg_BT, time_s_BT)
         return MaskedBatch(
-            lon_deg_BT=self.lon_deg_BT.masked_fill(~shows_place_BT, 0),
-            lat_deg_BT=self.lat_deg_BT.masked_fill(~shows_place_BT, 0),
+            lon_deg_BT=lon_deg_BT,
+            lat_deg_BT=lat_deg_BT,
             time_s_BT=time_s_BT,
-            step_BTF=time_s_BT.new_zeros((*time_s_BT.shape, 3)).float(),
+            step_BTF=step_BTF.masked_fill(~has_step_BT.unsqueeze(-1), 0).float(),
             calendar_BTK=calendar_at(self.started_us_B, time_s_BT, self.zone),
-            is_observed_BT=shows_place_BT & shows_time_BT,
-            is_target_BT=is_point_BT & ~(shows_place_BT & shows_time_BT),
+            is_observed_BT=is_whole_BT,
+            is_target_BT=is_point_BT & ~is_whole_BT,
             is_pad_BT=self.is_pad_BT,
             sequence_BT=torch.zeros_like(index_BT),
             window_id_B=torch.arange(len(time_s_BT)),
@@ -219,8 +228,10 @@ class Forecast:
             return cls(*points, nothing_BH, nothing_BH)
         lon_deg_BH, lat_deg_BH, _ = (value.unsqueeze(1) for value in points)
         away_m_BSH = haversine_m(lon_deg_BH, lat_deg_BH, samples[0], samples[1])
-        radii = (torch.quantile(away_m_BSH, share, dim=1) for share in (0.5, 0.8))
-        return cls(*points, *radii, *samples)
+        radius_p50_m_BH, radius_p80_m_BH = (
+            torch.quantile(away_m_BSH, share, dim=1) for share in (0.5, 0.8)
+        )
+        return cls(*points, radius_p50_m_BH, radius_p80_m_BH, *samples)
 
 
 @dataclass(frozen=True)

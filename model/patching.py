@@ -139,10 +139,11 @@ def ahead_of(
     target_NJ = end_N[:, None] + ahead_J
     is_there_NJ = target_NJ < rows.num_points_R[row_N][:, None]
     at_NJ = row_N[:, None], torch.where(is_there_NJ, target_NJ, end_N[:, None])
-    starts = (value_RT[row_N, end_N][:, None] for value_RT in (rows.lon_deg_RT, rows.lat_deg_RT))
+    start_N1 = row_N[:, None], end_N[:, None]
+    starts = rows.lon_deg_RT[start_N1], rows.lat_deg_RT[start_N1]
     ends = rows.lon_deg_RT[at_NJ], rows.lat_deg_RT[at_NJ]
     moved_m_NJC = torch.stack(step_between(*starts, *ends), dim=-1)
-    elapsed_s_NJ = rows.time_s_RT[at_NJ] - rows.time_s_RT[row_N, end_N][:, None]
+    elapsed_s_NJ = rows.time_s_RT[at_NJ] - rows.time_s_RT[start_N1]
     return moved_m_NJC, elapsed_s_NJ, is_there_NJ & rows.is_target_RT[at_NJ]
 
 
@@ -191,9 +192,13 @@ def moved_until(patches: Patches, step_RSF: Tensor, normaliser: Normaliser) -> M
     def at_origin(value_RS: Tensor) -> Tensor:
         return value_RS.gather(1, origin_RPL.flatten(1)).view(origin_RPL.shape)
 
-    ends = [patches.ends(v).unsqueeze(-1) for v in (patches.lon_deg_RS, patches.lat_deg_RS)]
-    back_m = step_between(*ends, at_origin(patches.lon_deg_RS), at_origin(patches.lat_deg_RS))
-    elapsed_s_RPL = patches.ends(patches.time_s_RS).unsqueeze(-1) - at_origin(patches.time_s_RS)
+    lon_deg_RP1, lat_deg_RP1, time_s_RP1 = (
+        patches.ends(value_RS).unsqueeze(-1)
+        for value_RS in (patches.lon_deg_RS, patches.lat_deg_RS, patches.time_s_RS)
+    )
+    origins = at_origin(patches.lon_deg_RS), at_origin(patches.lat_deg_RS)
+    back_m = step_between(lon_deg_RP1, lat_deg_RP1, *origins)
+    elapsed_s_RPL = time_s_RP1 - at_origin(patches.time_s_RS)
     return Moved(
         scale_m_RP.where(num_RP > 0, normaliser.extent_scale_m),
         -torch.stack(back_m, dim=-1).masked_fill((num_RP == 0)[..., None, None], 0),

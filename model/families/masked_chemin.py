@@ -28,7 +28,7 @@ from ..between import (
     shown_of,
     time_s_of,
 )
-from ..context import Recovered
+from ..context import Context, Recovered, mean_over_points
 from ..encoding import Normaliser
 from ..geometry import step_between, step_from
 from ..isolation import evaluating
@@ -102,6 +102,11 @@ class MaskedChemin(nn.Module):
         """The batch with what is hidden filled in: median times, and mean places given these."""
         with torch.inference_mode(), evaluating(self):
             return self._recover(batch)
+
+    def embed(self, context: Context) -> Tensor:
+        """The mean hidden state (B, D) of the points of each trajectory, all of them shown."""
+        hidden_BTD, _ = self.encode(shown_of(context.batch()))
+        return mean_over_points(hidden_BTD, context.is_pad_BT)
 
     def _recover(self, batch: Batch) -> Recovered:
         shown = shown_of(batch)

@@ -23,12 +23,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..batch import Batch
-from ..context import Context, Forecast, Noise, check_target_times, joined, mean_over_points
+from ..context import Context, Forecast, Noise, mean_over_points
 from ..densities import MIN_LOG_STEP_SCALE, MIN_STEP_SCALE_M
 from ..encoding import LAGS, MIN_STEP_S, NUM_CALENDAR, Normaliser
 from ..geometry import step_from
 from ..heads import DECILES, QuantileHead, log_density_at, pinball, steer, value_at
-from ..isolation import evaluating
 from ..objectives import Loss
 from ..patching import (
     Moved,
@@ -43,8 +42,6 @@ from ..patching import (
 )
 from ..positions import angles_of, index_frequencies
 from ..transformer import GATED, Transformer
-
-MAX_ROWS = 4096  # paths that are told at once
 
 
 @dataclass(frozen=True)
@@ -177,34 +174,16 @@ class Patch(nn.Module):
         self,
         context: Context,
         num_horizon: int,
-        target_time_s_BH: Tensor | None = None,
-        num_samples: int = 0,
-        seed: int = 0,
+        target_time_s_BH: Tensor | None,
+        num_samples: int,
+        seed: int,
     ) -> Forecast:
         """The points that follow each context: medians, as many in one pass as the heads tell.
 
         Beyond that the told points are read as a context in turn, path by path. The points of one
         sample share their draws, so each is a path that keeps to its side.
         """
-        check_target_times(context, num_horizon, target_time_s_BH)
-        rows_at_once = max(1, MAX_ROWS // (1 + num_samples))
-        parts = []
-        with torch.inference_mode(), evaluating(self):
-            for start in range(0, len(context.started_us_B), rows_at_once):
-                chunk = slice(start, start + rows_at_once)
-                times = None if target_time_s_BH is None else target_time_s_BH[chunk]
-                kept = context.picked(chunk).latest(self.config.max_points)
-                parts.append(self._forecast(kept, num_horizon, times, num_samples, seed))
-        return joined(parts)
-
-    def _forecast(
-        self,
-        context: Context,
-        num_horizon: int,
-        target_time_s_BH: Tensor | None,
-        num_samples: int,
-        seed: int,
-    ) -> Forecast:
+        context = context.latest(self.config.max_points)
         num_rows, num_paths = len(context.started_us_B), 1 + num_samples  # the first: the median
         normal_SE = Noise.shared(num_samples, seed).normal_SHE[:, 0]
         normal_NE = functional.pad(normal_SE, (0, 0, 1, 0)).repeat(num_rows, 1)
@@ -263,10 +242,9 @@ class Patch(nn.Module):
 
     def embed(self, context: Context) -> Tensor:
         """The mean state (B, D) at the ends of the patches of each trajectory."""
-        with torch.inference_mode(), evaluating(self):
-            patches = cut(rows_of(context), self.config.num_patch)
-            hidden_BPD, _ = self.encode(patches)
-            return mean_over_points(hidden_BPD, ~patches.ends(patches.is_point_RS))
+        patches = cut(rows_of(context), self.config.num_patch)
+        hidden_BPD, _ = self.encode(patches)
+        return mean_over_points(hidden_BPD, ~patches.ends(patches.is_point_RS))
 
     def score(self, context: Context) -> Tensor:
         """Mean surprise (B) of a step, each told from the points before it: nats, as in chemin.
@@ -276,14 +254,13 @@ class Patch(nn.Module):
         """
         rows = rows_of(context)
         total_B = torch.zeros(len(rows.num_points_R), dtype=torch.float64)
-        with torch.inference_mode(), evaluating(self):
-            for lead in range(self.config.num_patch):
-                patches = cut(rows, self.config.num_patch, torch.full_like(rows.window_R, lead))
-                row_N, patch_N, end_N = origins_of(patches, rows.num_points_R - 1)
-                hidden_RPD, moved = self.encode(patches)
-                hidden_ND, moved = hidden_RPD[row_N, patch_N], moved.at(row_N, patch_N)
-                ahead = ahead_of(rows, row_N, end_N, torch.ones(1, dtype=torch.long))
-                total_B.index_add_(0, row_N, self._surprise(hidden_ND, moved, *ahead[:2]))
+        for lead in range(self.config.num_patch):
+            patches = cut(rows, self.config.num_patch, torch.full_like(rows.window_R, lead))
+            row_N, patch_N, end_N = origins_of(patches, rows.num_points_R - 1)
+            hidden_RPD, moved = self.encode(patches)
+            hidden_ND, moved = hidden_RPD[row_N, patch_N], moved.at(row_N, patch_N)
+            ahead = ahead_of(rows, row_N, end_N, torch.ones(1, dtype=torch.long))
+            total_B.index_add_(0, row_N, self._surprise(hidden_ND, moved, *ahead[:2]))
         num_steps_B = rows.num_points_R - 1
         return total_B / num_steps_B.double().where(num_steps_B > 0, torch.nan)
 

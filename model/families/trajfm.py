@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,7 +44,6 @@ from ..context import (
     Noise,
     Partial,
     Recovered,
-    check_target_times,
     mean_over_points,
 )
 from ..densities import GaussianMixture, StepMixture
@@ -285,27 +285,25 @@ class TrajFm(nn.Module):
         self,
         context: Context,
         num_horizon: int,
-        target_time_s_BH: Tensor | None = None,
-        num_samples: int = 0,
-        seed: int = 0,
+        target_time_s_BH: Tensor | None,
+        num_samples: int,
+        seed: int,
     ) -> Forecast:
         """The points that follow each context, all in one pass; half the window is context.
 
         The points of one sample share their draws: each is a smooth path that keeps to its side.
         """
-        check_target_times(context, num_horizon, target_time_s_BH)
         kept = context.latest(self.config.max_points // 2)
         slot_BH = kept.num_points_B.unsqueeze(1) + torch.arange(num_horizon)
         noises = Noise.shared(num_samples, seed)
-        with torch.inference_mode(), evaluating(self):
-            shown = shown_of(Partial.of(kept, num_horizon, target_time_s_BH).batch())
-            told = [
-                [
-                    value_BT.gather(1, slot_BH)
-                    for value_BT in (one.lon_deg_BT, one.lat_deg_BT, one.time_s_BT)
-                ]
-                for one in self.filled(shown, noises)
+        shown = shown_of(Partial.of(kept, num_horizon, target_time_s_BH).batch())
+        told = [
+            [
+                value_BT.gather(1, slot_BH)
+                for value_BT in (one.lon_deg_BT, one.lat_deg_BT, one.time_s_BT)
             ]
+            for one in self.filled(shown, noises)
+        ]
         first, *others = told
         points = first[0], first[1], first[2]
         if not others:
@@ -321,26 +319,24 @@ class TrajFm(nn.Module):
         row_B = torch.arange(len(batch.is_pad_BT))
         is_last_BT = torch.zeros_like(batch.is_pad_BT)
         is_last_BT[row_B, (~batch.is_pad_BT).sum(1) - 1] = True
-        with torch.inference_mode(), evaluating(self):
-            shown = shown_of(batch)
-            hidden_BTD, near = self.encode(shown)
-            ahead = near.at(is_last_BT)
-            density = self.time_head(hidden_BTD[is_last_BT], ahead)
-            return Durations(
-                *(
-                    time_of_code(density.quantile(share).double(), ahead)
-                    + ahead.started_s_BT
-                    - partial.time_s_BT[:, 0]
-                    for share in (0.5, 0.1, 0.9)
-                )
+        shown = shown_of(batch)
+        hidden_BTD, near = self.encode(shown)
+        ahead = near.at(is_last_BT)
+        density = self.time_head(hidden_BTD[is_last_BT], ahead)
+        return Durations(
+            *(
+                time_of_code(density.quantile(share).double(), ahead)
+                + ahead.started_s_BT
+                - partial.time_s_BT[:, 0]
+                for share in (0.5, 0.1, 0.9)
             )
+        )
 
     def embed(self, context: Context) -> Tensor:
         """The mean hidden state (B, D) of the points of each trajectory."""
-        with torch.inference_mode(), evaluating(self):
-            batch = Partial.of(context, 0, None).batch()
-            hidden_BTD, _ = self.encode(shown_of(batch))
-            return mean_over_points(hidden_BTD, batch.is_pad_BT)
+        batch = Partial.of(context, 0, None).batch()
+        hidden_BTD, _ = self.encode(shown_of(batch))
+        return mean_over_points(hidden_BTD, batch.is_pad_BT)
 
     def score(self, context: Context) -> Tensor:
         """Mean surprise (B) of a step, each told from the points before it: nats, as in chemin.
@@ -348,12 +344,11 @@ class TrajFm(nn.Module):
         Each point is hidden once, behind its own past alone; NaN where there is no step.
         """
         count_B, total_B = context.num_points_B, torch.zeros(len(context.started_us_B)).double()
-        with torch.inference_mode(), evaluating(self):
-            for end in range(1, context.is_pad_BT.shape[1]):
-                start = max(0, end + 1 - self.config.max_points)
-                past = context.columns(start, end + 1)
-                is_row_B = count_B > end
-                total_B[is_row_B] += self._surprise_of_last(past.picked(is_row_B))
+        for end in range(1, context.is_pad_BT.shape[1]):
+            start = max(0, end + 1 - self.config.max_points)
+            past = context.columns(start, end + 1)
+            is_row_B = count_B > end
+            total_B[is_row_B] += self._surprise_of_last(past.picked(is_row_B))
         return total_B / (count_B - 1).double().where(count_B > 1, torch.nan)
 
     def _surprise_of_last(self, context: Context) -> Tensor:
@@ -414,7 +409,7 @@ def ends_of(batch: Batch) -> MaskedBatch | None:
     if not len(row_R):
         return None
     point_R2 = torch.stack([first_BT[row_R, last_R], last_R], dim=-1)
-    columns = {
+    columns: dict[str, Any] = {
         name: value[row_R.unsqueeze(-1), point_R2]
         for name, value in batch.tensors().items()
         if "_BT" in name
