@@ -33,15 +33,15 @@ class Rows:
 
 
 def rows_of(context: Context) -> Rows:
-    """Contexts as rows, all of which may be read and nothing of which is a target."""
+    """Contexts as rows, all of which may be read, and be asked from the points before."""
     is_pad_BT, num_B = context.is_pad_BT, context.num_points_B
     lon_deg_BT, lat_deg_BT, time_s_BT = (
         value_BT.masked_fill(is_pad_BT, 0)
         for value_BT in (context.lon_deg_BT, context.lat_deg_BT, context.time_s_BT)
     )
     calendar_BTU = calendar_at(context.started_us_B, time_s_BT, context.zone)
-    nothing_BT, zero_B = torch.zeros_like(is_pad_BT), torch.zeros_like(num_B)
-    return Rows(lon_deg_BT, lat_deg_BT, time_s_BT, calendar_BTU, num_B, num_B, nothing_BT, zero_B)
+    zero_B = torch.zeros_like(num_B)
+    return Rows(lon_deg_BT, lat_deg_BT, time_s_BT, calendar_BTU, num_B, num_B, ~is_pad_BT, zero_B)
 
 
 def rows_of_batch(batch: Batch) -> Rows:
@@ -138,13 +138,16 @@ def ahead_of(
     """Displacement (N, J, C) and seconds (N, J) to the points ahead, and which are targets."""
     target_NJ = end_N[:, None] + ahead_J
     is_there_NJ = target_NJ < rows.num_points_R[row_N][:, None]
-    at_NJ = row_N[:, None], torch.where(is_there_NJ, target_NJ, end_N[:, None])
+    target_NJ = torch.where(is_there_NJ, target_NJ, end_N[:, None])
+    is_target_NJ = is_there_NJ & rows.is_target_RT[row_N[:, None], target_NJ]
+    # What is no target may hold anything, and must not reach a gradient: the end stands for it.
+    at_NJ = row_N[:, None], torch.where(is_target_NJ, target_NJ, end_N[:, None])
     start_N1 = row_N[:, None], end_N[:, None]
     starts = rows.lon_deg_RT[start_N1], rows.lat_deg_RT[start_N1]
     ends = rows.lon_deg_RT[at_NJ], rows.lat_deg_RT[at_NJ]
     moved_m_NJC = torch.stack(step_between(*starts, *ends), dim=-1)
     elapsed_s_NJ = rows.time_s_RT[at_NJ] - rows.time_s_RT[start_N1]
-    return moved_m_NJC, elapsed_s_NJ, is_there_NJ & rows.is_target_RT[at_NJ]
+    return moved_m_NJC, elapsed_s_NJ, is_target_NJ
 
 
 @dataclass(frozen=True)

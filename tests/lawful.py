@@ -5,6 +5,8 @@ Shapes: B windows, T points, C coordinates (east, north).
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -42,9 +44,10 @@ def normaliser_of(points: tuple[Tensor, Tensor, Tensor]) -> Normaliser:
     return Normaliser.from_json({"num_steps": step_s.numel(), **stored})
 
 
-def rows_of(points: tuple[Tensor, Tensor, Tensor], rows: Tensor | slice) -> Batch:
-    batch = batch_of(*(value[rows] for value in points))
-    return batch
+def batch_of_world(points: tuple[Tensor, Tensor, Tensor], rows: Tensor | slice) -> Batch:
+    """Some of the trajectories as a batch; each keeps the number of its row as window."""
+    window_N = torch.arange(len(points[0]))[rows]
+    return replace(batch_of(*(value[rows] for value in points)), window_id_B=window_N)
 
 
 def smoothed_m(
