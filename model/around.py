@@ -147,12 +147,13 @@ def guess_of(shown: Shown, normaliser: Normaliser) -> Guess:
 
 def _first_of(is_known_BT: Tensor, sequence_BT: Tensor) -> Tensor:
     """Index of the first known point of each point's sequence; 0 where there is none."""
-    first_BT = torch.zeros_like(sequence_BT)
-    for sequence in range(int(sequence_BT.max()) + 1):
-        is_own_BT = sequence_BT == sequence
-        first_B1 = (is_own_BT & is_known_BT).int().argmax(dim=1, keepdim=True)
-        first_BT = torch.where(is_own_BT, first_B1, first_BT)
-    return first_BT
+    num_points = sequence_BT.shape[1]
+    index_BT = torch.arange(num_points, device=sequence_BT.device).expand_as(sequence_BT)
+    late_BT = torch.full_like(sequence_BT, num_points)  # a row has no more sequences than points
+    first_BS = late_BT.scatter_reduce(
+        1, sequence_BT, torch.where(is_known_BT, index_BT, num_points), "amin"
+    )
+    return first_BS.gather(1, sequence_BT) % max(1, num_points)
 
 
 def around(shown: Shown, guess: Guess, normaliser: Normaliser) -> Around:

@@ -6,6 +6,8 @@ and are the claim: within 5 % of the floor, and 80 % intervals that cover 78 to 
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch

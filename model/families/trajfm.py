@@ -385,7 +385,7 @@ def ascending(time_s_BT: Tensor, is_told_BT: Tensor, shown: Shown) -> Tensor:
     """Told times that never lie before an earlier one of their sequence."""
     has_time_BT = is_told_BT | shown.shows_time_BT
     kept_s_BT = time_s_BT.masked_fill(~has_time_BT, -torch.inf)
-    for sequence in range(int(shown.sequence_BT.max()) + 1):
+    for sequence in shown.sequence_BT.unique().tolist():
         is_own_BT = shown.sequence_BT == sequence
         highest_BT = kept_s_BT.masked_fill(~is_own_BT, -torch.inf).cummax(dim=1).values
         time_s_BT = torch.where(is_own_BT & is_told_BT, highest_BT, time_s_BT)
