@@ -149,6 +149,16 @@ def test_a_walk_that_is_unlikely_surprises(family):
     assert (shuffled > plain).all()
 
 
+@pytest.mark.parametrize("family", FORECASTERS)
+def test_what_is_longer_than_the_window_is_scored(family):
+    model = random_weights(family)
+    points = walk(2, 90)
+    found = score(model, context_of(*points, [90, 5]))
+    assert torch.isfinite(found).all()
+    alone = score(model, context_of(*(value[1:] for value in points), [5]))
+    torch.testing.assert_close(found[1:], alone, rtol=1e-4, atol=1e-3)
+
+
 def test_shared_draws_are_evenly_spread():
     noise = Noise.shared(512, 3)
     for value_S in (*noise.uniform_SHE[:, 0].T, *torch.special.ndtr(noise.normal_SHE[:, 0]).T):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from walks import WALKING, batch_of, context_of, walk, window_of
 
-from model.around import Around, around, code_of_time, guess_of, time_of_code, ways_of
+from model.around import Around, around, guess_of
 from model.between import shown_of
 from model.context import Partial
 from model.families import FAMILIES, build
@@ -24,6 +24,7 @@ from model.objectives import (
     random_points,
     segments,
 )
+from model.ways import code_of_time, time_of_code, ways_of
 
 TINY = FAMILIES["trajfm"].presets["tiny"]
 

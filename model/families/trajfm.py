@@ -22,19 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..around import (
-    NUM_AROUND,
-    Around,
-    Guess,
-    PlaceHead,
-    TimeHead,
-    around,
-    code_of_time,
-    features_around,
-    guess_of,
-    time_of_code,
-    ways_of,
-)
+from ..around import NUM_AROUND, Around, Guess, around, features_around, guess_of
 from ..batch import Batch
 from ..between import Shown, shown_of
 from ..context import (
@@ -68,6 +56,7 @@ from ..objectives import (
 )
 from ..positions import angles_of, sinusoidal_positions, spatio_temporal_frequencies
 from ..transformer import Transformer
+from ..ways import PlaceHead, TimeHead, ascending, code_of_time, time_of_code, ways_of
 from .chemin import first_of_sequence, index_of
 
 DRAWS: tuple[Draw, ...] = (
@@ -294,7 +283,8 @@ class TrajFm(nn.Module):
         The points of one sample share their draws: each is a smooth path that keeps to its side.
         """
         kept = context.latest(self.config.max_points // 2)
-        slot_BH = kept.num_points_B.unsqueeze(1) + torch.arange(num_horizon)
+        ahead_H = torch.arange(num_horizon, device=kept.is_pad_BT.device)
+        slot_BH = kept.num_points_B.unsqueeze(1) + ahead_H
         noises = Noise.shared(num_samples, seed)
         shown = shown_of(Partial.of(kept, num_horizon, target_time_s_BH).batch())
         told = [
@@ -316,9 +306,8 @@ class TrajFm(nn.Module):
     def travel_time(self, partial: Partial) -> Durations:
         """Seconds from the first point to the last, whose place is known and whose time is not."""
         batch = partial.batch()
-        row_B = torch.arange(len(batch.is_pad_BT))
-        is_last_BT = torch.zeros_like(batch.is_pad_BT)
-        is_last_BT[row_B, (~batch.is_pad_BT).sum(1) - 1] = True
+        last_B1 = (~batch.is_pad_BT).sum(1, keepdim=True) - 1
+        is_last_BT = index_of(batch.is_pad_BT) == last_B1
         shown = shown_of(batch)
         hidden_BTD, near = self.encode(shown)
         ahead = near.at(is_last_BT)
@@ -334,7 +323,7 @@ class TrajFm(nn.Module):
 
     def embed(self, context: Context) -> Tensor:
         """The mean hidden state (B, D) of the points of each trajectory."""
-        batch = Partial.of(context, 0, None).batch()
+        batch = context.batch()
         hidden_BTD, _ = self.encode(shown_of(batch))
         return mean_over_points(hidden_BTD, batch.is_pad_BT)
 
@@ -345,23 +334,18 @@ class TrajFm(nn.Module):
         """
         count_B, total_B = context.num_points_B, torch.zeros(len(context.started_us_B)).double()
         for end in range(1, context.is_pad_BT.shape[1]):
-            start = max(0, end + 1 - self.config.max_points)
-            past = context.columns(start, end + 1)
             is_row_B = count_B > end
-            total_B[is_row_B] += self._surprise_of_last(past.picked(is_row_B))
+            start = max(0, end + 1 - self.config.max_points)
+            past = context.picked(is_row_B).columns(start, end + 1)
+            total_B[is_row_B] += self._surprise_of_last(past)
         return total_B / (count_B - 1).double().where(count_B > 1, torch.nan)
 
     def _surprise_of_last(self, context: Context) -> Tensor:
-        partial = Partial.of(context, 0, None)
-        hides_BT = torch.zeros_like(partial.is_pad_BT)
+        truth = context.batch()
+        hides_BT = torch.zeros_like(truth.is_pad_BT)
         hides_BT[:, -1] = True
-        truth = partial.batch()
-        batch = replace(
-            truth,
-            shows_place_BT=~hides_BT,
-            shows_time_BT=~hides_BT,
-            is_target_BT=hides_BT,
-        )
+        shows: dict[str, Any] = {"shows_place_BT": ~hides_BT, "shows_time_BT": ~hides_BT}
+        batch = replace(truth, **shows, is_target_BT=hides_BT)
         hidden_BTD, near = self.encode(shown_of(batch))
         time_B = self.log_density_of_time(batch, hidden_BTD, near, hides_BT)
         place = self.place_at(hidden_BTD, near, hides_BT, batch.time_s_BT)
@@ -379,17 +363,6 @@ def asked(shown: Shown, near: Around) -> tuple[Tensor, Tensor]:
     asks_place_BT = shown.is_asked_BT & ~(asks_time_BT & shown.shows_place_BT) & near.has_place_BT
     is_timed_BT = shown.shows_time_BT | can_tell_time_BT
     return asks_time_BT & can_tell_time_BT, asks_place_BT & is_timed_BT
-
-
-def ascending(time_s_BT: Tensor, is_told_BT: Tensor, shown: Shown) -> Tensor:
-    """Told times that never lie before an earlier one of their sequence."""
-    has_time_BT = is_told_BT | shown.shows_time_BT
-    kept_s_BT = time_s_BT.masked_fill(~has_time_BT, -torch.inf)
-    for sequence in shown.sequence_BT.unique().tolist():
-        is_own_BT = shown.sequence_BT == sequence
-        highest_BT = kept_s_BT.masked_fill(~is_own_BT, -torch.inf).cummax(dim=1).values
-        time_s_BT = torch.where(is_own_BT & is_told_BT, highest_BT, time_s_BT)
-    return time_s_BT
 
 
 def ends_of(batch: Batch) -> MaskedBatch | None:
