@@ -122,6 +122,19 @@ def radius_p80_m(place: StepMixture):
 # ------------------------------------------------------------------ seconds
 
 
+def test_the_smoother_of_the_past_is_the_filter():
+    """What the smoother says of the next point is what the Kalman filter says."""
+    points = points_of_world(WORLD, 0, 20)
+    is_known_BT = np.zeros((20, WORLD.num_points), bool)
+    is_known_BT[:, :NUM_CONTEXT] = True
+    mean_BTC, variance_BT = smoothed_m(WORLD, points, is_known_BT)
+    filtered_BTC, filtered_T = WORLD.ar1.one_step(places_m(points))
+    np.testing.assert_allclose(
+        mean_BTC[:, NUM_CONTEXT], filtered_BTC[:, NUM_CONTEXT - 1], rtol=0, atol=0.01
+    )
+    assert variance_BT[0, NUM_CONTEXT] == pytest.approx(filtered_T[NUM_CONTEXT - 1], rel=1e-3)
+
+
 @pytest.mark.parametrize("family", ["trajfm", "patch"])
 def test_a_forecast_comes_near_the_floor_in_seconds(family):
     model = fitted(family, FORECAST[family], 120, 1_500, batch_size=32)
