@@ -18,6 +18,7 @@ from torch import Tensor
 LOG_TWO_PI = math.log(2 * math.pi)
 MIN_LOG_STEP_SCALE = 0.01  # of a log second: constant sampling must not reach infinite density
 MIN_STEP_SCALE_M = 0.1  # repeated positions neither
+_TAIL = 6.0  # deviations that hold all but 10^-9 of a Gaussian
 _BISECTIONS = 26  # halvings that exhaust a float32
 
 
@@ -43,10 +44,19 @@ class GaussianMixture:
 
     def median(self) -> Tensor:
         """The value with half the mass below it, by bisection between the components' means."""
-        low, high = self.mean_M.amin(-1), self.mean_M.amax(-1)
+        return self._bisected(0.5, self.mean_M.amin(-1), self.mean_M.amax(-1))
+
+    def quantile(self, share: float) -> Tensor:
+        """The value with a share of the mass below it, by bisection."""
+        reach_M = _TAIL * self.scale_M
+        return self._bisected(
+            share, (self.mean_M - reach_M).amin(-1), (self.mean_M + reach_M).amax(-1)
+        )
+
+    def _bisected(self, share: float, low: Tensor, high: Tensor) -> Tensor:
         for _ in range(_BISECTIONS):
             middle = (low + high) / 2
-            is_above = self.cumulative(middle) < 0.5
+            is_above = self.cumulative(middle) < share
             low, high = torch.where(is_above, middle, low), torch.where(is_above, high, middle)
         return (low + high) / 2
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .densities import (
+    LOG_TWO_PI,
     MIN_LOG_STEP_SCALE,
     MIN_STEP_SCALE_M,
     GaussianMixture,
@@ -148,6 +149,38 @@ def pinball(quantile_Q: Tensor, value: Tensor, level_Q: Tensor) -> Tensor:
     """Mean loss over the levels; least where each quantile has its share of values below it."""
     error_Q = value.unsqueeze(-1) - quantile_Q
     return torch.maximum(level_Q * error_Q, (level_Q - 1) * error_Q).mean(-1)
+
+
+def value_at(quantile_Q: Tensor, level_Q: Tensor, normal: Tensor) -> Tensor:
+    """The value that a draw from N(0, 1) stands for: linear between quantiles, and beyond them.
+
+    Linear in the draw and not in its share, so the tails are those of a Gaussian.
+    """
+    deviate_Q = torch.special.ndtri(level_Q)
+    segment = torch.searchsorted(deviate_Q, normal.contiguous())
+    low, start, slope = _segment(quantile_Q, deviate_Q, segment.unsqueeze(-1), 0.0)
+    return low + slope * (normal - start)
+
+
+def log_density_at(
+    quantile_Q: Tensor, level_Q: Tensor, value: Tensor, least_scale: float
+) -> Tensor:
+    """Of a value, for the density whose draws `value_at` gives; no scale is below the least."""
+    deviate_Q = torch.special.ndtri(level_Q)
+    segment = (quantile_Q < value.unsqueeze(-1)).sum(-1, keepdim=True)
+    low, start, slope = _segment(quantile_Q, deviate_Q, segment, least_scale)
+    deviate = start + (value - low) / slope
+    return -0.5 * deviate.square() - 0.5 * LOG_TWO_PI - slope.log()
+
+
+def _segment(
+    quantile_Q: Tensor, deviate_Q: Tensor, upper_1: Tensor, least_slope: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Value and deviate where a stretch between two quantiles starts, and its slope."""
+    upper_1 = upper_1.clamp(1, len(deviate_Q) - 1)
+    low, high = (quantile_Q.gather(-1, index_1).squeeze(-1) for index_1 in (upper_1 - 1, upper_1))
+    start, end = deviate_Q[upper_1 - 1].squeeze(-1), deviate_Q[upper_1].squeeze(-1)
+    return low, start, ((high - low) / (end - start)).clamp(min=least_slope)
 
 
 class RegionHead(nn.Module):

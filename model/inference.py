@@ -1,148 +1,32 @@
-"""Forecasts: the rollout of a model's next step on the sphere, with a key-value cache.
+"""What can be asked of a trained model, of whatever family: the same arrays in and out.
 
-Times given: the instants of the horizon are known and only positions are forecast. Times predicted:
-each duration is the median of p(log dt), unless it is sampled. The point forecast rolls out the
-mean of p(east, north | dt); samples roll out draws.
+Each family says in `Family.tasks` what it serves and has a method of that name. Nothing here
+changes the model, a row's answer depends on that row alone, and samples on their seed.
 
-Shapes: B contexts, T points of the context, H points of the horizon, S samples, N rows rolled out
-(contexts times samples), K calendar features, D model width, L lags, C coordinates.
+Shapes: B rows, T points, H points of the horizon, D model width.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from .encoding import MIN_STEP_S, NUM_CALENDAR, calendar_features
-from .families.chemin import Chemin
-from .geometry import haversine_m, step_from
+from .context import Context as Context
+from .context import Durations as Durations
+from .context import Forecast as Forecast
+from .context import Partial as Partial
+from .context import Recovered as Recovered
+from .context import check_target_times, joined
+from .families import FAMILIES, Model
 from .isolation import evaluating
-from .transformer import KeyValueCache
 
-MAX_ROWS = 4096  # rolled out at once; bounds the memory of the cache
-
-
-@dataclass(frozen=True)
-class Context:
-    """Known points, padded on the right.
-
-    `time_s_BT` (float64) counts seconds since `started_us_B` (microseconds since 1970 UTC); `zone`
-    is where the calendar features are read.
-    """
-
-    lon_deg_BT: Tensor
-    lat_deg_BT: Tensor
-    time_s_BT: Tensor
-    started_us_B: Tensor
-    zone: str
-    is_pad_BT: Tensor
-
-    def __post_init__(self) -> None:
-        is_known_BT = ~self.is_pad_BT
-        if not bool(is_known_BT[:, 0].all()):
-            raise ValueError("a context needs at least one point, and its pads on the right")
-        if bool((is_known_BT[:, 1:] & self.is_pad_BT[:, :-1]).any()):
-            raise ValueError("pads of a context must stand on the right")
-        for name in ("lon_deg_BT", "lat_deg_BT", "time_s_BT"):
-            if not bool(torch.isfinite(getattr(self, name)[is_known_BT]).all()):
-                raise ValueError(f"{name} of a context must be finite")
-        is_backward_BT = (self.time_s_BT.diff(dim=1) < 0) & is_known_BT[:, 1:]
-        if bool(is_backward_BT.any()):
-            raise ValueError("times of a context must not descend")
-
-    @property
-    def num_points_B(self) -> Tensor:
-        return (~self.is_pad_BT).sum(dim=1)
-
-    def rows(self, start: int, stop: int) -> Context:
-        """Some of the contexts."""
-        tensors = {
-            field.name: getattr(self, field.name)[start:stop]
-            for field in fields(self)
-            if field.name != "zone"
-        }
-        return replace(self, **tensors)
-
-    def latest(self, num_points: int) -> Context:
-        """At most the last `num_points` of each context."""
-        start_B = (self.num_points_B - num_points).clamp(min=0)
-        kept = min(num_points, self.is_pad_BT.shape[1])
-        index_BT = start_B.unsqueeze(1) + torch.arange(kept, device=start_B.device)
-        index_BT = index_BT.clamp(max=self.is_pad_BT.shape[1] - 1)
-        gathered = {
-            name: getattr(self, name).gather(1, index_BT)
-            for name in ("lon_deg_BT", "lat_deg_BT", "time_s_BT")
-        }
-        is_pad_BT = torch.arange(kept, device=start_B.device) >= self.num_points_B.unsqueeze(1)
-        return replace(self, **gathered, is_pad_BT=is_pad_BT)
-
-
-@dataclass(frozen=True)
-class Forecast:
-    """Forecast points; times count from the start of their context.
-
-    The radii are quantiles of how far the samples lie from the point forecast: half, or four
-    fifths, of the samples lie within. Without samples they are NaN and the samples None.
-    """
-
-    lon_deg_BH: Tensor
-    lat_deg_BH: Tensor
-    time_s_BH: Tensor
-    radius_p50_m_BH: Tensor
-    radius_p80_m_BH: Tensor
-    sample_lon_deg_BSH: Tensor | None = None
-    sample_lat_deg_BSH: Tensor | None = None
-    sample_time_s_BSH: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class Noise:
-    """Draws that make one sample of a horizon: the same for every context.
-
-    A context's samples then depend neither on its neighbours nor on its place in the batch.
-    """
-
-    uniform_SHE: Tensor  # component of the duration, component of the step
-    normal_SHE: Tensor  # duration, along, across
-
-    @classmethod
-    def drawn(cls, num_samples: int, num_horizon: int, seed: int) -> Noise:
-        generator = torch.Generator().manual_seed(seed)
-        return cls(
-            torch.rand(num_samples, num_horizon, 2, generator=generator),
-            torch.randn(num_samples, num_horizon, 3, generator=generator),
-        )
-
-
-@dataclass(frozen=True)
-class _State:
-    """What a rollout knows: all points so far, with room for the horizon, and the caches."""
-
-    lon_deg_NT: Tensor
-    lat_deg_NT: Tensor
-    time_s_NT: Tensor
-    started_us_N: Tensor
-    zone: str
-    num_points_N: Tensor
-    hidden_ND: Tensor
-    velocity_mps_NLC: Tensor
-    caches: list[KeyValueCache]
-
-    def repeat_rows(self, times: int) -> _State:
-        tensors = {
-            field.name: getattr(self, field.name).repeat_interleave(times, 0)
-            for field in fields(self)
-            if field.name not in ("zone", "caches")
-        }
-        return replace(self, caches=[cache.repeat_rows(times) for cache in self.caches], **tensors)
+MAX_ROWS = 4096  # forecast at once, each sample counted; bounds the memory
 
 
 def forecast(
-    model: Chemin,
+    model: Model,
     context: Context,
     num_horizon: int,
     target_time_s_BH: Tensor | None = None,
@@ -150,207 +34,72 @@ def forecast(
     seed: int = 0,
 ) -> Forecast:
     """The points that follow each context, at given times or at predicted ones."""
+    able = serving(model, "forecast")
     if num_horizon < 1:
         raise ValueError(f"num_horizon must be at least 1, not {num_horizon}")
-    _check_target_times(context, num_horizon, target_time_s_BH)
-    longest = model.config.max_points
-    kept = context.latest(max(longest - num_horizon, longest // 2))
+    check_target_times(context, num_horizon, target_time_s_BH)
     rows_at_once = max(1, MAX_ROWS // max(1, num_samples))
     parts = []
     with torch.inference_mode(), evaluating(model):
         for start in range(0, len(context.started_us_B), rows_at_once):
-            stop = start + rows_at_once
-            times = None if target_time_s_BH is None else target_time_s_BH[start:stop]
-            chunk = kept.rows(start, stop)
-            parts.append(_forecast_chunk(model, chunk, num_horizon, times, num_samples, seed))
-    return _joined(parts)
+            chunk = slice(start, start + rows_at_once)
+            times = None if target_time_s_BH is None else target_time_s_BH[chunk]
+            known = context.picked(chunk)
+            parts.append(able.forecast(known, num_horizon, times, num_samples, seed))
+    return joined(parts)
 
 
-def _forecast_chunk(
-    model: Chemin,
-    context: Context,
-    num_horizon: int,
-    target_time_s_BH: Tensor | None,
-    num_samples: int,
-    seed: int,
-) -> Forecast:
-    state = _read(model, context, num_horizon)
-    repeated = state.repeat_rows(num_samples) if num_samples else None
-    lon_deg_BH, lat_deg_BH, time_s_BH = _roll(model, state, num_horizon, target_time_s_BH, None)
-    nothing_BH = torch.full_like(lon_deg_BH, torch.nan)
-    if repeated is None:
-        return Forecast(lon_deg_BH, lat_deg_BH, time_s_BH, nothing_BH, nothing_BH)
-    times = None if target_time_s_BH is None else target_time_s_BH.repeat_interleave(num_samples, 0)
-    noise = Noise.drawn(num_samples, num_horizon, seed)
-    samples = _roll(model, repeated, num_horizon, times, noise)
-    lon_deg_BSH, lat_deg_BSH, time_s_BSH = (
-        part.unflatten(0, (len(lon_deg_BH), num_samples)) for part in samples
-    )
-    away_m_BSH = haversine_m(
-        lon_deg_BH.unsqueeze(1), lat_deg_BH.unsqueeze(1), lon_deg_BSH, lat_deg_BSH
-    )
-    radius_p50_m_BH, radius_p80_m_BH = (
-        torch.quantile(away_m_BSH, share, dim=1) for share in (0.5, 0.8)
-    )
-    return Forecast(
-        lon_deg_BH,
-        lat_deg_BH,
-        time_s_BH,
-        radius_p50_m_BH,
-        radius_p80_m_BH,
-        lon_deg_BSH,
-        lat_deg_BSH,
-        time_s_BSH,
-    )
+def recover(model: Model, partial: Partial) -> Recovered:
+    """The points with what is hidden filled in, as far as the family can tell it.
+
+    With the ends alone given, it is path inference.
+    """
+    able = serving(model, "recover")
+    with torch.inference_mode(), evaluating(model):
+        found: Recovered = able.recover(partial.batch())
+    return found
 
 
-def _read(model: Chemin, context: Context, num_horizon: int) -> _State:
-    """The state after the context: its points with room for more, and filled caches."""
-    num_rows, num_context = context.is_pad_BT.shape
-    num_slots = num_context + num_horizon
-    lon_deg_BT, lat_deg_BT, time_s_BT = (
-        _with_room(value_BT, context.is_pad_BT, num_horizon)
-        for value_BT in (context.lon_deg_BT, context.lat_deg_BT, context.time_s_BT)
-    )
-    index_BQ = torch.arange(num_context, device=lon_deg_BT.device).expand(num_rows, num_context)
-    calendar_BQK = _calendar(context.started_us_B, time_s_BT[:, :num_context], context.zone)
-    caches = model.transformer.empty_caches(num_rows, num_slots)
-    hidden_BQD, velocity_BQLC = model.encode(
-        lon_deg_BT, lat_deg_BT, time_s_BT, calendar_BQK, index_BQ, caches=caches
-    )
-    row_B, last_B = torch.arange(num_rows, device=index_BQ.device), context.num_points_B - 1
-    return _State(
-        lon_deg_BT,
-        lat_deg_BT,
-        time_s_BT,
-        context.started_us_B,
-        context.zone,
-        context.num_points_B,
-        hidden_BQD[row_B, last_B],
-        velocity_BQLC[row_B, last_B],
-        caches,
-    )
+def travel_time(model: Model, partial: Partial) -> Durations:
+    """Seconds from the first point to the last, whose place is given and whose time is not.
+
+    The first point shows both. Those between may give the path: with none it is origin and
+    destination alone.
+    """
+    able = serving(model, "travel_time")
+    last_B1 = (~partial.is_pad_BT).sum(1, keepdim=True) - 1
+    has_ends_B1 = partial.shows_place_BT[:, :1] & partial.shows_place_BT.gather(1, last_B1)
+    if bool((last_B1 < 1).any()) or not bool((has_ends_B1 & partial.shows_time_BT[:, :1]).all()):
+        raise ValueError("travel time needs a first point with place and time, and a last place")
+    if bool(partial.shows_time_BT.gather(1, last_B1).any()):
+        raise ValueError("the time of the last point is given: there is nothing to tell")
+    with torch.inference_mode(), evaluating(model):
+        found: Durations = able.travel_time(partial)
+    return found
 
 
-def _roll(
-    model: Chemin,
-    state: _State,
-    num_horizon: int,
-    target_time_s_NH: Tensor | None,
-    noise: Noise | None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Longitudes, latitudes and times (N, H) of the rollout; writes into the state's tensors."""
-    hidden_ND, velocity_NLC = state.hidden_ND, state.velocity_mps_NLC
-    row_N = torch.arange(len(hidden_ND), device=hidden_ND.device)
-    for step in range(num_horizon):
-        last_N = state.num_points_N + step - 1
-        given_s_N = None if target_time_s_NH is None else target_time_s_NH[:, step]
-        now_s_N = state.time_s_NT[row_N, last_N]
-        next_s_N = given_s_N
-        if next_s_N is None:
-            next_s_N = now_s_N + _next_duration_s(model, hidden_ND, noise, step)
-        step_m_NC = _next_step_m(model, hidden_ND, velocity_NLC, next_s_N - now_s_N, noise, step)
-        lon_deg_N, lat_deg_N = step_from(
-            state.lon_deg_NT[row_N, last_N],
-            state.lat_deg_NT[row_N, last_N],
-            step_m_NC[:, 0].double(),
-            step_m_NC[:, 1].double(),
-        )
-        state.lon_deg_NT[row_N, last_N + 1] = lon_deg_N
-        state.lat_deg_NT[row_N, last_N + 1] = lat_deg_N
-        state.time_s_NT[row_N, last_N + 1] = next_s_N
-        if step + 1 < num_horizon:
-            hidden_ND, velocity_NLC = _read_one(model, state, last_N + 1)
-    slot_NH = state.num_points_N.unsqueeze(1) + torch.arange(num_horizon, device=row_N.device)
-    lon_deg_NH, lat_deg_NH, time_s_NH = (
-        value_NT.gather(1, slot_NH)
-        for value_NT in (state.lon_deg_NT, state.lat_deg_NT, state.time_s_NT)
-    )
-    return lon_deg_NH, lat_deg_NH, time_s_NH
+def embed(model: Model, context: Context) -> Tensor:
+    """A vector (B, D) of each trajectory: its mean hidden state."""
+    able = serving(model, "embed")
+    with torch.inference_mode(), evaluating(model):
+        found: Tensor = able.embed(context)
+    return found
 
 
-def _read_one(model: Chemin, state: _State, index_N: Tensor) -> tuple[Tensor, Tensor]:
-    """Hidden state and recent velocities of one new point of each row."""
-    index_NQ = index_N.unsqueeze(1)
-    calendar_NQK = _calendar(state.started_us_N, state.time_s_NT.gather(1, index_NQ), state.zone)
-    hidden_NQD, velocity_NQLC = model.encode(
-        state.lon_deg_NT,
-        state.lat_deg_NT,
-        state.time_s_NT,
-        calendar_NQK,
-        index_NQ,
-        caches=state.caches,
-    )
-    return hidden_NQD[:, 0], velocity_NQLC[:, 0]
+def score(model: Model, context: Context) -> Tensor:
+    """Mean surprise (B) of a step given those before it, in nats of log seconds and metres.
+
+    NaN where there is no step.
+    """
+    able = serving(model, "score")
+    with torch.inference_mode(), evaluating(model):
+        found: Tensor = able.score(context)
+    return found
 
 
-def _next_duration_s(model: Chemin, hidden_ND: Tensor, noise: Noise | None, step: int) -> Tensor:
-    """Seconds to the next point: the median, or a draw."""
-    density = model.duration_head(hidden_ND)
-    if noise is None:
-        log_step_N = density.median()
-    else:
-        log_step_N = density.sample(
-            _draw(noise.uniform_SHE[:, step, 0], hidden_ND),
-            _draw(noise.normal_SHE[:, step, 0], hidden_ND),
-        )
-    return (torch.exp(log_step_N.double()) - MIN_STEP_S).clamp(min=0)
-
-
-def _next_step_m(
-    model: Chemin,
-    hidden_ND: Tensor,
-    velocity_mps_NLC: Tensor,
-    step_s_N: Tensor,
-    noise: Noise | None,
-    step: int,
-) -> Tensor:
-    """Metres east and north to the next point: the mean, or a draw."""
-    density = model.step_head(hidden_ND, velocity_mps_NLC, step_s_N.float())
-    if noise is None:
-        return density.mean()
-    return density.sample(
-        _draw(noise.uniform_SHE[:, step, 1], hidden_ND),
-        _draw(noise.normal_SHE[:, step, 1:], hidden_ND),
-    )
-
-
-def _draw(value_SE: Tensor, hidden_ND: Tensor) -> Tensor:
-    """The draws of each sample, for rows in which the samples of a context stand together."""
-    repeats = [len(hidden_ND) // len(value_SE)] + [1] * (value_SE.ndim - 1)
-    return value_SE.repeat(repeats).to(hidden_ND)
-
-
-def _with_room(value_BT: Tensor, is_pad_BT: Tensor, num_horizon: int) -> Tensor:
-    """Values followed by free slots; whatever a pad held is gone."""
-    return torch.nn.functional.pad(value_BT.double().masked_fill(is_pad_BT, 0.0), (0, num_horizon))
-
-
-def _calendar(started_us_N: Tensor, time_s_NQ: Tensor, zone: str) -> Tensor:
-    instant_us_NQ = started_us_N.unsqueeze(1) + (time_s_NQ * 1e6).round().long()
-    calendar: np.ndarray = calendar_features(instant_us_NQ.cpu().numpy(), zone)
-    return torch.from_numpy(calendar.reshape(*time_s_NQ.shape, NUM_CALENDAR)).to(time_s_NQ.device)
-
-
-def _check_target_times(
-    context: Context, num_horizon: int, target_time_s_BH: Tensor | None
-) -> None:
-    if target_time_s_BH is None:
-        return
-    expected = (len(context.started_us_B), num_horizon)
-    if tuple(target_time_s_BH.shape) != expected:
-        raise ValueError(f"target times must be {expected}, not {tuple(target_time_s_BH.shape)}")
-    last_s_B1 = context.time_s_BT.gather(1, context.num_points_B.unsqueeze(1) - 1)
-    if not bool((torch.cat([last_s_B1, target_time_s_BH], dim=1).diff(dim=1) >= 0).all()):
-        raise ValueError("target times must not descend, nor begin before the context ends")
-
-
-def _joined(parts: list[Forecast]) -> Forecast:
-    """Forecasts of consecutive contexts as one."""
-    if len(parts) == 1:
-        return parts[0]
-    columns: dict[str, Any] = {}
-    for field in fields(Forecast):
-        values = [getattr(part, field.name) for part in parts]
-        columns[field.name] = None if values[0] is None else torch.cat(values)
-    return Forecast(**columns)
+def serving(model: Model, task: str) -> Any:
+    """The model, if its family serves a task."""
+    name, family = next(item for item in FAMILIES.items() if isinstance(model, item[1].model))
+    if task not in family.tasks:
+        raise ValueError(f"{name} does not serve {task!r}; it serves: {', '.join(family.tasks)}")
+    return model

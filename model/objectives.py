@@ -93,6 +93,31 @@ def places_of_segments(generator: np.random.Generator, num_points: int) -> Mask:
     return replace(mask, shows_time_N=np.ones(num_points, bool))
 
 
+def endings(generator: np.random.Generator, num_points: int) -> Mask:
+    """All behind some point is hidden and asked: a forecast, with its times predicted."""
+    start = int(generator.integers(1, max(2, num_points)))
+    return _hidden(np.arange(num_points) >= start)
+
+
+def places_of_endings(generator: np.random.Generator, num_points: int) -> Mask:
+    """A forecast whose times are given."""
+    mask = endings(generator, num_points)
+    return replace(mask, shows_time_N=np.ones(num_points, bool))
+
+
+def places_of_middles(generator: np.random.Generator, num_points: int) -> Mask:
+    """All places but the first and the last are hidden and asked: path inference."""
+    place_N = np.arange(num_points)
+    mask = _hidden((place_N > 0) & (place_N < num_points - 1))
+    return replace(mask, shows_time_N=np.ones(num_points, bool))
+
+
+def arrivals(generator: np.random.Generator, num_points: int) -> Mask:
+    """All times but the first are hidden and asked, and all places given: travel time."""
+    mask = _hidden(np.arange(num_points) > 0)
+    return replace(mask, shows_place_N=np.ones(num_points, bool))
+
+
 def dimensions(generator: np.random.Generator, num_points: int) -> Mask:
     """Of a part of the inner points the place or the time, either as likely, is hidden."""
     mask = _hidden(_chosen_points(generator, num_points, DIMENSION_SHARE))

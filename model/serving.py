@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from .checkpoint import load_weights
 from .encoding import Normaliser
-from .families import FAMILIES, build
-from .families.chemin import Chemin
+from .families import FAMILIES, Model, build
 from .inference import Context, forecast
 
+FORECAST = "forecast"  # the task of `inference.py` that is served from flat points
 TRAJECTORIES_AT_ONCE = 1024  # bounds the memory of samples
 MAX_HORIZON = 1_000
 MAX_SAMPLES = 1_000
@@ -37,7 +37,7 @@ Floats = NDArray[np.float64]
 class Trained:
     """A trained network and the name of its family."""
 
-    model: Chemin
+    model: Model
     family: str
 
 
@@ -100,7 +100,7 @@ def load_trained(folder: Path, weights_sha256: str | None = None) -> Trained:
     config = json.loads((folder / "config.json").read_bytes())
     normaliser = Normaliser.from_json(json.loads((folder / "normaliser.json").read_bytes()))
     model = build(config["family"], config["config"], normaliser)
-    if not isinstance(model, Chemin):
+    if FORECAST not in FAMILIES[config["family"]].tasks:
         raise ValueError(f"a model of {config['family']} does not forecast and is not served yet")
     load_weights(model, folder / "weights.safetensors", weights_sha256)
     return Trained(model.eval(), config["family"])
@@ -142,9 +142,8 @@ def forecast_points(
     trained: Trained, points: Points, params: Params, target_us_RH: Ints | None = None
 ) -> Forecasts:
     """The next points of each trajectory, at given instants or at predicted ones."""
-    known = FAMILIES[trained.family].tasks
-    if params.task not in known:
-        raise ValueError(f"unknown task {params.task!r}; this model serves: {', '.join(known)}")
+    if params.task != FORECAST:
+        raise ValueError(f"unknown task {params.task!r}; this model serves: {FORECAST}")
     parts = list(_forecast_parts(trained, points, params, target_us_RH))
     joined = {
         name: np.concatenate([getattr(part, name) for part in parts])

@@ -66,6 +66,9 @@ def test_duration_density_integrates_to_its_cumulative(duration_density):
     below = torch.cumulative_trapezoid(density, value)
     torch.testing.assert_close(duration_density.cumulative(value[1:]), below, rtol=0, atol=1e-5)
     assert float(duration_density.cumulative(duration_density.median())) == pytest.approx(0.5)
+    for share in (0.01, 0.1, 0.9, 0.99):
+        value = duration_density.quantile(share)
+        assert float(duration_density.cumulative(value)) == pytest.approx(share, abs=1e-5)
 
 
 def test_step_density_integrates_to_one_and_to_its_mean(step_density):

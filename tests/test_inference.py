@@ -251,6 +251,54 @@ def test_of_a_long_context_the_latest_points_count(model):
         assert_same_places(latest, rows(answer, slice(row, row + 1)))
 
 
+def reread(model, points, num_horizon):
+    """The same rule slowly: a full window goes on with its latest half, and nothing is cached."""
+    longest, places = model.config.max_points, [value.clone() for value in points]
+    found = []
+    for _ in range(num_horizon):
+        lon_deg_BT, lat_deg_BT, time_s_BT = places
+        index_BT = torch.arange(time_s_BT.shape[1]).expand(time_s_BT.shape)
+        instant_us_BT = STARTED_US + (time_s_BT * 1e6).round().long().numpy()
+        calendar_BTK = torch.from_numpy(calendar_features(instant_us_BT, "UTC"))
+        hidden, velocity = model.encode(lon_deg_BT, lat_deg_BT, time_s_BT, calendar_BTK, index_BT)
+        step_s_B = torch.full_like(time_s_BT[:, -1], 7.5)
+        step = model.step_head(hidden[:, -1], velocity[:, -1], step_s_B.float()).mean().double()
+        end = step_from(lon_deg_BT[:, -1], lat_deg_BT[:, -1], step[:, 0], step[:, 1])
+        found.append([*end, time_s_BT[:, -1] + step_s_B])
+        if time_s_BT.shape[1] == longest:
+            places = [value[:, -(longest // 2 - 1) :] for value in places]
+        places = [
+            torch.cat([value, new.unsqueeze(1)], dim=1)
+            for value, new in zip(places, found[-1], strict=True)
+        ]
+    return [torch.stack(column, dim=1) for column in zip(*found, strict=True)]
+
+
+def test_past_its_window_a_rollout_goes_on_with_the_latest_half():
+    """Cached equals uncached by the same rule, for rows that fill up at different steps."""
+    torch.manual_seed(5)
+    model = Chemin(replace(FAMILIES["chemin"].presets["tiny"], max_points=12), WALKING).eval()
+    num_horizon, counts = 20, [6, 4, 2]
+    points = walk(3, 6)
+    times = torch.stack([points[2][row, count - 1] for row, count in enumerate(counts)])
+    target_s_BH = times.unsqueeze(1) + 7.5 * torch.arange(1, num_horizon + 1)
+    answer = forecast(model, context_of(*points, counts), num_horizon, target_s_BH)
+    for row, count in enumerate(counts):
+        own = [value[row : row + 1, :count] for value in points]
+        with torch.no_grad():
+            lon_deg_BH, lat_deg_BH, _ = reread(model, own, num_horizon)
+        found = answer.lon_deg_BH[row], answer.lat_deg_BH[row]
+        away_m_H = haversine_m(*found, lon_deg_BH[0], lat_deg_BH[0])
+        assert float(away_m_H.max()) < 5 * TOLERANCE_M
+    early = forecast(model, context_of(*points, counts), 8, target_s_BH[:, :8])
+    away_m = haversine_m(
+        early.lon_deg_BH,
+        early.lat_deg_BH,
+        *(value[:, :8] for value in (answer.lon_deg_BH, answer.lat_deg_BH)),
+    )
+    assert float(away_m.max()) < TOLERANCE_M
+
+
 def test_a_horizon_beyond_the_longest_window_is_finite(model, points):
     answer = forecast(model, context_of(*points), 150)
     assert torch.isfinite(answer.lon_deg_BH).all()

@@ -16,11 +16,15 @@ from model.batch import Cursor
 from model.masks import span_mask
 from model.objectives import (
     Mask,
+    arrivals,
     dimensions,
+    endings,
     infilling,
     masked,
     next_step,
     patches,
+    places_of_endings,
+    places_of_middles,
     places_of_segments,
     random_points,
     segments,
@@ -34,8 +38,13 @@ DRAWS = [
     dimensions,
     infilling,
     patches,
+    endings,
+    places_of_endings,
+    places_of_middles,
+    arrivals,
 ]
-BETWEEN = [random_points, segments, places_of_segments, dimensions, infilling]
+BETWEEN = [random_points, segments, places_of_segments, places_of_middles, dimensions, infilling]
+FEWEST = {patches: 1, next_step: 2, endings: 2, places_of_endings: 2, arrivals: 2}
 
 
 def drawn(draw, num_points, seed=0):
@@ -61,7 +70,7 @@ def test_what_is_hidden_is_asked(draw, num_points, seed):
     assert all(len(getattr(mask, entry.name)) == num_points for entry in fields(Mask))
     assert not (~mask.shows_place_N & ~mask.is_target_N).any()
     assert not (~mask.shows_time_N & ~mask.is_target_N).any()
-    assert (mask.is_target_N.any()) == (num_points >= {next_step: 2, patches: 1}.get(draw, 3))
+    assert (mask.is_target_N.any()) == (num_points >= FEWEST.get(draw, 3))
     other = mask.shown_N != np.arange(num_points)
     assert not (other & ~(mask.is_target_N & mask.shows_place_N)).any()
 
@@ -104,6 +113,27 @@ def test_recovery_knows_its_times_and_hides_the_same_places():
     assert np.array_equal(mask.shows_place_N, judged.shows_place_N)
     assert judged.shows_time_N.all()
     assert not mask.shows_time_N.all()
+
+
+def test_endings_begin_anywhere_and_go_to_the_end():
+    starts = set()
+    for seed in range(200):
+        mask, timed = drawn(endings, 12, seed), drawn(places_of_endings, 12, seed)
+        start = int(mask.is_target_N.argmax())
+        starts.add(start)
+        assert mask.is_target_N.tolist() == [place >= start for place in range(12)]
+        assert not (mask.shows_place_N | mask.shows_time_N)[start:].any()
+        assert np.array_equal(mask.shows_place_N, timed.shows_place_N)
+        assert timed.shows_time_N.all()
+    assert starts == set(range(1, 12))
+
+
+def test_the_ends_of_tasks_are_what_they_are_told_from():
+    middle, arrival = drawn(places_of_middles, 9), drawn(arrivals, 9)
+    assert np.flatnonzero(middle.shows_place_N).tolist() == [0, 8]
+    assert middle.shows_time_N.all()
+    assert np.flatnonzero(arrival.shows_time_N).tolist() == [0]
+    assert arrival.shows_place_N.all()
 
 
 def test_dimensions_hide_the_place_or_the_time_but_never_both():
@@ -149,7 +179,12 @@ def test_patches_are_hidden_whole(num_points, num_patch, seed):
 
 def rows(batch, order):
     order = torch.tensor(order)
+<<<<<<< HEAD
     return replace(batch, **{name: value[order] for name, value in batch.tensors().items()})
+=======
+    tensors = {name: value[order] for name, value in batch.tensors().items()}
+    return replace(batch, **tensors)
+>>>>>>> families
 
 
 def same(one, other):

@@ -11,26 +11,49 @@ from types import MappingProxyType
 from typing import Any
 
 from ..encoding import Normaliser
-from . import chemin, masked_chemin
+from ..objectives import Draw, segments
+from . import chemin, masked_chemin, patch, trajfm
 
-Model = chemin.Chemin | masked_chemin.MaskedChemin
+Model = chemin.Chemin | masked_chemin.MaskedChemin | trajfm.TrajFm | patch.Patch
+Config = chemin.CheminConfig | trajfm.TrajFmConfig | patch.PatchConfig
 
 
 @dataclass(frozen=True)
 class Family:
-    """One file of this package."""
+    """One file of this package.
 
-    model: type[Model]
-    config: type[chemin.CheminConfig]
-    presets: Mapping[str, chemin.CheminConfig]
+    `tasks` are what `inference.py` may ask of it, and `draw` is how its training hides points;
+    None, where it learns from whole windows.
+    """
+
+    model: type[Any]
+    config: type[Any]
+    presets: Mapping[str, Any]
     tasks: tuple[str, ...]
+    draw: Draw | None = None
 
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
-        "chemin": Family(chemin.Chemin, chemin.CheminConfig, chemin.PRESETS, ("forecast",)),
+        "chemin": Family(
+            chemin.Chemin, chemin.CheminConfig, chemin.PRESETS, ("forecast", "embed", "score")
+        ),
         "masked_chemin": Family(
-            masked_chemin.MaskedChemin, chemin.CheminConfig, chemin.PRESETS, ("recover",)
+            masked_chemin.MaskedChemin,
+            chemin.CheminConfig,
+            chemin.PRESETS,
+            ("recover", "embed"),
+            segments,
+        ),
+        "trajfm": Family(
+            trajfm.TrajFm,
+            trajfm.TrajFmConfig,
+            trajfm.PRESETS,
+            ("forecast", "recover", "travel_time", "embed", "score"),
+            trajfm.any_task,
+        ),
+        "patch": Family(
+            patch.Patch, patch.PatchConfig, patch.PRESETS, ("forecast", "embed", "score")
         ),
     }
 )
@@ -38,7 +61,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
 
 def build(
     name: str,
-    preset_or_config: str | chemin.CheminConfig | Mapping[str, Any],
+    preset_or_config: str | Config | Mapping[str, Any],
     normaliser: Normaliser,
 ) -> Model:
     """A model with fresh weights, from a preset's name, a configuration, or one read from JSON."""
@@ -48,7 +71,10 @@ def build(
     if isinstance(preset_or_config, str):
         if preset_or_config not in family.presets:
             raise ValueError(f"unknown preset {preset_or_config!r}, known: {list(family.presets)}")
-        return family.model(family.presets[preset_or_config], normaliser)
-    if isinstance(preset_or_config, Mapping):
-        return family.model(family.config(**preset_or_config), normaliser)
-    return family.model(preset_or_config, normaliser)
+        config = family.presets[preset_or_config]
+    elif isinstance(preset_or_config, Mapping):
+        config = family.config(**preset_or_config)
+    else:
+        config = preset_or_config
+    model: Model = family.model(config, normaliser)
+    return model

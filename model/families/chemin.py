@@ -18,11 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from ..batch import Batch
+from ..context import Context, Forecast, mean_over_points
 from ..encoding import MIN_STEP_S, NUM_SPATIAL, NUM_TEMPORAL, Normaliser, point_features
 from ..heads import DurationHead, StepHead
 from ..masks import causal_mask
 from ..objectives import Loss
 from ..positions import sinusoidal_positions
+from ..rollout import rolled_out
 from ..transformer import KeyValueCache, Transformer
 
 
@@ -147,6 +149,40 @@ class Chemin(nn.Module):
                 "miss": miss.detach(),
             },
         )
+
+    def forecast(
+        self,
+        context: Context,
+        num_horizon: int,
+        target_time_s_BH: Tensor | None,
+        num_samples: int,
+        seed: int,
+    ) -> Forecast:
+        """The points that follow each context, one step at a time."""
+        return rolled_out(self, context, num_horizon, target_time_s_BH, num_samples, seed)
+
+    def embed(self, context: Context) -> Tensor:
+        """The mean hidden state (B, D) of the points of each trajectory."""
+        hidden_BTD, _ = self._read(context.batch())
+        return mean_over_points(hidden_BTD, context.is_pad_BT)
+
+    def score(self, context: Context) -> Tensor:
+        """Mean surprise (B) of a step given those before it, in nats; NaN where there is none."""
+        batch = context.batch()
+        hidden_BTD, velocity_BTLC = self._read(batch)
+        step_BTF, has_step_BT = batch.step_BTF[:, 1:], ~batch.is_pad_BT[:, 1:]
+        duration = self.duration_head(hidden_BTD[:, :-1])
+        step = self.step_head(hidden_BTD[:, :-1], velocity_BTLC[:, :-1], step_BTF[..., 2])
+        surprise_BT = -duration.log_density(torch.log(step_BTF[..., 2] + MIN_STEP_S))
+        surprise_BT = surprise_BT - step.log_density(step_BTF[..., :2])
+        num_steps_B = has_step_BT.sum(1).double()
+        total_B = torch.where(has_step_BT, surprise_BT, 0.0).double().sum(1)
+        return total_B / num_steps_B.where(num_steps_B > 0, torch.nan)
+
+    def _read(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """`encode` of whole sequences of which every point may be read."""
+        places = batch.lon_deg_BT, batch.lat_deg_BT, batch.time_s_BT
+        return self.encode(*places, batch.calendar_BTK, index_of(batch.is_pad_BT))
 
 
 def scored_targets(batch: Batch) -> Tensor:

@@ -11,8 +11,6 @@ Shapes: B windows, T points, N scored points, D model width, C coordinates (east
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
@@ -30,6 +28,7 @@ from ..between import (
     shown_of,
     time_s_of,
 )
+from ..context import Context, Recovered, mean_over_points
 from ..encoding import Normaliser
 from ..geometry import step_between, step_from
 from ..isolation import evaluating
@@ -38,16 +37,6 @@ from ..objectives import Loss
 from ..positions import sinusoidal_positions
 from ..transformer import Transformer
 from .chemin import CheminConfig, first_of_sequence, index_of
-
-
-@dataclass(frozen=True)
-class Recovered:
-    """All points (B, T) of a batch, those that were asked for as the model puts them."""
-
-    lon_deg_BT: Tensor
-    lat_deg_BT: Tensor
-    time_s_BT: Tensor
-    is_recovered_BT: Tensor
 
 
 class MaskedChemin(nn.Module):
@@ -113,6 +102,11 @@ class MaskedChemin(nn.Module):
         """The batch with what is hidden filled in: median times, and mean places given these."""
         with torch.inference_mode(), evaluating(self):
             return self._recover(batch)
+
+    def embed(self, context: Context) -> Tensor:
+        """The mean hidden state (B, D) of the points of each trajectory, all of them shown."""
+        hidden_BTD, _ = self.encode(shown_of(context.batch()))
+        return mean_over_points(hidden_BTD, context.is_pad_BT)
 
     def _recover(self, batch: Batch) -> Recovered:
         shown = shown_of(batch)

@@ -1,0 +1,167 @@
+"""One interface for every family: what each serves, and what holds for all of them alike."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import pytest
+import torch
+from walks import WALKING, batch_of, context_of, walk
+
+from model import inference
+from model.context import Noise, Partial
+from model.families import FAMILIES, build
+from model.geometry import haversine_m
+from model.inference import embed, forecast, recover, score, serving, travel_time
+from model.objectives import masked
+
+COUNTS = [12, 3, 5, 9]
+
+
+def random_weights(family):
+    torch.manual_seed(5)
+    model = build(family, "tiny", WALKING)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def gaps(points, counts):
+    """Walks whose third point has neither place nor time."""
+    partial = Partial.of(context_of(*points, counts), 0, None)
+    hides_BT = torch.zeros_like(partial.is_pad_BT)
+    hides_BT[:, 1] = True
+    return replace(partial, shows_place_BT=~hides_BT, shows_time_BT=~hides_BT)
+
+
+def trips(points, counts):
+    """Walks whose times are hidden, all but the first."""
+    partial = Partial.of(context_of(*points, counts), 0, None)
+    shows_time_BT = torch.zeros_like(partial.is_pad_BT)
+    shows_time_BT[:, 0] = True
+    return replace(partial, shows_time_BT=shows_time_BT)
+
+
+def asked(task, model, points, counts):
+    """The answer to a small question of each task, as tensors with a row for each walk."""
+    if task == "forecast":
+        found = forecast(model, context_of(*points, counts), 5, num_samples=3, seed=2)
+        return [getattr(found, entry.name) for entry in fields(found)]
+    if task == "recover":
+        found = recover(model, gaps(points, counts))
+        return [value_BT[:, :3] for value_BT in (found.lon_deg_BT, found.time_s_BT)]
+    if task == "travel_time":
+        found = travel_time(model, trips(points, counts))
+        return [found.median_s_B, found.p10_s_B, found.p90_s_B]
+    return [{"embed": embed, "score": score}[task](model, context_of(*points, counts))]
+
+
+EVERY = [(name, task) for name, family in FAMILIES.items() for task in family.tasks]
+
+
+@pytest.mark.parametrize(("family", "task"), EVERY)
+def test_alone_and_in_a_batch_it_is_the_same(family, task):
+    model, points = random_weights(family), walk(len(COUNTS), max(COUNTS))
+    together = asked(task, model, points, COUNTS)
+    for row, count in enumerate(COUNTS):
+        own = [value[row : row + 1] for value in points]
+        for alone in (own, [value[:, :count] for value in own]):
+            found = asked(task, model, alone, [count])
+            for one, other in zip(found, together, strict=True):
+                torch.testing.assert_close(one[0], other[row], rtol=1e-4, atol=2e-2)
+
+
+@pytest.mark.parametrize(("family", "task"), EVERY)
+def test_asking_changes_nothing(family, task):
+    model, points = random_weights(family).train(), walk(len(COUNTS), max(COUNTS))
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    first, again = (asked(task, model, points, COUNTS) for _ in range(2))
+    assert model.training
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    for one, other in zip(first, again, strict=True):
+        assert torch.equal(one, other)
+        assert torch.isfinite(one).all()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_is_not_served_is_refused(family):
+    model = random_weights(family)
+    for task in {task for _, task in EVERY} - set(FAMILIES[family].tasks):
+        with pytest.raises(ValueError, match=f"{family} does not serve '{task}'"):
+            serving(model, task)
+    with pytest.raises(ValueError, match="does not serve 'generate'"):
+        serving(model, "generate")
+
+
+FORECASTERS = [name for name, family in FAMILIES.items() if "forecast" in family.tasks]
+
+
+@pytest.mark.parametrize("family", FORECASTERS)
+def test_samples_follow_the_seed(family):
+    model, context = random_weights(family), context_of(*walk(3, 8))
+    first, again, other = (forecast(model, context, 4, None, 5, seed) for seed in (1, 1, 2))
+    assert torch.equal(first.sample_lon_deg_BSH, again.sample_lon_deg_BSH)
+    assert torch.equal(first.lon_deg_BH, other.lon_deg_BH)
+    assert not torch.equal(first.sample_lon_deg_BSH, other.sample_lon_deg_BSH)
+
+
+@pytest.mark.parametrize("family", FORECASTERS)
+def test_a_long_list_is_forecast_in_pieces(family, monkeypatch):
+    model, context = random_weights(family), context_of(*walk(5, 8))
+    whole = forecast(model, context, 4, num_samples=3)
+    monkeypatch.setattr(inference, "MAX_ROWS", 6)
+    pieces = forecast(model, context, 4, num_samples=3)
+    away_m = haversine_m(
+        whole.sample_lon_deg_BSH,
+        whole.sample_lat_deg_BSH,
+        pieces.sample_lon_deg_BSH,
+        pieces.sample_lat_deg_BSH,
+    )
+    assert float(away_m.max()) < 0.2
+
+
+@pytest.mark.parametrize("family", FORECASTERS)
+def test_given_times_are_kept(family):
+    points = walk(3, 8)
+    target_s_BH = points[2][:, -1:] + torch.arange(1, 41) * 7.5
+    found = forecast(random_weights(family), context_of(*points), 40, target_s_BH, num_samples=2)
+    assert torch.equal(found.time_s_BH, target_s_BH)
+    assert torch.isfinite(found.sample_lon_deg_BSH).all()
+
+
+@pytest.mark.parametrize("family", FORECASTERS)
+def test_a_walk_that_is_unlikely_surprises(family):
+    """After training for a moment: a walk whose points are shuffled, against the walk itself."""
+    model, draw = random_weights(family).train(), FAMILIES[family].draw
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for step in range(20):
+        batch = batch_of(*walk(32, 12, seed=step))
+        optimiser.zero_grad()
+        model.loss(batch if draw is None else masked(batch, draw, step)).mean.backward()
+        optimiser.step()
+    lon_deg_BT, lat_deg_BT, time_s_BT = walk(16, 12, seed=99)
+    order = torch.tensor([0, 7, 3, 10, 1, 8, 5, 11, 2, 9, 4, 6])
+    mixed = lon_deg_BT[:, order], lat_deg_BT[:, order], time_s_BT
+    plain, shuffled = (
+        score(model, context_of(*p)) for p in ((lon_deg_BT, lat_deg_BT, time_s_BT), mixed)
+    )
+    assert (shuffled > plain).all()
+
+
+@pytest.mark.parametrize("family", FORECASTERS)
+def test_what_is_longer_than_the_window_is_scored(family):
+    model = random_weights(family)
+    points = walk(2, 90)
+    found = score(model, context_of(*points, [90, 5]))
+    assert torch.isfinite(found).all()
+    alone = score(model, context_of(*(value[1:] for value in points), [5]))
+    torch.testing.assert_close(found[1:], alone, rtol=1e-4, atol=1e-3)
+
+
+def test_shared_draws_are_evenly_spread():
+    noise = Noise.shared(512, 3)
+    for value_S in (*noise.uniform_SHE[:, 0].T, *torch.special.ndtr(noise.normal_SHE[:, 0]).T):
+        share = (value_S < 0.8).double().mean()
+        assert float(share) == pytest.approx(0.8, abs=0.01)
+    assert len(Noise.shared(0, 3).uniform_SHE) == 0
