@@ -179,12 +179,7 @@ def test_patches_are_hidden_whole(num_points, num_patch, seed):
 
 def rows(batch, order):
     order = torch.tensor(order)
-<<<<<<< HEAD
     return replace(batch, **{name: value[order] for name, value in batch.tensors().items()})
-=======
-    tensors = {name: value[order] for name, value in batch.tensors().items()}
-    return replace(batch, **tensors)
->>>>>>> families
 
 
 def same(one, other):
