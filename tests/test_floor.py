@@ -161,7 +161,7 @@ def test_an_untrained_forecast_is_far_from_the_floor(family):
 @pytest.mark.slow
 @pytest.mark.parametrize("family", list(FORECAST))
 def test_forecasts_reach_the_floor_and_know_it(family):
-    found = forecast_quality(fitted(family, FORECAST[family], 1_500, 16_000, rate=7e-3))
+    found = forecast_quality(fitted(family, FORECAST[family], 2_000, 16_000, rate=7e-3))
     for steps, (ratio, coverage) in found.items():
         assert 0.97 < ratio < 1.05, (steps, found)
         assert 0.78 <= coverage <= 0.82, (steps, found)
@@ -170,6 +170,6 @@ def test_forecasts_reach_the_floor_and_know_it(family):
 @pytest.mark.slow
 @pytest.mark.parametrize("family", list(RECOVER))
 def test_recovery_reaches_the_floor_and_knows_it(family):
-    ratio, coverage = recovery_quality(fitted(family, RECOVER[family], 1_500, 16_000, rate=7e-3))
+    ratio, coverage = recovery_quality(fitted(family, RECOVER[family], 2_000, 16_000, rate=7e-3))
     assert 0.99 < ratio < 1.05
     assert 0.78 <= coverage <= 0.82
