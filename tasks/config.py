@@ -6,6 +6,7 @@ own slice (the `...Rules` below), so that a new learning rate rebuilds no shards
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
@@ -36,6 +37,7 @@ def known_dataset(name: str) -> str:
         raise ValueError(str(error)) from None
 
 
+BUCKET_POINTS = 2_000_000  # a bucket is cleaned in one piece, beside the database in memory
 DatasetName = Annotated[
     str, AfterValidator(known_dataset), Field(json_schema_extra={"enum": sorted(DATASETS)})
 ]
@@ -73,6 +75,10 @@ class PipelineConfig(Settings):
     def source_row(self) -> Dataset:
         """The row of the dataset in the table of datasets, completed by what only you can know."""
         row = dataset_named(self.dataset)
+        if row.is_generated:
+            num_points = self.synthetic.num_entities * self.synthetic.num_points
+            num_buckets = max(row.num_buckets, math.ceil(num_points / BUCKET_POINTS))
+            return row.model_copy(update={"num_buckets": num_buckets})
         if not row.has_own_columns:
             return row
         return row.model_copy(update={"zone": self.columns.zone, "members": self.columns.files})

@@ -23,7 +23,7 @@ from model.kernels import distance_m
 from model.synthetic import KINDS, World
 from tasks import clean, decode_synthetic, orders
 from tasks.archive import fingerprint
-from tasks.config import PipelineConfig, SyntheticConfig
+from tasks.config import BUCKET_POINTS, PipelineConfig, SyntheticConfig
 from tasks.decode import Piece
 from tasks.errors import ConfigError
 from tasks.ingest import SNAPSHOT, snapshot_job
@@ -315,3 +315,11 @@ def test_no_record_is_rejected_by_ingest_at_a_pole(store: Store):
     snapshot = read_snapshot(store, receipt)
     assert rejects_of(snapshot) == []
     assert {row["lon_deg"] < 0 for row in points_of(snapshot)} == {True, False}
+
+
+def test_many_points_are_spread_over_more_buckets():
+    """A bucket is cleaned in one piece: it must not grow with the number of trips."""
+    few = PipelineConfig(dataset="synthetic")
+    many = PipelineConfig(dataset="synthetic", synthetic={"num_entities": 1_000_000})
+    assert few.ingest_rules.num_buckets == 4
+    assert many.ingest_rules.num_buckets == 500_000_000 / BUCKET_POINTS
