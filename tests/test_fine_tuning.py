@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -25,10 +27,17 @@ CANDIDATE = "models:/trajfoundry-chemin-hurdat2@candidate"
 STORED = ("weights.safetensors", "normaliser.json", "config.json")
 
 
+_folder = tempfile.TemporaryDirectory(prefix="tuned-")
+
+
 @cache
 def registered() -> ships.Assessed:
-    """A good model, which is the candidate."""
-    made = ships.good()
+    """A good model, which is the candidate, in a store of its own, where others are judged too."""
+    others = {ships.good().store.root, ships.bad().store.root}
+    assert len(others) == 1
+    root = Path(_folder.name) / "store"
+    shutil.copytree(others.pop(), root, ignore=shutil.ignore_patterns("mlflow*", "mlartifacts"))
+    made = replace(ships.good(), store=Store(root))
     register.register(made.config, made.trained, made.evaluated, made.reported, made.store)
     return made
 
@@ -122,7 +131,7 @@ def test_card_and_report_say_what_it_went_on_from():
     card = model_card(config, receipt, made.evaluated, made.reported, made.store)
     assert f"`{CANDIDATE}`, content `{digest}`" in card
     with without_orchestrator():
-        written = report(config, made.shards, receipt, made.evaluated, made.store, {})
+        written = report(config, made.shards, receipt, made.evaluated, made.proved, made.store, {})
     for name in ("report.md", "report.html"):
         text = (made.store.folder(written) / name).read_text()
         assert digest in text

@@ -292,7 +292,7 @@ def test_a_training_run_takes_batches_of_tokens(tmp_path):
         GPT2(SHAPE), lambda cursor: batches[cursor.batch :], lambda: batches, config, tmp_path
     )
     assert (result.steps, result.num_tokens) == (3, 3 * 3 * 12)
-    assert offending_windows(random_weights(), batches[0]) == [0, 1, 2]  # none alone is to blame
+    assert offending_windows(random_weights(), batches[:1]) == [0, 1, 2]  # none alone is to blame
 
 
 # ------------------------------------------------------------------ a chain with a known floor
