@@ -187,4 +187,9 @@ def join_ranks() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Now and then gloo's threads abort an interpreter that shuts down, and with it a training that
+    # is done. All that is to be kept has been written and synced.
+    os._exit(code)

@@ -53,8 +53,8 @@ def test_shares_are_kept_at_every_turn(weights, seed):
     turns = list(itertools.islice(shares_in_turn(weights, seed, [0] * len(weights)), 300))
     shares = [Fraction(weight) / sum(map(Fraction, weights)) for weight in weights]
     assert stays_in_share(turns, shares)
-    # What a draw by chance would do, as long as there is a choice.
-    if len(weights) > 1:
+    # What a reader of one dataset would do, as long as the others are due within these turns.
+    if 300 * (1 - shares[0]) >= 1:
         assert not stays_in_share([0] * 300, shares)
 
 

@@ -24,6 +24,7 @@ from tasks.clean import STAGE as CLEAN
 from tasks.clean import clean_jobs
 from tasks.config import CleanConfig, PipelineConfig
 from tasks.features import STAGE, features_jobs
+from tasks.shards import MEASURES
 from tasks.store import Store
 
 START = datetime(1999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
@@ -231,7 +232,8 @@ def normaliser_in_sql(connection, rows):
     shards = {name: [[99.0, value] for value in values] for name, values in columns.items()}
     shards["split"] = [split_of[entity] for entity in entities]
     connection.register("shards", pa.table(shards))
-    return connection.execute(sql.read("marts/normaliser")).fetchall()
+    query = sql.read("marts/normaliser")
+    return [connection.execute(query, {"measure": name}).fetchall() for name in MEASURES]
 
 
 # Local time ---------------------------------------------------------------------------------------
