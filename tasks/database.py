@@ -33,7 +33,7 @@ OS_ERRORS = {
 def scratch(
     folder: Path, *readable: Path, timeout_s: float | None = None, is_in_memory: bool = False
 ) -> Iterator[Connection]:
-    """A database file of one task inside `folder`, with our macros, closed to everything else.
+    """A database of one task, a file inside `folder`, with our macros, closed to everything else.
 
     Only `folder` and the `readable` folders can be reached; spilling goes to `folder`.
     A query that runs longer than `timeout_s` in all is interrupted.

@@ -60,7 +60,10 @@ def build(draft: Path, job: Job[PretextRules]) -> Counts:
         raise DataError(f"the encoding loses places or times: {'; '.join(reasons)}")
     told = {name: asdict(recovery) for name, recovery in found.items()}
     (draft / RECOVERY).write_text(json.dumps(told, indent=2) + "\n", "utf-8")
-    return {f"{name.replace(' ', '_')}_p99_share": one.p99_share for name, one in found.items()}
+    return {
+        f"{name.replace(' ', '_')}_p99_share": round(one.p99_share, 6)
+        for name, one in found.items()
+    }
 
 
 def crops(job: Job[PretextRules], split: str) -> Iterator[Batch]:

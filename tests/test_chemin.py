@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from walks import WALKING, batch_of, walk
+from walks import STILL, WALKING, batch_of, shaken, standing, walk
 
 from model.families import FAMILIES, build
 from model.families.chemin import Chemin, CheminConfig, scored_targets
@@ -16,13 +16,7 @@ TINY = FAMILIES["chemin"].presets["tiny"]
 
 
 def random_weights(family=Chemin, config=TINY):
-    """A model none of whose parts is silent."""
-    torch.manual_seed(5)
-    model = family(config, WALKING).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.2 * torch.randn_like(parameter))
-    return model
+    return shaken(family, config)
 
 
 def hidden_of(model, batch):
@@ -219,15 +213,10 @@ def test_packed_rows_cost_what_their_sequences_cost():
     torch.testing.assert_close(loss.total, expected, rtol=1e-5, atol=1e-3)
 
 
-@pytest.mark.parametrize("still", ["no time", "no way", "neither"])
+@pytest.mark.parametrize("still", STILL)
 def test_steps_without_time_or_way_are_finite(still):
     model = random_weights().train()
-    lon_deg_BT, lat_deg_BT, time_s_BT = walk(2, 10)
-    if still != "no time":
-        lon_deg_BT, lat_deg_BT = (value[:, :1].expand(2, 10) for value in (lon_deg_BT, lat_deg_BT))
-    if still != "no way":
-        time_s_BT = torch.zeros_like(time_s_BT)
-    loss = model.loss(batch_of(lon_deg_BT, lat_deg_BT, time_s_BT))
+    loss = model.loss(batch_of(*standing(still)))
     loss.mean.backward()
     assert torch.isfinite(loss.total)
     assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from walks import HIDDEN, WALKING, batch_of, walk, window_of
+from walks import HIDDEN, WALKING, batch_of, shaken, spoilt, walk, window_of
 
 from model.batch import Cursor
 from model.between import gap_around, shown_of
@@ -27,13 +27,7 @@ TINY = PRESETS["tiny"]
 
 
 def random_weights(family=MaskedChemin, config=TINY):
-    """A model none of whose parts is silent."""
-    torch.manual_seed(5)
-    model = family(config, WALKING).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.2 * torch.randn_like(parameter))
-    return model
+    return shaken(family, config)
 
 
 def hidden_of(model, batch):
@@ -93,21 +87,6 @@ class AbsolutePlace(MaskedChemin):
 
 
 # ------------------------------------------------------------------ guards
-
-
-def spoilt(batch, nonsense):
-    """The batch with other values wherever something is hidden and not asked, and at pads."""
-    shown = shown_of(batch)
-    hides_place_BT = ~shown.shows_place_BT & ~shown.is_asked_BT
-    hides_time_BT = ~shown.shows_time_BT & ~shown.is_asked_BT
-    return replace(
-        batch,
-        lon_deg_BT=batch.lon_deg_BT.masked_fill(hides_place_BT, nonsense),
-        lat_deg_BT=batch.lat_deg_BT.masked_fill(hides_place_BT, nonsense),
-        time_s_BT=batch.time_s_BT.masked_fill(hides_time_BT, nonsense),
-        calendar_BTK=batch.calendar_BTK.masked_fill(~shown.shows_time_BT.unsqueeze(-1), nonsense),
-        step_BTF=torch.full_like(batch.step_BTF, nonsense),
-    )
 
 
 def check_hidden_points_are_unseen(model):

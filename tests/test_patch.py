@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from walks import WALKING, batch_of, context_of, walk
+from walks import STILL, WALKING, batch_of, context_of, shaken, standing, walk
 
 from model.encoding import Normaliser, points_of, steps_of
 from model.families import FAMILIES, build
@@ -24,13 +24,7 @@ K = TINY.num_patch
 
 
 def random_weights(family=Patch, config=TINY, normaliser=WALKING):
-    """A model none of whose parts is silent."""
-    torch.manual_seed(5)
-    model = family(config, normaliser).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return model
+    return shaken(family, config, normaliser, spread=0.1)
 
 
 def told(model, points, elapsed_s=None):
@@ -266,15 +260,10 @@ def test_the_date_line_is_no_border():
         check_meridian_does_not_matter(random_weights(AbsolutePlace))
 
 
-@pytest.mark.parametrize("still", ["no time", "no way", "neither"])
+@pytest.mark.parametrize("still", STILL)
 def test_steps_without_time_or_way_are_finite(still):
     model = random_weights().train()
-    lon_deg_BT, lat_deg_BT, time_s_BT = walk(2, 10)
-    if still != "no time":
-        lon_deg_BT, lat_deg_BT = (value[:, :1].expand(2, 10) for value in (lon_deg_BT, lat_deg_BT))
-    if still != "no way":
-        time_s_BT = torch.zeros_like(time_s_BT)
-    loss = model.loss(batch_of(lon_deg_BT, lat_deg_BT, time_s_BT))
+    loss = model.loss(batch_of(*standing(still)))
     loss.mean.backward()
     assert torch.isfinite(loss.total)
     assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())

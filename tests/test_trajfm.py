@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from walks import WALKING, batch_of, context_of, walk, window_of
+from walks import WALKING, batch_of, context_of, shaken, spoilt, walk, window_of
 
 from model.around import Around, around, guess_of
 from model.between import shown_of
@@ -30,13 +30,7 @@ TINY = FAMILIES["trajfm"].presets["tiny"]
 
 
 def random_weights(family=TrajFm, config=TINY):
-    """A model none of whose parts is silent."""
-    torch.manual_seed(5)
-    model = family(config, WALKING).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.2 * torch.randn_like(parameter))
-    return model
+    return shaken(family, config)
 
 
 def hidden_of(model, batch):
@@ -113,22 +107,6 @@ class AbsolutePlace(TrajFm):
 
 
 # ------------------------------------------------------------------ what is hidden
-
-
-def spoilt(batch, nonsense):
-    """The batch with other values wherever something is hidden and not asked, and at pads."""
-    shown = shown_of(batch)
-    hides_place_BT = ~shown.shows_place_BT & ~shown.is_asked_BT
-    hides_time_BT = ~shown.shows_time_BT & ~shown.is_asked_BT
-    step_BTF = torch.where(hides_place_BT.unsqueeze(-1), nonsense, batch.step_BTF)
-    return replace(
-        batch,
-        lon_deg_BT=batch.lon_deg_BT.masked_fill(hides_place_BT, nonsense),
-        lat_deg_BT=batch.lat_deg_BT.masked_fill(hides_place_BT, nonsense),
-        time_s_BT=batch.time_s_BT.masked_fill(hides_time_BT, nonsense),
-        calendar_BTK=batch.calendar_BTK.masked_fill(~shown.shows_time_BT.unsqueeze(-1), nonsense),
-        step_BTF=step_BTF,
-    )
 
 
 def check_what_is_hidden_is_unseen(model, draw):

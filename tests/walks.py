@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from model.batch import Batch
+from model.between import shown_of
 from model.encoding import Normaliser, calendar_features, points_of, steps_of
 from model.inference import Context
 
@@ -40,6 +42,19 @@ def walk(
     step_BTF[:, 0] = 0
     start = torch.ones(num_rows, dtype=torch.float64)
     return points_of(lon_deg * start, lat_deg * start, 0 * start, torch.from_numpy(step_BTF))
+
+
+STILL = ("no time", "no way", "neither")  # what a walk that stands still takes
+
+
+def standing(still: str) -> tuple[Tensor, Tensor, Tensor]:
+    """A walk whose steps take no time, lead nowhere, or neither."""
+    lon_deg_BT, lat_deg_BT, time_s_BT = walk(2, 10)
+    if still != "no time":
+        lon_deg_BT, lat_deg_BT = (value[:, :1].expand(2, 10) for value in (lon_deg_BT, lat_deg_BT))
+    if still != "no way":
+        time_s_BT = torch.zeros_like(time_s_BT)
+    return lon_deg_BT, lat_deg_BT, time_s_BT
 
 
 def batch_of(lon_deg_BT: Tensor, lat_deg_BT: Tensor, time_s_BT: Tensor, num_pads: int = 0) -> Batch:
@@ -95,4 +110,31 @@ def context_of(
         torch.full((num_rows,), STARTED_US),
         "UTC",
         is_pad_BT,
+    )
+
+
+def shaken(
+    family: Any, config: Any, normaliser: Normaliser = WALKING, spread: float = 0.2
+) -> nn.Module:
+    """A model none of whose parts is silent."""
+    torch.manual_seed(5)
+    model: nn.Module = family(config, normaliser).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(spread * torch.randn_like(parameter))
+    return model
+
+
+def spoilt(batch: Batch, nonsense: float) -> Batch:
+    """The batch with other values wherever something is hidden and not asked, and at pads."""
+    shown = shown_of(batch)
+    hides_place_BT = ~shown.shows_place_BT & ~shown.is_asked_BT
+    hides_time_BT = ~shown.shows_time_BT & ~shown.is_asked_BT
+    return replace(
+        batch,
+        lon_deg_BT=batch.lon_deg_BT.masked_fill(hides_place_BT, nonsense),
+        lat_deg_BT=batch.lat_deg_BT.masked_fill(hides_place_BT, nonsense),
+        time_s_BT=batch.time_s_BT.masked_fill(hides_time_BT, nonsense),
+        calendar_BTK=batch.calendar_BTK.masked_fill(~shown.shows_time_BT.unsqueeze(-1), nonsense),
+        step_BTF=torch.full_like(batch.step_BTF, nonsense),
     )
