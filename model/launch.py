@@ -25,9 +25,11 @@ from .batch import Batch, Cursor
 from .checkpoint import CheckpointError, load_weights
 from .data import made, planned
 from .encoding import Normaliser
-from .families import Model, build
+from .families import FAMILIES, Model, build
 from .fit_config import FitConfig
+from .objectives import Draw, masked
 from .plan import Batching, Plan
+from .prefetch import prefetched
 from .ranks import Ranks
 from .shards import Shards
 from .training import METRICS_FILE, WEIGHTS_FILE, FitResult, Interrupted, Progress, fit
@@ -77,12 +79,14 @@ def run(
     options = (training.fit.seed, training.batch_size, training.max_points, training.batching)
     train, validation = (Plan.of(shards, split, *options) for split in ("train", "validation"))
     model = first_model(training)
+    draw, seed = FAMILIES[training.family].draw, training.fit.seed
     result = fit(
         model,
-        lambda cursor: made(
-            planned(train, cursor, None, ranks.rank, ranks.world), PREFETCHED_BATCHES
+        lambda cursor: prefetched(
+            asked(made(planned(train, cursor, None, ranks.rank, ranks.world)), draw, seed),
+            PREFETCHED_BATCHES,
         ),
-        lambda: validation_batches(validation, ranks),
+        lambda: asked(validation_batches(validation, ranks), draw, seed),
         training.fit,
         folder,
         on_progress,
@@ -91,6 +95,13 @@ def run(
         write_facts(folder, training, model, result)
     ranks.wait()
     return result
+
+
+def asked(batches: Iterator[Batch], draw: Draw | None, seed: int) -> Iterator[Batch]:
+    """The batches with what a family learns to tell hidden; as they are if it hides nothing."""
+    if draw is None:
+        return batches
+    return (masked(batch, draw, seed) for batch in batches)
 
 
 def validation_batches(plan: Plan, ranks: Ranks = Ranks()) -> Iterator[Batch]:

@@ -207,10 +207,12 @@ def masked(batch: Batch, draw: Draw, seed: int) -> MaskedBatch:
     is_point_BT = ~batch.is_pad_BT.numpy()
     sequence_BT = batch.sequence_BT.numpy()
     columns = {entry.name: _blank(entry.name, is_point_BT) for entry in fields(Mask)}
+    # The cursor is the place behind the batch: behind an epoch's last one is the next epoch.
+    epoch = batch.cursor.epoch - batch.cursor.is_between_epochs
     for row in range(len(is_point_BT)):
         for sequence, window_id in enumerate(batch.window_ids(row)):
             place_N = np.flatnonzero(is_point_BT[row] & (sequence_BT[row] == sequence))
-            key = (seed, batch.cursor.epoch, window_id)
+            key = (seed, epoch, window_id)
             mask = draw(np.random.default_rng(key), len(place_N))
             for name, column_BT in columns.items():
                 value_N = getattr(mask, name)

@@ -339,8 +339,11 @@ class RegionConfig(Settings):
 class ModelConfig(Settings):
     """The model family and its size."""
 
-    family: Literal["chemin"] = Field(
-        "chemin", title="Family", description="chemin: causal Transformer over steps."
+    family: Literal["chemin", "masked_chemin", "patch", "trajfm"] = Field(
+        "chemin",
+        title="Family",
+        description="chemin: causal, step by step; patch: many points ahead in one pass; "
+        "masked_chemin: recovers what is hidden; trajfm: both, and travel times.",
     )
     preset: Literal["tiny", "small"] = Field(
         "small", title="Preset", description="tiny: seconds, for a trial; small: minutes on a CPU."
