@@ -210,11 +210,13 @@ def test_a_mask_depends_on_its_window_alone():
 def test_windows_epochs_and_seeds_have_masks_of_their_own():
     batch = batch_of(*walk(2, 40))
     first = masked(batch, segments, 0)
-    later = masked(replace(batch, cursor=Cursor(epoch=1)), segments, 0)
+    later = masked(replace(batch, cursor=Cursor(1, 1)), segments, 0)
     for other in (later, masked(batch, segments, 1)):
         assert not torch.equal(first.is_target_BT, other.is_target_BT)
     assert not torch.equal(first.is_target_BT[0], first.is_target_BT[1])
     assert same(first, masked(batch, segments, 0))
+    last_of_epoch = replace(batch, cursor=Cursor(1, 0))
+    assert same(first, masked(last_of_epoch, segments, 0))
 
 
 @pytest.mark.parametrize("draw", DRAWS)
