@@ -21,7 +21,7 @@ def shards_of(config: PipelineConfig, points: Receipt, store: Store) -> Receipt:
     entities = split(config, cleaned, store)
     featured = features(config, cleaned, store)
     known = regions(config, cleaned, entities, store)
-    show_quality(quality(config, points, cleaned, featured, store), store)
+    show_quality(quality(config, points, cleaned, featured, known, store), store)
     return shards(config, cleaned, featured, entities, known, store)
 
 

@@ -64,13 +64,15 @@ def quality(
     snapshot: Receipt,
     cleaned: Sequence[Receipt],
     featured: Sequence[Receipt],
+    known: Receipt,
     store: Store,
 ) -> Receipt:
-    """The quality report of a dataset: its files in force, its clean points and their steps."""
+    """The quality report of a dataset: its files in force, its clean points, steps and regions."""
     inputs: dict[str, Input] = {
         "snapshot": snapshot,
         "cleaned": list(cleaned),
         "featured": list(featured),
+        "regions": known,
     }
     return STAGE(
         STAGE.job(
@@ -119,6 +121,7 @@ def build(draft: Path, job: Job[QualityRules]) -> Counts:
     figures: dict[str, bytes] = {}
     if job.inputs.get("cleaned"):
         found |= {"cleaning": added_up(job.receipts("cleaned"))}
+        found |= {"regions": dict(job.receipt("regions").counts)}
         measured, figures = measures(draft, job)
         found |= measured
     for name, content in figures.items():
@@ -299,6 +302,9 @@ def tables_of(found: Found, rules: QualityRules) -> dict[str, Pairs]:
         gaps = {name: value for name, value in found["gaps"].items() if value is not None}
         tables[f"Silences between trips, over {spelt(rules.max_gap_s)} s within a track"] = (
             pairs_of(gaps)
+        )
+        tables["Regions that training knows, and what lies outside of them"] = pairs_of(
+            found["regions"]
         )
         tables["Extent, as cells"] = pairs_of(found["extent"])
     tables["Source"] = [

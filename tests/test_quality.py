@@ -13,16 +13,25 @@ from tasks.config import PipelineConfig
 from tasks.errors import TooManyRejected
 from tasks.ingest import ingest
 from tasks.quality import quality, refusal_reported
+from tasks.regions import regions
+from tasks.sections import SplitConfig, WindowConfig
+from tasks.split import split
 from tasks.stage import without_orchestrator
 from tasks.store import Receipt, Store
 
+SHARED = SplitConfig(kind="time", validation_percent=30, test_percent=30)
+SHORT = WindowConfig(num_context=2, num_horizon=1)
+
 
 def reported(config: PipelineConfig, snapshot: Receipt, store: Store) -> Path:
-    """The folder of the report of a snapshot that goes through cleaning and features."""
+    """The folder of the report of a snapshot that goes through cleaning, features and regions."""
+    # Split in time, with short windows, so that one entity is enough.
+    config = config.model_copy(update={"split": SHARED, "window": SHORT})
     with without_orchestrator():
         cleaned = clean.clean(config, snapshot, store)
         featured = features.features(config, cleaned, store)
-        return store.folder(quality(config, snapshot, cleaned, featured, store))
+        known = regions(config, cleaned, split(config, cleaned, store), store)
+        return store.folder(quality(config, snapshot, cleaned, featured, known, store))
 
 
 def users(folder: Path, num_users: int) -> Path:
@@ -50,6 +59,10 @@ def test_the_numbers_are_those_of_the_points(crowd: Path):
     assert found["steps"]["speed_mps"]["p50"] == pytest.approx(11.1195 / 5, rel=1e-3)
     assert found["gaps"]["num_silences"] == 0
     assert found["copies"]["num_files_of_equal_content"] == 0
+    told = found["regions"]
+    assert told["points_train"] == 5 * 10  # of 36 four in ten, less what is near the border
+    assert told["points_train_unseen_share"] == 0
+    assert "points test unseen share" in (crowd / "quality.md").read_text()
     assert {path.name for path in crowd.glob("*.png")} == {"step_s.png", "speed_mps.png", "map.png"}
     assert "share rejected" in (crowd / "quality.md").read_text()
 
@@ -85,15 +98,15 @@ def test_cells_of_few_people_are_not_told(crowd: Path, store: Store, tmp_path):
 
 def test_where_nobody_is_a_person_every_cell_is_told(store: Store, tmp_path):
     rows = [
-        f"20300101, {hour:02d}00,  , TS, {20 + hour / 10}N,  50.0W,  35, 1000" + STORM_TAIL
-        for hour in (0, 6, 12, 18)
+        f"203001{1 + n // 4:02d}, {n % 4 * 6:02d}00,  , TS, {20 + n * 0.6:.1f}N,  50.0W,  35, 1000"
+        + STORM_TAIL
+        for n in range(30)
     ]
-    rows.append("20300102, 0000,  , TS, 22.4N,  50.0W,  35, 1000" + STORM_TAIL)
-    text = "\n".join(["AL012030,            MADE,      5,", *rows, ""])
+    text = "\n".join(["AL012030,            MADE,     30,", *rows, ""])
     source = tree(tmp_path / "raw", {"made-hurdat2.txt": text.encode()})
     folder = reported(PipelineConfig(dataset="hurdat2"), ingested(source, store, "hurdat2"), store)
     found = json.loads((folder / "quality.json").read_text())
-    assert (found["records"]["num_kept"], found["extent"]["num_cells"]) == (5, 5)
+    assert (found["records"]["num_kept"], found["extent"]["num_cells"]) == (30, 30)
 
 
 def test_a_refused_source_is_reported(store: Store, tmp_path):
