@@ -211,12 +211,20 @@ class TrajectoryModel(PythonModel):
 
 def write_frames(output: Path, frames: Iterator[pd.DataFrame]) -> None:
     """Write each frame as a row group."""
-    tables = (pa.Table.from_pandas(frame, preserve_index=False) for frame in frames)
+    tables = (pa.table({name: as_column(frame[name]) for name in frame}) for frame in frames)
     first = next(tables)
     with pq.ParquetWriter(output, first.schema) as writer:
         writer.write_table(first)
         for table in tables:
             writer.write_table(table)
+
+
+def as_column(column: pd.Series) -> pa.Array:
+    """A column for Arrow, to which pandas hands no times with a zone without a warning."""
+    if isinstance(column.dtype, pd.DatetimeTZDtype):
+        instant_N = column.dt.tz_convert(None).to_numpy()
+        return pa.array(instant_N, pa.timestamp("us", "UTC"), from_pandas=True)
+    return pa.array(column)
 
 
 def as_frame(table: Any, columns: tuple[str, ...]) -> pd.DataFrame:
