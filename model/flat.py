@@ -169,17 +169,24 @@ class Pieces:
             yield Pieces(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
 
-def whole(points: Points) -> Pieces:
-    """Each trajectory as one piece."""
-    offset_R = points.offset_R
-    return Pieces(offset_R[:-1], offset_R[1:], offset_R[:-1], offset_R[1:])
-
-
 def latest(points: Points, longest: int) -> Pieces:
     """The last points, at most `longest`, of each trajectory."""
     offset_R = points.offset_R
     first_R = np.maximum(offset_R[:-1], offset_R[1:] - longest)
     return Pieces(first_R, offset_R[1:], first_R, offset_R[1:])
+
+
+def thinned(points: Points, longest: int) -> Points:
+    """At most `longest` points of each trajectory: both ends, and between them evenly."""
+    kept = []
+    for start, stop in pairwise(points.offset_R.tolist()):
+        num_kept = min(stop - start, longest)
+        num_steps = max(1, num_kept - 1)
+        # Rounded to the nearest point, in whole numbers.
+        kept.append(
+            start + (2 * np.arange(num_kept) * (stop - start - 1) + num_steps) // (2 * num_steps)
+        )
+    return points.at(np.concatenate(kept))
 
 
 def consecutive(points: Points, longest: int, num_shared: int = 0) -> Pieces:

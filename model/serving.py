@@ -34,7 +34,7 @@ from .flat import (
     context_of,
     latest,
     partial_of,
-    whole,
+    thinned,
 )
 from .flat import sorted_points as sorted_points
 from .flat import sorted_sketch as sorted_sketch
@@ -227,12 +227,16 @@ def _kept(pieces: Pieces, is_told_PT: Bools) -> tuple[Ints, Bools]:
 
 
 def travel_times(trained: Trained, points: Points, params: Params) -> TravelTimes:
-    """How long each trajectory takes to its last place, along the places between, if any."""
+    """How long each trajectory takes to its last place, along the places between, if any.
+
+    Of a path that is longer than a model reads at once, points are left out evenly.
+    """
     check_task(trained, "travel_time")
-    _check_ends(points, trained.max_points)
+    _check_ends(points)
+    kept = thinned(points, trained.max_points)
     parts = [
-        travel_time(trained.model, partial_of(points, part, params.zone))
-        for part in whole(points).parts(PIECES_AT_ONCE)
+        travel_time(trained.model, partial_of(kept, part, params.zone))
+        for part in latest(kept, trained.max_points).parts(PIECES_AT_ONCE)
     ]
     return TravelTimes(
         *(
@@ -242,7 +246,7 @@ def travel_times(trained: Trained, points: Points, params: Params) -> TravelTime
     )
 
 
-def _check_ends(points: Points, longest: int) -> None:
+def _check_ends(points: Points) -> None:
     first_R, end_R = points.offset_R[:-1], points.offset_R[1:]
     has_start_R = points.has_place_N[first_R] & points.has_time_N[first_R]
     has_goal_R = points.has_place_N[end_R - 1] & ~points.has_time_N[end_R - 1]
@@ -251,12 +255,6 @@ def _check_ends(points: Points, longest: int) -> None:
         raise ValueError(
             "travel_time needs a first row with place and time and a last row with a place and no "
             f"time: {num_bad} of {len(first_R)} trajectories are not so"
-        )
-    num_most = int((end_R - first_R).max())
-    if num_most > longest:
-        raise ValueError(
-            f"a trajectory has {num_most} points; this model reads at most {longest} for a travel "
-            "time, so thin out the path"
         )
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from tasks.config import PipelineConfig
 from tasks.errors import Unavailable
-from tasks.measure import GATE_SPLIT, Measure, NotReproduced, Question, measure_of
+from tasks.gate_measure import GATE_SPLIT, Measure, NotReproduced, Question, measure_of
 from tasks.store import Frozen, Manifest, Receipt, Store, canonical_json, sha256_text
 
 REPRODUCED_WITHIN = 1e-3  # relative: float32 sums differ between batch sizes and machines

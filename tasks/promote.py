@@ -19,7 +19,7 @@ from tasks.gate import (
     leak_refusal,
     shards_of,
 )
-from tasks.measure import NotReproduced, measure_of
+from tasks.gate_measure import NotReproduced, measure_of
 from tasks.register import CHAMPION, Registration, alias_version
 from tasks.registry import registry, tracking_uri
 from tasks.store import Frozen, Receipt, Store

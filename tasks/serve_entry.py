@@ -132,7 +132,8 @@ class TrajectoryModel(PythonModel):
     def travel_time(self, points: pd.DataFrame | pa.Table, **choices: Any) -> pd.DataFrame:
         """Seconds from the first row of each trajectory to its last, whose time is missing.
 
-        Rows count in the order given. Those between are the path: places without times.
+        Rows count in the order given. Those between are the path: places without times. Of a long
+        one the model reads points at even distances in the row.
         """
         params = self.params_of("travel_time", choices)
         sketch, id_R = self.sketch(points)

@@ -37,7 +37,7 @@ from tasks.errors import ConfigError, DataError
 from tasks.evaluate import evaluate
 from tasks.forecast import forecast_file
 from tasks.gate import gate_errors
-from tasks.measure import ForecastError, NotReproduced, RecoveryError, measure_of, shown_rows
+from tasks.gate_measure import ForecastError, NotReproduced, RecoveryError, measure_of, shown_rows
 from tasks.promote import Promotion, promote
 from tasks.register import Registration
 from tasks.registry import registry
@@ -70,7 +70,7 @@ def config_of(family: str, max_steps: int) -> PipelineConfig:
 
 
 def shards_with_gaps(store: Store) -> Receipt:
-    """Ships with stored windows of recovery, some longer than others, and some that hide nothing."""
+    """Ships with stored windows of recovery, some of them longer, and some hide nothing."""
     sizes = {"train": 30, "validation": 6, "test": 4}
     settings = {"sizes": sizes, "has_gaps": True}
     recipe = Recipe(

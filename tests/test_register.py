@@ -23,7 +23,7 @@ from tasks.errors import ConfigError, DataError, Unavailable
 from tasks.evaluate import evaluate
 from tasks.forecast import forecast_file
 from tasks.gate import Decision, Score, decide, windows_digest
-from tasks.measure import ForecastError, NotReproduced, RecoveryError
+from tasks.gate_measure import ForecastError, NotReproduced, RecoveryError
 from tasks.promote import Promotion, promote
 from tasks.register import Registration, registry
 from tasks.stage import without_orchestrator

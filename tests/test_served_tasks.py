@@ -18,7 +18,7 @@ from served import frame_of, served_from, stored
 from walks import STARTED_US, context_of, walk
 
 from model import inference
-from model.flat import between_known, consecutive, sorted_sketch
+from model.flat import between_known, consecutive, sorted_sketch, thinned
 from model.inference import Partial
 from model.serving import load_trained
 from tasks.bundle import example_points, write_bundle
@@ -216,6 +216,18 @@ def test_pieces_keep_hidden_stretches_whole(is_known, longest):
                 assert first <= before
                 assert after < end
     assert answered == list(range(len(place)))
+
+
+@given(st.integers(1, 60), st.integers(2, 12))
+def test_a_thinned_path_keeps_its_ends_and_even_distances(num_points, longest):
+    place = np.arange(num_points, dtype=float)
+    rows = sorted_sketch(
+        np.zeros(num_points, np.int64), np.arange(num_points), place, place, place >= 0
+    )
+    kept = thinned(rows, longest).lon_deg_N
+    assert len(kept) == min(num_points, longest)
+    assert (kept[0], kept[-1]) == (0, num_points - 1)
+    assert np.ptp(np.diff(kept), axis=0) <= 1 if len(kept) > 1 else True
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=4), st.integers(3, 9))
@@ -458,19 +470,15 @@ def test_a_travel_time_needs_its_ends(models, make, words):
         models["trajfm"].travel_time(frame)
 
 
-def test_a_path_longer_than_a_model_reads_is_refused(models):
-    frame = frame_of(*walk(1, 65), (65,))
+def test_a_path_longer_than_a_model_reads_is_thinned_between_its_ends(models):
+    frame = frame_of(*walk(1, 127), (127,))
     frame.loc[1:, "tracked_at"] = pd.NaT
-    with pytest.raises(ValueError, match="has 65 points; this model reads at most 64"):
-        models["trajfm"].travel_time(frame)
-    assert (
-        models["trajfm"]
-        .travel_time(
-            frame[1:].assign(tracked_at=[pd.Timestamp("2024-05-01", tz="UTC")] + [pd.NaT] * 63)
-        )
-        .notna()
-        .all(axis=None)
+    thin = models["trajfm"].travel_time(frame[::2])
+    pd.testing.assert_frame_equal(models["trajfm"].travel_time(frame), thin)
+    together = models["trajfm"].travel_time(
+        pd.concat([with_goal(), frame.assign(trajectory_id="x")])
     )
+    np.testing.assert_allclose(together["travel_s"].iloc[-1], thin["travel_s"][0], rtol=1e-6)
 
 
 def test_missing_places_are_refused_by_what_needs_them_all(models):
