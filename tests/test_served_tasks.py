@@ -209,6 +209,8 @@ def test_pieces_keep_hidden_stretches_whole(is_known, longest):
         assert first <= kept < kept_end <= end <= len(place)
         assert end - first == min(longest, len(place))
         answered += range(kept, kept_end)
+        if first > 0 and end < len(place):  # as much is read before as after
+            assert abs((kept - first) - (end - 1 - kept_end)) <= 1
         for point in range(kept, kept_end):
             if not is_known[point]:
                 (same,) = np.nonzero((stretch == stretch[point]) & ~np.array(is_known))
