@@ -1,15 +1,15 @@
-"""A stored model as a service: from a folder of weights and JSON to forecasts of flat points.
+"""A stored model as a service: from a folder of weights and JSON to answers about flat points.
 
 The folder is what training publishes. This file and what it imports travel with a registered model,
 so everything here is numpy and torch only.
 
-Shapes: N points, R trajectories, T points of a context, H points of the horizon.
+Shapes: N points, R trajectories, P pieces, H points of the horizon, D model width.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,20 +17,33 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import Tensor
 
 from .checkpoint import load_weights
+from .context import Context
 from .encoding import Normaliser
 from .families import FAMILIES, Model, build
-from .inference import Context, forecast
+from .flat import (
+    Bools,
+    Floats,
+    Ints,
+    Pieces,
+    Points,
+    between_known,
+    consecutive,
+    context_of,
+    latest,
+    partial_of,
+    thinned,
+)
+from .flat import sorted_points as sorted_points
+from .flat import sorted_sketch as sorted_sketch
+from .inference import embed, forecast, recover, score, travel_time
 
-FORECAST = "forecast"  # the task of `inference.py` that is served from flat points
 TRAJECTORIES_AT_ONCE = 1024  # bounds the memory of samples
+PIECES_AT_ONCE = 256  # bounds the memory of attention in both directions
 MAX_HORIZON = 1_000
 MAX_SAMPLES = 1_000
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -40,10 +53,22 @@ class Trained:
     model: Model
     family: str
 
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What it can be asked; the first of them if nothing else is said."""
+        return FAMILIES[self.family].tasks
+
+    @property
+    def max_points(self) -> int:
+        return self.model.config.max_points
+
 
 @dataclass(frozen=True)
 class Params:
-    """What a caller may choose; checked, so that a slip is an error and not another forecast."""
+    """What a caller may choose; checked, so that a slip is an error and not another answer.
+
+    `horizon`, `num_samples` and `seed` are of forecasts alone.
+    """
 
     task: str = "forecast"
     horizon: int = 20
@@ -70,21 +95,6 @@ class Params:
 
 
 @dataclass(frozen=True)
-class Points:
-    """Known points of R trajectories, sorted by trajectory and time; `trajectory_N` counts to R."""
-
-    trajectory_N: Ints
-    instant_us_N: Ints
-    lon_deg_N: Floats
-    lat_deg_N: Floats
-
-    @property
-    def offset_R(self) -> Ints:
-        """Trajectory r owns the points offset_R[r] up to offset_R[r + 1]."""
-        return np.flatnonzero(np.diff(self.trajectory_N, prepend=-1, append=-1)).astype(np.int64)
-
-
-@dataclass(frozen=True)
 class Forecasts:
     """Forecast points (R, H); the radii are NaN where no samples were asked for."""
 
@@ -95,55 +105,46 @@ class Forecasts:
     radius_p80_m_RH: Floats
 
 
+@dataclass(frozen=True)
+class Recoveries:
+    """All points (N), what was missing filled in; what cannot be told is missing still."""
+
+    points: Points
+    is_recovered_N: Bools
+
+
+@dataclass(frozen=True)
+class TravelTimes:
+    """Seconds (R) from the first point to the last: the median, and four fifths around it."""
+
+    median_s_R: Floats
+    p10_s_R: Floats
+    p90_s_R: Floats
+
+
 def load_trained(folder: Path, weights_sha256: str | None = None) -> Trained:
     """The model of a folder with `weights.safetensors`, `config.json` and `normaliser.json`."""
     config = json.loads((folder / "config.json").read_bytes())
     normaliser = Normaliser.from_json(json.loads((folder / "normaliser.json").read_bytes()))
     model = build(config["family"], config["config"], normaliser)
-    if FORECAST not in FAMILIES[config["family"]].tasks:
-        raise ValueError(f"a model of {config['family']} does not forecast and is not served yet")
     load_weights(model, folder / "weights.safetensors", weights_sha256)
     return Trained(model.eval(), config["family"])
 
 
-def sorted_points(
-    trajectory_N: Ints, instant_us_N: Ints, lon_deg_N: Floats, lat_deg_N: Floats
-) -> Points:
-    """Checked points in order of trajectory and time; a row given twice counts once.
+def check_task(trained: Trained, task: str) -> None:
+    if task not in trained.tasks:
+        served = ", ".join(trained.tasks)
+        raise ValueError(f"{trained.family} does not serve {task!r}; it serves: {served}")
 
-    No message names a coordinate: it may be somebody's home.
-    """
-    if not len(trajectory_N):
-        raise ValueError("no points were given; a forecast needs at least one for each trajectory")
-    _check_range("lon_deg", lon_deg_N, 180.0)
-    _check_range("lat_deg", lat_deg_N, 90.0)
-    order_N = np.lexsort((lat_deg_N, lon_deg_N, instant_us_N, trajectory_N))
-    every = Points(
-        trajectory_N[order_N], instant_us_N[order_N], lon_deg_N[order_N], lat_deg_N[order_N]
-    )
-    same_instant_N = (np.diff(every.trajectory_N) == 0) & (np.diff(every.instant_us_N) == 0)
-    same_place_N = (np.diff(every.lon_deg_N) == 0) & (np.diff(every.lat_deg_N) == 0)
-    is_tie_N = same_instant_N & ~same_place_N
-    if is_tie_N.any():
-        raise ValueError(
-            f"{int(is_tie_N.sum())} points share trajectory_id and tracked_at with another point "
-            "at a different place; keep one of them"
-        )
-    is_new_N = np.append(True, ~same_instant_N)
-    return Points(
-        every.trajectory_N[is_new_N],
-        every.instant_us_N[is_new_N],
-        every.lon_deg_N[is_new_N],
-        every.lat_deg_N[is_new_N],
-    )
+
+# Forecast ---------------------------------------------------------------------------------------
 
 
 def forecast_points(
     trained: Trained, points: Points, params: Params, target_us_RH: Ints | None = None
 ) -> Forecasts:
     """The next points of each trajectory, at given instants or at predicted ones."""
-    if params.task != FORECAST:
-        raise ValueError(f"unknown task {params.task!r}; this model serves: {FORECAST}")
+    check_task(trained, "forecast")
     parts = list(_forecast_parts(trained, points, params, target_us_RH))
     joined = {
         name: np.concatenate([getattr(part, name) for part in parts])
@@ -155,14 +156,13 @@ def forecast_points(
 def _forecast_parts(
     trained: Trained, points: Points, params: Params, target_us_RH: Ints | None
 ) -> Iterator[Forecasts]:
-    offset_R = points.offset_R
-    longest = trained.model.config.max_points
-    for first in range(0, len(offset_R) - 1, TRAJECTORIES_AT_ONCE):
-        border_R = offset_R[first : first + TRAJECTORIES_AT_ONCE + 1]
-        context = context_of(points, border_R, longest, params.zone)
+    pieces = latest(points, trained.max_points)
+    for number, part in enumerate(pieces.parts(TRAJECTORIES_AT_ONCE)):
+        context = context_of(points, part, params.zone)
         started_us_R1 = context.started_us_B.numpy()[:, None]
         target_s_RH = None
         if target_us_RH is not None:
+            first = number * TRAJECTORIES_AT_ONCE
             target_us = target_us_RH[first : first + TRAJECTORIES_AT_ONCE]
             target_s_RH = torch.from_numpy((target_us - started_us_R1) / 1e6)
         found = forecast(
@@ -178,22 +178,131 @@ def _forecast_parts(
         )
 
 
-def context_of(points: Points, border_R: Ints, longest: int, zone: str) -> Context:
-    """The last points, at most `longest`, of the trajectories between the borders."""
-    num_points_R = np.minimum(np.diff(border_R), longest)
-    slot_T = np.arange(num_points_R.max())
-    is_pad_RT = slot_T >= num_points_R[:, None]
-    index_RT = np.where(is_pad_RT, 0, (border_R[1:] - num_points_R)[:, None] + slot_T)
-    started_us_R = points.instant_us_N[index_RT[:, 0]]
-    time_s_RT = (points.instant_us_N[index_RT] - started_us_R[:, None]) / 1e6
-    return Context(
-        torch.from_numpy(points.lon_deg_N[index_RT]),
-        torch.from_numpy(points.lat_deg_N[index_RT]),
-        torch.from_numpy(time_s_RT),
-        torch.from_numpy(started_us_R),
-        zone,
-        torch.from_numpy(is_pad_RT),
+# Recover ----------------------------------------------------------------------------------------
+
+
+def recover_points(trained: Trained, points: Points, params: Params) -> Recoveries:
+    """The points with missing places and times filled in; what was given is not touched."""
+    check_task(trained, "recover")
+    _check_known(points)
+    instant_us_N, has_time_N = points.instant_us_N.copy(), points.has_time_N.copy()
+    lon_deg_N, lat_deg_N = points.lon_deg_N.copy(), points.lat_deg_N.copy()
+    is_recovered_N = np.zeros(len(lon_deg_N), bool)
+    for part in between_known(points, trained.max_points).parts(PIECES_AT_ONCE):
+        partial = partial_of(points, part, params.zone)
+        found = recover(trained.model, partial)
+        place_M, answer_M = _kept(part, found.is_recovered_BT.numpy())
+        is_recovered_N[place_M] = True
+        for value_N, value_BT in ((lon_deg_N, found.lon_deg_BT), (lat_deg_N, found.lat_deg_BT)):
+            asked_M = ~points.has_place_N[place_M]
+            value_N[place_M[asked_M]] = value_BT.numpy()[answer_M][asked_M]
+        asked_M = ~points.has_time_N[place_M]
+        elapsed_us_BT = np.rint(found.time_s_BT.numpy() * 1e6).astype(np.int64)
+        instant_us_BT = partial.started_us_B.numpy()[:, None] + elapsed_us_BT
+        instant_us_N[place_M[asked_M]] = instant_us_BT[answer_M][asked_M]
+        has_time_N[place_M] = True
+    filled = Points(points.trajectory_N, instant_us_N, lon_deg_N, lat_deg_N, has_time_N)
+    return Recoveries(filled, is_recovered_N)
+
+
+def _check_known(points: Points) -> None:
+    is_known_N = points.has_place_N & points.has_time_N
+    is_lost_R = np.bincount(points.trajectory_N, is_known_N) == 0
+    if is_lost_R.any():
+        raise ValueError(
+            "recover needs a row with place and time in each trajectory: "
+            f"{int(is_lost_R.sum())} of {len(is_lost_R)} have none"
+        )
+
+
+def _kept(pieces: Pieces, is_told_PT: Bools) -> tuple[Ints, Bools]:
+    """Where the answers that a piece keeps belong (M), and which of all answers (P, T) they are."""
+    place_PT = pieces.first_P[:, None] + np.arange(is_told_PT.shape[1])
+    is_kept_PT = (place_PT >= pieces.kept_P[:, None]) & (place_PT < pieces.kept_end_P[:, None])
+    is_kept_PT &= is_told_PT
+    return place_PT[is_kept_PT], is_kept_PT
+
+
+# Travel time ------------------------------------------------------------------------------------
+
+
+def travel_times(trained: Trained, points: Points, params: Params) -> TravelTimes:
+    """How long each trajectory takes to its last place, along the places between, if any.
+
+    Of a path that is longer than a model reads at once, points are left out evenly.
+    """
+    check_task(trained, "travel_time")
+    _check_ends(points)
+    kept = thinned(points, trained.max_points)
+    parts = [
+        travel_time(trained.model, partial_of(kept, part, params.zone))
+        for part in latest(kept, trained.max_points).parts(PIECES_AT_ONCE)
+    ]
+    return TravelTimes(
+        *(
+            torch.cat([getattr(part, name) for part in parts]).double().numpy()
+            for name in ("median_s_B", "p10_s_B", "p90_s_B")
+        )
     )
+
+
+def _check_ends(points: Points) -> None:
+    first_R, end_R = points.offset_R[:-1], points.offset_R[1:]
+    has_start_R = points.has_place_N[first_R] & points.has_time_N[first_R]
+    has_goal_R = points.has_place_N[end_R - 1] & ~points.has_time_N[end_R - 1]
+    num_bad = int((~has_start_R | ~has_goal_R | (end_R - first_R < 2)).sum())
+    if num_bad:
+        raise ValueError(
+            "travel_time needs a first row with place and time and a last row with a place and no "
+            f"time: {num_bad} of {len(first_R)} trajectories are not so"
+        )
+
+
+# Embed and score --------------------------------------------------------------------------------
+
+
+def embeddings(trained: Trained, points: Points, params: Params) -> Floats:
+    """A vector (R, D) of each trajectory; a long one is read in pieces, each point counts once."""
+    check_task(trained, "embed")
+    pieces = consecutive(points, trained.max_points)
+    value_PD = _of_pieces(trained, points, pieces, params.zone, embed)
+    return _mean_over_pieces(points, pieces, value_PD, pieces.end_P - pieces.first_P)
+
+
+def scores(trained: Trained, points: Points, params: Params) -> Floats:
+    """Mean surprise (R) of a step in nats, NaN where there is none; a long one is read in pieces.
+
+    A piece begins with the last point of the one before, so that each step counts once.
+    """
+    check_task(trained, "score")
+    pieces = consecutive(points, trained.max_points, num_shared=1)
+    value_P1 = _of_pieces(trained, points, pieces, params.zone, score)[:, None]
+    return _mean_over_pieces(points, pieces, value_P1, pieces.end_P - pieces.first_P - 1)[:, 0]
+
+
+def _of_pieces(
+    trained: Trained,
+    points: Points,
+    pieces: Pieces,
+    zone: str,
+    ask: Callable[[Model, Context], Tensor],
+) -> Floats:
+    found = [
+        ask(trained.model, context_of(points, part, zone)) for part in pieces.parts(PIECES_AT_ONCE)
+    ]
+    return torch.cat(found).double().numpy()
+
+
+def _mean_over_pieces(points: Points, pieces: Pieces, value_PD: Floats, weight_P: Ints) -> Floats:
+    """The mean (R, D) over the pieces of each trajectory; NaN where they weigh nothing."""
+    trajectory_P = points.trajectory_N[pieces.first_P]
+    first_R = np.flatnonzero(np.diff(trajectory_P, prepend=-1))
+    total_RD = np.add.reduceat(value_PD * weight_P[:, None], first_R)
+    weight_R = np.add.reduceat(weight_P, first_R).astype(float)
+    return total_RD / np.where(weight_R > 0, weight_R, np.nan)[:, None]
+
+
+# Checks -----------------------------------------------------------------------------------------
 
 
 def _check_count(name: str, value: Any, low: int, high: int) -> None:
@@ -201,12 +310,3 @@ def _check_count(name: str, value: Any, low: int, high: int) -> None:
         raise ValueError(f"{name} must be a whole number, not {value!r}")
     if not low <= value <= high:
         raise ValueError(f"{name} must be from {low} to {high}, not {value}")
-
-
-def _check_range(name: str, value_N: Floats, limit_deg: float) -> None:
-    num_bad = int((~(np.abs(value_N) <= limit_deg)).sum())  # a NaN compares as False
-    if num_bad:
-        raise ValueError(
-            f"{name} must be finite and from {-limit_deg:g} to {limit_deg:g}: "
-            f"{num_bad} of {len(value_N)} rows are not"
-        )

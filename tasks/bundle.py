@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
 
+from tasks.config import PipelineConfig
 from tasks.source import code_hashes, module_path, package_folder
 from tasks.store import canonical_json, sha256_file, sha256_text, write_synced
 
@@ -25,6 +28,27 @@ REQUIREMENTS = (
     "tzdata>=2024.1",
 )
 
+PLACE = {"lon_deg": "double", "lat_deg": "double"}
+# What a task answers, by column and MLflow's name of the type. It is asked alike for all.
+ANSWERS: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "forecast": {
+            "trajectory_id": "string",
+            "step": "long",
+            "horizon_s": "double",
+            **PLACE,
+            "radius_p50_m": "double",
+            "radius_p80_m": "double",
+        },
+        "recover": {
+            "trajectory_id": "string",
+            "tracked_at": "datetime",
+            **PLACE,
+            "is_recovered": "boolean",
+        },
+    }
+)
+
 
 def source_digest() -> str:
     """The name of the source that a bundle made now would hold."""
@@ -32,10 +56,23 @@ def source_digest() -> str:
     return sha256_text(canonical_json(hashes))[:16]
 
 
+def default_params(config: PipelineConfig) -> dict[str, Any]:
+    """What is asked of a model where the caller does not choose: what its family is made for."""
+    from model.families import FAMILIES
+
+    return {
+        "task": FAMILIES[config.model.family].tasks[0],
+        "horizon": config.window.num_horizon,
+        "num_samples": 64,
+        "seed": 0,
+        "zone": config.source_row.zone,
+    }
+
+
 def write_bundle(folder: Path, trained: Path, defaults: dict[str, Any]) -> Path:
     """Fill a new folder with all that serving a trained model needs.
 
-    `defaults` are the parameters of a forecast for which the caller names none.
+    `defaults` are the parameters for which the caller names none.
     """
     folder.mkdir()
     for name in STORED:
@@ -58,14 +95,21 @@ def copy_source(folder: Path) -> None:
         shutil.copyfile(path, copy)
 
 
-def example_points() -> pa.Table:
-    """Five made-up points far out at sea: how an input looks, and nobody's trip."""
+def example_points(task: str = "forecast") -> pa.Table:
+    """Five made-up points far out at sea: how an input looks, and nobody's trip.
+
+    One that is to be recovered lacks its place.
+    """
+    lon_deg = [-150.0, -150.4, -150.9, -151.3, -151.8]
+    lat_deg = [0.0, 0.2, 0.3, 0.5, 0.8]
+    if task == "recover":
+        lon_deg[2] = lat_deg[2] = float("nan")
     return pa.table(
         {
             "trajectory_id": ["example"] * 5,
             "tracked_at": [f"2024-01-01T{6 * hour:02d}:00:00Z" for hour in range(4)]
             + ["2024-01-02T00:00:00Z"],
-            "lon_deg": [-150.0, -150.4, -150.9, -151.3, -151.8],
-            "lat_deg": [0.0, 0.2, 0.3, 0.5, 0.8],
+            "lon_deg": lon_deg,
+            "lat_deg": lat_deg,
         }
     )

@@ -39,6 +39,7 @@ def forecast_file(config: ForecastConfig, source: str, output: str, store: Store
     check_names(given, wanted)
     points = read_points(given)
     model = load_model(config.model, store)
+    check_forecasts(model, config.model)
     try:
         found = model.forecast(points, **config.model_dump(exclude={"model"}))
     except ValueError as error:
@@ -50,6 +51,16 @@ def forecast_file(config: ForecastConfig, source: str, output: str, store: Store
         num_trajectories=int(found["trajectory_id"].nunique()),
         num_points=len(found),
     )
+
+
+def check_forecasts(model: Any, address: str) -> None:
+    # A version of before there were other tasks does not name its own.
+    tasks = getattr(model, "tasks", ("forecast",))
+    if "forecast" not in tasks:
+        raise ConfigError(
+            f"{address} does not forecast; it serves {', '.join(tasks)}: load it with MLflow, as "
+            "README.md shows, or give --model one that forecasts"
+        )
 
 
 def check_names(source: Path, output: Path) -> None:

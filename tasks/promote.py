@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 from tasks.config import PipelineConfig
 from tasks.gate import (
     Decision,
-    NotReproduced,
     Score,
-    clean_ade_m,
+    clean_error_m,
     decide,
     decision_key,
     gate_errors,
@@ -20,11 +19,13 @@ from tasks.gate import (
     leak_refusal,
     shards_of,
 )
-from tasks.register import CHAMPION, Registration, alias_version, registry, tracking_uri
+from tasks.gate_measure import NotReproduced, measure_of
+from tasks.register import CHAMPION, Registration, alias_version
+from tasks.registry import registry, tracking_uri
 from tasks.store import Frozen, Receipt, Store
 
 if TYPE_CHECKING:
-    from tasks.register import MlflowClient
+    from tasks.registry import MlflowClient
 
 
 class Promotion(Frozen):
@@ -84,44 +85,43 @@ def judge(
         return refusal
     windows = gate_windows(config, evaluated, store)
     model_m, baselines = gate_errors(config, evaluated, store)
-    step = config.assess.gate_horizon
+    measure = measure_of(config)
 
     def measured_m(version: str) -> float:
         folder = scratch / version
         folder.mkdir()
-        return clean_ade_m(
+        return clean_error_m(
+            measure,
             f"models:/{registration.name}/{version}",
             tracking_uri(store),
             store.folder(shards_of(evaluated, store)),
             config.source_row.zone,
-            config.window.num_context,
-            step,
             folder,
         )
 
     champion, champion_error = None, ""
     try:
-        champion = champion_score(client, registration.name, windows, measured_m)
+        champion = champion_score(client, registration.name, windows, measure.tag, measured_m)
     except NotReproduced as error:
         champion_error = str(error)
     return decide(
-        Score(version=registration.version, ade_m=model_m, windows=windows),
+        Score(version=registration.version, error_m=model_m, windows=windows),
         baselines,
         champion,
-        step,
+        measure.name,
         lambda: measured_m(registration.version),
         champion_error,
     )
 
 
 def champion_score(
-    client: MlflowClient, name: str, windows: str, measured_m: Callable[[str], float]
+    client: MlflowClient, name: str, windows: str, tag: str, measured_m: Callable[[str], float]
 ) -> Score | None:
     """The champion's error on these windows: the stored one if it is of them, else a new one."""
     number = alias_version(client, name, CHAMPION)
     if number is None:
         return None
     tags = client.get_model_version(name, number).tags
-    is_comparable = tags.get("score_windows") == windows and "score_ade_m" in tags
-    ade_m = float(tags["score_ade_m"]) if is_comparable else measured_m(number)
-    return Score(version=number, ade_m=ade_m, windows=windows)
+    is_comparable = tags.get("score_windows") == windows and tag in tags
+    error_m = float(tags[tag]) if is_comparable else measured_m(number)
+    return Score(version=number, error_m=error_m, windows=windows)

@@ -1,4 +1,4 @@
-"""Register: a trained model as a version in MLflow. The only file that imports it.
+"""Register: a trained model as a version in MLflow, which this file and `registry.py` import.
 
 Cheap and idempotent instead of cached, since the registry is outside state that no recipe can name:
 `register` first looks for the version. `tasks/promote.py` does the same for its decision.
@@ -8,42 +8,38 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
-import os
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import pyarrow.parquet as pq
-from filelock import FileLock, Timeout
 
-from tasks.bundle import ENTRY, REQUIREMENTS, example_points, source_digest, write_bundle
+from tasks.bundle import (
+    ANSWERS,
+    ENTRY,
+    PLACE,
+    REQUIREMENTS,
+    default_params,
+    example_points,
+    source_digest,
+    write_bundle,
+)
 from tasks.card import model_card
 from tasks.config import PipelineConfig
-from tasks.errors import ConfigError, Unavailable
+from tasks.errors import ConfigError
 from tasks.gate import score_tags, shards_of
+from tasks.registry import experiment_id, is_away, registry, shown, tracking_uri
+from tasks.registry import warm_up as warm_up
 from tasks.scoring import TIMES_GIVEN
-from tasks.settings import Paths
 from tasks.store import Frozen, Receipt, Store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
-    from mlflow.exceptions import MlflowException
 
-EXPERIMENT = "trajfoundry"
 CANDIDATE, CHAMPION = "candidate", "champion"
 MAX_CURVE_POINTS = 1_000  # of one metric: more would slow MLflow's own pages
-LOCK_S = 900
-# Short, so that a registry that is away is said to be away; a user's own choice goes first.
-CLIENT_SETTINGS = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
-}
 Answer = TypeVar("Answer")
 
 
@@ -62,119 +58,6 @@ class Registration(Frozen):
 
 def registered_name(config: PipelineConfig) -> str:
     return f"trajfoundry-{config.model.family}-{config.dataset}"
-
-
-def warm_up() -> None:
-    """Import MLflow, which takes seconds, before anybody waits for it."""
-    for name, value in CLIENT_SETTINGS.items():
-        os.environ.setdefault(name, value)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import mlflow.tracking  # noqa: F401
-
-
-# Connection -------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def registry(store: Store) -> Iterator[MlflowClient]:
-    """A client of the registry, held by one process of this store at a time.
-
-    The lock also keeps two processes from creating MLflow's database at once, which kills one.
-    """
-    warm_up()
-    import mlflow
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    uri = tracking_uri(store)
-    place = shown(uri)
-    try:
-        with FileLock(store.root / ".mlflow.lock", timeout=LOCK_S), pointed_at(uri):
-            client = mlflow.MlflowClient(uri, uri)
-            prepare(client, store)
-            yield client
-    except Timeout as error:
-        raise Unavailable(f"another process has held {place} for {LOCK_S} s; run again") from error
-    except MlflowException as error:
-        if is_away(error):
-            raise Unavailable(
-                f"the model registry at {place} did not answer; start it, or unset "
-                "MLFLOW_TRACKING_URI to use the store's own, and run again"
-            ) from error
-        raise
-    except SQLAlchemyError as error:
-        raise Unavailable(
-            f"the registry's database {place} cannot be used: {str(error).splitlines()[0]}; "
-            "see that its folder is there and writable, and run again"
-        ) from error
-
-
-@contextlib.contextmanager
-def pointed_at(uri: str) -> Iterator[None]:
-    """MLflow's global address, which it also writes to the environment, for a while."""
-    import mlflow
-
-    names = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
-    logger = logging.getLogger("mlflow")
-    level = logger.level
-    given = {name: os.environ.get(name) for name in names}
-    try:
-        with warnings.catch_warnings():
-            # What MLflow says about its own parts helps nobody here.
-            warnings.simplefilter("ignore")
-            logger.setLevel(logging.WARNING)
-            mlflow.set_tracking_uri(uri)
-            mlflow.set_registry_uri(uri)
-            yield
-    finally:
-        logger.setLevel(level)
-        mlflow.set_tracking_uri(given[names[0]] or "")
-        mlflow.set_registry_uri(given[names[1]] or "")
-        for name in names:
-            if given[name] is None:
-                os.environ.pop(name, None)
-
-
-def tracking_uri(store: Store) -> str:
-    return Paths(store=store.root).tracking_uri
-
-
-def shown(uri: str) -> str:
-    """An address without the password that it may hold."""
-    parts = urlsplit(uri)
-    if "@" not in parts.netloc:
-        return uri
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-
-
-def is_away(error: MlflowException) -> bool:
-    """Whether MLflow's error is of a kind that passes: no connection, too busy, a locked file."""
-    passing = ("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
-    return error.error_code in passing or error.message.startswith("API request to")
-
-
-def prepare(client: MlflowClient, store: Store) -> None:
-    """Make the database if there is none, for its owner's eyes only."""
-    client.search_experiments(max_results=1)
-    database = store.root / "mlflow.db"
-    if database.exists():
-        database.chmod(0o600)
-
-
-def experiment_id(client: MlflowClient, store: Store) -> str:
-    """The experiment whose artifacts lie in this store; a moved store gets a new one."""
-    if not tracking_uri(store).startswith("sqlite:"):
-        found = client.get_experiment_by_name(EXPERIMENT)
-        return found.experiment_id if found else client.create_experiment(EXPERIMENT)
-    folder = store.root / "mlflow-artifacts"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    for found in client.search_experiments(filter_string=f"name LIKE '{EXPERIMENT}%'"):
-        if found.artifact_location == folder.as_uri():
-            return found.experiment_id
-    number = len(client.search_experiments(filter_string=f"name LIKE '{EXPERIMENT}%'"))
-    name = EXPERIMENT if number == 0 else f"{EXPERIMENT}-{number + 1}"
-    return client.create_experiment(name, artifact_location=folder.as_uri())
 
 
 # Register ---------------------------------------------------------------------------------------
@@ -356,45 +239,29 @@ def log_model(config: PipelineConfig, trained: Path, scratch: Path) -> Any:
     """Store the model as a Python file with its bundle; nothing in it is pickled."""
     import mlflow
 
-    defaults = {
-        "task": "forecast",
-        "horizon": config.window.num_horizon,
-        "num_samples": 64,
-        "seed": 0,
-        "zone": config.source_row.zone,
-    }
+    defaults = default_params(config)
     bundle = write_bundle(scratch / "bundle", trained, defaults)
     return mlflow.pyfunc.log_model(
         name="model",
         python_model=str(ENTRY),
         artifacts={"bundle": bundle.as_uri()},
         signature=signature(defaults),
-        input_example=example_points().to_pandas(),
+        input_example=example_points(defaults["task"]).to_pandas(),
         pip_requirements=list(REQUIREMENTS),
     )
 
 
 def signature(defaults: Mapping[str, Any]) -> Any:
-    """Points in, points out, and the parameters of a forecast."""
+    """Points in, the answer of the default task out, and the parameters."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
     from mlflow.types.schema import AnyType
 
-    place = [ColSpec("double", "lon_deg"), ColSpec("double", "lat_deg")]
-    # MLflow's own times refuse zones, so the entry reads them.
-    inputs: list[Any] = [
-        ColSpec("string", "trajectory_id"),
-        ColSpec(AnyType(), "tracked_at"),
-        *place,
-    ]
-    radii = [ColSpec("double", f"radius_{share}_m") for share in ("p50", "p80")]
-    outputs: list[Any] = [
-        ColSpec("string", "trajectory_id"),
-        ColSpec("long", "step"),
-        ColSpec("double", "horizon_s"),
-        *place,
-        *radii,
-    ]
+    # MLflow's own times refuse zones, so the entry reads them. A missing place is NaN.
+    kinds: dict[str, Any] = {"trajectory_id": "string", "tracked_at": AnyType(), **PLACE}
+    inputs: list[Any] = [ColSpec(kind, name) for name, kind in kinds.items()]
+    answer = ANSWERS[defaults["task"]]
+    outputs: list[Any] = [ColSpec(kind, name) for name, kind in answer.items()]
     types = {str: "string", int: "long"}
     params = [ParamSpec(name, types[type(value)], value) for name, value in defaults.items()]
     return ModelSignature(Schema(inputs), Schema(outputs), ParamSchema(params))
@@ -419,7 +286,7 @@ def refresh(
 
 
 def load_model(model_uri: str, store: Store) -> Any:
-    """A registered model as its own object, whose `forecast` takes frames and Arrow tables."""
+    """A registered model as its own object, whose tasks take frames and Arrow tables."""
     import mlflow
 
     with registry(store), known_model(model_uri, store, "--model"):

@@ -22,7 +22,8 @@ from tasks.config import AssessConfig, ForecastConfig
 from tasks.errors import ConfigError, DataError, Unavailable
 from tasks.evaluate import evaluate
 from tasks.forecast import forecast_file
-from tasks.gate import Decision, NotReproduced, Score, decide, windows_digest
+from tasks.gate import Decision, Score, decide, windows_digest
+from tasks.gate_measure import ForecastError, NotReproduced, RecoveryError
 from tasks.promote import Promotion, promote
 from tasks.register import Registration, registry
 from tasks.stage import without_orchestrator
@@ -215,13 +216,13 @@ BASELINES = {"last_position": 30.0, "damped_velocity": 20.0}
 
 
 def judged(ade_m: float, champion_m: float | None = None, again_m: float | None = None) -> Decision:
-    champion = None if champion_m is None else Score(version="3", ade_m=champion_m, windows="w")
-    candidate = Score(version="4", ade_m=ade_m, windows="w")
+    champion = None if champion_m is None else Score(version="3", error_m=champion_m, windows="w")
+    candidate = Score(version="4", error_m=ade_m, windows="w")
 
     def reproduced_m() -> float:
         return ade_m if again_m is None else again_m
 
-    return decide(candidate, BASELINES, champion, 10, reproduced_m)
+    return decide(candidate, BASELINES, champion, "ADE at step 10", reproduced_m)
 
 
 @pytest.mark.parametrize(
@@ -247,20 +248,22 @@ def test_a_failing_reproduction_is_a_reason_and_runs_last():
     def broken() -> float:
         raise NotReproduced("it does not load in a clean process: no torch")
 
-    candidate = Score(version="4", ade_m=10.0, windows="w")
-    assert "no torch" in decide(candidate, BASELINES, None, 10, broken).reason
-    beaten = Score(version="3", ade_m=9.0, windows="w")
-    assert "present champion" in decide(candidate, BASELINES, beaten, 10, broken).reason
+    candidate = Score(version="4", error_m=10.0, windows="w")
+    assert "no torch" in decide(candidate, BASELINES, None, "ADE", broken).reason
+    beaten = Score(version="3", error_m=9.0, windows="w")
+    assert "present champion" in decide(candidate, BASELINES, beaten, "ADE", broken).reason
 
 
 def test_windows_have_the_same_name_only_if_nothing_about_them_changed():
     made = ships.good()
     manifest = made.store.manifest(made.shards)
     other = made.store.manifest(ships.stored_shards(made.store, seed=1))
-    same = windows_digest(manifest, 8, 4)
-    assert windows_digest(manifest, 8, 4) == same
-    names = {same, windows_digest(other, 8, 4), windows_digest(manifest, 8, 3)}
-    assert len(names) == 3
+    asked, shorter, recovered = ForecastError(8, 4), ForecastError(8, 3), RecoveryError()
+    same = windows_digest(manifest, asked.settings)
+    assert windows_digest(manifest, ForecastError(8, 4).settings) == same
+    names = {same, windows_digest(other, asked.settings)}
+    names |= {windows_digest(manifest, measure.settings) for measure in (shorter, recovered)}
+    assert len(names) == 4
 
 
 # Loading ----------------------------------------------------------------------------------------

@@ -7,21 +7,18 @@ import re
 import subprocess
 import sys
 import tomllib
-import warnings
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
-from walks import STARTED_US, WALKING, context_of, walk
+from served import frame_of, served_from, stored
+from walks import context_of, walk
 
-from model.checkpoint import CorruptCheckpoint, save_weights
-from model.families import build
+from model.checkpoint import CorruptCheckpoint
 from model.inference import forecast
 from model.serving import Params, load_trained
 from tasks import bundle as bundles
@@ -34,31 +31,12 @@ DEFAULTS = {"task": "forecast", "horizon": 4, "num_samples": 8, "seed": 3, "zone
 
 @pytest.fixture(scope="module")
 def trained_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights, as the training stage would have stored them."""
-    folder = tmp_path_factory.mktemp("trained")
-    torch.manual_seed(1)
-    model = build("chemin", "tiny", WALKING)
-    save_weights(model, folder / "weights.safetensors")
-    described = {"family": "chemin", "preset": "tiny", "config": asdict(model.config)}
-    (folder / "config.json").write_text(json.dumps(described))
-    (folder / "normaliser.json").write_text(json.dumps(WALKING.to_json()))
-    return folder
+    return stored(tmp_path_factory.mktemp("trained"), "chemin")
 
 
 @pytest.fixture(scope="module")
 def bundle(trained_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_bundle(tmp_path_factory.mktemp("served") / "bundle", trained_folder, DEFAULTS)
-
-
-def served_from(bundle: Path):
-    """The registered model's own object, loaded as MLflow loads it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # MLflow warns of its own parts while it is imported
-        from tasks.serve_entry import TrajectoryModel
-
-    model = TrajectoryModel()
-    model.load_context(SimpleNamespace(artifacts={"bundle": str(bundle)}))
-    return model
 
 
 @pytest.fixture(scope="module")
@@ -68,29 +46,7 @@ def served(bundle: Path):
 
 def walks_frame() -> pd.DataFrame:
     """Three walks of different lengths in one long frame."""
-    lon_deg_BT, lat_deg_BT, time_s_BT = walk(len(LENGTHS), max(LENGTHS))
-    rows = []
-    for number, length in enumerate(LENGTHS):
-        for point in range(length):
-            instant_us = STARTED_US + round(float(time_s_BT[number, point]) * 1e6)
-            rows.append(
-                {
-                    "trajectory_id": f"walk-{9 - number}",
-                    "tracked_at": datetime.fromtimestamp(0, UTC)
-                    + timedelta(microseconds=instant_us),
-                    "lon_deg": float(lon_deg_BT[number, point]),
-                    "lat_deg": float(lat_deg_BT[number, point]),
-                }
-            )
-    return pd.DataFrame(rows)
-
-
-def test_a_family_that_does_not_forecast_is_not_loaded(tmp_path):
-    described = {"family": "masked_chemin", "config": {}}
-    (tmp_path / "config.json").write_text(json.dumps(described))
-    (tmp_path / "normaliser.json").write_text(json.dumps(WALKING.to_json()))
-    with pytest.raises(ValueError, match="does not forecast"):
-        load_trained(tmp_path)
+    return frame_of(*walk(len(LENGTHS), max(LENGTHS)), LENGTHS)
 
 
 # The same answer --------------------------------------------------------------------------------
@@ -257,7 +213,8 @@ BAD_CHOICES = (
     ({"seed": -1}, "seed must be from 0"),
     ({"zone": "Mars/Olympus"}, "unknown time zone"),
     ({"zone": ""}, "unknown time zone"),
-    ({"task": "recover"}, "unknown task 'recover'; this model serves: forecast"),
+    ({"task": "recover"}, "chemin does not serve 'recover'; it serves: forecast, embed, score"),
+    ({"task": "score"}, "forecast was called with the task 'score'"),
     ({"horizont": 3}, "unknown parameter 'horizont'; the known ones are: task, horizon"),
 )
 

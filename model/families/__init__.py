@@ -22,7 +22,8 @@ Config = chemin.CheminConfig | trajfm.TrajFmConfig | patch.PatchConfig
 class Family:
     """One file of this package.
 
-    `tasks` are what `inference.py` may ask of it, and `draw` is how its training hides points;
+    `tasks` are what `inference.py` may ask of it; the first is what it is judged on, and asked
+    where nothing else is said. `draw` is how its training hides points;
     None, where it learns from whole windows.
     """
 
