@@ -85,14 +85,6 @@ def walks_frame() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def test_a_family_that_does_not_forecast_is_not_loaded(tmp_path):
-    described = {"family": "masked_chemin", "config": {}}
-    (tmp_path / "config.json").write_text(json.dumps(described))
-    (tmp_path / "normaliser.json").write_text(json.dumps(WALKING.to_json()))
-    with pytest.raises(ValueError, match="does not forecast"):
-        load_trained(tmp_path)
-
-
 # The same answer --------------------------------------------------------------------------------
 
 
