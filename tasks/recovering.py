@@ -96,7 +96,8 @@ def misses_of(
     from model.data import read_windows
     from model.metrics import ade_m, displacement_m
 
-    asked, found = Asked(), {}
+    asked = Asked()
+    found: dict[tuple[str, str], Misses] = {}
     for stored in read_windows(shards, split, WINDOWS_AT_ONCE, task=task):
         batch = stored.batch
         asked.entity_id += stored.entity_id_B

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
-import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from tasks.bundle import ENTRY, REQUIREMENTS, example_points, source_digest, write_bundle
@@ -24,7 +23,7 @@ from tasks.card import model_card
 from tasks.config import PipelineConfig
 from tasks.errors import ConfigError, Unavailable
 from tasks.gate import score_tags, shards_of
-from tasks.scoring import TIMES_GIVEN
+from tasks.measures import measures
 from tasks.settings import Paths
 from tasks.store import Frozen, Receipt, Store
 
@@ -313,17 +312,10 @@ def flattened(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def log_metrics(client: MlflowClient, run_id: str, evaluated: Receipt, store: Store) -> None:
-    """The errors of the model and the baselines, times given: `test/chemin/ade_m_step_10`."""
+    """The errors of the model and the baselines on every task that is judged."""
     from mlflow.entities import Metric
 
-    table = pq.read_table(
-        store.folder(evaluated) / "metrics.parquet", filters=[("track", "=", TIMES_GIVEN)]
-    )
-    metrics = [
-        Metric(f"{row['split']}/{row['model']}/{name}_step_{row['horizon_steps']}", row[name], 0, 0)
-        for row in table.to_pylist()
-        for name in ("ade_m", "fde_m", "skill", "num_windows")
-    ]
+    metrics = [Metric(name, value, 0, 0) for name, value in measures(store.folder(evaluated))]
     for first in range(0, len(metrics), 1_000):
         client.log_batch(run_id, metrics=metrics[first : first + 1_000])
 
