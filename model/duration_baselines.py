@@ -25,10 +25,12 @@ LEAST_S = 1.0  # of a logarithm: a journey within one second is as good as none
 class Departures:
     """What is known of journeys: how far, when on local clocks, and from where to where.
 
-    The distance is that of the great circle, or of the path where it is given.
+    The distance is that of the great circle, or of the path where it is given; the number of
+    points is 2, or that of the path, which says much of how long it took where points come evenly.
     """
 
     distance_m_J: Floats
+    num_points_J: Ints
     hour_J: Ints
     weekday_J: Ints
     origin_cell_J: Ints
@@ -37,8 +39,9 @@ class Departures:
 
     @property
     def features_JF(self) -> NDArray[np.float64]:
-        """Distance, hour, weekday, and longitude and latitude of both ends."""
-        return np.stack([self.distance_m_J, self.hour_J, self.weekday_J, *self.ends_deg], axis=1)
+        """Distance, points, hour, weekday, and longitude and latitude of both ends."""
+        columns = (self.distance_m_J, self.num_points_J, self.hour_J, self.weekday_J)
+        return np.stack([*columns, *self.ends_deg], axis=1)
 
 
 class DurationBaseline(Protocol):

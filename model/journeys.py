@@ -23,7 +23,8 @@ Floats = NDArray[np.float64]
 class Journeys:
     """When journeys began, how long they took, how long their path is, and the path thinned.
 
-    The path keeps both its ends and is padded on the right; `path_m_J` is that of all points.
+    The path keeps both its ends and is padded on the right; `path_m_J` and `num_points_J` are of
+    all its points, `num_kept_J` of those that are here.
     """
 
     entity_id_J: tuple[str, ...]
@@ -31,13 +32,14 @@ class Journeys:
     duration_s_J: Floats
     path_m_J: Floats
     num_points_J: Ints
+    num_kept_J: Ints
     lon_deg_JK: Floats
     lat_deg_JK: Floats
 
     @property
     def ends_deg(self) -> tuple[Floats, Floats, Floats, Floats]:
         """(lon_deg_J, lat_deg_J) of the origin, then of the destination."""
-        row_J, last_J = np.arange(len(self.num_points_J)), self.num_points_J - 1
+        row_J, last_J = np.arange(len(self.num_kept_J)), self.num_kept_J - 1
         return (
             self.lon_deg_JK[:, 0],
             self.lat_deg_JK[:, 0],
@@ -59,6 +61,7 @@ def read_journeys(shards: Shards, split: str, max_points: int) -> Journeys:
         np.zeros(len(windows), np.int64),
         np.zeros(len(windows)),
         np.zeros(len(windows)),
+        size_J,
         kept_J,
         np.zeros(shape),
         np.zeros(shape),
@@ -89,14 +92,14 @@ def _fill(
     found.duration_s_J[inside] = points.t_s_N[last] - points.t_s_N[first]
     so_far_m_N = _so_far_m(points)
     found.path_m_J[inside] = so_far_m_N[last] - so_far_m_N[first]
-    place = first[:, None] + thinned(size, found.num_points_J[inside], found.lon_deg_JK.shape[1])
+    place = first[:, None] + thinned(size, found.num_kept_J[inside], found.lon_deg_JK.shape[1])
     found.lon_deg_JK[inside] = points.lon_deg_N[place]
     found.lat_deg_JK[inside] = points.lat_deg_N[place]
 
 
 def _so_far_m(points: Points) -> Floats:
     """The way from the first point of a row group to each; only differences within a trip count."""
-    lon_deg_N, lat_deg_N = torch.from_numpy(points.lon_deg_N), torch.from_numpy(points.lat_deg_N)
+    lon_deg_N, lat_deg_N = torch.tensor(points.lon_deg_N), torch.tensor(points.lat_deg_N)
     step_m = haversine_m(lon_deg_N[:-1], lat_deg_N[:-1], lon_deg_N[1:], lat_deg_N[1:])
     return np.concatenate([[0.0], np.cumsum(step_m.numpy())])
 

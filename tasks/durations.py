@@ -2,7 +2,7 @@
 
 Track `ends` gives origin, destination and departure, `path_given` all places and the departure. A
 path of more points than a model reads is thinned evenly for it, with both ends kept; the baselines
-know the length of the whole.
+know the length and the number of points of the whole.
 
 Shapes: J journeys, K points of a thinned path.
 """
@@ -107,6 +107,7 @@ def departures(journeys: Journeys, track: str, rules: EvaluateRules) -> Departur
     across_m_J = haversine_m(*(torch.from_numpy(value) for value in ends_deg)).numpy()
     return Departures(
         across_m_J if track == ENDS else journeys.path_m_J,
+        np.full_like(journeys.num_points_J, 2) if track == ENDS else journeys.num_points_J,
         local["hour"],
         local["weekday"],
         cells_of(ends_deg[0], ends_deg[1], rules.resolution),
@@ -141,14 +142,14 @@ def question(journeys: Journeys, track: str, zone: str, chosen: slice) -> Partia
     if track == ENDS:
         origin_lon, origin_lat, lon, lat = (value[chosen] for value in journeys.ends_deg)
         lon_deg_JK, lat_deg_JK = np.stack([origin_lon, lon], 1), np.stack([origin_lat, lat], 1)
-        num_points_J = np.full(len(lon), 2)
+        num_kept_J = np.full(len(lon), 2)
     else:
-        num_points_J = journeys.num_points_J[chosen]
-        longest = int(num_points_J.max())
+        num_kept_J = journeys.num_kept_J[chosen]
+        longest = int(num_kept_J.max())
         lon_deg_JK = journeys.lon_deg_JK[chosen, :longest]
         lat_deg_JK = journeys.lat_deg_JK[chosen, :longest]
     slot_K = np.arange(lon_deg_JK.shape[1])
-    is_pad_JK = torch.from_numpy(slot_K >= num_points_J[:, None])
+    is_pad_JK = torch.from_numpy(slot_K >= num_kept_J[:, None])
     shows_time_JK = torch.from_numpy(slot_K == 0).expand_as(is_pad_JK)
     return Partial(
         torch.from_numpy(lon_deg_JK),

@@ -280,9 +280,10 @@ DURATION_EXPLAINED = (
     "Whole journeys. A path of more points than the model reads is thinned evenly for it, with "
     "both ends kept. Baselines are fitted on journeys of train: distance over mean speed, the mean "
     "between the same two cells at the same hour (else at any hour, else mean speed), and boosted "
-    "trees. MAPE leaves out journeys that took no time; within 80 % is the share of journeys "
-    "between the first and the last decile told. Skill is 1 - MAE / MAE of the best baseline, so "
-    "below zero is worse than that baseline."
+    "trees of distance, number of points, hour, weekday and both ends. Where points come at even "
+    "intervals, a given path tells its duration by their number. MAPE leaves out journeys that "
+    "took no time; within 80 % is the share of journeys between the first and the last decile "
+    "told. Skill is 1 - MAE / MAE of the best baseline, so below zero is worse than that baseline."
 )
 NO_JOURNEYS = (
     "Travel times are not judged: either train holds no whole journey to fit the baselines on, or "

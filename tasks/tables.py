@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.parquet as pq
 
 from tasks.durations import TRACKS as DURATION_TRACKS
-from tasks.recovering import TRACKS_OF, mask_order
+from tasks.recovering import EVERY_MASK, TRACKS_OF, mask_order
 from tasks.scoring import TIMES_GIVEN
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ COLUMNS = ("model", "step", "windows", "ADE", INTERVAL, "p50", "p90", "FDE", "sk
 TERMINAL_COLUMNS = ("model", "step", "ADE", INTERVAL, "FDE", "skill")
 RECOVERY_COLUMNS = ("model", "hidden", "windows", "MAE", INTERVAL, "p50", "p90", "RMSE", "skill")
 DURATION_COLUMNS = ("model", "windows", "MAE", INTERVAL, "RMSE", "MAPE", "within 80 %", "skill")
+LEFT_OUT = ("p50", "p90", "RMSE", "MAPE")  # of the terminal, for they do not fit
 SIMPLE = (
     *("last_position", "constant_velocity", "constant_velocity_3", "damped_velocity"),
     *("linear", "hermite", "mean_speed", "od_hour", "boosting"),
@@ -84,6 +85,8 @@ def recovery_tables(folder: Path, split: str) -> list[ErrorTable]:
     tables = []
     for task, track in asked:
         rows = asked_rows(folder / "recovery.parquet", split, task=task, track=track)
+        if len({row["mask"] for row in rows}) == 2:  # one mask, and the same again as all
+            rows = [row for row in rows if row["mask"] != EVERY_MASK]
         rows.sort(key=lambda row: (mask_order(row["mask"]), row["mae_m"], row["model"]))
         lines = [line_of(row, recovery_cells(row), row["mask"]) for row in rows]
         title = f"{split.capitalize()}, {TASK_WORDS[task]}, {TRACK_WORDS[track]}"
@@ -263,7 +266,7 @@ def summary_tables(folder: Path) -> list[Table]:
     tables = [summary_table(metrics)] if has_rows(metrics) else []
     for found in (*recovery_tables(folder, "test"), *duration_tables(folder, "test")):
         unit = "metres" if found.columns == RECOVERY_COLUMNS else "seconds"
-        shown = tuple(name for name in found.columns if name not in ("p50", "p90"))
+        shown = tuple(name for name in found.columns if name not in LEFT_OUT)
         tables.append(terminal_table(f"{found.title}, {unit}", found, shown))
     return tables
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -93,7 +94,7 @@ def test_hermite_is_the_cubic_of_the_plane_on_a_small_patch(mask, seed):
     lon, lat, time_s = walk(np.random.default_rng(seed), len(mask), 0.0, 0.0)
     found = Hermite().recover(partial_of(lon, lat, time_s, mask))
     known = [place for place, is_known in enumerate(mask) if is_known]
-    for before, after in zip(known, known[1:], strict=False):
+    for before, after in pairwise(known):
         between = range(before + 1, after)
         elapsed_s = time_s[after] - time_s[before]
         for axis, deg in enumerate((lon, lat)):
