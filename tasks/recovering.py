@@ -222,7 +222,8 @@ def statistic(asked: Asked, misses: Misses, mask: str, rules: EvaluateRules) -> 
     }
 
 
-def mask_order(mask: str) -> tuple[str, int]:
-    """Masks by kind, then by their number: `block_5` before `block_20`, and all together last."""
+def mask_order(mask: str) -> tuple[bool, str, int]:
+    """Masks by kind, then by their number: `block_5` before `block_20`; all together last."""
     kind, _, number = mask.rpartition("_")
-    return (kind, int(number)) if number.isdecimal() else ("~", len(mask) * (mask == EVERY_MASK))
+    kind, size = (kind, int(number)) if number.isdecimal() else (mask, 0)
+    return mask == EVERY_MASK, kind, size

@@ -177,7 +177,7 @@ def metres(value_m: float) -> str:
     return f"{value_m:,.0f}" if abs(value_m) >= 100 else f"{value_m:,.1f}"
 
 
-seconds = metres
+seconds = metres  # which are told with the same digits
 
 
 def percent(value: float) -> str:

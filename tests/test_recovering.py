@@ -175,7 +175,7 @@ def test_the_size_of_a_batch_changes_nothing(monkeypatch):
 
 def test_masks_stand_in_the_order_of_their_numbers():
     masks = ["all", "keep_1_8", "block_20", "ends", "block_5", "keep_1_2", "block_10"]
-    expected = ["block_5", "block_10", "block_20", "keep_1_2", "keep_1_8", "ends", "all"]
+    expected = ["block_5", "block_10", "block_20", "ends", "keep_1_2", "keep_1_8", "all"]
     assert sorted(masks, key=mask_order) == expected
 
 
