@@ -285,11 +285,11 @@ def show_outcome(assessment: Assessment, store: Store) -> None:
     """Print the table, the registry's answer, and where to look further."""
     from rich.console import Console
 
-    from tasks.report import summary_table
+    from tasks.tables import has_rows, summary_tables
 
-    metrics = store.folder(assessment.receipt("evaluate")) / "metrics.parquet"
+    evaluated = store.folder(assessment.receipt("evaluate"))
     report = store.folder(assessment.receipt("report")) / "report.html"
-    Console().print("", summary_table(metrics), "", sep="\n")
+    Console().print("", *summary_tables(evaluated), "", sep="\n")
     here = f"--store {shlex.quote(str(store.root))}"
     lines = [
         *assessment.lines,
@@ -298,9 +298,12 @@ def show_outcome(assessment: Assessment, store: Store) -> None:
         f"  report     {report}",
         f"  tables     {store.warehouse} (DuckDB 2, read-only)",
         f"  browser    trajfoundry ui {here}",
-        f"  forecast   trajfoundry forecast {here} --model {assessment.candidate_uri}"
-        " --input x.parquet --output y.parquet",
     ]
+    if has_rows(evaluated / "metrics.parquet"):
+        lines.append(
+            f"  forecast   trajfoundry forecast {here} --model {assessment.candidate_uri}"
+            " --input x.parquet --output y.parquet"
+        )
     print("\n".join(lines))
 
 

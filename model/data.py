@@ -243,11 +243,12 @@ def _before(sizes: Ints) -> Ints:
 
 @dataclass(frozen=True)
 class WindowBatch:
-    """Stored windows to be scored: whose they are, and the instant of their first point."""
+    """Stored windows to be scored: whose they are, the instant of their first point, their mask."""
 
     batch: Batch
     entity_id_B: tuple[str, ...]
     started_us_B: Tensor
+    mask_B: tuple[str, ...]
 
 
 def read_windows(
@@ -284,10 +285,13 @@ def read_windows(
         batch = _for_evaluation(batch, torch.from_numpy(is_observed_BT))
         for place in range(0, len(pooled), batch_size):
             end = min(place + batch_size, len(pooled))
-            entity_id_B = tuple(pooled["entity_id"].slice(place, batch_size).to_pylist())
+            entity_id_B, mask_B = (
+                tuple(pooled[name].slice(place, batch_size).to_pylist())
+                for name in ("entity_id", "mask")
+            )
             longest = int(num_points_B[first + place : first + end].max())
             part = batch.part(place, end, longest)
-            yield WindowBatch(part, entity_id_B, started_us_B[place:end])
+            yield WindowBatch(part, entity_id_B, started_us_B[place:end], mask_B)
 
 
 def observed_mask(windows: pa.Table, num_points: int) -> np.ndarray:

@@ -49,6 +49,7 @@ INDEX_COLUMNS = (
     "start",
     "num_points",
     "num_context",
+    "mask",
     "is_observed",
 )
 

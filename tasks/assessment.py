@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks.promote import Promotion
@@ -13,9 +16,44 @@ from tasks.runs import StageRun, stages_so_far
 from tasks.settings import Paths
 from tasks.store import Counts, Frozen, Receipt, Store
 
-SHOWN_SPLIT, SHOWN_TRACK = "test", "times_given"
+SHOWN_SPLIT = "test"
 COUNTED_STAGES = ("snapshot", "clean", "regions")
-SHOWN_COLUMNS = ["model", "horizon_steps", "ade_m", "fde_m", "skill", "num_windows"]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What Prefect shows of a table of errors: its columns, and the digits of its numbers."""
+
+    file: str
+    description: str
+    columns: tuple[str, ...]
+    digits: Mapping[str, int]
+    track: str = ""
+
+
+SHOWN: Mapping[str, Shown] = MappingProxyType(
+    {
+        "errors": Shown(
+            "metrics.parquet",
+            "Errors in metres on test windows, times given.",
+            ("model", "horizon_steps", "ade_m", "fde_m", "skill", "num_windows"),
+            {"ade_m": 0, "fde_m": 0, "skill": 3},
+            "times_given",
+        ),
+        "recovery": Shown(
+            "recovery.parquet",
+            "Errors in metres at hidden points of test windows.",
+            ("task", "track", "mask", "model", "mae_m", "rmse_m", "skill", "num_windows"),
+            {"mae_m": 0, "rmse_m": 0, "skill": 3},
+        ),
+        "durations": Shown(
+            "durations.parquet",
+            "Errors of travel times in seconds on test journeys.",
+            ("track", "model", "mae_s", "rmse_s", "mape", "coverage_80", "skill", "num_windows"),
+            {"mae_s": 0, "rmse_s": 0, "mape": 3, "coverage_80": 3, "skill": 3},
+        ),
+    }
+)
 
 
 class Assessment(Frozen):
@@ -98,11 +136,9 @@ def show_in_prefect(assessment: Assessment, store: Store) -> None:
         key=f"{name}-report",
         description="What was read, trained and measured.",
     )
-    create_table_artifact(
-        shown_errors(assessment, store),
-        key=f"{name}-errors",
-        description="Errors in metres on test windows, times given.",
-    )
+    for kind, about in SHOWN.items():
+        if rows := shown_errors(assessment, store, kind):
+            create_table_artifact(rows, key=f"{name}-{kind}", description=about.description)
     create_link_artifact(
         assessment.page,
         key=f"{name}-model",
@@ -111,12 +147,22 @@ def show_in_prefect(assessment: Assessment, store: Store) -> None:
     )
 
 
-def shown_errors(assessment: Assessment, store: Store) -> list[dict[str, Any]]:
-    """Errors of the model and the baselines on test windows, rounded to metres."""
-    table = pq.read_table(store.folder(assessment.receipt("evaluate")) / "metrics.parquet")
-    is_shown = pc.and_(pc.equal(table["split"], SHOWN_SPLIT), pc.equal(table["track"], SHOWN_TRACK))
-    rows: list[dict[str, Any]] = table.filter(is_shown).select(SHOWN_COLUMNS).to_pylist()
-    rounded = {"ade_m": 0, "fde_m": 0, "skill": 3}
+def shown_errors(
+    assessment: Assessment, store: Store, kind: str = "errors"
+) -> list[dict[str, Any]]:
+    """Errors of the model and the baselines on the test split, rounded; what is NaN is empty."""
+    shown = SHOWN[kind]
+    asked = [("split", "=", SHOWN_SPLIT)] + ([("track", "=", shown.track)] if shown.track else [])
+    table = pq.read_table(
+        store.folder(assessment.receipt("evaluate")) / shown.file, filters=asked
+    ).select(list(shown.columns))
+    rows: list[dict[str, Any]] = table.to_pylist()
     return [
-        row | {name: round(row[name], digits) for name, digits in rounded.items()} for row in rows
+        row | {name: rounded(row[name], digits) for name, digits in shown.digits.items()}
+        for row in rows
     ]
+
+
+def rounded(value: float, digits: int) -> float | None:
+    """A number that JSON can hold, or nothing."""
+    return round(value, digits) if math.isfinite(value) else None

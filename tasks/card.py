@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tasks.config import PipelineConfig
+from tasks.facts import INITIALISED, LEAKY, initial_weights, split_pairs
 from tasks.gate import shards_of
-from tasks.report import (
-    INITIALISED,
-    LEAKY,
-    error_table,
-    initial_weights,
-    markdown_table,
-    split_pairs,
-)
 from tasks.store import Receipt, Store, canonical_json
+from tasks.tables import (
+    duration_tables,
+    error_table,
+    has_rows,
+    markdown_errors,
+    markdown_table,
+    recovery_tables,
+)
+
+SPLITS = ("validation", "test")
 
 
 def model_card(
@@ -23,21 +28,15 @@ def model_card(
     counts, shards = trained.counts, shards_of(evaluated, store)
     parts = [
         f"# {config.model.family} ({config.model.preset}) trained on {row.title}",
-        "Forecasts the next points of a trajectory, each with the radius that holds half and four "
-        "fifths of the sampled futures.",
+        what_it_does(store.folder(evaluated)),
         "## Data",
         f"{row.title}: {row.homepage}  \nLicence: {row.licence}. Citation: {row.citation}.  \n"
         + split_note(config),
         *([f"**{LEAKY}**"] if config.split.kind == "random_window" else []),
         markdown_table(("fact", "value"), split_pairs(store.manifest(shards).counts)),
         *origin_note(config, trained, store),
-        "## Errors in metres, times given",
-        *(
-            f"{split.capitalize()} windows ({config.window.num_context} known points, "
-            f"{config.window.num_horizon} forecast)\n\n"
-            + error_table(store.folder(evaluated) / "metrics.parquet", split)
-            for split in ("validation", "test")
-        ),
+        *forecast_errors(config, store.folder(evaluated)),
+        *other_errors(store.folder(evaluated)),
         "Skill is 1 - error / error of the best simple baseline; below zero is worse than it. "
         "Gates read validation; test is only reported.",
         "## Limits",
@@ -51,6 +50,43 @@ def model_card(
         recipes(trained, evaluated, reported, store),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def what_it_does(evaluated: Path) -> str:
+    """The tasks that the model was judged on, in words."""
+    said = {
+        "metrics": "Forecasts the next points of a trajectory, each with the radius that holds "
+        "half and four fifths of the sampled futures.",
+        "recovery": "Recovers hidden points of a trajectory from the known ones around them, with "
+        "or without their times.",
+        "durations": "Tells travel times, each with the seconds between which four fifths of "
+        "journeys should lie.",
+    }
+    judged = [text for name, text in said.items() if has_rows(evaluated / f"{name}.parquet")]
+    return " ".join(judged) or "Was not judged on any window."
+
+
+def forecast_errors(config: PipelineConfig, evaluated: Path) -> list[str]:
+    metrics = evaluated / "metrics.parquet"
+    if not has_rows(metrics):
+        return []
+    return ["## Errors in metres, times given"] + [
+        f"{split.capitalize()} windows ({config.window.num_context} known points, "
+        f"{config.window.num_horizon} forecast)\n\n" + error_table(metrics, split)
+        for split in SPLITS
+    ]
+
+
+def other_errors(evaluated: Path) -> list[str]:
+    """The errors of recovery in metres and of travel times in seconds, ours in bold."""
+    parts = []
+    for heading, tables_of in (
+        ("## Recovery errors in metres", recovery_tables),
+        ("## Travel time errors in seconds", duration_tables),
+    ):
+        tables = [table for split in SPLITS for table in tables_of(evaluated, split)]
+        parts += [heading, *map(markdown_errors, tables)] if tables else []
+    return parts
 
 
 def origin_note(config: PipelineConfig, trained: Receipt, store: Store) -> list[str]:

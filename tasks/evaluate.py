@@ -1,4 +1,7 @@
-"""Evaluate: a model and the simple baselines on the same stored windows, errors in metres.
+"""Evaluate: a model and the simple baselines on the same stored windows.
+
+Each task that the family serves has its table: forecasts and recovery in metres, travel times in
+seconds. A table that is not served is empty.
 
 Shapes: B windows, T points, H horizon steps.
 """
@@ -15,8 +18,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.config import PipelineConfig
+from tasks.durations import DURATIONS, ENDS, duration_rows, fitted_baselines
 from tasks.errors import DataError
+from tasks.judged import FORECAST, TRAVEL_TIME, judged_tasks
 from tasks.progress import progress
+from tasks.recovering import EVERY_MASK, RECOVERY, TRACKS_OF, recovery_rows
 from tasks.scoring import (
     METRICS,
     TIMES_GIVEN,
@@ -56,10 +62,9 @@ def evaluate(config: PipelineConfig, shards: Receipt, trained: Receipt, store: S
 
 
 def build(draft: Path, job: Job[EvaluateRules]) -> Counts:
-    """Score every forecaster on validation and test, and keep a few test forecasts."""
+    """Score every answerer of each task that the family serves, on validation and test."""
     import torch
 
-    from model.baselines import simple_baselines
     from model.checkpoint import CheckpointError
     from model.serving import load_trained
     from model.shards import Shards
@@ -72,24 +77,80 @@ def build(draft: Path, job: Job[EvaluateRules]) -> Counts:
         trained = load_trained(job.store.verify(job.receipt("trained")))
     except CheckpointError as error:
         raise DataError(f"the trained model cannot be read: {error}") from error
-    damped = fitted_damping(shards, rules)
-    baselines = simple_baselines(damped)
+    tasks = judged_tasks(trained.family, rules.tasks)
+    if not tasks:
+        raise DataError(
+            f"{trained.family} serves none of the tasks that windows are stored for "
+            f"({', '.join(rules.tasks)}); add those that it serves to window.tasks"
+        )
+    rows = write_forecasts(draft, shards, trained, tasks, rules)
+    recovered = write_recovery(draft, shards, trained, tasks, rules)
+    told = write_durations(draft, shards, trained, tasks, rules)
+    return (
+        counts_of(rows, trained.family, max(rules.horizons))
+        | recovery_counts(recovered, trained.family)
+        | duration_counts(told, trained.family)
+    )
+
+
+def write_forecasts(
+    draft: Path, shards: Shards, trained: Trained, tasks: Sequence[str], rules: EvaluateRules
+) -> list[dict[str, Any]]:
+    """The tables of forecasts, a few of them as examples, and the fitted baseline."""
+    from model.baselines import simple_baselines
+
     rows: list[dict[str, Any]] = []
-    with progress("evaluate", f"Scoring {trained.family} and the baselines") as tell:
-        errors_writer = ErrorsWriter(draft / "errors.parquet")
-        for split in SCORED_SPLITS:
-            tell(SCORED_SPLITS.index(split) / len(SCORED_SPLITS), split)
-            windows, errors = score_split(shards, split, trained, baselines, rules)
-            rows += statistics(windows, errors, [item.name for item in baselines], rules)
-            errors_writer.write(windows, errors, rules.horizons)
-            write_curve(draft / f"curve-{split}.parquet", windows, errors)
-        errors_writer.close()
+    fitted: dict[str, Any] = {}
+    errors_writer = ErrorsWriter(draft / "errors.parquet")
+    if FORECAST in tasks:
+        damped = fitted_damping(shards, rules)
+        baselines = simple_baselines(damped)
+        with progress("evaluate", f"Scoring {trained.family} and the baselines") as tell:
+            for split in SCORED_SPLITS:
+                tell(SCORED_SPLITS.index(split) / len(SCORED_SPLITS), split)
+                windows, errors = score_split(shards, split, trained, baselines, rules)
+                rows += statistics(windows, errors, [item.name for item in baselines], rules)
+                errors_writer.write(windows, errors, rules.horizons)
+                write_curve(draft / f"curve-{split}.parquet", windows, errors)
+        tau = damped.tau_s if math.isfinite(damped.tau_s) else "infinity"
+        fitted = {"damped_velocity": {"tau_s": tau}}
+        if not rules.is_personal:
+            pq.write_table(examples(shards, trained, baselines, rules), draft / "examples.parquet")
+    errors_writer.close()
     pq.write_table(pa.Table.from_pylist(rows, METRICS), draft / "metrics.parquet")
-    tau = damped.tau_s if math.isfinite(damped.tau_s) else "infinity"
-    (draft / "baselines.json").write_text(json.dumps({"damped_velocity": {"tau_s": tau}}) + "\n")
-    if not rules.is_personal:
-        pq.write_table(examples(shards, trained, baselines, rules), draft / "examples.parquet")
-    return counts_of(rows, trained.family, max(rules.horizons))
+    (draft / "baselines.json").write_text(json.dumps(fitted) + "\n")
+    return rows
+
+
+def write_recovery(
+    draft: Path, shards: Shards, trained: Trained, tasks: Sequence[str], rules: EvaluateRules
+) -> list[dict[str, Any]]:
+    """The table of hidden points recovered, times given and hidden."""
+    from model.recovery_baselines import recovery_baselines
+
+    rows: list[dict[str, Any]] = []
+    if set(tasks) & set(TRACKS_OF):
+        with progress("evaluate", f"Scoring what {trained.family} recovers") as tell:
+            for split in SCORED_SPLITS:
+                tell(SCORED_SPLITS.index(split) / len(SCORED_SPLITS), split)
+                rows += recovery_rows(shards, split, tasks, trained, recovery_baselines(), rules)
+    pq.write_table(pa.Table.from_pylist(rows, RECOVERY), draft / "recovery.parquet")
+    return rows
+
+
+def write_durations(
+    draft: Path, shards: Shards, trained: Trained, tasks: Sequence[str], rules: EvaluateRules
+) -> list[dict[str, Any]]:
+    """The table of travel times; empty too where there are no journeys to fit or to judge on."""
+    rows: list[dict[str, Any]] = []
+    if TRAVEL_TIME in tasks:
+        with progress("evaluate", f"Scoring the travel times of {trained.family}") as tell:
+            fitted = fitted_baselines(shards, rules)
+            for split in SCORED_SPLITS:
+                tell(SCORED_SPLITS.index(split) / len(SCORED_SPLITS), split)
+                rows += duration_rows(shards, split, trained, fitted, rules)
+    pq.write_table(pa.Table.from_pylist(rows, DURATIONS), draft / "durations.parquet")
+    return rows
 
 
 def check_windows(shards: Shards, job: Job[EvaluateRules]) -> None:
@@ -220,6 +281,30 @@ def counts_of(rows: Sequence[dict[str, Any]], family: str, step: int) -> Counts:
             counts[f"{split}_entities"] = row["num_entities"]
             counts[f"{split}_ade_{step}_m"] = round(row["ade_m"], 3)
             counts[f"{split}_skill_{step}"] = round(row["skill"], 4)
+    return counts
+
+
+def recovery_counts(rows: Sequence[dict[str, Any]], family: str) -> Counts:
+    """The model's own errors over all masks, times given: `test_recover_mae_m` and the like."""
+    counts: Counts = {}
+    for row in rows:
+        if (row["model"], row["track"], row["mask"]) == (family, TIMES_GIVEN, EVERY_MASK):
+            name = f"{row['split']}_{row['task']}"
+            counts[f"{name}_windows"] = row["num_windows"]
+            counts[f"{name}_mae_m"] = round(row["mae_m"], 3)
+            counts[f"{name}_skill"] = round(row["skill"], 4)
+    return counts
+
+
+def duration_counts(rows: Sequence[dict[str, Any]], family: str) -> Counts:
+    """The model's own errors from the ends alone: `test_travel_time_mae_s` and the like."""
+    counts: Counts = {}
+    for row in rows:
+        if (row["model"], row["track"]) == (family, ENDS):
+            name = f"{row['split']}_{TRAVEL_TIME}"
+            counts[f"{name}_windows"] = row["num_windows"]
+            counts[f"{name}_mae_s"] = round(row["mae_s"], 1)
+            counts[f"{name}_skill"] = round(row["skill"], 4)
     return counts
 
 

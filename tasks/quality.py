@@ -21,10 +21,11 @@ from tasks.config import PipelineConfig, Settings
 from tasks.database import Connection, materialise, scratch, view
 from tasks.errors import TooManyRejected
 from tasks.figures import MIN_ENTITIES, cell_figure, histogram_figure, near_busiest
-from tasks.report import document, html_pairs, markdown_table, picture
+from tasks.page import document, picture
 from tasks.snapshot import LEDGER, REJECTS
 from tasks.stage import Input, Job, Stage
 from tasks.store import Counts, Receipt, Store, spelt
+from tasks.tables import html_pairs, markdown_table
 
 MARTS = ("marts/quality_steps", "marts/quality_bins", "marts/quality_gaps")
 CELLS = "marts/quality_cells"

@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
-import pyarrow.parquet as pq
-
 from tasks.bundle import (
     ANSWERS,
     ENTRY,
@@ -29,9 +27,9 @@ from tasks.card import model_card
 from tasks.config import PipelineConfig
 from tasks.errors import ConfigError
 from tasks.gate import score_tags, shards_of
+from tasks.measures import measures
 from tasks.registry import experiment_id, is_away, registry, shown, tracking_uri
 from tasks.registry import warm_up as warm_up
-from tasks.scoring import TIMES_GIVEN
 from tasks.store import Frozen, Receipt, Store
 
 if TYPE_CHECKING:
@@ -196,17 +194,10 @@ def flattened(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def log_metrics(client: MlflowClient, run_id: str, evaluated: Receipt, store: Store) -> None:
-    """The errors of the model and the baselines, times given: `test/chemin/ade_m_step_10`."""
+    """The errors of the model and the baselines on every task that is judged."""
     from mlflow.entities import Metric
 
-    table = pq.read_table(
-        store.folder(evaluated) / "metrics.parquet", filters=[("track", "=", TIMES_GIVEN)]
-    )
-    metrics = [
-        Metric(f"{row['split']}/{row['model']}/{name}_step_{row['horizon_steps']}", row[name], 0, 0)
-        for row in table.to_pylist()
-        for name in ("ade_m", "fde_m", "skill", "num_windows")
-    ]
+    metrics = [Metric(name, value, 0, 0) for name, value in measures(store.folder(evaluated))]
     for first in range(0, len(metrics), 1_000):
         client.log_batch(run_id, metrics=metrics[first : first + 1_000])
 

@@ -35,6 +35,8 @@ class EvaluateRules(Settings):
     num_horizon: int
     horizons: tuple[int, ...]
     num_bootstrap: int
+    tasks: tuple[str, ...]
+    resolution: int
     zone: str
     seed: int
     is_personal: bool
@@ -46,6 +48,8 @@ class EvaluateRules(Settings):
             num_horizon=config.window.num_horizon,
             horizons=tuple(sorted({*config.assess.horizons, config.assess.gate_horizon})),
             num_bootstrap=config.assess.num_bootstrap,
+            tasks=config.window.tasks,
+            resolution=config.region_rules.resolution,
             zone=config.source_row.zone,
             seed=config.seed,
             is_personal=config.source_row.is_personal,

@@ -22,10 +22,11 @@ import sql
 from tasks.database import Connection, scratch, view
 from tasks.datasets import dataset_named
 from tasks.errors import ConfigError, StorageError
-from tasks.report import document, html_pairs, picture
+from tasks.page import document, picture
 from tasks.runs import read_records
 from tasks.snapshot import read_snapshot
 from tasks.store import Receipt, Store
+from tasks.tables import html_pairs
 from tasks.trip_figure import Shown, spelt_s, trip_figure
 from tasks.warehouse import current_receipts
 
