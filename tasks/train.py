@@ -49,6 +49,7 @@ def build(draft: Path, job: Job[TrainRules]) -> Counts:
     from model.launch import COURSE_FILE, OUTPUTS, InitError
     from model.training import Interrupted, TrainingError
 
+    check_windows_fit(job.settings)
     job.store.verify(job.receipt("shards"))
     torch.set_num_threads(Paths().num_threads)
     work = job.store.work(job.recipe.digest)
@@ -73,6 +74,20 @@ def build(draft: Path, job: Job[TrainRules]) -> Counts:
         "tokens": course["num_tokens"],
         "best_validation_loss": round(course["best_validation_loss"], 6),
     }
+
+
+def check_windows_fit(rules: TrainRules) -> None:
+    """Refuse windows that could not be read whole, before anything is trained for them."""
+    from model.families import FAMILIES
+
+    family = FAMILIES[rules.model.family]
+    longest = family.presets[rules.model.preset].max_points
+    if "recover" in family.tasks and rules.window.num_points > longest:
+        raise ConfigError(
+            f"{rules.model.family} {rules.model.preset} reads at most {longest} points, and is "
+            f"asked to recover windows of {rules.window.num_points}; shorten window.num_context "
+            "or window.num_horizon"
+        )
 
 
 def run_shown(training: Training, work: Path) -> None:

@@ -17,11 +17,14 @@ from model.inference import recover
 from model.recovery_baselines import Linear, recovery_baselines
 from model.serving import load_trained
 from model.shards import Shards
-from tasks.errors import DataError
+from tasks.config import PipelineConfig
+from tasks.errors import ConfigError, DataError
 from tasks.evaluate import EVALUATE, ErrorsWriter, evaluate
 from tasks.recovering import RECOVERY, TRACKS_OF, mask_order, misses_of, recovery_rows
 from tasks.scoring import METRICS, EvaluateRules
+from tasks.sections import ModelConfig, WindowConfig
 from tasks.stage import without_orchestrator
+from tasks.train import check_windows_fit
 
 FAMILIES = ("trajfm", "masked_chemin")
 KEYS = ("split", "task", "track", "mask", "model")
@@ -248,3 +251,14 @@ def test_the_tasks_are_part_of_the_recipe():
         for tasks in (("forecast",), ("forecast", "recover"))
     }
     assert len(recipes) == 2
+
+
+def test_windows_that_are_longer_than_a_model_reads_are_refused():
+    def rules(family, num_context):
+        window = WindowConfig(num_context=num_context, num_horizon=24)
+        return PipelineConfig(model=ModelConfig(family=family), window=window).training
+
+    check_windows_fit(rules("masked_chemin", 40))
+    check_windows_fit(rules("chemin", 41))
+    with pytest.raises(ConfigError, match="reads at most 64 points"):
+        check_windows_fit(rules("masked_chemin", 41))
