@@ -33,6 +33,7 @@ from model.serving import load_trained
 from model.shards import WINDOW_SCHEMA, Shards
 from tasks import register
 from tasks.config import ForecastConfig, ModelConfig, PipelineConfig
+from tasks.durations import DURATIONS
 from tasks.errors import ConfigError, DataError
 from tasks.evaluate import evaluate
 from tasks.forecast import forecast_file
@@ -194,6 +195,7 @@ def evaluated_as(store: Store, made: Made, table: pa.Table, name: str) -> Receip
     files = {
         "metrics.parquet": METRICS.empty_table(),
         "recovery.parquet": table,
+        "durations.parquet": DURATIONS.empty_table(),
         "baselines.json": json.dumps(name),
     }
     inputs = {"shards": made.shards.recipe, "trained": made.trained.recipe, "name": name}
