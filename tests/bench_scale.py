@@ -18,7 +18,7 @@ from tasks.store import Store
 from tasks.train import TRAIN
 
 NUM_POINTS = 60
-NUM_STEPS = 400
+NUM_STEPS, VALIDATE_EVERY = 2_000, 200
 HIGH_WATER = Path("/proc/self/clear_refs")
 
 
@@ -30,7 +30,7 @@ def scale(clock: Clock, num_trips: Path, folder: Path) -> None:
         dataset="synthetic",
         synthetic={"num_entities": int(str(num_trips)), "num_points": NUM_POINTS},
         model={"preset": "tiny"},
-        train={"max_steps": NUM_STEPS, "validate_every": NUM_STEPS},
+        train={"max_steps": NUM_STEPS, "validate_every": VALIDATE_EVERY},
     )
     with without_orchestrator():
         with stage(clock, "ingest"):

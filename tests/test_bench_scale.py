@@ -22,7 +22,7 @@ NUM_TRIPS = [
     for number in os.environ.get("TRAJFOUNDRY_BENCH_TRIPS", "250000,500000,1000000").split(",")
 ]
 MEMORY_LIMIT_MB = 1_000
-BESIDE_DATABASE_MB = 600  # the libraries, a bucket's blocks and the index of its rows
+BESIDE_DATABASE_MB = 800  # the libraries, a bucket's blocks and the index of its rows
 GROWTH = 1.05  # what training may hold in the end, beside what it holds half-way
 STAGES = ("ingest", "clean", "split", "features", "regions", "shards", "train")
 
