@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .batch import Batch, Cursor
 from .clock import Clock, clock_of
-from .gather import Draft, Ints, Points
+from .gather import POINT_KINDS, Draft, Ints, Points
 from .mixing import shares_in_turn
 from .plan import POOL_POINTS as POOL_POINTS
 from .plan import ROW_BITS as ROW_BITS
@@ -178,7 +178,8 @@ class PoolReader:
         self.is_packed = batching == "packed"
         self.max_points = max_points
         self.pool: Pool | None = None
-        self.points: list[Points] = []
+        self.room = Room()
+        self.points: Points | None = None
 
     def batch(self, pieces: tuple[Piece, ...]) -> Batch:
         """Pieces under each other in one batch; no pieces are a row of pads."""
@@ -203,34 +204,69 @@ class PoolReader:
 
     def _fill(self, draft: Draft, piece: Piece, first_row: int) -> None:
         crops, crop_Q = piece.pool.crops, piece.crop_Q
-        num_points_Q, group_Q = crops.num_points_Q[crop_Q], crops.group_Q[crop_Q]
+        num_points_Q = crops.num_points_Q[crop_Q]
         row_Q = np.repeat(np.arange(len(piece.num_crops_B)), piece.num_crops_B)
         sequence_Q = np.arange(len(crop_Q)) - _before(piece.num_crops_B)[row_Q]
         column_Q = _before(num_points_Q)
         column_Q = column_Q - column_Q[_before(piece.num_crops_B)][row_Q]
         row_Q += first_row
         draft.window_id_BS[row_Q, sequence_Q] = crops.window_id_Q[crop_Q]
-        for number, points in enumerate(self._points_of(piece.pool)):
-            (chosen,) = np.nonzero(group_Q == number)
-            if len(chosen):
-                draft.fill(
-                    points,
-                    self.clock,
-                    crops.trip_Q[crop_Q[chosen]],
-                    crops.first_Q[crop_Q[chosen]],
-                    num_points_Q[chosen],
-                    row_Q[chosen],
-                    column_Q[chosen],
-                    sequence_Q[chosen],
-                )
+        draft.fill(
+            self._points_of(piece.pool),
+            self.clock,
+            crops.trip_Q[crop_Q],
+            crops.first_Q[crop_Q],
+            num_points_Q,
+            row_Q,
+            column_Q,
+            sequence_Q,
+        )
 
-    def _points_of(self, pool: Pool) -> list[Points]:
-        if pool is not self.pool:
-            self.pool, self.points = None, []  # the old points go before the new ones come
-            with ThreadPoolExecutor(NUM_READERS) as threads:
-                self.points = list(threads.map(read_group, pool.groups))
-            self.pool = pool
+    def _points_of(self, pool: Pool) -> Points:
+        if self.points is None or pool is not self.pool:
+            self.points, self.pool = None, pool  # the old points go before the new ones come
+            self.points = self.room.points(pool)
         return self.points
+
+
+class Room:
+    """Memory for the points of one pool after the other.
+
+    Decoded row groups are copied here and let go: new memory for each pool costs more.
+    """
+
+    def __init__(self) -> None:
+        self.columns = {name: np.empty(0, kind) for name, kind in POINT_KINDS.items()}
+
+    def points(self, pool: Pool) -> Points:
+        """The points of a pool, in place of those that were here before."""
+        num_points = int(pool.offset_R[-1])
+        if num_points > len(self.columns["t_s_N"]):
+            self.columns = {}
+            self.columns = {name: np.empty(num_points, kind) for name, kind in POINT_KINDS.items()}
+        columns = {name: column[:num_points] for name, column in self.columns.items()}
+        started_us_R = np.empty(len(pool.offset_R) - 1, np.int64)
+        points = Points(pool.offset_R, started_us_R, **columns)
+        ends = np.cumsum([group.num_rows for group in pool.groups])
+        with ThreadPoolExecutor(NUM_READERS) as threads:
+            kept = [
+                threads.submit(_keep, group, points, end) for group, end in zip(pool.groups, ends)
+            ]
+            for one in kept:
+                one.result()
+        return points
+
+
+def _keep(group: Group, points: Points, end_trip: int) -> None:
+    """Put the points of a row group in their place among those of a pool."""
+    read = read_group(group)
+    trips = slice(end_trip - group.num_rows, end_trip)
+    first, end = points.offset_R[trips.start], points.offset_R[trips.stop]
+    if not np.array_equal(read.offset_R, points.offset_R[trips.start : trips.stop + 1] - first):
+        raise ShardError(f"{group.path.name}: changed while it was read")
+    points.started_us_R[trips] = read.started_us_R
+    for name in POINT_KINDS:
+        getattr(points, name)[first:end] = getattr(read, name)
 
 
 def _before(sizes: Ints) -> Ints:

@@ -37,6 +37,12 @@ class Points:
     step_s_N: NDArray[np.float32]
 
 
+POINT_KINDS = {
+    **dict.fromkeys(("t_s_N", "lon_deg_N", "lat_deg_N"), np.float64),
+    **dict.fromkeys(("step_east_m_N", "step_north_m_N", "step_s_N"), np.float32),
+}
+
+
 class Draft:
     """A batch that is being filled: first crops, group by group, then pads behind them."""
 
@@ -79,13 +85,13 @@ class Draft:
             points.step_s_N,
             clock.end_us_Z,
             clock.offset_us_Z,
-            clock.day_wave_WC,
-            clock.second_wave_SC,
+            clock.day_wave_WC.view(np.uint64),
+            clock.second_wave_SC.view(np.uint64),
             self.lon_deg_BT,
             self.lat_deg_BT,
             self.time_s_BT,
             self.step_BTF,
-            self.calendar_BTK,
+            self.calendar_BTK.view(np.uint64),
             self.is_pad_BT,
             self.is_target_BT,
             self.sequence_BT,
@@ -221,10 +227,10 @@ def _fill_calendar(
     offset_us_Z: Ints,
     day_wave_WC: NDArray[np.float32],
     second_wave_SC: NDArray[np.float32],
-    calendar_TK: NDArray[np.float32],
+    calendar_TC: NDArray[np.uint64],
 ) -> None:
     # Midnight, and the end of what it counts for: the day, or less where the offset changes.
-    midnight_us, until_us, weekday = np.int64(0), np.int64(0), np.int64(0)
+    midnight_us, until_us, day_wave = np.int64(0), np.int64(0), np.uint64(0)
     for t in range(t_s_T.size):
         instant_us = started_us + np.int64(np.rint(t_s_T[t] * 1e6))
         if t == 0 or instant_us >= until_us or instant_us < midnight_us:
@@ -232,12 +238,12 @@ def _fill_calendar(
             day = (instant_us + offset_us_Z[z]) // DAY_US
             midnight_us = day * DAY_US - offset_us_Z[z]
             until_us = min(midnight_us + DAY_US, end_us_Z[z])
-            weekday = (day + THURSDAY) % 7
+            day_wave = day_wave_WC[(day + THURSDAY) % 7, 0]
         second = np.uint64(instant_us - midnight_us) // np.uint64(1_000_000)
-        calendar_TK[t, 0] = day_wave_WC[weekday, 0]
-        calendar_TK[t, 1] = day_wave_WC[weekday, 1]
-        for wave in range(6):
-            calendar_TK[t, 2 + wave] = second_wave_SC[second, wave]
+        calendar_TC[t, 0] = day_wave
+        calendar_TC[t, 1] = second_wave_SC[second, 0]
+        calendar_TC[t, 2] = second_wave_SC[second, 1]
+        calendar_TC[t, 3] = second_wave_SC[second, 2]
 
 
 @compiled
