@@ -20,17 +20,16 @@ from torch import Tensor
 
 from .batch import Batch, Cursor
 from .clock import Clock, clock_of
-from .gather import POINT_KINDS, Draft, Ints, Points
+from .gather import Draft, Ints, Points
 from .mixing import shares_in_turn
 from .plan import POOL_POINTS as POOL_POINTS
 from .plan import ROW_BITS as ROW_BITS
 from .plan import Batching, Piece, Plan, Pool, nothing_to_read
 from .prefetch import prefetched
+from .room import Room
 from .shards import TRIP_SCHEMA as TRIP_SCHEMA  # offered to whoever reads batches
 from .shards import WINDOW_SCHEMA as WINDOW_SCHEMA
 from .shards import Group, ShardError, Shards, read_group, rows_of, window_index
-
-NUM_READERS = 2  # row groups of a pool that are decoded at once
 
 # Training ---------------------------------------------------------------------------------------
 
@@ -179,6 +178,8 @@ class PoolReader:
         self.max_points = max_points
         self.pool: Pool | None = None
         self.room = Room()
+        # Memory that Arrow lets go is used again in the same thread alone.
+        self.reading = ThreadPoolExecutor(1)
         self.points: Points | None = None
 
     def batch(self, pieces: tuple[Piece, ...]) -> Batch:
@@ -224,49 +225,9 @@ class PoolReader:
 
     def _points_of(self, pool: Pool) -> Points:
         if self.points is None or pool is not self.pool:
-            self.points, self.pool = None, pool  # the old points go before the new ones come
-            self.points = self.room.points(pool)
+            self.points, self.pool = None, pool
+            self.points = self.reading.submit(self.room.points, pool).result()
         return self.points
-
-
-class Room:
-    """Memory for the points of one pool after the other.
-
-    Decoded row groups are copied here and let go: new memory for each pool costs more.
-    """
-
-    def __init__(self) -> None:
-        self.columns = {name: np.empty(0, kind) for name, kind in POINT_KINDS.items()}
-
-    def points(self, pool: Pool) -> Points:
-        """The points of a pool, in place of those that were here before."""
-        num_points = int(pool.offset_R[-1])
-        if num_points > len(self.columns["t_s_N"]):
-            self.columns = {}
-            self.columns = {name: np.empty(num_points, kind) for name, kind in POINT_KINDS.items()}
-        columns = {name: column[:num_points] for name, column in self.columns.items()}
-        started_us_R = np.empty(len(pool.offset_R) - 1, np.int64)
-        points = Points(pool.offset_R, started_us_R, **columns)
-        ends = np.cumsum([group.num_rows for group in pool.groups])
-        with ThreadPoolExecutor(NUM_READERS) as threads:
-            kept = [
-                threads.submit(_keep, group, points, end) for group, end in zip(pool.groups, ends)
-            ]
-            for one in kept:
-                one.result()
-        return points
-
-
-def _keep(group: Group, points: Points, end_trip: int) -> None:
-    """Put the points of a row group in their place among those of a pool."""
-    read = read_group(group)
-    trips = slice(end_trip - group.num_rows, end_trip)
-    first, end = points.offset_R[trips.start], points.offset_R[trips.stop]
-    if not np.array_equal(read.offset_R, points.offset_R[trips.start : trips.stop + 1] - first):
-        raise ShardError(f"{group.path.name}: changed while it was read")
-    points.started_us_R[trips] = read.started_us_R
-    for name in POINT_KINDS:
-        getattr(points, name)[first:end] = getattr(read, name)
 
 
 def _before(sizes: Ints) -> Ints:

@@ -32,15 +32,11 @@ class Points:
     t_s_N: NDArray[np.float64]
     lon_deg_N: NDArray[np.float64]
     lat_deg_N: NDArray[np.float64]
-    step_east_m_N: NDArray[np.float32]
-    step_north_m_N: NDArray[np.float32]
-    step_s_N: NDArray[np.float32]
+    step_NF: NDArray[np.float32]
 
-
-POINT_KINDS = {
-    **dict.fromkeys(("t_s_N", "lon_deg_N", "lat_deg_N"), np.float64),
-    **dict.fromkeys(("step_east_m_N", "step_north_m_N", "step_s_N"), np.float32),
-}
+    def columns(self) -> tuple[np.ndarray, ...]:
+        """What each point has."""
+        return self.t_s_N, self.lon_deg_N, self.lat_deg_N, self.step_NF
 
 
 class Draft:
@@ -80,9 +76,7 @@ class Draft:
             points.t_s_N,
             points.lon_deg_N,
             points.lat_deg_N,
-            points.step_east_m_N,
-            points.step_north_m_N,
-            points.step_s_N,
+            points.step_NF.reshape(-1),
             clock.end_us_Z,
             clock.offset_us_Z,
             clock.day_wave_WC.view(np.uint64),
@@ -90,7 +84,7 @@ class Draft:
             self.lon_deg_BT,
             self.lat_deg_BT,
             self.time_s_BT,
-            self.step_BTF,
+            self.step_BTF.reshape(len(self.end_B), -1),
             self.calendar_BTK.view(np.uint64),
             self.is_pad_BT,
             self.is_target_BT,
@@ -145,18 +139,16 @@ def _fill(
     t_s_N: NDArray[np.float64],
     lon_deg_N: NDArray[np.float64],
     lat_deg_N: NDArray[np.float64],
-    step_east_m_N: NDArray[np.float32],
-    step_north_m_N: NDArray[np.float32],
-    step_s_N: NDArray[np.float32],
+    step_N: NDArray[np.float32],
     end_us_Z: Ints,
     offset_us_Z: Ints,
-    day_wave_WC: NDArray[np.float32],
-    second_wave_SC: NDArray[np.float32],
+    day_wave_WC: NDArray[np.uint64],
+    second_wave_SC: NDArray[np.uint64],
     lon_deg_BT: NDArray[np.float64],
     lat_deg_BT: NDArray[np.float64],
     time_s_BT: NDArray[np.float64],
-    step_BTF: NDArray[np.float32],
-    calendar_BTK: NDArray[np.float32],
+    step_BT: NDArray[np.float32],
+    calendar_BTC: NDArray[np.uint64],
     is_pad_BT: NDArray[np.bool_],
     is_target_BT: NDArray[np.bool_],
     sequence_BT: Ints,
@@ -164,15 +156,17 @@ def _fill(
 ) -> None:
     """Short loops over views, one a kind of column.
 
-    All in one loop are four times slower, and indices of two axes nearly twice.
+    All in one loop are four times slower, and indices of two axes nearly twice. The F numbers of a
+    step lie flat, and a sine and its cosine count as one number: they are only moved.
     """
     for q in range(first_Q.size):
         row, column, num_points = row_Q[q], column_Q[q], num_points_Q[q]
         first, last, end = first_Q[q], first_Q[q] + num_points, column + num_points
         _copy(lon_deg_N[first:last], lon_deg_BT[row, column:end])
         _copy(lat_deg_N[first:last], lat_deg_BT[row, column:end])
-        east_m_T, north_m_T = step_east_m_N[first:last], step_north_m_N[first:last]
-        _fill_steps(east_m_T, north_m_T, step_s_N[first:last], step_BTF[row, column:end])
+        step_T = step_BT[row, column * NUM_STEP : end * NUM_STEP]
+        _copy(step_N[first * NUM_STEP : last * NUM_STEP], step_T)
+        step_T[:NUM_STEP] = 0.0  # the step that arrives at a crop's first point starts outside
         _fill_times(t_s_N[first:last], time_s_BT[row, column:end])
         _fill_calendar(
             t_s_N[first:last],
@@ -181,7 +175,7 @@ def _fill(
             offset_us_Z,
             day_wave_WC,
             second_wave_SC,
-            calendar_BTK[row, column:end],
+            calendar_BTC[row, column:end],
         )
         is_pad_BT[row, column:end] = False
         is_target_BT[row, column:end] = True
@@ -192,23 +186,9 @@ def _fill(
 
 
 @compiled
-def _copy(from_T: NDArray[np.float64], to_T: NDArray[np.float64]) -> None:
+def _copy(from_T: NDArray[np.floating], to_T: NDArray[np.floating]) -> None:
     for t in range(to_T.size):
         to_T[t] = from_T[t]
-
-
-@compiled
-def _fill_steps(
-    east_m_T: NDArray[np.float32],
-    north_m_T: NDArray[np.float32],
-    step_s_T: NDArray[np.float32],
-    step_TF: NDArray[np.float32],
-) -> None:
-    for t in range(east_m_T.size):
-        step_TF[t, 0] = east_m_T[t]
-        step_TF[t, 1] = north_m_T[t]
-        step_TF[t, 2] = step_s_T[t]
-    step_TF[0] = 0.0  # the step that arrives at a crop's first point starts outside
 
 
 @compiled
@@ -225,8 +205,8 @@ def _fill_calendar(
     started_us: np.int64,
     end_us_Z: Ints,
     offset_us_Z: Ints,
-    day_wave_WC: NDArray[np.float32],
-    second_wave_SC: NDArray[np.float32],
+    day_wave_WC: NDArray[np.uint64],
+    second_wave_SC: NDArray[np.uint64],
     calendar_TC: NDArray[np.uint64],
 ) -> None:
     # Midnight, and the end of what it counts for: the day, or less where the offset changes.
@@ -277,6 +257,15 @@ def _fill_pads(
         is_target_BT[row, end:] = False
         if sequence_BT.size > 0:
             sequence_BT[row, end:] = sequence_BT[row, last]
+
+
+@compiled
+def are_finite(values_N: NDArray[np.floating]) -> bool:
+    """Whether no value is infinite or missing, without an array of answers."""
+    are = True
+    for n in range(values_N.size):
+        are &= np.isfinite(values_N[n])
+    return are
 
 
 @compiled

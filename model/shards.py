@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from .gather import Ints, Points
+from .gather import Ints, Points, are_finite
 
 POINT_COLUMNS = ("t_s", "lon_deg", "lat_deg")
 STEP_COLUMNS = ("step_east_m", "step_north_m", "step_s")
@@ -155,7 +155,7 @@ def read_group(group: Group) -> Points:
     if any(not np.array_equal(column.offsets, offset_R) for column in lists.values()):
         raise ShardError(f"{_place(group)}: lists of unequal length")
     flat = {name: column.values.to_numpy() for name, column in lists.items()}
-    if any(not np.isfinite(values).all() for values in flat.values()):
+    if not all(are_finite(values) for values in flat.values()):
         raise ShardError(f"{_place(group)}: a number that is not finite")
     return Points(
         offset_R=offset_R,
@@ -163,9 +163,7 @@ def read_group(group: Group) -> Points:
         t_s_N=flat["t_s"],
         lon_deg_N=flat["lon_deg"],
         lat_deg_N=flat["lat_deg"],
-        step_east_m_N=flat["step_east_m"],
-        step_north_m_N=flat["step_north_m"],
-        step_s_N=flat["step_s"],
+        step_NF=np.stack([flat[name] for name in STEP_COLUMNS], axis=1),
     )
 
 
