@@ -10,7 +10,6 @@ Shapes: B windows, T points.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,13 +19,13 @@ from torch import Tensor
 
 from .batch import Batch, Cursor
 from .clock import Clock, clock_of
-from .gather import Draft, Ints, Points
+from .gather import Draft, Ints
 from .mixing import shares_in_turn
 from .plan import POOL_POINTS as POOL_POINTS
 from .plan import ROW_BITS as ROW_BITS
-from .plan import Batching, Piece, Plan, Pool, nothing_to_read
+from .plan import Batching, Piece, Plan, nothing_to_read
 from .prefetch import prefetched
-from .room import Room
+from .room import PointsAhead
 from .shards import TRIP_SCHEMA as TRIP_SCHEMA  # offered to whoever reads batches
 from .shards import WINDOW_SCHEMA as WINDOW_SCHEMA
 from .shards import Group, ShardError, Shards, read_group, rows_of, window_index
@@ -170,17 +169,13 @@ def _mixed(
 
 
 class PoolReader:
-    """Makes batches of planned pieces; holds the points of the last pool it was asked for."""
+    """Makes batches of planned pieces; holds the points of a pool, and of the one that follows."""
 
     def __init__(self, clock: Clock, max_points: int, batching: Batching) -> None:
         self.clock = clock
         self.is_packed = batching == "packed"
         self.max_points = max_points
-        self.pool: Pool | None = None
-        self.room = Room()
-        # Memory that Arrow lets go is used again in the same thread alone.
-        self.reading = ThreadPoolExecutor(1)
-        self.points: Points | None = None
+        self.points = PointsAhead()
 
     def batch(self, pieces: tuple[Piece, ...]) -> Batch:
         """Pieces under each other in one batch; no pieces are a row of pads."""
@@ -213,7 +208,7 @@ class PoolReader:
         row_Q += first_row
         draft.window_id_BS[row_Q, sequence_Q] = crops.window_id_Q[crop_Q]
         draft.fill(
-            self._points_of(piece.pool),
+            self.points.of(piece.pool, piece.following),
             self.clock,
             crops.trip_Q[crop_Q],
             crops.first_Q[crop_Q],
@@ -222,12 +217,6 @@ class PoolReader:
             column_Q,
             sequence_Q,
         )
-
-    def _points_of(self, pool: Pool) -> Points:
-        if self.points is None or pool is not self.pool:
-            self.points, self.pool = None, pool
-            self.points = self.reading.submit(self.room.points, pool).result()
-        return self.points
 
 
 def _before(sizes: Ints) -> Ints:

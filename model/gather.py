@@ -34,9 +34,38 @@ class Points:
     lat_deg_N: NDArray[np.float64]
     step_NF: NDArray[np.float32]
 
-    def columns(self) -> tuple[np.ndarray, ...]:
-        """What each point has."""
-        return self.t_s_N, self.lon_deg_N, self.lat_deg_N, self.step_NF
+    @classmethod
+    def empty(cls, offset_R: Ints) -> Points:
+        """Memory for the points of trips."""
+        num_points, started_us_R = int(offset_R[-1]), np.empty(len(offset_R) - 1, np.int64)
+        t_s_N, lon_deg_N, lat_deg_N = (np.empty(num_points) for _ in range(3))
+        step_NF = np.empty((num_points, NUM_STEP), np.float32)
+        return cls(offset_R, started_us_R, t_s_N, lon_deg_N, lat_deg_N, step_NF)
+
+    def of(self, offset_R: Ints) -> Points:
+        """Room for other trips, with no more points, in the same memory."""
+        points = slice(offset_R[-1])
+        return Points(
+            offset_R,
+            np.empty(len(offset_R) - 1, np.int64),
+            self.t_s_N[points],
+            self.lon_deg_N[points],
+            self.lat_deg_N[points],
+            self.step_NF[points],
+        )
+
+    def part(self, first_trip: int, end_trip: int) -> Points:
+        """Some of the trips, in the same memory."""
+        trips = slice(first_trip, end_trip)
+        points = slice(self.offset_R[first_trip], self.offset_R[end_trip])
+        return Points(
+            self.offset_R[first_trip : end_trip + 1] - self.offset_R[first_trip],
+            self.started_us_R[trips],
+            self.t_s_N[points],
+            self.lon_deg_N[points],
+            self.lat_deg_N[points],
+            self.step_NF[points],
+        )
 
 
 class Draft:
@@ -260,12 +289,13 @@ def _fill_pads(
 
 
 @compiled
-def are_finite(values_N: NDArray[np.floating]) -> bool:
-    """Whether no value is infinite or missing, without an array of answers."""
-    are = True
-    for n in range(values_N.size):
-        are &= np.isfinite(values_N[n])
-    return are
+def copy_finite(from_N: NDArray[np.floating], to_N: NDArray[np.floating]) -> bool:
+    """Copy values, and tell whether all of them are finite."""
+    is_finite = True
+    for n in range(from_N.size):
+        to_N[n] = from_N[n]
+        is_finite &= np.isfinite(from_N[n])
+    return is_finite
 
 
 @compiled

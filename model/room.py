@@ -1,52 +1,57 @@
-"""Memory for the points of one pool after the other.
+"""The points of one pool after the other, each read into memory that held an earlier one's.
 
-Decoded row groups are copied here and let go, so that each is decoded into the pages of the one
-before: new pages cost more than the copy.
-
-Shapes: N points and R trips of a row group or of a pool.
+Decoded row groups are copied and let go, so that each is decoded into the pages of the one before:
+new pages cost more than the copy. Arrow uses them again in one and the same thread alone.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from concurrent.futures import Future, ThreadPoolExecutor
 
-from .gather import NUM_STEP, Points
+from .gather import Points
 from .plan import Pool
-from .shards import POINT_COLUMNS, Group, ShardError, read_group
+from .shards import read_group
+
 
 class Room:
-    """Holds the points of the last pool that was read."""
+    """Memory for the points of a pool; grows with the largest."""
 
     def __init__(self) -> None:
-        self.num_points = 0
-        self.columns: list[np.ndarray] = []
+        self.held: Points | None = None
 
-    def points(self, pool: Pool) -> Points:
+    def read(self, pool: Pool) -> Points:
         """The points of a pool, in place of those that were here before."""
-        points = self._empty(pool)
+        if self.held is None or len(self.held.t_s_N) < pool.offset_R[-1]:
+            self.held = None  # the old goes before the larger one comes
+            self.held = Points.empty(pool.offset_R)
+        points = self.held.of(pool.offset_R)
         first_trip = 0
         for group in pool.groups:
-            _keep(group, points, first_trip)
+            read_group(group, points.part(first_trip, first_trip + group.num_rows))
             first_trip += group.num_rows
         return points
 
-    def _empty(self, pool: Pool) -> Points:
-        num_points, num_trips = int(pool.offset_R[-1]), len(pool.offset_R) - 1
-        if num_points > self.num_points:
-            self.columns = []  # the old room goes before a larger one comes
-            self.columns = [np.empty(num_points) for _ in POINT_COLUMNS]
-            self.columns.append(np.empty((num_points, NUM_STEP), np.float32))
-            self.num_points = num_points
-        columns = [column[:num_points] for column in self.columns]
-        return Points(pool.offset_R, np.empty(num_trips, np.int64), *columns)
 
+class PointsAhead:
+    """The points of the pool in use, while a thread reads those of the one that follows."""
 
-def _keep(group: Group, points: Points, first_trip: int) -> None:
-    """Put the points of a row group in their place among those of a pool."""
-    read = read_group(group)
-    offset_R = points.offset_R[first_trip : first_trip + group.num_rows + 1]
-    if not np.array_equal(read.offset_R, offset_R - offset_R[0]):
-        raise ShardError(f"{group.path.name}, row group {group.number}: changed since it was planned")
-    points.started_us_R[first_trip : first_trip + group.num_rows] = read.started_us_R
-    for to_N, from_N in zip(points.columns(), read.columns(), strict=True):
-        to_N[offset_R[0] : offset_R[-1]] = from_N
+    def __init__(self) -> None:
+        self.thread = ThreadPoolExecutor(1)
+        self.used, self.free = Room(), Room()
+        self.pool: Pool | None = None
+        self.points: Points | None = None
+        self.ahead: tuple[Pool, Future[Points]] | None = None
+
+    def of(self, pool: Pool, following: Pool | None) -> Points:
+        """The points of a pool; those of the pool before it are no longer there."""
+        if self.points is None or pool is not self.pool:
+            begun, self.ahead = self.ahead or self._begin(pool), None
+            if begun[0] is not pool:
+                begun = self._begin(pool)
+            self.points = begun[1].result()
+            self.pool, self.used, self.free = pool, self.free, self.used
+            self.ahead = following and self._begin(following)
+        return self.points
+
+    def _begin(self, pool: Pool) -> tuple[Pool, Future[Points]]:
+        return pool, self.thread.submit(self.free.read, pool)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from .gather import Ints, Points, are_finite
+from .gather import Ints, Points, copy_finite
 
 POINT_COLUMNS = ("t_s", "lon_deg", "lat_deg")
 STEP_COLUMNS = ("step_east_m", "step_north_m", "step_s")
@@ -147,24 +147,25 @@ def rows_of(shards: Shards, split: str, trip_id_B: pa.ChunkedArray) -> tuple[Int
     return row_B.to_numpy().astype(np.int64), groups
 
 
-def read_group(group: Group) -> Points:
-    """The points of one row group, in flat arrays that share no Python objects."""
+def read_group(group: Group, room: Points | None = None) -> Points:
+    """The points of one row group, copied to `room` if there is one for just these trips.
+
+    Then Arrow's memory is free for the next row group, which costs less than new memory.
+    """
     table = _read(group, [name for name in TRIP_SCHEMA if name != "trip_id"])
     lists = {name: table[name] for name in (*POINT_COLUMNS, *STEP_COLUMNS)}
     offset_R = lists["t_s"].offsets.to_numpy().astype(np.int64)
     if any(not np.array_equal(column.offsets, offset_R) for column in lists.values()):
         raise ShardError(f"{_place(group)}: lists of unequal length")
-    flat = {name: column.values.to_numpy() for name, column in lists.items()}
-    if not all(are_finite(values) for values in flat.values()):
+    points = room or Points.empty(offset_R)
+    if not np.array_equal(points.offset_R, offset_R):
+        raise ShardError(f"{_place(group)}: other trips than when its lengths were read")
+    points.started_us_R[:] = table["started_at"].cast(pa.int64()).to_numpy()
+    values = (lists[name].values.to_numpy() for name in lists)
+    columns = (points.t_s_N, points.lon_deg_N, points.lat_deg_N, *points.step_NF.T)
+    if not all(copy_finite(*pair) for pair in zip(values, columns, strict=True)):
         raise ShardError(f"{_place(group)}: a number that is not finite")
-    return Points(
-        offset_R=offset_R,
-        started_us_R=table["started_at"].cast(pa.int64()).to_numpy(),
-        t_s_N=flat["t_s"],
-        lon_deg_N=flat["lon_deg"],
-        lat_deg_N=flat["lat_deg"],
-        step_NF=np.stack([flat[name] for name in STEP_COLUMNS], axis=1),
-    )
+    return points
 
 
 def _read(group: Group, columns: list[str]) -> dict[str, pa.Array]:

@@ -156,11 +156,10 @@ def test_the_last_batch_of_an_epoch_points_at_the_next(shards):
 def test_the_calendar_of_a_kernel_is_that_of_arrays(zone, start_us, steps_us):
     t_s_N = np.cumsum([0, *steps_us]) / 1e6
     size = len(t_s_N)
-    flat = np.zeros(size, np.float32)
     place = (np.zeros(2, np.int64), np.array([start_us]), t_s_N, t_s_N, t_s_N)
     draft = Draft(1, size, 1)
     none = np.zeros(1, np.int64)
-    points = Points(*place, flat, flat, flat)
+    points = Points(*place, np.zeros((size, 3), np.float32))
     draft.fill(points, clock_of(zone), none, none, np.array([size]), none, none, none)
     instant_us_N = start_us + np.rint(t_s_N * 1e6).astype(np.int64)
     assert np.array_equal(draft.calendar_BTK[0], calendar_features(instant_us_N, zone))
@@ -199,7 +198,7 @@ def test_the_pool_bounds_what_is_held(shards, monkeypatch):
     class Watched(data.PoolReader):
         def _points_of(self, pool):
             points = super()._points_of(pool)
-            held.append(sum(len(part.t_s_N) for part in points))
+            held.append(len(points.t_s_N))
             return points
 
     monkeypatch.setattr(data, "PoolReader", Watched)
