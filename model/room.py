@@ -50,7 +50,7 @@ class PointsAhead:
                 begun = self._begin(pool)
             self.points = begun[1].result()
             self.pool, self.used, self.free = pool, self.free, self.used
-            self.ahead = following and self._begin(following)
+            self.ahead = None if following is None else self._begin(following)
         return self.points
 
     def _begin(self, pool: Pool) -> tuple[Pool, Future[Points]]:

@@ -5,7 +5,7 @@ Shapes: B windows, N points and R trips of a row group.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +84,7 @@ class Group:
     """One row group: where it lies, and the number of its first row within the split.
 
     `length_column` is its smallest column of lists: what tells the points of each trip soonest.
+    `footer` is that of its file, which tells of all row groups: read once, not with each of them.
     """
 
     path: Path
@@ -92,6 +93,7 @@ class Group:
     num_rows: int
     num_points: int
     length_column: str
+    footer: pq.FileMetaData = field(repr=False, compare=False)
 
 
 def row_groups(shards: Shards, split: str) -> list[Group]:
@@ -107,7 +109,7 @@ def row_groups(shards: Shards, split: str) -> list[Group]:
                 smallest = min(lists, key=lambda found: found.total_compressed_size)
                 name = _list_name(smallest) or ""
                 sizes = (part.num_rows, smallest.num_values)
-                groups.append(Group(path, number, first_row, *sizes, name))
+                groups.append(Group(path, number, first_row, *sizes, name, file.metadata))
                 first_row += part.num_rows
     return groups
 
@@ -171,8 +173,7 @@ def read_group(group: Group, room: Points | None = None) -> Points:
 def _read(group: Group, columns: list[str]) -> dict[str, pa.Array]:
     """Columns of one row group, checksums verified, without nulls."""
     try:
-        with _opened(group.path) as file:
-            # Row groups side by side cost less than the columns of one: see `NUM_READERS`.
+        with _opened(group.path, group.footer) as file:
             table = file.read_row_group(group.number, columns=columns, use_threads=False)
     except (OSError, pa.ArrowException) as error:
         raise ShardError(f"{_place(group)}: {error}") from error
@@ -187,9 +188,9 @@ def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
-def _opened(path: Path) -> pq.ParquetFile:
+def _opened(path: Path, footer: pq.FileMetaData | None = None) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(path, page_checksum_verification=True)
+        return pq.ParquetFile(path, metadata=footer, page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
         raise ShardError(f"{path.name}: {error}") from error
 

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from shards import write_shards
 
-from model import data
+from model import data, room
 from model.batch import Cursor
 from model.clock import clock_of
 from model.data import observed_mask, read_batches, read_windows
@@ -195,13 +195,14 @@ def test_several_files_are_one_split(tmp_path):
 def test_the_pool_bounds_what_is_held(shards, monkeypatch):
     held = []
 
-    class Watched(data.PoolReader):
-        def _points_of(self, pool):
-            points = super()._points_of(pool)
-            held.append(len(points.t_s_N))
+    class Watched(room.PointsAhead):
+        def of(self, pool, following):
+            points = super().of(pool, following)
+            rooms = [one.held for one in (self.used, self.free) if one.held is not None]
+            held.append(max(len(one.t_s_N) for one in rooms))
             return points
 
-    monkeypatch.setattr(data, "PoolReader", Watched)
+    monkeypatch.setattr(data, "PointsAhead", Watched)
     read(shards, pool_points=50)
     largest_group = max(sum(LENGTHS[i : i + 3]) for i in range(0, len(LENGTHS), 3))
     assert max(held) < 50 + largest_group

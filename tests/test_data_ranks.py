@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shards import write_shards
 
-from model import data, plan, room
+from model import plan, room
 from model.batch import Cursor
 from model.data import read_batches
 from model.shards import read_group
