@@ -10,6 +10,7 @@ Shapes: B windows, T points.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -124,6 +125,13 @@ def _planned(
     plan: Plan, start: Cursor, num_epochs: int | None, rank: int, world: int
 ) -> Iterator[Planned]:
     reader = PoolReader(clock_of(plan.shards.zone), plan.max_points, plan.batching)
+    with closing(reader):  # its thread ends with these batches
+        yield from _epochs(plan, reader, start, num_epochs, rank, world)
+
+
+def _epochs(
+    plan: Plan, reader: PoolReader, start: Cursor, num_epochs: int | None, rank: int, world: int
+) -> Iterator[Planned]:
     epoch, place = start.epoch, start.batch
     while num_epochs is None or epoch < num_epochs:
         held = None
@@ -176,6 +184,9 @@ class PoolReader:
         self.is_packed = batching == "packed"
         self.max_points = max_points
         self.points = PointsAhead()
+
+    def close(self) -> None:
+        self.points.close()
 
     def batch(self, pieces: tuple[Piece, ...]) -> Batch:
         """Pieces under each other in one batch; no pieces are a row of pads."""

@@ -53,5 +53,9 @@ class PointsAhead:
             self.ahead = None if following is None else self._begin(following)
         return self.points
 
+    def close(self) -> None:
+        """Let the thread end."""
+        self.thread.shutdown(cancel_futures=True)
+
     def _begin(self, pool: Pool) -> tuple[Pool, Future[Points]]:
         return pool, self.thread.submit(self.free.read, pool)
