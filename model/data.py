@@ -26,7 +26,7 @@ from .plan import POOL_POINTS as POOL_POINTS
 from .plan import ROW_BITS as ROW_BITS
 from .plan import Batching, Piece, Plan, nothing_to_read
 from .prefetch import prefetched
-from .room import PointsAhead
+from .room import Room
 from .shards import TRIP_SCHEMA as TRIP_SCHEMA  # offered to whoever reads batches
 from .shards import WINDOW_SCHEMA as WINDOW_SCHEMA
 from .shards import Group, ShardError, Shards, read_group, rows_of, window_index
@@ -125,7 +125,7 @@ def _planned(
     plan: Plan, start: Cursor, num_epochs: int | None, rank: int, world: int
 ) -> Iterator[Planned]:
     reader = PoolReader(clock_of(plan.shards.zone), plan.max_points, plan.batching)
-    with closing(reader):  # its thread ends with these batches
+    with closing(reader):  # its threads end with these batches
         yield from _epochs(plan, reader, start, num_epochs, rank, world)
 
 
@@ -177,16 +177,16 @@ def _mixed(
 
 
 class PoolReader:
-    """Makes batches of planned pieces; holds the points of a pool, and of the one that follows."""
+    """Makes batches of planned pieces; holds the points of the last pool it was asked for."""
 
     def __init__(self, clock: Clock, max_points: int, batching: Batching) -> None:
         self.clock = clock
         self.is_packed = batching == "packed"
         self.max_points = max_points
-        self.points = PointsAhead()
+        self.room = Room()
 
     def close(self) -> None:
-        self.points.close()
+        self.room.close()
 
     def batch(self, pieces: tuple[Piece, ...]) -> Batch:
         """Pieces under each other in one batch; no pieces are a row of pads."""
@@ -219,7 +219,7 @@ class PoolReader:
         row_Q += first_row
         draft.window_id_BS[row_Q, sequence_Q] = crops.window_id_Q[crop_Q]
         draft.fill(
-            self.points.of(piece.pool, piece.following),
+            self.room.of(piece.pool),
             self.clock,
             crops.trip_Q[crop_Q],
             crops.first_Q[crop_Q],

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from itertools import chain, islice, pairwise
+from itertools import islice
 from typing import Literal
 
 import numpy as np
@@ -63,21 +63,16 @@ class Pool:
 
 @dataclass(frozen=True)
 class Piece:
-    """Rows of a batch: crops of one pool, row after row, and the number of crops in each row.
-
-    The pool that follows in the epoch may be read ahead.
-    """
+    """Rows of a batch: crops of one pool, row after row, and the number of crops in each row."""
 
     pool: Pool
     crop_Q: Ints
     num_crops_B: Ints
-    following: Pool | None = None
 
     def rows(self, first: int, end: int) -> Piece:
         """Some of the rows."""
         edges = np.concatenate([[0], np.cumsum(self.num_crops_B)])
-        crop_Q = self.crop_Q[edges[first] : edges[end]]
-        return replace(self, crop_Q=crop_Q, num_crops_B=self.num_crops_B[first:end])
+        return Piece(self.pool, self.crop_Q[edges[first] : edges[end]], self.num_crops_B[first:end])
 
 
 @dataclass(frozen=True)
@@ -126,14 +121,13 @@ class Plan:
         """All batches of an epoch, in order."""
         order = generator(self.seed, epoch, 0).permutation(len(self.groups))
         shuffled = [self.groups[place] for place in order]
-        pools = (self._pool(groups, epoch) for groups in self._groups_of_pools(shuffled))
-        for number, (pool, following) in enumerate(pairwise(chain(pools, [None]))):
-            assert pool is not None
+        for number, groups in enumerate(self._groups_of_pools(shuffled)):
+            pool = self._pool(groups, epoch)
             draws = generator(self.seed, epoch, 2, shuffled[0].first_row, number)
             batch = buckets if self.batching == "bucketed" else packs
             num_points_Q = pool.crops.num_points_Q
             for crop_Q, num_crops_B in batch(num_points_Q, self.batch_size, self.max_points, draws):
-                yield Piece(pool, crop_Q, num_crops_B, following)
+                yield Piece(pool, crop_Q, num_crops_B)
 
     def _groups_of_pools(self, groups: Iterable[Group]) -> Iterator[tuple[Group, ...]]:
         """Neighbouring row groups, together up to `pool_points`."""

@@ -196,14 +196,13 @@ def test_several_files_are_one_split(tmp_path):
 def test_the_pool_bounds_what_is_held(shards, monkeypatch):
     held = []
 
-    class Watched(room.PointsAhead):
-        def of(self, pool, following):
-            points = super().of(pool, following)
-            rooms = [one.held for one in (self.used, self.free) if one.held is not None]
-            held.append(max(len(one.t_s_N) for one in rooms))
+    class Watched(room.Room):
+        def of(self, pool):
+            points = super().of(pool)
+            held.append(len(self.held.t_s_N))
             return points
 
-    monkeypatch.setattr(data, "PointsAhead", Watched)
+    monkeypatch.setattr(data, "Room", Watched)
     read(shards, pool_points=50)
     largest_group = max(sum(LENGTHS[i : i + 3]) for i in range(0, len(LENGTHS), 3))
     assert max(held) < 50 + largest_group
