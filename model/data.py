@@ -10,7 +10,7 @@ Shapes: B windows, T points.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,17 +20,16 @@ from torch import Tensor
 
 from .batch import Batch, Cursor
 from .clock import Clock, clock_of
-from .gather import Draft, Ints, Points
+from .gather import Draft, Ints
 from .mixing import shares_in_turn
 from .plan import POOL_POINTS as POOL_POINTS
 from .plan import ROW_BITS as ROW_BITS
-from .plan import Batching, Piece, Plan, Pool, nothing_to_read
+from .plan import Batching, Piece, Plan, nothing_to_read
 from .prefetch import prefetched
+from .room import Room
 from .shards import TRIP_SCHEMA as TRIP_SCHEMA  # offered to whoever reads batches
 from .shards import WINDOW_SCHEMA as WINDOW_SCHEMA
 from .shards import Group, ShardError, Shards, read_group, rows_of, window_index
-
-NUM_READERS = 2  # row groups of a pool that are decoded at once
 
 # Training ---------------------------------------------------------------------------------------
 
@@ -126,6 +125,13 @@ def _planned(
     plan: Plan, start: Cursor, num_epochs: int | None, rank: int, world: int
 ) -> Iterator[Planned]:
     reader = PoolReader(clock_of(plan.shards.zone), plan.max_points, plan.batching)
+    with closing(reader):  # its threads end with these batches
+        yield from _epochs(plan, reader, start, num_epochs, rank, world)
+
+
+def _epochs(
+    plan: Plan, reader: PoolReader, start: Cursor, num_epochs: int | None, rank: int, world: int
+) -> Iterator[Planned]:
     epoch, place = start.epoch, start.batch
     while num_epochs is None or epoch < num_epochs:
         held = None
@@ -177,8 +183,10 @@ class PoolReader:
         self.clock = clock
         self.is_packed = batching == "packed"
         self.max_points = max_points
-        self.pool: Pool | None = None
-        self.points: list[Points] = []
+        self.room = Room()
+
+    def close(self) -> None:
+        self.room.close()
 
     def batch(self, pieces: tuple[Piece, ...]) -> Batch:
         """Pieces under each other in one batch; no pieces are a row of pads."""
@@ -203,34 +211,23 @@ class PoolReader:
 
     def _fill(self, draft: Draft, piece: Piece, first_row: int) -> None:
         crops, crop_Q = piece.pool.crops, piece.crop_Q
-        num_points_Q, group_Q = crops.num_points_Q[crop_Q], crops.group_Q[crop_Q]
+        num_points_Q = crops.num_points_Q[crop_Q]
         row_Q = np.repeat(np.arange(len(piece.num_crops_B)), piece.num_crops_B)
         sequence_Q = np.arange(len(crop_Q)) - _before(piece.num_crops_B)[row_Q]
         column_Q = _before(num_points_Q)
         column_Q = column_Q - column_Q[_before(piece.num_crops_B)][row_Q]
         row_Q += first_row
         draft.window_id_BS[row_Q, sequence_Q] = crops.window_id_Q[crop_Q]
-        for number, points in enumerate(self._points_of(piece.pool)):
-            (chosen,) = np.nonzero(group_Q == number)
-            if len(chosen):
-                draft.fill(
-                    points,
-                    self.clock,
-                    crops.trip_Q[crop_Q[chosen]],
-                    crops.first_Q[crop_Q[chosen]],
-                    num_points_Q[chosen],
-                    row_Q[chosen],
-                    column_Q[chosen],
-                    sequence_Q[chosen],
-                )
-
-    def _points_of(self, pool: Pool) -> list[Points]:
-        if pool is not self.pool:
-            self.pool, self.points = None, []  # the old points go before the new ones come
-            with ThreadPoolExecutor(NUM_READERS) as threads:
-                self.points = list(threads.map(read_group, pool.groups))
-            self.pool = pool
-        return self.points
+        draft.fill(
+            self.room.of(piece.pool),
+            self.clock,
+            crops.trip_Q[crop_Q],
+            crops.first_Q[crop_Q],
+            num_points_Q,
+            row_Q,
+            column_Q,
+            sequence_Q,
+        )
 
 
 def _before(sizes: Ints) -> Ints:

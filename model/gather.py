@@ -32,9 +32,40 @@ class Points:
     t_s_N: NDArray[np.float64]
     lon_deg_N: NDArray[np.float64]
     lat_deg_N: NDArray[np.float64]
-    step_east_m_N: NDArray[np.float32]
-    step_north_m_N: NDArray[np.float32]
-    step_s_N: NDArray[np.float32]
+    step_NF: NDArray[np.float32]
+
+    @classmethod
+    def empty(cls, offset_R: Ints) -> Points:
+        """Memory for the points of trips."""
+        num_points, started_us_R = int(offset_R[-1]), np.empty(len(offset_R) - 1, np.int64)
+        t_s_N, lon_deg_N, lat_deg_N = (np.empty(num_points) for _ in range(3))
+        step_NF = np.empty((num_points, NUM_STEP), np.float32)
+        return cls(offset_R, started_us_R, t_s_N, lon_deg_N, lat_deg_N, step_NF)
+
+    def of(self, offset_R: Ints) -> Points:
+        """Room for other trips, with no more points, in the same memory."""
+        points = slice(offset_R[-1])
+        return Points(
+            offset_R,
+            np.empty(len(offset_R) - 1, np.int64),
+            self.t_s_N[points],
+            self.lon_deg_N[points],
+            self.lat_deg_N[points],
+            self.step_NF[points],
+        )
+
+    def part(self, first_trip: int, end_trip: int) -> Points:
+        """Some of the trips, in the same memory."""
+        trips = slice(first_trip, end_trip)
+        points = slice(self.offset_R[first_trip], self.offset_R[end_trip])
+        return Points(
+            self.offset_R[first_trip : end_trip + 1] - self.offset_R[first_trip],
+            self.started_us_R[trips],
+            self.t_s_N[points],
+            self.lon_deg_N[points],
+            self.lat_deg_N[points],
+            self.step_NF[points],
+        )
 
 
 class Draft:
@@ -74,18 +105,16 @@ class Draft:
             points.t_s_N,
             points.lon_deg_N,
             points.lat_deg_N,
-            points.step_east_m_N,
-            points.step_north_m_N,
-            points.step_s_N,
+            points.step_NF.reshape(-1),
             clock.end_us_Z,
             clock.offset_us_Z,
-            clock.day_wave_WC,
-            clock.second_wave_SC,
+            clock.day_wave_WC.view(np.uint64),
+            clock.second_wave_SC.view(np.uint64),
             self.lon_deg_BT,
             self.lat_deg_BT,
             self.time_s_BT,
-            self.step_BTF,
-            self.calendar_BTK,
+            self.step_BTF.reshape(len(self.end_B), -1),
+            self.calendar_BTK.view(np.uint64),
             self.is_pad_BT,
             self.is_target_BT,
             self.sequence_BT,
@@ -139,18 +168,16 @@ def _fill(
     t_s_N: NDArray[np.float64],
     lon_deg_N: NDArray[np.float64],
     lat_deg_N: NDArray[np.float64],
-    step_east_m_N: NDArray[np.float32],
-    step_north_m_N: NDArray[np.float32],
-    step_s_N: NDArray[np.float32],
+    step_N: NDArray[np.float32],
     end_us_Z: Ints,
     offset_us_Z: Ints,
-    day_wave_WC: NDArray[np.float32],
-    second_wave_SC: NDArray[np.float32],
+    day_wave_WC: NDArray[np.uint64],
+    second_wave_SC: NDArray[np.uint64],
     lon_deg_BT: NDArray[np.float64],
     lat_deg_BT: NDArray[np.float64],
     time_s_BT: NDArray[np.float64],
-    step_BTF: NDArray[np.float32],
-    calendar_BTK: NDArray[np.float32],
+    step_BT: NDArray[np.float32],
+    calendar_BTC: NDArray[np.uint64],
     is_pad_BT: NDArray[np.bool_],
     is_target_BT: NDArray[np.bool_],
     sequence_BT: Ints,
@@ -158,15 +185,17 @@ def _fill(
 ) -> None:
     """Short loops over views, one a kind of column.
 
-    All in one loop are four times slower, and indices of two axes nearly twice.
+    All in one loop are four times slower, and indices of two axes nearly twice. The F numbers of a
+    step lie flat, and a sine and its cosine count as one number: they are only moved.
     """
     for q in range(first_Q.size):
         row, column, num_points = row_Q[q], column_Q[q], num_points_Q[q]
         first, last, end = first_Q[q], first_Q[q] + num_points, column + num_points
         _copy(lon_deg_N[first:last], lon_deg_BT[row, column:end])
         _copy(lat_deg_N[first:last], lat_deg_BT[row, column:end])
-        east_m_T, north_m_T = step_east_m_N[first:last], step_north_m_N[first:last]
-        _fill_steps(east_m_T, north_m_T, step_s_N[first:last], step_BTF[row, column:end])
+        step_T = step_BT[row, column * NUM_STEP : end * NUM_STEP]
+        _copy(step_N[first * NUM_STEP : last * NUM_STEP], step_T)
+        step_T[:NUM_STEP] = 0.0  # the step that arrives at a crop's first point starts outside
         _fill_times(t_s_N[first:last], time_s_BT[row, column:end])
         _fill_calendar(
             t_s_N[first:last],
@@ -175,7 +204,7 @@ def _fill(
             offset_us_Z,
             day_wave_WC,
             second_wave_SC,
-            calendar_BTK[row, column:end],
+            calendar_BTC[row, column:end],
         )
         is_pad_BT[row, column:end] = False
         is_target_BT[row, column:end] = True
@@ -186,23 +215,9 @@ def _fill(
 
 
 @compiled
-def _copy(from_T: NDArray[np.float64], to_T: NDArray[np.float64]) -> None:
+def _copy(from_T: NDArray[np.floating], to_T: NDArray[np.floating]) -> None:
     for t in range(to_T.size):
         to_T[t] = from_T[t]
-
-
-@compiled
-def _fill_steps(
-    east_m_T: NDArray[np.float32],
-    north_m_T: NDArray[np.float32],
-    step_s_T: NDArray[np.float32],
-    step_TF: NDArray[np.float32],
-) -> None:
-    for t in range(east_m_T.size):
-        step_TF[t, 0] = east_m_T[t]
-        step_TF[t, 1] = north_m_T[t]
-        step_TF[t, 2] = step_s_T[t]
-    step_TF[0] = 0.0  # the step that arrives at a crop's first point starts outside
 
 
 @compiled
@@ -219,12 +234,12 @@ def _fill_calendar(
     started_us: np.int64,
     end_us_Z: Ints,
     offset_us_Z: Ints,
-    day_wave_WC: NDArray[np.float32],
-    second_wave_SC: NDArray[np.float32],
-    calendar_TK: NDArray[np.float32],
+    day_wave_WC: NDArray[np.uint64],
+    second_wave_SC: NDArray[np.uint64],
+    calendar_TC: NDArray[np.uint64],
 ) -> None:
     # Midnight, and the end of what it counts for: the day, or less where the offset changes.
-    midnight_us, until_us, weekday = np.int64(0), np.int64(0), np.int64(0)
+    midnight_us, until_us, day_wave = np.int64(0), np.int64(0), np.uint64(0)
     for t in range(t_s_T.size):
         instant_us = started_us + np.int64(np.rint(t_s_T[t] * 1e6))
         if t == 0 or instant_us >= until_us or instant_us < midnight_us:
@@ -232,12 +247,12 @@ def _fill_calendar(
             day = (instant_us + offset_us_Z[z]) // DAY_US
             midnight_us = day * DAY_US - offset_us_Z[z]
             until_us = min(midnight_us + DAY_US, end_us_Z[z])
-            weekday = (day + THURSDAY) % 7
+            day_wave = day_wave_WC[(day + THURSDAY) % 7, 0]
         second = np.uint64(instant_us - midnight_us) // np.uint64(1_000_000)
-        calendar_TK[t, 0] = day_wave_WC[weekday, 0]
-        calendar_TK[t, 1] = day_wave_WC[weekday, 1]
-        for wave in range(6):
-            calendar_TK[t, 2 + wave] = second_wave_SC[second, wave]
+        calendar_TC[t, 0] = day_wave
+        calendar_TC[t, 1] = second_wave_SC[second, 0]
+        calendar_TC[t, 2] = second_wave_SC[second, 1]
+        calendar_TC[t, 3] = second_wave_SC[second, 2]
 
 
 @compiled
@@ -271,6 +286,16 @@ def _fill_pads(
         is_target_BT[row, end:] = False
         if sequence_BT.size > 0:
             sequence_BT[row, end:] = sequence_BT[row, last]
+
+
+@compiled
+def copy_finite(from_N: NDArray[np.floating], to_N: NDArray[np.floating]) -> bool:
+    """Copy values, and tell whether all of them are finite."""
+    is_finite = True
+    for n in range(from_N.size):
+        to_N[n] = from_N[n]
+        is_finite &= np.isfinite(from_N[n])
+    return is_finite
 
 
 @compiled

@@ -14,7 +14,7 @@ Shapes: Q crops of a pool, R trips of a row group, B rows of a batch.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Literal
 
@@ -31,20 +31,33 @@ Batching = Literal["bucketed", "packed"]
 
 @dataclass(frozen=True)
 class Crops:
-    """Stretches of the points of some row groups: where each lies, and its identity."""
+    """Stretches of the points of some trips: where each lies, and its identity."""
 
-    group_Q: Ints
     trip_Q: Ints
     first_Q: Ints
     num_points_Q: Ints
     window_id_Q: Ints
 
+    @classmethod
+    def joined(cls, parts: Iterable[Crops]) -> Crops:
+        """The crops of all parts, part after part."""
+        columns = zip(*(vars(part).values() for part in parts), strict=True)
+        return cls(*map(np.concatenate, columns))
+
+    def moved(self, num_trips: int, num_points: int) -> Crops:
+        """The same crops where so many trips and points stand before theirs."""
+        return replace(self, trip_Q=self.trip_Q + num_trips, first_Q=self.first_Q + num_points)
+
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """Row groups that are read together, and their crops."""
+    """Row groups that are read together, one after the other, and their crops.
+
+    Trip r of the pool owns its points offset_R[r] up to offset_R[r + 1].
+    """
 
     groups: tuple[Group, ...]
+    offset_R: Ints
     crops: Crops
 
 
@@ -108,15 +121,15 @@ class Plan:
         """All batches of an epoch, in order."""
         order = generator(self.seed, epoch, 0).permutation(len(self.groups))
         shuffled = [self.groups[place] for place in order]
-        for number, groups in enumerate(self._pools(shuffled)):
-            pool = Pool(groups, self._crops(groups, epoch))
+        for number, groups in enumerate(self._groups_of_pools(shuffled)):
+            pool = self._pool(groups, epoch)
             draws = generator(self.seed, epoch, 2, shuffled[0].first_row, number)
             batch = buckets if self.batching == "bucketed" else packs
             num_points_Q = pool.crops.num_points_Q
             for crop_Q, num_crops_B in batch(num_points_Q, self.batch_size, self.max_points, draws):
                 yield Piece(pool, crop_Q, num_crops_B)
 
-    def _pools(self, groups: Iterable[Group]) -> Iterator[tuple[Group, ...]]:
+    def _groups_of_pools(self, groups: Iterable[Group]) -> Iterator[tuple[Group, ...]]:
         """Neighbouring row groups, together up to `pool_points`."""
         waiting: list[Group] = []
         num_points = 0
@@ -129,24 +142,16 @@ class Plan:
         if waiting:
             yield tuple(waiting)
 
-    def _crops(self, groups: tuple[Group, ...], epoch: int) -> Crops:
-        parts = [
-            random_crops(
-                self._num_points_R(group),
-                group.first_row,
-                self.max_points,
-                generator(self.seed, epoch, 1, group.first_row),
-            )
-            for group in groups
-        ]
-        sizes = [len(part.first_Q) for part in parts]
-        return Crops(
-            np.repeat(np.arange(len(parts)), sizes),
-            np.concatenate([part.trip_Q for part in parts]),
-            np.concatenate([part.first_Q for part in parts]),
-            np.concatenate([part.num_points_Q for part in parts]),
-            np.concatenate([part.window_id_Q for part in parts]),
-        )
+    def _pool(self, groups: tuple[Group, ...], epoch: int) -> Pool:
+        lengths = [self._num_points_R(group) for group in groups]
+        offset_R = np.concatenate([[0], *lengths]).cumsum()
+        parts, first_trip = [], 0
+        for group, num_points_R in zip(groups, lengths, strict=True):
+            draws = generator(self.seed, epoch, 1, group.first_row)
+            part = random_crops(num_points_R, group.first_row, self.max_points, draws)
+            parts.append(part.moved(first_trip, offset_R[first_trip]))
+            first_trip += group.num_rows
+        return Pool(groups, offset_R, Crops.joined(parts))
 
     def _num_points_R(self, group: Group) -> Ints:
         if group.first_row not in self.lengths:
@@ -186,7 +191,7 @@ def random_crops(
     first_R = np.cumsum(num_points_R) - num_points_R
     window_id_Q = ((first_row + trip_Q) << ROW_BITS) + start_Q
     first_Q = first_R[trip_Q] + start_Q
-    return Crops(np.zeros_like(trip_Q), trip_Q, first_Q, num_points_Q, window_id_Q)
+    return Crops(trip_Q, first_Q, num_points_Q, window_id_Q)
 
 
 def buckets(

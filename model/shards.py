@@ -5,7 +5,7 @@ Shapes: B windows, N points and R trips of a row group.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from .gather import Ints, Points
+from .gather import Ints, Points, copy_finite
 
 POINT_COLUMNS = ("t_s", "lon_deg", "lat_deg")
 STEP_COLUMNS = ("step_east_m", "step_north_m", "step_s")
@@ -85,6 +85,7 @@ class Group:
     """One row group: where it lies, and the number of its first row within the split.
 
     `length_column` is its smallest column of lists: what tells the points of each trip soonest.
+    `footer` is that of its file, which tells of all row groups: read once, not with each of them.
     """
 
     path: Path
@@ -93,6 +94,7 @@ class Group:
     num_rows: int
     num_points: int
     length_column: str
+    footer: pq.FileMetaData = field(repr=False, compare=False)
 
 
 def row_groups(shards: Shards, split: str) -> list[Group]:
@@ -108,7 +110,7 @@ def row_groups(shards: Shards, split: str) -> list[Group]:
                 smallest = min(lists, key=lambda found: found.total_compressed_size)
                 name = _list_name(smallest) or ""
                 sizes = (part.num_rows, smallest.num_values)
-                groups.append(Group(path, number, first_row, *sizes, name))
+                groups.append(Group(path, number, first_row, *sizes, name, file.metadata))
                 first_row += part.num_rows
     return groups
 
@@ -148,33 +150,31 @@ def rows_of(shards: Shards, split: str, trip_id_B: pa.ChunkedArray) -> tuple[Int
     return row_B.to_numpy().astype(np.int64), groups
 
 
-def read_group(group: Group) -> Points:
-    """The points of one row group, in flat arrays that share no Python objects."""
+def read_group(group: Group, room: Points | None = None) -> Points:
+    """The points of one row group, copied to `room` if there is one for just these trips.
+
+    Then Arrow's memory is free for the next row group, which costs less than new memory.
+    """
     table = _read(group, [name for name in TRIP_SCHEMA if name != "trip_id"])
     lists = {name: table[name] for name in (*POINT_COLUMNS, *STEP_COLUMNS)}
     offset_R = lists["t_s"].offsets.to_numpy().astype(np.int64)
     if any(not np.array_equal(column.offsets, offset_R) for column in lists.values()):
         raise ShardError(f"{_place(group)}: lists of unequal length")
-    flat = {name: column.values.to_numpy() for name, column in lists.items()}
-    if any(not np.isfinite(values).all() for values in flat.values()):
+    points = room or Points.empty(offset_R)
+    if not np.array_equal(points.offset_R, offset_R):
+        raise ShardError(f"{_place(group)}: other trips than when its lengths were read")
+    points.started_us_R[:] = table["started_at"].cast(pa.int64()).to_numpy()
+    values = (lists[name].values.to_numpy() for name in lists)
+    columns = (points.t_s_N, points.lon_deg_N, points.lat_deg_N, *points.step_NF.T)
+    if not all(copy_finite(*pair) for pair in zip(values, columns, strict=True)):
         raise ShardError(f"{_place(group)}: a number that is not finite")
-    return Points(
-        offset_R=offset_R,
-        started_us_R=table["started_at"].cast(pa.int64()).to_numpy(),
-        t_s_N=flat["t_s"],
-        lon_deg_N=flat["lon_deg"],
-        lat_deg_N=flat["lat_deg"],
-        step_east_m_N=flat["step_east_m"],
-        step_north_m_N=flat["step_north_m"],
-        step_s_N=flat["step_s"],
-    )
+    return points
 
 
 def _read(group: Group, columns: list[str]) -> dict[str, pa.Array]:
     """Columns of one row group, checksums verified, without nulls."""
     try:
-        with _opened(group.path) as file:
-            # Row groups side by side cost less than the columns of one: see `NUM_READERS`.
+        with _opened(group.path, group.footer) as file:
             table = file.read_row_group(group.number, columns=columns, use_threads=False)
     except (OSError, pa.ArrowException) as error:
         raise ShardError(f"{_place(group)}: {error}") from error
@@ -189,9 +189,9 @@ def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
-def _opened(path: Path) -> pq.ParquetFile:
+def _opened(path: Path, footer: pq.FileMetaData | None = None) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(path, page_checksum_verification=True)
+        return pq.ParquetFile(path, metadata=footer, page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
         raise ShardError(f"{path.name}: {error}") from error
 

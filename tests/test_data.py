@@ -17,13 +17,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from shards import write_shards
 
-from model import data
+from model import data, room
 from model.batch import Cursor
 from model.clock import clock_of
 from model.data import observed_mask, read_batches, read_windows
 from model.encoding import calendar_features, steps_of
 from model.gather import Draft, Points
-from model.shards import ShardError, Shards
+from model.shards import ShardError, Shards, read_group, row_groups
 
 LENGTHS = [5, 1, 40, 17, 2, 33, 90, 8, 12, 64, 3, 29]
 
@@ -72,9 +72,10 @@ def test_every_trip_is_used_as_often_as_its_length_asks(
         assert not covers_every_trip(batches[:-1], lengths, max_points)
 
 
-def test_a_batch_holds_the_points_of_its_trips(shards):
+@pytest.mark.parametrize("pool_points", [50, 10**6])
+def test_a_batch_holds_the_points_of_its_trips(shards, pool_points):
     table = pq.read_table(sorted(shards.folder.glob("train-*.parquet")))
-    for batch in read(shards):
+    for batch in read(shards, pool_points=pool_points):
         for row, (trip, start, size) in enumerate(crops([batch])):
             record = table.slice(trip, 1).to_pylist()[0]
             stretch = slice(start, start + size)
@@ -156,11 +157,10 @@ def test_the_last_batch_of_an_epoch_points_at_the_next(shards):
 def test_the_calendar_of_a_kernel_is_that_of_arrays(zone, start_us, steps_us):
     t_s_N = np.cumsum([0, *steps_us]) / 1e6
     size = len(t_s_N)
-    flat = np.zeros(size, np.float32)
     place = (np.zeros(2, np.int64), np.array([start_us]), t_s_N, t_s_N, t_s_N)
     draft = Draft(1, size, 1)
     none = np.zeros(1, np.int64)
-    points = Points(*place, flat, flat, flat)
+    points = Points(*place, np.zeros((size, 3), np.float32))
     draft.fill(points, clock_of(zone), none, none, np.array([size]), none, none, none)
     instant_us_N = start_us + np.rint(t_s_N * 1e6).astype(np.int64)
     assert np.array_equal(draft.calendar_BTK[0], calendar_features(instant_us_N, zone))
@@ -196,16 +196,26 @@ def test_several_files_are_one_split(tmp_path):
 def test_the_pool_bounds_what_is_held(shards, monkeypatch):
     held = []
 
-    class Watched(data.PoolReader):
-        def _points_of(self, pool):
-            points = super()._points_of(pool)
-            held.append(sum(len(part.t_s_N) for part in points))
+    class Watched(room.Room):
+        def of(self, pool):
+            points = super().of(pool)
+            held.append(len(self.held.t_s_N))
             return points
 
-    monkeypatch.setattr(data, "PoolReader", Watched)
+    monkeypatch.setattr(data, "Room", Watched)
     read(shards, pool_points=50)
     largest_group = max(sum(LENGTHS[i : i + 3]) for i in range(0, len(LENGTHS), 3))
     assert max(held) < 50 + largest_group
+
+
+def test_room_for_other_trips_is_refused(shards):
+    group = row_groups(shards, "train")[0]
+    offset_R = np.array([0, *np.cumsum(LENGTHS[:3])])
+    whole = read_group(group, Points.empty(offset_R))
+    assert np.array_equal(whole.step_NF, read_group(group).step_NF)
+    offset_R[1] += 1
+    with pytest.raises(ShardError, match="other trips"):
+        read_group(group, Points.empty(offset_R))
 
 
 def test_nothing_to_read_is_said_and_not_waited_for(tmp_path):

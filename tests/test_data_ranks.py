@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shards import write_shards
 
-from model import data, plan
+from model import plan, room
 from model.batch import Cursor
 from model.data import read_batches
 from model.shards import read_group
@@ -128,11 +128,11 @@ def test_a_pool_is_skipped_without_reading_its_points(shards, monkeypatch):
     whole = read(shards, pool_points=60)
     read_groups = []
 
-    def watched(group):
+    def watched(group, points):
         read_groups.append(group)
-        return read_group(group)
+        return read_group(group, points)
 
-    monkeypatch.setattr(data, "read_group", watched)
+    monkeypatch.setattr(room, "read_group", watched)
     read(shards, pool_points=60)
     in_all = len(read_groups)
     read_groups.clear()
