@@ -19,7 +19,7 @@ LOG_TWO_PI = math.log(2 * math.pi)
 MIN_LOG_STEP_SCALE = 0.01  # of a log second: constant sampling must not reach infinite density
 MIN_STEP_SCALE_M = 0.1  # repeated positions neither
 _TAIL = 6.0  # deviations that hold all but 10^-9 of a Gaussian
-_BISECTIONS = 26  # halvings that exhaust a float32
+_PARTS, _ROUNDS = 8, 9  # eighths of eighths that exhaust a float32
 
 
 @dataclass(frozen=True)
@@ -43,22 +43,30 @@ class GaussianMixture:
         return (self.log_weight_M.exp() * self.mean_M).sum(-1)
 
     def median(self) -> Tensor:
-        """The value with half the mass below it, by bisection between the components' means."""
-        return self._bisected(0.5, self.mean_M.amin(-1), self.mean_M.amax(-1))
+        """The value with half the mass below it, searched between the components' means."""
+        return self._searched(0.5, self.mean_M.amin(-1), self.mean_M.amax(-1))
 
     def quantile(self, share: float) -> Tensor:
-        """The value with a share of the mass below it, by bisection."""
+        """The value with a share of the mass below it."""
         reach_M = _TAIL * self.scale_M
-        return self._bisected(
+        return self._searched(
             share, (self.mean_M - reach_M).amin(-1), (self.mean_M + reach_M).amax(-1)
         )
 
-    def _bisected(self, share: float, low: Tensor, high: Tensor) -> Tensor:
-        for _ in range(_BISECTIONS):
-            middle = (low + high) / 2
-            is_above = self.cumulative(middle) < share
-            low, high = torch.where(is_above, middle, low), torch.where(is_above, high, middle)
-        return (low + high) / 2
+    def _searched(self, share: float, low: Tensor, high: Tensor) -> Tensor:
+        """By bisection, but into eighths: a few of them at once cost no more than one."""
+        weight_1M, mean_1M, scale_1M = (
+            part_M.unsqueeze(-2) for part_M in (self.log_weight_M.exp(), self.mean_M, self.scale_M)
+        )
+        place_P = torch.arange(1, _PARTS, device=low.device, dtype=low.dtype) / _PARTS
+        width = high - low
+        for _ in range(_ROUNDS):
+            inner_P = torch.addcmul(low.unsqueeze(-1), width.unsqueeze(-1), place_P)
+            error_PM = (inner_P.unsqueeze(-1) - mean_1M) / scale_1M
+            mass_P = (weight_1M * torch.special.ndtr(error_PM)).sum(-1)
+            width = width / _PARTS
+            low = low + width * (mass_P < share).sum(-1)
+        return low + width / 2
 
     def sample(self, uniform: Tensor, normal: Tensor) -> Tensor:
         """The value that draws from U(0, 1) and N(0, 1) stand for."""
