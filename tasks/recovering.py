@@ -173,7 +173,7 @@ def statistics(
     baselines: Sequence[str],
     rules: EvaluateRules,
 ) -> list[dict[str, Any]]:
-    """One row per track, mask and answerer, with its skill against the best baseline."""
+    """One row per track, mask and answerer, the best first, with its skill over the baselines."""
     from model.metrics import skill
 
     rows = [
@@ -190,7 +190,12 @@ def statistics(
             and all(other[name] == row[name] for name in ("track", "mask"))
         ]
         row["skill"] = skill(row["mae_m"], rivals)
-    return rows
+
+    def rank(row: dict[str, Any]) -> tuple[Any, ...]:
+        order = TRACKS_OF[task].index(row["track"]), mask_order(row["mask"])
+        return *order, row["mae_m"], row["model"]
+
+    return sorted(rows, key=rank)
 
 
 def statistic(asked: Asked, misses: Misses, mask: str, rules: EvaluateRules) -> dict[str, Any]:
