@@ -27,12 +27,13 @@ from .data import made, planned
 from .encoding import Normaliser
 from .families import FAMILIES, Model, build
 from .fit_config import FitConfig
+from .fit_state import METRICS_FILE, WEIGHTS_FILE, FitResult, Progress
 from .objectives import Draw, masked
 from .plan import Batching, Plan
 from .prefetch import prefetched
 from .ranks import Ranks
 from .shards import Shards
-from .training import METRICS_FILE, WEIGHTS_FILE, FitResult, Interrupted, Progress, fit
+from .training import Interrupted, fit
 
 CONFIG_FILE, NORMALISER_FILE, COURSE_FILE = "config.json", "normaliser.json", "training.json"
 OUTPUTS = (WEIGHTS_FILE, CONFIG_FILE, NORMALISER_FILE, METRICS_FILE, COURSE_FILE)

@@ -18,7 +18,6 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field, fields
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -43,6 +42,16 @@ from .checkpoint import (
     write_checkpoint,
 )
 from .fit_config import FitConfig, learning_rate
+from .fit_state import (
+    DATA_EXHAUSTED,
+    EARLY_STOPPING,
+    MAX_STEPS,
+    METRICS_FILE,
+    WEIGHTS_FILE,
+    FitResult,
+    FitState,
+    Progress,
+)
 from .isolation import cuda_devices, own_random_state, random_state, set_random_state, stop_signals
 from .precision import Precision, computing_in, settled
 from .ranks import Ranks
@@ -56,10 +65,6 @@ from .validation import (
 
 logger = logging.getLogger(__name__)
 
-METRICS_FILE = "metrics.jsonl"
-WEIGHTS_FILE = "weights.safetensors"
-MAX_STEPS, EARLY_STOPPING, DATA_EXHAUSTED = "max_steps", "early_stopping", "data_exhausted"
-
 
 class Interrupted(TrainingError):
     """A signal asked the run to stop; its checkpoint is saved, so that a next run goes on."""
@@ -67,58 +72,6 @@ class Interrupted(TrainingError):
     def __init__(self, step: int) -> None:
         self.step = step
         super().__init__(f"training was asked to stop; checkpoint saved at step {step}")
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a run stands, for whoever watches it."""
-
-    step: int
-    max_steps: int
-    epoch: int
-    num_tokens: int
-    loss: float
-    best_validation_loss: float | None
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """What a finished run came to. `weights` holds the best ones, which the model now has."""
-
-    steps: int
-    epochs: int
-    num_tokens: int
-    best_step: int
-    best_validation_loss: float
-    precision: Precision
-    stopped: str
-    weights: Path
-
-
-@dataclass
-class FitState:
-    """What JSON has to remember of a run, beside the tensors."""
-
-    step: int = 0
-    cursor: Cursor = field(default_factory=Cursor)
-    num_tokens: int = 0
-    precision: Precision = "auto"
-    metrics_bytes: int = 0
-    validated_step: int = -1
-    best_step: int = 0
-    best_loss: float | None = None
-    best_sha256: str = ""
-    num_stale: int = 0  # validations since the best
-    stopped: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "cursor": self.cursor.to_json()}
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> FitState:
-        if set(value) != {entry.name for entry in fields(cls)}:
-            raise MismatchedCheckpoint("training state: other fields than this version's")
-        return cls(**{**value, "cursor": Cursor.from_json(value["cursor"])})
 
 
 def fit(

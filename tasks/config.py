@@ -13,10 +13,10 @@ from pydantic import AfterValidator, Field, model_validator
 
 from tasks.datasets import DATASETS, Dataset, dataset_named
 from tasks.errors import ConfigError
+from tasks.own_config import ColumnsConfig
 from tasks.sections import (
     AssessConfig,
     CleanConfig,
-    ColumnsConfig,
     ModelConfig,
     RegionConfig,
     Settings,

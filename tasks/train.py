@@ -18,8 +18,8 @@ from tasks.store import Counts, Receipt, Store
 
 if TYPE_CHECKING:
     from model.fit_config import FitConfig
+    from model.fit_state import Progress
     from model.launch import Training
-    from model.training import Progress
 
 COUNTED = ("steps", "epochs", "parameters", "best_step", "precision", "stopped")
 
