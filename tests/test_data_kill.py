@@ -52,6 +52,7 @@ def told(batch):
 def be_reader(shards, batching, num_workers, rank, world, meeting, start, hold_at, log):
     """Tell each batch; ranks meet at each step, and one with fewer steps would be waited for."""
     torch.set_num_threads(1)
+    os.setpgrp()  # its workers end with it, also one that does not watch it yet
     if world > 1:
         options = {"init_method": f"file://{meeting}", "rank": rank, "world_size": world}
         dist.init_process_group("gloo", **options)
@@ -92,9 +93,9 @@ def run(folder, shards, form, start=None, kill_at=None):
             assert time.monotonic() < until_s
             time.sleep(0.001)
         for rank in ranks:
-            os.kill(rank.pid, signal.SIGKILL)
+            os.killpg(rank.pid, signal.SIGKILL)
     for rank in ranks:
-        rank.join(timeout=60)  # for workers too, which notice within 5 s that nobody asks them
+        rank.join(timeout=60)
     assert [rank.exitcode for rank in ranks] == [0 if kill_at is None else -signal.SIGKILL] * world
     return [lines_of(log) for log in logs]
 
