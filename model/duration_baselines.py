@@ -15,8 +15,8 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from .flat import Floats
 from .gather import Ints
-from .journeys import Floats
 
 LEAST_S = 1.0  # of a logarithm: a journey within one second is as good as none
 

@@ -178,15 +178,18 @@ def latest(points: Points, longest: int) -> Pieces:
 
 def thinned(points: Points, longest: int) -> Points:
     """At most `longest` points of each trajectory: both ends, and between them evenly."""
-    kept = []
-    for start, stop in pairwise(points.offset_R.tolist()):
-        num_kept = min(stop - start, longest)
-        num_steps = max(1, num_kept - 1)
-        # Rounded to the nearest point, in whole numbers.
-        kept.append(
-            start + (2 * np.arange(num_kept) * (stop - start - 1) + num_steps) // (2 * num_steps)
-        )
-    return points.at(np.concatenate(kept))
+    size_R = np.diff(points.offset_R)
+    kept_R = np.minimum(size_R, longest)
+    place_RK = points.offset_R[:-1, None] + even_places(size_R, kept_R, int(kept_R.max()))
+    return points.at(place_RK[np.arange(place_RK.shape[1]) < kept_R[:, None]])
+
+
+def even_places(size_R: Ints, kept_R: Ints, num_columns: int) -> Ints:
+    """Which points (R, K) of each path are kept: both ends, the others evenly; then the last."""
+    slot_RK = np.minimum(np.arange(num_columns), kept_R[:, None] - 1)
+    steps_R1 = np.maximum(kept_R - 1, 1)[:, None]
+    # Rounded to the nearest point, in whole numbers.
+    return (2 * slot_RK * (size_R - 1)[:, None] + steps_R1) // (2 * steps_R1)
 
 
 def consecutive(points: Points, longest: int, num_shared: int = 0) -> Pieces:

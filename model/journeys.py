@@ -9,14 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from .flat import Floats, even_places
 from .gather import Ints, Points
 from .geometry import haversine_m
 from .shards import ShardError, Shards, read_group, rows_of, window_index
 
 TASK = "travel_time"
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ def _fill(
     found.duration_s_J[inside] = points.t_s_N[last] - points.t_s_N[first]
     so_far_m_N = _so_far_m(points)
     found.path_m_J[inside] = so_far_m_N[last] - so_far_m_N[first]
-    place = first[:, None] + thinned(size, found.num_kept_J[inside], found.lon_deg_JK.shape[1])
+    place = first[:, None] + even_places(size, found.num_kept_J[inside], found.lon_deg_JK.shape[1])
     found.lon_deg_JK[inside] = points.lon_deg_N[place]
     found.lat_deg_JK[inside] = points.lat_deg_N[place]
 
@@ -102,11 +101,3 @@ def _so_far_m(points: Points) -> Floats:
     lon_deg_N, lat_deg_N = torch.tensor(points.lon_deg_N), torch.tensor(points.lat_deg_N)
     step_m = haversine_m(lon_deg_N[:-1], lat_deg_N[:-1], lon_deg_N[1:], lat_deg_N[1:])
     return np.concatenate([[0.0], np.cumsum(step_m.numpy())])
-
-
-def thinned(size_J: Ints, kept_J: Ints, num_columns: int) -> Ints:
-    """Which points (J, K) of each path are kept: both ends, the others evenly; then the last."""
-    slot_JK = np.minimum(np.arange(num_columns), kept_J[:, None] - 1)
-    steps_J1 = np.maximum(kept_J - 1, 1)[:, None]
-    # Rounded to the nearest point, in whole numbers.
-    return (2 * slot_JK * (size_J - 1)[:, None] + steps_J1) // (2 * steps_J1)

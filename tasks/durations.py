@@ -23,7 +23,8 @@ from tasks.scoring import WINDOWS_AT_ONCE, EvaluateRules
 if TYPE_CHECKING:
     from model.context import Partial
     from model.duration_baselines import Departures, DurationBaseline
-    from model.journeys import Floats, Journeys
+    from model.flat import Floats
+    from model.journeys import Journeys
     from model.serving import Trained
     from model.shards import Shards
 

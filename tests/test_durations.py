@@ -16,9 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.duration_baselines import Boosting, Departures, MeanSpeed, OdHour, fitted_on
+from model.flat import even_places
 from model.geometry import EARTH_RADIUS_M
 from model.inference import Partial, travel_time
-from model.journeys import read_journeys, thinned
+from model.journeys import read_journeys
 from model.serving import load_trained
 from model.shards import Shards
 from tasks import durations
@@ -83,7 +84,7 @@ def test_journeys_agree_with_a_slow_loop(max_points):
 @given(size=st.integers(3, 10_000_000), most=st.integers(2, 64))
 def test_a_thinned_path_keeps_both_ends_and_even_steps(size, most):
     kept = min(size, most)
-    (place,) = thinned(np.array([size]), np.array([kept]), most).tolist()
+    (place,) = even_places(np.array([size]), np.array([kept]), most).tolist()
     assert (place[0], place[kept - 1]) == (0, size - 1)
     assert set(place[kept:]) <= {size - 1}
     steps = np.diff(place[:kept])
