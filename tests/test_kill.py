@@ -97,8 +97,9 @@ def oracle(tmp_path_factory) -> tuple[Path, dict[str, str], int]:
     folder = tmp_path_factory.mktemp("oracle")
     source = folder / "hurdat2-made-up.txt"
     source.write_text(storms(40, 16))
-    done = run(folder / "store", source, 0)
-    assert done.returncode == 0, done.stderr
+    for root in (folder / "first", folder / "store"):  # the first one fills the caches of kernels
+        done = run(root, source, 0)
+        assert done.returncode == 0, done.stderr
     published = content(folder / "store")
     assert len(published) > 20
     return source, published, int(done.stdout.split()[-1])

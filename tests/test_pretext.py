@@ -75,6 +75,23 @@ def test_an_encoding_that_loses_something_fails(monkeypatch, batches, normaliser
     assert (found.p99_share < pretext.MAX_SHARE) == (encode is point_features)
 
 
+@pytest.mark.parametrize(
+    ("share", "control", "is_refused"),
+    [
+        (0.002, 1.2, False),
+        (0.02, 1.2, True),
+        (0.002, 0.015, True),  # not ten times better than the control
+        (0.002, 0.009, False),  # points that tell themselves, so that the control passes too
+        (0.02, 0.009, True),
+        (float("nan"), 1.2, True),
+    ],
+)
+def test_what_passes_is_small_and_far_below_a_control_that_fails(share, control, is_refused):
+    shares = dict.fromkeys(pretext.VARIANTS, share) | {pretext.CONTROL: control}
+    found = {name: pretext.Recovery(1, 1, 1, 1, 0, share) for name, share in shares.items()}
+    assert bool(pretext.refusals(found)) == is_refused
+
+
 def test_the_control_lacks_what_tells_place_and_time_and_nothing_else(batches, normaliser):
     [windows] = (pretext.windows_of(one, normaliser, torch.ones(3)) for one in batches[:1])
     shown, _is_asked = pretext.lossy(windows, torch.Generator())
