@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from tasks.config import PipelineConfig, TrainRules
 from tasks.errors import ConfigError, DataError, Stopped
 from tasks.initial import digest_of, initial_digest, initial_model
+from tasks.judged import PATH_INFERENCE, RECOVER, judged_tasks
 from tasks.progress import progress
 from tasks.settings import Paths
 from tasks.stage import Input, Job, Stage
@@ -80,13 +81,14 @@ def check_windows_fit(rules: TrainRules) -> None:
     """Refuse windows that could not be read whole, before anything is trained for them."""
     from model.families import FAMILIES
 
-    family = FAMILIES[rules.model.family]
-    longest = family.presets[rules.model.preset].max_points
-    if "recover" in family.tasks and rules.window.num_points > longest:
+    model, window = rules.model, rules.window
+    longest = FAMILIES[model.family].presets[model.preset].max_points
+    recovers = {RECOVER, PATH_INFERENCE} & {*judged_tasks(model.family, window.tasks)}
+    if recovers and window.num_points > longest:
         raise ConfigError(
-            f"{rules.model.family} {rules.model.preset} reads at most {longest} points, and is "
-            f"asked to recover windows of {rules.window.num_points}; shorten window.num_context "
-            "or window.num_horizon"
+            f"{model.family} {model.preset} reads at most {longest} points, and is asked to "
+            f"recover windows of {window.num_points}; shorten window.num_context or "
+            "window.num_horizon"
         )
 
 

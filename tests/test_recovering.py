@@ -254,11 +254,12 @@ def test_the_tasks_are_part_of_the_recipe():
 
 
 def test_windows_that_are_longer_than_a_model_reads_are_refused():
-    def rules(family, num_context):
-        window = WindowConfig(num_context=num_context, num_horizon=24)
+    def rules(family, num_context, tasks=("forecast", "recover")):
+        window = WindowConfig(num_context=num_context, num_horizon=24, tasks=tasks)
         return PipelineConfig(model=ModelConfig(family=family), window=window).training
 
     check_windows_fit(rules("masked_chemin", 40))
     check_windows_fit(rules("chemin", 41))
+    check_windows_fit(rules("trajfm", 41, ("forecast", "travel_time")))
     with pytest.raises(ConfigError, match="reads at most 64 points"):
         check_windows_fit(rules("masked_chemin", 41))
