@@ -3,38 +3,33 @@
 from prefect import flow
 from prefect.runtime import flow_run
 
-from flows.prepare import shards_of
-from flows.pretrain import checkpoint_of
-from tasks.assessment import (
-    Assessment,
-    assessed,
-    data_counts,
-    quality_report,
-    show_in_prefect,
-)
-from tasks.config import PipelineConfig
-from tasks.evaluate import evaluate
-from tasks.pretext import pretext
-from tasks.promote import promote
-from tasks.register import as_task, register
-from tasks.report import report
-from tasks.runs import recorded_run
-from tasks.settings import Paths
-from tasks.store import Receipt, Store
-from tasks.warehouse import points_in_force
+from flows.prepare import Prepared, prepared
+from flows.pretrain import Pretrained, pretrained
+from tasks.catalog.run import recorded_run
+from tasks.catalog.warehouse import points_in_force
+from tasks.config.pipeline import PipelineConfig
+from tasks.evaluate.evaluate import evaluate
+from tasks.release.outcome import Assessment, assessed, data_counts, show_in_prefect
+from tasks.release.promote import promote
+from tasks.release.register import register
+from tasks.report.report import report
+from tasks.runtime.machine import Paths
+from tasks.runtime.stage import as_task
+from tasks.runtime.store import Store
 
 
 def assessment_of(
-    config: PipelineConfig, shards: Receipt, trained: Receipt, store: Store
+    config: PipelineConfig, data: Prepared, trained: Pretrained, store: Store
 ) -> Assessment:
     """The errors of a model beside the baselines, its version, and what the gate says of it."""
-    evaluated = evaluate(config, shards, trained, store)
-    proved = pretext(config, shards, store)
-    written = report(config, shards, trained, evaluated, proved, store, data_counts())
+    shards, model = data.shards, trained.model
+    counts = data_counts([data.points, *data.cleaned, data.regions])
+    evaluated = evaluate(config, shards, model, store)
+    reported = report(config, shards, model, evaluated, trained.probe, store, counts)
     candidate = as_task(register)(
-        config, trained, evaluated, written, store, flow_run.id, quality_report()
+        config, shards, model, evaluated, reported, store, flow_run.id, data.quality
     )
-    promotion = as_task(promote)(config, candidate, evaluated, store)
+    promotion = as_task(promote)(config, candidate, shards, evaluated, store)
     assessment = assessed(config.dataset, candidate, promotion)
     show_in_prefect(assessment, store)
     return assessment
@@ -50,6 +45,6 @@ def assess(config: PipelineConfig = PipelineConfig()) -> Assessment:
     store = Store(Paths().store)
     with recorded_run(store, "assess", config.dataset):
         points = points_in_force(config.dataset, store)
-        shards = shards_of(config, points, store)
-        trained = checkpoint_of(config, shards, store)
-        return assessment_of(config, shards, trained, store)
+        data = prepared(config, points, store)
+        trained = pretrained(config, data.shards, store)
+        return assessment_of(config, data, trained, store)

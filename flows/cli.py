@@ -25,16 +25,16 @@ from pydantic_settings import (
     get_subcommand,
 )
 
-from flows.environment import make_console_readable, set_environment
-from flows.servers import serve, server_for_one_run
-from tasks.config import DatasetName, ForecastConfig, PipelineConfig
-from tasks.datasets import DATASETS, Dataset
-from tasks.errors import ConfigError, FoundryError
-from tasks.settings import Paths
-from tasks.store import Store
+from flows.local.environment import make_console_readable, set_environment
+from flows.local.servers import serve, server_for_one_run
+from tasks.config.datasets import DATASETS, Dataset
+from tasks.config.pipeline import DatasetName, ForecastConfig, PipelineConfig
+from tasks.runtime.errors import ConfigError, FoundryError
+from tasks.runtime.machine import Paths
+from tasks.runtime.store import Store
 
 if TYPE_CHECKING:
-    from tasks.assessment import Assessment
+    from tasks.release.outcome import Assessment
 
 STOPPED = 130
 
@@ -80,7 +80,7 @@ class Run(Reported, PipelineConfig):
         wait_for_server = server_for_one_run(store)
         with nothing_on_stdout():
             from flows.pipeline import pipeline
-            from tasks.register import warm_up
+            from tasks.release.register import warm_up
 
             warm_up()
             self.show_lines()
@@ -122,7 +122,7 @@ class Show(Place):
 
     def execute(self) -> None:
         store = Store(self.store or Paths().store)
-        from tasks.show import choices, show_trip
+        from tasks.report.trip_page import choices, show_trip
 
         if self.trip:
             print(show_trip(self.dataset, self.trip, self.out, store))
@@ -158,7 +158,7 @@ class Rebuild(Place):
 
     def execute(self) -> None:
         store = self.open_store()
-        from tasks.warehouse import rebuild
+        from tasks.catalog.warehouse import rebuild
 
         print(rebuild(store))
 
@@ -285,7 +285,7 @@ def show_outcome(assessment: Assessment, store: Store) -> None:
     """Print the table, the registry's answer, and where to look further."""
     from rich.console import Console
 
-    from tasks.tables import has_rows, summary_tables
+    from tasks.report.error_tables import has_rows, summary_tables
 
     evaluated = store.folder(assessment.receipt("evaluate"))
     report = store.folder(assessment.receipt("report")) / "report.html"

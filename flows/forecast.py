@@ -2,11 +2,11 @@
 
 from prefect import flow
 
-from tasks.config import ForecastConfig
-from tasks.forecast import Predictions, forecast_file
-from tasks.register import as_task
-from tasks.settings import Paths
-from tasks.store import Store
+from tasks.config.pipeline import ForecastConfig
+from tasks.runtime.machine import Paths
+from tasks.runtime.stage import as_task
+from tasks.runtime.store import Store
+from tasks.serve.batch_predict import Predictions, forecast_file
 
 
 @flow

@@ -2,12 +2,12 @@
 
 from prefect import flow
 
-from tasks.config import PipelineConfig
-from tasks.ingest import ingest as ingest_files
-from tasks.quality import refusal_reported
-from tasks.runs import recorded_run
-from tasks.settings import Paths
-from tasks.store import Receipt, Store
+from tasks.catalog.run import recorded_run
+from tasks.config.pipeline import PipelineConfig
+from tasks.ingest.ingest import ingest as ingest_files
+from tasks.report.quality import refusal_reported
+from tasks.runtime.machine import Paths
+from tasks.runtime.store import Receipt, Store
 
 
 def points_of(config: PipelineConfig, source: str, store: Store) -> Receipt:

@@ -4,13 +4,13 @@ from prefect import flow
 
 from flows.assess import assessment_of
 from flows.ingest import points_of
-from flows.prepare import shards_of
-from flows.pretrain import checkpoint_of
-from tasks.assessment import Assessment
-from tasks.config import PipelineConfig
-from tasks.runs import recorded_run
-from tasks.settings import Paths
-from tasks.store import Store
+from flows.prepare import prepared
+from flows.pretrain import pretrained
+from tasks.catalog.run import recorded_run
+from tasks.config.pipeline import PipelineConfig
+from tasks.release.outcome import Assessment
+from tasks.runtime.machine import Paths
+from tasks.runtime.store import Store
 
 
 @flow
@@ -24,6 +24,6 @@ def pipeline(config: PipelineConfig = PipelineConfig(), source: str = "") -> Ass
     store = Store(Paths().store)
     with recorded_run(store, "pipeline", config.dataset):
         points = points_of(config, source, store)
-        shards = shards_of(config, points, store)
-        trained = checkpoint_of(config, shards, store)
-        return assessment_of(config, shards, trained, store)
+        data = prepared(config, points, store)
+        trained = pretrained(config, data.shards, store)
+        return assessment_of(config, data, trained, store)

@@ -1,28 +1,42 @@
 """Points to clean points, trips, steps, windows and shards."""
 
+from typing import NamedTuple
+
 from prefect import flow
 
-from tasks.clean import clean
-from tasks.config import PipelineConfig
-from tasks.features import features
-from tasks.quality import quality, show_quality
-from tasks.regions import regions
-from tasks.runs import recorded_run
-from tasks.settings import Paths
-from tasks.shards import shards
-from tasks.split import split
-from tasks.store import Receipt, Store
-from tasks.warehouse import points_in_force
+from tasks.catalog.run import recorded_run
+from tasks.catalog.warehouse import points_in_force
+from tasks.config.pipeline import PipelineConfig
+from tasks.prepare.clean import clean
+from tasks.prepare.regions import regions
+from tasks.prepare.shards import shards
+from tasks.prepare.split import split
+from tasks.prepare.step_features import features
+from tasks.report.quality import quality, show_quality
+from tasks.runtime.machine import Paths
+from tasks.runtime.store import Receipt, Store
 
 
-def shards_of(config: PipelineConfig, points: Receipt, store: Store) -> Receipt:
+class Prepared(NamedTuple):
+    """What became of the points of a dataset, from the snapshot to the shards."""
+
+    points: Receipt
+    cleaned: list[Receipt]
+    regions: Receipt
+    quality: Receipt
+    shards: Receipt
+
+
+def prepared(config: PipelineConfig, points: Receipt, store: Store) -> Prepared:
     """The shards that training and evaluation read, made of the points of a snapshot."""
     cleaned = clean(config, points, store)
     entities = split(config, cleaned, store)
     featured = features(config, cleaned, store)
     known = regions(config, cleaned, entities, store)
-    show_quality(quality(config, points, cleaned, featured, known, store), store)
-    return shards(config, cleaned, featured, entities, known, store)
+    judged = quality(config, points, cleaned, featured, known, store)
+    show_quality(judged, store)
+    made = shards(config, cleaned, featured, entities, known, store)
+    return Prepared(points, cleaned, known, judged, made)
 
 
 @flow
@@ -35,4 +49,4 @@ def prepare(config: PipelineConfig = PipelineConfig()) -> Receipt:
     store = Store(Paths().store)
     with recorded_run(store, "prepare", config.dataset):
         points = points_in_force(config.dataset, store)
-        return shards_of(config, points, store)
+        return prepared(config, points, store).shards

@@ -1,21 +1,30 @@
 """Shards to a trained model."""
 
+from typing import NamedTuple
+
 from prefect import flow
 
-from flows.prepare import shards_of
-from tasks.config import PipelineConfig
-from tasks.pretext import pretext
-from tasks.runs import recorded_run
-from tasks.settings import Paths
-from tasks.store import Receipt, Store
-from tasks.train import train
-from tasks.warehouse import points_in_force
+from flows.prepare import prepared
+from tasks.catalog.run import recorded_run
+from tasks.catalog.warehouse import points_in_force
+from tasks.config.pipeline import PipelineConfig
+from tasks.pretrain.encoding_probe import probe_encoding
+from tasks.pretrain.train import train
+from tasks.runtime.machine import Paths
+from tasks.runtime.store import Receipt, Store
 
 
-def checkpoint_of(config: PipelineConfig, shards: Receipt, store: Store) -> Receipt:
-    """The weights of a model whose encoding is proved; a training that was cut short goes on."""
-    pretext(config, shards, store)
-    return train(config, shards, store)
+class Pretrained(NamedTuple):
+    """The weights of a model, and the proof that its encoding keeps places and times."""
+
+    probe: Receipt
+    model: Receipt
+
+
+def pretrained(config: PipelineConfig, shards: Receipt, store: Store) -> Pretrained:
+    """A model whose encoding is proved; a training that was cut short goes on."""
+    probe = probe_encoding(config, shards, store)
+    return Pretrained(probe, train(config, shards, store))
 
 
 @flow
@@ -28,5 +37,5 @@ def pretrain(config: PipelineConfig = PipelineConfig()) -> Receipt:
     store = Store(Paths().store)
     with recorded_run(store, "pretrain", config.dataset):
         points = points_in_force(config.dataset, store)
-        shards = shards_of(config, points, store)
-        return checkpoint_of(config, shards, store)
+        data = prepared(config, points, store)
+        return pretrained(config, data.shards, store).model

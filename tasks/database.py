@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import sql
-from tasks.errors import DataError, MemoryFull
-from tasks.settings import Paths, engine_settings
+from tasks.runtime.errors import DataError, MemoryFull
+from tasks.runtime.machine import Paths, engine_settings
 
 Connection = duckdb.DuckDBPyConnection
 Value = Any

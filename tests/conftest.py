@@ -49,7 +49,7 @@ def prefect_api_url() -> Iterator[str]:
 @pytest.fixture
 def store(tmp_path: Path):
     """An empty store."""
-    from tasks.store import Store
+    from tasks.runtime.store import Store
 
     made = Store(tmp_path / "store")
     made.prepare()

@@ -1,81 +1,58 @@
-"""The families of points by name: what each is built from and which tasks it serves.
-
-`gpt2` is not among them: it reads tokens, has no normaliser, and is built directly.
-"""
+"""Families by name: each is a module that is loaded when it is asked for, alone."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from ..encoding import Normaliser
-from ..objectives import Draw, segments
-from . import chemin, masked_chemin, patch, trajfm
+if TYPE_CHECKING:
+    from ..features.normaliser import Normaliser
+    from ..interface.family import Family, Model
 
-Model = chemin.Chemin | masked_chemin.MaskedChemin | trajfm.TrajFm | patch.Patch
-Config = chemin.CheminConfig | trajfm.TrajFmConfig | patch.PatchConfig
-
-
-@dataclass(frozen=True)
-class Family:
-    """One file of this package.
-
-    `tasks` are what `inference.py` may ask of it; the first is what it is judged on, and asked
-    where nothing else is said. `draw` is how its training hides points;
-    None, where it learns from whole windows.
-    """
-
-    model: type[Any]
-    config: type[Any]
-    presets: Mapping[str, Any]
-    tasks: tuple[str, ...]
-    draw: Draw | None = None
+# Each module defines `FAMILY`. GPT-2 is none of them: it reads tokens and has no normaliser.
+MODULES = {
+    "chemin": "chemin.network",
+    "masked_chemin": "chemin.masked",
+    "trajfm": "trajfm.network",
+    "patch": "patch.network",
+}
 
 
-FAMILIES: Mapping[str, Family] = MappingProxyType(
-    {
-        "chemin": Family(
-            chemin.Chemin, chemin.CheminConfig, chemin.PRESETS, ("forecast", "embed", "score")
-        ),
-        "masked_chemin": Family(
-            masked_chemin.MaskedChemin,
-            chemin.CheminConfig,
-            chemin.PRESETS,
-            ("recover", "embed"),
-            segments,
-        ),
-        "trajfm": Family(
-            trajfm.TrajFm,
-            trajfm.TrajFmConfig,
-            trajfm.PRESETS,
-            ("forecast", "recover", "travel_time", "embed", "score"),
-            trajfm.any_task,
-        ),
-        "patch": Family(
-            patch.Patch, patch.PatchConfig, patch.PRESETS, ("forecast", "embed", "score")
-        ),
-    }
-)
+class _Families(Mapping[str, "Family"]):
+    """The families, loaded one by one."""
+
+    def __getitem__(self, name: str) -> Family:
+        family: Family = import_module(f".{MODULES[name]}", __package__).FAMILY
+        return family
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(MODULES)
+
+    def __len__(self) -> int:
+        return len(MODULES)
+
+
+FAMILIES: Mapping[str, Family] = _Families()
+
+
+def module_named(name: str) -> str:
+    """The full name of a family's module, which no `import` statement shows."""
+    return f"{__package__}.{MODULES[name]}"
 
 
 def build(
-    name: str,
-    preset_or_config: str | Config | Mapping[str, Any],
-    normaliser: Normaliser,
+    name: str, preset_or_config: str | Mapping[str, Any] | Any, normaliser: Normaliser
 ) -> Model:
     """A model with fresh weights, from a preset's name, a configuration, or one read from JSON."""
-    if name not in FAMILIES:
-        raise ValueError(f"unknown family {name!r}, known are {sorted(FAMILIES)}")
+    if name not in MODULES:
+        raise ValueError(f"unknown family {name!r}, known are {sorted(MODULES)}")
     family = FAMILIES[name]
+    config = preset_or_config
     if isinstance(preset_or_config, str):
         if preset_or_config not in family.presets:
             raise ValueError(f"unknown preset {preset_or_config!r}, known: {list(family.presets)}")
         config = family.presets[preset_or_config]
     elif isinstance(preset_or_config, Mapping):
         config = family.config(**preset_or_config)
-    else:
-        config = preset_or_config
-    model: Model = family.model(config, normaliser)
-    return model
+    return family.model(config, normaliser)

@@ -1,0 +1,296 @@
+"""The interfaces of one store: Prefect server, worker and MLflow, on this machine only.
+
+Each server leads its own process group. However `serve` ends, it stops those groups and whatever
+they started, and no process that it did not start.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from flows.local.environment import answers, served_address
+from tasks.runtime.errors import ConfigError, Unavailable
+from tasks.runtime.machine import Paths
+from tasks.runtime.store import Store
+
+HOST = "127.0.0.1"
+POOL = "trajfoundry"
+PREFECT_PORT, MLFLOW_PORT = 4200, 5000
+START_S, STOP_S, LOOK_S = 180.0, 10.0, 0.5
+REQUESTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+DEPLOYMENTS = Path(__file__).with_name("prefect.yaml")
+
+
+@dataclass(frozen=True)
+class Server:
+    """A process that was started here, and where it writes what it has to say."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def check(self) -> None:
+        """Say plainly that a server has ended, and where the reason stands."""
+        if self.process.poll() is not None:
+            raise Unavailable(f"{self.name} ended by itself; its last words are in {self.log}")
+
+
+@dataclass
+class Servers:
+    """Everything that was started for one store, in order."""
+
+    store: Store
+    started: list[Server] = field(default_factory=list)
+
+    def start(self, name: str, command: list[str]) -> Server:
+        """Start a module of this environment as the leader of its own process group."""
+        log = logs(self.store) / f"{name.rpartition(' ')[2].lower()}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "flows.local.child", str(os.getpid()), *command],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.started.append(Server(name, process, log))
+        return self.started[-1]
+
+    def watch(self) -> None:
+        """Return only by an error: one of the servers ended by itself."""
+        while True:
+            time.sleep(LOOK_S)
+            for server in self.started:
+                server.check()
+
+
+def serve(store: Store, prefect_port: int | None, mlflow_port: int | None) -> None:
+    """Start everything, print the addresses, and wait until asked to stop."""
+    prefect_at = address(prefect_port, PREFECT_PORT, "--prefect_port")
+    mlflow_at = address(mlflow_port, MLFLOW_PORT, "--mlflow_port")
+    with stop_on_request(), stopped_at_the_end(Servers(store)) as servers:
+        mlflow_at, mlflow = start_mlflow(servers, mlflow_at)
+        prefect = start_prefect(servers, prefect_at)
+        wait_for(prefect, prefect_at, "/api/health")
+        deploy(store)
+        if mlflow is not None:
+            wait_for(mlflow, mlflow_at, "/health")
+        servers.start("the worker", ["prefect", "worker", "start", "--pool", POOL])
+        print(f"Prefect  {prefect_at}\nMLflow   {mlflow_at}\nStore    {store.root}")
+        print("Runs, deployments and models are there. Ctrl-C stops all of it.", flush=True)
+        with announced(served_address(store.root), prefect_at):
+            servers.watch()
+
+
+def server_for_one_run(store: Store) -> Callable[[], None]:
+    """A Prefect server of this process, unless the user or `trajfoundry ui` has one already.
+
+    It starts while the caller imports what it needs, and the caller then calls what it was given
+    to wait for it. Unlike Prefect's own temporary server it does not hear Ctrl-C, so that the run
+    can still say how it ended. It stops when the process ends, after Prefect's last words to it:
+    what is registered first is run last.
+    """
+    if any(name in os.environ for name in ("PREFECT_API_URL", "PREFECT_PROFILE")):
+        return lambda: None
+    at = f"http://{HOST}:{any_free_port()}"
+    ending = contextlib.ExitStack()
+    servers = ending.enter_context(stopped_at_the_end(Servers(store)))
+    atexit.register(ending.close)
+    server = start_prefect(servers, at, ["--no-ui", "--no-scheduler", "--no-late-runs"])
+    return lambda: wait_for(server, at, "/api/health")
+
+
+def start_prefect(servers: Servers, address: str, options: Sequence[str] = ()) -> Server:
+    """The Prefect server; pages of other origins may not use it from a browser."""
+    own_origins = f"{address},{address.replace(HOST, 'localhost')}"
+    os.environ["PREFECT_API_URL"] = f"{address}/api"
+    os.environ.setdefault("PREFECT_SERVER_CORS_ALLOWED_ORIGINS", own_origins)
+    os.environ.setdefault("PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED", "true")
+    return servers.start(
+        "Prefect", ["prefect", "server", "start", *host_and_port(address), *options]
+    )
+
+
+def start_mlflow(servers: Servers, address: str) -> tuple[str, Server | None]:
+    """The MLflow interface of the store's own registry, or the address that the user set."""
+    tracking = Paths().tracking_uri
+    if not tracking.startswith("sqlite:"):
+        return tracking, None
+    os.environ["TRAJFOUNDRY_MLFLOW_PAGE"] = address
+    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # eight idle processes
+    artifacts = (servers.store.root / "mlflow-artifacts").as_uri()
+    backend = ["--backend-store-uri", tracking, "--artifacts-destination", artifacts]
+    command = ["mlflow", "server", *backend, *host_and_port(address), "--workers", "1"]
+    return address, servers.start("MLflow", command)
+
+
+def deploy(store: Store) -> None:
+    """The work pool and the deployments of this project."""
+    call(store, "work-pool", ["work-pool", "create", POOL, "--type", "process", "--overwrite"])
+    call(store, "deploy", ["--no-prompt", "deploy", "--all", "--prefect-file", str(DEPLOYMENTS)])
+
+
+def call(store: Store, name: str, command: list[str]) -> None:
+    """Run a Prefect command to its end."""
+    log = logs(store) / f"{name}.log"
+    with log.open("wb") as output:
+        done = subprocess.run(
+            [sys.executable, "-m", "prefect", *command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            timeout=START_S,
+            check=False,
+        )
+    if done.returncode:
+        raise Unavailable(f"prefect {name} failed; the reason is in {log}")
+
+
+def logs(store: Store) -> Path:
+    folder = store.root / "logs"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def address(asked: int | None, usual: int, flag: str) -> str:
+    """The address to serve at: as asked, else the usual port, else any free one."""
+    if asked is not None and not is_free(asked):
+        raise ConfigError(f"{flag}: port {asked} is in use; give another one")
+    port = asked or (usual if is_free(usual) else any_free_port())
+    return f"http://{HOST}:{port}"
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def any_free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def host_and_port(address: str) -> list[str]:
+    return ["--host", HOST, "--port", address.rpartition(":")[2]]
+
+
+def wait_for(server: Server, address: str, path: str) -> None:
+    """Wait until a server answers, or say where to read why it does not."""
+    deadline_s = time.monotonic() + START_S
+    while not answers(address, path):
+        server.check()
+        if time.monotonic() > deadline_s:
+            raise Unavailable(f"{server.name} did not answer in {START_S:.0f} s; see {server.log}")
+        time.sleep(LOOK_S)
+
+
+@contextlib.contextmanager
+def announced(file: Path, address: str) -> Iterator[None]:
+    """Let runs on the same store find this server for as long as it runs."""
+    file.write_text(f"{address}\n", encoding="utf-8")
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def stop_on_request() -> Iterator[None]:
+    """End in peace when asked to, by Ctrl-C or by a signal that means the same."""
+    before = {number: signal.signal(number, interrupt) for number in REQUESTS}
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def stopped_at_the_end(servers: Servers) -> Iterator[Servers]:
+    """Stop all servers at the end, the last one first, and whatever they started."""
+    try:
+        yield servers
+    finally:
+        with undisturbed():
+            ours = family([server.process.pid for server in servers.started])
+            for server in reversed(servers.started):
+                stop(server)
+            for pid, began in ours.items():
+                if began and began_at(pid) == began:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Let no second request to end cut this short."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in REQUESTS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def stop(server: Server) -> None:
+    """Ask the group of a server to end, and insist where it does not."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if server.process.poll() is None:
+            os.killpg(server.process.pid, number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                server.process.wait(STOP_S)
+
+
+def family(roots: list[int]) -> dict[int, str]:
+    """The processes that the given ones started, directly or not, each with its start time."""
+    children: dict[int, list[int]] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        parent = stat_field(int(folder.name), 4)
+        if parent:
+            children.setdefault(int(parent), []).append(int(folder.name))
+    found: dict[int, str] = {}
+    waiting = list(roots)
+    while waiting:
+        pid = waiting.pop()
+        found[pid] = began_at(pid)
+        waiting.extend(children.get(pid, []))
+    return found
+
+
+def began_at(pid: int) -> str:
+    """When a process began, which tells it from a later one of the same number."""
+    return stat_field(pid, 22)
+
+
+def stat_field(pid: int, position: int) -> str:
+    """A field of the kernel's record of a process; empty where there is none."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return ""
+    after_name = text.rpartition(")")[2].split()
+    return after_name[position - 3]

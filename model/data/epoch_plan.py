@@ -1,0 +1,249 @@
+"""Which crops of which trips make up each batch of an epoch, and whose batch it is.
+
+The plan follows from (shards, seed, epoch) and the lengths of the trips alone: it is made without
+reading a point, so that a reader skips to any place at once and ranks agree without a word.
+
+Pools, neighbouring row groups of the epoch's shuffled order, are what is mixed at a time. Batches
+are numbered over the whole epoch; of each round of `world` batches every rank takes one. A last
+round with fewer batches than ranks is dealt out row by row; a rank that gets none takes a row of
+pads. So ranks take the same number of steps, and nothing is dropped or doubled.
+
+Shapes: Q crops of a pool, R trips of a row group, B rows of a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Literal
+
+import numpy as np
+
+from .collate import Ints, first_fit
+from .shards import Group, ShardError, Shards, read_lengths, row_groups
+
+POOL_POINTS = 1 << 20  # points mixed at a time: bounds the memory, not the data
+ROW_BITS = 32  # a crop's window_id is its trip's row in the split, then the index of its start
+
+Batching = Literal["bucketed", "packed"]
+
+
+@dataclass(frozen=True)
+class Crops:
+    """Stretches of the points of some trips: where each lies, and its identity."""
+
+    trip_Q: Ints
+    first_Q: Ints
+    num_points_Q: Ints
+    window_id_Q: Ints
+
+    @classmethod
+    def joined(cls, parts: Iterable[Crops]) -> Crops:
+        """The crops of all parts, part after part."""
+        columns = zip(*(vars(part).values() for part in parts), strict=True)
+        return cls(*map(np.concatenate, columns))
+
+    def moved(self, num_trips: int, num_points: int) -> Crops:
+        """The same crops where so many trips and points stand before theirs."""
+        return replace(self, trip_Q=self.trip_Q + num_trips, first_Q=self.first_Q + num_points)
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """Row groups that are read together, one after the other, and their crops.
+
+    Trip r of the pool owns its points offset_R[r] up to offset_R[r + 1].
+    """
+
+    groups: tuple[Group, ...]
+    offset_R: Ints
+    crops: Crops
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Rows of a batch: crops of one pool, row after row, and the number of crops in each row."""
+
+    pool: Pool
+    crop_Q: Ints
+    num_crops_B: Ints
+
+    def rows(self, first: int, end: int) -> Piece:
+        """Some of the rows."""
+        edges = np.concatenate([[0], np.cumsum(self.num_crops_B)])
+        return Piece(self.pool, self.crop_Q[edges[first] : edges[end]], self.num_crops_B[first:end])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a split is read; remembers four bytes a trip, the lengths, from the first use on."""
+
+    shards: Shards
+    split: str
+    seed: int
+    batch_size: int
+    max_points: int
+    batching: Batching = "bucketed"
+    pool_points: int = POOL_POINTS
+    groups: tuple[Group, ...] = ()
+    lengths: dict[int, np.ndarray] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        shards: Shards,
+        split: str,
+        seed: int,
+        batch_size: int,
+        max_points: int,
+        batching: Batching = "bucketed",
+        pool_points: int = POOL_POINTS,
+    ) -> Plan:
+        if batch_size < 1 or max_points < 2 or batching not in ("bucketed", "packed"):
+            raise ValueError("a plan needs batch_size >= 1, max_points >= 2, bucketed or packed")
+        groups = tuple(row_groups(shards, split))
+        return cls(shards, split, seed, batch_size, max_points, batching, pool_points, groups)
+
+    def rounds(
+        self, epoch: int, start: int = 0, rank: int = 0, world: int = 1
+    ) -> Iterator[tuple[int, tuple[Piece, ...]]]:
+        """A rank's batches of an epoch from batch number `start` on, with the number after each.
+
+        A batch of no pieces is a row of pads.
+        """
+        batches = islice(self.batches(epoch), start, None)
+        while round_ := list(islice(batches, world)):
+            start += len(round_)
+            yield start, (round_[rank],) if len(round_) == world else dealt(round_, rank, world)
+
+    def batches(self, epoch: int) -> Iterator[Piece]:
+        """All batches of an epoch, in order."""
+        order = generator(self.seed, epoch, 0).permutation(len(self.groups))
+        shuffled = [self.groups[place] for place in order]
+        for number, groups in enumerate(self._groups_of_pools(shuffled)):
+            pool = self._pool(groups, epoch)
+            draws = generator(self.seed, epoch, 2, shuffled[0].first_row, number)
+            batch = buckets if self.batching == "bucketed" else packs
+            num_points_Q = pool.crops.num_points_Q
+            for crop_Q, num_crops_B in batch(num_points_Q, self.batch_size, self.max_points, draws):
+                yield Piece(pool, crop_Q, num_crops_B)
+
+    def _groups_of_pools(self, groups: Iterable[Group]) -> Iterator[tuple[Group, ...]]:
+        """Neighbouring row groups, together up to `pool_points`."""
+        waiting: list[Group] = []
+        num_points = 0
+        for group in groups:
+            waiting.append(group)
+            num_points += group.num_points
+            if num_points >= self.pool_points:
+                yield tuple(waiting)
+                waiting, num_points = [], 0
+        if waiting:
+            yield tuple(waiting)
+
+    def _pool(self, groups: tuple[Group, ...], epoch: int) -> Pool:
+        lengths = [self._num_points_R(group) for group in groups]
+        offset_R = np.concatenate([[0], *lengths]).cumsum()
+        parts, first_trip = [], 0
+        for group, num_points_R in zip(groups, lengths, strict=True):
+            draws = generator(self.seed, epoch, 1, group.first_row)
+            part = random_crops(num_points_R, group.first_row, self.max_points, draws)
+            parts.append(part.moved(first_trip, offset_R[first_trip]))
+            first_trip += group.num_rows
+        return Pool(groups, offset_R, Crops.joined(parts))
+
+    def _num_points_R(self, group: Group) -> Ints:
+        if group.first_row not in self.lengths:
+            self.lengths[group.first_row] = read_lengths(group).astype(np.int32)
+        return self.lengths[group.first_row].astype(np.int64)
+
+
+def dealt(round_: list[Piece], rank: int, world: int) -> tuple[Piece, ...]:
+    """A rank's share of the rows of a round, as even as whole rows can be."""
+    num_rows = sum(len(piece.num_crops_B) for piece in round_)
+    first, end = num_rows * rank // world, num_rows * (rank + 1) // world
+    mine, base = [], 0
+    for piece in round_:
+        size = len(piece.num_crops_B)
+        low, high = np.clip([first - base, end - base], 0, size)
+        if low < high:
+            mine.append(piece.rows(low, high))
+        base += size
+    return tuple(mine)
+
+
+def random_crops(
+    num_points_R: Ints, first_row: int, max_points: int, draws: np.random.Generator
+) -> Crops:
+    """Crops of at most `max_points`: ceil(N / max_points) for a trip of N >= 2 points.
+
+    A long trip's starts are drawn one from each equal part of their range, so that crops of one
+    trip spread over it.
+    """
+    num_crops_R = np.where(num_points_R < 2, 0, -(-num_points_R // max_points))
+    trip_Q = np.repeat(np.arange(len(num_points_R)), num_crops_R)
+    rank_Q = np.arange(len(trip_Q)) - np.repeat(np.cumsum(num_crops_R) - num_crops_R, num_crops_R)
+    num_points_Q = np.minimum(num_points_R[trip_Q], max_points)
+    num_starts_Q = num_points_R[trip_Q] - num_points_Q + 1
+    place_Q = (rank_Q + draws.random(len(trip_Q))) / num_crops_R[trip_Q]
+    start_Q = np.minimum((place_Q * num_starts_Q).astype(np.int64), num_starts_Q - 1)
+    first_R = np.cumsum(num_points_R) - num_points_R
+    window_id_Q = ((first_row + trip_Q) << ROW_BITS) + start_Q
+    first_Q = first_R[trip_Q] + start_Q
+    return Crops(trip_Q, first_Q, num_points_Q, window_id_Q)
+
+
+def buckets(
+    num_points_Q: Ints, batch_size: int, max_points: int, draws: np.random.Generator
+) -> list[tuple[Ints, Ints]]:
+    """Shuffled batches of crops of like length, one a row; every crop is in exactly one."""
+    mixed_Q = draws.permutation(len(num_points_Q))
+    by_length_Q = mixed_Q[np.argsort(num_points_Q[mixed_Q], kind="stable")]
+    return [
+        (by_length_Q[first:end], np.ones(end - first, np.int64))
+        for first, end in _spans(len(num_points_Q), batch_size, draws)
+    ]
+
+
+def packs(
+    num_points_Q: Ints, batch_size: int, max_points: int, draws: np.random.Generator
+) -> list[tuple[Ints, Ints]]:
+    """Shuffled batches of rows that are filled up to `max_points` with crops.
+
+    Long crops are placed first (first-fit decreasing), and chance pairs those of one length.
+    """
+    mixed_Q = draws.permutation(len(num_points_Q))
+    long_first_Q = mixed_Q[np.argsort(-num_points_Q[mixed_Q], kind="stable")]
+    row_Q = first_fit(num_points_Q[long_first_Q], max_points)
+    num_crops_B = np.bincount(row_Q)
+    # Rows change places, so that a batch holds rows of every kind.
+    place_B = draws.permutation(len(num_crops_B))
+    by_row_Q = long_first_Q[np.argsort(place_B[row_Q], kind="stable")]
+    num_crops_B = num_crops_B[np.argsort(place_B)]
+    edges = np.concatenate([[0], np.cumsum(num_crops_B)])
+    return [
+        (by_row_Q[edges[first] : edges[end]], num_crops_B[first:end])
+        for first, end in _spans(len(num_crops_B), batch_size, draws)
+    ]
+
+
+def _spans(num_rows: int, batch_size: int, draws: np.random.Generator) -> list[tuple[int, int]]:
+    """First and end of each batch over the rows, shuffled.
+
+    Anyone may be the short batch: were it always the last, the longest crops would weigh more.
+    """
+    if num_rows == 0:
+        return []
+    sizes = np.full(-(-num_rows // batch_size), batch_size)
+    sizes[draws.integers(len(sizes))] -= sizes.sum() - num_rows
+    ends = np.cumsum(sizes)
+    return [(ends[i] - sizes[i], ends[i]) for i in draws.permutation(len(sizes)).tolist()]
+
+
+def generator(*key: int) -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(key)))
+
+
+def nothing_to_read(plan: Plan) -> ShardError:
+    return ShardError(f"{plan.split}: nothing to read, no trip of two points or more")

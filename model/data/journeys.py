@@ -1,0 +1,103 @@
+"""Whole journeys, read without their points in between: as long as they are, a few numbers each.
+
+Shapes: J journeys, K points of a thinned path, N points of a row group.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..earth.geometry import haversine_m
+from ..interface.flat_points import Floats, even_places
+from .collate import Ints, Points
+from .shards import ShardError, Shards, read_group, rows_of, window_index
+
+TASK = "travel_time"
+
+
+@dataclass(frozen=True)
+class Journeys:
+    """When journeys began, how long they took, how long their path is, and the path thinned.
+
+    The path keeps both its ends and is padded on the right; `path_m_J` and `num_points_J` are of
+    all its points, `num_kept_J` of those that are here.
+    """
+
+    entity_id_J: tuple[str, ...]
+    started_us_J: Ints
+    duration_s_J: Floats
+    path_m_J: Floats
+    num_points_J: Ints
+    num_kept_J: Ints
+    lon_deg_JK: Floats
+    lat_deg_JK: Floats
+
+    @property
+    def ends_deg(self) -> tuple[Floats, Floats, Floats, Floats]:
+        """(lon_deg_J, lat_deg_J) of the origin, then of the destination."""
+        row_J, last_J = np.arange(len(self.num_kept_J)), self.num_kept_J - 1
+        return (
+            self.lon_deg_JK[:, 0],
+            self.lat_deg_JK[:, 0],
+            self.lon_deg_JK[row_J, last_J],
+            self.lat_deg_JK[row_J, last_J],
+        )
+
+
+def read_journeys(shards: Shards, split: str, max_points: int) -> Journeys:
+    """The stored journeys of a split in the order of window_id, thinned to `max_points` points."""
+    windows = window_index(shards, split, TASK)
+    start_J, size_J = (
+        windows[name].to_numpy().astype(np.int64) for name in ("start", "num_points")
+    )
+    kept_J = np.minimum(size_J, max_points)
+    shape = (len(windows), int(kept_J.max(initial=2)))
+    found = Journeys(
+        tuple(windows["entity_id"].to_pylist()),
+        np.zeros(len(windows), np.int64),
+        np.zeros(len(windows)),
+        np.zeros(len(windows)),
+        size_J,
+        kept_J,
+        np.zeros(shape),
+        np.zeros(shape),
+    )
+    if not len(windows):
+        return found
+    row_J, groups = rows_of(shards, split, windows["trip_id"])
+    for group in groups:
+        (inside,) = np.nonzero(
+            (row_J >= group.first_row) & (row_J < group.first_row + group.num_rows)
+        )
+        if len(inside):
+            points = read_group(group)
+            trip = row_J[inside] - group.first_row
+            first = points.offset_R[trip] + start_J[inside]
+            if (first + size_J[inside] > points.offset_R[trip + 1]).any():
+                raise ShardError(f"{group.path.name}: a journey reaches over its trip's end")
+            _fill(found, inside, points, trip, first, size_J[inside])
+    return found
+
+
+def _fill(
+    found: Journeys, inside: Ints, points: Points, trip: Ints, first: Ints, size: Ints
+) -> None:
+    last = first + size - 1
+    moved_us = np.rint(points.t_s_N[first] * 1e6).astype(np.int64)
+    found.started_us_J[inside] = points.started_us_R[trip] + moved_us
+    found.duration_s_J[inside] = points.t_s_N[last] - points.t_s_N[first]
+    so_far_m_N = _so_far_m(points)
+    found.path_m_J[inside] = so_far_m_N[last] - so_far_m_N[first]
+    place = first[:, None] + even_places(size, found.num_kept_J[inside], found.lon_deg_JK.shape[1])
+    found.lon_deg_JK[inside] = points.lon_deg_N[place]
+    found.lat_deg_JK[inside] = points.lat_deg_N[place]
+
+
+def _so_far_m(points: Points) -> Floats:
+    """The way from the first point of a row group to each; only differences within a trip count."""
+    lon_deg_N, lat_deg_N = torch.tensor(points.lon_deg_N), torch.tensor(points.lat_deg_N)
+    step_m = haversine_m(lon_deg_N[:-1], lat_deg_N[:-1], lon_deg_N[1:], lat_deg_N[1:])
+    return np.concatenate([[0.0], np.cumsum(step_m.numpy())])

@@ -1,0 +1,52 @@
+"""The points of one pool after the other, each read into the memory that held those before.
+
+Decoded row groups are copied and let go, so that each is decoded into the pages of an earlier one:
+new pages cost more than the copy. Arrow uses them again where threads stay.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+
+from .collate import Points
+from .epoch_plan import Pool
+from .shards import read_group
+
+NUM_READERS = 2  # row groups that are decoded at once; the columns of one cost more
+
+
+class Room:
+    """Memory for the points of a pool, as large as the largest so far, and threads that fill it."""
+
+    def __init__(self) -> None:
+        self.threads = ThreadPoolExecutor(NUM_READERS)
+        self.held: Points | None = None
+        self.pool: Pool | None = None
+        self.points: Points | None = None
+
+    def of(self, pool: Pool) -> Points:
+        """The points of a pool; those of the pool before it are no longer there."""
+        if self.points is None or pool is not self.pool:
+            self.pool, self.points = pool, None
+            self.points = self._read(pool)
+        return self.points
+
+    def close(self) -> None:
+        """Let the threads end."""
+        self.threads.shutdown()
+
+    def _read(self, pool: Pool) -> Points:
+        if self.held is None or len(self.held.t_s_N) < pool.offset_R[-1]:
+            self.held = None  # the old goes before the larger one comes
+            self.held = Points.empty(pool.offset_R)
+        points = self.held.of(pool.offset_R)
+        parts: list[Future[Points]] = []
+        first_trip = 0
+        for group in pool.groups:
+            part = points.part(first_trip, first_trip + group.num_rows)
+            parts.append(self.threads.submit(read_group, group, part))
+            first_trip += group.num_rows
+        wait(parts)  # nothing is written any more when one of them has failed
+        for read in parts:
+            read.result()
+        return points

@@ -1,0 +1,219 @@
+"""What shards hold, and their row groups as flat arrays: every page checked, nothing per row.
+
+Shapes: B windows, N points and R trips of a row group.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from .collate import Ints, Points, copy_finite
+
+POINT_COLUMNS = ("t_s", "lon_deg", "lat_deg")
+STEP_COLUMNS = ("step_east_m", "step_north_m", "step_s")
+TRIP_SCHEMA = {
+    "trip_id": pa.string(),
+    "started_at": pa.timestamp("us", tz="UTC"),
+    **dict.fromkeys(POINT_COLUMNS, pa.list_(pa.float64())),
+    **dict.fromkeys(STEP_COLUMNS, pa.list_(pa.float32())),
+}
+WINDOW_SCHEMA = {
+    "window_id": pa.int64(),
+    "task": pa.string(),
+    "trip_id": pa.string(),
+    "entity_id": pa.string(),
+    "start": pa.int32(),
+    "num_points": pa.int32(),
+    "split": pa.string(),
+    "num_context": pa.int32(),
+    "mask": pa.string(),
+    "is_observed": pa.list_(pa.bool_()),
+    "interval_s": pa.float64(),
+    "speed_mps": pa.float64(),
+    "has_stop": pa.bool_(),
+    "turn_rad": pa.float64(),
+    "num_history": pa.int32(),
+    "is_seen": pa.bool_(),
+}
+# What a reader of windows needs; the rest tells them apart.
+INDEX_COLUMNS = (
+    "window_id",
+    "trip_id",
+    "entity_id",
+    "start",
+    "num_points",
+    "num_context",
+    "mask",
+    "is_observed",
+)
+
+
+class ShardError(ValueError):
+    """A shard folder is incomplete, damaged, or not what the reader was promised."""
+
+
+@dataclass(frozen=True)
+class Shards:
+    """A folder of shards: the trip files of each split, the window index, the clocks' zone."""
+
+    folder: Path
+    files: dict[str, tuple[Path, ...]]
+    zone: str
+
+    @classmethod
+    def open(cls, folder: Path, zone: str = "UTC") -> Shards:
+        """Find the files of a folder and check that each has the promised columns."""
+        files: dict[str, tuple[Path, ...]] = {}
+        for path in sorted(folder.glob("*-[0-9][0-9][0-9].parquet")):
+            _check_schema(path, TRIP_SCHEMA)
+            split = path.stem.rsplit("-", 1)[0]
+            files[split] = (*files.get(split, ()), path)
+        if not (folder / "windows.parquet").is_file():
+            raise ShardError(f"{folder.name}: no windows.parquet, so these shards are incomplete")
+        _check_schema(folder / "windows.parquet", WINDOW_SCHEMA)
+        return cls(folder, files, zone)
+
+
+@dataclass(frozen=True)
+class Group:
+    """One row group: where it lies, and the number of its first row within the split.
+
+    `length_column` is its smallest column of lists: what tells the points of each trip soonest.
+    `footer` is that of its file, which tells of all row groups: read once, not with each of them.
+    """
+
+    path: Path
+    number: int
+    first_row: int
+    num_rows: int
+    num_points: int
+    length_column: str
+    footer: pq.FileMetaData = field(repr=False, compare=False)
+
+
+def row_groups(shards: Shards, split: str) -> list[Group]:
+    """The row groups of a split, in the order of its rows."""
+    groups: list[Group] = []
+    first_row = 0
+    for path in shards.files.get(split, ()):
+        with _opened(path) as file:
+            for number in range(file.metadata.num_row_groups):
+                part = file.metadata.row_group(number)
+                columns = (part.column(place) for place in range(part.num_columns))
+                lists = [found for found in columns if _list_name(found) is not None]
+                smallest = min(lists, key=lambda found: found.total_compressed_size)
+                name = _list_name(smallest) or ""
+                sizes = (part.num_rows, smallest.num_values)
+                groups.append(Group(path, number, first_row, *sizes, name, file.metadata))
+                first_row += part.num_rows
+    return groups
+
+
+def _list_name(column: pq.ColumnChunkMetaData) -> str | None:
+    name = column.path_in_schema.split(".")[0]
+    return name if name in (*POINT_COLUMNS, *STEP_COLUMNS) else None
+
+
+def read_lengths(group: Group) -> Ints:
+    """The number of points of each trip of a row group."""
+    lists = _read(group, [group.length_column])[group.length_column]
+    return np.diff(lists.offsets.to_numpy()).astype(np.int64)
+
+
+def window_index(shards: Shards, split: str, task: str = "forecast") -> pa.Table:
+    """The stored windows of a task in a split, in the order of their ids."""
+    path = shards.folder / "windows.parquet"
+    asked = [("split", "=", split), ("task", "=", task)]
+    try:
+        table = pq.read_table(
+            path, columns=list(INDEX_COLUMNS), filters=asked, page_checksum_verification=True
+        )
+    except (OSError, pa.ArrowException) as error:
+        raise ShardError(f"{path.name}: {error}") from error
+    return table.combine_chunks().sort_by("window_id")
+
+
+def rows_of(shards: Shards, split: str, trip_id_B: pa.ChunkedArray) -> tuple[Ints, list[Group]]:
+    """The row of each window's trip within the split."""
+    groups = row_groups(shards, split)
+    columns = [_read(group, ["trip_id"])["trip_id"] for group in groups]
+    known = pa.chunked_array(columns, type=pa.string())
+    row_B = pc.index_in(trip_id_B, value_set=known)
+    if row_B.null_count:
+        raise ShardError(f"{split}: {row_B.null_count} windows point at trips that no shard holds")
+    return row_B.to_numpy().astype(np.int64), groups
+
+
+def read_group(group: Group, room: Points | None = None) -> Points:
+    """The points of one row group, copied to `room` if there is one for just these trips.
+
+    Then Arrow's memory is free for the next row group, which costs less than new memory.
+    """
+    table = _read(group, [name for name in TRIP_SCHEMA if name != "trip_id"])
+    lists = {name: table[name] for name in (*POINT_COLUMNS, *STEP_COLUMNS)}
+    offset_R = lists["t_s"].offsets.to_numpy().astype(np.int64)
+    if any(not np.array_equal(column.offsets, offset_R) for column in lists.values()):
+        raise ShardError(f"{_place(group)}: lists of unequal length")
+    points = room or Points.empty(offset_R)
+    if not np.array_equal(points.offset_R, offset_R):
+        raise ShardError(f"{_place(group)}: other trips than when its lengths were read")
+    points.started_us_R[:] = table["started_at"].cast(pa.int64()).to_numpy()
+    values = (lists[name].values.to_numpy() for name in lists)
+    columns = (points.t_s_N, points.lon_deg_N, points.lat_deg_N, *points.step_NF.T)
+    if not all(copy_finite(*pair) for pair in zip(values, columns, strict=True)):
+        raise ShardError(f"{_place(group)}: a number that is not finite")
+    return points
+
+
+def _read(group: Group, columns: list[str]) -> dict[str, pa.Array]:
+    """Columns of one row group, checksums verified, without nulls."""
+    try:
+        with _opened(group.path, group.footer) as file:
+            table = file.read_row_group(group.number, columns=columns, use_threads=False)
+    except (OSError, pa.ArrowException) as error:
+        raise ShardError(f"{_place(group)}: {error}") from error
+    arrays = {name: _one_chunk(table[name]) for name in columns}
+    for name, array in arrays.items():
+        if array.null_count or (pa.types.is_list(array.type) and array.values.null_count):
+            raise ShardError(f"{_place(group)}: nulls in {name}")
+    return arrays
+
+
+def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _opened(path: Path, footer: pq.FileMetaData | None = None) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path, metadata=footer, page_checksum_verification=True)
+    except (OSError, pa.ArrowException) as error:
+        raise ShardError(f"{path.name}: {error}") from error
+
+
+def _check_schema(path: Path, expected: dict[str, pa.DataType]) -> None:
+    with _opened(path) as file:
+        schema = file.schema_arrow
+    for name, kind in expected.items():
+        place = schema.get_field_index(name)
+        if place < 0 or not _same_type(schema.field(place).type, kind):
+            found = "missing" if place < 0 else schema.field(place).type
+            raise ShardError(f"{path.name}: column {name} is {found}, expected {kind}")
+
+
+def _same_type(found: pa.DataType, expected: pa.DataType) -> bool:
+    # Writers differ in the name of a list's element and in the name of UTC.
+    if pa.types.is_list(found) and pa.types.is_list(expected):
+        return found.value_type == expected.value_type
+    if pa.types.is_timestamp(found) and pa.types.is_timestamp(expected):
+        return found.unit == expected.unit and found.tz is not None
+    return found == expected
+
+
+def _place(group: Group) -> str:
+    return f"{group.path.name}, row group {group.number}"

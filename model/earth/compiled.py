@@ -1,0 +1,18 @@
+"""Compilation of numba kernels, cached for all processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+
+EARTH_RADIUS_M = 6_371_008.8  # as in geometry.py, which would bring torch along
+
+
+def compiled(kernel: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile once for all processes; where no folder can hold the outcome, in each of them."""
+    try:
+        return numba.njit(nogil=True, cache=True)(kernel)
+    except RuntimeError:
+        return numba.njit(nogil=True)(kernel)

@@ -1,0 +1,277 @@
+"""Encoding probe: a small network must tell from the features where and when each point was.
+
+If it cannot, nor can a model: the encoding has lost what it should carry. The network squeezes what
+it is shown of a point through fewer numbers than that, and is asked four times:
+
+- `features`: the features of the point, as they are;
+- `with positions`: positions of the sequence added to a projection of them, as models do;
+- `some hidden`: points are hidden, and told by the features of their neighbours. These say how fast
+  one moved and for how long, from which so small a network computes places only roughly. What it
+  tells of hidden points is reported and not judged: among vessels and people it was not enough;
+- `lossy control`: all features but those of the place and the time in the window. It shows that
+  the gate can fail.
+
+Errors are told in metres and seconds, and as shares of the window's extent and duration.
+
+Shapes: B windows, T points, F features, N points of all windows, D width, W window sizes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..earth.geometry import step_between
+from ..features.normaliser import Normaliser
+from ..features.point_features import LAGS, NUM_SPATIAL, point_features
+from ..interface.batch import Batch
+from ..layers.position_encodings import sinusoidal_positions
+
+WIDTH, BOTTLENECK = 64, 6
+MODEL_WIDTH = 96  # of the space that positions share with features
+BATCH_POINTS, NUM_STEPS, LEARNING_RATE = 512, 600, 1e-2
+HIDDEN_SHARE, NEIGHBOURS = 0.15, (-2, -1, 1, 2)
+MAX_SHARE, MAX_OF_CONTROL = 0.01, 0.1
+FEATURES, WITH_POSITIONS = "features", "with positions"
+SOME_HIDDEN, CONTROL = "some hidden", "lossy control"
+# The features that tell the place and the time since the window's first point.
+SINCE_FIRST = (4 * len(LAGS), 4 * len(LAGS) + 1, NUM_SPATIAL + 1)
+
+
+Points = tuple[Tensor, Tensor, Tensor]  # shown (N, F), truth (N, 3) and sizes (N, W)
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """How well places and times were told; shares are of a window's extent and duration."""
+
+    p50_m: float
+    p99_m: float
+    p50_s: float
+    p99_s: float
+    p50_share: float
+    p99_share: float
+
+
+@dataclass(frozen=True)
+class Windows:
+    """What is asked of some windows: the place and the time since the first point, in m and s."""
+
+    feature_BTF: Tensor
+    truth_BT3: Tensor
+    size_BW: Tensor
+    is_point_BT: Tensor
+
+
+class Reader(nn.Module):
+    """What is shown of points, through a bottleneck, to the place and the time of each."""
+
+    center_F: Tensor
+    scale_F: Tensor
+
+    def __init__(self, shown_NF: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("center_F", shown_NF.mean(0))
+        self.register_buffer("scale_F", shown_NF.std(0).clamp(min=1e-3))
+        self.squeeze = nn.Linear(shown_NF.shape[1], BOTTLENECK)
+        self.straight = nn.Linear(BOTTLENECK, 3)
+        last = nn.Linear(WIDTH, 3)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.bent = nn.Sequential(nn.Linear(BOTTLENECK, WIDTH), nn.GELU(), last)
+
+    @torch.no_grad()
+    def start(self, shown_NF: Tensor, asked_N3: Tensor) -> None:
+        """The least squares of a straight reader: three of the squeezed numbers are its answers."""
+        scaled_NF = functional.pad((shown_NF - self.center_F) / self.scale_F, (0, 1), value=1.0)
+        weight_F3 = torch.linalg.lstsq(
+            scaled_NF.double(), asked_N3.double(), driver="gelsd"
+        ).solution.float()
+        self.squeeze.weight[:3], self.squeeze.bias[:3] = weight_F3[:-1].T, weight_F3[-1]
+        self.straight.weight.copy_(torch.eye(3, BOTTLENECK))
+        self.straight.bias.zero_()
+
+    def forward(self, shown_NF: Tensor) -> Tensor:
+        code_NC = self.squeeze((shown_NF - self.center_F) / self.scale_F)
+        return self.straight(code_NC) + self.bent(code_NC)
+
+
+def probe(
+    learnt: Sequence[Batch], judged: Sequence[Batch], normaliser: Normaliser, seed: int
+) -> dict[str, Recovery]:
+    """How well each variant tells the points of `judged`, once it has learnt from others."""
+    scale = scale_of(normaliser)
+    windows = [
+        [windows_of(batch, normaliser, scale) for batch in batches] for batches in (learnt, judged)
+    ]
+    return {name: told(name, windows[0], windows[1], scale, seed) for name in VARIANTS}
+
+
+def told(
+    name: str, learnt: Sequence[Windows], judged: Sequence[Windows], scale: Tensor, seed: int
+) -> Recovery:
+    """How well one variant tells the points of some windows, once it has learnt from others."""
+    first, second = (points_of(name, windows, seed) for windows in (learnt, judged))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        reader = fitted(first, scale)
+    return recovery(reader, second, scale)
+
+
+def refusals(recoveries: dict[str, Recovery]) -> list[str]:
+    """Why an encoding does not pass; none where it does. Hidden points are told of, not judged.
+
+    Where the control would pass too, the points lie so evenly that they tell themselves: then an
+    encoding cannot be ten times better, and need not be.
+    """
+    control = recoveries[CONTROL].p99_share
+    limit = MAX_SHARE if control < MAX_SHARE else min(MAX_SHARE, MAX_OF_CONTROL * control)
+    shares = {name: recoveries[name].p99_share for name in (FEATURES, WITH_POSITIONS)}
+    return [
+        f"{name}: the p99 error is {share:.2%} of the window and may be {limit:.2%}"
+        for name, share in shares.items()
+        if not share < limit
+    ]
+
+
+def scale_of(normaliser: Normaliser) -> Tensor:
+    """A typical step: east and north in metres, and seconds."""
+    extent_m = normaliser.extent_scale_m
+    return torch.tensor([extent_m, extent_m, normaliser.typical_step_s], dtype=torch.float64)
+
+
+# What is shown ------------------------------------------------------------------------------------
+
+
+def windows_of(batch: Batch, normaliser: Normaliser, scale: Tensor) -> Windows:
+    """The features of the points of a batch, and what they must tell."""
+    is_point_BT = ~batch.is_pad_BT
+    index_BT = torch.arange(is_point_BT.shape[1]).expand(is_point_BT.shape)
+    lon_deg_BT, lat_deg_BT = batch.lon_deg_BT, batch.lat_deg_BT
+    seen = point_features(
+        lon_deg_BT,
+        lat_deg_BT,
+        batch.time_s_BT,
+        batch.calendar_BTK,
+        index_BT,
+        torch.zeros_like(index_BT),
+        normaliser,
+    )
+    since_first = step_between(lon_deg_BT[:, :1], lat_deg_BT[:, :1], lon_deg_BT, lat_deg_BT)
+    since_first_s = batch.time_s_BT - batch.time_s_BT[:, :1]
+    truth_BT3 = torch.stack([*since_first, since_first_s], dim=-1)
+    return Windows(
+        torch.cat([seen.spatial_BQS, seen.temporal_BQM], dim=-1),
+        truth_BT3,
+        sizes(truth_BT3, is_point_BT, scale),
+        is_point_BT,
+    )
+
+
+def sizes(truth_BT3: Tensor, is_point_BT: Tensor, scale: Tensor) -> Tensor:
+    """Extent (the diagonal of what a window covers) and duration, (B, 2).
+
+    None is below a typical step: a window that stands still has no extent to be measured by.
+    """
+    is_pad_BT1 = ~is_point_BT.unsqueeze(-1)
+    low_B3 = truth_BT3.masked_fill(is_pad_BT1, math.inf).amin(1)
+    high_B3 = truth_BT3.masked_fill(is_pad_BT1, -math.inf).amax(1)
+    side_B3 = torch.maximum(high_B3 - low_B3, scale)
+    return torch.stack([side_B3[:, :2].norm(dim=-1), side_B3[:, 2]], dim=-1)
+
+
+def points_of(name: str, windows: Sequence[Windows], seed: int) -> Points:
+    """What a variant shows of the points of some windows, their truth and their windows' sizes."""
+    generator = torch.Generator().manual_seed(seed)
+    parts = [VARIANTS[name](one, generator) for one in windows]
+    chosen = [
+        (
+            shown_BTF[is_asked_BT],
+            one.truth_BT3[is_asked_BT],
+            one.size_BW.unsqueeze(1).expand(*is_asked_BT.shape, -1)[is_asked_BT],
+        )
+        for one, (shown_BTF, is_asked_BT) in zip(windows, parts, strict=True)
+    ]
+    shown, truth, size = (torch.cat(column) for column in zip(*chosen, strict=True))
+    return shown, truth, size
+
+
+def plainly(windows: Windows, _generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    return windows.feature_BTF, windows.is_point_BT
+
+
+def with_positions(windows: Windows, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A projection that nobody has trained, the same for all windows, plus sinusoids."""
+    num_features = windows.feature_BTF.shape[-1]
+    generator = torch.Generator().manual_seed(generator.initial_seed())
+    into_FD = torch.randn(num_features, MODEL_WIDTH, generator=generator) / num_features**0.5
+    position_TD = sinusoidal_positions(windows.feature_BTF.shape[1], MODEL_WIDTH)
+    return windows.feature_BTF @ into_FD + position_TD, windows.is_point_BT
+
+
+def some_hidden(windows: Windows, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The neighbours of hidden points; what is hidden or beyond the ends is told by a mark."""
+    is_point_BT = windows.is_point_BT
+    is_hidden_BT = torch.rand(is_point_BT.shape, generator=generator) < HIDDEN_SHARE
+    is_shown_BT1 = (is_point_BT & ~is_hidden_BT).unsqueeze(-1)
+    marked_BTF = torch.cat([windows.feature_BTF * is_shown_BT1, is_shown_BT1.float()], dim=-1)
+    reach = max(NEIGHBOURS)
+    wide = functional.pad(marked_BTF, (0, 0, reach, reach))
+    num_points = is_point_BT.shape[1]
+    around = [wide[:, reach + k : reach + k + num_points] for k in NEIGHBOURS]
+    return torch.cat(around, dim=-1), is_point_BT & is_hidden_BT
+
+
+def lossy(windows: Windows, _generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    kept = [k for k in range(windows.feature_BTF.shape[-1]) if k not in SINCE_FIRST]
+    return windows.feature_BTF[..., kept], windows.is_point_BT
+
+
+VARIANTS = {
+    FEATURES: plainly,
+    WITH_POSITIONS: with_positions,
+    SOME_HIDDEN: some_hidden,
+    CONTROL: lossy,
+}
+
+
+# Learning and judging -----------------------------------------------------------------------------
+
+
+def fitted(points: Points, scale: Tensor) -> Reader:
+    """A reader trained on points; far places count by their logarithm, so that none outweighs.
+
+    It starts from the best linear one, and bends from there.
+    """
+    shown_NF, truth_N3, _size_NW = points
+    reader = Reader(shown_NF)
+    asked_N3 = torch.asinh(truth_N3 / scale).float()
+    reader.start(shown_NF, asked_N3)
+    optimizer = torch.optim.Adam(reader.parameters(), betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, NUM_STEPS)
+    for _ in range(NUM_STEPS):
+        row_M = torch.randint(len(shown_NF), (BATCH_POINTS,))
+        loss = functional.smooth_l1_loss(reader(shown_NF[row_M]), asked_N3[row_M], beta=0.02)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return reader
+
+
+@torch.no_grad()
+def recovery(reader: Reader, points: Points, scale: Tensor) -> Recovery:
+    """The errors on points that a reader was not trained on; the worse of place and time counts."""
+    shown_NF, truth_N3, size_NW = points
+    error_N3 = torch.sinh(reader(shown_NF).double()) * scale - truth_N3
+    miss_NW = torch.stack([error_N3[:, :2].norm(dim=-1), error_N3[:, 2].abs()], dim=-1)
+    share_N = (miss_NW / size_NW).amax(-1)
+    quantiles = [
+        float(value_N.quantile(q)) for value_N in (*miss_NW.T, share_N) for q in (0.5, 0.99)
+    ]
+    return Recovery(*quantiles)

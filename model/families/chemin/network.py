@@ -1,0 +1,192 @@
+"""Chemin: the educational family, a causal transformer over points that predicts the next step.
+
+Linear projections of spatial and temporal features side by side, sinusoidal positions, pre-norm
+blocks, and two heads: p(log dt) and p(east, north | dt). After Lin Yang's CheminTF, with metres
+instead of degrees, no statistics of the batch, and densities instead of a squared error.
+
+Shapes: B windows, T points, Q queried points, D model width, L lags, C coordinates (east, north),
+S spatial and M temporal features, K calendar features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import torch
+from torch import Tensor, nn
+
+from ...features.normaliser import MIN_STEP_S, Normaliser
+from ...features.point_features import NUM_SPATIAL, NUM_TEMPORAL, point_features
+from ...interface.answers import Forecast, mean_over_points
+from ...interface.batch import Batch, first_of_sequence, index_of, scored_targets
+from ...interface.contexts import Context
+from ...interface.family import Family, Model
+from ...interface.masking import Loss
+from ...layers.attention_masks import causal_mask
+from ...layers.heads import DurationHead, StepHead
+from ...layers.position_encodings import sinusoidal_positions
+from ...layers.transformer import KeyValueCache, Transformer
+from .rollout import rolled_out
+
+
+@dataclass(frozen=True)
+class CheminConfig:
+    """Shape of the network and weight of its second loss.
+
+    `max_points` is the longest window it is trained on. `mean_weight` scales the distance from the
+    mean step to the truth, in units of the reach, beside the negative log-likelihood: forecasts
+    roll out that mean and are judged by its distance. `has_tails` gives steps Student's densities.
+    """
+
+    width: int = 96
+    num_layers: int = 2
+    num_heads: int = 4
+    num_components: int = 4
+    max_points: int = 64
+    dropout: float = 0.0
+    mean_weight: float = 5.0
+    has_tails: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("width", "num_layers", "num_heads", "num_components"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.width % (2 * self.num_heads):
+            raise ValueError(f"width {self.width} must divide by twice num_heads {self.num_heads}")
+        if self.max_points < 4:
+            raise ValueError(f"max_points must be at least 4, not {self.max_points}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), not {self.dropout}")
+        if self.mean_weight < 0:
+            raise ValueError(f"mean_weight must not be negative, not {self.mean_weight}")
+
+
+PRESETS: Mapping[str, CheminConfig] = MappingProxyType(
+    {
+        "tiny": CheminConfig(width=32, num_layers=1, num_heads=2),
+        "small": CheminConfig(),
+    }
+)
+
+
+class Chemin(Model):
+    """The network: `encode` reads points, the heads say what comes next, `loss` scores them."""
+
+    family = "chemin"
+    position_ND: Tensor
+
+    def __init__(self, config: CheminConfig, normaliser: Normaliser) -> None:
+        super().__init__()
+        self.config = config
+        self.normaliser = normaliser
+        width = config.width
+        self.spatial = nn.Linear(NUM_SPATIAL, width // 2)
+        self.temporal = nn.Linear(NUM_TEMPORAL, width - width // 2)
+        table_ND = sinusoidal_positions(config.max_points, width)
+        self.register_buffer("position_ND", table_ND, persistent=False)
+        self.transformer = Transformer(width, config.num_layers, config.num_heads, config.dropout)
+        self.duration_head = DurationHead(width, config.num_components, normaliser)
+        self.step_head = StepHead(width, config.num_components, normaliser, config.has_tails)
+
+    def encode(
+        self,
+        lon_deg_BT: Tensor,
+        lat_deg_BT: Tensor,
+        time_s_BT: Tensor,
+        calendar_BQK: Tensor,
+        index_BQ: Tensor,
+        sequence_BT: Tensor | None = None,
+        caches: list[KeyValueCache] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Hidden state (B, Q, D) and recent velocities (B, Q, L, C) of points, from their past."""
+        first_BQ = first_of_sequence(index_BQ, sequence_BT)
+        seen = point_features(
+            lon_deg_BT, lat_deg_BT, time_s_BT, calendar_BQK, index_BQ, first_BQ, self.normaliser
+        )
+        kind = self.spatial.weight.dtype
+        content_BQD = torch.cat(
+            [self.spatial(seen.spatial_BQS.to(kind)), self.temporal(seen.temporal_BQM.to(kind))],
+            dim=-1,
+        )
+        # Past the longest window of training a point counts as the last of one.
+        place_BQ = (index_BQ - first_BQ).clamp(max=self.config.max_points - 1)
+        x_BQD = content_BQD + self.position_ND[place_BQ]
+        mask_BQT = causal_mask(sequence_BT) if caches is None else None
+        hidden_BQD = self.transformer(x_BQD, index_BQ, mask_BQT, caches)
+        return hidden_BQD, seen.velocity_mps_BQLC
+
+    def loss(self, batch: Batch) -> Loss:
+        """Loss of the targets, each given the points before it.
+
+        Negative log-likelihood in nats a point (see densities) plus `mean_weight` times the miss
+        of the mean step; `parts` holds the three sums unweighted.
+        """
+        is_readable_BT = batch.is_observed_BT & ~batch.is_pad_BT
+        lon_deg_BT, lat_deg_BT, time_s_BT = (
+            value_BT.masked_fill(~is_readable_BT, 0)
+            for value_BT in (batch.lon_deg_BT, batch.lat_deg_BT, batch.time_s_BT)
+        )
+        calendar_BTK = batch.calendar_BTK.masked_fill(~is_readable_BT.unsqueeze(-1), 0)
+        index_BT = index_of(is_readable_BT)
+        hidden_BTD, velocity_BTLC = self.encode(
+            lon_deg_BT, lat_deg_BT, time_s_BT, calendar_BTK, index_BT, batch.sequence_BT
+        )
+        is_scored_BT = scored_targets(batch)
+        hidden_ND, velocity_NLC = (
+            before[:, :-1][is_scored_BT[:, 1:]] for before in (hidden_BTD, velocity_BTLC)
+        )
+        step_NF = batch.step_BTF[is_scored_BT]
+        step_m_NC, step_s_N = step_NF[:, :2], step_NF[:, 2]
+        duration = self.duration_head(hidden_ND)
+        step = self.step_head(hidden_ND, velocity_NLC, step_s_N)
+        duration_nll = -duration.log_density(torch.log(step_s_N + MIN_STEP_S)).sum()
+        step_nll = -step.log_density(step_m_NC).sum()
+        miss = step.miss(step_m_NC).sum()
+        return Loss(
+            total=duration_nll + step_nll + self.config.mean_weight * miss,
+            count=is_scored_BT.sum(),
+            parts={
+                "duration_nll": duration_nll.detach(),
+                "step_nll": step_nll.detach(),
+                "miss": miss.detach(),
+            },
+        )
+
+    def forecast(
+        self,
+        context: Context,
+        num_horizon: int,
+        target_time_s_BH: Tensor | None,
+        num_samples: int,
+        seed: int,
+    ) -> Forecast:
+        """The points that follow each context, one step at a time."""
+        return rolled_out(self, context, num_horizon, target_time_s_BH, num_samples, seed)
+
+    def embed(self, context: Context) -> Tensor:
+        """The mean hidden state (B, D) of the points of each trajectory."""
+        hidden_BTD, _ = self._read(context.batch())
+        return mean_over_points(hidden_BTD, context.is_pad_BT)
+
+    def score(self, context: Context) -> Tensor:
+        """Mean surprise (B) of a step given those before it, in nats; NaN where there is none."""
+        batch = context.batch()
+        hidden_BTD, velocity_BTLC = self._read(batch)
+        step_BTF, has_step_BT = batch.step_BTF[:, 1:], ~batch.is_pad_BT[:, 1:]
+        duration = self.duration_head(hidden_BTD[:, :-1])
+        step = self.step_head(hidden_BTD[:, :-1], velocity_BTLC[:, :-1], step_BTF[..., 2])
+        surprise_BT = -duration.log_density(torch.log(step_BTF[..., 2] + MIN_STEP_S))
+        surprise_BT = surprise_BT - step.log_density(step_BTF[..., :2])
+        num_steps_B = has_step_BT.sum(1).double()
+        total_B = torch.where(has_step_BT, surprise_BT, 0.0).double().sum(1)
+        return total_B / num_steps_B.where(num_steps_B > 0, torch.nan)
+
+    def _read(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """`encode` of whole sequences of which every point may be read."""
+        places = batch.lon_deg_BT, batch.lat_deg_BT, batch.time_s_BT
+        return self.encode(*places, batch.calendar_BTK, index_of(batch.is_pad_BT))
+
+
+FAMILY = Family(Chemin, CheminConfig, PRESETS, ("forecast", "embed", "score"))

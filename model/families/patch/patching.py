@@ -1,0 +1,211 @@
+"""Points in patches: where sequences are cut, what is known at each end, and what lies ahead.
+
+Shapes: R sequences, T points, P patches, K points of a patch, S = P * K slots, N ends of patches,
+J points ahead of an end, L lags, C coordinates (east, north), U calendar features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ...earth.geometry import step_between
+from ...features.normaliser import Normaliser
+from ...features.point_features import LAGS, steps_of
+from ...interface.batch import Batch
+from ...interface.contexts import Context, calendar_at
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One sequence a row: points padded on the right, the first of which may be read."""
+
+    lon_deg_RT: Tensor
+    lat_deg_RT: Tensor
+    time_s_RT: Tensor
+    calendar_RTU: Tensor
+    num_points_R: Tensor
+    num_readable_R: Tensor
+    is_target_RT: Tensor
+    window_R: Tensor
+
+
+def rows_of(context: Context) -> Rows:
+    """Contexts as rows, all of which may be read, and be asked from the points before."""
+    is_pad_BT, num_B = context.is_pad_BT, context.num_points_B
+    lon_deg_BT, lat_deg_BT, time_s_BT = (
+        value_BT.masked_fill(is_pad_BT, 0)
+        for value_BT in (context.lon_deg_BT, context.lat_deg_BT, context.time_s_BT)
+    )
+    calendar_BTU = calendar_at(context.started_us_B, time_s_BT, context.zone)
+    zero_B = torch.zeros_like(num_B)
+    return Rows(lon_deg_BT, lat_deg_BT, time_s_BT, calendar_BTU, num_B, num_B, ~is_pad_BT, zero_B)
+
+
+def rows_of_batch(batch: Batch) -> Rows:
+    """The sequences of a batch, each in a row of its own; what may not be read ends what may."""
+    is_point_BT = ~batch.is_pad_BT
+    is_new_BT = is_point_BT.clone()
+    is_new_BT[:, 1:] &= batch.sequence_BT[:, 1:] != batch.sequence_BT[:, :-1]
+    row_R, start_R = is_new_BT.nonzero(as_tuple=True)
+    slot_T = torch.arange(is_point_BT.shape[1], device=row_R.device)
+    at_RT = row_R[:, None], (start_R[:, None] + slot_T).clamp(max=is_point_BT.shape[1] - 1)
+    is_own_RT = batch.sequence_BT[at_RT] == batch.sequence_BT[row_R, start_R][:, None]
+    is_own_RT &= is_point_BT[at_RT] & (start_R[:, None] + slot_T < is_point_BT.shape[1])
+    is_readable_RT = is_own_RT & batch.is_observed_BT[at_RT]
+    points = batch.lon_deg_BT, batch.lat_deg_BT, batch.time_s_BT
+    lon_deg_RT, lat_deg_RT, time_s_RT = (
+        value_BT[at_RT].masked_fill(~is_own_RT, 0) for value_BT in points
+    )
+    return Rows(
+        lon_deg_RT,
+        lat_deg_RT,
+        time_s_RT,
+        batch.calendar_BTK[at_RT].masked_fill(~is_own_RT.unsqueeze(-1), 0),
+        is_own_RT.sum(1),
+        is_readable_RT.int().cummin(dim=1).values.sum(1),
+        is_own_RT & batch.is_target_BT[at_RT],
+        batch.window_id_B[row_R],
+    )
+
+
+@dataclass(frozen=True)
+class Patches:
+    """Points in patches; slots before the first point and behind the last are empty."""
+
+    lon_deg_RS: Tensor
+    lat_deg_RS: Tensor
+    time_s_RS: Tensor
+    calendar_RPU: Tensor  # of the end of the patch
+    is_point_RS: Tensor
+    num_patch: int
+
+    @property
+    def num_lead_R(self) -> Tensor:
+        """Empty slots before the first point."""
+        return self.is_point_RS.int().argmax(dim=1)
+
+    @property
+    def has_step_RS(self) -> Tensor:
+        """Slots that were arrived at from the one before."""
+        return self.is_point_RS & functional.pad(self.is_point_RS[:, :-1], (1, 0))
+
+    def ends(self, value_RS: Tensor) -> Tensor:
+        """The values (R, P) at the last slots of patches."""
+        return value_RS[:, self.num_patch - 1 :: self.num_patch]
+
+
+def cut(rows: Rows, num_patch: int, num_lead_R: Tensor | None = None) -> Patches:
+    """The readable points in patches, so that the last one is whole.
+
+    With `num_lead_R` the first patch has so many empty slots, whatever the last one then has. A
+    row of which nothing may be read has one point at (0, 0).
+    """
+    num_points_R = rows.num_readable_R.clamp(min=1)
+    if num_lead_R is None:
+        num_lead_R = -num_points_R % num_patch
+    num_patches = -(-int((num_lead_R + num_points_R).max()) // num_patch)
+    slot_S = torch.arange(num_patches * num_patch, device=num_points_R.device)
+    index_RS = slot_S - num_lead_R.unsqueeze(1)
+    is_point_RS = (index_RS >= 0) & (index_RS < num_points_R.unsqueeze(1))
+    # Empty slots repeat the nearest point: nothing that may not be read ever is.
+    index_RS = torch.minimum(index_RS.clamp(min=0), num_points_R.unsqueeze(1) - 1)
+    is_there_R1 = rows.num_readable_R.unsqueeze(1) > 0
+    lon_deg_RS, lat_deg_RS, time_s_RS = (
+        value_RT.gather(1, index_RS).where(is_there_R1, 0.0)
+        for value_RT in (rows.lon_deg_RT, rows.lat_deg_RT, rows.time_s_RT)
+    )
+    row_R1 = torch.arange(len(num_points_R), device=num_points_R.device).unsqueeze(1)
+    end_RP = index_RS[:, num_patch - 1 :: num_patch]
+    calendar_RPU = rows.calendar_RTU[row_R1, end_RP].where(is_there_R1.unsqueeze(-1), 0.0)
+    return Patches(lon_deg_RS, lat_deg_RS, time_s_RS, calendar_RPU, is_point_RS, num_patch)
+
+
+def origins_of(patches: Patches, num_readable_R: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Row, patch and last point (N) of each patch that ends with a point that may be read."""
+    num_patches = patches.calendar_RPU.shape[1]
+    patch_P = torch.arange(num_patches, device=num_readable_R.device)
+    end_RP = (patch_P + 1) * patches.num_patch - 1 - patches.num_lead_R.unsqueeze(1)
+    row_N, patch_N = (end_RP < num_readable_R.unsqueeze(1)).nonzero(as_tuple=True)
+    return row_N, patch_N, end_RP[row_N, patch_N]
+
+
+def ahead_of(
+    rows: Rows, row_N: Tensor, end_N: Tensor, ahead_J: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Displacement (N, J, C) and seconds (N, J) to the points ahead, and which are targets."""
+    target_NJ = end_N[:, None] + ahead_J
+    is_there_NJ = target_NJ < rows.num_points_R[row_N][:, None]
+    target_NJ = torch.where(is_there_NJ, target_NJ, end_N[:, None])
+    is_target_NJ = is_there_NJ & rows.is_target_RT[row_N[:, None], target_NJ]
+    # What is no target may hold anything, and must not reach a gradient: the end stands for it.
+    at_NJ = row_N[:, None], torch.where(is_target_NJ, target_NJ, end_N[:, None])
+    start_N1 = row_N[:, None], end_N[:, None]
+    starts = rows.lon_deg_RT[start_N1], rows.lat_deg_RT[start_N1]
+    ends = rows.lon_deg_RT[at_NJ], rows.lat_deg_RT[at_NJ]
+    moved_m_NJC = torch.stack(step_between(*starts, *ends), dim=-1)
+    elapsed_s_NJ = rows.time_s_RT[at_NJ] - rows.time_s_RT[start_N1]
+    return moved_m_NJC, elapsed_s_NJ, is_target_NJ
+
+
+@dataclass(frozen=True)
+class Moved:
+    """How the ends of patches were arrived at, from their own patch and earlier ones alone."""
+
+    scale_m_RP: Tensor  # root mean square step so far: a typical one where there is none
+    way_m_RPLC: Tensor  # displacement over each lag, in the frame of the end
+    num_RPL: Tensor  # points and seconds that it took
+    elapsed_s_RPL: Tensor
+
+    def at(self, row_N: Tensor, patch_N: Tensor) -> Moved:
+        """The same at some of the ends, (N)."""
+        return Moved(*(getattr(self, entry.name)[row_N, patch_N] for entry in fields(self)))
+
+    def picked(self, index_N: Tensor) -> Moved:
+        return Moved(*(getattr(self, entry.name)[index_N] for entry in fields(self)))
+
+    @property
+    def per_point_m(self) -> Tensor:
+        return self.way_m_RPLC / self.num_RPL.unsqueeze(-1)
+
+    @property
+    def velocity_mps(self) -> Tensor:
+        return self.way_m_RPLC / self.elapsed_s_RPL.unsqueeze(-1)
+
+
+def steps_in(patches: Patches) -> Tensor:
+    """The step (R, S, F) arriving at each slot; zero where nothing was arrived at."""
+    step_RSF = steps_of(patches.lon_deg_RS, patches.lat_deg_RS, patches.time_s_RS)
+    return step_RSF.masked_fill(~patches.has_step_RS.unsqueeze(-1), 0)
+
+
+def moved_until(patches: Patches, step_RSF: Tensor, normaliser: Normaliser) -> Moved:
+    """The motion up to the end of each patch."""
+    num_RP = patches.ends(patches.has_step_RS.cumsum(1))
+    square_RP = patches.ends(step_RSF[..., :2].square().sum(-1).cumsum(1))
+    floor_m = 0.05 * normaliser.extent_scale_m
+    scale_m_RP = torch.sqrt(square_RP / num_RP.clamp(min=1) + floor_m**2)
+    slot_RS = torch.arange(step_RSF.shape[1], device=num_RP.device).expand(step_RSF.shape[:2])
+    end_RP = patches.ends(slot_RS)
+    lag_L = torch.tensor(LAGS, device=num_RP.device)
+    origin_RPL = torch.maximum(end_RP.unsqueeze(-1) - lag_L, patches.num_lead_R[:, None, None])
+
+    def at_origin(value_RS: Tensor) -> Tensor:
+        return value_RS.gather(1, origin_RPL.flatten(1)).view(origin_RPL.shape)
+
+    lon_deg_RP1, lat_deg_RP1, time_s_RP1 = (
+        patches.ends(value_RS).unsqueeze(-1)
+        for value_RS in (patches.lon_deg_RS, patches.lat_deg_RS, patches.time_s_RS)
+    )
+    origins = at_origin(patches.lon_deg_RS), at_origin(patches.lat_deg_RS)
+    back_m = step_between(lon_deg_RP1, lat_deg_RP1, *origins)
+    elapsed_s_RPL = time_s_RP1 - at_origin(patches.time_s_RS)
+    return Moved(
+        scale_m_RP.where(num_RP > 0, normaliser.extent_scale_m),
+        -torch.stack(back_m, dim=-1).masked_fill((num_RP == 0)[..., None, None], 0),
+        (end_RP.unsqueeze(-1) - origin_RPL).clamp(min=1).double(),
+        elapsed_s_RPL.clamp(min=normaliser.shortest_step_s),
+    )

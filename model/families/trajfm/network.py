@@ -1,0 +1,414 @@
+"""TrajFM: one model for many tasks, each a way of hiding; after Lin et al. 2024.
+
+A point is the sum of its modalities, place and time, each told as learnable waves of where it lies
+relative to the window, and marked as shown or hidden. Attention reads both directions, with its
+heads turned by east, north and time. A hidden place has nothing to tell, so no other point reads
+it: a forecast of ten steps begins with the forecast of five. What is hidden enters nowhere: waves
+and turns use a guess from what is shown. The heads are p(time) and p(place | time), mixtures, so
+the same weights forecast, recover and tell travel times, with and without timestamps.
+
+Shapes: B windows, T points, N scored points, D model width, M mixture components, P pairs of a
+head, S samples, H points of the horizon, C coordinates (east, north), W ways to move on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ...earth.geometry import step_between, step_from
+from ...features.normaliser import Normaliser
+from ...features.point_features import NUM_CALENDAR
+from ...interface.answers import Durations, Forecast, Noise, Recovered, mean_over_points
+from ...interface.batch import Batch, first_of_sequence, index_of
+from ...interface.contexts import Context, Partial
+from ...interface.evaluating import evaluating
+from ...interface.family import Family, Model
+from ...interface.masked_input import Shown, shown_of
+from ...interface.masking import (
+    Draw,
+    Loss,
+    Mask,
+    MaskedBatch,
+    arrivals,
+    dimensions,
+    endings,
+    places_of_endings,
+    places_of_middles,
+    places_of_segments,
+    random_points,
+    segments,
+)
+from ...layers.attention_masks import bidirectional_mask
+from ...layers.distributions import GaussianMixture, StepMixture
+from ...layers.embeddings import LearnableFourier
+from ...layers.position_encodings import (
+    angles_of,
+    sinusoidal_positions,
+    spatio_temporal_frequencies,
+)
+from ...layers.transformer import Transformer
+from .motion_candidates import PlaceHead, TimeHead, ascending, code_of_time, time_of_code, ways_of
+from .surroundings import NUM_AROUND, Around, Guess, around, features_around, guess_of
+
+DRAWS: tuple[Draw, ...] = (
+    segments,
+    places_of_segments,
+    random_points,
+    dimensions,
+    endings,
+    places_of_endings,
+    places_of_middles,
+    arrivals,
+)
+
+
+def any_task(generator: np.random.Generator, num_points: int) -> Mask:
+    """The mask of one of the tasks, each as likely."""
+    return DRAWS[generator.integers(len(DRAWS))](generator, num_points)
+
+
+@dataclass(frozen=True)
+class TrajFmConfig:
+    """Shape of the network.
+
+    `num_waves` counts the waves of each coordinate. Attention turns by wavelengths from
+    `shortest_steps` typical steps to `longest_steps`, in metres and in seconds. `mean_weight`
+    scales the distance from the mean place, in units of the reach, beside its surprise.
+    """
+
+    width: int = 96
+    num_layers: int = 3
+    num_heads: int = 4
+    num_components: int = 4
+    num_waves: int = 12
+    max_points: int = 64
+    dropout: float = 0.0
+    mean_weight: float = 1.0
+    has_tails: bool = False
+    shortest_steps: float = 4.0
+    longest_steps: float = 256.0
+
+    def __post_init__(self) -> None:
+        for name in ("width", "num_layers", "num_heads", "num_components", "num_waves"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.width % (2 * self.num_heads) or self.width < 6 * self.num_heads:
+            raise ValueError(f"width {self.width} must give each of num_heads 3 pairs or more")
+        if self.max_points < 4:
+            raise ValueError(f"max_points must be at least 4, not {self.max_points}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), not {self.dropout}")
+        if self.mean_weight < 0:
+            raise ValueError(f"mean_weight must not be negative, not {self.mean_weight}")
+        if not 0 < self.shortest_steps < self.longest_steps:
+            raise ValueError(f"shortest_steps must be below {self.longest_steps} and above 0")
+
+
+PRESETS: Mapping[str, TrajFmConfig] = MappingProxyType(
+    {
+        "tiny": TrajFmConfig(width=32, num_layers=1, num_heads=2, num_waves=6),
+        "small": TrajFmConfig(),
+    }
+)
+
+
+class TrajFm(Model):
+    """The network: `encode` reads what is shown, the heads tell what is hidden, `loss` scores."""
+
+    family = "trajfm"
+    position_ND: Tensor
+    frequency_CP: Tensor
+
+    def __init__(self, config: TrajFmConfig, normaliser: Normaliser) -> None:
+        super().__init__()
+        self.config = config
+        self.normaliser = normaliser
+        width = config.width
+        self.place_waves = LearnableFourier(2, config.num_waves)
+        self.time_waves = LearnableFourier(1, config.num_waves)
+        self.place = nn.Linear(2 * config.num_waves, width)
+        self.time = nn.Linear(config.num_waves + NUM_CALENDAR, width)
+        self.kind = nn.Parameter(0.1 * torch.randn(2, 2, width))  # (place, time) by (hidden, shown)
+        self.surroundings = nn.Linear(NUM_AROUND, width)
+        table_ND = sinusoidal_positions(config.max_points, width)
+        self.register_buffer("position_ND", table_ND, persistent=False)
+        self.register_buffer("frequency_CP", self._frequencies(), persistent=False)
+        self.transformer = Transformer(width, config.num_layers, config.num_heads, config.dropout)
+        self.time_head = TimeHead(width, config.num_components, normaliser)
+        self.place_head = PlaceHead(width, config.num_components, normaliser, config.has_tails)
+
+    def _frequencies(self) -> Tensor:
+        config, step_m = self.config, self.normaliser.extent_scale_m
+        step_s = self.normaliser.typical_step_s
+        low, high = config.shortest_steps, config.longest_steps
+        num_pairs = config.width // config.num_heads // 2
+        return spatio_temporal_frequencies(
+            num_pairs, low * step_m, high * step_m, low * step_s, high * step_s
+        )
+
+    def encode(self, shown: Shown) -> tuple[Tensor, Around]:
+        """Hidden state (B, T, D) of each point, and what lies around it."""
+        guess = guess_of(shown, self.normaliser)
+        near = around(shown, guess, self.normaliser)
+        index_BT = index_of(shown.is_pad_BT)
+        place_BT = index_BT - first_of_sequence(index_BT, shown.sequence_BT)
+        x_BTD = torch.stack(self.modalities(shown, guess)).sum(0)
+        x_BTD = x_BTD + self.surroundings(features_around(shown, near, guess, self.normaliser))
+        x_BTD = x_BTD + self.position_ND[place_BT.clamp(max=self.config.max_points - 1)]
+        is_readable_BT = shown.shows_place_BT & ~shown.is_pad_BT
+        mask_BTT = bidirectional_mask(is_readable_BT, shown.sequence_BT)
+        where_BTC = torch.cat([guess.place_m_BTC, guess.time_s_BT.unsqueeze(-1)], dim=-1)
+        angle_BTP = angles_of(where_BTC, self.frequency_CP)
+        return self.transformer(x_BTD, index_BT, mask_BTT, angle_BQP=angle_BTP), near
+
+    def modalities(self, shown: Shown, guess: Guess) -> list[Tensor]:
+        """What each modality adds to a point, (B, T, D) each; another would stand here too."""
+        kind = self.kind.dtype
+        place_BTC = (guess.place_m_BTC / self.normaliser.extent_scale_m).to(kind)
+        time_BT1 = (guess.time_s_BT / self.normaliser.typical_step_s).to(kind).unsqueeze(-1)
+        waves_BTV = torch.cat([self.time_waves(time_BT1), shown.calendar_BTK.to(kind)], dim=-1)
+        return [
+            self.place(self.place_waves(place_BTC)) + self.kind[0][shown.shows_place_BT.long()],
+            self.time(waves_BTV) + self.kind[1][shown.shows_time_BT.long()],
+        ]
+
+    # ------------------------------------------------------------------ training
+
+    def loss(self, batch: Batch) -> Loss:
+        """Loss of what is hidden of the targets, given all that is shown.
+
+        A hidden time costs its surprise in nats of a log-odds or of a log second, a place, given
+        its time, that in nats of metres and `mean_weight` times the miss of the mean. A window
+        that asks for all of its times is also asked for the last one from its two ends alone.
+        """
+        whole = self._loss(batch)
+        ends = ends_of(batch)
+        if ends is None:
+            return whole
+        alone = self._loss(ends)
+        parts = {name: whole.parts[name] + alone.parts[name] for name in whole.parts}
+        return Loss(whole.total + alone.total, whole.count + alone.count, parts)
+
+    def _loss(self, batch: Batch) -> Loss:
+        shown = shown_of(batch)
+        hidden_BTD, near = self.encode(shown)
+        asks_time_BT, asks_place_BT = asked(shown, near)
+        time_nll_N = -self.log_density_of_time(batch, hidden_BTD, near, asks_time_BT)
+        place = self.place_at(hidden_BTD, near, asks_place_BT, batch.time_s_BT)
+        step_m_NC = self._step_m(batch, near, asks_place_BT)
+        time_nll, place_nll = time_nll_N.sum(), -place.log_density(step_m_NC).sum()
+        miss = place.miss(step_m_NC).sum()
+        return Loss(
+            total=time_nll + place_nll + self.config.mean_weight * miss,
+            count=(asks_time_BT | asks_place_BT).sum(),
+            parts={
+                "time_nll": time_nll.detach(),
+                "place_nll": place_nll.detach(),
+                "miss": miss.detach(),
+            },
+        )
+
+    def _step_m(self, batch: Batch, near: Around, is_asked_BT: Tensor) -> Tensor:
+        """The true step (N, C) from the anchor to each asked point."""
+        starts = near.lon_deg_BT[is_asked_BT], near.lat_deg_BT[is_asked_BT]
+        ends = batch.lon_deg_BT[is_asked_BT], batch.lat_deg_BT[is_asked_BT]
+        return torch.stack(step_between(*starts, *ends), dim=-1).float()
+
+    def log_density_of_time(
+        self, batch: Batch, hidden_BTD: Tensor, near: Around, is_asked_BT: Tensor
+    ) -> Tensor:
+        """Of the true times of the asked points, (N)."""
+        ahead = near.at(is_asked_BT)
+        time_s_N = batch.time_s_BT[is_asked_BT] - ahead.started_s_BT
+        density = self.time_head(hidden_BTD[is_asked_BT], ahead)
+        return density.log_density(code_of_time(time_s_N, ahead).float())
+
+    def place_at(
+        self, hidden_BTD: Tensor, near: Around, is_asked_BT: Tensor, time_s_BT: Tensor
+    ) -> StepMixture:
+        """p(place) of the asked points (N), given their times."""
+        ahead = near.at(is_asked_BT)
+        time_s_N = time_s_BT[is_asked_BT] - ahead.started_s_BT
+        return self.place_head(hidden_BTD[is_asked_BT], ways_of(ahead, time_s_N, self.normaliser))
+
+    # ------------------------------------------------------------------ tasks
+
+    def recover(self, batch: Batch) -> Recovered:
+        """The batch with what is hidden filled in: median times, and mean places given these."""
+        with torch.inference_mode(), evaluating(self):
+            return next(self.filled(shown_of(batch), Noise.shared(0, 0)))
+
+    def filled(self, shown: Shown, noises: Noise) -> Iterator[Recovered]:
+        """The medians and means of what is hidden, then a sample of it for each of the draws."""
+        hidden_BTD, near = self.encode(shown)
+        asks_time_BT, asks_place_BT = asked(shown, near)
+        ahead, around_place = near.at(asks_time_BT), near.at(asks_place_BT)
+        time = self.time_head(hidden_BTD[asks_time_BT], ahead)
+        is_timed = not bool(asks_time_BT.any())
+        place = None
+        for number in range(-1, len(noises.uniform_SHE)):
+            noise = None if number < 0 else noises.sample(number)
+            time_s_BT, lon_deg_BT, lat_deg_BT = (
+                value.clone() for value in (shown.time_s_BT, shown.lon_deg_BT, shown.lat_deg_BT)
+            )
+            code_N = time.median() if noise is None else _drawn_code(time, noise)
+            time_s_BT[asks_time_BT] = time_of_code(code_N.double(), ahead) + ahead.started_s_BT
+            time_s_BT = ascending(time_s_BT, asks_time_BT, shown)
+            if place is None or not is_timed:
+                place = self.place_at(hidden_BTD, near, asks_place_BT, time_s_BT)
+            step_m_NC = place.mean() if noise is None else _drawn_step_m(place, noise)
+            lon_deg_BT[asks_place_BT], lat_deg_BT[asks_place_BT] = step_from(
+                around_place.lon_deg_BT, around_place.lat_deg_BT, *step_m_NC.double().unbind(-1)
+            )
+            yield Recovered(lon_deg_BT, lat_deg_BT, time_s_BT, asks_time_BT | asks_place_BT)
+
+    def forecast(
+        self,
+        context: Context,
+        num_horizon: int,
+        target_time_s_BH: Tensor | None,
+        num_samples: int,
+        seed: int,
+    ) -> Forecast:
+        """The points that follow each context, all in one pass; half the window is context.
+
+        The points of one sample share their draws: each is a smooth path that keeps to its side.
+        """
+        kept = context.latest(self.config.max_points // 2)
+        ahead_H = torch.arange(num_horizon, device=kept.is_pad_BT.device)
+        slot_BH = kept.num_points_B.unsqueeze(1) + ahead_H
+        noises = Noise.shared(num_samples, seed)
+        shown = shown_of(Partial.of(kept, num_horizon, target_time_s_BH).batch())
+        told = [
+            [
+                value_BT.gather(1, slot_BH)
+                for value_BT in (one.lon_deg_BT, one.lat_deg_BT, one.time_s_BT)
+            ]
+            for one in self.filled(shown, noises)
+        ]
+        first, *others = told
+        points = first[0], first[1], first[2]
+        if not others:
+            return Forecast.of(points, None)
+        lon_deg_BSH, lat_deg_BSH, time_s_BSH = (
+            torch.stack(paths, 1) for paths in zip(*others, strict=True)
+        )
+        return Forecast.of(points, (lon_deg_BSH, lat_deg_BSH, time_s_BSH))
+
+    def travel_time(self, partial: Partial) -> Durations:
+        """Seconds from the first point to the last, whose place is known and whose time is not."""
+        batch = partial.batch()
+        last_B1 = (~batch.is_pad_BT).sum(1, keepdim=True) - 1
+        is_last_BT = index_of(batch.is_pad_BT) == last_B1
+        shown = shown_of(batch)
+        hidden_BTD, near = self.encode(shown)
+        ahead = near.at(is_last_BT)
+        density = self.time_head(hidden_BTD[is_last_BT], ahead)
+        return Durations(
+            *(
+                time_of_code(density.quantile(share).double(), ahead)
+                + ahead.started_s_BT
+                - partial.time_s_BT[:, 0]
+                for share in (0.5, 0.1, 0.9)
+            )
+        )
+
+    def embed(self, context: Context) -> Tensor:
+        """The mean hidden state (B, D) of the points of each trajectory."""
+        batch = context.batch()
+        hidden_BTD, _ = self.encode(shown_of(batch))
+        return mean_over_points(hidden_BTD, batch.is_pad_BT)
+
+    def score(self, context: Context) -> Tensor:
+        """Mean surprise (B) of a step, each told from the points before it: nats, as in chemin.
+
+        Each point is hidden once, behind its own past alone; NaN where there is no step.
+        """
+        count_B, total_B = context.num_points_B, torch.zeros(len(context.started_us_B)).double()
+        for end in range(1, context.is_pad_BT.shape[1]):
+            is_row_B = count_B > end
+            start = max(0, end + 1 - self.config.max_points)
+            past = context.picked(is_row_B).columns(start, end + 1)
+            total_B[is_row_B] += self._surprise_of_last(past)
+        return total_B / (count_B - 1).double().where(count_B > 1, torch.nan)
+
+    def _surprise_of_last(self, context: Context) -> Tensor:
+        truth = context.batch()
+        hides_BT = torch.zeros_like(truth.is_pad_BT)
+        hides_BT[:, -1] = True
+        shows: dict[str, Any] = {"shows_place_BT": ~hides_BT, "shows_time_BT": ~hides_BT}
+        batch = replace(truth, **shows, is_target_BT=hides_BT)
+        hidden_BTD, near = self.encode(shown_of(batch))
+        time_B = self.log_density_of_time(batch, hidden_BTD, near, hides_BT)
+        place = self.place_at(hidden_BTD, near, hides_BT, batch.time_s_BT)
+        return -(time_B + place.log_density(self._step_m(batch, near, hides_BT))).double()
+
+
+def asked(shown: Shown, near: Around) -> tuple[Tensor, Tensor]:
+    """Points (B, T) whose time, and whose place, is asked for and can be told.
+
+    A time needs a known one before it, a place a known one on either side. A target that shows all
+    is asked for its place: what stands there may be another's.
+    """
+    asks_time_BT = shown.is_asked_BT & ~shown.shows_time_BT
+    can_tell_time_BT = near.clock_num_before_BT > 0
+    asks_place_BT = shown.is_asked_BT & ~(asks_time_BT & shown.shows_place_BT) & near.has_place_BT
+    is_timed_BT = shown.shows_time_BT | can_tell_time_BT
+    return asks_time_BT & can_tell_time_BT, asks_place_BT & is_timed_BT
+
+
+def ends_of(batch: Batch) -> MaskedBatch | None:
+    """First and last point of each sequence that hides the time of its last: (R, 2) in all."""
+    if not isinstance(batch, MaskedBatch):
+        return None
+    index_BT = index_of(batch.is_pad_BT)
+    first_BT = first_of_sequence(index_BT, batch.sequence_BT)
+    is_end_BT = ~batch.is_pad_BT
+    is_end_BT[:, :-1] &= batch.is_pad_BT[:, 1:] | (first_BT[:, 1:] > index_BT[:, :-1])
+    starts = [
+        shows_BT.gather(1, first_BT) for shows_BT in (batch.shows_place_BT, batch.shows_time_BT)
+    ]
+    asks_BT = batch.is_target_BT & batch.shows_place_BT & ~batch.shows_time_BT
+    is_end_BT &= asks_BT & starts[0] & starts[1] & (index_BT > first_BT + 1)
+    row_R, last_R = is_end_BT.nonzero(as_tuple=True)
+    if not len(row_R):
+        return None
+    point_R2 = torch.stack([first_BT[row_R, last_R], last_R], dim=-1)
+    columns: dict[str, Any] = {
+        name: value[row_R.unsqueeze(-1), point_R2]
+        for name, value in batch.tensors().items()
+        if "_BT" in name
+    }
+    columns["shown_BT"] = torch.arange(2, device=row_R.device).expand_as(point_R2)
+    columns["sequence_BT"] = torch.zeros_like(point_R2)
+    return replace(batch, window_id_B=batch.window_id_B[row_R], window_id_BS=None, **columns)
+
+
+def _drawn_code(density: GaussianMixture, noise: Noise) -> Tensor:
+    like_N = density.mean_M[..., 0]
+    uniform, normal = noise.uniform_SHE[0, 0, 0], noise.normal_SHE[0, 0, 0]
+    return density.sample(uniform.to(like_N).expand_as(like_N), normal.to(like_N))
+
+
+def _drawn_step_m(density: StepMixture, noise: Noise) -> Tensor:
+    like_N = density.reach_m
+    uniform, normal_C = noise.uniform_SHE[0, 0, 1], noise.normal_SHE[0, 0, 1:]
+    return density.sample(
+        uniform.to(like_N).expand_as(like_N), normal_C.to(like_N).expand(*like_N.shape, 2)
+    )
+
+
+FAMILY = Family(
+    TrajFm,
+    TrajFmConfig,
+    PRESETS,
+    ("forecast", "recover", "travel_time", "embed", "score"),
+    any_task,
+)

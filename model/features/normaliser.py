@@ -1,0 +1,101 @@
+"""Normaliser: the scales of a dataset, fitted on train and kept with the weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..earth.calendar import NUM_CALENDAR as NUM_CALENDAR
+from ..earth.calendar import calendar_features as calendar_features
+
+MIN_STEP_S = 1e-3  # added before a logarithm: a step of zero seconds stays finite
+MIN_SPEED_MPS = 0.01
+MIN_EXTENT_M = 0.1
+_P10_TO_P90 = 2.563  # standard deviations between the first and the last decile of a Gaussian
+
+
+# ---------------------------------------------------------------------------------- normaliser
+
+
+@dataclass(frozen=True)
+class Quantiles:
+    """First decile, median and last decile."""
+
+    p10: float
+    p50: float
+    p90: float
+
+    def __post_init__(self) -> None:
+        values = (self.p10, self.p50, self.p90)
+        if not all(math.isfinite(value) and value >= 0 for value in values):
+            raise ValueError(f"quantiles must be finite and not negative, not {values}")
+        if list(values) != sorted(values):
+            raise ValueError(f"quantiles must ascend, not {values}")
+
+
+@dataclass(frozen=True)
+class Normaliser:
+    """Typical sizes of the training steps, and the scales they give.
+
+    Every scale has a floor: constant sampling and objects that never move divide by no zero.
+    """
+
+    num_steps: int
+    step_s: Quantiles
+    speed_mps: Quantiles
+    step_m: Quantiles
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Normaliser:
+        names = ("step_s", "speed_mps", "step_m")
+        quantiles = {
+            name: Quantiles(**{key: float(stored[name][key]) for key in ("p10", "p50", "p90")})
+            for name in names
+        }
+        return cls(num_steps=int(stored["num_steps"]), **quantiles)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @property
+    def log_step_center(self) -> float:
+        return math.log(self.step_s.p50 + MIN_STEP_S)
+
+    @property
+    def log_step_scale(self) -> float:
+        spread = math.log(self.step_s.p90 + MIN_STEP_S) - math.log(self.step_s.p10 + MIN_STEP_S)
+        return max(spread / _P10_TO_P90, 0.5)
+
+    @property
+    def speed_scale_mps(self) -> float:
+        return max(self.speed_mps.p50, self.speed_mps.p90 / 4, MIN_SPEED_MPS)
+
+    @property
+    def extent_scale_m(self) -> float:
+        """A typical step."""
+        return max(self.step_m.p50, self.step_m.p90 / 4, MIN_EXTENT_M)
+
+    @property
+    def typical_step_s(self) -> float:
+        return max(self.step_s.p50, self.step_s.p90 / 4, MIN_STEP_S)
+
+    @property
+    def shortest_step_s(self) -> float:
+        """A displacement over less time than this says little about speed."""
+        return max(self.step_s.p10 / 2, self.typical_step_s / 10)
+
+    def encode_step_s(self, step_s: Tensor) -> Tensor:
+        """Seconds as a normalised logarithm."""
+        return (
+            torch.log(step_s.clamp(min=0) + MIN_STEP_S) - self.log_step_center
+        ) / self.log_step_scale
+
+    def decode_step_s(self, code: Tensor) -> Tensor:
+        """Seconds from a normalised logarithm; never negative."""
+        log_step = code * self.log_step_scale + self.log_step_center
+        return (torch.exp(log_step) - MIN_STEP_S).clamp(min=0)

@@ -1,0 +1,107 @@
+"""What can be asked of a trained model, of whatever family: the same arrays in and out.
+
+Each family says in `Family.tasks` what it serves and has a method of that name. Nothing here
+changes the model, a row's answer depends on that row alone, and samples on their seed.
+
+Shapes: B rows, T points, H points of the horizon, D model width.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..families import FAMILIES
+from ..interface.answers import Durations as Durations
+from ..interface.answers import Forecast as Forecast
+from ..interface.answers import Recovered as Recovered
+from ..interface.answers import joined
+from ..interface.contexts import Context as Context
+from ..interface.contexts import Partial as Partial
+from ..interface.contexts import check_target_times
+from ..interface.evaluating import evaluating
+from ..interface.family import Model
+
+MAX_ROWS = 4096  # forecast at once, each sample counted; bounds the memory
+
+
+def forecast(
+    model: Model,
+    context: Context,
+    num_horizon: int,
+    target_time_s_BH: Tensor | None = None,
+    num_samples: int = 0,
+    seed: int = 0,
+) -> Forecast:
+    """The points that follow each context, at given times or at predicted ones."""
+    able = serving(model, "forecast")
+    if num_horizon < 1:
+        raise ValueError(f"num_horizon must be at least 1, not {num_horizon}")
+    check_target_times(context, num_horizon, target_time_s_BH)
+    rows_at_once = max(1, MAX_ROWS // max(1, num_samples))
+    parts = []
+    with torch.inference_mode(), evaluating(model):
+        for start in range(0, len(context.started_us_B), rows_at_once):
+            chunk = slice(start, start + rows_at_once)
+            times = None if target_time_s_BH is None else target_time_s_BH[chunk]
+            known = context.picked(chunk)
+            parts.append(able.forecast(known, num_horizon, times, num_samples, seed))
+    return joined(parts)
+
+
+def recover(model: Model, partial: Partial) -> Recovered:
+    """The points with what is hidden filled in, as far as the family can tell it.
+
+    With the ends alone given, it is path inference.
+    """
+    able = serving(model, "recover")
+    with torch.inference_mode(), evaluating(model):
+        found: Recovered = able.recover(partial.batch())
+    return found
+
+
+def travel_time(model: Model, partial: Partial) -> Durations:
+    """Seconds from the first point to the last, whose place is given and whose time is not.
+
+    The first point shows both. Those between may give the path: with none it is origin and
+    destination alone.
+    """
+    able = serving(model, "travel_time")
+    last_B1 = (~partial.is_pad_BT).sum(1, keepdim=True) - 1
+    has_ends_B1 = partial.shows_place_BT[:, :1] & partial.shows_place_BT.gather(1, last_B1)
+    if bool((last_B1 < 1).any()) or not bool((has_ends_B1 & partial.shows_time_BT[:, :1]).all()):
+        raise ValueError("travel time needs a first point with place and time, and a last place")
+    if bool(partial.shows_time_BT.gather(1, last_B1).any()):
+        raise ValueError("the time of the last point is given: there is nothing to tell")
+    with torch.inference_mode(), evaluating(model):
+        found: Durations = able.travel_time(partial)
+    return found
+
+
+def embed(model: Model, context: Context) -> Tensor:
+    """A vector (B, D) of each trajectory: its mean hidden state."""
+    able = serving(model, "embed")
+    with torch.inference_mode(), evaluating(model):
+        found: Tensor = able.embed(context)
+    return found
+
+
+def score(model: Model, context: Context) -> Tensor:
+    """Mean surprise (B) of a step given those before it, in nats of log seconds and metres.
+
+    NaN where there is no step.
+    """
+    able = serving(model, "score")
+    with torch.inference_mode(), evaluating(model):
+        found: Tensor = able.score(context)
+    return found
+
+
+def serving(model: Model, task: str) -> Any:
+    """The model, if its family serves a task."""
+    tasks = FAMILIES[model.family].tasks
+    if task not in tasks:
+        raise ValueError(f"{model.family} does not serve {task!r}; it serves: {', '.join(tasks)}")
+    return model

@@ -1,0 +1,313 @@
+"""A stored model as a service: from a folder of weights and JSON to answers about flat points.
+
+The folder is what training publishes. This file and what it imports travel with a registered model,
+so everything here is numpy and torch only.
+
+Shapes: N points, R trajectories, P pieces, H points of the horizon, D model width.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..families import FAMILIES, build
+from ..features.normaliser import Normaliser
+from ..interface.contexts import Context
+from ..interface.family import Model
+from ..interface.flat_points import (
+    Bools,
+    Floats,
+    Ints,
+    Pieces,
+    Points,
+    between_known,
+    consecutive,
+    context_of,
+    latest,
+    partial_of,
+    thinned,
+)
+from ..interface.flat_points import sorted_points as sorted_points
+from ..interface.flat_points import sorted_sketch as sorted_sketch
+from ..interface.weights import load_weights
+from .api import embed, forecast, recover, score, travel_time
+
+TRAJECTORIES_AT_ONCE = 1024  # bounds the memory of samples
+PIECES_AT_ONCE = 256  # bounds the memory of attention in both directions
+MAX_HORIZON = 1_000
+MAX_SAMPLES = 1_000
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network and the name of its family."""
+
+    model: Model
+    family: str
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What it can be asked; the first of them if nothing else is said."""
+        return FAMILIES[self.family].tasks
+
+    @property
+    def max_points(self) -> int:
+        return self.model.config.max_points
+
+
+@dataclass(frozen=True)
+class Params:
+    """What a caller may choose; checked, so that a slip is an error and not another answer.
+
+    `horizon`, `num_samples` and `seed` are of forecasts alone.
+    """
+
+    task: str = "forecast"
+    horizon: int = 20
+    num_samples: int = 64
+    seed: int = 0
+    zone: str = "UTC"
+
+    def __post_init__(self) -> None:
+        _check_count("horizon", self.horizon, 1, MAX_HORIZON)
+        _check_count("num_samples", self.num_samples, 0, MAX_SAMPLES)
+        _check_count("seed", self.seed, 0, 2**31 - 1)
+        try:
+            ZoneInfo(self.zone)
+        except (KeyError, ValueError, TypeError, OSError) as error:
+            raise ValueError(f"unknown time zone {self.zone!r}; give one as Europe/Oslo") from error
+
+    def with_choices(self, choices: Mapping[str, Any]) -> Params:
+        """These parameters with a caller's choices in place of the defaults."""
+        unknown = sorted(set(choices) - set(self.__dataclass_fields__))
+        if unknown:
+            known = ", ".join(self.__dataclass_fields__)
+            raise ValueError(f"unknown parameter {unknown[0]!r}; the known ones are: {known}")
+        return replace(self, **choices)
+
+
+@dataclass(frozen=True)
+class Forecasts:
+    """Forecast points (R, H); the radii are NaN where no samples were asked for."""
+
+    instant_us_RH: Ints
+    lon_deg_RH: Floats
+    lat_deg_RH: Floats
+    radius_p50_m_RH: Floats
+    radius_p80_m_RH: Floats
+
+
+@dataclass(frozen=True)
+class Recoveries:
+    """All points (N), what was missing filled in; what cannot be told is missing still."""
+
+    points: Points
+    is_recovered_N: Bools
+
+
+@dataclass(frozen=True)
+class TravelTimes:
+    """Seconds (R) from the first point to the last: the median, and four fifths around it."""
+
+    median_s_R: Floats
+    p10_s_R: Floats
+    p90_s_R: Floats
+
+
+def load_trained(folder: Path, weights_sha256: str | None = None) -> Trained:
+    """The model of a folder with `weights.safetensors`, `config.json` and `normaliser.json`."""
+    config = json.loads((folder / "config.json").read_bytes())
+    normaliser = Normaliser.from_json(json.loads((folder / "normaliser.json").read_bytes()))
+    model = build(config["family"], config["config"], normaliser)
+    load_weights(model, folder / "weights.safetensors", weights_sha256)
+    return Trained(model.eval(), config["family"])
+
+
+def check_task(trained: Trained, task: str) -> None:
+    if task not in trained.tasks:
+        served = ", ".join(trained.tasks)
+        raise ValueError(f"{trained.family} does not serve {task!r}; it serves: {served}")
+
+
+# Forecast ---------------------------------------------------------------------------------------
+
+
+def forecast_points(
+    trained: Trained, points: Points, params: Params, target_us_RH: Ints | None = None
+) -> Forecasts:
+    """The next points of each trajectory, at given instants or at predicted ones."""
+    check_task(trained, "forecast")
+    parts = list(_forecast_parts(trained, points, params, target_us_RH))
+    joined = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in Forecasts.__dataclass_fields__
+    }
+    return Forecasts(**joined)
+
+
+def _forecast_parts(
+    trained: Trained, points: Points, params: Params, target_us_RH: Ints | None
+) -> Iterator[Forecasts]:
+    pieces = latest(points, trained.max_points)
+    for number, part in enumerate(pieces.parts(TRAJECTORIES_AT_ONCE)):
+        context = context_of(points, part, params.zone)
+        started_us_R1 = context.started_us_B.numpy()[:, None]
+        target_s_RH = None
+        if target_us_RH is not None:
+            first = number * TRAJECTORIES_AT_ONCE
+            target_us = target_us_RH[first : first + TRAJECTORIES_AT_ONCE]
+            target_s_RH = torch.from_numpy((target_us - started_us_R1) / 1e6)
+        found = forecast(
+            trained.model, context, params.horizon, target_s_RH, params.num_samples, params.seed
+        )
+        elapsed_us_RH = np.rint(found.time_s_BH.numpy() * 1e6).astype(np.int64)
+        yield Forecasts(
+            started_us_R1 + elapsed_us_RH,
+            found.lon_deg_BH.numpy(),
+            found.lat_deg_BH.numpy(),
+            found.radius_p50_m_BH.double().numpy(),
+            found.radius_p80_m_BH.double().numpy(),
+        )
+
+
+# Recover ----------------------------------------------------------------------------------------
+
+
+def recover_points(trained: Trained, points: Points, params: Params) -> Recoveries:
+    """The points with missing places and times filled in; what was given is not touched."""
+    check_task(trained, "recover")
+    _check_known(points)
+    instant_us_N, has_time_N = points.instant_us_N.copy(), points.has_time_N.copy()
+    lon_deg_N, lat_deg_N = points.lon_deg_N.copy(), points.lat_deg_N.copy()
+    is_recovered_N = np.zeros(len(lon_deg_N), bool)
+    for part in between_known(points, trained.max_points).parts(PIECES_AT_ONCE):
+        partial = partial_of(points, part, params.zone)
+        found = recover(trained.model, partial)
+        place_M, answer_M = _kept(part, found.is_recovered_BT.numpy())
+        is_recovered_N[place_M] = True
+        for value_N, value_BT in ((lon_deg_N, found.lon_deg_BT), (lat_deg_N, found.lat_deg_BT)):
+            asked_M = ~points.has_place_N[place_M]
+            value_N[place_M[asked_M]] = value_BT.numpy()[answer_M][asked_M]
+        asked_M = ~points.has_time_N[place_M]
+        elapsed_us_BT = np.rint(found.time_s_BT.numpy() * 1e6).astype(np.int64)
+        instant_us_BT = partial.started_us_B.numpy()[:, None] + elapsed_us_BT
+        instant_us_N[place_M[asked_M]] = instant_us_BT[answer_M][asked_M]
+        has_time_N[place_M] = True
+    filled = Points(points.trajectory_N, instant_us_N, lon_deg_N, lat_deg_N, has_time_N)
+    return Recoveries(filled, is_recovered_N)
+
+
+def _check_known(points: Points) -> None:
+    is_known_N = points.has_place_N & points.has_time_N
+    is_lost_R = np.bincount(points.trajectory_N, is_known_N) == 0
+    if is_lost_R.any():
+        raise ValueError(
+            "recover needs a row with place and time in each trajectory: "
+            f"{int(is_lost_R.sum())} of {len(is_lost_R)} have none"
+        )
+
+
+def _kept(pieces: Pieces, is_told_PT: Bools) -> tuple[Ints, Bools]:
+    """Where the answers that a piece keeps belong (M), and which of all answers (P, T) they are."""
+    place_PT = pieces.first_P[:, None] + np.arange(is_told_PT.shape[1])
+    is_kept_PT = (place_PT >= pieces.kept_P[:, None]) & (place_PT < pieces.kept_end_P[:, None])
+    is_kept_PT &= is_told_PT
+    return place_PT[is_kept_PT], is_kept_PT
+
+
+# Travel time ------------------------------------------------------------------------------------
+
+
+def travel_times(trained: Trained, points: Points, params: Params) -> TravelTimes:
+    """How long each trajectory takes to its last place, along the places between, if any.
+
+    Of a path that is longer than a model reads at once, points are left out evenly.
+    """
+    check_task(trained, "travel_time")
+    _check_ends(points)
+    kept = thinned(points, trained.max_points)
+    parts = [
+        travel_time(trained.model, partial_of(kept, part, params.zone))
+        for part in latest(kept, trained.max_points).parts(PIECES_AT_ONCE)
+    ]
+    return TravelTimes(
+        *(
+            torch.cat([getattr(part, name) for part in parts]).double().numpy()
+            for name in ("median_s_B", "p10_s_B", "p90_s_B")
+        )
+    )
+
+
+def _check_ends(points: Points) -> None:
+    first_R, end_R = points.offset_R[:-1], points.offset_R[1:]
+    has_start_R = points.has_place_N[first_R] & points.has_time_N[first_R]
+    has_goal_R = points.has_place_N[end_R - 1] & ~points.has_time_N[end_R - 1]
+    num_bad = int((~has_start_R | ~has_goal_R | (end_R - first_R < 2)).sum())
+    if num_bad:
+        raise ValueError(
+            "travel_time needs a first row with place and time and a last row with a place and no "
+            f"time: {num_bad} of {len(first_R)} trajectories are not so"
+        )
+
+
+# Embed and score --------------------------------------------------------------------------------
+
+
+def embeddings(trained: Trained, points: Points, params: Params) -> Floats:
+    """A vector (R, D) of each trajectory; a long one is read in pieces, each point counts once."""
+    check_task(trained, "embed")
+    pieces = consecutive(points, trained.max_points)
+    value_PD = _of_pieces(trained, points, pieces, params.zone, embed)
+    return _mean_over_pieces(points, pieces, value_PD, pieces.end_P - pieces.first_P)
+
+
+def scores(trained: Trained, points: Points, params: Params) -> Floats:
+    """Mean surprise (R) of a step in nats, NaN where there is none; a long one is read in pieces.
+
+    A piece begins with the last point of the one before, so that each step counts once.
+    """
+    check_task(trained, "score")
+    pieces = consecutive(points, trained.max_points, num_shared=1)
+    value_P1 = _of_pieces(trained, points, pieces, params.zone, score)[:, None]
+    return _mean_over_pieces(points, pieces, value_P1, pieces.end_P - pieces.first_P - 1)[:, 0]
+
+
+def _of_pieces(
+    trained: Trained,
+    points: Points,
+    pieces: Pieces,
+    zone: str,
+    ask: Callable[[Model, Context], Tensor],
+) -> Floats:
+    found = [
+        ask(trained.model, context_of(points, part, zone)) for part in pieces.parts(PIECES_AT_ONCE)
+    ]
+    return torch.cat(found).double().numpy()
+
+
+def _mean_over_pieces(points: Points, pieces: Pieces, value_PD: Floats, weight_P: Ints) -> Floats:
+    """The mean (R, D) over the pieces of each trajectory; NaN where they weigh nothing."""
+    trajectory_P = points.trajectory_N[pieces.first_P]
+    first_R = np.flatnonzero(np.diff(trajectory_P, prepend=-1))
+    total_RD = np.add.reduceat(value_PD * weight_P[:, None], first_R)
+    weight_R = np.add.reduceat(weight_P, first_R).astype(float)
+    return total_RD / np.where(weight_R > 0, weight_R, np.nan)[:, None]
+
+
+# Checks -----------------------------------------------------------------------------------------
+
+
+def _check_count(name: str, value: Any, low: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise ValueError(f"{name} must be a whole number, not {value!r}")
+    if not low <= value <= high:
+        raise ValueError(f"{name} must be from {low} to {high}, not {value}")

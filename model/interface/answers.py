@@ -1,0 +1,119 @@
+"""Answers of a model: forecasts, recovered points and durations, and the draws of samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..earth.geometry import haversine_m
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """All points (B, T) of a batch, those that were asked for as the model puts them."""
+
+    lon_deg_BT: Tensor
+    lat_deg_BT: Tensor
+    time_s_BT: Tensor
+    is_recovered_BT: Tensor
+
+
+@dataclass(frozen=True)
+class Durations:
+    """Seconds from the first point of each row to its last: the median, and four fifths around."""
+
+    median_s_B: Tensor
+    p10_s_B: Tensor
+    p90_s_B: Tensor
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Forecast points; times count from the start of their context.
+
+    The radii are quantiles of how far the samples lie from the point forecast: half, or four
+    fifths, of the samples lie within. Without samples they are NaN and the samples None.
+    """
+
+    lon_deg_BH: Tensor
+    lat_deg_BH: Tensor
+    time_s_BH: Tensor
+    radius_p50_m_BH: Tensor
+    radius_p80_m_BH: Tensor
+    sample_lon_deg_BSH: Tensor | None = None
+    sample_lat_deg_BSH: Tensor | None = None
+    sample_time_s_BSH: Tensor | None = None
+
+    @classmethod
+    def of(
+        cls, points: tuple[Tensor, Tensor, Tensor], samples: tuple[Tensor, Tensor, Tensor] | None
+    ) -> Forecast:
+        """From point forecasts (B, H) and samples (B, S, H): longitudes, latitudes, times."""
+        nothing_BH = torch.full_like(points[0], torch.nan)
+        if samples is None:
+            return cls(*points, nothing_BH, nothing_BH)
+        lon_deg_BH, lat_deg_BH, _ = (value.unsqueeze(1) for value in points)
+        away_m_BSH = haversine_m(lon_deg_BH, lat_deg_BH, samples[0], samples[1])
+        radius_p50_m_BH, radius_p80_m_BH = (
+            torch.quantile(away_m_BSH, share, dim=1) for share in (0.5, 0.8)
+        )
+        return cls(*points, radius_p50_m_BH, radius_p80_m_BH, *samples)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Draws that make one sample of a horizon: the same for every context.
+
+    A context's samples then depend neither on its neighbours nor on its place in the batch.
+    """
+
+    uniform_SHE: Tensor  # component of the duration, component of the step
+    normal_SHE: Tensor  # duration, along, across
+
+    @classmethod
+    def drawn(cls, num_samples: int, num_horizon: int, seed: int) -> Noise:
+        generator = torch.Generator().manual_seed(seed)
+        return cls(
+            torch.rand(num_samples, num_horizon, 2, generator=generator),
+            torch.randn(num_samples, num_horizon, 3, generator=generator),
+        )
+
+    @classmethod
+    def shared(cls, num_samples: int, seed: int) -> Noise:
+        """Draws that all points of a sample share, (S, 1, E).
+
+        They are spread evenly (Sobol 1967, scrambled), for chance would not average out: every
+        context has the same draws, so an uneven set would make all radii too wide or too narrow.
+        """
+        if not num_samples:
+            return cls(torch.zeros(0, 1, 2), torch.zeros(0, 1, 3))
+        engine = torch.quasirandom.SobolEngine(5, scramble=True, seed=seed)
+        draw_SE = engine.draw(num_samples, dtype=torch.float64).clamp(1e-9, 1 - 1e-9)
+        draw_S1E = draw_SE.unsqueeze(1)
+        normal_S1E = torch.special.ndtri(draw_S1E[..., 2:]).float()
+        return cls(draw_S1E[..., :2].float(), normal_S1E)
+
+    def sample(self, number: int) -> Noise:
+        """The draws of one of the samples."""
+        one = slice(number, number + 1)
+        return Noise(self.uniform_SHE[one], self.normal_SHE[one])
+
+
+def mean_over_points(hidden_BTD: Tensor, is_pad_BT: Tensor) -> Tensor:
+    """The mean state (B, D) of the points that are no pads."""
+    is_point_BT1 = ~is_pad_BT.unsqueeze(-1)
+    return torch.where(is_point_BT1, hidden_BTD, 0.0).sum(1) / is_point_BT1.sum(1).clamp(min=1)
+
+
+def joined(parts: list[Forecast]) -> Forecast:
+    """Forecasts of consecutive contexts as one."""
+    if len(parts) == 1:
+        return parts[0]
+    columns: dict[str, Any] = {}
+    for field in fields(Forecast):
+        values = [getattr(part, field.name) for part in parts]
+        columns[field.name] = None if values[0] is None else torch.cat(values)
+    return Forecast(**columns)

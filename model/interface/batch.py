@@ -1,0 +1,128 @@
+"""What a model is fed: one frozen batch of windows, and where the reader stands.
+
+Shapes: B rows, T points, S sequences of a row, F step features (east_m, north_m, s),
+K calendar features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """Where a reader stands: everything before this place has been yielded.
+
+    `batch` counts the batches of the epoch over all ranks. A reader of several datasets stands at
+    a place in each of them: `parts`, after `taken` batches of each; its own epoch stays 0.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    parts: tuple[Cursor, ...] = ()
+    taken: tuple[int, ...] = ()
+
+    @property
+    def is_between_epochs(self) -> bool:
+        """Whether an epoch ends here; a mixture has none."""
+        return self.epoch > 0 and self.batch == 0
+
+    def to_json(self) -> dict[str, Any]:
+        place: dict[str, Any] = {"epoch": self.epoch, "batch": self.batch}
+        if self.parts:
+            place["parts"] = [part.to_json() for part in self.parts]
+            place["taken"] = list(self.taken)
+        return place
+
+    @classmethod
+    def from_json(cls, place: Mapping[str, Any]) -> Cursor:
+        """The inverse of `to_json`; a name that it does not write is refused."""
+        given = dict(place)
+        parts = tuple(cls.from_json(part) for part in given.pop("parts", ()))
+        return cls(parts=parts, taken=tuple(given.pop("taken", ())), **given)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Windows of points, padded on the right; a packed row holds several, one after the other.
+
+    Coordinates and times are float64 (the truth); `time_s_BT` counts seconds since the first point
+    of the window. `step_BTF` (float32) is the step arriving at each point and is zero at the first.
+    The three masks are different things: observed points may be read, target points are scored,
+    pads are neither. `sequence_BT` numbers the windows of a packed row from 0; `window_id_BS` names
+    them, -1 where a row has fewer, and `window_id_B` is the first of each row.
+    """
+
+    lon_deg_BT: Tensor
+    lat_deg_BT: Tensor
+    time_s_BT: Tensor
+    step_BTF: Tensor
+    calendar_BTK: Tensor
+    is_observed_BT: Tensor
+    is_target_BT: Tensor
+    is_pad_BT: Tensor
+    sequence_BT: Tensor
+    window_id_B: Tensor
+    cursor: Cursor = Cursor()
+    window_id_BS: Tensor | None = None  # of packed batches
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on another device."""
+        moved: dict[str, Any] = {key: value.to(device) for key, value in self.tensors().items()}
+        return replace(self, **moved)
+
+    def part(self, first: int, end: int, num_points: int | None = None) -> Batch:
+        """Some rows, and of them the first `num_points`: all, if none are named."""
+        rows: dict[str, Any] = {key: value[first:end] for key, value in self.tensors().items()}
+        points = {key: value[:, :num_points] for key, value in rows.items() if "_BT" in key}
+        return replace(self, **(rows | points))
+
+    def window_ids(self, row: int) -> list[int]:
+        """The windows that stand in a row."""
+        if self.window_id_BS is None:
+            return [int(self.window_id_B[row])]
+        return [number for number in self.window_id_BS[row].tolist() if number >= 0]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor that this batch has, by its name."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
+    @property
+    def num_points(self) -> int:
+        """Points that are not pads."""
+        return int((~self.is_pad_BT).sum())
+
+
+def scored_targets(batch: Batch) -> Tensor:
+    """Targets (B, T) whose whole past in their sequence may be read.
+
+    The model reads every earlier point of a sequence, so one point that may not be read ends the
+    part of the sequence that can be scored.
+    """
+    is_readable_BT = batch.is_observed_BT & ~batch.is_pad_BT
+    is_target_BT = batch.is_target_BT & ~batch.is_pad_BT
+    index_BT = index_of(is_target_BT)
+    first_BT = first_of_sequence(index_BT, batch.sequence_BT)
+    hidden_before_BT = (~is_readable_BT).long().cumsum(1) - (~is_readable_BT).long()
+    is_past_readable_BT = hidden_before_BT == hidden_before_BT.gather(1, first_BT)
+    return is_target_BT & is_past_readable_BT & (index_BT > first_BT)
+
+
+def index_of(value_BT: Tensor) -> Tensor:
+    """The index (B, T) of each point in its row."""
+    return torch.arange(value_BT.shape[1], device=value_BT.device).expand_as(value_BT)
+
+
+def first_of_sequence(index_BQ: Tensor, sequence_BT: Tensor | None) -> Tensor:
+    """Index of the first point of each point's sequence; sequences lie one after the other."""
+    if sequence_BT is None:
+        return torch.zeros_like(index_BQ)
+    is_new_BT = torch.ones_like(sequence_BT, dtype=torch.bool)
+    is_new_BT[:, 1:] = sequence_BT[:, 1:] != sequence_BT[:, :-1]
+    return torch.where(is_new_BT, index_BQ, 0).cummax(dim=1).values

@@ -1,0 +1,198 @@
+"""What goes into a question and what comes out of it: the same arrays for every family.
+
+Shapes: B rows, T points, H points of the horizon, S samples, E draws, K calendar features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..features.point_features import NUM_CALENDAR, calendar_features, steps_of
+from .masking import MaskedBatch
+
+
+@dataclass(frozen=True)
+class Context:
+    """Known points, padded on the right.
+
+    `time_s_BT` (float64) counts seconds since `started_us_B` (microseconds since 1970 UTC); `zone`
+    is where the calendar features are read.
+    """
+
+    lon_deg_BT: Tensor
+    lat_deg_BT: Tensor
+    time_s_BT: Tensor
+    started_us_B: Tensor
+    zone: str
+    is_pad_BT: Tensor
+
+    def __post_init__(self) -> None:
+        is_known_BT = ~self.is_pad_BT
+        if not bool(is_known_BT[:, 0].all()):
+            raise ValueError("a context needs at least one point, and its pads on the right")
+        if bool((is_known_BT[:, 1:] & self.is_pad_BT[:, :-1]).any()):
+            raise ValueError("pads of a context must stand on the right")
+        for name in ("lon_deg_BT", "lat_deg_BT", "time_s_BT"):
+            if not bool(torch.isfinite(getattr(self, name)[is_known_BT]).all()):
+                raise ValueError(f"{name} of a context must be finite")
+        is_backward_BT = (self.time_s_BT.diff(dim=1) < 0) & is_known_BT[:, 1:]
+        if bool(is_backward_BT.any()):
+            raise ValueError("times of a context must not descend")
+
+    @property
+    def num_points_B(self) -> Tensor:
+        return (~self.is_pad_BT).sum(dim=1)
+
+    def picked(self, chosen_B: Tensor | slice) -> Context:
+        """Some of the contexts."""
+        tensors = {
+            field.name: getattr(self, field.name)[chosen_B]
+            for field in fields(self)
+            if field.name != "zone"
+        }
+        return replace(self, **tensors)
+
+    def columns(self, start: int, stop: int) -> Context:
+        """Some of the points; a row that has none of them keeps pads, and may not be asked."""
+        names = ("lon_deg_BT", "lat_deg_BT", "time_s_BT", "is_pad_BT")
+        return replace(self, **{name: getattr(self, name)[:, start:stop] for name in names})
+
+    def latest(self, num_points: int) -> Context:
+        """At most the last `num_points` of each context."""
+        start_B = (self.num_points_B - num_points).clamp(min=0)
+        kept = min(num_points, self.is_pad_BT.shape[1])
+        index_BT = start_B.unsqueeze(1) + torch.arange(kept, device=start_B.device)
+        index_BT = index_BT.clamp(max=self.is_pad_BT.shape[1] - 1)
+        gathered = {
+            name: getattr(self, name).gather(1, index_BT)
+            for name in ("lon_deg_BT", "lat_deg_BT", "time_s_BT")
+        }
+        is_pad_BT = torch.arange(kept, device=start_B.device) >= self.num_points_B.unsqueeze(1)
+        return replace(self, **gathered, is_pad_BT=is_pad_BT)
+
+    def extended(self, lon_deg_BH: Tensor, lat_deg_BH: Tensor, time_s_BH: Tensor) -> Context:
+        """The contexts with points behind their last ones."""
+        num_new = time_s_BH.shape[1]
+        slot_BH = self.num_points_B.unsqueeze(1) + torch.arange(num_new, device=time_s_BH.device)
+        room = (0, num_new)
+        return replace(
+            self,
+            lon_deg_BT=functional.pad(self.lon_deg_BT.double(), room).scatter(
+                1, slot_BH, lon_deg_BH
+            ),
+            lat_deg_BT=functional.pad(self.lat_deg_BT.double(), room).scatter(
+                1, slot_BH, lat_deg_BH
+            ),
+            time_s_BT=functional.pad(self.time_s_BT.double(), room).scatter(1, slot_BH, time_s_BH),
+            is_pad_BT=functional.pad(self.is_pad_BT, room, value=True).scatter(1, slot_BH, False),
+        )
+
+    def batch(self) -> MaskedBatch:
+        """The same as a batch in which all is shown; whatever stood in a pad is gone."""
+        return Partial.of(self, 0, None).batch()
+
+
+@dataclass(frozen=True)
+class Partial:
+    """Points of which the place, the time or both are known, padded on the right.
+
+    What is not shown is asked for. Times count seconds since `started_us_B`, as in `Context`.
+    """
+
+    lon_deg_BT: Tensor
+    lat_deg_BT: Tensor
+    time_s_BT: Tensor
+    shows_place_BT: Tensor
+    shows_time_BT: Tensor
+    started_us_B: Tensor
+    zone: str
+    is_pad_BT: Tensor
+
+    def __post_init__(self) -> None:
+        is_point_BT = ~self.is_pad_BT
+        if bool((is_point_BT[:, 1:] & self.is_pad_BT[:, :-1]).any()):
+            raise ValueError("pads must stand on the right")
+        shown = {
+            "lon_deg_BT": self.shows_place_BT,
+            "lat_deg_BT": self.shows_place_BT,
+            "time_s_BT": self.shows_time_BT,
+        }
+        for name, is_shown_BT in shown.items():
+            if not bool(torch.isfinite(getattr(self, name)[is_shown_BT & is_point_BT]).all()):
+                raise ValueError(f"{name} must be finite where it is shown")
+
+    @classmethod
+    def of(cls, context: Context, num_horizon: int, target_s_BH: Tensor | None) -> Partial:
+        """A context and the points behind it whose places, or times as well, are asked for."""
+        num_context = context.is_pad_BT.shape[1]
+        slot_T = torch.arange(num_context + num_horizon, device=context.is_pad_BT.device)
+        num_points_B1 = context.num_points_B.unsqueeze(1)
+        is_known_BT = slot_T < num_points_B1
+        room = (0, num_horizon)
+        time_s_BT = functional.pad(context.time_s_BT.double(), room)
+        if target_s_BH is not None:
+            horizon_H = torch.arange(num_horizon, device=slot_T.device)
+            time_s_BT = time_s_BT.scatter(1, num_points_B1 + horizon_H, target_s_BH.double())
+        return cls(
+            functional.pad(context.lon_deg_BT.double(), room),
+            functional.pad(context.lat_deg_BT.double(), room),
+            time_s_BT,
+            is_known_BT,
+            is_known_BT if target_s_BH is None else torch.ones_like(is_known_BT),
+            context.started_us_B,
+            context.zone,
+            slot_T >= num_points_B1 + num_horizon,
+        )
+
+    def batch(self) -> MaskedBatch:
+        """The same as a batch in which the hidden is asked; whatever stood there is gone."""
+        is_point_BT = ~self.is_pad_BT
+        shows_place_BT, shows_time_BT = (
+            shows_BT & is_point_BT for shows_BT in (self.shows_place_BT, self.shows_time_BT)
+        )
+        lon_deg_BT = self.lon_deg_BT.double().masked_fill(~shows_place_BT, 0)
+        lat_deg_BT = self.lat_deg_BT.double().masked_fill(~shows_place_BT, 0)
+        time_s_BT = self.time_s_BT.double().masked_fill(~shows_time_BT, 0)
+        index_BT = torch.arange(time_s_BT.shape[1], device=time_s_BT.device).expand_as(time_s_BT)
+        is_whole_BT = shows_place_BT & shows_time_BT
+        has_step_BT = is_whole_BT & functional.pad(is_whole_BT[:, :-1], (1, 0))
+        step_BTF = steps_of(lon_deg_BT, lat_deg_BT, time_s_BT)
+        return MaskedBatch(
+            lon_deg_BT=lon_deg_BT,
+            lat_deg_BT=lat_deg_BT,
+            time_s_BT=time_s_BT,
+            step_BTF=step_BTF.masked_fill(~has_step_BT.unsqueeze(-1), 0).float(),
+            calendar_BTK=calendar_at(self.started_us_B, time_s_BT, self.zone),
+            is_observed_BT=is_whole_BT,
+            is_target_BT=is_point_BT & ~is_whole_BT,
+            is_pad_BT=self.is_pad_BT,
+            sequence_BT=torch.zeros_like(index_BT),
+            window_id_B=torch.arange(len(time_s_BT)),
+            shows_place_BT=shows_place_BT,
+            shows_time_BT=shows_time_BT,
+            shown_BT=index_BT,
+            span_BT=torch.zeros_like(index_BT),
+        )
+
+
+def calendar_at(started_us_N: Tensor, time_s_NQ: Tensor, zone: str) -> Tensor:
+    """Calendar features (N, Q, K) of seconds since the start of each row."""
+    instant_us_NQ = started_us_N.unsqueeze(1) + (time_s_NQ * 1e6).round().long()
+    calendar: np.ndarray = calendar_features(instant_us_NQ.cpu().numpy(), zone)
+    return torch.from_numpy(calendar.reshape(*time_s_NQ.shape, NUM_CALENDAR)).to(time_s_NQ.device)
+
+
+def check_target_times(context: Context, num_horizon: int, target_time_s_BH: Tensor | None) -> None:
+    if target_time_s_BH is None:
+        return
+    expected = (len(context.started_us_B), num_horizon)
+    if tuple(target_time_s_BH.shape) != expected:
+        raise ValueError(f"target times must be {expected}, not {tuple(target_time_s_BH.shape)}")
+    last_s_B1 = context.time_s_BT.gather(1, context.num_points_B.unsqueeze(1) - 1)
+    if not bool((torch.cat([last_s_B1, target_time_s_BH], dim=1).diff(dim=1) >= 0).all()):
+        raise ValueError("target times must not descend, nor begin before the context ends")

@@ -1,0 +1,46 @@
+"""Family of models: what one is built from, which tasks it serves, and what all of them share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import nn
+
+from ..features.normaliser import Normaliser
+from .batch import Batch
+from .masking import Draw, Loss
+
+
+class Model(nn.Module, ABC):
+    """A network that knows the name of its family and scores itself on a batch.
+
+    Whatever else it can do, its family says in `tasks`: for each there is a method of that name.
+    `config.max_points` is the longest window that it reads.
+    """
+
+    family: ClassVar[str]
+    config: Any
+    normaliser: Normaliser
+
+    @abstractmethod
+    def loss(self, batch: Batch) -> Loss:
+        """Sum over the targets of the batch, and their number."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """What a family's file tells of itself.
+
+    `tasks` are what can be asked of it (`model/inference/api.py`); the first is what it is judged
+    on, and asked where nothing else is said. `draw` is how its training hides points; None, where
+    it learns from whole windows.
+    """
+
+    model: type[Model]
+    config: type[Any]
+    presets: Mapping[str, Any]
+    tasks: tuple[str, ...]
+    draw: Draw | None = None

@@ -1,0 +1,209 @@
+"""A whole training from plain values, in this process or shared by those that torchrun starts.
+
+    torchrun --standalone --nproc-per-node 2 -m model.launch job.json folder
+
+`job.json` holds the fields of `Training`; the folder, which all processes must reach, gets the
+checkpoints, then the model. The same command goes on where an earlier one was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed
+
+from ..data.epoch_plan import Batching, Plan
+from ..data.prefetch import prefetched
+from ..data.reading import made, planned
+from ..data.shards import Shards
+from ..families import FAMILIES, build
+from ..features.normaliser import Normaliser
+from ..interface.batch import Batch, Cursor
+from ..interface.family import Model
+from ..interface.masking import Draw, masked
+from ..interface.weights import CheckpointError, load_weights
+from .config import FitConfig
+from .fit import Interrupted, fit
+from .ranks import Ranks
+from .state import METRICS_FILE, WEIGHTS_FILE, FitResult, Progress
+
+CONFIG_FILE, NORMALISER_FILE, COURSE_FILE = "config.json", "normaliser.json", "training.json"
+STORED = (WEIGHTS_FILE, CONFIG_FILE, NORMALISER_FILE)  # the model itself
+OUTPUTS = (*STORED, METRICS_FILE, COURSE_FILE)
+NUM_VALIDATION_BATCHES = 48  # of all ranks together: 2, 3, 4, 6 and 8 of them take equally many
+PREFETCHED_BATCHES = 2
+STOPPED = 130
+
+
+class InitError(ValueError):
+    """A training cannot begin with the weights that it was told to begin with."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """What is trained on which shards, and how.
+
+    `init` is the folder of a trained model to begin with; fresh weights if empty.
+    """
+
+    shards: str
+    family: str
+    preset: str
+    fit: FitConfig
+    zone: str = "UTC"
+    batch_size: int = 64
+    max_points: int = 40
+    batching: Batching = "bucketed"
+    init: str = ""
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Training:
+        return cls(**{**value, "fit": FitConfig(**value["fit"])})
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def run(
+    training: Training, folder: Path, on_progress: Callable[[Progress], None] | None = None
+) -> FitResult:
+    """Train in a folder, and leave the model there: every one of `OUTPUTS`."""
+    ranks = Ranks.present(torch.device("cpu"))
+    shards = Shards.open(Path(training.shards), training.zone)
+    options = (training.fit.seed, training.batch_size, training.max_points, training.batching)
+    train, validation = (Plan.of(shards, split, *options) for split in ("train", "validation"))
+    model = first_model(training)
+    draw, seed = FAMILIES[training.family].draw, training.fit.seed
+    result = fit(
+        model,
+        lambda cursor: prefetched(
+            asked(made(planned(train, cursor, None, ranks.rank, ranks.world)), draw, seed),
+            PREFETCHED_BATCHES,
+        ),
+        lambda: asked(validation_batches(validation, ranks), draw, seed),
+        training.fit,
+        folder,
+        on_progress,
+    )
+    if ranks.is_first:
+        write_facts(folder, training, model, result)
+    ranks.wait()
+    return result
+
+
+def asked(batches: Iterator[Batch], draw: Draw | None, seed: int) -> Iterator[Batch]:
+    """The batches with what a family learns to tell hidden; as they are if it hides nothing."""
+    if draw is None:
+        return batches
+    return (masked(batch, draw, seed) for batch in batches)
+
+
+def validation_batches(plan: Plan, ranks: Ranks = Ranks()) -> Iterator[Batch]:
+    """The same crops of the validation split at each call, a bounded number of them."""
+    batches = made(planned(plan, Cursor(), 1, ranks.rank, ranks.world))
+    return islice(batches, -(-NUM_VALIDATION_BATCHES // ranks.world))
+
+
+def first_model(training: Training) -> Model:
+    """The model before its first step: fresh, or as an earlier training left it.
+
+    The normaliser belongs to the weights: a model that is trained on keeps the one that it was
+    trained with, whatever the new data would give.
+    """
+    if not training.init:
+        normaliser = read_normaliser(Path(training.shards))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(training.fit.seed)
+            return build(training.family, training.preset, normaliser)
+    folder, asked = Path(training.init), f"{training.family} {training.preset}"
+    try:
+        given = json.loads((folder / CONFIG_FILE).read_bytes())
+        normaliser = read_normaliser(folder)
+        family, shape = given["family"], given["config"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InitError(f"no trained model to begin with: {type(error).__name__}") from error
+    if family != training.family:
+        raise InitError(f"the model to begin with is a {family}, not a {training.family}")
+    with torch.random.fork_rng(devices=[]):
+        model = build(training.family, training.preset, normaliser)
+    if shape != asdict(model.config):
+        raise InitError(f"the model to begin with has another shape than {asked}: {shape}")
+    try:
+        load_weights(model, folder / WEIGHTS_FILE)
+    except CheckpointError as error:
+        raise InitError(f"the weights to begin with do not fit {asked}: {error}") from error
+    return model
+
+
+def read_normaliser(folder: Path) -> Normaliser:
+    return Normaliser.from_json(json.loads((folder / NORMALISER_FILE).read_bytes()))
+
+
+def write_facts(folder: Path, training: Training, model: Model, result: FitResult) -> None:
+    """What a reader of the weights has to know, and the course of the training, without a clock."""
+    described = {
+        "family": training.family,
+        "preset": training.preset,
+        "config": asdict(model.config),
+        "zone": training.zone,
+    }
+    course = {key: value for key, value in asdict(result).items() if key != "weights"}
+    course["parameters"] = sum(value.numel() for value in model.parameters())
+    facts = {
+        CONFIG_FILE: described,
+        NORMALISER_FILE: model.normaliser.to_json(),
+        COURSE_FILE: course,
+    }
+    for name, value in facts.items():
+        (folder / name).write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+
+def main() -> int:
+    """One process of a training: torchrun says which."""
+    parser = argparse.ArgumentParser(
+        description="Train a model on shards; torchrun starts several."
+    )
+    parser.add_argument("job", type=Path, help="JSON file with the fields of a training")
+    parser.add_argument("folder", type=Path, help="folder for checkpoints and the model")
+    given = parser.parse_args()
+    training = Training.from_json(json.loads(given.job.read_bytes()))
+    given.folder.mkdir(parents=True, exist_ok=True)
+    with_ranks = "WORLD_SIZE" in os.environ
+    if with_ranks:
+        join_ranks()
+    try:
+        result = run(training, given.folder)
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        return STOPPED
+    finally:
+        if with_ranks:
+            distributed.destroy_process_group()
+    print(f"{result.stopped} after {result.steps} steps", file=sys.stderr)
+    return 0
+
+
+def join_ranks() -> None:
+    """Meet the other processes; on one machine they talk over its loopback alone."""
+    if os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]:
+        loopback = "lo0" if sys.platform == "darwin" else "lo"
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
+    distributed.init_process_group("gloo")
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Now and then gloo's threads abort an interpreter that shuts down, and with it a training that
+    # is done. All that is to be kept has been written and synced.
+    os._exit(code)

@@ -1,0 +1,45 @@
+"""The record of a run: written however the run ends, with the warehouse brought up to date."""
+
+from __future__ import annotations
+
+import contextlib
+import traceback
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from tasks.runtime.run_records import RunRecord, StageRun, _stage_runs, write_record
+from tasks.runtime.store import Store
+
+
+@contextlib.contextmanager
+def recorded_run(store: Store, flow: str, dataset: str) -> Iterator[list[StageRun]]:
+    """Record a run however it ends, and bring the warehouse up to date with it."""
+    from tasks.catalog.warehouse import rebuild
+
+    store.prepare()
+    store.sweep()
+    began = datetime.now(UTC)
+    runs: list[StageRun] = []
+    token = _stage_runs.set(runs)
+    error, trace = "", ""
+    try:
+        yield runs
+    except BaseException as caught:
+        error, trace = f"{type(caught).__name__}: {caught}", traceback.format_exc()
+        raise
+    finally:
+        _stage_runs.reset(token)
+        record = RunRecord(
+            run_id=uuid.uuid4().hex[:12],
+            flow=flow,
+            dataset=dataset,
+            started_at=began,
+            finished_at=datetime.now(UTC),
+            outcome="failed" if error else "completed",
+            error=error,
+            trace=trace,
+            stages=tuple(runs),
+        )
+        write_record(store, record)
+        rebuild(store)

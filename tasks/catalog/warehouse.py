@@ -1,0 +1,219 @@
+"""The warehouse: one DuckDB file with views on what was published, for people to open.
+
+It can always be made again from the store. It is built beside its place and renamed in, so a
+reader that holds the old file keeps its old content, and a run never waits for a reader.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from filelock import FileLock
+
+import sql
+from tasks import database
+from tasks.ingest.snapshot import FilesInForce, Snapshot, read_snapshot
+from tasks.runtime.errors import ConfigError
+from tasks.runtime.run_records import RunRecord, read_records, timed_stage
+from tasks.runtime.store import Receipt, Store
+
+# View: the stage and the file whose buckets together are the table.
+BUCKET_VIEWS = {
+    "clean_points": ("clean", "clean_points.parquet"),
+    "trips": ("clean", "trips.parquet"),
+    "triplegs": ("clean", "triplegs.parquet"),
+    "stays": ("clean", "stays.parquet"),
+    "visits": ("regions", "visits.parquet"),
+    "visit_windows": ("regions", "visit_windows.parquet"),
+    "regions": ("regions", "regions.parquet"),
+    "steps": ("features", "steps.parquet"),
+    "windows": ("shards", "windows.parquet"),
+}
+RUNS = pa.schema(
+    {
+        "run_id": pa.string(),
+        "flow": pa.string(),
+        "dataset": pa.string(),
+        "started_at": pa.timestamp("us", tz="UTC"),
+        "finished_at": pa.timestamp("us", tz="UTC"),
+        "outcome": pa.string(),
+        "error": pa.string(),
+    }
+)
+STAGES = pa.schema(
+    {
+        "run_id": pa.string(),
+        "position": pa.int64(),
+        "stage": pa.string(),
+        "dataset": pa.string(),
+        "recipe": pa.string(),
+        "is_cached": pa.bool_(),
+        "wall_s": pa.float64(),
+        "peak_memory_mb": pa.float64(),
+        "counts": pa.string(),
+    }
+)
+QUALITY = pa.schema(
+    {
+        "dataset": pa.string(),
+        "stage": pa.string(),
+        "recipe": pa.string(),
+        "measure": pa.string(),
+        "value": pa.float64(),
+    }
+)
+IN_FORCE = pa.schema({"dataset": pa.string(), "path": pa.string(), "file_id": pa.int64()})
+
+
+def rebuild(store: Store) -> Path:
+    """Build the warehouse anew from the run records and put it in place; return its path."""
+    records = read_records(store)
+    current = current_receipts(store, records)
+    beside = store.warehouse.with_name(f".{store.warehouse.name}.{uuid.uuid4().hex}")
+    with FileLock(store.root / ".warehouse.lock"):
+        try:
+            with database.new_file(beside) as connection:
+                add_operations(connection, records, current)
+                for dataset, receipts in sorted(current.items()):
+                    add_dataset(connection, store, dataset, receipts)
+            beside.replace(store.warehouse)
+        finally:
+            for left in (beside, beside.with_name(f"{beside.name}.wal")):
+                left.unlink(missing_ok=True)
+    return store.warehouse
+
+
+def current_receipts(store: Store, records: list[RunRecord]) -> dict[str, dict[str, list[Receipt]]]:
+    """For each dataset and stage, the receipts of the newest completed run that still stand."""
+    current: dict[str, dict[str, list[Receipt]]] = {}
+    for record in records:
+        if record.outcome != "completed":
+            continue
+        for stage, receipts in record.receipts.items():
+            if all(store.is_complete(receipt) for receipt in receipts):
+                rebuilt = [store.receipt(receipt) for receipt in receipts]
+                current.setdefault(record.dataset, {})[stage] = rebuilt
+    return current
+
+
+def points_in_force(dataset: str, store: Store) -> Receipt:
+    """The snapshot that the newest completed run of a dataset ended with."""
+    store.prepare()
+    found = current_receipts(store, read_records(store)).get(dataset, {}).get("snapshot", [])
+    if not found:
+        raise ConfigError(
+            f"no points of {dataset} are in the store {store.root}; "
+            "run the ingest flow or the pipeline first"
+        )
+    with timed_stage(is_cached=True) as receipts:
+        receipts.append(found[-1])
+    return found[-1]
+
+
+def add_operations(
+    connection: database.Connection,
+    records: list[RunRecord],
+    current: dict[str, dict[str, list[Receipt]]],
+) -> None:
+    """The `ops` tables on runs, stages and counts."""
+    runs = [record.model_dump(include=set(RUNS.names)) for record in records]
+    stages = [row for record in records for row in stage_rows(record)]
+    database.add_table(connection, "ops", "runs", pa.Table.from_pylist(runs, RUNS))
+    database.add_table(connection, "ops", "stages", pa.Table.from_pylist(stages, STAGES))
+    quality = list(quality_rows(current))
+    database.add_table(connection, "ops", "quality", pa.Table.from_pylist(quality, QUALITY))
+
+
+def stage_rows(record: RunRecord) -> Iterator[dict[str, object]]:
+    for position, run in enumerate(record.stages):
+        yield {
+            "run_id": record.run_id,
+            "position": position,
+            **run.receipt.model_dump(include={"stage", "dataset", "recipe"}),
+            **run.model_dump(include={"is_cached", "wall_s", "peak_memory_mb"}),
+            "counts": json.dumps(run.receipt.counts),
+        }
+
+
+def quality_rows(current: dict[str, dict[str, list[Receipt]]]) -> Iterator[dict[str, object]]:
+    for dataset, stages in sorted(current.items()):
+        for receipt in (receipt for receipts in stages.values() for receipt in receipts):
+            for measure, value in receipt.counts.items():
+                if isinstance(value, int | float):
+                    yield {
+                        "dataset": dataset,
+                        "stage": receipt.stage,
+                        "recipe": receipt.recipe,
+                        "measure": measure,
+                        "value": float(value),
+                    }
+
+
+def add_dataset(
+    connection: database.Connection,
+    store: Store,
+    dataset: str,
+    receipts: dict[str, list[Receipt]],
+) -> None:
+    """The views of one dataset, as far as its runs have come."""
+    for view, (stage, name) in BUCKET_VIEWS.items():
+        paths = [store.folder(receipt) / name for receipt in receipts.get(stage, [])]
+        database.add_view(connection, dataset, view, [path for path in paths if path.exists()])
+    cleaned = [store.folder(receipt) for receipt in receipts.get("clean", [])]
+    for receipt in receipts.get("snapshot", []):
+        with contextlib.suppress(FileNotFoundError):
+            add_snapshot(connection, read_snapshot(store, receipt), cleaned)
+        if cleaned:
+            add_calendar(connection, dataset, store.manifest(receipt).recipe.settings["zone"])
+    for receipt in receipts.get("split", []):
+        split = pq.read_table(store.folder(receipt) / "split.parquet")
+        named = split.add_column(0, "dataset", pa.array([dataset] * len(split), pa.string()))
+        database.add_table(connection, "ops", "splits", named)
+
+
+def add_snapshot(connection: database.Connection, snapshot: Snapshot, cleaned: list[Path]) -> None:
+    """Views on the points, rejects and files in force of one dataset."""
+    points = [place for bucket in snapshot.buckets for place in snapshot.points(bucket)]
+    rejects = snapshot.rejects()
+    add_in_force(connection, snapshot.dataset, points + rejects)
+    add_ledger(connection, snapshot)
+    database.add_view_in_force(connection, snapshot.dataset, "points", [path for path, _ in points])
+    database.add_view_in_force(
+        connection,
+        snapshot.dataset,
+        "rejects",
+        [path for path, _ in rejects],
+        [folder / "clean_rejects.parquet" for folder in cleaned],
+    )
+
+
+def add_calendar(connection: database.Connection, dataset: str, zone: str) -> None:
+    """The view on local times, and the table of the zone's offsets that it reads."""
+    from model.earth.calendar import zone_offsets
+
+    from_us, offset_us = zone_offsets(zone)
+    offsets = pa.table({"from_us": from_us, "offset_us": offset_us})
+    database.add_table(connection, dataset, "zone_offsets", offsets)
+    database.create_view(connection, dataset, "calendar", sql.read("marts/calendar"))
+
+
+def add_ledger(connection: database.Connection, snapshot: Snapshot) -> None:
+    """The ledger of the files of one dataset as rows of `ops.files`."""
+    ledger = pq.read_table(snapshot.ledger)
+    names = pa.array([snapshot.dataset] * len(ledger), pa.string())
+    database.add_table(connection, "ops", "files", ledger.add_column(0, "dataset", names))
+
+
+def add_in_force(connection: database.Connection, dataset: str, places: FilesInForce) -> None:
+    rows = [
+        {"dataset": dataset, "path": str(path), "file_id": file_id}
+        for path, file_ids in places
+        for file_id in file_ids
+    ]
+    database.add_table(connection, "ops", "files_in_force", pa.Table.from_pylist(rows, IN_FORCE))

@@ -1,0 +1,343 @@
+"""The sections of the configuration: each field with its range, its unit and a word of help."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field, field_validator, model_validator
+
+from tasks.config.judged_tasks import Task
+from tasks.runtime.frozen import Frozen
+
+
+def tell_ranges(schema: dict[str, Any]) -> None:
+    """Add the legal range of each field to its help, since Prefect's form shows no other sign."""
+    for field in schema.get("properties", {}).values():
+        limits = field | next(iter(field.get("anyOf", [])), {})
+        words = [f"{word} {limits[name]:,}" for name, word in RANGE_WORDS.items() if name in limits]
+        if words:
+            field["description"] = f"{field.get('description', '')} Range: {' '.join(words)}."
+
+
+RANGE_WORDS = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to"}
+
+
+class Settings(Frozen):
+    """A section of the configuration."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, json_schema_extra=tell_ranges
+    )
+
+
+class CleanConfig(Settings):
+    """Which points are kept and where a trip ends."""
+
+    max_speed_mps: float | None = Field(
+        None, gt=0, title="Speed limit (m/s)", description="The dataset's own limit if empty."
+    )
+    max_gap_s: float | None = Field(
+        None,
+        gt=0,
+        title="Longest gap (s)",
+        description="A longer silence ends a trip; the dataset's own value if empty.",
+    )
+    min_points: int = Field(
+        5, ge=2, le=1_000, title="Shortest trip (points)", description="Shorter trips are rejected."
+    )
+    split_identities: bool | None = Field(
+        None,
+        title="Split identities",
+        description="Tell entities apart that report in turns under one identity; as the "
+        "dataset says if empty.",
+    )
+
+
+class StayConfig(Settings):
+    """What counts as a stay; stays are marked, and trips are not cut."""
+
+    radius_m: float = Field(
+        100.0,
+        gt=0,
+        le=1e6,
+        title="Radius (m)",
+        description="A stay ends this far from its first point; a location is as wide.",
+    )
+    min_stay_s: float = Field(
+        300.0, gt=0, title="Shortest stay (s)", description="A shorter pause is no stay."
+    )
+    max_gap_s: float = Field(
+        900.0, gt=0, title="Longest gap (s)", description="A longer silence ends a stay."
+    )
+    end: Literal["last_point", "exit"] = Field(
+        "last_point",
+        title="End",
+        description="last_point: the last point inside; exit: the first one outside, and a stay "
+        "that a silence ends is none (as trackintel).",
+    )
+
+
+SplitKind = Literal["entity", "time", "region", "random_window"]
+
+
+class SplitConfig(Settings):
+    """What is set apart for validation and test; copies stay together."""
+
+    kind: SplitKind = Field(
+        "entity",
+        title="Kind",
+        description="entity: whole entities; time: the last points of each entity; region: all "
+        "trips in a box are test; random_window: a control that leaks, never promoted.",
+    )
+    validation_percent: int = Field(
+        10,
+        ge=1,
+        le=45,
+        title="Validation (%)",
+        description="Share for early stopping: of entities; of each entity's points in time.",
+    )
+    test_percent: int = Field(
+        10,
+        ge=1,
+        le=45,
+        title="Test (%)",
+        description="Share that is only reported, likewise; region: what the box holds.",
+    )
+    purge_gap_s: float | None = Field(
+        None,
+        gt=0,
+        le=1e9,
+        title="Purge gap (s)",
+        description="For time: points this long before a border belong to no split; as long as "
+        "the longest window if empty, and never shorter.",
+    )
+    west_deg: float = Field(
+        0.0, ge=-180, le=180, title="West edge", description="Of the region, degrees east."
+    )
+    south_deg: float = Field(
+        0.0, ge=-90, le=90, title="South edge", description="Of the region, degrees north."
+    )
+    east_deg: float = Field(
+        0.0,
+        ge=-180,
+        le=180,
+        title="East edge",
+        description="Degrees east; less than the west edge if the region spans the date line.",
+    )
+    north_deg: float = Field(
+        0.0, ge=-90, le=90, title="North edge", description="Of the region, degrees north."
+    )
+
+    @model_validator(mode="after")
+    def region_has_a_size(self) -> SplitConfig:
+        is_empty = self.south_deg >= self.north_deg or self.west_deg == self.east_deg
+        if self.kind == "region" and is_empty:
+            raise ValueError(
+                "a region split needs split.west_deg, south_deg, east_deg and north_deg, with "
+                "south below north and west other than east"
+            )
+        return self
+
+
+class WindowConfig(Settings):
+    """The stored windows on which every model and baseline is judged."""
+
+    num_context: int = Field(
+        20, ge=2, le=1_000, title="Context (points)", description="Points that the model sees."
+    )
+    num_horizon: int = Field(
+        20, ge=1, le=1_000, title="Horizon (points)", description="Points that the model predicts."
+    )
+    stride: int = Field(
+        20, ge=1, le=10_000, title="Stride (points)", description="Points between window starts."
+    )
+    tasks: tuple[Task, ...] = Field(
+        ("forecast", "path_inference", "recover", "travel_time"),
+        title="Tasks",
+        description="Tasks whose windows are stored; forecast is always needed.",
+    )
+
+    @field_validator("tasks")
+    @classmethod
+    def forecast_is_stored(cls, tasks: tuple[Task, ...]) -> tuple[Task, ...]:
+        if "forecast" not in tasks:
+            raise ValueError("forecast must be among the tasks: models are judged on it")
+        return tuple(sorted(set(tasks)))
+
+    @property
+    def num_points(self) -> int:
+        return self.num_context + self.num_horizon
+
+
+class RegionConfig(Settings):
+    """The cells that places are told by, and the windows of next visits."""
+
+    resolution: int | None = Field(
+        None,
+        ge=0,
+        le=15,
+        title="Resolution (H3)",
+        description="3: some 120 km across; 6: 7 km; 8: 1 km; 10: 130 m. The dataset's own if "
+        "empty.",
+    )
+    min_count: int = Field(
+        2,
+        ge=1,
+        le=1_000_000,
+        title="Least often",
+        description="A cell that train knows less often has no id of its own.",
+    )
+    min_history: int = Field(
+        3,
+        ge=1,
+        le=1_000,
+        title="Shortest history (visits)",
+        description="Before a visit asked for.",
+    )
+    max_history: int = Field(
+        50, ge=1, le=10_000, title="Longest history (visits)", description="What a model sees."
+    )
+
+    @model_validator(mode="after")
+    def histories_fit(self) -> RegionConfig:
+        if self.min_history > self.max_history:
+            raise ValueError("min_history must not be above max_history")
+        return self
+
+
+class ModelConfig(Settings):
+    """The model family and its size."""
+
+    family: Literal["chemin", "masked_chemin", "patch", "trajfm"] = Field(
+        "chemin",
+        title="Family",
+        description="chemin: causal, step by step; patch: many points ahead in one pass; "
+        "masked_chemin: recovers what is hidden; trajfm: both, and travel times.",
+    )
+    preset: Literal["tiny", "small"] = Field(
+        "small", title="Preset", description="tiny: seconds, for a trial; small: minutes on a CPU."
+    )
+
+
+class TrainConfig(Settings):
+    """How the model is fitted."""
+
+    init: str = Field(
+        "",
+        max_length=1_000,
+        title="Begin with",
+        description="A registered model, such as models:/NAME@candidate, or the folder of a "
+        "trained one, of this family and preset; fresh weights if empty.",
+    )
+    max_steps: int = Field(
+        600, ge=1, le=10_000_000, title="Steps", description="Most optimiser steps."
+    )
+    batch_size: int = Field(
+        64, ge=1, le=65_536, title="Batch (rows)", description="Rows in one step."
+    )
+    accumulate: int = Field(
+        1,
+        ge=1,
+        le=65_536,
+        title="Batches a step",
+        description="Their gradients are added up: as one batch that much larger, in the memory "
+        "of one.",
+    )
+    max_points: int = Field(
+        40, ge=4, le=4_096, title="Crop (points)", description="Longest random crop of a trip."
+    )
+    batching: Literal["bucketed", "packed"] = Field(
+        "bucketed",
+        title="Batching",
+        description="bucketed: one crop a row, batches of like length; packed: rows filled with "
+        "crops, each blind to the others.",
+    )
+    precision: Literal["float32", "bfloat16", "auto"] = Field(
+        "float32",
+        title="Precision",
+        description="Of the transformer's blocks. auto: bfloat16 if a second's trial on this "
+        "machine shows that it gains, so that machines may differ.",
+    )
+    learning_rate: float = Field(
+        1e-3, gt=0, le=1, title="Learning rate", description="Peak rate, after the warm-up."
+    )
+    warmup_steps: int = Field(
+        50, ge=0, le=1_000_000, title="Warm-up (steps)", description="Steps of rising rate."
+    )
+    weight_decay: float = Field(
+        0.05, ge=0, le=1, title="Weight decay", description="AdamW's decoupled decay."
+    )
+    max_gradient_norm: float = Field(
+        1.0, gt=0, le=1e6, title="Gradient clip", description="Longest gradient."
+    )
+    validate_every: int = Field(
+        50, ge=1, le=1_000_000, title="Validate every (steps)", description="Steps in between."
+    )
+    patience: int = Field(
+        10, ge=1, le=10_000, title="Patience", description="Validations without gain before a stop."
+    )
+
+
+class SyntheticConfig(Settings):
+    """What the generator makes; it counts for the dataset synthetic only."""
+
+    kind: Literal["vehicles", "people", "ar1", "markov"] = Field(
+        "vehicles",
+        title="Kind",
+        description="vehicles: streets; people: routine; ar1, markov: laws with a known floor.",
+    )
+    num_entities: int = Field(
+        200, ge=1, le=10_000_000, title="Entities", description="Each is one trajectory."
+    )
+    num_points: int = Field(
+        500, ge=2, le=100_000, title="Points", description="Points of each trajectory."
+    )
+    seed: int = Field(
+        0, ge=0, le=2**31 - 1, title="World seed", description="Fixes the trajectories alone."
+    )
+    interval_s: float = Field(
+        10.0, ge=1, le=3_600, title="Interval (s)", description="Median time between points."
+    )
+    interval_spread: float = Field(
+        0.3, gt=0, le=0.5, title="Spread", description="Deviation of the log of the interval."
+    )
+    noise_m: float = Field(
+        3.0, ge=0, le=50, title="Noise (m)", description="Deviation on each axis; none in markov."
+    )
+    gap_share: float = Field(
+        0.002, ge=0, le=0.2, title="Gaps", description="Share of points after a silence."
+    )
+    gap_s: float = Field(
+        900.0, ge=60, le=86_400, title="Gap (s)", description="Shortest silence; thrice is longest."
+    )
+    outlier_share: float = Field(
+        0.01, ge=0, le=0.2, title="Outliers", description="Share of points 0.5 to 20 km away."
+    )
+    anomaly_share: float = Field(
+        0.1, ge=0, le=1, title="Anomalies", description="Share of entities that act unusually."
+    )
+    lon_deg: float = Field(
+        13.4, ge=-180, le=180, title="Centre, longitude", description="Degrees east."
+    )
+    lat_deg: float = Field(
+        52.5, ge=-90, le=90, title="Centre, latitude", description="Degrees north."
+    )
+
+    @property
+    def world(self) -> dict[str, Any]:
+        """The part that decides each trajectory, whatever their number."""
+        return self.model_dump(exclude={"num_entities"})
+
+
+class AssessConfig(Settings):
+    """How models and baselines are compared."""
+
+    horizons: tuple[int, ...] = Field(
+        (1, 5, 10, 20), title="Horizons (steps)", description="Steps at which errors are shown."
+    )
+    gate_horizon: int = Field(
+        10, ge=1, title="Gate (step)", description="Step whose mean ADE decides a promotion."
+    )
+    num_bootstrap: int = Field(
+        1_000, ge=100, le=100_000, title="Bootstrap", description="Resamples of entities."
+    )

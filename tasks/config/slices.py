@@ -1,0 +1,163 @@
+"""Slices of the configuration: what each stage takes of it, so that nothing else reruns the stage.
+
+They enter a recipe by value.
+"""
+
+from __future__ import annotations
+
+from tasks.config.own_columns import ColumnsConfig
+from tasks.config.sections import (
+    ModelConfig,
+    Settings,
+    SplitKind,
+    StayConfig,
+    TrainConfig,
+    WindowConfig,
+)
+
+
+class IngestRules(Settings):
+    """The slice of the configuration that decides the points of a dataset."""
+
+    decoder: str
+    members: str
+    labels: str = ""
+    zone: str
+    num_buckets: int
+    columns: ColumnsConfig | None = None
+
+
+class SnapshotRules(IngestRules):
+    """How files are read, and how much of them may be rejected."""
+
+    max_rejected_share: float
+
+    @property
+    def reading(self) -> IngestRules:
+        """The slice that decides the rows of a file, whatever files are beside it."""
+        return IngestRules(**self.model_dump(exclude={"max_rejected_share"}))
+
+
+class CleanRules(Settings):
+    """The cleaning limits in force: the configuration's, else the dataset's own."""
+
+    max_speed_mps: float
+    max_gap_s: float
+    min_points: int
+    split_identities: bool
+    has_labels: bool
+    stay: StayConfig
+
+
+EDGES = ("west_deg", "south_deg", "east_deg", "north_deg")
+
+
+class SplitRules(Settings):
+    """What decides the split of each point; what a kind of split does not ask for is zero."""
+
+    kind: SplitKind
+    validation_percent: int
+    test_percent: int
+    seed: int
+    window_points: int = 0
+    purge_gap_s: float = 0.0
+    west_deg: float = 0.0
+    south_deg: float = 0.0
+    east_deg: float = 0.0
+    north_deg: float = 0.0
+
+    @property
+    def is_leaky(self) -> bool:
+        """Whether neighbouring stretches of one trip lie in different splits."""
+        return self.kind == "random_window"
+
+
+class WindowRules(WindowConfig):
+    """Which windows are stored, and how long a step in them may be.
+
+    The resolution of regions and the rules of the split are what the shards are checked against.
+    """
+
+    longest_step_s: float | None
+    seed: int
+    resolution: int
+    split: SplitRules
+
+
+class RegionRules(Settings):
+    """What decides regions, and the windows of next visits."""
+
+    resolution: int
+    min_count: int
+    min_history: int
+    max_history: int
+
+
+class TrainRules(Settings):
+    """The slice of the configuration that decides the weights."""
+
+    model: ModelConfig
+    fit: TrainConfig
+    window: WindowConfig
+    zone: str
+    seed: int
+
+
+class ProbeRules(Settings):
+    """What decides the probe of the encoding, beside the code."""
+
+    max_points: int
+    zone: str
+    seed: int
+
+
+class EvaluateRules(Settings):
+    """The slice of the configuration that decides the errors."""
+
+    num_context: int
+    num_horizon: int
+    horizons: tuple[int, ...]
+    num_bootstrap: int
+    tasks: tuple[str, ...]
+    resolution: int
+    zone: str
+    seed: int
+    is_personal: bool
+
+
+class QualityRules(Settings):
+    """What the report says beside the numbers, and how much of a place it may tell."""
+
+    title: str
+    licence: str
+    citation: str
+    homepage: str
+    entity_kind: str
+    min_entities: int
+    max_rejected_share: float
+    max_speed_mps: float
+    max_gap_s: float
+    interval_s: float
+
+
+class ReportRules(Settings):
+    """What a report says beside the errors.
+
+    Recipes and counts are here by value: equal content may have come on another way.
+    """
+
+    title: str
+    licence: str
+    citation: str
+    homepage: str
+    entity_kind: str
+    is_personal: bool
+    family: str
+    preset: str
+    num_context: int
+    num_horizon: int
+    gate_horizon: int
+    tasks: tuple[str, ...]
+    data_counts: dict[str, int | float | str]
+    recipes: dict[str, str]
+    init: str

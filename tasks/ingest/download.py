@@ -1,0 +1,243 @@
+"""Raw files from an address: streamed into the store and named by their content.
+
+Only https is fetched, and plain http from this machine itself. A redirect stays on its host.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import re
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import unquote, urlsplit
+
+from tasks.config.datasets import Dataset
+from tasks.ingest.archive import CHUNK_BYTES, kind_of
+from tasks.runtime.errors import ConfigError, DataError, Unavailable
+from tasks.runtime.progress import progress
+from tasks.runtime.store import Recipe, Store, storage_errors
+
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+MAX_BYTES = 100 << 30
+TIMEOUT_S = 60
+MIN_BYTES_PER_S = 1_000
+RETRY_DELAYS_S = (2.0, 10.0)
+MAX_RETRY_AFTER_S = 60.0
+PARTIAL, RANGE_REFUSED = 206, 416
+PASSING_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+
+def is_address(source: str) -> bool:
+    """Whether a source is an address rather than a path."""
+    return "://" in source
+
+
+def fetched(
+    row: Dataset,
+    address: str,
+    store: Store,
+    *,
+    retry_delays_s: Sequence[float] = RETRY_DELAYS_S,
+    max_bytes: int = MAX_BYTES,
+) -> Path:
+    """The file behind an address, in the store; one whose checksum is known is fetched once."""
+    check_address(address)
+    sha256 = row.sha256 if address == row.url else ""
+    if sha256:
+        recipe = raw_recipe(row, address, sha256)
+        if store.is_complete(recipe):
+            return store.folder(recipe) / file_name(address)
+    return fetch(row, address, store, sha256, max_bytes, retry_delays_s)
+
+
+def patiently(attempt: Callable[[], str], retry_delays_s: Sequence[float]) -> str:
+    """Try again after each delay what may pass by itself; a site may ask for a longer delay."""
+    for delay_s in retry_delays_s:
+        try:
+            return attempt()
+        except Unavailable as error:
+            time.sleep(max(delay_s, min(error.retry_after_s, MAX_RETRY_AFTER_S)))
+    return attempt()
+
+
+def fetch(
+    row: Dataset,
+    address: str,
+    store: Store,
+    sha256: str,
+    max_bytes: int,
+    retry_delays_s: Sequence[float],
+) -> Path:
+    """Stream, check, publish. What an attempt left is where the next one goes on."""
+    name = file_name(address)
+    with storage_errors(store.root, "raw"), store.draft() as draft:
+        body = Body(draft / name, address, max_bytes)
+        found = patiently(body.complete, retry_delays_s)
+        if sha256 and found != sha256 and body.was_resumed:
+            body.forget()  # two versions of a file may have met in it
+            found = patiently(body.complete, retry_delays_s)
+        if sha256 and found != sha256:
+            raise DataError(
+                f"{address} gave other bytes than the known release of {row.name} "
+                f"(SHA-256 {found}, not {sha256}); look at {row.homepage}"
+            )
+        check_is_data(draft / name, address, row)
+        recipe = raw_recipe(row, address, found)
+        store.publish(draft, recipe, {"num_files": 1}, licence=row.licence)
+    return store.folder(recipe) / name
+
+
+def raw_recipe(row: Dataset, address: str, sha256: str) -> Recipe:
+    """A raw file is named by its content; its file name counts since it may carry the entity."""
+    return Recipe(
+        stage="raw",
+        dataset=row.name,
+        code={},
+        sql={},
+        settings={"file_name": file_name(address)},
+        inputs={"sha256": sha256},
+    )
+
+
+def check_is_data(path: Path, address: str, row: Dataset) -> None:
+    try:
+        kind_of(path)
+    except DataError as error:
+        reason = str(error).replace(str(path), address)
+        raise DataError(f"{reason} (homepage of {row.name}: {row.homepage})") from error
+
+
+def file_name(address: str) -> str:
+    """The last part of the address as a harmless file name."""
+    last = unquote(urlsplit(address).path).rpartition("/")[2]
+    return re.sub(r"[^A-Za-z0-9._-]", "_", last)[-100:].lstrip(".-") or "download"
+
+
+def check_address(address: str) -> None:
+    parts = urlsplit(address)
+    is_local = parts.scheme == "http" and parts.hostname in LOOPBACK
+    if not parts.hostname or not (parts.scheme == "https" or is_local):
+        raise ConfigError(f"only https addresses are fetched, not {address}; check --source")
+
+
+class SameHost(urllib.request.HTTPRedirectHandler):
+    """Follow a redirect only to the same host by an address that may be fetched."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any,
+        newurl: str,
+    ) -> urllib.request.Request | None:  # fmt: skip
+        check_address(newurl)
+        before, after = urlsplit(req.full_url), urlsplit(newurl)
+        if (before.scheme, before.netloc) != (after.scheme, after.netloc):
+            raise ConfigError(
+                f"{req.full_url} redirects to another host, {after.netloc}; "
+                "give that address itself if you trust it"
+            )
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def open_address(address: str, headers: Mapping[str, str] | None = None) -> Any:
+    handlers: list[urllib.request.BaseHandler] = [SameHost()]
+    if urlsplit(address).hostname in LOOPBACK:
+        handlers.append(urllib.request.ProxyHandler({}))
+    opener = urllib.request.build_opener(*handlers)
+    fixed = {"User-Agent": "trajfoundry", "Accept-Encoding": "identity"}
+    request = urllib.request.Request(address, headers=fixed | dict(headers or {}))
+    return opener.open(request, timeout=TIMEOUT_S)
+
+
+@dataclass
+class Body:
+    """The body of an address on its way into a file.
+
+    A broken transfer is resumed where the site names the version by a strong ETag and gives the
+    rest of that version (RFC 9110, If-Range) with the length it announced at first; everything
+    else begins again.
+    """
+
+    path: Path
+    address: str
+    max_bytes: int
+    etag: str = ""
+    total_bytes: int = -1
+    was_resumed: bool = False
+
+    def forget(self) -> None:
+        self.path.unlink(missing_ok=True)
+        self.etag, self.total_bytes, self.was_resumed = "", -1, False
+
+    def complete(self) -> str:
+        """Fetch what is missing; return the SHA-256 of the file."""
+        try:
+            with open_address(self.address, self._rest()) as response:
+                self._take(response)
+        except urllib.error.HTTPError as error:
+            if error.code == RANGE_REFUSED:
+                self.forget()
+            if error.code not in {*PASSING_STATUS, RANGE_REFUSED}:
+                raise DataError(
+                    f"{self.address} answered {error.code} {error.reason}; check --source"
+                ) from error
+            raise self._broken(f"answered {error.code} {error.reason}", error) from error
+        except urllib.error.URLError as error:
+            raise Unavailable(f"cannot reach {self.address}: {error.reason}; try later") from error
+        except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
+            raise self._broken(f"broke off: {error or type(error).__name__}") from error
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def _rest(self) -> dict[str, str]:
+        """The headers that ask for the missing rest of the same version, if it can be told."""
+        num_bytes = self.path.stat().st_size if self.path.exists() else 0
+        if not (num_bytes and self.etag):
+            return {}
+        return {"Range": f"bytes={num_bytes}-", "If-Range": self.etag}
+
+    def _take(self, response: Any) -> None:
+        num_bytes = self.path.stat().st_size if self.path.exists() else 0
+        announced = -1 if response.length is None else response.length
+        if response.status == PARTIAL:
+            total = f"bytes {num_bytes}-{self.total_bytes - 1}/{self.total_bytes}"
+            if response.headers.get("Content-Range") != total:
+                self.forget()
+                raise self._broken("gave another part than the one asked for")
+            self.was_resumed = True
+        else:
+            num_bytes, self.total_bytes, self.was_resumed = 0, announced, False
+            etag = response.headers.get("ETag", "")
+            self.etag = etag if etag.startswith('"') and announced > 0 else ""
+        with self.path.open("ab" if num_bytes else "wb") as file:
+            copy_body(response, file, self, num_bytes)
+
+    def _broken(self, reason: str, error: urllib.error.HTTPError | None = None) -> Unavailable:
+        found = Unavailable(f"{self.address} {reason}; try later")
+        asked = error.headers.get("Retry-After", "") if error else ""
+        found.retry_after_s = float(asked) if asked.isdigit() else 0.0
+        return found
+
+
+def copy_body(response: Any, file: IO[bytes], body: Body, num_bytes: int) -> None:
+    """Write what comes, not faster than it comes and not slower than is worth waiting for."""
+    address, total_bytes = body.address, body.total_bytes
+    begun_at, first_byte = time.monotonic(), num_bytes
+    with progress("download", f"Fetching {file_name(address)}") as tell:
+        while chunk := response.read1(CHUNK_BYTES):
+            num_bytes += len(chunk)
+            if max(num_bytes, total_bytes) > body.max_bytes:
+                raise DataError(f"{address} is larger than {body.max_bytes >> 20:,} MiB; refused")
+            file.write(chunk)
+            tell(num_bytes / max(num_bytes, total_bytes), f"{num_bytes / 1e6:,.0f} MB")
+            took_s = time.monotonic() - begun_at
+            if took_s > TIMEOUT_S and num_bytes - first_byte < MIN_BYTES_PER_S * took_s:
+                raise Unavailable(
+                    f"{address} gives less than {MIN_BYTES_PER_S:,} bytes a second; try later"
+                )
+    if 0 <= num_bytes < total_bytes:
+        raise Unavailable(f"{address} broke off after {num_bytes:,} of {total_bytes:,} bytes")

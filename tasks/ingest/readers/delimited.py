@@ -1,0 +1,245 @@
+"""Delimited text, whatever the dataset: lines of columns, parsed together and typed in one go.
+
+A record is one line. The lines of many files are parsed in one block; where anything in it is not
+exactly a record, each file is read again by itself and its lines are halved until the bad ones
+stand alone. The same parser decides everywhere, so a line has the same fate beside any other.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import groupby
+from operator import itemgetter
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+
+from tasks.ingest.readers.records import Block, Integers, Piece, grouped, joined, parsable, placed
+
+Order = tuple[str, ...]
+Line = tuple[int, bytes]
+NUMBER, COUNT, TEXT = pa.float64(), pa.int64(), pa.string()
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# What the parser takes for a value of a type has this shape, and so has more.
+SHAPES = {
+    pa.float64(): r"(?i)^[ \t]*([-+.0-9e]*|[-+]?(nan|inf).*)[ \t]*$",
+    pa.int64(): r"^[ \t]*[-+0-9a-fA-FxX]*[ \t]*$",
+    pa.date32(): r"^[-+0-9 \t]*$",
+    pa.time32("s"): r"^[-+0-9:.TZ \t]*$",
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the lines of a format are written, and which of their columns are read.
+
+    `columns` has the type of each column that is read. Either `order` names all columns of a line
+    in their order, below at most `max_header_lines` other lines; or the first line that is not
+    blank is a header, and `names` says which of our columns stands under which name there. Of a
+    header, only the `optional` columns may be missing: they are NULL then. Numbers are NULL where
+    the text is one of `null_values`; text stays as it is.
+    """
+
+    columns: Mapping[str, pa.DataType]
+    order: Order = ()
+    max_header_lines: int = 0
+    names: Mapping[str, str] = field(default_factory=dict)
+    optional: frozenset[str] = frozenset()
+    delimiter: str = ","
+    is_quoted: bool = False
+    null_values: tuple[str, ...] = ()
+
+
+def decode_delimited(pieces: Iterable[Piece], layout: Layout) -> Iterator[Block]:
+    """The records of files of one layout; files whose columns stand in one order go together."""
+    for order, ordered in groupby(headed(pieces, layout), key=itemgetter(0)):
+        for group in grouped(piece for _order, piece in ordered):
+            yield delimited_block(group, layout, order) if order else refused(group, layout)
+
+
+def headed(pieces: Iterable[Piece], layout: Layout) -> Iterator[tuple[Order, Piece]]:
+    """Each piece without its header, and the order of its columns: none where no header tells."""
+    order = layout.order
+    for piece in pieces:
+        if piece.first_line == 1:
+            bare = Piece(piece.file_id, 1, piece.body.removeprefix(BYTE_ORDER_MARK))
+            order, piece = without_header(bare, layout)
+        if piece.body:
+            yield order, piece
+
+
+def without_header(piece: Piece, layout: Layout) -> tuple[Order, Piece]:
+    """Drop the header lines; a file that lacks them loses no record."""
+    start, num_lines = 0, 0
+    while start < len(piece.body):
+        end = piece.body.index(b"\n", start) + 1
+        if layout.order:
+            if num_lines == layout.max_header_lines or is_wide(piece.body[start:end], layout):
+                break
+        elif piece.body[start:end].strip():
+            order = order_of(piece.body[start:end], layout)
+            return order, behind(piece, end, num_lines + 1) if order else piece
+        start, num_lines = end, num_lines + 1
+    return (layout.order, behind(piece, start, num_lines)) if layout.order else ((), piece)
+
+
+def behind(piece: Piece, start: int, num_lines: int) -> Piece:
+    return Piece(piece.file_id, piece.first_line + num_lines, piece.body[start:])
+
+
+def is_wide(text: bytes, layout: Layout) -> bool:
+    return text.count(layout.delimiter.encode()) == len(layout.order) - 1
+
+
+def order_of(text: bytes, layout: Layout) -> Order:
+    """The columns that a header names, ours by our names; none where it is no such header."""
+    line = text.decode("utf-8", "replace").removeprefix("\ufeff").rstrip("\r\n")
+    try:
+        cells = next(csv.reader([line], delimiter=layout.delimiter, strict=True))
+    except (csv.Error, StopIteration):
+        return ()
+    found = [layout.names.get(cell.strip()) for cell in cells]
+    counts = Counter(name for name in found if name)
+    if any(count > 1 for count in counts.values()):
+        return ()
+    if counts.keys() | layout.optional != layout.columns.keys():
+        return ()
+    return tuple(name or f"column {i}" for i, name in enumerate(found))
+
+
+def delimited_block(group: Sequence[Piece], layout: Layout, order: Order) -> Block:
+    num_lines = np.array([piece.num_lines for piece in group])
+    table = parsed(b"".join(piece.body for piece in group), int(num_lines.sum()), layout, order)
+    if table is None:
+        return joined([careful_block(piece, layout, order) for piece in group])
+    file_id = np.repeat(np.array([piece.file_id for piece in group]), num_lines)
+    ends = np.cumsum(num_lines)
+    first = np.array([piece.first_line for piece in group]) - (ends - num_lines)
+    line_number = np.arange(ends[-1]) + np.repeat(first, num_lines)
+    counts: Counter[int] = Counter()
+    for piece, count in zip(group, num_lines.tolist(), strict=True):
+        counts[piece.file_id] += count
+    return Block(group, records_of(file_id, line_number, table), num_records=counts)
+
+
+def parsed(body: bytes, num_lines: int, layout: Layout, order: Order) -> pa.Table | None:
+    """The typed columns of records, or None where any line is not exactly one of them."""
+    if (
+        BYTE_ORDER_MARK in body  # the parser would pass over one, but only where it starts
+        or (layout.null_values and has_blank_line(body))
+        or (layout.is_quoted and has_bare_return(body))
+    ):
+        return None
+    block_bytes = min(4 << 20, len(body) + 1)
+    try:
+        table = pyarrow.csv.read_csv(
+            pa.BufferReader(body),
+            read_options=pyarrow.csv.ReadOptions(
+                column_names=list(order), block_size=block_bytes, use_threads=False
+            ),
+            parse_options=pyarrow.csv.ParseOptions(
+                delimiter=layout.delimiter,
+                quote_char='"' if layout.is_quoted else False,
+                ignore_empty_lines=False,
+            ),
+            convert_options=pyarrow.csv.ConvertOptions(
+                column_types=dict(layout.columns),
+                include_columns=list(layout.columns),
+                include_missing_columns=True,
+                null_values=list(layout.null_values),
+            ),
+        )
+    except pa.ArrowInvalid:
+        return None
+    if table.num_rows != num_lines or (layout.is_quoted and has_stray_quote(table, body)):
+        return None
+    return table
+
+
+def has_blank_line(body: bytes) -> bool:
+    """The parser would make a record of NULLs of it, where NULLs may be."""
+    return body.startswith((b"\n", b"\r\n")) or b"\n\n" in body or b"\n\r\n" in body
+
+
+def has_bare_return(body: bytes) -> bool:
+    """The parser ends a line there, which could hide that a quote has joined two others."""
+    return body.count(b"\r") != body.count(b"\r\n")
+
+
+def has_stray_quote(table: pa.Table, body: bytes) -> bool:
+    """A quote that does not end takes the line feed into the value, or stays a part of it."""
+    texts = [column for column in table.itercolumns() if pa.types.is_string(column.type)]
+    if any(pc.any(pc.match_substring(text, "\n")).as_py() for text in texts):
+        return True
+    if not any(pc.any(pc.match_substring(text, '"')).as_py() for text in texts):
+        return False
+    return any(line.count(b'"') % 2 for line in body.split(b"\n"))
+
+
+def careful_block(piece: Piece, layout: Layout, order: Order) -> Block:
+    """One file whose neighbours, or itself, could not be parsed: its bad lines are named."""
+    lines = piece.lines()
+    good = list(parsable(plausible(lines, layout, order), parser_of(layout, order)))
+    malformed = sorted({line[0] for line in lines} - {line[0] for line in good})
+    table = parsed(ended(good), len(good), layout, order) if good else None
+    line_number = np.array([number for number, _text in good], dtype=np.int64)
+    return Block(
+        [piece],
+        records_of(np.full(len(good), piece.file_id), line_number, table or empty(layout)),
+        [(piece.file_id, number) for number in malformed],
+        Counter({piece.file_id: len(lines)}),
+    )
+
+
+def plausible(lines: Sequence[Line], layout: Layout, order: Order) -> list[Line]:
+    """The lines without those that fail at first sight: many bad lines must not take hours."""
+    delimiter, num_delimiters = layout.delimiter.encode(), len(order) - 1
+    wide = [
+        line
+        for line in lines
+        if line[1].count(delimiter) == num_delimiters or (layout.is_quoted and b'"' in line[1])
+    ]
+    as_text = replace(layout, columns=dict.fromkeys(layout.columns, pa.string()))
+    whole = list(parsable(wide, parser_of(as_text, order)))
+    table = parsed(ended(whole), len(whole), as_text, order) if whole else None
+    if table is None:
+        return []
+    is_plausible = np.full(len(whole), True)
+    for name, kind in layout.columns.items():
+        if shape := SHAPES.get(kind):
+            has_shape = pc.or_(
+                pc.match_substring_regex(table[name], shape),
+                pc.is_in(table[name], pa.array(layout.null_values, pa.string())),
+            )
+            is_plausible &= pc.fill_null(has_shape, True).to_numpy()
+    return [whole[i] for i in np.flatnonzero(is_plausible)]
+
+
+def parser_of(layout: Layout, order: Order) -> Callable[[bytes, int], pa.Table | None]:
+    return partial(parsed, layout=layout, order=order)
+
+
+def ended(lines: Sequence[Line]) -> bytes:
+    return b"".join(text + b"\n" for _number, text in lines)
+
+
+def refused(group: Sequence[Piece], layout: Layout) -> Block:
+    """Files without the header that would say what their lines mean."""
+    places = [(piece.file_id, number) for piece in group for number, _text in piece.lines()]
+    none = np.array([], dtype=np.int64)
+    counts = Counter(file_id for file_id, _number in places)
+    return Block(group, records_of(none, none, empty(layout)), places, counts)
+
+
+def empty(layout: Layout) -> pa.Table:
+    return pa.schema(list(layout.columns.items())).empty_table()
+
+
+def records_of(file_id: Integers, line_number: Integers, table: pa.Table) -> pa.Table:
+    return placed(file_id, line_number, {name: table[name] for name in table.column_names})

@@ -1,0 +1,106 @@
+"""Reader of GPX 1.0 and 1.1: a stream of track points, each as a JSON record of plain texts.
+
+The parser builds no tree, so that the size of a file, not its nesting, is all that counts, and
+document types with their entities are refused outright. Whatever prefix the elements have, their
+namespace decides; no namespace at all is taken for GPX.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from xml.etree.ElementTree import ParseError
+
+import pyarrow as pa
+from defusedxml.ElementTree import DefusedXMLParser
+
+from tasks.ingest.archive import Member
+from tasks.ingest.readers.json_records import in_pieces, json_block
+from tasks.ingest.readers.records import Block, Piece, Reader, grouped
+
+MAX_GPX_BYTES = 100 << 20
+MAX_DEPTH = 64
+MAX_TEXT = 1_000
+FEED_BYTES = 1 << 16
+NAMESPACES = ("{http://www.topografix.com/GPX/1/", "{https://www.topografix.com/GPX/1/")
+POINT = ["gpx", "trk", "trkseg", "trkpt"]
+FIELDS = ("lat", "lon", "ele", "time", "speed", "course")
+SCHEMA = pa.schema({name: pa.string() for name in (*FIELDS, "trip")})
+
+
+class TrackPoints:
+    """Collects track points while the parser walks through a file."""
+
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+        self._open: list[str] = []
+        self._point: dict[str, str] = {}
+        self._num_tracks = self._num_segments = 0
+
+    def start(self, tag: str, attributes: dict[str, str]) -> None:
+        self._open.append(local_name(tag))
+        if len(self._open) > MAX_DEPTH:
+            raise ValueError(f"elements are nested more than {MAX_DEPTH} deep")
+        if self._open == POINT[:2]:
+            self._num_tracks, self._num_segments = self._num_tracks + 1, 0
+        elif self._open == POINT[:3]:
+            self._num_segments += 1
+        elif self._open == POINT:
+            place = {name: attributes[name] for name in ("lat", "lon") if name in attributes}
+            self._point = place | {"trip": f"{self._num_tracks}.{self._num_segments}"}
+
+    def data(self, text: str) -> None:
+        if self._open[:-1] == POINT and self._open[-1] in FIELDS[2:]:
+            so_far = self._point.get(self._open[-1], "")
+            self._point[self._open[-1]] = (so_far + text)[:MAX_TEXT]
+
+    def end(self, _tag: str) -> None:
+        if self._open == POINT:
+            point = {name: text.strip() for name, text in self._point.items()}
+            self.lines.append(json.dumps(point).encode())
+        self._open.pop()
+
+    def taken(self) -> list[bytes]:
+        """The points found since the last call."""
+        lines, self.lines = self.lines, []
+        return lines
+
+
+def local_name(tag: str) -> str:
+    """The name of an element of GPX, or nothing for an element of another vocabulary."""
+    if tag.startswith(NAMESPACES):
+        return tag.rpartition("}")[2]
+    return "" if tag.startswith("{") else tag
+
+
+def gpx_pieces(members: Iterable[Member]) -> Iterator[Piece]:
+    """The track points of files, one a line."""
+    for member in members:
+        yield from in_pieces(member.file_id, gpx_lines(member))
+
+
+def gpx_lines(member: Member) -> Iterator[bytes]:
+    """The points up to where the file breaks; the break counts as one record, its reason."""
+    found = TrackPoints()
+    try:
+        if member.num_bytes > MAX_GPX_BYTES:
+            raise ValueError(f"larger than {MAX_GPX_BYTES >> 20} MiB")
+        parser = DefusedXMLParser(target=found, forbid_dtd=True)
+        for chunk in member.chunks():
+            for start in range(0, len(chunk), FEED_BYTES):
+                parser.feed(chunk[start : start + FEED_BYTES])
+                yield from found.taken()
+        parser.close()
+    except (ParseError, ValueError, LookupError) as error:
+        yield from found.taken()
+        yield f"not readable from here: {' '.join(str(error).split())}".encode()
+    yield from found.taken()
+
+
+def decode_gpx(pieces: Iterable[Piece]) -> Iterator[Block]:
+    """Track points; all fields stay text."""
+    for group in grouped(pieces):
+        yield json_block(group, SCHEMA)
+
+
+READER = Reader(decode_gpx, gpx_pieces)

@@ -1,0 +1,112 @@
+"""Reader of the consolidated iceberg database: a row a day, three columns for each sensor."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from tasks.ingest.readers.records import Block, Piece, Reader, joined, placed
+
+# Where several sensors give a place for one day, the observed ones come before the interpolated
+# ones, and these in this order, the mapped ones before the reports by hand; cleaning keeps the
+# first.
+SENSORS = ("ascat", "qscat", "oscat", "seawinds", "ers", "nscat", "sass", "nic")
+SENSOR_COLUMN = re.compile(r"([a-z]+)_[123]")
+BLOCK_RECORDS = 100_000  # a row of the files makes up to eight of them
+OWN_COLUMNS = {"date", "size_1", "size_2"}
+Line = tuple[int, bytes]
+
+
+def decode_icebergs(pieces: Iterable[Piece]) -> Iterator[Block]:
+    """One record for each row and sensor; all fields stay text. A file's header is its own."""
+    file_id, names = -1, [""]
+    blocks: list[Block] = []
+    for piece in pieces:
+        lines = piece.lines()
+        if piece.file_id != file_id:
+            file_id, names = piece.file_id, fields_of(lines[0][1]) if lines else [""]
+            lines = lines[1:] if sensors_of(names) else lines
+        blocks.append(icebergs_block(piece, names, lines))
+        if sum(block.num_records.total() for block in blocks) >= BLOCK_RECORDS:
+            yield joined(blocks)
+            blocks = []
+    if blocks:
+        yield joined(blocks)
+
+
+def fields_of(line: bytes) -> list[str]:
+    text = line.decode("utf-8", "replace").removeprefix("\ufeff")
+    return text.strip().split(",")
+
+
+def sensors_of(names: Sequence[str]) -> list[str]:
+    """The sensors of a header; none where it is no header of this database."""
+    found = {match[1] for name in names if (match := SENSOR_COLUMN.fullmatch(name))} - {"size"}
+    wanted = {f"{sensor}_{axis}" for sensor in found for axis in (1, 2)} | {"date"}
+    known = OWN_COLUMNS | {f"{sensor}_{axis}" for sensor in SENSORS for axis in (1, 2, 3)}
+    is_header = wanted <= set(names) <= known and len(set(names)) == len(names)
+    return [sensor for sensor in SENSORS if sensor in found] if is_header else []
+
+
+def icebergs_block(piece: Piece, names: Sequence[str], lines: Sequence[Line]) -> Block:
+    """The records of one piece; a row of another width, or without a header, is one malformed."""
+    sensors = sensors_of(names)
+    rows: list[tuple[int, list[str]]] = []
+    malformed: list[tuple[int, int]] = []
+    for number, line in lines:
+        fields = fields_of(line)
+        if sensors and len(fields) == len(names):
+            rows.append((number, fields))
+        else:
+            malformed.append((piece.file_id, number))
+    records = icebergs_records(piece.file_id, names, sensors, rows)
+    return Block(
+        [piece],
+        records,
+        malformed,
+        Counter({piece.file_id: records.num_rows + len(malformed)}),
+    )
+
+
+def icebergs_records(
+    file_id: int, names: Sequence[str], sensors: Sequence[str], rows: list[tuple[int, list[str]]]
+) -> pa.Table:
+    """Rows times sensors, in order of rows; the index in the line gives the order of preference."""
+    by_name = {name: [fields[i] for _number, fields in rows] for i, name in enumerate(names)}
+    absent = [None] * len(rows)
+    lines = np.array([number for number, _fields in rows], dtype=np.int64)
+    row_major = np.arange(len(sensors) * len(rows)).reshape(len(sensors), len(rows)).T.ravel()
+
+    def stacked(name: str) -> pa.Array:
+        """A column of each sensor, or the row's own column for every sensor."""
+        columns = [by_name.get(name.format(sensor), absent) for sensor in sensors]
+        return pa.array([value for column in columns for value in column], pa.string()).take(
+            pa.array(row_major)
+        )
+
+    observed = stacked("{}_3")
+    sensor = pa.array(list(sensors) * len(rows), pa.string())
+    preference = np.tile([SENSORS.index(name) for name in sensors], len(rows)).astype(np.int64)
+    is_observed = np.array(observed.to_pylist()) == "1"
+    columns = {
+        "date": stacked("date"),
+        "sensor": sensor,
+        "lat": stacked("{}_1"),
+        "lon": stacked("{}_2"),
+        "observed": observed,
+        "size_1": stacked("size_1"),
+        "size_2": stacked("size_2"),
+    }
+    return placed(
+        np.full(len(preference), file_id, dtype=np.int64),
+        np.repeat(lines, len(sensors)),
+        columns,
+        preference + len(SENSORS) * ~is_observed,
+    )
+
+
+READER = Reader(decode_icebergs)

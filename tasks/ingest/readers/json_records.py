@@ -1,0 +1,134 @@
+"""Readers of JSON records: a list of flat objects, or an object a line; never the whole in memory.
+
+A file is cut between its objects, so that each stands on a line of its own; the number of the line
+is then the number of the record.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.json
+
+from tasks.ingest.archive import Member
+from tasks.ingest.readers import records as decode
+from tasks.ingest.readers.records import Block, Piece, placed
+
+# Objects are flat. A text that looks like a boundary cuts its own record in two malformed ones.
+BOUNDARY = re.compile(rb"\}\s*+(?:,\s*+)?\{")
+MAX_RECORD_BYTES = 1 << 20
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+NO_END = b"the file ends before its list does"
+Line = tuple[int, bytes]
+
+
+def json_pieces(members: Iterable[Member]) -> Iterator[Piece]:
+    """The records of files, one a line, a few megabytes at a time."""
+    for member in members:
+        yield from in_pieces(member.file_id, json_lines(member.chunks()))
+
+
+def in_pieces(file_id: int, texts: Iterable[bytes]) -> Iterator[Piece]:
+    """Texts without line feeds, or many lines joined by them, gathered to pieces."""
+    first_line, body = 1, bytearray()
+    for text in texts:
+        body += text + b"\n"
+        if len(body) >= decode.PIECE_BYTES:
+            yield Piece(file_id, first_line, bytes(body))
+            first_line += body.count(b"\n")
+            body.clear()
+    if body:
+        yield Piece(file_id, first_line, bytes(body))
+
+
+def json_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Records, or several joined by line feeds, without the brackets around the list."""
+    stream = (chunk.replace(b"\n", b" ").replace(b"\r", b" ") for chunk in chunks)
+    waiting = opening(stream)
+    is_list = waiting.startswith(b"[")
+    waiting = waiting.removeprefix(b"[")
+    for chunk in chain([b""], stream):
+        done, _feed, waiting = BOUNDARY.sub(b"}\n{", waiting + chunk).rpartition(b"\n")
+        if done:
+            yield done
+        if len(waiting) > MAX_RECORD_BYTES:
+            yield waiting
+            waiting = b""
+    last = waiting.strip()
+    has_end = not is_list or last.endswith(b"]")
+    last = last.removesuffix(b"]").strip() if is_list else last
+    if last:
+        yield last
+    if not has_end and (not last or last.endswith((b"}", b","))):
+        yield NO_END
+
+
+def opening(stream: Iterator[bytes]) -> bytes:
+    """The first bytes that are more than a byte order mark and blanks, without those."""
+    waiting = b""
+    for chunk in stream:
+        waiting += chunk
+        if waiting.removeprefix(BYTE_ORDER_MARK).strip() and len(waiting) > len(BYTE_ORDER_MARK):
+            break
+    return waiting.removeprefix(BYTE_ORDER_MARK).lstrip()
+
+
+def parsed(lines: Sequence[Line], schema: pa.Schema) -> pa.Table | None:
+    """The typed columns of records, or None where any line is not exactly one of them."""
+    texts = [text.strip() for _number, text in lines]
+    if not all(text.startswith(b"{") and b"\0" not in text for text in texts):
+        return None
+    body = b"\n".join(texts)
+    try:
+        table = pyarrow.json.read_json(
+            pa.BufferReader(body),
+            read_options=pyarrow.json.ReadOptions(use_threads=False, block_size=len(body) + 1),
+            parse_options=pyarrow.json.ParseOptions(
+                explicit_schema=schema, unexpected_field_behavior="ignore"
+            ),
+        )
+        table.validate(full=True)
+    except pa.ArrowInvalid:
+        return None
+    return table if table.num_rows == len(lines) else None
+
+
+def parsable(lines: Sequence[Line], schema: pa.Schema) -> Iterator[tuple[list[Line], pa.Table]]:
+    """The runs of lines that the parser takes, found by halving, with what they hold."""
+    if not lines:
+        return
+    table = parsed(lines, schema)
+    if table is not None:
+        yield list(lines), table
+    elif len(lines) > 1:
+        middle = len(lines) // 2
+        yield from parsable(lines[:middle], schema)
+        yield from parsable(lines[middle:], schema)
+
+
+def json_block(group: Sequence[Piece], schema: pa.Schema) -> Block:
+    """The records of some pieces; a line that is no object of the schema is malformed."""
+    file_ids: list[int] = []
+    numbers: list[int] = []
+    tables = [schema.empty_table()]
+    malformed: list[tuple[int, int]] = []
+    counts: Counter[int] = Counter()
+    for piece in group:
+        lines = piece.lines()
+        good: set[int] = set()
+        for run, table in parsable(lines, schema):
+            tables.append(table)
+            good.update(number for number, _text in run)
+            numbers.extend(number for number, _text in run)
+        file_ids.extend([piece.file_id] * len(good))
+        malformed.extend((piece.file_id, number) for number, _text in lines if number not in good)
+        counts[piece.file_id] += len(lines)
+    table = pa.concat_tables(tables).combine_chunks()
+    place = np.array(file_ids, dtype=np.int64), np.array(numbers, dtype=np.int64)
+    records = placed(*place, {name: table[name] for name in table.column_names})
+    return Block(group, records, malformed, counts)

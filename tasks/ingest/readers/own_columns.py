@@ -1,0 +1,146 @@
+"""What the configuration says of a person's own columns: which are read, and what they mean.
+
+A column without a name in the configuration is taken by one of its aliases where it is needed, and
+otherwise not read. Nothing is guessed from values.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tasks.config.pipeline import ColumnsConfig
+from tasks.ingest.archive import Unreadable
+from tasks.runtime.progress import log
+
+DELIMITERS = {"comma": b",", "semicolon": b";", "tab": b"\t", "pipe": b"|"}
+MAX_SHOWN = 30
+NUMBER = re.compile(r"\s*[+-]?\d+[.,]\d+\s*")
+UNSHOWN = r"[^\x20-\x7e\xa1-\ud7ff\ue000-\ufffd]"
+# Fields of a record, each the name of a column of the staging SQL.
+FIELDS = (
+    *("entity", "trip", "day", "clock", "lon", "lat"),
+    *("altitude", "speed", "course", "received_at"),
+)
+ALIASES = {
+    "entity": (
+        *("entity_id", "entity", "id", "device_id", "device", "vehicle_id", "vehicle", "vessel_id"),
+        *("vessel", "mmsi", "icao24", "user_id", "user", "object_id", "tag_id", "name"),
+    ),
+    "day": (
+        *("tracked_at", "timestamp", "date_time", "datetime", "base_date_time", "basedatetime"),
+        *("fix_time", "local_time", "utc_time", "recorded_at", "t", "ts", "time"),
+    ),
+    "lon": ("lon", "lng", "long", "longitude", "lon_deg", "longitude_deg", "x"),
+    "lat": ("lat", "latitude", "lat_deg", "latitude_deg", "y"),
+}
+METRES_PER_ALTITUDE = {"m": 1.0, "ft": 0.3048}
+MPS_PER_SPEED = {"mps": 1.0, "kmh": 1 / 3.6, "knots": 1_852 / 3_600}
+COORDINATE_SCALE = {"degrees": 1.0, "degrees_e7": 1e7}
+NUM_US = {"epoch_s": 1_000_000, "epoch_ms": 1_000}
+# Instants that are credible, in microseconds since 1970: counts from 1970, or from 1973 where fewer
+# than twelve digits of milliseconds would rather be seconds; dates written out from 1800; to 2100.
+EARLIEST_US = {"epoch_s": 0, "epoch_ms": 100_000_000_000_000}
+FIRST_WRITTEN_US, LATEST_US = -5_364_662_400_000_000, 4_133_980_799_999_999
+
+
+def staging_values(columns: ColumnsConfig) -> dict[str, Any]:
+    """The values that the staging SQL binds."""
+    return {
+        "missing": list(columns.missing),
+        "decimal_mark": decimal_mark(columns),
+        "coordinate_scale": COORDINATE_SCALE[columns.coordinates],
+        "m_per_altitude": METRES_PER_ALTITUDE[columns.altitude_unit],
+        "mps_per_speed": MPS_PER_SPEED[columns.speed_unit],
+        "time_form": columns.time_form,
+        "time_pattern": columns.time_pattern or "%Y",
+        "num_us": NUM_US.get(columns.time_form, 0),
+        "zone": columns.zone,
+        "repeated_hour": columns.repeated_hour,
+        "skipped_hour": columns.skipped_hour,
+        "earliest_us": EARLIEST_US.get(columns.time_form, FIRST_WRITTEN_US),
+        "latest_us": LATEST_US,
+    }
+
+
+def decimal_mark(columns: ColumnsConfig) -> str:
+    return "," if columns.decimal == "comma" else "."
+
+
+def delimiter(columns: ColumnsConfig) -> bytes:
+    """What stands between columns, by what the configuration says and never by the file."""
+    if columns.delimiter != "auto":
+        return DELIMITERS[columns.delimiter]
+    if columns.form == "tsv":
+        return b"\t"
+    return b";" if columns.decimal == "comma" else b","
+
+
+def chosen(names: Sequence[str], columns: ColumnsConfig, told: set[str]) -> dict[str, str]:
+    """The name of the column behind each field: the one in the configuration, or an alias."""
+    asked = {
+        "entity": columns.entity,
+        "day": columns.tracked_at or columns.date,
+        "clock": columns.clock,
+        "lon": columns.lon,
+        "lat": columns.lat,
+        **{name: getattr(columns, name) for name in ("altitude", "speed", "course")},
+        "trip": columns.trip,
+        "received_at": columns.received_at,
+    }
+    known = {field: named_column(names, name) for field, name in asked.items() if name}
+    if not asked["day"] and alias_of(names, ALIASES["day"][:-1]) is None:
+        pair = {"day": alias_of(names, ("date",)), "clock": alias_of(names, ("time",))}
+        known |= {field: name for field, name in pair.items() if name} if all(pair.values()) else {}
+    for field, aliases in ALIASES.items():
+        if field not in known and (name := alias_of(names, aliases)) is not None:
+            known[field] = name
+    for field, flag in (("day", "tracked_at"), ("lon", "lon"), ("lat", "lat")):
+        if field not in known:
+            raise Unreadable(f"needs columns.{flag}, which of these is it: {shown(names)}")
+    tell(known, told)
+    return known
+
+
+def named_column(names: Sequence[str], asked: str) -> str:
+    """The column of that name, however it is spaced and cased, or an error that lists them."""
+    same = [name for name in names if name == asked] or [
+        name for name in names if plain(name) == plain(asked)
+    ]
+    if len(same) != 1:
+        problem = "has no column" if not same else "has more than one column"
+        raise Unreadable(f"{problem} {asked!r}; its columns are: {shown(names)}")
+    return same[0]
+
+
+def alias_of(names: Sequence[str], aliases: Sequence[str]) -> str | None:
+    """The column with the first of these names that any has."""
+    by_plain = {plain(name): name for name in reversed(names)}
+    return next((by_plain[alias] for alias in aliases if alias in by_plain), None)
+
+
+def plain(name: str) -> str:
+    """A column's name without what people write differently: case, spaces, a leading #."""
+    return re.sub(r"[\s.\-]+", "_", name.strip("# \t\ufeff").casefold())
+
+
+def shown(names: Sequence[str]) -> str:
+    """The names of columns in one line. A missing header must not tell where someone was."""
+    some = [
+        "(a number)" if NUMBER.fullmatch(name) else re.sub(UNSHOWN, "?", name[:60])
+        for name in names[:MAX_SHOWN]
+    ]
+    return ", ".join(some) + (", ..." if len(names) > MAX_SHOWN else "")
+
+
+def tell(known: Mapping[str, str], told: set[str]) -> None:
+    """Log once which column stands for what."""
+    words = {"day": "tracked_at" if "clock" not in known else "date"}
+    parts = [f"{words.get(field, field)} is {known[field]!r}" for field in FIELDS if field in known]
+    if "entity" not in known:
+        parts.insert(0, "entity is the name of the file")
+    line = f"own columns: {', '.join(parts)}"
+    if line not in told:
+        told.add(line)
+        log(line)

@@ -1,0 +1,367 @@
+"""Reader of a person's own files: the columns that the configuration names become texts.
+
+What a text means (a number, a local time) is for the staging SQL to say.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from tasks.config.pipeline import ColumnsConfig
+from tasks.ingest.archive import Unreadable
+from tasks.ingest.readers.delimited import has_blank_line
+from tasks.ingest.readers.own_columns import FIELDS, chosen, decimal_mark, delimiter, staging_values
+from tasks.ingest.readers.records import BLOCK_BYTES, Block, Piece, Reader, joined, parsable, placed
+
+BOM = b"\xef\xbb\xbf"
+PARQUET_ROWS = 65_536
+
+
+def decode_own(pieces: Iterable[Piece], columns: ColumnsConfig) -> Iterator[Block]:
+    """Blocks of records; small files share one, and a file that cannot be read fails alone.
+
+    Where clocks are put back, a file is never divided: which pass of an hour a record belongs to
+    depends on the records above it.
+    """
+    ready: list[Block] = []
+    told: set[str] = set()
+    may_divide = columns.zone == "UTC" or columns.time_form in ("epoch_s", "epoch_ms")
+    for file_id, of_file in groupby(pieces, key=lambda piece: piece.file_id):
+        for block in file_blocks(file_id, of_file, columns, told):
+            if may_divide and num_bytes(ready) >= BLOCK_BYTES:
+                yield joined(ready)
+                ready = []
+            ready.append(block)
+        if num_bytes(ready) >= BLOCK_BYTES:
+            yield joined(ready)
+            ready = []
+    if ready:
+        yield joined(ready)
+
+
+def num_bytes(blocks: Sequence[Block]) -> int:
+    return sum(block.records.nbytes for block in blocks)
+
+
+def file_blocks(
+    file_id: int, pieces: Iterator[Piece], columns: ColumnsConfig, told: set[str]
+) -> Iterator[Block]:
+    """The blocks of one file, and why the rest could not be read."""
+    read = READERS[columns.form]
+    try:
+        yield from read(pieces, columns, told)
+    except Unreadable as error:
+        place = Piece(file_id, 1, b"")
+        yield Block([place], text_records(file_id, [], {}), failed={file_id: str(error)})
+
+
+# Texts of records.
+
+
+def text_records(
+    file_id: int, line_number: Sequence[int], fields: Mapping[str, pa.Array]
+) -> pa.Table:
+    """Records of one file; a field that was not asked for is null everywhere."""
+    number = np.array(line_number, dtype=np.int64)
+    absent = pa.nulls(len(number), pa.string())
+    texts = {name: fields.get(name, absent) for name in FIELDS}
+    return placed(np.full(len(number), file_id, dtype=np.int64), number, texts)
+
+
+# Delimited text.
+
+
+def read_delimited(
+    pieces: Iterator[Piece], columns: ColumnsConfig, told: set[str]
+) -> Iterator[Block]:
+    """Lines of CSV or TSV. A quoted text may hold the delimiter, and no line end."""
+    table: Delimited | None = None
+    for raw in pieces:
+        piece = in_utf8(raw, columns)
+        if table is None:
+            lines = piece.lines()
+            if not lines:
+                continue
+            number, text = lines[0]
+            names = names_of(text, columns)
+            known = chosen(names, columns, told)
+            positions = {field: names.index(name) for field, name in known.items()}
+            table = Delimited(delimiter(columns), len(names), positions)
+            if not columns.is_headerless:
+                piece = below(piece, number)
+        yield delimited_block(piece, table)
+
+
+def in_utf8(piece: Piece, columns: ColumnsConfig) -> Piece:
+    body = piece.body
+    if piece.first_line == 1 and body.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise Unreadable("is written in UTF-16; save it as UTF-8")
+    if columns.encoding == "latin-1":
+        body = body.decode("latin-1").encode()
+    elif piece.first_line == 1:
+        body = body.removeprefix(BOM)
+    return Piece(piece.file_id, piece.first_line, body)
+
+
+def below(piece: Piece, number: int) -> Piece:
+    """What stands below a line."""
+    rest = piece.body.split(b"\n", number - piece.first_line + 1)[-1]
+    return Piece(piece.file_id, number + 1, rest)
+
+
+def names_of(line: bytes, columns: ColumnsConfig) -> list[str]:
+    """The names of the columns in a header line, or their numbers where there is none."""
+    table = parsed_line(line, delimiter(columns))
+    if table is None:
+        raise Unreadable("does not begin with a line of columns")
+    if columns.is_headerless:
+        return [str(number) for number in range(1, table.num_columns + 1)]
+    return [column[0].as_py().strip("# \t\ufeff") for column in table.columns]
+
+
+def parsed_line(line: bytes, mark: bytes) -> pa.Table | None:
+    """The columns of one line as texts, called f0, f1, ..."""
+    names = [f"f{number}" for number in range(line.count(mark) + 1)]
+    try:
+        table = pyarrow.csv.read_csv(
+            pa.BufferReader(line.rstrip(b"\r") + b"\n"),
+            read_options=pyarrow.csv.ReadOptions(
+                autogenerate_column_names=True, use_threads=False, block_size=len(line) + 16
+            ),
+            parse_options=pyarrow.csv.ParseOptions(delimiter=mark.decode()),
+            convert_options=pyarrow.csv.ConvertOptions(
+                column_types=dict.fromkeys(names, pa.string()),
+                null_values=[],
+                strings_can_be_null=False,
+            ),
+        )
+    except pa.ArrowException:
+        return None
+    return table if table.num_rows == 1 else None
+
+
+@dataclass(frozen=True)
+class Delimited:
+    """How the lines of a file are divided, and at which of its columns each field stands."""
+
+    mark: bytes
+    num_columns: int
+    positions: Mapping[str, int]
+
+    def parse(self, body: bytes, num_lines: int) -> pa.Table | None:
+        """The columns that are read as texts, or None where a line is not exactly a record."""
+        if body.count(b"\r") != body.count(b"\r\n"):
+            return None  # the parser would take a lone carriage return for a line end
+        # An empty record below shows whether the last line leaves a quote open.
+        body += self.mark * (self.num_columns - 1) + b"\n"
+        names = [f"f{number}" for number in range(self.num_columns)]
+        wanted = sorted({names[position] for position in self.positions.values()})
+        try:
+            table = pyarrow.csv.read_csv(
+                pa.BufferReader(body),
+                read_options=pyarrow.csv.ReadOptions(
+                    column_names=names, use_threads=False, block_size=len(body) + 16
+                ),
+                parse_options=pyarrow.csv.ParseOptions(
+                    delimiter=self.mark.decode(), ignore_empty_lines=False
+                ),
+                convert_options=pyarrow.csv.ConvertOptions(
+                    column_types=dict.fromkeys(names, pa.string()),
+                    include_columns=wanted,
+                    null_values=[],
+                    strings_can_be_null=False,
+                ),
+            )
+        except pa.ArrowException:
+            return None
+        return table.slice(0, num_lines) if table.num_rows == num_lines + 1 else None
+
+    def fields(self, table: pa.Table) -> dict[str, pa.Array]:
+        return {
+            field: table[f"f{position}"].combine_chunks()
+            for field, position in self.positions.items()
+        }
+
+    def may_parse(self, line: bytes) -> bool:
+        """Whether a line has as many columns as it should, as far as counting tells."""
+        return b'"' in line or line.count(self.mark) == self.num_columns - 1
+
+
+def delimited_block(piece: Piece, form: Delimited) -> Block:
+    num_lines = piece.num_lines
+    has_blank = has_blank_line(piece.body) or (
+        form.mark == b"\t" and re.search(rb"(?m)^[\t\x0b\x0c\r ]*$\n", piece.body)
+    )
+    table = None if has_blank or not num_lines else form.parse(piece.body, num_lines)
+    number: Sequence[int] = range(piece.first_line, piece.first_line + num_lines)
+    malformed: list[int] = []
+    if table is None:
+        lines = piece.lines()
+        good = list(parsable([line for line in lines if form.may_parse(line[1])], form.parse))
+        number = [line[0] for line in good]
+        malformed = sorted({line[0] for line in lines} - set(number))
+        table = form.parse(b"".join(text + b"\n" for _number, text in good), len(good))
+    fields = {} if table is None else form.fields(table)
+    return Block(
+        [piece],
+        text_records(piece.file_id, number, fields),
+        [(piece.file_id, number) for number in malformed],
+        Counter({piece.file_id: len(number) + len(malformed)}),
+    )
+
+
+# JSON.
+
+
+def read_json_lines(
+    pieces: Iterator[Piece], columns: ColumnsConfig, told: set[str]
+) -> Iterator[Block]:
+    """One object a line."""
+    known: dict[str, str] | None = None
+    for raw in pieces:
+        piece = in_utf8(raw, columns)
+        lines = piece.lines()
+        rows = [parsed_json(text, columns) for _number, text in lines]
+        if known is None and any(isinstance(row, dict) for row in rows):
+            known = chosen(keys_of(rows), columns, told)
+        yield json_block(piece, [number for number, _text in lines], rows, known or {})
+
+
+def read_json(pieces: Iterator[Piece], columns: ColumnsConfig, told: set[str]) -> Iterator[Block]:
+    """One array of objects; the place of an object is its number."""
+    parts = [in_utf8(piece, columns) for piece in pieces]
+    rows = parsed_json(b"".join(part.body for part in parts), columns)
+    if not isinstance(rows, list):
+        raise Unreadable("is not one whole JSON array of objects")
+    file_id = parts[0].file_id
+    body = b"".join(as_line(row) for row in rows)
+    known = chosen(keys_of(rows), columns, told) if rows else {}
+    yield json_block(Piece(file_id, 1, body), range(1, len(rows) + 1), rows, known)
+
+
+def parsed_json(text: bytes, columns: ColumnsConfig) -> Any:
+    """The value of a JSON text with numbers left as they are written, or None."""
+    mark = decimal_mark(columns)
+    try:
+        return json.loads(
+            text.decode("utf-8"),
+            parse_float=lambda number: number.replace(".", mark),
+            parse_int=str,
+            parse_constant=str,
+        )
+    except (ValueError, RecursionError):
+        return None
+
+
+def as_line(row: Any) -> bytes:
+    return written(row).encode() + b"\n"
+
+
+def written(value: Any) -> str:
+    try:
+        return json.dumps(value)
+    except RecursionError:
+        return "[...]"
+
+
+def keys_of(rows: Sequence[Any]) -> list[str]:
+    """The keys of objects, in the order in which they come."""
+    return list(dict.fromkeys(key for row in rows if isinstance(row, dict) for key in row))
+
+
+def json_block(
+    piece: Piece, numbers: Sequence[int], rows: Sequence[Any], known: Mapping[str, str]
+) -> Block:
+    placed_rows = list(zip(numbers, rows, strict=True))
+    objects = [(number, row) for number, row in placed_rows if isinstance(row, dict)]
+    malformed = [number for number, row in placed_rows if not isinstance(row, dict)]
+    fields = {
+        field: pa.array([text_of(row.get(name)) for _number, row in objects], pa.string())
+        for field, name in known.items()
+    }
+    return Block(
+        [piece],
+        text_records(piece.file_id, [number for number, _row in objects], fields),
+        [(piece.file_id, number) for number in malformed],
+        Counter({piece.file_id: len(rows)}),
+    )
+
+
+def text_of(value: Any) -> str:
+    """A JSON value as the text of a cell; nothing is an empty cell."""
+    if value is None:
+        return ""
+    text = value if isinstance(value, str) else written(value)
+    return text.encode("utf-8", "replace").decode()
+
+
+# Parquet.
+
+
+@dataclass(frozen=True)
+class Rows(Piece):
+    """Rows of a Parquet file, as lines only where one is asked for."""
+
+    records: pa.Table
+
+    def lines(self) -> list[tuple[int, bytes]]:
+        texts = self.records.select(FIELDS).to_pylist()
+        numbers = self.records["line_number"].to_pylist()
+        return [(number, as_line(row)) for number, row in zip(numbers, texts, strict=True)]
+
+
+def read_parquet(
+    pieces: Iterator[Piece], columns: ColumnsConfig, told: set[str]
+) -> Iterator[Block]:
+    """Rows of Parquet; the place of a row is its number."""
+    parts = list(pieces)
+    # The last line was given a line end, which no Parquet file has.
+    body = b"".join(part.body for part in parts).removesuffix(b"\n")
+    num_read = 0
+    try:
+        file = pq.ParquetFile(pa.BufferReader(body))
+        known = chosen(file.schema_arrow.names, columns, told)
+        names = sorted(set(known.values()))
+        for batch in file.iter_batches(PARQUET_ROWS, columns=names, use_threads=False):
+            texts = {name: texts_of(batch[name], columns) for name in names}
+            fields = {field: texts[name] for field, name in known.items()}
+            number = range(num_read + 1, num_read + batch.num_rows + 1)
+            records = text_records(parts[0].file_id, number, fields)
+            num_read += batch.num_rows
+            piece = Rows(parts[0].file_id, number.start, b"", records)
+            yield Block([piece], records, [], Counter({piece.file_id: batch.num_rows}))
+    except (pa.ArrowException, OSError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)[:200]
+        raise Unreadable(f"cannot be read as Parquet after row {num_read:,}: {reason}") from error
+
+
+def texts_of(column: pa.Array, columns: ColumnsConfig) -> pa.Array:
+    """The values of a column as they would stand in a text file; nothing is an empty cell."""
+    texts = column.cast(pa.string())
+    if pa.types.is_floating(column.type) or pa.types.is_decimal(column.type):
+        texts = pc.replace_substring(texts, ".", decimal_mark(columns))
+    return pc.fill_null(texts, "")
+
+
+READERS = {
+    "csv": read_delimited,
+    "tsv": read_delimited,
+    "jsonl": read_json_lines,
+    "json": read_json,
+    "parquet": read_parquet,
+}
+
+
+READER = Reader(decode_own, values=staging_values)

@@ -1,0 +1,120 @@
+"""Porto reader: a trip a line, with the list of its [lon, lat] vertices in one column."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks.ingest.readers.delimited import (
+    COUNT,
+    NUMBER,
+    TEXT,
+    Layout,
+    decode_delimited,
+    ended,
+    parsed,
+    parser_of,
+)
+from tasks.ingest.readers.records import Block, Integers, Piece, Reader, parsable, placed
+
+PORTO = Layout(
+    columns={
+        "trip_id": TEXT,
+        "call_type": TEXT,
+        "origin_stand": TEXT,
+        "taxi_id": TEXT,
+        "started_s": COUNT,
+        "missing_data": TEXT,
+        "polyline": TEXT,
+    },
+    names={
+        "TRIP_ID": "trip_id",
+        "CALL_TYPE": "call_type",
+        "ORIGIN_STAND": "origin_stand",
+        "TAXI_ID": "taxi_id",
+        "TIMESTAMP": "started_s",
+        "MISSING_DATA": "missing_data",
+        "POLYLINE": "polyline",
+    },
+    is_quoted=True,
+    null_values=("", "NA"),
+)
+VERTEX = Layout(
+    columns={"lon_deg": NUMBER, "lat_deg": NUMBER},
+    order=("lon_deg", "lat_deg"),
+    null_values=("",),
+)
+POLYLINE = r"^\[\[[^\[\]\r\n]*(\],\[[^\[\]\r\n]*)*\]\]$"
+
+
+def decode_porto(pieces: Iterable[Piece]) -> Iterator[Block]:
+    """Vertices of trips: each is a record of its own."""
+    for block in decode_delimited(pieces, PORTO):
+        yield exploded(block)
+
+
+def exploded(block: Block) -> Block:
+    """A record for each vertex; a list that is empty or cannot be read stays one record."""
+    lists = pc.replace_substring(block.records["polyline"].combine_chunks(), " ", "")
+    is_list = pc.match_substring_regex(lists, POLYLINE).to_numpy(zero_copy_only=False)
+    num_vertices = np.where(is_list, pc.count_substring(lists, "],[").to_numpy() + 1, 0)
+    line = np.repeat(np.arange(len(lists)), np.maximum(num_vertices, 1))
+    lon_deg, lat_deg = vertices_of(lists.filter(pa.array(is_list)), is_list[line])
+    trips = {name: block.records[name].combine_chunks() for name in PORTO.columns}
+    code = pa.array(line.astype(np.int32))
+    columns = {
+        name: pa.DictionaryArray.from_arrays(code, trip)
+        for name, trip in (trips | {"polyline": lists}).items()
+    }
+    index = index_in_line(np.maximum(num_vertices, 1))
+    extra = {
+        "vertex_number": pa.array(index),
+        "num_vertices": pa.array(num_vertices[line]),
+        "lon_deg": lon_deg,
+        "lat_deg": lat_deg,
+    }
+    file_id = block.records["file_id"].to_numpy()[line]
+    line_number = block.records["line_number"].to_numpy()[line]
+    return replace(
+        block,
+        records=placed(file_id, line_number, columns | extra, index),
+        num_records=counted(file_id) + counted(np.array([place[0] for place in block.malformed])),
+    )
+
+
+def index_in_line(num_records: Integers) -> Integers:
+    """0, 1, 2 ... within each line, given the number of records of each."""
+    starts = np.cumsum(num_records) - num_records
+    return np.arange(int(num_records.sum())) - np.repeat(starts, num_records)
+
+
+def counted(file_id: Integers) -> Counter[int]:
+    values, counts = np.unique(file_id, return_counts=True)
+    return Counter(dict(zip(values.tolist(), counts.tolist(), strict=True)))
+
+
+def vertices_of(lists: pa.Array, is_vertex: np.ndarray) -> tuple[pa.Array, pa.Array]:
+    """Lon and lat of all vertices, parsed as lines of their own; NULL where there is none."""
+    lines = pc.replace_substring(pc.utf8_trim(lists, characters="[]"), "],[", "\n")
+    body = "".join(f"{text}\n" for text in lines.to_pylist()).encode()
+    row = np.full(len(is_vertex), -1)
+    if (table := parsed(body, int(is_vertex.sum()), VERTEX, VERTEX.order)) is not None:
+        row[is_vertex] = np.arange(table.num_rows)
+    else:
+        texts = list(enumerate(body.split(b"\n")[:-1]))
+        good = list(parsable(texts, parser_of(VERTEX, VERTEX.order)))
+        table = parsed(ended(good), len(good), VERTEX, VERTEX.order)
+        row[np.flatnonzero(is_vertex)[[number for number, _text in good]]] = np.arange(len(good))
+    if table is None:
+        return pa.nulls(len(row), NUMBER), pa.nulls(len(row), NUMBER)
+    take = pa.array(row, mask=row < 0)
+    lon_deg, lat_deg = (table[name].combine_chunks().take(take) for name in VERTEX.order)
+    return lon_deg, lat_deg
+
+
+READER = Reader(decode_porto)

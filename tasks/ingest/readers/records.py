@@ -1,0 +1,189 @@
+"""Readers of raw formats: the lines of files become blocks of raw records, as a stream.
+
+A reader knows how a format is written, not what its values mean: that is the staging SQL's part.
+A block never mixes up files: each record knows its file and its line, and what a file gives does
+not depend on the files beside it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from tasks.ingest.archive import Member
+
+PIECE_BYTES = 8 << 20
+BLOCK_BYTES = 4 << 20  # larger blocks only took more memory
+MAX_RAW_CHARACTERS = 1_000
+NO_TEXT = "\ufffd"  # what bytes become that are no UTF-8
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Whole lines of one file, the last one ended by a line feed too."""
+
+    file_id: int
+    first_line: int
+    body: bytes
+
+    @property
+    def num_lines(self) -> int:
+        return self.body.count(b"\n")
+
+    def lines(self) -> list[tuple[int, bytes]]:
+        """(line number, text) of each line that is not blank: a blank line is no record."""
+        texts = self.body.split(b"\n")[:-1]
+        return [(self.first_line + i, text) for i, text in enumerate(texts) if text.strip()]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Raw records of a few files with what was counted and refused while reading them.
+
+    `records` has file_id, line_number, point_id and the format's own columns, in order of files
+    and lines. `malformed` lists (file_id, line_number) of what is no record of the format.
+    `failed` says of files why they, or the rest of them, could not be read: one reject each.
+    """
+
+    pieces: Sequence[Piece]
+    records: pa.Table
+    malformed: Sequence[tuple[int, int]] = ()
+    num_records: Counter[int] = field(default_factory=Counter)
+    num_missing: Counter[int] = field(default_factory=Counter)
+    failed: Mapping[int, str] = field(default_factory=dict)
+    truth: pa.Table | None = None  # what a generator knows of its records
+
+    def raw_texts(self, places: Sequence[tuple[int, int]]) -> list[str]:
+        """The raw text at each (file_id, line_number); a very long one is cut."""
+        wanted: dict[int, set[int]] = {}
+        for file_id, line_number in places:
+            wanted.setdefault(file_id, set()).add(line_number)
+        found = {}
+        for piece in self.pieces:
+            if piece.file_id in wanted:
+                for line_number, text in piece.lines():
+                    if line_number in wanted[piece.file_id]:
+                        found[piece.file_id, line_number] = readable(text)
+        return [found[place] for place in places]
+
+
+def readable(text: bytes) -> str:
+    return (
+        text[: 4 * MAX_RAW_CHARACTERS].decode("utf-8", "replace").rstrip("\r")[:MAX_RAW_CHARACTERS]
+    )
+
+
+def pieces_of(members: Iterable[Member]) -> Iterator[Piece]:
+    """The lines of files, a few megabytes at a time."""
+    for member in members:
+        first_line, waiting = 1, b""
+        for chunk in member.chunks():
+            waiting += chunk
+            if len(waiting) >= PIECE_BYTES and b"\n" in waiting:
+                body, waiting = cut_after_last_line(waiting)
+                yield Piece(member.file_id, first_line, body)
+                first_line += body.count(b"\n")
+        if waiting:
+            body = waiting if waiting.endswith(b"\n") else waiting + b"\n"
+            yield Piece(member.file_id, first_line, body)
+
+
+def cut_after_last_line(text: bytes) -> tuple[bytes, bytes]:
+    end = text.rindex(b"\n") + 1
+    return text[:end], text[end:]
+
+
+def grouped(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
+    """Pieces gathered to blocks: small files cost as little as large ones."""
+    group: list[Piece] = []
+    num_bytes = 0
+    for piece in pieces:
+        group.append(piece)
+        num_bytes += len(piece.body)
+        if num_bytes >= BLOCK_BYTES:
+            yield group
+            group, num_bytes = [], 0
+    if group:
+        yield group
+
+
+def point_ids(
+    file_id: Integers, line_number: Integers, index_in_line: Integers | None = None
+) -> Integers:
+    """63 bits that name a record for ever: SplitMix64 (Steele, Lea, Flood 2014) of its place.
+
+    A line that holds many records numbers them from 0 and their ids follow each other, so that
+    the order of ids within a line is that of the source.
+    """
+    with np.errstate(over="ignore"):
+        state = file_id.astype(np.uint64) + line_number.astype(np.uint64) * np.uint64(
+            0x9E3779B97F4A7C15
+        )
+        state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        state ^= state >> np.uint64(31)
+        state >>= np.uint64(1)
+        if index_in_line is not None:
+            state = (state + index_in_line.astype(np.uint64)) & np.uint64(2**63 - 1)
+    return state.astype(np.int64)
+
+
+def placed(
+    file_id: Integers,
+    line_number: Integers,
+    columns: dict[str, pa.Array],
+    index_in_line: Integers | None = None,
+) -> pa.Table:
+    """A table of raw records with their place and id in front."""
+    place = {
+        "file_id": pa.array(file_id, pa.int64()),
+        "line_number": pa.array(line_number, pa.int64()),
+        "point_id": pa.array(point_ids(file_id, line_number, index_in_line), pa.int64()),
+    }
+    return pa.table(place | columns)
+
+
+def parsable(
+    lines: Sequence[tuple[int, bytes]], parse: Callable[[bytes, int], pa.Table | None]
+) -> Iterator[tuple[int, bytes]]:
+    """The lines that the parser takes, found by halving: the same parser decides everywhere."""
+    if not lines:
+        return
+    if parse(b"".join(text + b"\n" for _number, text in lines), len(lines)) is not None:
+        yield from lines
+    elif len(lines) > 1:
+        yield from parsable(lines[: len(lines) // 2], parse)
+        yield from parsable(lines[len(lines) // 2 :], parse)
+
+
+def joined(blocks: Sequence[Block]) -> Block:
+    """Several blocks as one."""
+    return Block(
+        [piece for block in blocks for piece in block.pieces],
+        pa.concat_tables([block.records for block in blocks]),
+        [place for block in blocks for place in block.malformed],
+        sum((block.num_records for block in blocks), Counter()),
+        sum((block.num_missing for block in blocks), Counter()),
+        {file_id: reason for block in blocks for file_id, reason in block.failed.items()},
+    )
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How one format is read: cut into pieces, and those decoded into blocks of records.
+
+    Most formats have lines; the others are cut so that one record stands on each line. Where the
+    configuration names the columns, `decode` takes them too, and `values` are what the staging SQL
+    binds for them.
+    """
+
+    decode: Callable[..., Iterator[Block]]
+    cut: Callable[[Iterable[Member]], Iterator[Piece]] = pieces_of
+    values: Callable[..., dict[str, Any]] | None = None

@@ -1,0 +1,113 @@
+"""Reader of orders: each line becomes the trajectories that it asks for, with their truth.
+
+A line is one JSON object: `world` (see `model/synthetic.py`), and the entities from `start` up to
+`stop`. Its records are the points of all of them, in that order.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from model.synthetic.processes import moved
+from model.synthetic.world import Trajectory, World, trajectories
+from tasks.ingest.readers.records import Block, Piece, Reader, placed
+
+TRUTH_SCHEMA = pa.schema(
+    {
+        "file_id": pa.int64(),
+        "entity_id": pa.string(),
+        "event": pa.string(),
+        "name": pa.string(),
+        "started_at": pa.timestamp("us", "UTC"),
+        "finished_at": pa.timestamp("us", "UTC"),
+        "lon_deg": pa.float64(),
+        "lat_deg": pa.float64(),
+    }
+)
+
+
+def generated(pieces: Iterable[Piece]) -> Iterator[Block]:
+    """One block a line: as many points as an order asks for, and no more, are in memory."""
+    for piece in pieces:
+        for line_number, text in piece.lines():
+            yield block_of(piece, line_number, text)
+
+
+def block_of(piece: Piece, line_number: int, text: bytes) -> Block:
+    try:
+        order = json.loads(text)
+        world = World(**order["world"])
+        made = list(trajectories(world, order["start"], order["stop"]))
+        records = records_of(piece.file_id, line_number, made)
+    except (KeyError, TypeError, ValueError, ArithmeticError, RecursionError):
+        place = (piece.file_id, line_number)
+        return Block([piece], NO_RECORDS, [place], Counter({piece.file_id: 1}))
+    counts = Counter({piece.file_id: records.num_rows})
+    return Block([piece], records, num_records=counts, truth=truth_of(piece.file_id, world, made))
+
+
+def records_of(file_id: int, line_number: int, made: Sequence[Trajectory]) -> pa.Table:
+    """The points of trajectories, one after the other."""
+    num_T = [len(one.tracked_us_T) for one in made]
+    index = np.arange(sum(num_T))
+    columns = {
+        "entity_id": repeated([one.entity_id for one in made], np.repeat(range(len(made)), num_T)),
+        "tracked_at": instants(np.concatenate([one.tracked_us_T for one in made])),
+        "lon_deg": pa.array(np.concatenate([one.lon_deg_T for one in made])),
+        "lat_deg": pa.array(np.concatenate([one.lat_deg_T for one in made])),
+        "true_lon_deg": pa.array(np.concatenate([one.true_lon_deg_T for one in made])),
+        "true_lat_deg": pa.array(np.concatenate([one.true_lat_deg_T for one in made])),
+        "mode": repeated(made[0].modes, np.concatenate([one.mode_T for one in made])),
+        "is_after_gap": pa.array(np.concatenate([one.is_after_gap_T for one in made])),
+        "is_outlier": pa.array(np.concatenate([one.is_outlier_T for one in made])),
+        "is_anomaly": pa.array(np.concatenate([one.is_anomaly_T for one in made])),
+        "region_id": regions(np.concatenate([one.region_T for one in made])),
+    }
+    whole = np.ones(len(index), dtype=np.int64)
+    return placed(whole * file_id, whole * line_number, columns, index)
+
+
+def repeated(names: Sequence[str], codes: np.ndarray) -> pa.Array:
+    """Texts by their codes; each text is kept once."""
+    return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), pa.array(names))
+
+
+def instants(unix_us: np.ndarray) -> pa.Array:
+    return pa.array(unix_us).cast(pa.timestamp("us", "UTC"))
+
+
+def regions(region: np.ndarray) -> pa.Array:
+    return pa.array(region.astype(np.int64), mask=region < 0)
+
+
+def truth_of(file_id: int, world: World, made: Sequence[Trajectory]) -> pa.Table:
+    """One row per event: stops, visits, gaps, anomalies; with a place where it has one."""
+    started = [(one, event) for one in made for event in one.events]
+    base = np.array([one.started_us for one, _event in started], dtype=np.int64)
+    begin = np.array([event.started_s for _one, event in started], dtype=np.float64)
+    end = np.array([event.finished_s for _one, event in started], dtype=np.float64)
+    east = np.array([event.east_m for _one, event in started], dtype=np.float64)
+    north = np.array([event.north_m for _one, event in started], dtype=np.float64)
+    lon, lat = moved(np.array(world.lon_deg), np.array(world.lat_deg), east, north)
+    columns = [
+        pa.array(np.full(len(started), file_id)),
+        [one.entity_id for one, _event in started],
+        [event.event for _one, event in started],
+        [event.name for _one, event in started],
+        instants(base + np.rint(begin * 1e6).astype(np.int64)),
+        instants(base + np.rint(end * 1e6).astype(np.int64)),
+        pa.array(lon, mask=np.isnan(east)),
+        pa.array(lat, mask=np.isnan(east)),
+    ]
+    return pa.table(columns, schema=TRUTH_SCHEMA)
+
+
+NO_RECORDS = records_of(0, 1, list(trajectories(World(kind="markov", num_points=2), 0, 1))).slice(2)
+
+
+READER = Reader(generated)

@@ -1,0 +1,80 @@
+"""Reader of tracktable's .traj files: one track a line, a header and then its points."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import repeat
+
+import numpy as np
+import pyarrow as pa
+
+from tasks.ingest.readers.delimited import BYTE_ORDER_MARK
+from tasks.ingest.readers.records import Block, Piece, Reader, placed
+
+# *T*, track id, domain, number of points, number of track properties, *P*, domain, dimensions,
+# has id, has time, number of point properties. Only points without properties are known here.
+HEADER = re.compile(rb"\*T\*,([^,]*),terrestrial,(\d{1,9}),0,\*P\*,terrestrial,2,1,1,0(?:,|$)")
+POINT_COLUMNS = ("object_id", "time", "lon", "lat")
+
+
+def decode_traj(pieces: Iterable[Piece]) -> Iterator[Block]:
+    """Tracks on Earth; all fields stay text. A record is a point, its index counts in the line."""
+    for piece in pieces:
+        yield traj_block(piece)
+
+
+def traj_block(piece: Piece) -> Block:
+    """The points of one piece.
+
+    A line without header or points, one of too many values, or a cut point, is malformed.
+    """
+    columns: list[list[str]] = [[] for _name in POINT_COLUMNS]
+    track_ids: list[str] = []
+    line_numbers: list[int] = []
+    indices: list[int] = []
+    malformed: list[tuple[int, int]] = []
+    num_missing = 0
+    for number, line in piece.lines():
+        line = line.removeprefix(BYTE_ORDER_MARK if number == 1 else b"").rstrip()
+        header = HEADER.match(line)
+        if not header or header.end() == len(line):
+            malformed.append((piece.file_id, number))
+            continue
+        points = line[header.end() :].decode("utf-8", "replace").removesuffix(",")
+        values = points.split(",")
+        num_points, num_left = divmod(len(values), len(POINT_COLUMNS))
+        if len(values) > int(header[2]) * len(POINT_COLUMNS):
+            # No telling which value is one too many: all behind it would be taken for others.
+            malformed.append((piece.file_id, number))
+            continue
+        if num_left:
+            malformed.append((piece.file_id, number))
+        num_missing += max(int(header[2]) - num_points - bool(num_left), 0)
+        for i, column in enumerate(columns):
+            column.extend(values[i : num_points * len(columns) : len(columns)])
+        track_ids.extend(repeat(header[1].decode("utf-8", "replace"), num_points))
+        line_numbers.extend(repeat(number, num_points))
+        indices.extend(range(num_points))
+    texts = dict(zip(POINT_COLUMNS, columns, strict=True))
+    line_number = np.array(line_numbers, dtype=np.int64)
+    records = placed(
+        np.full(len(line_number), piece.file_id),
+        line_number,
+        {
+            name: pa.array(values, pa.string())
+            for name, values in (texts | {"track_id": track_ids}).items()
+        },
+        np.array(indices, dtype=np.int64),
+    )
+    return Block(
+        [piece],
+        records,
+        malformed,
+        Counter({piece.file_id: records.num_rows + len(malformed)}),
+        Counter({piece.file_id: num_missing}),
+    )
+
+
+READER = Reader(decode_traj)

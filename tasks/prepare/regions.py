@@ -1,0 +1,129 @@
+"""Regions: the H3 cells that training knows, visits told by them, and the windows of next visits.
+
+The vocabulary is fitted on train alone and is the same whatever the order of the rows: the most
+frequent cell has the id 1, and 0 stands for all that training knows too little or not at all.
+Points and visits have a vocabulary each. The cell of a visit is that of its location's very place.
+Points are first put on a grid of `LINES_A_DEGREE`, so that a cell is looked up once a place and not
+once a point: that moves them by 8 m at most, and by nothing if they have four decimals or fewer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import h3.api.basic_int as h3
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from tasks.config.pipeline import PipelineConfig
+from tasks.config.slices import RegionRules
+from tasks.database import Connection, check, load, materialise, scratch, view, write_query
+from tasks.prepare.split import SPLITS
+from tasks.runtime.stage import Input, Job, Stage
+from tasks.runtime.store import Counts, Receipt, Store
+
+LINES_A_DEGREE = 10_000
+UNKNOWN_ID = 0
+KINDS = ("point", "visit")
+TABLES = {
+    "regions": "regions.parquet",
+    "region_visits": "visits.parquet",
+    "visit_windows": "visit_windows.parquet",
+}
+SQL = (
+    "intermediate/int_point_splits",
+    "intermediate/int_places",
+    "marts/regions",
+    "marts/region_visits",
+    "marts/region_shares",
+    "marts/visit_windows",
+    "checks/regions_come_from_train",
+    "checks/visit_windows_look_back",
+)
+
+
+def regions(
+    config: PipelineConfig, cleaned: Sequence[Receipt], split: Receipt, store: Store
+) -> Receipt:
+    """The regions of a dataset, and its visits and their windows told by them."""
+    return STAGE(regions_job(config, cleaned, split, store))
+
+
+def regions_job(
+    config: PipelineConfig, cleaned: Sequence[Receipt], split: Receipt, store: Store
+) -> Job[RegionRules]:
+    inputs: dict[str, Input] = {"cleaned": cleaned, "split": split}
+    licence = config.source_row.licence
+    return STAGE.job(config.dataset, config.region_rules, inputs, store, licence=licence)
+
+
+def build(draft: Path, job: Job[RegionRules]) -> Counts:
+    """Fit the vocabularies, tell the visits by them, and count what training never saw."""
+    folders = [job.store.folder(receipt) for receipt in job.receipts("cleaned")]
+    split_folder = job.folder("split")
+    with scratch(draft, *folders, split_folder) as con:
+        load(con, "split", [split_folder / "split.parquet"])
+        for table in ("clean_points", "visits"):
+            view(con, table, [folder / f"{table}.parquet" for folder in folders])
+        counts = fit_regions(con, job.settings)
+        for table, name in TABLES.items():
+            write_query(con, f"select * from {table}", draft / name)
+    described = {"grid": "h3", "unknown_id": UNKNOWN_ID, "lines_a_degree": LINES_A_DEGREE}
+    described |= job.settings.model_dump(include={"resolution", "min_count"}) | counts
+    (draft / "regions.json").write_text(json.dumps(described, indent=2) + "\n", "utf-8")
+    return counts
+
+
+def fit_regions(con: Connection, rules: RegionRules) -> Counts:
+    """Make the tables of `clean_points`, `visits` and `split`; return their counts."""
+    materialise(con, "intermediate/int_point_splits")
+    materialise(con, "intermediate/int_places", lines_a_degree=LINES_A_DEGREE)
+    con.register("int_place_cells", place_cells(con, rules.resolution))
+    materialise(con, "marts/regions", min_count=rules.min_count)
+    materialise(con, "marts/region_visits")
+    materialise(
+        con, "marts/visit_windows", min_history=rules.min_history, max_history=rules.max_history
+    )
+    check(con, "checks/regions_come_from_train", min_count=rules.min_count)
+    check(con, "checks/visit_windows_look_back")
+    return region_counts(con)
+
+
+def place_cells(con: Connection, resolution: int) -> pa.Table:
+    """The cell of each place, looked up once."""
+    places = con.sql("select distinct lon_deg, lat_deg from int_places").to_arrow_table()
+    lon_deg_N, lat_deg_N = (places[name].to_numpy() for name in ("lon_deg", "lat_deg"))
+    return places.append_column("cell", pa.array(cells_of(lon_deg_N, lat_deg_N, resolution)))
+
+
+def cells_of(
+    lon_deg_N: NDArray[np.float64], lat_deg_N: NDArray[np.float64], resolution: int
+) -> NDArray[np.int64]:
+    """The H3 cell of each place, as the number that H3 itself uses; its first bit is always 0."""
+    pairs = zip(lat_deg_N.tolist(), lon_deg_N.tolist(), strict=True)
+    cells = (h3.latlng_to_cell(lat_deg, lon_deg, resolution) for lat_deg, lon_deg in pairs)
+    return np.fromiter(cells, np.int64, len(lon_deg_N))
+
+
+def region_counts(con: Connection) -> Counts:
+    """Sizes of the vocabularies, and the shares of each split that they leave out.
+
+    Unknown is what has no id; unseen is in a cell where training never was, and must be a miss.
+    """
+    sizes = dict(con.execute("select kind, count(*) from regions group by kind").fetchall())
+    counts: Counts = {f"{kind}_regions": sizes.get(kind, 0) for kind in KINDS}
+    materialise(con, "marts/region_shares")
+    shares = con.execute("select * from region_shares order by kind, split").fetchall()
+    for kind, split, num_here, num_unknown, num_unseen in shares:
+        counts[f"{kind}s_{split}"] = num_here
+        counts[f"{kind}s_{split}_unknown_share"] = round(num_unknown / num_here, 4)
+        counts[f"{kind}s_{split}_unseen_share"] = round(num_unseen / num_here, 4)
+    query = "select split, count(*) from visit_windows group by split"
+    windows = dict(con.execute(query).fetchall())
+    return counts | {f"visit_windows_{split}": windows.get(split, 0) for split in SPLITS}
+
+
+STAGE = Stage("regions", build, SQL)

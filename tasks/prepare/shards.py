@@ -1,0 +1,264 @@
+"""Shards: the trips of each split as rows of lists, the stored windows, and the normaliser.
+
+What a file holds depends on the clean points alone: rows stand in the order of trip ids, and a row
+group ends with the trip that fills it. Neither threads nor the layout of parts change a byte.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+import sql
+from tasks.config.pipeline import PipelineConfig
+from tasks.config.slices import EDGES, SplitRules, WindowRules
+from tasks.database import Connection, check, count_rows, load, materialise, scratch, view
+from tasks.prepare import windows
+from tasks.prepare.split import SPLITS
+from tasks.runtime.errors import DataError
+from tasks.runtime.stage import Input, Job, Stage
+from tasks.runtime.store import Counts, Receipt, Store
+
+GROUP_POINTS = 200_000  # a row group ends with the trip that reaches this
+BATCH_POINTS = 65_536
+QUANTILES = ("p10", "p50", "p90")
+MEASURES = ("step_s", "speed_mps", "step_m")
+TRIP_COLUMNS = {
+    "dataset": pa.string(),
+    "entity_id": pa.string(),
+    "trip_id": pa.string(),
+    "split": pa.string(),
+    "started_at": pa.timestamp("us", tz="UTC"),
+}
+POINT_COLUMNS = {
+    **dict.fromkeys(("t_s", "lon_deg", "lat_deg"), pa.list_(pa.float64())),
+    **dict.fromkeys(
+        ("step_s", "step_east_m", "step_north_m", "speed_mps", "turn_rad"), pa.list_(pa.float32())
+    ),
+}
+SCHEMA = pa.schema({**TRIP_COLUMNS, **POINT_COLUMNS})
+# Bytes of like place side by side: smaller than dictionaries of numbers, and read sooner.
+ENCODING = {
+    "compression": "lz4",
+    "use_dictionary": ["dataset", "entity_id", "trip_id", "split"],
+    "column_encoding": {f"{name}.list.element": "BYTE_STREAM_SPLIT" for name in POINT_COLUMNS},
+    "write_page_checksum": True,
+}
+CHECKS = (
+    "checks/shards_conserve_points",
+    "checks/shards_are_whole",
+    "checks/splits_share_no_points",
+)
+# What else must hold for a kind of split, and what the check asks for.
+CHECKS_OF_KIND: dict[str, dict[str, tuple[str, ...]]] = {
+    "entity": {"checks/shards_share_no_entity": ()},
+    "time": {"checks/purge_gap_is_kept": ("purge_gap_s",)},
+    "region": {"checks/region_is_held_out": EDGES},
+    "random_window": {},
+}
+SQL = (
+    "intermediate/int_points_parted",
+    "marts/shard_trips",
+    "marts/shard_points",
+    "marts/normaliser",
+    "checks/normaliser_is_of_train",
+    *windows.SQL,
+    *CHECKS,
+    *(name for checks in CHECKS_OF_KIND.values() for name in checks),
+)
+
+
+def shards(
+    config: PipelineConfig,
+    cleaned: Sequence[Receipt],
+    featured: Sequence[Receipt],
+    split: Receipt,
+    regions: Receipt,
+    store: Store,
+) -> Receipt:
+    """The shards of a dataset; `featured` holds the features of `cleaned`, in the same order."""
+    return STAGE(shards_job(config, cleaned, featured, split, regions, store))
+
+
+def shards_job(
+    config: PipelineConfig,
+    cleaned: Sequence[Receipt],
+    featured: Sequence[Receipt],
+    split: Receipt,
+    regions: Receipt,
+    store: Store,
+) -> Job[WindowRules]:
+    inputs: dict[str, Input] = {
+        "buckets": [bucket_of(receipt, store) for receipt in cleaned],
+        "cleaned": cleaned,
+        "featured": featured,
+        "split": split,
+        "regions": regions,
+    }
+    return STAGE.job(
+        config.dataset, config.window_rules, inputs, store, licence=config.source_row.licence
+    )
+
+
+def bucket_of(cleaned: Receipt, store: Store) -> str:
+    """The bucket of a cleaned step, which names the files that are made of it."""
+    return str(store.manifest(cleaned).recipe.inputs["bucket"])
+
+
+def build(draft: Path, job: Job[WindowRules]) -> Counts:
+    """Write all shards, the windows and the normaliser, then read them back and check."""
+    cleaned, featured = job.receipts("cleaned"), job.receipts("featured")
+    drawn, fitted = job.folder("split"), job.folder("regions")
+    clean_folders = [job.store.folder(receipt) for receipt in cleaned]
+    feature_folders = [job.store.folder(receipt) for receipt in featured]
+    with scratch(draft, *clean_folders, *feature_folders, drawn, fitted) as con:
+        load(con, "split", [drawn / "split.parquet"])
+        load(con, "regions", [fitted / "regions.parquet"])
+        buckets = zip(job.inputs["buckets"], clean_folders, feature_folders, strict=True)
+        for bucket, clean, features in buckets:
+            view_tables(con, [clean], [features])
+            write_bucket(con, draft, job.dataset, str(bucket))
+            windows.add_windows(con, job.settings)
+        view_tables(con, clean_folders, feature_folders)
+        files = {split: sorted(draft.glob(f"{split}-[0-9]*.parquet")) for split in SPLITS}
+        view(con, "shards", [path for split in sorted(SPLITS) for path in files[split]])
+        windows.write_windows(con, draft / "windows.parquet", job.settings.resolution)
+        write_normaliser(con, draft / "normaliser.json")
+        check_shards(con, job.settings.split)
+        windows.check_windows(con, job.settings)
+        counts = count_shards(con) | windows.count_windows(con, files)
+    require_windows(counts)
+    return counts | split_facts(job.receipt("split"))
+
+
+def split_facts(split: Receipt) -> Counts:
+    """What whoever reads the shards should know of their split."""
+    kind, is_leaky, name = (split.counts[fact] for fact in ("kind", "is_leaky", "split_hash"))
+    return {"split_kind": kind, "is_leaky": is_leaky, "split_hash": name}
+
+
+def view_tables(con: Connection, cleaned: Sequence[Path], featured: Sequence[Path]) -> None:
+    """Let the tables of the earlier stages stand for the files of these folders."""
+    for table in ("clean_points", "trips"):
+        view(con, table, [folder / f"{table}.parquet" for folder in cleaned])
+    view(con, "steps", [folder / "steps.parquet" for folder in featured])
+
+
+def write_bucket(con: Connection, draft: Path, dataset: str, bucket: str) -> None:
+    """Write one file for each split that has trips in the bucket."""
+    materialise(con, "intermediate/int_points_parted")
+    materialise(con, "marts/shard_trips")
+    trips = con.sql("select * from shard_trips order by trip_number").to_arrow_table()
+    names = pa.array([dataset] * trips.num_rows, pa.string())
+    trips = trips.append_column("dataset", names)
+    points = PointReader(con.sql(sql.read("marts/shard_points")).to_arrow_reader(BATCH_POINTS))
+    for split in sorted(SPLITS):
+        of_split = trips.filter(pc.equal(trips["split"], split))
+        if of_split.num_rows:
+            write_trips(draft / f"{split}-{bucket}.parquet", of_split, points)
+
+
+def write_trips(path: Path, trips: pa.Table, points: PointReader) -> None:
+    """Write trips as rows of lists; their points are the next ones of the reader."""
+    with pq.ParquetWriter(path, SCHEMA, **ENCODING) as writer:
+        for group in row_groups(trips):
+            table = with_points(group, points)
+            writer.write_table(table, row_group_size=table.num_rows)
+
+
+def row_groups(trips: pa.Table, group_points: int = GROUP_POINTS) -> Iterator[pa.Table]:
+    """Consecutive trips, cut after each trip that brings a group to `group_points`."""
+    start, held = 0, 0
+    for row, num_points in enumerate(trips["num_points"].to_pylist(), 1):
+        held += num_points
+        if held >= group_points or row == trips.num_rows:
+            yield trips.slice(start, row - start)
+            start, held = row, 0
+
+
+def with_points(trips: pa.Table, points: PointReader) -> pa.Table:
+    """Rows of a shard: trips with the lists of their points, cut out of flat columns."""
+    ends = np.cumsum(trips["num_points"].to_numpy())
+    offsets = pa.array(np.concatenate([[0], ends]), pa.int32())
+    flat = points.take(int(ends[-1]))
+    columns = [trips[name].cast(kind).combine_chunks() for name, kind in TRIP_COLUMNS.items()]
+    columns += [
+        pa.ListArray.from_arrays(offsets, flat[name].combine_chunks(), type=kind)
+        for name, kind in POINT_COLUMNS.items()
+    ]
+    return pa.Table.from_arrays(columns, schema=SCHEMA)
+
+
+class PointReader:
+    """Rows of an Arrow stream, a stated number at a time."""
+
+    def __init__(self, reader: pa.RecordBatchReader) -> None:
+        self.reader = reader
+        self.rest = pa.Table.from_batches([], reader.schema)
+
+    def take(self, num_rows: int) -> pa.Table:
+        """The next `num_rows` rows; fewer left is an error, for trips and points would differ."""
+        waiting, held = [self.rest], self.rest.num_rows
+        while held < num_rows:
+            batch = next(self.reader, None)
+            if batch is None:
+                raise DataError(f"trips name {num_rows - held} points more than there are")
+            waiting.append(pa.Table.from_batches([batch]))
+            held += batch.num_rows
+        rows = pa.concat_tables(waiting)
+        self.rest = rows.slice(num_rows)
+        return rows.slice(0, num_rows)
+
+
+def write_normaliser(con: Connection, path: Path) -> None:
+    """Write the quantiles of the training steps, one measure after the other."""
+    fitted = {}
+    for measure in MEASURES:
+        materialise(con, "marts/normaliser", measure=measure)
+        check(con, "checks/normaliser_is_of_train")
+        [(num_steps, deciles)] = con.execute("select num_steps, deciles from normaliser").fetchall()
+        if not num_steps:
+            raise DataError("the training split has no step to fit the normaliser on")
+        fitted[measure] = dict(zip(QUANTILES, deciles, strict=True))
+    path.write_text(json.dumps({"num_steps": num_steps, **fitted}, indent=2) + "\n", "utf-8")
+
+
+def check_shards(con: Connection, rules: SplitRules) -> None:
+    """Hold what was written against the clean points, the split and its kind."""
+    for name in CHECKS:
+        check(con, name)
+    for name, asked in CHECKS_OF_KIND[rules.kind].items():
+        check(con, name, **{field: getattr(rules, field) for field in asked})
+
+
+def count_shards(con: Connection) -> Counts:
+    """Trips, or parts of them, and points by split, and the points that belong to none."""
+    rows = con.execute(
+        "select split, count(*), sum(len(t_s))::bigint from shards group by split"
+    ).fetchall()
+    sizes = {split: (num_trips, num_points) for split, num_trips, num_points in rows}
+    counts: Counts = {}
+    for split in SPLITS:
+        counts[f"trips_{split}"], counts[f"points_{split}"] = sizes.get(split, (0, 0))
+    kept = sum(num_points for _, num_points in sizes.values())
+    return counts | {"points_purged": count_rows(con, "clean_points") - kept}
+
+
+def require_windows(counts: Counts) -> None:
+    """Refuse shards without a window to train, validate or test on."""
+    empty = [name for name in SPLITS if not counts[f"windows_{name}"]]
+    if empty:
+        trips = ", ".join(f"{counts[f'trips_{name}']} trips in {name}" for name in SPLITS)
+        raise DataError(
+            f"no trip in {' and '.join(empty)} is long enough for a window ({trips}); give more "
+            "data, shorter windows (--window.num_context, --window.num_horizon), or another --seed"
+        )
+
+
+STAGE = Stage("shards", build, SQL)

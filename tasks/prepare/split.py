@@ -1,0 +1,207 @@
+"""The split: spans of trips, copies grouped, set apart as train, validation and test.
+
+- `entity`: whole entities. The percentile of a group of copies is an MD5 of the seed and the
+  group's name, which is its smallest entity id, so an entity that is nobody's copy never moves
+  when other entities come or go. One that new data show to be a copy may move, for the two can no
+  longer be apart.
+- `time`: the last points of each group are its test and those before its validation. Shares are of
+  points, not of time: a person who kept a log for a month in each of two years would else have
+  parts that hold nothing. Points within the purge gap before a border belong to no split.
+- `region`: the trips in a box are test. Those partly in it belong to no split; a step over the box
+  without a point in it is not seen. The rest is parted by entity.
+- `random_window`: stretches of every trip, each drawn by itself. It leaks on purpose.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from tasks.config.pipeline import PipelineConfig
+from tasks.config.slices import EDGES, SplitRules
+from tasks.database import Connection, check, materialise, scratch, view, write_query
+from tasks.runtime.errors import DataError
+from tasks.runtime.stage import Job, Stage
+from tasks.runtime.store import Counts, Receipt, Store
+
+SPLITS = ("train", "validation", "test")
+# Ten places of a path agree by chance nowhere; a stand or a berth is one place for many points.
+MIN_PLACES = 10
+# What each kind of split asks for.
+ASKED = {
+    "entity": ("validation_percent", "test_percent"),
+    "time": ("validation_percent", "test_percent", "window_points", "purge_gap_s"),
+    "region": ("validation_percent", *EDGES),
+    "random_window": ("validation_percent", "test_percent", "window_points", "seed"),
+}
+CHECKS = {
+    "entity": ("checks/split_keeps_groups_whole",),
+    "time": ("checks/split_cuts_copies_alike",),
+    "region": (),
+    "random_window": (),
+}
+SQL = (
+    "intermediate/int_points_shared",
+    "intermediate/int_trips_copied",
+    "intermediate/int_entities_drawn",
+    *(f"intermediate/int_spans_{kind}" for kind in ASKED),
+    "marts/split",
+    "checks/split_spans_are_disjoint",
+    "checks/split_shares_no_copies",
+    *(name for names in CHECKS.values() for name in names),
+)
+
+
+def split(config: PipelineConfig, cleaned: Sequence[Receipt], store: Store) -> Receipt:
+    """The split of all trips."""
+    return STAGE(split_job(config, cleaned, store))
+
+
+def split_job(config: PipelineConfig, cleaned: Sequence[Receipt], store: Store) -> Job[SplitRules]:
+    return STAGE.job(
+        config.dataset,
+        config.split_rules,
+        {"cleaned": cleaned},
+        store,
+        licence=config.source_row.licence,
+    )
+
+
+def build(draft: Path, job: Job[SplitRules]) -> Counts:
+    """Group copies, draw the split, check it, and count."""
+    folders = [job.store.folder(receipt) for receipt in job.receipts("cleaned")]
+    with scratch(draft, *folders) as con:
+        for table in ("clean_points", "trips"):
+            view(con, table, [folder / f"{table}.parquet" for folder in folders])
+        counts = split_trips(con, job.settings)
+        write_query(con, "select * from split", draft / "split.parquet")
+    return counts
+
+
+def split_trips(con: Connection, rules: SplitRules) -> Counts:
+    """Make the table `split` of the tables `clean_points` and `trips`; return its counts."""
+    draw_spans(con, rules)
+    check(con, "checks/split_spans_are_disjoint")
+    for name in CHECKS[rules.kind]:
+        check(con, name)
+    if not rules.is_leaky:
+        check(con, "checks/split_shares_no_copies", min_places=MIN_PLACES)
+    counts = split_counts(con, rules)
+    require_every_split(counts, rules)
+    return counts
+
+
+def draw_spans(con: Connection, rules: SplitRules) -> None:
+    """Make the table `split`: group the copies, then set spans of trips apart by the kind."""
+    materialise(con, "intermediate/int_points_shared")
+    materialise(con, "intermediate/int_trips_copied", min_places=MIN_PLACES)
+    con.register("int_content_groups", content_groups(con))
+    materialise(con, "intermediate/int_entities_drawn", seed=rules.seed)
+    asked = {name: getattr(rules, name) for name in ASKED[rules.kind]}
+    materialise(con, f"intermediate/int_spans_{rules.kind}", table="int_spans", **asked)
+    materialise(con, "marts/split")
+
+
+def content_groups(con: Connection) -> pa.Table:
+    """The content group of each entity: the smallest id among it and its copies."""
+    entities = con.execute("select distinct entity_id from trips order by entity_id").fetchall()
+    copies = con.execute(
+        "select distinct entity_a_id, entity_b_id from int_trips_copied"
+    ).fetchall()
+    group_of = connected((entity for (entity,) in entities), copies)
+    return pa.table(
+        {
+            "entity_id": pa.array(group_of.keys(), pa.string()),
+            "content_group": pa.array(group_of.values(), pa.string()),
+        }
+    )
+
+
+def connected(names: Iterable[str], pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The smallest name that each name is linked to, over any number of pairs."""
+    parent = {name: name for name in names}
+
+    def root(name: str) -> str:
+        while parent[name] != name:
+            parent[name] = parent[parent[name]]
+            name = parent[name]
+        return name
+
+    for a, b in pairs:
+        smaller, larger = sorted((root(a), root(b)))
+        parent[larger] = smaller
+    return {name: root(name) for name in parent}
+
+
+def split_counts(con: Connection, rules: SplitRules) -> Counts:
+    """Entities by split, groups, pairs of trips that are copies, and the hash of the table."""
+    rows = con.execute(
+        "select split, count(distinct entity_id) from split group by split"
+    ).fetchall()
+    by_split = dict(rows)
+    summary = con.execute(
+        "select count(*), count(distinct content_group),"
+        " (select count(*) from int_trips_copied),"
+        " (select count(*) from trips anti join split using (trip_id)),"
+        " (select count(*) from split where part_id != trip_id)"
+        " from int_content_groups"
+    ).fetchall()
+    entities, groups, copied_trips, left_out, parts = summary[0]
+    return {
+        "kind": rules.kind,
+        "is_leaky": int(rules.is_leaky),
+        "split_hash": split_hash(con),
+        "entities": entities,
+        "content_groups": groups,
+        "copied_trip_pairs": copied_trips,
+        "trips_left_out": left_out,
+        "parts_of_cut_trips": parts,
+        "purge_gap_s": rules.purge_gap_s,
+        **{f"entities_{name}": by_split.get(name, 0) for name in SPLITS},
+    }
+
+
+def split_hash(con: Connection) -> str:
+    """The SHA-256 of the rows of the split in their order, whatever file they are written to."""
+    rows = con.sql(
+        "select concat_ws(chr(9), part_id, trip_id, split, coalesce(epoch_us(from_at), 0),"
+        " coalesce(epoch_us(until_at), 0)) || chr(10) as line"
+        " from split order by trip_id, from_at nulls first"
+    ).to_arrow_reader(ROWS_AT_ONCE)
+    digest = hashlib.sha256()
+    for batch in rows:
+        digest.update("".join(batch["line"].to_pylist()).encode())
+    return digest.hexdigest()
+
+
+def require_every_split(counts: Counts, rules: SplitRules) -> None:
+    """Refuse a split without train, validation or test: nothing could be fitted or judged."""
+    empty = [name for name in SPLITS if not counts[f"entities_{name}"]]
+    if empty:
+        found = f"no entity falls into {' and '.join(empty)}: {counts['entities']} entities in "
+        raise DataError(
+            f"{found}{counts['content_groups']} groups of copies, "
+            + REMEDIES[rules.kind].format(**rules.model_dump())
+        )
+
+
+REMEDIES = {
+    "entity": "{validation_percent} % for validation and {test_percent} % for test; give more "
+    "entities, a larger --split.validation_percent or --split.test_percent, or another --seed",
+    "time": "none with {window_points} points in each of train, validation ({validation_percent} "
+    "%) and test ({test_percent} %) once {purge_gap_s:,.0f} s before each border are left out; "
+    "give longer records, larger shares, shorter windows (--window.num_context, "
+    "--window.num_horizon), or --split.kind entity",
+    "region": "and the box from {west_deg} to {east_deg} degrees east and {south_deg} to "
+    "{north_deg} degrees north is test; give a box that holds some trips whole and not all, or "
+    "another --seed",
+    "random_window": "{validation_percent} % of stretches for validation and {test_percent} % for "
+    "test; give more points or another --seed",
+}
+ROWS_AT_ONCE = 65_536
+
+
+STAGE = Stage("split", build, SQL)

@@ -1,0 +1,106 @@
+"""The stored windows: what each task is asked, and which points of it are observed.
+
+A window is a row: a stretch of one part of a trip and a mask. Masks are drawn once, by the seed and
+the window's own name, so that every model sees identical inputs.
+
+- `forecast`: the context is observed, the horizon is asked.
+- `path_inference`: the first and the last point are observed; the times of all are given.
+- `recover`: six masks of each stretch, which keep 1/2, 1/4 or 1/8 of its points, or hide a block of
+  5, 10 or 20. Both ends are observed.
+- `travel_time`: a whole part of a trip. The places of its ends and the departure are given, and the
+  instant of the last point is asked.
+
+Stretches of the first three hold no step over two sampling steps; those that do are counted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from tasks.config.slices import WindowRules
+from tasks.database import Connection, append, check, count_rows, materialise, write_parquet
+from tasks.prepare.near_duplicates import near_duplicates
+from tasks.prepare.regions import LINES_A_DEGREE, cells_of
+from tasks.prepare.split import SPLITS
+from tasks.runtime.store import Counts
+
+SQL = (
+    "checks/windows_match_shards",
+    "checks/windows_are_masked",
+    "checks/windows_respect_origin",
+    "intermediate/int_windows_measured",
+    "intermediate/int_trips_measured",
+    "intermediate/int_windows_masked",
+    "marts/windows",
+    "marts/window_origins",
+    "marts/stored_windows",
+)
+
+
+def add_windows(con: Connection, rules: WindowRules) -> None:
+    """Add the windows of a bucket, made of `int_points_parted`, to the table `all_windows`."""
+    materialise(
+        con,
+        "intermediate/int_windows_measured",
+        window_points=rules.num_points,
+        stride=rules.stride,
+    )
+    append(con, "int_windows_measured", "all_stretches")
+    materialise(con, "intermediate/int_trips_measured")
+    materialise(
+        con,
+        "intermediate/int_windows_masked",
+        num_context=rules.num_context,
+        longest_step_s=rules.longest_step_s,
+        tasks=list(rules.tasks),
+        seed=rules.seed,
+    )
+    materialise(con, "marts/windows", tasks=list(rules.tasks))
+    append(con, "windows", "all_windows")
+    materialise(con, "marts/window_origins", lines_a_degree=LINES_A_DEGREE)
+    append(con, "window_origins", "all_origins")
+
+
+def write_windows(con: Connection, path: Path, resolution: int) -> None:
+    """Write all windows; `regions` holds the cells that training knows, at this resolution."""
+    origins = con.table("all_origins").to_arrow_table()
+    lon_deg_N, lat_deg_N = (origins[name].to_numpy() for name in ("lon_deg", "lat_deg"))
+    cells = pa.array(cells_of(lon_deg_N, lat_deg_N, resolution))
+    con.register("window_cells", pa.table({"window_id": origins["window_id"], "cell": cells}))
+    write_parquet(con, "marts/stored_windows", path)
+
+
+def check_windows(con: Connection, rules: WindowRules) -> None:
+    """Hold all windows against the shards that they lie in, and their masks against the task."""
+    check(con, "checks/windows_match_shards")
+    check(con, "checks/windows_are_masked")
+    check(con, "checks/windows_respect_origin", num_context=rules.num_context)
+
+
+def count_windows(con: Connection, files: Mapping[str, Sequence[Path]]) -> Counts:
+    """Windows by task and split, those with too long a step, and near duplicates of train.
+
+    `windows_<split>` are those of the forecast, which every model is judged on.
+    """
+    asked = con.execute(
+        "select task, split, count(*) from all_windows group by task, split"
+    ).fetchall()
+    rows = {(task, split): number for task, split, number in asked}
+    judged = [path for split in ("validation", "test") for path in files[split]]
+    forecasts = con.sql(
+        "select split, trip_id, start, num_points from all_windows "
+        "where task = 'forecast' and split != 'train' order by window_id"
+    ).to_arrow_table()
+    repeated = Counter(near_duplicates(forecasts, judged, files["train"])["split"].to_pylist())
+    counts: Counts = {f"windows_{split}": rows.get(("forecast", split), 0) for split in SPLITS}
+    for task in sorted({task for task, _ in rows} - {"forecast"}):
+        counts |= {f"windows_{task}_{split}": rows.get((task, split), 0) for split in SPLITS}
+    num_judged = sum(number for (task, _), number in rows.items() if task == "forecast")
+    counts["windows_with_long_steps"] = count_rows(con, "all_stretches") - num_judged
+    return counts | {
+        f"near_duplicates_{split}": repeated[split] for split in ("validation", "test")
+    }

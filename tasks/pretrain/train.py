@@ -1,0 +1,150 @@
+"""Train: shards to a checkpoint. Killed at any moment and run again, it ends as if never killed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from model.families import module_named
+from tasks.config.judged_tasks import PATH_INFERENCE, RECOVER, judged_tasks
+from tasks.config.pipeline import PipelineConfig
+from tasks.config.slices import TrainRules
+from tasks.registry.initial_weights import digest_of, initial_digest, initial_model
+from tasks.runtime.errors import ConfigError, DataError, Stopped
+from tasks.runtime.machine import Paths
+from tasks.runtime.progress import progress
+from tasks.runtime.stage import Input, Job, Stage
+from tasks.runtime.store import Counts, Receipt, Store
+
+if TYPE_CHECKING:
+    from model.training.config import FitConfig
+    from model.training.launch import Training
+    from model.training.state import Progress
+
+COUNTED = ("steps", "epochs", "parameters", "best_step", "precision", "stopped")
+
+
+def train(config: PipelineConfig, shards: Receipt, store: Store) -> Receipt:
+    """The checkpoint of a model fitted on the train split of the shards."""
+    address = config.train.init
+    inputs: dict[str, Input] = {"shards": shards}
+    if address:
+        store.prepare()
+        inputs["init"] = initial_digest(address, store)
+    job = TRAIN.job(
+        config.dataset,
+        config.training,
+        inputs,
+        store,
+        licence=config.source_row.licence,
+        source=address,
+        modules=(module_named(config.model.family),),
+    )
+    return TRAIN(job)
+
+
+def build(draft: Path, job: Job[TrainRules]) -> Counts:
+    """Fit the model in the resumable work folder, then put what it left there in the draft."""
+    import torch
+
+    from model.training.fit import Interrupted, TrainingError
+    from model.training.launch import COURSE_FILE, OUTPUTS, InitError
+
+    check_windows_fit(job.settings)
+    job.store.verify(job.receipt("shards"))
+    torch.set_num_threads(Paths().num_threads)
+    work = job.store.work(job.recipe.digest)
+    try:
+        with contextlib.ExitStack() as stack:
+            init = stack.enter_context(initial_model(job.source, job.store)) if job.source else None
+            if init is not None and digest_of(init) != job.inputs["init"]:
+                raise ConfigError(f"{job.source} has just become another model; run again")
+            run_shown(training_of(job, init), work)
+    except InitError as error:
+        raise ConfigError(f"train.init: {error}") from error
+    except Interrupted as stop:
+        raise Stopped(f"training was stopped at step {stop.step}; run again to go on") from stop
+    except TrainingError as error:
+        raise DataError(f"training stopped: {error}") from error
+    for name in OUTPUTS:
+        shutil.copy(work / name, draft / name)
+    course = json.loads((draft / COURSE_FILE).read_text())
+    job.store.drop_work(job.recipe.digest)
+    return {
+        **{name: course[name] for name in COUNTED},
+        "tokens": course["num_tokens"],
+        "best_validation_loss": round(course["best_validation_loss"], 6),
+    }
+
+
+def check_windows_fit(rules: TrainRules) -> None:
+    """Refuse windows that could not be read whole, before anything is trained for them."""
+    from model.families import FAMILIES
+
+    model, window = rules.model, rules.window
+    longest = FAMILIES[model.family].presets[model.preset].max_points
+    recovers = {RECOVER, PATH_INFERENCE} & {*judged_tasks(model.family, window.tasks)}
+    if recovers and window.num_points > longest:
+        raise ConfigError(
+            f"{model.family} {model.preset} reads at most {longest} points, and is asked to "
+            f"recover windows of {window.num_points}; shorten window.num_context or "
+            "window.num_horizon"
+        )
+
+
+def run_shown(training: Training, work: Path) -> None:
+    """Train, and show how far it has come."""
+    from model.training.launch import run
+
+    with progress("train", f"Training {training.family} {training.preset}") as tell:
+
+        def show(now: Progress) -> None:
+            tell(now.step / now.max_steps, f"step {now.step:,}, loss {now.loss:.3f}")
+
+        run(training, work, show)
+
+
+def training_of(job: Job[TrainRules], init: Path | None) -> Training:
+    """The training as plain values."""
+    from model.training.launch import Training
+
+    rules = job.settings
+    return Training(
+        shards=str(job.folder("shards")),
+        family=rules.model.family,
+        preset=rules.model.preset,
+        fit=fit_config(rules, is_fine_tuning=init is not None),
+        zone=rules.zone,
+        batch_size=rules.fit.batch_size,
+        max_points=rules.fit.max_points,
+        batching=rules.fit.batching,
+        init="" if init is None else str(init),
+    )
+
+
+def fit_config(rules: TrainRules, is_fine_tuning: bool) -> FitConfig:
+    """How the model is fitted; one that is trained on is never given back worse than it came."""
+    from model.training.config import FitConfig
+
+    fit = rules.fit
+    return FitConfig(
+        max_steps=fit.max_steps,
+        learning_rate=fit.learning_rate,
+        final_learning_rate=fit.learning_rate / 100,
+        warmup_steps=fit.warmup_steps,
+        weight_decay=fit.weight_decay,
+        clip_norm=fit.max_gradient_norm,
+        num_accumulated=fit.accumulate,
+        precision=fit.precision,
+        validate_every=fit.validate_every,
+        validates_first=is_fine_tuning,
+        patience=fit.patience,
+        seed=rules.seed,
+        checkpoint_every_s=Paths().checkpoint_every_s,
+    )
+
+
+TRAIN = Stage("train", build)

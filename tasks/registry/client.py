@@ -1,0 +1,141 @@
+"""The registry: MLflow's database and files, reached by one process of a store at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from filelock import FileLock, Timeout
+
+from tasks.runtime.errors import Unavailable
+from tasks.runtime.machine import Paths
+from tasks.runtime.store import Store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+EXPERIMENT = "trajfoundry"
+LOCK_S = 900
+# Short, so that a registry that is away is said to be away; a user's own choice goes first.
+CLIENT_SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
+}
+
+
+def warm_up() -> None:
+    """Import MLflow, which takes seconds, before anybody waits for it."""
+    for name, value in CLIENT_SETTINGS.items():
+        os.environ.setdefault(name, value)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import mlflow.tracking  # noqa: F401
+
+
+@contextlib.contextmanager
+def registry(store: Store) -> Iterator[MlflowClient]:
+    """A client of the registry, held by one process of this store at a time.
+
+    The lock also keeps two processes from creating MLflow's database at once, which kills one.
+    """
+    warm_up()
+    import mlflow
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    uri = tracking_uri(store)
+    place = shown(uri)
+    try:
+        with FileLock(store.root / ".mlflow.lock", timeout=LOCK_S), pointed_at(uri):
+            client = mlflow.MlflowClient(uri, uri)
+            prepare(client, store)
+            yield client
+    except Timeout as error:
+        raise Unavailable(f"another process has held {place} for {LOCK_S} s; run again") from error
+    except MlflowException as error:
+        if is_away(error):
+            raise Unavailable(
+                f"the model registry at {place} did not answer; start it, or unset "
+                "MLFLOW_TRACKING_URI to use the store's own, and run again"
+            ) from error
+        raise
+    except SQLAlchemyError as error:
+        raise Unavailable(
+            f"the registry's database {place} cannot be used: {str(error).splitlines()[0]}; "
+            "see that its folder is there and writable, and run again"
+        ) from error
+
+
+@contextlib.contextmanager
+def pointed_at(uri: str) -> Iterator[None]:
+    """MLflow's global address, which it also writes to the environment, for a while."""
+    import mlflow
+
+    names = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
+    logger = logging.getLogger("mlflow")
+    level = logger.level
+    given = {name: os.environ.get(name) for name in names}
+    try:
+        with warnings.catch_warnings():
+            # What MLflow says about its own parts helps nobody here.
+            warnings.simplefilter("ignore")
+            logger.setLevel(logging.WARNING)
+            mlflow.set_tracking_uri(uri)
+            mlflow.set_registry_uri(uri)
+            yield
+    finally:
+        logger.setLevel(level)
+        mlflow.set_tracking_uri(given[names[0]] or "")
+        mlflow.set_registry_uri(given[names[1]] or "")
+        for name in names:
+            if given[name] is None:
+                os.environ.pop(name, None)
+
+
+def tracking_uri(store: Store) -> str:
+    return Paths(store=store.root).tracking_uri
+
+
+def shown(uri: str) -> str:
+    """An address without the password that it may hold."""
+    parts = urlsplit(uri)
+    if "@" not in parts.netloc:
+        return uri
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def is_away(error: MlflowException) -> bool:
+    """Whether MLflow's error is of a kind that passes: no connection, too busy, a locked file."""
+    passing = ("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
+    return error.error_code in passing or error.message.startswith("API request to")
+
+
+def prepare(client: MlflowClient, store: Store) -> None:
+    """Make the database if there is none, for its owner's eyes only."""
+    client.search_experiments(max_results=1)
+    database = store.root / "mlflow.db"
+    if database.exists():
+        database.chmod(0o600)
+
+
+def experiment_id(client: MlflowClient, store: Store) -> str:
+    """The experiment whose artifacts lie in this store; a moved store gets a new one."""
+    if not tracking_uri(store).startswith("sqlite:"):
+        found = client.get_experiment_by_name(EXPERIMENT)
+        return found.experiment_id if found else client.create_experiment(EXPERIMENT)
+    folder = store.root / "mlflow-artifacts"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for found in client.search_experiments(filter_string=f"name LIKE '{EXPERIMENT}%'"):
+        if found.artifact_location == folder.as_uri():
+            return found.experiment_id
+    number = len(client.search_experiments(filter_string=f"name LIKE '{EXPERIMENT}%'"))
+    name = EXPERIMENT if number == 0 else f"{EXPERIMENT}-{number + 1}"
+    return client.create_experiment(name, artifact_location=folder.as_uri())

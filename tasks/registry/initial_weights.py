@@ -1,0 +1,55 @@
+"""Initial weights: the registered model, or a trained one's folder, that a training goes on from.
+
+An address says where they are, and an alias moves: what names a training is their content.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from tasks.registry.models import fetch_bundle
+from tasks.runtime.errors import ConfigError
+from tasks.runtime.store import Store, canonical_json, sha256_file, sha256_text
+
+REGISTERED = "models:/"
+
+
+def initial_digest(address: str, store: Store) -> str:
+    """The name of what an address holds now: of its weights, their shape and their normaliser."""
+    with initial_model(address, store) as folder:
+        return digest_of(folder)
+
+
+@contextlib.contextmanager
+def initial_model(address: str, store: Store) -> Iterator[Path]:
+    """The folder of the weights, the configuration and the normaliser at an address."""
+    if address.startswith(REGISTERED):
+        with store.draft() as scratch:
+            yield complete(fetch_bundle(address, store, scratch), address)
+    else:
+        yield complete(Path(address).expanduser(), address)
+
+
+def complete(folder: Path, address: str) -> Path:
+    """A folder that has all that a training begins with."""
+    for name in stored_files():
+        if not (folder / name).is_file():
+            raise ConfigError(
+                f"train.init: no {name} in {address}; give models:/NAME@candidate, or the folder "
+                "of a trained model"
+            )
+    return folder
+
+
+def digest_of(folder: Path) -> str:
+    files = {name: sha256_file(folder / name) for name in stored_files()}
+    return sha256_text(canonical_json(files))[:32]
+
+
+def stored_files() -> tuple[str, ...]:
+    """What a training leaves of a model, and another begins with."""
+    from model.training.launch import STORED
+
+    return STORED

@@ -1,0 +1,122 @@
+"""What a registered model carries: the source of its inference, its weights, and its facts."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pyarrow as pa
+
+from model.families import module_named
+from tasks.config.pipeline import PipelineConfig
+from tasks.registry.initial_weights import stored_files
+from tasks.runtime.code_closure import code_hashes, module_path, package_folder
+from tasks.runtime.store import canonical_json, sha256_file, sha256_text, write_synced
+
+ENTRY = Path(__file__).with_name("pyfunc_entry.py")
+SERVED = "model.inference.serving"
+# Ranges, so that a stranger's own builds will do; never this project's own distribution.
+REQUIREMENTS = (
+    "mlflow>=3.17,<4",
+    "numpy>=2.1,<3",
+    "pandas>=2.2,<4",
+    "pyarrow>=20",
+    "safetensors>=0.5",
+    "torch>=2.13,<3",
+    "tzdata>=2024.1",
+)
+
+PLACE = {"lon_deg": "double", "lat_deg": "double"}
+# What a task answers, by column and MLflow's name of the type. It is asked alike for all.
+ANSWERS: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "forecast": {
+            "trajectory_id": "string",
+            "step": "long",
+            "horizon_s": "double",
+            **PLACE,
+            "radius_p50_m": "double",
+            "radius_p80_m": "double",
+        },
+        "recover": {
+            "trajectory_id": "string",
+            "tracked_at": "datetime",
+            **PLACE,
+            "is_recovered": "boolean",
+        },
+    }
+)
+
+
+def source_digest(family: str) -> str:
+    """The name of the source that a bundle of this family made now would hold."""
+    hashes = served_source(family) | {"entry": sha256_file(ENTRY)}
+    return sha256_text(canonical_json(hashes))[:16]
+
+
+def default_params(config: PipelineConfig) -> dict[str, Any]:
+    """What is asked of a model where the caller does not choose: what its family is made for."""
+    from model.families import FAMILIES
+
+    return {
+        "task": FAMILIES[config.model.family].tasks[0],
+        "horizon": config.window.num_horizon,
+        "num_samples": 64,
+        "seed": 0,
+        "zone": config.source_row.zone,
+    }
+
+
+def served_source(family: str) -> dict[str, str]:
+    """The modules that serving a family runs, by name: its own folder and no sibling of it."""
+    return code_hashes(SERVED, (module_named(family),))
+
+
+def write_bundle(folder: Path, trained: Path, defaults: dict[str, Any]) -> Path:
+    """Fill a new folder with all that serving a trained model needs.
+
+    `defaults` are the parameters for which the caller names none.
+    """
+    folder.mkdir()
+    for name in stored_files():
+        shutil.copyfile(trained / name, folder / name)
+    copy_source(folder / "model", json.loads((folder / "config.json").read_bytes())["family"])
+    facts = {"params": defaults, "weights_sha256": sha256_file(folder / "weights.safetensors")}
+    write_synced(folder / "serving.json", canonical_json(facts) + "\n")
+    return folder
+
+
+def copy_source(folder: Path, family: str) -> None:
+    """Copy the modules that serving runs, and no others."""
+    package = package_folder("model")
+    for module in served_source(family):
+        path = module_path(module)
+        if path is None:
+            raise ModuleNotFoundError(module)
+        copy = folder / path.relative_to(package)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+
+
+def example_points(task: str = "forecast") -> pa.Table:
+    """Five made-up points far out at sea: how an input looks, and nobody's trip.
+
+    One that is to be recovered lacks its place.
+    """
+    lon_deg = [-150.0, -150.4, -150.9, -151.3, -151.8]
+    lat_deg = [0.0, 0.2, 0.3, 0.5, 0.8]
+    if task == "recover":
+        lon_deg[2] = lat_deg[2] = float("nan")
+    return pa.table(
+        {
+            "trajectory_id": ["example"] * 5,
+            "tracked_at": [f"2024-01-01T{6 * hour:02d}:00:00Z" for hour in range(4)]
+            + ["2024-01-02T00:00:00Z"],
+            "lon_deg": lon_deg,
+            "lat_deg": lat_deg,
+        }
+    )

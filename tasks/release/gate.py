@@ -1,0 +1,178 @@
+"""The gate: which version may be champion, decided on stored validation windows, in plain words.
+
+Nothing here knows the registry; `tasks/promote.py` asks it and keeps what is decided.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tasks.config.pipeline import PipelineConfig
+from tasks.release.gate_metrics import GATE_SPLIT, Measure, NotReproduced, Question, measure_of
+from tasks.runtime.errors import Unavailable
+from tasks.runtime.frozen import Frozen
+from tasks.runtime.store import Manifest, Receipt, Store, canonical_json, sha256_text
+
+REPRODUCED_WITHIN = 1e-3  # relative: float32 sums differ between batch sizes and machines
+CLEAN_PROCESS_S = 1_800
+# The project's packages are barred, so that only the registered copy can answer.
+CLEAN_PROCESS = """
+import json, sys
+sys.modules.update(dict.fromkeys(("model", "tasks", "sql", "flows")))
+import mlflow
+uri, method, choices, *files = sys.argv[1:]
+served = mlflow.pyfunc.load_model(uri).unwrap_python_model()
+getattr(served, method)(*files, **json.loads(choices))
+"""
+
+
+class Score(Frozen):
+    """The error of one version that the gate compares, and the windows that it was measured on."""
+
+    version: str
+    error_m: float
+    windows: str
+
+
+class Decision(Frozen):
+    """Whether a version passes the gate, and why."""
+
+    is_promoted: bool
+    reason: str
+
+
+def windows_digest(shards: Manifest, settings: Mapping[str, Any]) -> str:
+    """The name of what the gate measures on: two scores compare only where it agrees."""
+    files = {
+        file.name: file.sha256
+        for file in shards.files
+        if file.name == "windows.parquet" or file.name.startswith(f"{GATE_SPLIT}-")
+    }
+    return sha256_text(canonical_json({"files": files, **settings}))[:32]
+
+
+def score_tags(
+    config: PipelineConfig, shards: Receipt, evaluated: Receipt, store: Store
+) -> dict[str, str]:
+    """The gate's own measurement of a model, as tags: the error, and the windows' name."""
+    model_m, _ = gate_errors(config, evaluated, store)
+    tag = measure_of(config).tag
+    return {tag: repr(model_m), "score_windows": gate_windows(config, shards, store)}
+
+
+def gate_windows(config: PipelineConfig, shards: Receipt, store: Store) -> str:
+    return windows_digest(store.manifest(shards), measure_of(config).settings)
+
+
+def gate_errors(
+    config: PipelineConfig, evaluated: Receipt, store: Store
+) -> tuple[float, dict[str, float]]:
+    """What the gate compares, on validation windows: the model's error, and each baseline's."""
+    errors = measure_of(config).errors_m(store.folder(evaluated))
+    return errors.pop(config.model.family), errors
+
+
+def decide(
+    candidate: Score,
+    baselines: Mapping[str, float],
+    champion: Score | None,
+    measure: str,
+    reproduced_m: Callable[[], float],
+    champion_error: str = "",
+) -> Decision:
+    """Judge a candidate; the costly clean process runs only if everything else is passed."""
+    baseline, baseline_m = min(baselines.items(), key=lambda item: (item[1], item[0]))
+    measured = f"{measure} on {GATE_SPLIT} windows is {candidate.error_m:,.1f} m"
+    if not candidate.error_m < baseline_m:
+        return refused(f"{measured}, not below the {baseline_m:,.1f} m of {spoken(baseline)}")
+    beaten = f"below the {baseline_m:,.1f} m of {spoken(baseline)}, the best simple baseline"
+    if champion is not None:
+        # The two may be measured in different processes: what rounding explains is no gain.
+        if not candidate.error_m < champion.error_m * (1 - REPRODUCED_WITHIN):
+            return refused(
+                f"{measured}, {beaten}, but not below the {champion.error_m:,.1f} m of the present "
+                f"champion, version {champion.version}, by more than {REPRODUCED_WITHIN:.1%}"
+            )
+        beaten += (
+            f", and below the {champion.error_m:,.1f} m of version {champion.version}, "
+            "the champion before"
+        )
+    elif champion_error:
+        beaten += f"; the champion before could not be scored: {champion_error}"
+    try:
+        again_m = reproduced_m()
+    except NotReproduced as error:
+        return refused(f"{measured}, but {error}")
+    if not math.isclose(again_m, candidate.error_m, rel_tol=REPRODUCED_WITHIN):
+        return refused(f"{measured}, but a clean process measures {again_m:,.1f} m")
+    return Decision(is_promoted=True, reason=f"{measured}, {beaten}; a clean process reproduces it")
+
+
+def leak_refusal(shards: Receipt) -> Decision | None:
+    """The refusal of whatever was judged on windows between its training windows, if it was."""
+    if shards.counts.get("is_leaky"):
+        return refused(
+            "the split random_window is a control that leaks: validation lies between training "
+            "stretches of the same trips, so its errors say nothing of new data"
+        )
+    return None
+
+
+def refused(reason: str) -> Decision:
+    return Decision(is_promoted=False, reason=reason)
+
+
+def spoken(model: str) -> str:
+    return model.replace("_", " ")
+
+
+def clean_error_m(
+    measure: Measure, uri: str, tracking_uri: str, shards: Path, zone: str, scratch: Path
+) -> float:
+    """The error of a registered version that runs in a process of its own, in metres."""
+    from model.data.shards import Shards
+
+    batches = measure.batches(Shards.open(shards, zone))
+    answer = scratch / "answer.parquet"
+    run_clean_process(uri, tracking_uri, measure.question(batches, scratch), answer, scratch)
+    return measure.answered_m(answer, batches)
+
+
+def run_clean_process(
+    uri: str, tracking_uri: str, question: Question, answer: Path, scratch: Path
+) -> None:
+    """Load a registered version and ask it, where nothing of this process can help."""
+    inherited = {key: text for key, text in os.environ.items() if not key.startswith("PYTHON")}
+    choices = json.dumps(dict(question.choices))
+    arguments = [uri, question.method, choices, *map(str, (*question.files, answer))]
+    try:
+        done = subprocess.run(
+            [sys.executable, "-I", "-c", CLEAN_PROCESS, *arguments],
+            cwd=scratch,
+            env=inherited | {"MLFLOW_TRACKING_URI": tracking_uri, "MLFLOW_REGISTRY_URI": ""},
+            capture_output=True,
+            text=True,
+            timeout=CLEAN_PROCESS_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise Unavailable(
+            f"the clean process for {uri} took over {CLEAN_PROCESS_S} s; run again"
+        ) from error
+    if done.returncode < 0:
+        raise Unavailable(f"the clean process for {uri} was killed; free memory and run again")
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise NotReproduced(f"it does not load in a clean process: {last[:300]}")
+
+
+def decision_key(parts: Mapping[str, str]) -> str:
+    """The name of everything that a decision rests on."""
+    return sha256_text(json.dumps(dict(parts), sort_keys=True))[:16]

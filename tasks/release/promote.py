@@ -1,0 +1,133 @@
+"""Promote: a version becomes the champion if it passes the gate; the decision stays with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tasks.config.pipeline import PipelineConfig
+from tasks.registry.client import registry, tracking_uri
+from tasks.registry.models import CHAMPION, alias_version
+from tasks.release.gate import (
+    Decision,
+    Score,
+    clean_error_m,
+    decide,
+    decision_key,
+    gate_errors,
+    gate_windows,
+    leak_refusal,
+)
+from tasks.release.gate_metrics import NotReproduced, measure_of
+from tasks.release.register import Registration
+from tasks.runtime.frozen import Frozen
+from tasks.runtime.store import Receipt, Store
+
+if TYPE_CHECKING:
+    from tasks.registry.client import MlflowClient
+
+
+class Promotion(Frozen):
+    """Whether a version is the champion, and why or why not, in plain words."""
+
+    name: str
+    version: str
+    is_champion: bool
+    is_new: bool
+    reason: str
+
+
+def promote(
+    config: PipelineConfig,
+    registration: Registration,
+    shards: Receipt,
+    evaluated: Receipt,
+    store: Store,
+) -> Promotion:
+    """Make a version the champion if it passes the gate; the decision stays with the version."""
+    name, number = registration.name, registration.version
+    with registry(store) as client:
+        version = client.get_model_version(name, number)
+        champion = alias_version(client, name, CHAMPION)
+        key = decision_key(
+            {
+                "windows": gate_windows(config, shards, store),
+                "evaluate_recipe": evaluated.recipe,
+                "champion": champion or "",
+            }
+        )
+        promotion = partial(Promotion, name=name, version=number)
+        if champion == number or version.tags.get("decision_key") == key:
+            reason = version.tags.get("decision_reason", "made champion by hand")
+            return promotion(is_champion=champion == number, is_new=False, reason=reason)
+        with store.draft() as scratch:
+            decision = judge(client, config, registration, shards, evaluated, store, scratch)
+        tags = {
+            "decision": "promoted" if decision.is_promoted else "not promoted",
+            "decision_reason": decision.reason,
+            "decision_key": key,
+            "champion_before": champion or "none",
+        }
+        for tag, text in tags.items():
+            client.set_model_version_tag(name, number, tag, text)
+        if decision.is_promoted:
+            client.set_registered_model_alias(name, CHAMPION, number)
+        return promotion(is_champion=decision.is_promoted, is_new=True, reason=decision.reason)
+
+
+def judge(
+    client: MlflowClient,
+    config: PipelineConfig,
+    registration: Registration,
+    shards: Receipt,
+    evaluated: Receipt,
+    store: Store,
+    scratch: Path,
+) -> Decision:
+    """Compare a version with the baselines and the present champion on the same windows."""
+    if (refusal := leak_refusal(shards)) is not None:
+        return refusal
+    windows = gate_windows(config, shards, store)
+    model_m, baselines = gate_errors(config, evaluated, store)
+    measure = measure_of(config)
+
+    def measured_m(version: str) -> float:
+        folder = scratch / version
+        folder.mkdir()
+        return clean_error_m(
+            measure,
+            f"models:/{registration.name}/{version}",
+            tracking_uri(store),
+            store.folder(shards),
+            config.source_row.zone,
+            folder,
+        )
+
+    champion, champion_error = None, ""
+    try:
+        champion = champion_score(client, registration.name, windows, measure.tag, measured_m)
+    except NotReproduced as error:
+        champion_error = str(error)
+    return decide(
+        Score(version=registration.version, error_m=model_m, windows=windows),
+        baselines,
+        champion,
+        measure.name,
+        lambda: measured_m(registration.version),
+        champion_error,
+    )
+
+
+def champion_score(
+    client: MlflowClient, name: str, windows: str, tag: str, measured_m: Callable[[str], float]
+) -> Score | None:
+    """The champion's error on these windows: the stored one if it is of them, else a new one."""
+    number = alias_version(client, name, CHAMPION)
+    if number is None:
+        return None
+    tags = client.get_model_version(name, number).tags
+    is_comparable = tags.get("score_windows") == windows and tag in tags
+    error_m = float(tags[tag]) if is_comparable else measured_m(number)
+    return Score(version=number, error_m=error_m, windows=windows)

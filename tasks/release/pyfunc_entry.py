@@ -1,0 +1,331 @@
+"""The entry of a registered model: what MLflow runs to load it, with nothing of this project.
+
+MLflow copies this one file into the model. It reads the model's own source from the bundle beside
+it, under a name made of that source: no other module, and no other version, can take its place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel
+
+COLUMNS = ("trajectory_id", "tracked_at", "lon_deg", "lat_deg")
+
+
+def source_hash(folder: Path) -> str:
+    """SHA-256 over the names and texts of the Python files of a package."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        text = path.read_bytes()
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{len(text)}\0".encode() + text)
+    return digest.hexdigest()
+
+
+def load_package(folder: Path) -> ModuleType:
+    """The serving module of the package in a folder, imported under a private name."""
+    name = f"trajfoundry_model_{source_hash(folder)[:8]}"
+    writes_bytecode = sys.dont_write_bytecode
+    sys.dont_write_bytecode = True  # a registered model is never changed, not even by a cache
+    try:
+        if name not in sys.modules:
+            import_package(name, folder)
+        return importlib.import_module(f"{name}.inference.serving")
+    finally:
+        sys.dont_write_bytecode = writes_bytecode
+
+
+def import_package(name: str, folder: Path) -> None:
+    spec = importlib.util.spec_from_file_location(
+        name, folder / "__init__.py", submodule_search_locations=[str(folder)]
+    )
+    if spec is None or spec.loader is None:
+        raise ImportError(f"no package in {folder}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+
+
+class TrajectoryModel(PythonModel):
+    """Answers about trajectories: a long frame of points in, a frame of answers out.
+
+    `tasks` are what it can be asked; each is a method of that name.
+    """
+
+    def load_context(self, context: Any) -> None:
+        bundle = Path(context.artifacts["bundle"])
+        facts = json.loads((bundle / "serving.json").read_bytes())
+        self.serving = load_package(bundle / "model")
+        self.trained = self.serving.load_trained(bundle, facts["weights_sha256"])
+        self.defaults = self.serving.Params(**facts["params"])
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return tuple(self.trained.tasks)
+
+    def predict(
+        self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
+        """The answer of the task that the parameters name."""
+        task = self.defaults.with_choices(params or {}).task
+        self.serving.check_task(self.trained, task)
+        answer: pd.DataFrame = getattr(self, task)(model_input, **(params or {}))
+        return answer
+
+    def params_of(self, task: str, choices: dict[str, Any]) -> Any:
+        """The caller's choices in place of the defaults, for one task."""
+        params = self.defaults.with_choices({"task": task} | choices)
+        self.serving.check_task(self.trained, params.task)
+        if params.task != task:
+            raise ValueError(f"{task} was called with the task {params.task!r}; leave it out")
+        return params
+
+    # ------------------------------------------------------------------ tasks
+
+    def forecast(
+        self, points: pd.DataFrame | pa.Table, target_at: Any = None, **choices: Any
+    ) -> pd.DataFrame:
+        """The next points of each trajectory, in the order in which the trajectories came.
+
+        Takes frames and Arrow tables, any ids, whole-number coordinates, and times in any zone.
+        `target_at` holds the instants asked for, as rows (trajectory_id, tracked_at) of equally
+        many for each trajectory; without it they are predicted. Repeated rows count once.
+        """
+        params = self.params_of("forecast", choices)
+        known, id_R = self.known(points)
+        target_us_RH = None
+        if target_at is not None:
+            target_us_RH = targets_us(as_frame(target_at, COLUMNS[:2]), id_R)
+            params = params.with_choices({"horizon": target_us_RH.shape[1]})
+        found = self.serving.forecast_points(self.trained, known, params, target_us_RH)
+        return as_rows(found, id_R, known.instant_us_N[known.offset_R[1:] - 1])
+
+    def recover(self, points: pd.DataFrame | pa.Table, **choices: Any) -> pd.DataFrame:
+        """All points of each trajectory, places that are missing filled in.
+
+        A place is missing where both coordinates are NaN. Times may be missing too: the rows of
+        such a trajectory count in the order given, all others in the order of time. What the model
+        cannot tell, such as a stretch without a known point on both sides, stays missing.
+        """
+        params = self.params_of("recover", choices)
+        sketch, id_R = self.sketch(points)
+        found = self.serving.recover_points(self.trained, sketch, params)
+        return as_points(found, id_R)
+
+    def travel_time(self, points: pd.DataFrame | pa.Table, **choices: Any) -> pd.DataFrame:
+        """Seconds from the first row of each trajectory to its last, whose time is missing.
+
+        Rows count in the order given. Those between are the path: places without times. Of a long
+        one the model reads points at even distances in the row.
+        """
+        params = self.params_of("travel_time", choices)
+        sketch, id_R = self.sketch(points)
+        found = self.serving.travel_times(self.trained, sketch, params)
+        return pd.DataFrame(
+            {
+                "trajectory_id": id_R,
+                "travel_s": found.median_s_R,
+                "travel_p10_s": found.p10_s_R,
+                "travel_p90_s": found.p90_s_R,
+            }
+        )
+
+    def embed(self, points: pd.DataFrame | pa.Table, **choices: Any) -> pd.DataFrame:
+        """A vector of each trajectory in the columns e0, e1, and so on."""
+        params = self.params_of("embed", choices)
+        known, id_R = self.known(points)
+        value_RD = self.serving.embeddings(self.trained, known, params)
+        names = [f"e{number}" for number in range(value_RD.shape[1])]
+        rows = pd.DataFrame(value_RD, columns=names)
+        rows.insert(0, "trajectory_id", id_R)
+        return rows
+
+    def score(self, points: pd.DataFrame | pa.Table, **choices: Any) -> pd.DataFrame:
+        """Mean surprise of a step of each trajectory in nats; missing where there is no step."""
+        params = self.params_of("score", choices)
+        known, id_R = self.known(points)
+        value_R = self.serving.scores(self.trained, known, params)
+        return pd.DataFrame({"trajectory_id": id_R, "surprise_nats": value_R})
+
+    # ------------------------------------------------------------------ files
+
+    def forecast_files(self, points: Path, target_at: Path, output: Path, **choices: Any) -> None:
+        """As `forecast`, from Parquet to Parquet, one row group at a time.
+
+        The row groups of both files hold whole trajectories, the same ones in the same order.
+        """
+        with pq.ParquetFile(points) as known, pq.ParquetFile(target_at) as asked:
+            groups = range(known.metadata.num_row_groups)
+            write_frames(
+                output,
+                (
+                    self.forecast(known.read_row_group(i), asked.read_row_group(i), **choices)
+                    for i in groups
+                ),
+            )
+
+    def recover_files(self, points: Path, output: Path, **choices: Any) -> None:
+        """As `recover`, from Parquet to Parquet, one row group of whole trajectories at a time."""
+        with pq.ParquetFile(points) as given:
+            groups = range(given.metadata.num_row_groups)
+            write_frames(output, (self.recover(given.read_row_group(i), **choices) for i in groups))
+
+    # ------------------------------------------------------------------ input
+
+    def known(self, points: pd.DataFrame | pa.Table) -> tuple[Any, Any]:
+        """Points of which nothing is missing, and the ids of their trajectories."""
+        frame = as_frame(points, COLUMNS)
+        number_N, id_R = numbered(frame)
+        instant_us_N = instants_us(frame["tracked_at"])
+        places = numbers(frame["lon_deg"]), numbers(frame["lat_deg"])
+        return self.serving.sorted_points(number_N, instant_us_N, *places), id_R
+
+    def sketch(self, points: pd.DataFrame | pa.Table) -> tuple[Any, Any]:
+        """Points of which places and times may be missing, and the ids of their trajectories."""
+        frame = as_frame(points, COLUMNS)
+        number_N, id_R = numbered(frame)
+        instant_N = instants(frame["tracked_at"])
+        places = numbers(frame["lon_deg"]), numbers(frame["lat_deg"])
+        has_time_N = instant_N.notna().to_numpy()
+        return (
+            self.serving.sorted_sketch(number_N, as_us(instant_N), *places, has_time_N),
+            id_R,
+        )
+
+
+def write_frames(output: Path, frames: Iterator[pd.DataFrame]) -> None:
+    """Write each frame as a row group."""
+    tables = (pa.table({name: as_column(frame[name]) for name in frame}) for frame in frames)
+    first = next(tables)
+    with pq.ParquetWriter(output, first.schema) as writer:
+        writer.write_table(first)
+        for table in tables:
+            writer.write_table(table)
+
+
+def as_column(column: pd.Series) -> pa.Array:
+    """A column for Arrow, to which pandas hands no times with a zone without a warning."""
+    if isinstance(column.dtype, pd.DatetimeTZDtype):
+        instant_N = column.dt.tz_convert(None).to_numpy()
+        return pa.array(instant_N, pa.timestamp("us", "UTC"), from_pandas=True)
+    return pa.array(column)
+
+
+def as_frame(table: Any, columns: tuple[str, ...]) -> pd.DataFrame:
+    frame = table.to_pandas() if isinstance(table, pa.Table) else table
+    if not isinstance(frame, pd.DataFrame):
+        raise ValueError(f"expected a DataFrame or an Arrow table, not {type(frame).__name__}")
+    missing = [name for name in columns if name not in frame.columns]
+    if missing:
+        raise ValueError(
+            f"column {missing[0]} is missing; a frame of points has: {', '.join(columns)}"
+        )
+    return frame
+
+
+def numbered(frame: pd.DataFrame) -> tuple[Any, Any]:
+    """The number of each row's trajectory, counted as they came, and the ids by number."""
+    number_N, id_R = pd.factorize(frame["trajectory_id"])
+    if (number_N < 0).any():
+        raise ValueError(f"trajectory_id is missing in {int((number_N < 0).sum())} rows")
+    return number_N.astype(np.int64), id_R
+
+
+def instants_us(tracked_at: pd.Series) -> Any:
+    """Microseconds since 1970 UTC, none of them missing."""
+    num_missing = int(tracked_at.isna().sum())
+    if num_missing:
+        raise ValueError(f"tracked_at is missing in {num_missing} of {len(tracked_at)} rows")
+    return as_us(instants(tracked_at))
+
+
+def instants(tracked_at: pd.Series) -> pd.Series:
+    """Instants, as far as they are given; a time without a zone is taken as UTC.
+
+    Numbers are refused: nobody can tell seconds from milliseconds.
+    """
+    is_number = pd.api.types.is_numeric_dtype(tracked_at) or (
+        tracked_at.dtype == object
+        and any(isinstance(value, int | float | np.number) for value in tracked_at.dropna())
+    )
+    if is_number:
+        raise ValueError("tracked_at must be a date and time or its ISO 8601 text, not a number")
+    try:
+        return pd.to_datetime(tracked_at, utc=True, format="ISO8601")
+    except (ValueError, TypeError, OverflowError):
+        # The original message would quote the value.
+        raise ValueError("tracked_at holds a value that is not a date and time") from None
+
+
+def as_us(instant: pd.Series) -> Any:
+    return instant.dt.as_unit("us").astype("int64").to_numpy()
+
+
+def numbers(column: pd.Series) -> Any:
+    try:
+        return column.astype("float64").to_numpy()
+    except (ValueError, TypeError):
+        raise ValueError(f"{column.name} holds a value that is not a number") from None
+
+
+def targets_us(frame: pd.DataFrame, id_R: Any) -> Any:
+    """Instants asked for (R, H), in the order of the trajectories."""
+    number_N = pd.Index(id_R).get_indexer(frame["trajectory_id"])
+    count_R = np.bincount(number_N[number_N >= 0], minlength=len(id_R))
+    if (number_N < 0).any() or count_R.min() < 1 or count_R.min() != count_R.max():
+        raise ValueError("target_at needs equally many instants for each trajectory of the points")
+    instant_us_N = instants_us(frame["tracked_at"])
+    order_N = np.lexsort((instant_us_N, number_N))
+    return instant_us_N[order_N].reshape(len(id_R), count_R[0])
+
+
+def as_rows(found: Any, id_R: Any, last_us_R: Any) -> pd.DataFrame:
+    """One row per forecast point; `horizon_s` counts from the last known point."""
+    num_trajectories, num_horizon = found.lon_deg_RH.shape
+    return pd.DataFrame(
+        {
+            "trajectory_id": np.repeat(id_R, num_horizon),
+            "step": np.tile(np.arange(1, num_horizon + 1), num_trajectories),
+            "horizon_s": ((found.instant_us_RH - last_us_R[:, None]) / 1e6).ravel(),
+            "lon_deg": found.lon_deg_RH.ravel(),
+            "lat_deg": found.lat_deg_RH.ravel(),
+            "radius_p50_m": found.radius_p50_m_RH.ravel(),
+            "radius_p80_m": found.radius_p80_m_RH.ravel(),
+        }
+    )
+
+
+def as_points(found: Any, id_R: Any) -> pd.DataFrame:
+    """One row per point; what could not be told is missing."""
+    points = found.points
+    instant_N = points.instant_us_N.astype("datetime64[us]")
+    instant_N[~points.has_time_N] = np.datetime64("NaT")
+    return pd.DataFrame(
+        {
+            "trajectory_id": id_R[points.trajectory_N],
+            "tracked_at": pd.Series(instant_N).dt.tz_localize("UTC"),
+            "lon_deg": points.lon_deg_N,
+            "lat_deg": points.lat_deg_N,
+            "is_recovered": found.is_recovered_N,
+        }
+    )
+
+
+set_model(TrajectoryModel())

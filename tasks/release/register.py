@@ -1,0 +1,267 @@
+"""Register: a trained model as a version in MLflow, which this file and `registry.py` import.
+
+Cheap and idempotent instead of cached, since the registry is outside state that no recipe can name:
+`register` first looks for the version. `tasks/promote.py` does the same for its decision.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from tasks.config.pipeline import PipelineConfig
+from tasks.registry.client import experiment_id, registry
+from tasks.registry.client import warm_up as warm_up
+from tasks.release.bundle import (
+    ANSWERS,
+    ENTRY,
+    PLACE,
+    REQUIREMENTS,
+    default_params,
+    example_points,
+    source_digest,
+    write_bundle,
+)
+from tasks.release.gate import score_tags
+from tasks.release.mlflow_metrics import measures
+from tasks.release.model_card import model_card
+from tasks.runtime.frozen import Frozen
+from tasks.runtime.store import Receipt, Store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+from tasks.registry.models import CANDIDATE, alias_version
+
+MAX_CURVE_POINTS = 1_000  # of one metric: more would slow MLflow's own pages
+
+
+class Registration(Frozen):
+    """A version of a registered model."""
+
+    name: str
+    version: str
+    run_id: str
+    is_new: bool
+
+    @property
+    def uri(self) -> str:
+        return f"models:/{self.name}/{self.version}"
+
+
+def registered_name(config: PipelineConfig) -> str:
+    return f"trajfoundry-{config.model.family}-{config.dataset}"
+
+
+# Register ---------------------------------------------------------------------------------------
+
+
+def register(
+    config: PipelineConfig,
+    shards: Receipt,
+    trained: Receipt,
+    evaluated: Receipt,
+    reported: Receipt,
+    store: Store,
+    flow_run_id: str | None = None,
+    quality: Receipt | None = None,
+) -> Registration:
+    """The version of a trained model, made only if there is none yet; always the candidate.
+
+    The report, and the quality report of its data where there is one, are logged with the run.
+    """
+    papers = {"report": reported} | ({"quality": quality} if quality else {})
+    name = registered_name(config)
+    facts = {
+        "train_recipe": trained.recipe,
+        "source": source_digest(config.model.family),
+        "evaluate_recipe": evaluated.recipe,
+        "report_recipe": reported.recipe,
+        "dataset": config.dataset,
+        **score_tags(config, shards, evaluated, store),
+    }
+    card = model_card(config, shards, trained, evaluated, reported, store)
+    with registry(store) as client:
+        version = find_version(client, name, facts)
+        is_new = version is None
+        if version is None:
+            run_id, model_id, source = log_run(
+                client, config, shards, trained, evaluated, papers, store, flow_run_id
+            )
+            ensure_registered(client, name, config)
+            version = client.create_model_version(
+                name, source, run_id, tags=facts, description=card, model_id=model_id
+            )
+        elif any(version.tags.get(key) != text for key, text in facts.items()):
+            refresh(client, version, facts, card, evaluated, store)
+        if alias_version(client, name, CANDIDATE) != str(version.version):
+            client.set_registered_model_alias(name, CANDIDATE, version.version)
+        return Registration(
+            name=name, version=str(version.version), run_id=str(version.run_id), is_new=is_new
+        )
+
+
+def find_version(client: MlflowClient, name: str, facts: Mapping[str, str]) -> ModelVersion | None:
+    """The newest version of this training and source whose files are still there."""
+    wanted = " and ".join(
+        [f"name = '{name}'"]
+        + [f"tags.`{key}` = '{facts[key]}'" for key in ("train_recipe", "source")]
+    )
+    for version in client.search_model_versions(wanted, order_by=["version_number DESC"]):
+        if has_files(client, version):
+            return version
+    return None
+
+
+def has_files(client: MlflowClient, version: ModelVersion) -> bool:
+    """Whether a version's files are where they were put; those of a moved store are not."""
+    location = client.get_model_version_download_uri(version.name, version.version)
+    if location.startswith("models:/m-"):
+        location = client.get_logged_model(location.removeprefix("models:/")).artifact_location
+    parts = urlsplit(location)
+    return parts.scheme != "file" or (Path(unquote(parts.path)) / "MLmodel").is_file()
+
+
+def ensure_registered(client: MlflowClient, name: str, config: PipelineConfig) -> None:
+    from mlflow.exceptions import MlflowException
+
+    row = config.source_row
+    about = f"{config.model.family} trained on {row.title}. Licence of the data: {row.licence}."
+    try:
+        client.create_registered_model(name, tags={"dataset": row.name}, description=about)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def log_run(
+    client: MlflowClient,
+    config: PipelineConfig,
+    shards: Receipt,
+    trained: Receipt,
+    evaluated: Receipt,
+    papers: Mapping[str, Receipt],
+    store: Store,
+    flow_run_id: str | None,
+) -> tuple[str, str, str]:
+    """One MLflow run with all that is known of a model: its id, the model's id and address."""
+    import mlflow
+
+    tags = {"train_recipe": trained.recipe, "mlflow.source.name": "trajfoundry"}
+    if flow_run_id:
+        tags["prefect.flow_run_id"] = flow_run_id
+    title = f"{config.model.family}-{config.dataset}-{trained.recipe[:8]}"
+    with mlflow.start_run(
+        experiment_id=experiment_id(client, store), run_name=title, tags=tags
+    ) as started:
+        run_id = str(started.info.run_id)
+        log_params(client, run_id, config)
+        log_metrics(client, run_id, evaluated, store)
+        log_curve(client, run_id, store.folder(trained) / "metrics.jsonl")
+        mlflow.log_input(dataset_input(config, shards), context="training")
+        for folder, receipt in papers.items():
+            for path in sorted(store.folder(receipt).iterdir()):
+                if path.suffix in (".html", ".md", ".png") or path.name == "quality.json":
+                    client.log_artifact(run_id, str(path), folder)
+        with store.draft() as scratch:
+            model = log_model(config, store.verify(trained), scratch)
+    return run_id, model.model_id, model.model_uri
+
+
+def log_params(client: MlflowClient, run_id: str, config: PipelineConfig) -> None:
+    from mlflow.entities import Param
+
+    flat = flattened(config.model_dump(mode="json"))
+    client.log_batch(run_id, params=[Param(key, str(value)) for key, value in flat.items()])
+
+
+def flattened(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings with dotted names."""
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        name = f"{prefix}{key}"
+        flat |= flattened(item, f"{name}.") if isinstance(item, Mapping) else {name: item}
+    return flat
+
+
+def log_metrics(client: MlflowClient, run_id: str, evaluated: Receipt, store: Store) -> None:
+    """The errors of the model and the baselines on every task that is judged."""
+    from mlflow.entities import Metric
+
+    metrics = [Metric(name, value, 0, 0) for name, value in measures(store.folder(evaluated))]
+    for first in range(0, len(metrics), 1_000):
+        client.log_batch(run_id, metrics=metrics[first : first + 1_000])
+
+
+def log_curve(client: MlflowClient, run_id: str, path: Path) -> None:
+    """The course of training, thinned to what a plot can show."""
+    from mlflow.entities import Metric
+
+    names = ("loss", "validation_loss", "learning_rate", "gradient_norm")
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for name in names:
+        points = [(line["step"], line[name]) for line in lines if name in line]
+        stride = -(-len(points) // MAX_CURVE_POINTS) or 1
+        metrics = [Metric(f"train/{name}", value, 0, step) for step, value in points[::stride]]
+        if metrics:
+            client.log_batch(run_id, metrics=metrics)
+
+
+def dataset_input(config: PipelineConfig, shards: Receipt) -> Any:
+    """The data that a model was trained on: its name, home page and recipe."""
+    from mlflow.data.http_dataset_source import HTTPDatasetSource
+    from mlflow.data.meta_dataset import MetaDataset
+
+    source = HTTPDatasetSource(config.source_row.homepage)
+    described: Any = MetaDataset  # its base declares a method that MLflow never asks for
+    return described(source, name=config.dataset, digest=shards.recipe)
+
+
+def log_model(config: PipelineConfig, trained: Path, scratch: Path) -> Any:
+    """Store the model as a Python file with its bundle; nothing in it is pickled."""
+    import mlflow
+
+    defaults = default_params(config)
+    bundle = write_bundle(scratch / "bundle", trained, defaults)
+    return mlflow.pyfunc.log_model(
+        name="model",
+        python_model=str(ENTRY),
+        artifacts={"bundle": bundle.as_uri()},
+        signature=signature(defaults),
+        input_example=example_points(defaults["task"]).to_pandas(),
+        pip_requirements=list(REQUIREMENTS),
+    )
+
+
+def signature(defaults: Mapping[str, Any]) -> Any:
+    """Points in, the answer of the default task out, and the parameters."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+    from mlflow.types.schema import AnyType
+
+    # MLflow's own times refuse zones, so the entry reads them. A missing place is NaN.
+    kinds: dict[str, Any] = {"trajectory_id": "string", "tracked_at": AnyType(), **PLACE}
+    inputs: list[Any] = [ColSpec(kind, name) for name, kind in kinds.items()]
+    answer = ANSWERS[defaults["task"]]
+    outputs: list[Any] = [ColSpec(kind, name) for name, kind in answer.items()]
+    types = {str: "string", int: "long"}
+    params = [ParamSpec(name, types[type(value)], value) for name, value in defaults.items()]
+    return ModelSignature(Schema(inputs), Schema(outputs), ParamSchema(params))
+
+
+def refresh(
+    client: MlflowClient,
+    version: ModelVersion,
+    facts: Mapping[str, str],
+    card: str,
+    evaluated: Receipt,
+    store: Store,
+) -> None:
+    """Bring a version's tags, card and metrics up to a newer assessment of the same weights."""
+    log_metrics(client, str(version.run_id), evaluated, store)
+    client.update_model_version(version.name, version.version, card)
+    for key, text in facts.items():
+        client.set_model_version_tag(version.name, version.version, key, text)

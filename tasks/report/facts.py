@@ -1,0 +1,90 @@
+"""What a reader should know beside errors: warnings, the data, their split, and recipes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from tasks.runtime.stage import Job
+from tasks.runtime.store import Counts, Receipt, Store, spelt
+
+if TYPE_CHECKING:
+    from tasks.config.slices import ReportRules
+
+
+def warnings_of(job: Job[ReportRules]) -> list[str]:
+    """What a reader must know before any number."""
+    is_leaky = split_counts(job).get("is_leaky")
+    is_tuned = job.settings.init
+    return [text for text, holds in ((LEAKY, is_leaky), (INITIALISED, is_tuned)) if holds]
+
+
+def initial_weights(trained: Receipt, store: Store) -> str:
+    """The content that a training went on from; empty if it began with fresh weights."""
+    return str(store.manifest(trained).recipe.inputs.get("init", ""))
+
+
+LEAKY = (
+    "Leakage control, not a result: stretches of every trip were drawn at random to train, "
+    "validation and test, so models are judged between points that they were trained on."
+)
+
+
+INITIALISED = (
+    "Training went on from an earlier model, with that model's normaliser. What that one was "
+    "trained on is not known here: it may hold parts of this validation and test."
+)
+
+
+def split_counts(job: Job[ReportRules]) -> Counts:
+    """What the shards tell of their split."""
+    return job.receipt("shards").counts
+
+
+def split_pairs(counts: Mapping[str, int | float | str]) -> list[tuple[str, str]]:
+    """The kind of a split, its hash, what it leaves out, and what its parts share."""
+    return [(words, spelt(counts[name])) for name, words in SPLIT_FACTS.items() if name in counts]
+
+
+SPLIT_FACTS = {
+    "split_kind": "kind",
+    "split_hash": "split hash",
+    "points_train": "points in train",
+    "points_validation": "points in validation",
+    "points_test": "points in test",
+    "points_purged": "points in no split",
+    "windows_with_long_steps": "windows not judged, for a step over two sampling steps",
+    "near_duplicates_validation": "validation windows that repeat a run of train",
+    "near_duplicates_test": "test windows that repeat a run of train",
+}
+
+
+def data_pairs(job: Job[ReportRules]) -> list[tuple[str, str]]:
+    """Where the data come from and how much of them was kept."""
+    rules = job.settings
+    about = [
+        ("dataset", rules.title),
+        ("licence", rules.licence),
+        ("citation", rules.citation),
+        ("home page", rules.homepage),
+    ]
+    counted = rules.data_counts.items()
+    return about + [(name.replace("_", " "), spelt(value)) for name, value in counted]
+
+
+def recipes_of(
+    shards: Receipt, trained: Receipt, evaluated: Receipt, store: Store
+) -> dict[str, str]:
+    """The names, in the store, of the steps that led here."""
+    before = {
+        name: given
+        for name, given in sorted(store.manifest(shards).lineage.items())
+        if isinstance(given, str)
+    }
+    steps = {"shards": shards, "trained": trained, "evaluated": evaluated}
+    init = initial_weights(trained, store)
+    return (
+        before
+        | {name: receipt.recipe for name, receipt in steps.items()}
+        | ({"initial weights": init} if init else {})
+    )

@@ -1,0 +1,303 @@
+"""Figures of the report: matplotlib without a display, and bytes that depend on the data alone.
+
+Shapes: N points.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.parquet as pq
+
+from tasks.config.judged_tasks import TIMES_GIVEN
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, MODEL, TRUTH = "#22313f", "#d1495b", "#2a9d8f"
+RIVALS = ("#8d99ae", "#457b9d", "#a8b5c2", "#e9a03b")
+MIN_ENTITIES = 5
+CELLS_ACROSS = 60
+STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": "#b8c2cc",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e6ebef",
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+
+
+def png(figure: Figure) -> bytes:
+    """A figure as PNG without date or software; equal figures are equal bytes."""
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=144, metadata={"Software": None})
+    return out.getvalue()
+
+
+def new_figure(columns: int = 1, rows: int = 1, size: tuple[float, float] = (7.2, 3.8)) -> Any:
+    """An empty figure and its axes, in our style."""
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=size, layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(rows, columns, squeeze=False)
+    return figure, axes
+
+
+def titled(ax: Axes, text: str) -> None:
+    ax.set_title(text, loc="left", fontsize=11, weight="bold", color=INK)
+
+
+def unit_of(largest_m: float) -> tuple[float, str]:
+    """Metres or kilometres, whichever is easier to read: the divisor and the name."""
+    return (1_000.0, "km") if largest_m >= 2_000 else (1.0, "m")
+
+
+def error_figure(curve: Path, family: str, split: str) -> bytes:
+    """How the mean displacement grows with the horizon, model and baselines."""
+    table = pq.read_table(curve, filters=[("track", "=", TIMES_GIVEN)]).to_pylist()
+    lines: dict[str, list[tuple[int, float]]] = {}
+    for row in table:
+        lines.setdefault(row["model"], []).append((row["step"], row["displacement_m"]))
+    scale, unit = unit_of(max(row["displacement_m"] for row in table))
+    figure, axes = new_figure()
+    ax = axes[0][0]
+    colours = iter(RIVALS * 2)
+    for model in sorted(lines, key=lambda name: (name == family, name)):
+        is_ours = model == family
+        steps, errors_m = zip(*lines[model], strict=True)
+        ax.plot(
+            steps,
+            [error_m / scale for error_m in errors_m],
+            color=MODEL if is_ours else next(colours),
+            linewidth=2.6 if is_ours else 1.6,
+            marker="o" if len(steps) == 1 else None,
+            label=model.replace("_", " "),
+        )
+    ax.set(
+        xlabel="steps ahead",
+        ylabel=f"displacement ({unit})",
+    )
+    titled(ax, f"Mean displacement by horizon, {split} windows, times given")
+    ax.set_ylim(bottom=0)
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.legend(loc="upper left", frameon=False)
+    return png(figure)
+
+
+def training_figure(course: Path) -> bytes:
+    """Training and validation loss by step."""
+    lines = [json.loads(line) for line in course.read_text().splitlines()]
+    figure, axes = new_figure()
+    ax = axes[0][0]
+    for name, label, style in (
+        ("loss", "training", {"color": RIVALS[0], "linewidth": 1.2}),
+        ("validation_loss", "validation", {"color": MODEL, "linewidth": 2.2, "marker": "o"}),
+    ):
+        points = [(line["step"], line[name]) for line in lines if name in line]
+        if points:
+            steps, losses = zip(*points, strict=True)
+            ax.plot(steps, losses, label=label, markersize=4, **style)
+    titled(ax, "Loss while training")
+    ax.set(xlabel="optimiser step", ylabel="nats per target point")
+    ax.legend(loc="upper right", frameon=False)
+    return png(figure)
+
+
+def histogram_figure(bins: Sequence[tuple[float, float, int]], title: str, label: str) -> bytes:
+    """How often values occur, in bins (from, to, number) that are equal on a logarithmic scale."""
+    figure, axes = new_figure(size=(7.2, 2.8))
+    ax = axes[0][0]
+    starts, ends, numbers = zip(*bins, strict=True)
+    widths = [end - start for start, end in zip(starts, ends, strict=True)]
+    ax.bar(starts, numbers, width=widths, align="edge", color=RIVALS[1], edgecolor="white")
+    ax.set_xscale("log")
+    ax.set(xlabel=label, ylabel="steps")
+    ax.yaxis.set_major_formatter("{x:,.0f}")
+    titled(ax, title)
+    return png(figure)
+
+
+# Maps -------------------------------------------------------------------------------------------
+
+
+def example_map(examples: Path, family: str) -> bytes | None:
+    """A few test windows: what was known, what came, and what was forecast."""
+    rows = pq.read_table(examples).to_pylist()
+    windows: dict[int, list[dict[str, Any]]] = {}
+    for row in rows:
+        windows.setdefault(row["window_id"], []).append(row)
+    if not windows:
+        return None
+    across = min(3, len(windows))
+    down = -(-len(windows) // across)
+    figure, axes = new_figure(across, down, (3.1 * across, 2.9 * down + 0.5))
+    for ax in axes.flat[len(windows) :]:
+        ax.set_visible(False)
+    for ax, (_, points) in zip(axes.flat, sorted(windows.items()), strict=False):
+        draw_window(ax, points, family)
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    figure.suptitle(
+        "Forecasts of test windows, times given (degrees east and north)",
+        fontsize=11,
+        weight="bold",
+        color=INK,
+        x=0.01,
+        ha="left",
+    )
+    return png(figure)
+
+
+def draw_window(ax: Axes, points: Sequence[Mapping[str, Any]], family: str) -> None:
+    """One window; every line starts at the last known point."""
+    known = line_of(points, "context")
+    origin = known[-1]
+    for kind, label, style in (
+        ("context", "known", {"color": INK, "linewidth": 1.6, "marker": "."}),
+        ("truth", "what came", {"color": TRUTH, "linewidth": 1.8, "marker": "."}),
+        ("damped_velocity", "damped velocity", {"color": RIVALS[3], "linestyle": "--"}),
+        (family, family, {"color": MODEL, "linewidth": 1.8, "marker": "."}),
+    ):
+        line = known if kind == "context" else [origin, *line_of(points, kind)]
+        lon_deg = [unwrapped(point[0], origin[0]) for point in line]
+        ax.plot(lon_deg, [point[1] for point in line], label=label, markersize=4, **style)
+    equal_metres(ax, origin[1])
+    ax.tick_params(labelsize=7)
+    ax.ticklabel_format(useOffset=False)
+    ax.locator_params(nbins=4)
+
+
+def line_of(points: Sequence[Mapping[str, Any]], kind: str) -> list[tuple[float, float]]:
+    chosen = sorted((p for p in points if p["kind"] == kind), key=lambda p: p["step"])
+    return [(point["lon_deg"], point["lat_deg"]) for point in chosen]
+
+
+def unwrapped(lon_deg: float, near_deg: float) -> float:
+    """The same meridian, written within half a turn of another."""
+    return near_deg + (lon_deg - near_deg + 180) % 360 - 180
+
+
+def equal_metres(ax: Axes, lat_deg: float) -> None:
+    """As many metres to an inch east as north, at a latitude."""
+    import math
+
+    ax.set_aspect(1 / max(math.cos(math.radians(lat_deg)), 0.05), adjustable="datalim")
+
+
+def cell_map(shards: Path) -> bytes | None:
+    """Where entities were, in cells of at least `MIN_ENTITIES` of them; no trip can be seen."""
+    cells, lat_deg = crowded_cells(shards)
+    return cell_figure(cells, lat_deg, MIN_ENTITIES) if cells else None
+
+
+def cell_figure(
+    cells: Sequence[tuple[float, float, float, int]], lat_deg: float, min_entities: int
+) -> bytes:
+    """A map of cells (west, south, size, number of entities), true to scale at a latitude."""
+    import numpy as np
+
+    size_deg = cells[0][2]
+    figure, axes = new_figure(size=(7.2, 5.2))
+    ax = axes[0][0]
+    lon_deg_N, lat_deg_N, _, num_entities_N = (
+        np.array(column) for column in zip(*cells, strict=True)
+    )
+    columns = np.rint((lon_deg_N - lon_deg_N.min()) / size_deg).astype(int)
+    rows = np.rint((lat_deg_N - lat_deg_N.min()) / size_deg).astype(int)
+    grid = np.full((rows.max() + 1, columns.max() + 1), np.nan)
+    grid[rows, columns] = num_entities_N
+    extent = (
+        lon_deg_N.min(),
+        lon_deg_N.max() + size_deg,
+        lat_deg_N.min(),
+        lat_deg_N.max() + size_deg,
+    )
+    image = ax.imshow(grid, origin="lower", extent=extent, cmap="viridis", aspect="auto")
+    figure.colorbar(image, ax=ax, label="entities")
+    ax.set_axisbelow(True)
+    equal_metres(ax, lat_deg)
+    crowd = f" with at least {min_entities} entities" if min_entities > 1 else ""
+    titled(ax, f"Cells of {size_deg:g} degrees{crowd}")
+    ax.set(xlabel="longitude (degrees)", ylabel="latitude (degrees)")
+    return png(figure)
+
+
+def crowded_cells(shards: Path) -> tuple[list[tuple[float, float, float, int]], float]:
+    """(west, south, size, number of entities) of the cells with enough entities.
+
+    The size comes from where most entities are, so that the map shows a region and not the globe.
+    """
+    coarse = entities_by_cell(shards, 1.0)
+    crowded = {cell for cell, entities in coarse.items() if len(entities) >= MIN_ENTITIES}
+    if not crowded:
+        return [], 0.0
+    size_deg = 0.02 if len(crowded) <= 25 else 0.25
+    fine = entities_by_cell(shards, size_deg)
+    cells = [
+        (cell[0] * size_deg, cell[1] * size_deg, size_deg, len(entities))
+        for cell, entities in sorted(fine.items())
+        if len(entities) >= MIN_ENTITIES
+    ]
+    return near_busiest(cells)
+
+
+def near_busiest(
+    cells: Sequence[tuple[float, float, float, int]],
+) -> tuple[list[tuple[float, float, float, int]], float]:
+    """The cells around the one with most entities, as far as a map reaches, and its latitude."""
+    if not cells:
+        return [], 0.0
+    size_deg = cells[0][2]
+    busiest = max(cells, key=lambda cell: cell[3])
+    reach_deg = size_deg * CELLS_ACROSS / 2
+    near = [
+        cell
+        for cell in cells
+        if abs(cell[0] - busiest[0]) <= reach_deg and abs(cell[1] - busiest[1]) <= reach_deg
+    ]
+    return near, busiest[1]
+
+
+def entities_by_cell(shards: Path, size_deg: float) -> dict[tuple[int, int], set[str]]:
+    """The entities that have a point in each cell."""
+    import numpy as np
+
+    found: dict[tuple[int, int], set[str]] = {}
+    for entity_id, lon_deg_N, lat_deg_N in trips_of(shards):
+        cells = np.stack(
+            [np.floor(lon_deg_N / size_deg), np.floor(lat_deg_N / size_deg)], axis=1
+        ).astype(np.int64)
+        for east, north in np.unique(cells, axis=0).tolist():
+            found.setdefault((east, north), set()).add(entity_id)
+    return found
+
+
+def trips_of(shards: Path) -> Iterator[tuple[str, Any, Any]]:
+    """Every trip's entity and coordinates, one row group in memory at a time."""
+    columns = ["entity_id", "lon_deg", "lat_deg"]
+    for path in sorted(shards.glob("*-[0-9][0-9][0-9].parquet")):
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            for number in range(file.metadata.num_row_groups):
+                table = file.read_row_group(number, columns=columns)
+                for row in range(table.num_rows):
+                    entity_id, lon_deg, lat_deg = (table[name][row] for name in columns)
+                    yield (
+                        entity_id.as_py(),
+                        lon_deg.values.to_numpy(),
+                        lat_deg.values.to_numpy(),
+                    )

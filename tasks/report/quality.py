@@ -1,0 +1,323 @@
+"""Quality of a dataset: what became of its records, and how the points lie that were kept.
+
+One folder per run: `quality.html` and `quality.md` for people, `quality.json` for machines, and
+the figures. Where the dataset is personal, places are told only as cells that enough entities
+share. A source that is refused for its rejects gets the report too, as far as it was read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import html
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from tasks.config.pipeline import PipelineConfig
+from tasks.config.slices import QualityRules
+from tasks.database import Connection, materialise, scratch, view
+from tasks.ingest.snapshot import LEDGER, REJECTS, part_receipt, read_snapshot
+from tasks.report.figures import MIN_ENTITIES, cell_figure, histogram_figure, near_busiest
+from tasks.report.html_page import document, picture
+from tasks.report.markup import html_pairs, markdown_table
+from tasks.runtime.errors import TooManyRejected
+from tasks.runtime.stage import Input, Job, NamedInput, Stage
+from tasks.runtime.store import Counts, Receipt, Store, spelt
+
+MARTS = ("marts/quality_steps", "marts/quality_bins", "marts/quality_gaps")
+CELLS = "marts/quality_cells"
+SIZES_DEG, MAX_COARSE_CELLS = (0.02, 0.25, 2.0), (25, 2_500)
+NUM_WORST = 5
+BINS_A_DECADE = 8
+LABELS = {"step_s": ("Sampling interval", "seconds"), "speed_mps": ("Speed", "metres a second")}
+QUANTILES = ("p0", "p5", "p25", "p50", "p75", "p95", "p99", "p100")
+Pairs = list[tuple[str, str]]
+Found = dict[str, Any]
+
+
+def rules_of(config: PipelineConfig) -> QualityRules:
+    row, limits = config.source_row, config.clean_rules
+    about = {name: getattr(row, name) for name in QualityRules.model_fields if hasattr(row, name)}
+    about |= {"max_speed_mps": limits.max_speed_mps, "max_gap_s": limits.max_gap_s}
+    return QualityRules(**about, min_entities=MIN_ENTITIES if row.is_personal else 1)
+
+
+def quality(
+    config: PipelineConfig,
+    snapshot: Receipt,
+    cleaned: Sequence[Receipt],
+    featured: Sequence[Receipt],
+    known: Receipt,
+    store: Store,
+) -> Receipt:
+    """The quality report of a dataset: its files in force, its clean points, steps and regions."""
+    inputs: dict[str, Input] = {
+        "snapshot": NamedInput(
+            receipt=snapshot, name=read_snapshot(store, snapshot).records_content()
+        ),
+        "cleaned": list(cleaned),
+        "featured": list(featured),
+        "regions": known,
+    }
+    return STAGE(
+        STAGE.job(
+            config.dataset, rules_of(config), inputs, store, licence=config.source_row.licence
+        )
+    )
+
+
+@contextlib.contextmanager
+def refusal_reported(config: PipelineConfig, store: Store) -> Iterator[None]:
+    """Leave a report beside the run where a source is refused, and name it in the error."""
+    try:
+        yield
+    except TooManyRejected as error:
+        parts = [store.receipt(part_receipt(config.dataset, recipe)) for recipe in error.parts]
+        files = [f"{file_id:016x}" for file_id in sorted(error.file_ids)]
+        inputs: dict[str, Input] = {"parts": parts, "files": files}
+        licence = config.source_row.licence
+        receipt = STAGE(STAGE.job(config.dataset, rules_of(config), inputs, store, licence=licence))
+        show_quality(receipt, store)
+        page = store.folder(receipt) / "quality.html"
+        raise TooManyRejected(f"{error}; report: {page}", error.parts, error.file_ids) from None
+
+
+def show_quality(receipt: Receipt, store: Store) -> None:
+    """Leave the report beside the flow run; without one there is nothing to leave it beside."""
+    from prefect.context import FlowRunContext
+
+    if FlowRunContext.get() is None:
+        return
+    from prefect.artifacts import create_markdown_artifact
+
+    create_markdown_artifact(
+        (store.folder(receipt) / "quality.md").read_text(encoding="utf-8"),
+        key=f"{receipt.dataset.replace('_', '-')}-quality",
+        description="What became of the records, and how the points lie.",
+    )
+
+
+def build(draft: Path, job: Job[QualityRules]) -> Counts:
+    """Measure, draw, then write the three forms of the report."""
+    found = ingested(job)
+    figures: dict[str, bytes] = {}
+    if job.inputs.get("cleaned"):
+        found |= {"cleaning": added_up(job.receipts("cleaned"))}
+        found |= {"regions": dict(job.receipt("regions").counts)}
+        measured, figures = measures(draft, job)
+        found |= measured
+    for name, content in figures.items():
+        (draft / f"{name}.png").write_bytes(content)
+    title = f"Quality of {job.settings.title}"
+    tables = tables_of(found, job.settings)
+    (draft / "quality.json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+    (draft / "quality.md").write_text(markdown(title, tables), encoding="utf-8")
+    (draft / "quality.html").write_text(page(title, tables, figures), encoding="utf-8")
+    records = found["records"]
+    return {name: records[name] for name in ("num_records", "num_rejected")} | {
+        "figures": len(figures)
+    }
+
+
+# What is measured -------------------------------------------------------------------------------
+
+
+def ingested(job: Job[QualityRules]) -> Found:
+    """Files and records in force: counts by rule, the worst files, and files of equal content."""
+    ledger, rules = in_force(job)
+    points = [entry for entry in ledger if entry["kind"] == "points"]
+    names = ("num_records", "num_kept", "num_rejected", "num_missing")
+    records = {name: sum(entry[name] for entry in points) for name in names}
+    labels = [entry for entry in ledger if entry["kind"] == "labels"]
+    if labels:
+        records["num_labels"] = sum(entry["num_kept"] for entry in labels)
+    worst = sorted(points, key=lambda entry: (-entry["num_rejected"], entry["name"]))
+    copies = Counter(entry["sha256"] for entry in points)
+    return {
+        "files": dict(sorted(Counter(entry["state"] for entry in ledger).items())),
+        "records": records | {f"rejected_{rule}": n for rule, n in sorted(rules.items())},
+        "worst_files": [
+            {"name": entry["name"], "num_rejected": entry["num_rejected"]}
+            for entry in worst[:NUM_WORST]
+            if entry["num_rejected"]
+        ],
+        "copies": {
+            "num_files_of_equal_content": sum(n for n in copies.values() if n > 1),
+            "num_contents_given_again": sum(n > 1 for n in copies.values()),
+        },
+    }
+
+
+def in_force(job: Job[QualityRules]) -> tuple[list[dict[str, Any]], Counter[str]]:
+    """The ledger rows and the rejects by rule of a snapshot, or of the parts of a refused one."""
+    if "snapshot" in job.inputs:
+        snapshot = read_snapshot(job.store, job.receipt("snapshot"))
+        ledger, places = pq.read_table(snapshot.ledger).to_pylist(), snapshot.rejects()
+    else:
+        file_ids = [int(text, 16) for text in job.inputs["files"] if isinstance(text, str)]
+        folders = [job.store.folder(part) for part in job.receipts("parts")]
+        ids = [("file_id", "in", file_ids)]
+        ledger = [
+            entry
+            for folder in folders
+            for entry in pq.read_table(folder / LEDGER, filters=ids).to_pylist()
+        ]
+        places = [(folder / REJECTS, file_ids) for folder in folders]
+    rules: Counter[str] = Counter()
+    for path, wanted in places:
+        rows = pq.read_table(path, columns=["rule"], filters=[("file_id", "in", wanted)])
+        rules.update(rows["rule"].to_pylist())
+    return ledger, rules
+
+
+def added_up(receipts: Sequence[Receipt]) -> dict[str, int]:
+    """The counts of the buckets, added up."""
+    total: Counter[str] = Counter()
+    for receipt in receipts:
+        total.update({name: n for name, n in receipt.counts.items() if isinstance(n, int)})
+    return dict(total)
+
+
+def measures(draft: Path, job: Job[QualityRules]) -> tuple[Found, dict[str, bytes]]:
+    """Steps, silences and places of the clean points, with their figures."""
+    cleaned, featured = (
+        [job.store.folder(receipt) for receipt in job.receipts(name)]
+        for name in ("cleaned", "featured")
+    )
+    with scratch(draft, *cleaned, *featured) as con:
+        for table in ("clean_points", "trips"):
+            view(con, table, [folder / f"{table}.parquet" for folder in cleaned])
+        view(con, "steps", [folder / "steps.parquet" for folder in featured])
+        for mart in MARTS:
+            materialise(con, mart)
+        steps = {row.pop("measure"): row for row in rows_of(con, "quality_steps")}
+        [gaps] = rows_of(con, "quality_gaps")
+        bins = rows_of(con, "quality_bins")
+        cells = crowded(con, job.settings.min_entities)
+    figures = {
+        measure: histogram_figure(edges_of(bins, measure), *LABELS[measure])
+        for measure in LABELS
+        if edges_of(bins, measure)
+    }
+    if cells:
+        figures["map"] = cell_figure(*near_busiest(cells), job.settings.min_entities)
+    return {"steps": steps, "gaps": gaps, "bins": bins, "extent": extent_of(cells)}, figures
+
+
+def rows_of(con: Connection, table: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = con.table(table).to_arrow_table().to_pylist()
+    return rows
+
+
+def edges_of(bins: Sequence[Mapping[str, Any]], measure: str) -> list[tuple[float, float, int]]:
+    """The bins of a measure as (from, to, number)."""
+    return [
+        (
+            10 ** (row["bin"] / BINS_A_DECADE),
+            10 ** ((row["bin"] + 1) / BINS_A_DECADE),
+            row["num_steps"],
+        )
+        for row in bins
+        if row["measure"] == measure
+    ]
+
+
+def crowded(con: Connection, min_entities: int) -> list[tuple[float, float, float, int]]:
+    """(west, south, size, entities) of the cells that may be shown: the finer, the fewer they are.
+
+    The coarse cells of one degree decide on the size, so that a city is shown as a city.
+    """
+    materialise(con, CELLS, size_deg=1.0, min_entities=min_entities)
+    num_coarse = len(rows_of(con, "quality_cells"))
+    size_deg = SIZES_DEG[sum(num_coarse > limit for limit in MAX_COARSE_CELLS)]
+    materialise(con, CELLS, size_deg=size_deg, min_entities=min_entities)
+    return [
+        (row["east"] * size_deg, row["north"] * size_deg, size_deg, row["num_entities"])
+        for row in rows_of(con, "quality_cells")
+    ]
+
+
+def extent_of(cells: Sequence[tuple[float, float, float, int]]) -> dict[str, float]:
+    """The bounds of the cells that may be told, of which the map may show a part."""
+    if not cells:
+        return {"num_cells": 0}
+    size_deg = cells[0][2]
+    return {
+        "num_cells": len(cells),
+        "cell_deg": size_deg,
+        "west_deg": round(min(cell[0] for cell in cells), 6),
+        "south_deg": round(min(cell[1] for cell in cells), 6),
+        "east_deg": round(max(cell[0] for cell in cells) + size_deg, 6),
+        "north_deg": round(max(cell[1] for cell in cells) + size_deg, 6),
+    }
+
+
+# How it is told ---------------------------------------------------------------------------------
+
+
+def tables_of(found: Found, rules: QualityRules) -> dict[str, Pairs]:
+    """The tables of the report by heading, as pairs of a name and a value."""
+    records = found["records"]
+    share = records["num_rejected"] / max(records["num_records"], 1)
+    tables = {
+        "Records read": [
+            *pairs_of(records),
+            ("share rejected", f"{share:.2%} (at most {rules.max_rejected_share:.0%} may be)"),
+            *[(f"files {state}", f"{n:,}") for state, n in found["files"].items()],
+            *[(row["name"], f"{row['num_rejected']:,} rejected") for row in found["worst_files"]],
+        ],
+        "Copies": pairs_of(found["copies"]),
+    }
+    if "cleaning" in found:
+        tables["Cleaning"] = pairs_of(found["cleaning"])
+        limits = {
+            "step_s": ("expected", spelt(rules.interval_s)),
+            "speed_mps": ("limit", spelt(rules.max_speed_mps)),
+        }
+        for measure, row in sorted(found["steps"].items()):
+            title, unit = LABELS[measure]
+            tables[f"{title} ({unit})"] = [(name, f"{row[name]:,.2f}") for name in QUANTILES] + [
+                limits[measure]
+            ]
+        gaps = {name: value for name, value in found["gaps"].items() if value is not None}
+        tables[f"Silences between trips, over {spelt(rules.max_gap_s)} s within a track"] = (
+            pairs_of(gaps)
+        )
+        tables["Regions that training knows, and what lies outside of them"] = pairs_of(
+            found["regions"]
+        )
+        tables["Extent, as cells"] = pairs_of(found["extent"])
+    tables["Source"] = [
+        (name, getattr(rules, name)) for name in ("title", "licence", "citation", "homepage")
+    ]
+    return tables
+
+
+def pairs_of(values: Mapping[str, int | float]) -> Pairs:
+    return [(name.replace("_", " "), spelt(value)) for name, value in values.items()]
+
+
+def markdown(title: str, tables: Mapping[str, Pairs]) -> str:
+    parts = [f"# {html.escape(title, quote=False)}"]
+    for heading, pairs in tables.items():
+        parts += [f"## {heading}", markdown_table(("fact", "value"), pairs)]
+    return "\n\n".join(parts) + "\n"
+
+
+def page(title: str, tables: Mapping[str, Pairs], figures: Mapping[str, bytes]) -> str:
+    """One HTML page that needs no other file and no network."""
+    pictures = [picture(content, name) for name, content in figures.items()]
+    told = [
+        f"<h2>{html.escape(heading)}</h2>{html_pairs(pairs)}" for heading, pairs in tables.items()
+    ]
+    hidden = [] if "map" in figures else ["<p>No cell may be shown, so no map is drawn.</p>"]
+    return document(
+        title, [f"<h1>{html.escape(title)}</h1>", *told[:-1], *pictures, *hidden, told[-1]]
+    )
+
+
+STAGE = Stage("quality", build, sql=(*MARTS, CELLS))

@@ -1,0 +1,296 @@
+"""Stage of the pipeline: its recipe, cache, retries and publication; the one owner of caching.
+
+A stage is a plain function `build(draft, job) -> counts` that writes its files into a draft
+folder. `Stage.plain` runs it without an orchestrator; calling the stage runs it as a cached and
+retryable Prefect task. Both end with a receipt rebuilt from the published manifest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import sql
+from tasks.runtime.code_closure import code_hashes, sql_hash
+from tasks.runtime.errors import is_passing
+from tasks.runtime.frozen import Frozen
+from tasks.runtime.run_records import timed_stage
+from tasks.runtime.store import (
+    Counts,
+    Receipt,
+    Recipe,
+    Store,
+    counts_line,
+    storage_errors,
+)
+
+if TYPE_CHECKING:
+    from prefect import Task
+
+Rules = TypeVar("Rules", bound=Frozen)
+Answer = TypeVar("Answer")
+
+
+class NamedInput(Frozen):
+    """A finished step of which a stage reads a part alone: the part names it, not the whole."""
+
+    receipt: Receipt
+    name: str
+
+
+Given = Receipt | NamedInput | str
+Input = Given | Sequence[Given]
+_is_plain: ContextVar[bool] = ContextVar("is_plain", default=False)
+RETRY_DELAYS_S: list[float] = [2, 10, 60]
+
+
+@dataclass(frozen=True)
+class Job(Generic[Rules]):
+    """One request to a stage: the slice of configuration, the inputs, and the store."""
+
+    recipe: Recipe
+    settings: Rules
+    inputs: Mapping[str, Input]
+    store: Store
+    licence: str
+    source: str = ""
+    requires: list[str] = field(default_factory=list)
+
+    @property
+    def dataset(self) -> str:
+        return self.recipe.dataset
+
+    def receipt(self, name: str) -> Receipt:
+        """The input of that name, which must be one finished step."""
+        given = receipt_of(self.inputs[name])
+        if given is None:
+            raise TypeError(f"input {name!r} is not a receipt")
+        return given
+
+    def receipts(self, name: str) -> list[Receipt]:
+        """The input of that name, which must be a list of finished steps."""
+        given = self.inputs[name]
+        if isinstance(given, Receipt | NamedInput | str):
+            raise TypeError(f"input {name!r} is not a list of receipts")
+        return [receipt for item in given if (receipt := receipt_of(item)) is not None]
+
+    def folder(self, name: str) -> Path:
+        """The folder of the input of that name."""
+        return self.store.folder(self.receipt(name))
+
+
+@dataclass(frozen=True, eq=False)
+class Stage(Generic[Rules]):
+    """A stage of the pipeline, callable as a Prefect task.
+
+    `sql` names every SQL file that the stage runs. Macros always count as part of it.
+    """
+
+    name: str
+    build: Callable[[Path, Job[Rules]], Counts]
+    sql: tuple[str, ...] = ()
+
+    def recipe(
+        self,
+        dataset: str,
+        settings: Rules,
+        inputs: Mapping[str, Input],
+        sql_names: Sequence[str] = (),
+        modules: Sequence[str] = (),
+    ) -> Recipe:
+        """Everything that decides the content of this step.
+
+        `sql_names` are a dataset's own; `modules` are those that the stage loads by name.
+        """
+        names = sorted({*self.sql, *sql_names})
+        texts = {name: sql.read(name) for name in names} | (sql.macros() if names else {})
+        return Recipe(
+            stage=self.name,
+            dataset=dataset,
+            code=code_hashes(self.build.__module__, tuple(modules)),
+            sql={name: sql_hash(text) for name, text in texts.items()},
+            settings=settings.model_dump(mode="json"),
+            inputs={name: each(given, content_name) for name, given in sorted(inputs.items())},
+        )
+
+    def job(
+        self,
+        dataset: str,
+        settings: Rules,
+        inputs: Mapping[str, Input],
+        store: Store,
+        *,
+        licence: str,
+        source: str = "",
+        sql_names: Sequence[str] = (),
+        modules: Sequence[str] = (),
+    ) -> Job[Rules]:
+        recipe = self.recipe(dataset, settings, inputs, sql_names, modules)
+        return Job(recipe, settings, inputs, store, licence, source)
+
+    def plain(self, job: Job[Rules]) -> Receipt:
+        """Build and publish without an orchestrator; a finished step is only looked up."""
+        store = job.store
+        store.prepare()
+        if store.is_complete(job.recipe):
+            return store.receipt(job.recipe)
+        with storage_errors(store.root, self.name), store.draft() as draft:
+            counts = self.build(draft, job)
+            return store.publish(
+                draft,
+                job.recipe,
+                counts,
+                licence=job.licence,
+                requires=tuple(job.requires),
+                lineage={name: each(given, recipe_name) for name, given in job.inputs.items()},
+            )
+
+    def __call__(self, job: Job[Rules]) -> Receipt:
+        """Run as a Prefect task: shown as Cached where the finished folder still stands."""
+        store = job.store
+        store.prepare()
+        is_complete = store.is_complete(job.recipe)
+        with timed_stage(is_cached=is_complete) as receipts:
+            if _is_plain.get():
+                self.plain(job)
+            else:
+                self._run_task(job, is_hit=is_complete and is_own_record(job))
+            receipts.append(store.receipt(job.recipe))
+        return receipts[0]
+
+    def _run_task(self, job: Job[Rules], *, is_hit: bool) -> None:
+        from prefect import get_run_logger
+        from prefect.context import FlowRunContext
+
+        run = self.task.with_options(refresh_cache=not is_hit, result_storage=job.store.receipts)
+        run(job)
+        if is_hit and FlowRunContext.get() is not None:
+            get_run_logger().info("%s of %s: done before, kept", self.name, job.dataset)
+
+    @cached_property
+    def task(self) -> Task[[Job[Rules]], dict[str, Any]]:
+        """The Prefect task of the stage; its result is the receipt as plain JSON."""
+        from prefect import get_run_logger, task
+
+        def run(job: Job[Rules]) -> dict[str, Any]:
+            receipt = self.plain(job)
+            get_run_logger().info(
+                "%s of %s: %s", self.name, job.dataset, counts_line(receipt.counts)
+            )
+            return receipt.model_dump(mode="json")
+
+        return task(
+            name=self.name,
+            task_run_name=f"{self.name}-{{job.recipe.digest}}",
+            cache_key_fn=lambda _context, parameters: record_name(parameters["job"]),
+            persist_result=True,
+            result_serializer="json",
+            retries=len(RETRY_DELAYS_S),
+            retry_delay_seconds=RETRY_DELAYS_S,
+            retry_condition_fn=should_retry,
+        )(run)
+
+
+@contextlib.contextmanager
+def without_orchestrator() -> Iterator[None]:
+    """Stages that are called here run as plain functions: no server, no retries, same result."""
+    token = _is_plain.set(True)
+    try:
+        yield
+    finally:
+        _is_plain.reset(token)
+
+
+def is_plain() -> bool:
+    """Whether `without_orchestrator` holds here."""
+    return _is_plain.get()
+
+
+def should_retry(_task: Any, _run: Any, state: Any) -> bool:
+    """Retry only what may pass: a wrong input stays wrong."""
+    try:
+        state.result()
+    except BaseException as error:
+        return is_passing(error)
+    return False
+
+
+def receipt_of(given: Input) -> Receipt | None:
+    """The finished step behind an input, if it is one."""
+    step = given.receipt if isinstance(given, NamedInput) else given
+    return step if isinstance(step, Receipt) else None
+
+
+def content_name(given: Given) -> str:
+    """An input as it stands in a recipe: the name of what it holds."""
+    if isinstance(given, str):
+        return given
+    if isinstance(given, NamedInput):
+        return given.name
+    if not given.content:
+        raise ValueError(f"the receipt of {given.place} does not say what it holds")
+    return given.content
+
+
+def recipe_name(given: Given) -> str:
+    """An input as it stands in the lineage: how it was made, or what it holds if it is no step."""
+    receipt = receipt_of(given)
+    return receipt.recipe if receipt is not None else str(given)
+
+
+def each(given: Input, name: Callable[[Given], str]) -> str | list[str]:
+    if isinstance(given, Receipt | NamedInput | str):
+        return name(given)
+    return [name(item) for item in given]
+
+
+def record_name(job: Job[Any]) -> str:
+    """The cache key, which Prefect uses as the name of its result file."""
+    return f"{job.recipe.stage}-{job.recipe.dataset}-{job.recipe.digest}"
+
+
+def is_own_record(job: Job[Any]) -> bool:
+    """Whether Prefect's record holds exactly our receipt, in plain JSON.
+
+    Prefect would otherwise load whatever serializer a planted record names, pickle included.
+    """
+    from prefect.serializers import JSONSerializer
+
+    try:
+        record = json.loads((job.store.receipts / record_name(job)).read_bytes())
+        expected = job.store.receipt(job.recipe).model_dump(mode="json")
+        return (
+            record["metadata"]["serializer"] == JSONSerializer().model_dump(mode="json")
+            and json.loads(record["result"]) == expected
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+# Prefect ----------------------------------------------------------------------------------------
+
+
+def as_task(work: Callable[..., Answer]) -> Callable[..., Answer]:
+    """`register` or `promote` as a Prefect task: never cached, tried again if the registry is away.
+
+    Where stages run without an orchestrator, so does this.
+    """
+    if is_plain():
+        return work
+    from prefect import task
+    from prefect.cache_policies import NO_CACHE
+
+    return task(
+        name=work.__name__,
+        cache_policy=NO_CACHE,
+        persist_result=False,
+        retries=len(RETRY_DELAYS_S),
+        retry_delay_seconds=RETRY_DELAYS_S,
+        retry_condition_fn=should_retry,
+    )(work)

@@ -1,0 +1,228 @@
+"""One trip as a page or a picture: made of the embedded storms, and of trips in awkward places."""
+
+from __future__ import annotations
+
+import math
+import re
+import struct
+from datetime import UTC, datetime, timedelta
+
+import duckdb
+import numpy as np
+import pytest
+from geographiclib.geodesic import Geodesic
+from helpers.strategies import places
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows import cli
+from flows.prepare import prepared
+from model.earth.geometry import EARTH_RADIUS_M
+from tasks.catalog.run import recorded_run
+from tasks.config.pipeline import PipelineConfig
+from tasks.ingest.ingest import ingest
+from tasks.report.trip_figure import (
+    Frame,
+    Shown,
+    crossings,
+    meridians,
+    named,
+    round_down,
+    spelt_s,
+    trip_figure,
+)
+from tasks.report.trip_page import rejected_line, trip_page
+from tasks.runtime.stage import without_orchestrator
+from tasks.runtime.store import Store
+
+JOHN = "EP101994/1994-08-11T06:00:00.000000Z"
+START = datetime(2024, 5, 1, tzinfo=UTC)
+SPHERE = Geodesic(EARTH_RADIUS_M, 0)
+
+
+@pytest.fixture(scope="module")
+def storms(tmp_path_factory) -> Store:
+    """The embedded storms, prepared."""
+    store = Store(tmp_path_factory.mktemp("storms") / "store")
+    store.prepare()
+    config = PipelineConfig()
+    with without_orchestrator(), recorded_run(store, "prepare", "hurdat2"):
+        prepared(config, ingest(config, "", store), store)
+    return store
+
+
+def show(store: Store, *arguments: str) -> int:
+    return cli.main(["show", "--store", str(store.root), *arguments])
+
+
+def test_the_page_is_one_file_that_runs_and_loads_nothing(storms, tmp_path, capsys):
+    page = tmp_path / "john.html"
+    assert show(storms, "--trip", JOHN, "--out", str(page)) == 0
+    assert capsys.readouterr().out.strip() == str(page)
+    text = page.read_text()
+    assert "default-src 'none'" in text
+    assert "<script" not in text
+    assert re.findall(r'src="(?!data:image/png;base64,)', text) == []
+    assert "://" not in text
+    assert JOHN in text
+    assert "121, 6 h apart (median)" in text
+
+
+def test_the_picture_is_a_picture(storms, tmp_path):
+    picture = tmp_path / "john.png"
+    assert show(storms, "--trip", JOHN, "--out", str(picture)) == 0
+    content = picture.read_bytes()
+    assert content[:8] == b"\x89PNG\r\n\x1a\n"
+    width, height = struct.unpack(">II", content[16:24])
+    assert min(width, height) > 1_000
+
+
+def test_without_a_trip_a_few_are_named(storms, capsys):
+    assert show(storms) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split()[:3] == [JOHN, "121", "points"]
+    assert len(lines) == 6
+
+
+def test_without_a_file_name_the_page_is_named_by_the_trip(storms, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert show(storms, "--trip", JOHN) == 0
+    assert [path.name for path in tmp_path.iterdir()] == [
+        "trip-hurdat2-EP101994-1994-08-11T06-00-00-000000Z.html"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--trip", "nothing like it"], 2, "leave out --trip to see a few"),
+        (["--trip", "EP101994"], 2, f"near it are: {JOHN}\n"),
+        (["--dataset", "porto"], 2, "run it first: trajfoundry run --dataset porto"),
+        (["--dataset", "nowhere"], 2, "unknown dataset 'nowhere'"),
+        (["--trip", JOHN, "--out", "x.pdf"], 2, "--out must end with .html or .png"),
+        (["--trip", JOHN, "--out", "/no/such/folder/x.png"], 4, "give another --out"),
+    ],
+)
+def test_a_wrong_request_is_one_line(storms, arguments, code, said, capsys):
+    assert show(storms, *arguments) == code
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert said in printed.err
+    assert printed.err.count("\n") == 1
+
+
+def test_looking_makes_no_store(tmp_path, capsys):
+    assert show(Store(tmp_path / "none")) == 2
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_warehouse_has_local_time_regions_and_visits(storms):
+    with duckdb.connect(str(storms.warehouse), read_only=True) as con:
+        one = "select count(*), count(distinct point_id) from hurdat2.{}"
+        [clean] = con.execute(one.format("clean_points")).fetchall()
+        assert con.execute(one.format("calendar")).fetchall() == [clean]
+        later = (
+            "select count(*) from hurdat2.calendar where local_at <> timezone('UTC', tracked_at)"
+        )
+        assert con.execute(later).fetchall() == [(0,)]
+        [(regions,)] = con.execute("select count(*) from hurdat2.regions").fetchall()
+        assert regions > 1_000
+        con.execute("select region_id, travel_s, split from hurdat2.visits")
+        con.execute("select start, num_visits from hurdat2.visit_windows")
+        share = "select value from ops.quality where measure = 'points_test_unseen_share'"
+        [(unseen,)] = con.execute(share).fetchall()
+        assert 0 < unseen < 0.1
+
+
+# Awkward trips ------------------------------------------------------------------------------------
+
+
+def shown_of(path, rejects=(), stays=(), title="Thing", every_s=60.0):
+    points = [
+        {"tracked_at": START + timedelta(seconds=n * every_s), "lon_deg": lon, "lat_deg": lat}
+        for n, (lon, lat) in enumerate(path)
+    ]
+    steps = [{"step_s": every_s, "speed_mps": 1.0} for _ in path[1:]]
+    return Shown(title, points, steps, list(stays), list(rejects), [])
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        [(179.9, -17.0), (-179.9, -17.1), (179.95, -17.2)],
+        [(0.0, 89.9), (90.0, 89.95), (180.0, 89.9)],
+        [(0.0, -90.0), (10.0, -89.0)],
+        [(5.0, 50.0)] * 3,
+        [(-180.0, 0.0), (0.0, 0.0), (170.0, 60.0)],
+    ],
+    ids=["date line", "around a pole", "from a pole", "standing", "half the Earth"],
+)
+def test_a_trip_anywhere_can_be_drawn(path):
+    rejects = [
+        {"rule": "null_island", "tracked_at": START, "lon_deg": 0.0, "lat_deg": 0.0},
+        {"rule": "out_of_range", "tracked_at": START, "lon_deg": None, "lat_deg": 91.0},
+        {"rule": "impossible_speed", "tracked_at": START, "lon_deg": 1e300, "lat_deg": 1.0},
+    ]
+    assert trip_figure(shown_of(path, rejects)).startswith(b"\x89PNG")
+
+
+@given(path=st.lists(places(), min_size=1, max_size=5), at=places())
+def test_the_map_keeps_distance_and_direction_from_its_middle(path, at):
+    frame = Frame([{"lon_deg": lon, "lat_deg": lat} for lon, lat in path])
+    [east_m], [north_m] = frame.of(np.array([at[0]]), np.array([at[1]]))
+    truth = SPHERE.Inverse(frame.lat_deg, frame.lon_deg, at[1], at[0])
+    assert math.hypot(east_m, north_m) == pytest.approx(truth["s12"], abs=0.01)
+    east_m_N, north_m_N = frame.of(*np.array(path).T)
+    assert frame.is_inside(east_m_N, north_m_N).all()
+
+
+def test_the_date_line_is_a_line_like_any_other():
+    frame = Frame([{"lon_deg": lon, "lat_deg": -17.0} for lon in (178.5, -178.5)])
+    assert abs(frame.lon_deg) == pytest.approx(180)
+    assert [name for name, *_ in meridians(frame)].count("180°") == 1
+    # One degree at 17 south, and the map reaches 1.15 times as far as the trip.
+    assert frame.half_width_m == pytest.approx(
+        1.15 * 1.5 * 111_195 * math.cos(math.radians(17)), rel=0.01
+    )
+
+
+def test_texts_cannot_become_markup():
+    evil = "<script>alert(1)</script>"
+    reject = {"rule": evil, "tracked_at": START, "lon_deg": 1.0, "lat_deg": 2.0}
+    page = trip_page(shown_of([(0.0, 0.0)], [reject], title=evil), [("trip", evil)], b"")
+    assert "<script" not in page
+    assert page.count("&lt;script&gt;") >= 4
+
+
+def test_rejects_are_counted_by_rule():
+    rules = ["same_instant", "impossible_speed", "same_instant"]
+    assert (
+        rejected_line(shown_of([(0.0, 0.0)], [{"rule": rule} for rule in rules]))
+        == "3: impossible speed 1, same instant 2"
+    )
+
+
+@pytest.mark.parametrize(
+    ("value_deg", "step_deg", "name"),
+    [(-179.5, 0.5, "179.5°W"), (20, 10, "20°E"), (-180, 20, "180°"), (0, 0.002, "0.000°")],
+)
+def test_a_meridian_has_as_many_digits_as_it_needs(value_deg, step_deg, name):
+    assert named(value_deg, step_deg, "E", "W") == name
+
+
+@given(value=st.floats(1e-4, 1e8))
+def test_a_round_length_is_near_below(value):
+    assert value / 2.6 < round_down(value) <= value * (1 + 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("duration_s", "text"), [(0, "0 s"), (59.6, "1 min"), (3_725, "1 h 2 min"), (90_000, "1 d 1 h")]
+)
+def test_durations_are_spelt_in_two_units(duration_s, text):
+    assert spelt_s(duration_s) == text
+
+
+def test_a_line_is_named_where_it_crosses_the_edge_and_nowhere_else():
+    across, along = np.array([-1.0, 1.0, 3.0]), np.array([0.0, 4.0, 5.0])
+    assert crossings(across, along, 0.0, 0.0, 10.0) == [2.0]
+    assert crossings(across, along, 9.0, 0.0, 10.0) == []

@@ -1,0 +1,237 @@
+"""The evaluate stage: the same windows for all, numbers an oracle agrees with, equal bytes."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from helpers import ships
+
+from model.data.reading import read_windows
+from model.data.shards import Shards
+from model.inference.api import Context, forecast
+from model.inference.serving import load_trained
+from tasks.config.pipeline import AssessConfig
+from tasks.evaluate import forecast_scores
+from tasks.evaluate.evaluate import EVALUATE, NUM_EXAMPLES, EvaluateRules, evaluate
+from tasks.runtime.errors import DataError
+from tasks.runtime.stage import without_orchestrator
+from tasks.runtime.store import Store
+
+BASELINES = {"last_position", "constant_velocity", "constant_velocity_3", "damped_velocity"}
+
+
+def metrics(split: str = "test", track: str = "times_given") -> dict[tuple[str, int], dict]:
+    made = ships.good()
+    rows = pq.read_table(made.store.folder(made.evaluated) / "metrics.parquet").to_pylist()
+    return {
+        (row["model"], row["horizon_steps"]): row
+        for row in rows
+        if (row["split"], row["track"]) == (split, track)
+    }
+
+
+def windows_of(split: str) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """(entity, lon_deg, lat_deg) of each stored window, read without the project's reader."""
+    folder = ships.good().store.folder(ships.good().shards)
+    trips = {
+        row["trip_id"]: row for row in pq.read_table(folder / f"{split}-000.parquet").to_pylist()
+    }
+    found = []
+    for window in pq.read_table(folder / "windows.parquet").to_pylist():
+        if window["split"] == split:
+            points = slice(window["start"], window["start"] + window["num_points"])
+            trip = trips[window["trip_id"]]
+            place = (np.array(trip[name][points]) for name in ("lon_deg", "lat_deg"))
+            found.append((window["entity_id"], *place))
+    return found
+
+
+def chord_distance_m(lon_a, lat_a, lon_b, lat_b):
+    """Great-circle distance by the chord through the sphere."""
+
+    def vector(lon_deg, lat_deg):
+        lon, lat = np.radians(lon_deg), np.radians(lat_deg)
+        return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)])
+
+    chord = np.linalg.norm(vector(lon_a, lat_a) - vector(lon_b, lat_b), axis=0)
+    return 2 * 6_371_008.8 * np.arcsin(chord / 2)
+
+
+def test_last_position_agrees_with_an_oracle():
+    known = ships.NUM_CONTEXT
+    away_m = np.stack(
+        [
+            chord_distance_m(
+                lon[known - 1 : known], lat[known - 1 : known], lon[known:], lat[known:]
+            )
+            for _, lon, lat in windows_of("test")
+        ]
+    )
+    row = metrics()["last_position", 4]
+    assert row["ade_m"] == pytest.approx(away_m.mean(), rel=1e-6)
+    assert row["fde_m"] == pytest.approx(away_m[:, 3].mean(), rel=1e-6)
+    ade_m = away_m.mean(axis=1)
+    assert row["ade_p50_m"] == pytest.approx(np.percentile(ade_m, 50), rel=1e-6)
+    assert row["ade_p90_m"] == pytest.approx(np.percentile(ade_m, 90), rel=1e-6)
+    assert metrics()["last_position", 1]["ade_m"] == pytest.approx(away_m[:, 0].mean(), rel=1e-6)
+    entities = [entity for entity, _, _ in windows_of("test")]
+    per_entity = [ade_m[[e == name for e in entities]].mean() for name in set(entities)]
+    assert row["ade_entity_mean_m"] == pytest.approx(np.mean(per_entity), rel=1e-6)
+    assert (row["num_windows"], row["num_entities"]) == (len(ade_m), len(set(entities)))
+
+
+def test_the_model_row_is_its_forecast_at_the_true_times():
+    made = ships.good()
+    shards = Shards.open(made.store.folder(made.shards), "UTC")
+    trained = load_trained(made.store.folder(made.trained))
+    (stored,) = read_windows(shards, "test", 1_000, ships.NUM_CONTEXT)
+    batch, known = stored.batch, slice(None, ships.NUM_CONTEXT)
+    context = Context(
+        batch.lon_deg_BT[:, known],
+        batch.lat_deg_BT[:, known],
+        batch.time_s_BT[:, known],
+        stored.started_us_B,
+        "UTC",
+        batch.is_pad_BT[:, known],
+    )
+    asked = slice(ships.NUM_CONTEXT, None)
+    found = forecast(trained.model, context, ships.NUM_HORIZON, batch.time_s_BT[:, asked])
+    truth = (batch.lon_deg_BT[:, asked].numpy(), batch.lat_deg_BT[:, asked].numpy())
+    away_m = chord_distance_m(found.lon_deg_BH.numpy(), found.lat_deg_BH.numpy(), *truth)
+    assert metrics()["chemin", 4]["ade_m"] == pytest.approx(away_m.mean(), rel=1e-4)
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+@pytest.mark.parametrize("track", ["times_given", "times_predicted"])
+def test_every_table_holds_all_forecasters_and_the_skill_against_the_best(split, track):
+    rows = metrics(split, track)
+    assert {model for model, _ in rows} == {"chemin", *BASELINES}
+    assert {step for _, step in rows} == {1, 4}
+    for (_, step), row in rows.items():
+        best_m = min(rows[name, step]["ade_m"] for name in BASELINES)
+        assert row["skill"] == pytest.approx(1 - row["ade_m"] / best_m)
+        assert row["ade_low_m"] <= row["ade_m"] <= row["ade_high_m"]
+        assert row["ade_p50_m"] <= row["ade_p90_m"]
+        assert all(math.isfinite(value) for value in row.values() if isinstance(value, float))
+
+
+def test_guessing_the_times_does_not_help():
+    """The truth's own times can only be better on average for a model that reads them."""
+    assert metrics()["chemin", 4]["ade_m"] < metrics(track="times_predicted")["chemin", 4]["ade_m"]
+
+
+def test_each_window_has_its_error():
+    made = ships.good()
+    errors = pq.read_table(made.store.folder(made.evaluated) / "errors.parquet").to_pandas()
+    chosen = errors.query("split == 'test' and track == 'times_given' and horizon_steps == 4")
+    means = chosen.groupby("model")["ade_m"].mean()
+    for name in {"chemin", *BASELINES}:
+        assert means[name] == pytest.approx(metrics()[name, 4]["ade_m"])
+    assert chosen.groupby("model")["window_id"].nunique().eq(len(windows_of("test"))).all()
+
+
+def test_examples_start_from_the_truth_and_end_in_forecasts():
+    made = ships.good()
+    rows = pq.read_table(made.store.folder(made.evaluated) / "examples.parquet").to_pandas()
+    assert rows["window_id"].nunique() == NUM_EXAMPLES
+    sizes = rows.groupby(["window_id", "kind"]).size().unstack()
+    assert (sizes["context"] == ships.NUM_CONTEXT).all()
+    assert (sizes[["truth", "chemin", *sorted(BASELINES)]] == ships.NUM_HORIZON).all(axis=None)
+    first = rows.query("kind == 'context'").groupby("window_id")["step"].agg(["min", "max"])
+    assert (first["min"] == 1 - ships.NUM_CONTEXT).all()
+    assert (first["max"] == 0).all()
+
+
+def files_of(made: ships.Assessed) -> dict[str, str]:
+    files = made.store.manifest(made.evaluated).files
+    return {file.name: file.sha256 for file in files}
+
+
+def again(tmp_path: Path, dataset: str = "hurdat2", **changes: object) -> ships.Assessed:
+    """The good model evaluated in a store of its own."""
+    made, store = ships.good(), Store(tmp_path / "store")
+    store.prepare()
+    for step in (made.shards, made.trained):
+        target = store.folder(step)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.symlink_to(made.store.folder(step))
+    config = made.config.model_copy(update={"dataset": dataset, **changes})
+    with without_orchestrator():
+        evaluated = evaluate(config, made.shards, made.trained, store)
+    return ships.Assessed(
+        store, config, made.shards, made.trained, evaluated, made.proved, made.reported
+    )
+
+
+def test_evaluating_again_gives_the_same_bytes(tmp_path):
+    assert files_of(again(tmp_path)) == files_of(ships.good())
+
+
+def test_the_size_of_a_batch_changes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(forecast_scores, "WINDOWS_AT_ONCE", 7)
+    made = again(tmp_path)
+    found, expected = (
+        pq.read_table(item.store.folder(item.evaluated) / "metrics.parquet").to_pandas()
+        for item in (made, ships.good())
+    )
+    numbers = expected.select_dtypes("number").columns
+    np.testing.assert_allclose(found[numbers], expected[numbers], rtol=1e-5, atol=1e-9)
+
+
+def test_trips_of_people_leave_no_examples(tmp_path):
+    assert "examples.parquet" not in files_of(again(tmp_path, dataset="geolife"))
+    assert "examples.parquet" in files_of(ships.good())
+
+
+def test_only_what_decides_errors_is_in_the_recipe(tmp_path):
+    made = ships.good()
+
+    def recipe(**changes: object) -> str:
+        config = made.config.model_copy(update=changes)
+        inputs = {"shards": made.shards, "trained": made.trained}
+        return EVALUATE.recipe(config.dataset, EvaluateRules.of(config), inputs).digest
+
+    wider = AssessConfig(horizons=(1, 2), gate_horizon=4, num_bootstrap=100)
+    assert recipe(assess=wider) != recipe()
+    assert recipe(train=ships.config_of(max_steps=7).train) == recipe()
+
+
+def test_the_time_constant_is_fitted_on_train_windows_alone(tmp_path):
+    made, store = ships.good(), Store(tmp_path / "store")
+    rules = EvaluateRules.of(made.config)
+    sizes = ships.SIZES | {"test": 3}
+    fewer = ships.stored_shards(store, sizes=sizes)
+    taus_s = [
+        forecast_scores.fitted_damping(Shards.open(place.folder(shards), "UTC"), rules).tau_s
+        for place, shards in ((made.store, made.shards), (store, fewer))
+    ]
+    assert taus_s[0] == taus_s[1]
+    stored = json.loads((made.store.folder(made.evaluated) / "baselines.json").read_text())
+    assert stored["damped_velocity"]["tau_s"] == taus_s[0]
+
+
+def test_a_part_of_many_train_windows_gives_a_like_time_constant(monkeypatch):
+    made = ships.good()
+    shards = Shards.open(made.store.folder(made.shards), "UTC")
+    rules = EvaluateRules.of(made.config)
+    every = forecast_scores.fitted_damping(shards, rules).tau_s
+    monkeypatch.setattr(forecast_scores, "FITTED_WINDOWS", 60)
+    monkeypatch.setattr(forecast_scores, "WINDOWS_AT_ONCE", 11)
+    assert forecast_scores.fitted_damping(shards, rules).tau_s == pytest.approx(every, rel=0.5)
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_a_split_without_windows_says_what_to_do(store, split):
+    made = ships.good()
+    shards = ships.stored_shards(store, sizes=ships.SIZES | {split: 0})
+    with (
+        without_orchestrator(),
+        pytest.raises(DataError, match=rf"the {split} split of hurdat2 has no window of 12 points"),
+    ):
+        evaluate(made.config, shards, made.trained, store)
+    assert list(store.published("evaluate", "hurdat2")) == []

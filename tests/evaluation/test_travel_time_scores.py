@@ -1,0 +1,308 @@
+"""Travel times: journeys read without their points, baselines fitted on train, rows that add up."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from geographiclib.geodesic import Geodesic
+from helpers import masked_ships
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.baselines.travel_time import Boosting, Departures, MeanSpeed, OdHour, fitted_on
+from model.data.journeys import read_journeys
+from model.data.shards import Shards
+from model.earth.geometry import EARTH_RADIUS_M
+from model.inference.api import Partial, travel_time
+from model.inference.serving import load_trained
+from model.interface.flat_points import even_places
+from tasks.config.slices import EvaluateRules
+from tasks.evaluate import travel_time_scores
+from tasks.evaluate.evaluate import evaluate
+from tasks.evaluate.travel_time_scores import (
+    DURATIONS,
+    ENDS,
+    PATH_GIVEN,
+    Told,
+    departures,
+    duration_rows,
+)
+from tasks.runtime.stage import without_orchestrator
+
+SPHERE = Geodesic(EARTH_RADIUS_M, 0.0)
+BASELINES = {"mean_speed", "od_hour", "boosting"}
+
+
+def opened() -> Shards:
+    store, shards, _ = masked_ships.trained("trajfm")
+    return Shards.open(store.folder(shards), "UTC")
+
+
+def rules() -> EvaluateRules:
+    return EvaluateRules.of(masked_ships.config_of("trajfm"))
+
+
+def trips_of(split: str) -> list[dict]:
+    """The journeys in the order of window_id, read without the project's reader."""
+    folder = opened().folder
+    trips = {
+        row["trip_id"]: row for row in pq.read_table(folder / f"{split}-000.parquet").to_pylist()
+    }
+    windows = pq.read_table(folder / "windows.parquet").sort_by("window_id").to_pylist()
+    return [
+        trips[row["trip_id"]]
+        for row in windows
+        if (row["split"], row["task"]) == (split, "travel_time")
+    ]
+
+
+# Reading ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("max_points", [2, 5, 1_000])
+def test_journeys_agree_with_a_slow_loop(max_points):
+    journeys = read_journeys(opened(), "test", max_points)
+    trips = trips_of("test")
+    assert journeys.entity_id_J == tuple(trip["entity_id"] for trip in trips)
+    for number, trip in enumerate(trips):
+        lon, lat = trip["lon_deg"], trip["lat_deg"]
+        legs = zip(lat, lon, lat[1:], lon[1:], strict=False)
+        path_m = sum(SPHERE.Inverse(*leg)["s12"] for leg in legs)
+        assert journeys.path_m_J[number] == pytest.approx(path_m, rel=1e-6)
+        assert journeys.duration_s_J[number] == trip["t_s"][-1] - trip["t_s"][0]
+        started_us = trip["started_at"].timestamp() * 1e6 + trip["t_s"][0] * 1e6
+        assert journeys.started_us_J[number] == round(started_us)
+        kept = int(journeys.num_kept_J[number])
+        assert kept == min(max_points, len(lon))
+        assert journeys.num_points_J[number] == len(lon)
+        shown = journeys.lon_deg_JK[number, :kept].tolist()
+        assert (shown[0], shown[-1]) == (lon[0], lon[-1])
+        assert [deg for deg in lon if deg in shown] == shown
+        ends_deg = [value[number] for value in journeys.ends_deg]
+        assert ends_deg == [lon[0], lat[0], lon[-1], lat[-1]]
+
+
+@given(size=st.integers(3, 10_000_000), most=st.integers(2, 64))
+def test_a_thinned_path_keeps_both_ends_and_even_steps(size, most):
+    kept = min(size, most)
+    (place,) = even_places(np.array([size]), np.array([kept]), most).tolist()
+    assert (place[0], place[kept - 1]) == (0, size - 1)
+    assert set(place[kept:]) <= {size - 1}
+    steps = np.diff(place[:kept])
+    assert (steps > 0).all()
+    assert steps.max() - steps.min() <= 1
+
+
+# Baselines --------------------------------------------------------------------------------------
+
+
+def departures_of(distance_m, hour=None, cells=None) -> Departures:
+    """Journeys that go east from the null island, at a distance each."""
+    distance_m = np.asarray(distance_m, float)
+    zeros = np.zeros(len(distance_m), np.int64)
+    pairs = zeros if cells is None else np.asarray(cells)
+    return Departures(
+        distance_m,
+        zeros + 2,
+        zeros if hour is None else np.asarray(hour),
+        zeros,
+        pairs,
+        pairs + 1,
+        (zeros * 1.0, zeros * 1.0, distance_m / 111_195, zeros * 1.0),
+    )
+
+
+def test_mean_speed_is_that_of_the_whole_of_train():
+    fitted = MeanSpeed.fit(departures_of([100, 500]), np.array([20.0, 40.0]))
+    assert fitted.speed_mps == 10.0
+    assert fitted.seconds(departures_of([50, 0])).tolist() == [5.0, 0.0]
+
+
+def test_where_train_stood_still_the_mean_duration_is_told():
+    fitted = MeanSpeed.fit(departures_of([0, 0]), np.array([20.0, 40.0]))
+    assert fitted.seconds(departures_of([50, 0])).tolist() == [30.0, 30.0]
+
+
+def test_cells_and_hour_back_off_to_cells_and_then_to_mean_speed():
+    train = departures_of([100] * 4, hour=[7, 7, 8, 9], cells=[1, 1, 1, 5])
+    fitted = OdHour.fit(train, np.array([10.0, 20.0, 60.0, 30.0]))
+    asked = departures_of([100] * 4, hour=[7, 8, 23, 7], cells=[1, 1, 1, 9])
+    assert fitted.seconds(asked).tolist() == [15.0, 60.0, 30.0, 100 / (400 / 120)]
+
+
+def test_trees_learn_a_law_of_distance():
+    generator = np.random.default_rng(0)
+    distance_m = generator.uniform(100, 10_000, 600)
+    known, asked = departures_of(distance_m[:500]), departures_of(distance_m[500:])
+    told_s = Boosting.fit(known, distance_m[:500] / 5, seed=0).seconds(asked)
+    assert np.abs(told_s / (distance_m[500:] / 5) - 1).mean() < 0.05
+
+
+@pytest.mark.parametrize("num_journeys", [1, 2, 30])
+def test_few_journeys_of_train_will_do(num_journeys):
+    train = departures_of(100.0 * np.arange(num_journeys))
+    for baseline in fitted_on(train, np.arange(num_journeys) * 10.0, seed=0):
+        assert np.isfinite(baseline.seconds(departures_of([5.0, 5_000.0]))).all()
+
+
+def test_departures_are_read_on_local_clocks_and_in_cells():
+    import h3
+
+    journeys = read_journeys(opened(), "test", 2)
+    local = rules().model_copy(update={"zone": "Asia/Kathmandu", "resolution": 4})
+    known = departures(journeys, ENDS, local)
+    for number, trip in enumerate(trips_of("test")):
+        at = datetime.fromtimestamp(journeys.started_us_J[number] / 1e6, UTC)
+        clock = at.astimezone(ZoneInfo("Asia/Kathmandu"))
+        assert (known.hour_J[number], known.weekday_J[number]) == (clock.hour, clock.weekday())
+        cell = h3.latlng_to_cell(trip["lat_deg"][-1], trip["lon_deg"][-1], 4)
+        assert h3.int_to_str(int(known.destination_cell_J[number])) == cell
+        line = SPHERE.Inverse(
+            trip["lat_deg"][0], trip["lon_deg"][0], trip["lat_deg"][-1], trip["lon_deg"][-1]
+        )
+        assert known.distance_m_J[number] == pytest.approx(line["s12"], rel=1e-6)
+    assert (departures(journeys, PATH_GIVEN, local).distance_m_J == journeys.path_m_J).all()
+
+
+def test_baselines_know_nothing_of_when_the_judged_arrived():
+    """Other durations of the judged journeys leave everything that is told as it was."""
+    journeys = read_journeys(opened(), "test", 8)
+    fitted = travel_time_scores.fitted_baselines(opened(), rules())
+    later = read_journeys(opened(), "test", 8)
+    later.duration_s_J[:] = 1e6
+    for track in (ENDS, PATH_GIVEN):
+        for baseline in fitted[track]:
+            one, other = (
+                baseline.seconds(departures(item, track, rules())) for item in (journeys, later)
+            )
+            assert np.array_equal(one, other)
+
+
+# Rows -------------------------------------------------------------------------------------------
+
+
+def test_every_stored_journey_is_judged_by_all():
+    made = masked_ships.evaluated("trajfm")
+    rows = masked_ships.rows_of(made, "durations")
+    schema = pq.read_schema(made.store.folder(made.evaluated) / "durations.parquet")
+    assert schema.equals(DURATIONS)
+    assert (
+        schema.names
+        == (
+            "split track model num_windows num_entities mae_s mae_low_s mae_high_s rmse_s mape "
+            "coverage_80 skill"
+        ).split()
+    )
+    keys = {(row["split"], row["track"], row["model"]) for row in rows}
+    assert keys == {
+        (split, track, model)
+        for split in ("validation", "test")
+        for track in (ENDS, PATH_GIVEN)
+        for model in (*BASELINES, "trajfm")
+    }
+    for row in rows:
+        trips = trips_of(row["split"])
+        assert row["num_windows"] == len(trips)
+        assert row["num_entities"] == len({trip["entity_id"] for trip in trips})
+        assert row["mae_low_s"] <= row["mae_s"] <= row["mae_high_s"]
+        assert row["rmse_s"] >= row["mae_s"]
+        assert math.isnan(row["coverage_80"]) == (row["model"] in BASELINES)
+        rivals = [
+            other["mae_s"]
+            for other in rows
+            if (other["split"], other["track"]) == (row["split"], row["track"])
+            and other["model"] in BASELINES
+        ]
+        assert row["skill"] == pytest.approx(1 - row["mae_s"] / min(rivals))
+    counts = made.evaluated.counts
+    assert counts["test_travel_time_windows"] == len(trips_of("test"))
+    assert counts["test_travel_time_mae_s"] > 0
+    assert "test_travel_time_skill" in counts
+
+
+@pytest.mark.parametrize("track", [ENDS, PATH_GIVEN])
+def test_the_model_rows_agree_with_a_slow_loop(track):
+    made = masked_ships.evaluated("trajfm")
+    trained = load_trained(made.store.folder(made.trained))
+    misses_s, relative, inside = [], [], []
+    for trip in trips_of("test"):
+        places = slice(None) if track == PATH_GIVEN else slice(None, None, len(trip["lon_deg"]) - 1)
+        lon, lat = (torch.tensor([trip[name][places]]).double() for name in ("lon_deg", "lat_deg"))
+        is_first = torch.arange(lon.shape[1])[None] == 0
+        found = travel_time(
+            trained.model,
+            Partial(
+                lon,
+                lat,
+                torch.zeros_like(lon),
+                torch.ones_like(is_first),
+                is_first,
+                torch.tensor([int(trip["started_at"].timestamp()) * 1_000_000]),
+                "UTC",
+                torch.zeros_like(is_first),
+            ),
+        )
+        true_s = trip["t_s"][-1] - trip["t_s"][0]
+        misses_s.append(abs(float(found.median_s_B) - true_s))
+        relative.append(misses_s[-1] / true_s)
+        inside.append(float(found.p10_s_B) <= true_s <= float(found.p90_s_B))
+    (row,) = (
+        row
+        for row in masked_ships.rows_of(made, "durations")
+        if (row["split"], row["track"], row["model"]) == ("test", track, "trajfm")
+    )
+    assert row["mae_s"] == pytest.approx(np.mean(misses_s), rel=1e-4)
+    assert row["rmse_s"] == pytest.approx(np.sqrt(np.mean(np.square(misses_s))), rel=1e-4)
+    assert row["mape"] == pytest.approx(np.mean(relative), rel=1e-4)
+    assert row["coverage_80"] == np.mean(inside)
+
+
+def test_the_question_shows_no_time_but_that_of_the_departure():
+    journeys = read_journeys(opened(), "test", 8)
+    for track in (ENDS, PATH_GIVEN):
+        asked = travel_time_scores.question(journeys, track, "UTC", slice(None))
+        assert bool(asked.time_s_BT[:, 1:].isnan().all())
+        assert asked.time_s_BT[:, 0].tolist() == [0.0] * len(journeys.duration_s_J)
+
+
+def test_a_journey_that_took_no_time_is_left_out_of_mape():
+    journeys = read_journeys(opened(), "test", 2)
+    journeys.duration_s_J[0] = 0.0
+    told = Told(journeys.duration_s_J * 1.5)
+    row = travel_time_scores.statistic(journeys, told, rules())
+    assert row["mape"] == pytest.approx(0.5)
+    assert row["num_windows"] == len(journeys.duration_s_J)
+    journeys.duration_s_J[:] = 0.0
+    assert math.isnan(travel_time_scores.statistic(journeys, told, rules())["mape"])
+
+
+def test_the_size_of_a_batch_changes_nothing(monkeypatch):
+    made = masked_ships.evaluated("trajfm")
+    trained = load_trained(made.store.folder(made.trained))
+    fitted = travel_time_scores.fitted_baselines(opened(), rules())
+    monkeypatch.setattr(travel_time_scores, "WINDOWS_AT_ONCE", 5)
+    found = duration_rows(opened(), "test", trained, fitted, rules())
+    stored = [row for row in masked_ships.rows_of(made, "durations") if row["split"] == "test"]
+    for one, other in zip(found, stored, strict=True):
+        assert one == {
+            name: pytest.approx(value, rel=1e-5, nan_ok=True) if isinstance(value, float) else value
+            for name, value in other.items()
+        }
+
+
+@pytest.mark.parametrize("journeys_of", [("validation", "test"), ("train",)])
+def test_without_journeys_to_fit_or_to_judge_the_table_is_empty(journeys_of):
+    store, _, model = masked_ships.trained("trajfm")
+    tasks = ("forecast", "travel_time")
+    shards = masked_ships.stored_shards(store, tasks, journeys_of)
+    with without_orchestrator():
+        made = evaluate(masked_ships.config_of("trajfm", tasks), shards, model, store)
+    table = pq.read_table(store.folder(made) / "durations.parquet")
+    assert (table.num_rows, table.schema.equals(DURATIONS)) == (0, True)
+    assert not [name for name in made.counts if "travel_time" in name]

@@ -1,0 +1,361 @@
+"""What recovery promises, with random weights; each guard also catches a planted fault."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from helpers.walks import HIDDEN, WALKING, batch_of, shaken, spoilt, walk, window_of
+
+from model.earth.geometry import haversine_m
+from model.families.chemin.gap import gap_around
+from model.families.chemin.masked import MaskedChemin
+from model.families.chemin.network import PRESETS
+from model.interface.batch import Cursor
+from model.interface.masked_input import shown_of
+from model.interface.masking import dimensions, masked, places_of_segments, random_points, segments
+from model.layers.attention_masks import causal_mask
+from model.training.fit import FitConfig, fit
+
+TINY = PRESETS["tiny"]
+
+
+def random_weights(family=MaskedChemin, config=TINY):
+    return shaken(family, config)
+
+
+def hidden_of(model, batch):
+    return model.encode(shown_of(batch))[0]
+
+
+def moved(points, index, lon_deg=0.0, time_s=0.0):
+    lon_deg_BT, lat_deg_BT, time_s_BT = (value.clone() for value in points)
+    lon_deg_BT[:, index] += lon_deg
+    time_s_BT[:, index] += time_s
+    return lon_deg_BT, lat_deg_BT, time_s_BT
+
+
+# ------------------------------------------------------------------ planted faults
+
+
+class ReadsCenter(MaskedChemin):
+    """Leaks: places relative to the middle of the whole window, hidden points and all."""
+
+    def loss(self, batch):
+        self.center_deg_B1 = batch.lon_deg_BT.mean(1, keepdim=True)
+        return super().loss(batch)
+
+    def encode(self, shown):
+        hidden_BTD, gap = super().encode(shown)
+        shift_BT = shown.lon_deg_BT - self.center_deg_B1
+        return hidden_BTD + shift_BT.unsqueeze(-1).float(), gap
+
+
+class Forward(MaskedChemin):
+    """Cannot see the known future beyond the next point, as in TransferTraj."""
+
+    def __init__(self, config, normaliser):
+        super().__init__(config, normaliser)
+        plain = self.transformer.forward
+
+        def one_way(x_BTD, index_BT, mask_BTT):
+            return plain(x_BTD, index_BT, causal_mask(None))
+
+        self.transformer.forward = one_way
+
+
+class BatchStatistics(MaskedChemin):
+    """Leaks: normalises by the batch."""
+
+    def encode(self, shown):
+        hidden_BTD, gap = super().encode(shown)
+        return hidden_BTD - hidden_BTD.mean(dim=(0, 1)), gap
+
+
+class AbsolutePlace(MaskedChemin):
+    """Knows where on Earth it is."""
+
+    def encode(self, shown):
+        hidden_BTD, gap = super().encode(shown)
+        return hidden_BTD + shown.lon_deg_BT.unsqueeze(-1).float() / 180, gap
+
+
+# ------------------------------------------------------------------ guards
+
+
+def check_hidden_points_are_unseen(model):
+    """A hidden point that is not asked may hold anything: the loss of the others stays."""
+    batch = window_of(walk(3, 12), num_pads=4)
+    is_target_BT = batch.is_target_BT.clone()
+    is_target_BT[:, 4] = False
+    batch = replace(batch, is_target_BT=is_target_BT)
+    plain = model.loss(batch)
+    assert int(plain.count) == 6
+    for nonsense in (float("nan"), 66.0):
+        assert torch.equal(model.loss(spoilt(batch, nonsense)).total, plain.total)
+
+
+def test_hidden_points_are_unseen():
+    check_hidden_points_are_unseen(random_weights())
+    with pytest.raises(AssertionError):
+        check_hidden_points_are_unseen(random_weights(ReadsCenter))
+
+
+@pytest.mark.parametrize("draw", [segments, places_of_segments, dimensions, random_points])
+def test_what_is_hidden_is_no_input(draw):
+    """No hidden state moves with a hidden place or time, the asked ones included."""
+    model = random_weights()
+    batch = masked(batch_of(*walk(3, 20), num_pads=3), draw, 0)
+    before = hidden_of(model, batch)
+    other = replace(
+        batch,
+        lon_deg_BT=torch.where(batch.shows_place_BT, batch.lon_deg_BT, 66.0),
+        time_s_BT=torch.where(batch.shows_time_BT, batch.time_s_BT, 1e6),
+        calendar_BTK=torch.where(batch.shows_time_BT.unsqueeze(-1), batch.calendar_BTK, 9.0),
+    )
+    assert torch.equal(hidden_of(model, other), before)
+    moved_lon_BT = torch.where(batch.shows_place_BT, batch.lon_deg_BT + 1e-3, batch.lon_deg_BT)
+    moved_lon_BT[:, 0] = batch.lon_deg_BT[:, 0]
+    assert not torch.equal(hidden_of(model, replace(batch, lon_deg_BT=moved_lon_BT)), before)
+
+
+def check_both_sides_are_seen(model):
+    points = walk(3, 12)
+    before = hidden_of(model, window_of(points))
+    for known in (0, 11):
+        after = hidden_of(model, window_of(moved(points, known, 1e-3)))
+        assert (before[:, 6] != after[:, 6]).any(-1).all(), known
+        assert (before[:, HIDDEN] != after[:, HIDDEN]).any(-1).all(), known
+
+
+def test_a_hidden_point_sees_the_known_ones_on_both_sides():
+    check_both_sides_are_seen(random_weights())
+    with pytest.raises(AssertionError):
+        check_both_sides_are_seen(random_weights(Forward))
+
+
+def check_rows_are_independent(model):
+    points = walk(4, 12)
+    together = hidden_of(model, window_of(points))
+    for row in range(4):
+        own = [value[row : row + 1] for value in points]
+        for num_pads in (0, 7):
+            alone = hidden_of(model, window_of(own, num_pads))[0, :12]
+            torch.testing.assert_close(alone, together[row], rtol=1e-4, atol=1e-5)
+
+
+def test_a_row_depends_on_itself_alone():
+    check_rows_are_independent(random_weights())
+    with pytest.raises(AssertionError):
+        check_rows_are_independent(random_weights(BatchStatistics))
+
+
+def check_meridian_does_not_matter(model):
+    lon_deg_BT, lat_deg_BT, time_s_BT = walk(3, 12)
+    home = hidden_of(model, window_of((lon_deg_BT, lat_deg_BT, time_s_BT)))
+    moved_deg_BT = lon_deg_BT + 180.0 - lon_deg_BT[:, 6:7]
+    moved_deg_BT = torch.where(moved_deg_BT >= 180, moved_deg_BT - 360, moved_deg_BT)
+    assert (moved_deg_BT.amax(1) - moved_deg_BT.amin(1) > 359).all()
+    away = hidden_of(model, window_of((moved_deg_BT, lat_deg_BT, time_s_BT)))
+    torch.testing.assert_close(away, home, rtol=1e-4, atol=1e-4)
+
+
+def test_the_date_line_is_no_border():
+    check_meridian_does_not_matter(random_weights())
+    with pytest.raises(AssertionError):
+        check_meridian_does_not_matter(random_weights(AbsolutePlace))
+
+
+def check_evaluation_is_pure(model):
+    batch = window_of(walk(3, 12))
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    with torch.no_grad():
+        assert torch.equal(model.loss(batch).total, model.loss(batch).total)
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+
+
+def test_evaluation_is_pure():
+    model = random_weights(config=replace(TINY, dropout=0.5))
+    check_evaluation_is_pure(model)
+    with pytest.raises(AssertionError):
+        check_evaluation_is_pure(model.train())
+
+
+def test_sequences_of_a_packed_row_do_not_see_each_other():
+    model = random_weights()
+    first, second = walk(2, 12, seed=1), walk(2, 9, seed=2, lon_deg=20.0)
+    together = [torch.cat(pair, dim=1) for pair in zip(first, second, strict=True)]
+    packed = window_of(together, hidden=[*HIDDEN, 12 + 3, 12 + 4])
+    alone = [window_of(first), window_of(second, hidden=[3, 4])]
+    packed = replace(
+        packed,
+        sequence_BT=torch.tensor([[0] * 12 + [1] * 9] * 2),
+        calendar_BTK=torch.cat([batch.calendar_BTK for batch in alone], dim=1),
+    )
+    found = hidden_of(model, packed)
+    torch.testing.assert_close(found[:, :12], hidden_of(model, alone[0]), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found[:, 12:], hidden_of(model, alone[1]), rtol=1e-4, atol=1e-5)
+    expected = sum(model.loss(batch).total for batch in alone)
+    torch.testing.assert_close(model.loss(packed).total, expected, rtol=1e-5, atol=1e-3)
+
+
+# ------------------------------------------------------------------ loss
+
+
+def parts_of(model, batch):
+    loss = model.loss(batch)
+    return int(loss.count), {name: float(value) for name, value in loss.parts.items()}
+
+
+def test_with_timestamps_the_places_alone_are_asked():
+    model = random_weights()
+    count, parts = parts_of(model, window_of(walk(3, 12)))
+    assert count == 9
+    assert parts["time_nll"] == 0
+    assert parts["place_nll"] != 0
+
+
+def test_without_timestamps_the_times_are_asked_too():
+    model = random_weights()
+    batch = batch_of(*walk(3, 20))
+    hidden, given = masked(batch, segments, 0), masked(batch, places_of_segments, 0)
+    count, parts = parts_of(model, hidden)
+    given_count, given_parts = parts_of(model, given)
+    assert count == given_count == int(hidden.is_target_BT.sum())
+    assert parts["time_nll"] != 0
+    assert given_parts["time_nll"] == 0
+    assert parts["place_nll"] != given_parts["place_nll"]  # the states do not know the times
+    total = float(model.loss(hidden).total.detach())
+    summed = parts["time_nll"] + parts["place_nll"] + TINY.mean_weight * parts["miss"]
+    assert total == pytest.approx(summed, rel=1e-5)
+
+
+def test_a_dimension_that_is_shown_is_not_asked():
+    """Slowly: each term is asked for where it is hidden, and the two never of one point."""
+    model = random_weights()
+    batch = masked(batch_of(*walk(3, 30)), dimensions, 0)
+    count, parts = parts_of(model, batch)
+    assert count == int(batch.is_target_BT.sum())
+    for name, silent in (("time_nll", "shows_time_BT"), ("place_nll", "shows_place_BT")):
+        shown = getattr(batch, silent)
+        rest = replace(batch, is_target_BT=batch.is_target_BT & ~shown)
+        assert parts_of(model, rest)[1][name] == pytest.approx(parts[name], rel=1e-5)
+        none = replace(batch, is_target_BT=batch.is_target_BT & shown)
+        assert parts_of(model, none)[1][name] == 0
+
+
+def test_a_window_is_the_same_as_its_mask():
+    """Stored windows hide places and give times, as `places_of_segments` does."""
+    model = random_weights()
+    drawn = masked(batch_of(*walk(3, 20)), places_of_segments, 0)
+    stored = replace(
+        batch_of(*walk(3, 20)), is_observed_BT=drawn.shows_place_BT, is_target_BT=drawn.is_target_BT
+    )
+    assert torch.equal(model.loss(stored).total, model.loss(drawn).total)
+
+
+def test_pads_never_count():
+    model = random_weights()
+    points = walk(3, 12)
+    plain, padded = model.loss(window_of(points)), model.loss(window_of(points, num_pads=5))
+    assert int(plain.count) == int(padded.count) == 9
+    torch.testing.assert_close(padded.total, plain.total, rtol=1e-5, atol=1e-3)
+
+
+def test_a_point_without_two_sides_is_not_scored():
+    model = random_weights()
+    batch = window_of(walk(2, 12), hidden=[0, 5, 10, 11])
+    assert int(model.loss(batch).count) == 2
+    is_recovered_BT = model.recover(batch).is_recovered_BT
+    assert is_recovered_BT.nonzero()[:, 1].tolist() == [5, 5]
+
+
+def test_what_is_shown_for_doubt_is_asked_too():
+    """A tenth of BERT's targets show another's place, a tenth their own."""
+    batch = masked(batch_of(*walk(8, 40)), random_points, 0)
+    loss = random_weights().loss(batch)
+    num_shown = int((batch.is_target_BT & batch.shows_place_BT).sum())
+    inner = gap_around(shown_of(batch), WALKING).has_both_BT
+    assert num_shown > 4
+    assert int(loss.count) == int((batch.is_target_BT & inner).sum())
+    assert torch.isfinite(loss.total)
+
+
+def test_what_is_observed_is_not_asked():
+    loss = random_weights().loss(batch_of(*walk(2, 6)))
+    assert (float(loss.total.detach()), int(loss.count)) == (0.0, 0)
+
+
+@pytest.mark.parametrize("still", ["no time", "no way", "neither"])
+def test_gaps_without_time_or_way_are_finite(still):
+    model = random_weights().train()
+    lon_deg_BT, lat_deg_BT, time_s_BT = walk(2, 20)
+    if still != "no time":
+        lon_deg_BT, lat_deg_BT = (value[:, :1].expand(2, 20) for value in (lon_deg_BT, lat_deg_BT))
+    if still != "no way":
+        time_s_BT = torch.zeros_like(time_s_BT)
+    loss = model.loss(masked(batch_of(lon_deg_BT, lat_deg_BT, time_s_BT), segments, 0))
+    loss.mean.backward()
+    assert torch.isfinite(loss.total)
+    gradients = [value.grad for value in model.parameters() if value.grad is not None]
+    assert all(torch.isfinite(gradient).all() for gradient in gradients)
+
+
+@pytest.mark.parametrize("draw", [segments, places_of_segments])
+@pytest.mark.parametrize("has_tails", [False, True])
+def test_training_learns_to_recover(draw, has_tails):
+    """Better than the great circle at even speed, on walks that it has not seen."""
+    torch.manual_seed(0)
+    model = MaskedChemin(replace(TINY, has_tails=has_tails), WALKING)
+    fresh = masked(batch_of(*walk(64, 24, seed=99)), draw, 1)
+    untrained = away_m(model.recover(fresh), fresh)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    first = float(model.loss(fresh).mean.detach())
+    for step in range(60):
+        batch = masked(batch_of(*walk(64, 24, seed=step)), draw, 0)
+        optimiser.zero_grad()
+        model.loss(batch).mean.backward()
+        optimiser.step()
+    assert float(model.loss(fresh).mean.detach()) < first - 0.5
+    assert away_m(model.recover(fresh), fresh) < 0.9 * untrained
+
+
+class Stop(Exception):
+    """Leaves a run in the middle, as a crash would."""
+
+
+def masked_walks(cursor):
+    """Eight batches of masked walks, from a cursor on."""
+    for number in range(cursor.batch, 8):
+        batch = batch_of(*walk(4, 12, seed=number))
+        yield masked(replace(batch, cursor=Cursor(0, number + 1)), segments, 0)
+
+
+def fitted(folder, on_progress=None):
+    torch.manual_seed(0)
+    config = FitConfig(max_steps=8, warmup_steps=1, log_every=1, checkpoint_every_s=0)
+    model = MaskedChemin(TINY, WALKING)
+    validation = [masked(batch_of(*walk(4, 12, seed=50)), segments, 0)]
+    return fit(model, masked_walks, lambda: validation, config, folder, on_progress)
+
+
+def test_a_training_run_goes_on_with_the_same_masks(tmp_path):
+    for name in ("whole", "cut"):
+        (tmp_path / name).mkdir()
+
+    def crash(progress):
+        if progress.step == 5:
+            raise Stop
+
+    whole = fitted(tmp_path / "whole")
+    with pytest.raises(Stop):
+        fitted(tmp_path / "cut", crash)
+    resumed = fitted(tmp_path / "cut")
+    assert resumed.steps == whole.steps == 8
+    assert resumed.weights.read_bytes() == whole.weights.read_bytes()
+
+
+def away_m(recovered, batch):
+    places = recovered.lon_deg_BT, recovered.lat_deg_BT, batch.lon_deg_BT, batch.lat_deg_BT
+    return float(haversine_m(*places)[recovered.is_recovered_BT].mean())

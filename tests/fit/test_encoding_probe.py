@@ -1,0 +1,146 @@
+"""The encoding probe: a sound encoding passes, and one that loses places or times does not."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from itertools import islice
+
+import pytest
+import torch
+from helpers import ships
+
+from model.data.reading import read_batches
+from model.data.shards import Shards
+from model.evaluation import encoding_probe
+from model.features.normaliser import Normaliser
+from model.features.point_features import NUM_SPATIAL, PointFeatures, point_features
+from model.interface.batch import Batch
+from tasks.pretrain import encoding_probe as stage
+from tasks.runtime.errors import DataError
+from tasks.runtime.stage import without_orchestrator
+
+TIME = 1  # the temporal feature of the seconds since the first point
+
+
+@pytest.fixture(scope="module")
+def normaliser() -> Normaliser:
+    folder = ships.good().store.folder(ships.good().shards)
+    return Normaliser.from_json(json.loads((folder / "normaliser.json").read_text()))
+
+
+@pytest.fixture(scope="module")
+def batches() -> list[Batch]:
+    made = ships.good()
+    shards = Shards.open(made.store.folder(made.shards))
+    return list(islice(read_batches(shards, "train", 0, 64, 40), 8))
+
+
+def wrapped(*given, **more) -> PointFeatures:
+    """Time that begins anew, as elapsed minutes did: it is told only up to a typical step."""
+    seen = point_features(*given, **more)
+    temporal = seen.temporal_BQM.clone()
+    temporal[..., TIME] = temporal[..., TIME] % 1.0
+    return replace(seen, temporal_BQM=temporal)
+
+
+def coarse(*given, **more) -> PointFeatures:
+    """Places on a grid of a tenth."""
+    seen = point_features(*given, **more)
+    spatial = seen.spatial_BQS.clone()
+    spatial[..., list(encoding_probe.SINCE_FIRST[:2])] = (
+        spatial[..., list(encoding_probe.SINCE_FIRST[:2])] * 10
+    ).round() / 10
+    return replace(seen, spatial_BQS=spatial)
+
+
+def test_the_encoding_of_the_pipeline_passes():
+    made = ships.good()
+    told = json.loads((made.store.folder(made.proved) / stage.RECOVERY).read_text())
+    found = {name: encoding_probe.Recovery(**values) for name, values in told.items()}
+    assert list(found) == list(encoding_probe.VARIANTS)
+    assert encoding_probe.refusals(found) == []
+    assert found[encoding_probe.CONTROL].p99_share > 0.3
+
+
+def told(name: str, batches: list[Batch], normaliser: Normaliser) -> encoding_probe.Recovery:
+    scale = encoding_probe.scale_of(normaliser)
+    windows = [encoding_probe.windows_of(batch, normaliser, scale) for batch in batches]
+    return encoding_probe.told(name, windows[::2], windows[1::2], scale, 0)
+
+
+@pytest.mark.parametrize("encode", [point_features, wrapped, coarse])
+def test_an_encoding_that_loses_something_fails(monkeypatch, batches, normaliser, encode):
+    monkeypatch.setattr(encoding_probe, "point_features", encode)
+    found = told(encoding_probe.FEATURES, batches, normaliser)
+    assert (found.p99_share < encoding_probe.MAX_SHARE) == (encode is point_features)
+
+
+@pytest.mark.parametrize(
+    ("share", "control", "is_refused"),
+    [
+        (0.002, 1.2, False),
+        (0.02, 1.2, True),
+        (0.002, 0.015, True),  # not ten times better than the control
+        (0.002, 0.009, False),  # points that tell themselves, so that the control passes too
+        (0.02, 0.009, True),
+        (float("nan"), 1.2, True),
+    ],
+)
+def test_what_passes_is_small_and_far_below_a_control_that_fails(share, control, is_refused):
+    shares = dict.fromkeys(encoding_probe.VARIANTS, share) | {encoding_probe.CONTROL: control}
+    found = {name: encoding_probe.Recovery(1, 1, 1, 1, 0, share) for name, share in shares.items()}
+    assert bool(encoding_probe.refusals(found)) == is_refused
+
+
+def test_the_control_lacks_what_tells_place_and_time_and_nothing_else(batches, normaliser):
+    [windows] = (encoding_probe.windows_of(one, normaliser, torch.ones(3)) for one in batches[:1])
+    shown, _is_asked = encoding_probe.lossy(windows, torch.Generator())
+    assert encoding_probe.SINCE_FIRST[2] == NUM_SPATIAL + TIME
+    assert shown.shape[-1] == windows.feature_BTF.shape[-1] - 3
+    is_point = windows.is_point_BT
+    sign = torch.sign(windows.truth_BT3[is_point])
+    told = windows.feature_BTF[is_point][:, list(encoding_probe.SINCE_FIRST)]
+    assert torch.equal(torch.sign(told).double(), sign)
+
+
+def test_a_hidden_point_is_told_by_its_neighbours_alone(batches, normaliser):
+    windows = encoding_probe.windows_of(batches[0], normaliser, torch.ones(3))
+    shown, is_hidden = encoding_probe.some_hidden(windows, torch.Generator().manual_seed(0))
+    changed = replace(
+        windows,
+        feature_BTF=torch.where(is_hidden.unsqueeze(-1), torch.nan, windows.feature_BTF).nan_to_num(
+            9.0
+        ),
+    )
+    again, same = encoding_probe.some_hidden(changed, torch.Generator().manual_seed(0))
+    assert torch.equal(is_hidden, same)
+    assert is_hidden.any()
+    assert torch.equal(shown[is_hidden], again[is_hidden])
+    assert not (is_hidden & ~windows.is_point_BT).any()
+
+
+def test_the_random_state_of_others_is_left_alone(batches, normaliser, monkeypatch):
+    monkeypatch.setattr(encoding_probe, "NUM_STEPS", 20)
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = encoding_probe.probe(batches[:1], batches[1:2], normaliser, 0)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(3)
+    assert encoding_probe.probe(batches[:1], batches[1:2], normaliser, 0) == first
+
+
+def test_the_stage_refuses_before_a_model_is_trained(monkeypatch):
+    made = ships.good()
+    monkeypatch.setattr(encoding_probe, "NUM_STEPS", 50)  # far too few to learn anything
+    config = made.config.model_copy(update={"seed": made.config.seed + 1})
+    with without_orchestrator(), pytest.raises(DataError, match="the encoding loses places or"):
+        stage.probe_encoding(config, made.shards, made.store)
+
+
+def test_the_report_tells_what_the_encoding_keeps():
+    made = ships.good()
+    text = (made.store.folder(made.reported) / "report.html").read_text()
+    assert "What the encoding keeps" in text
+    for cells in stage.recovery_cells(made.store.folder(made.proved)):
+        assert all(cell in text for cell in cells)

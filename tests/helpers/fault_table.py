@@ -1,0 +1,291 @@
+"""What becomes of every fault in every source: the matrix, as data.
+
+A cell is written `kept rules | cleaning`. `kept` lists the records of the file that become points,
+as digits in the order of the file, or `-` for none. `rules` lists the rejects of ingest: a rule, or
+`rule*3` for three, or `rule+` for any number of them. `cleaning` lists the rejects of the clean
+stage, where the fault is one that cleaning is for. A cell that cannot occur begins with `no:`.
+`malformed`, `place`, `time` and `number` are the rules of RULES, which sources call differently.
+"""
+
+from __future__ import annotations
+
+from helpers.fault_rows import FAULTS
+from helpers.fault_sources import SOURCES
+
+BINARY = "no: a binary file, which its own reader refuses: see truncated file"
+NO_HEADER = "no: has no header"
+NO_PLACE = "no: labels hold no place"
+NO_SECONDS = "no: its times have no seconds"
+EPOCH = "no: counts from 1970, which has neither calendar nor leap seconds"
+WRITTEN_OUT = "no: its times are written out"
+UTC = "no: its times are in UTC or say their offset"
+NO_LIST = "no: holds no lists of records"
+GENERATED = "no: the generator writes these values itself, as ASCII, and no file has them"
+NAMED_BY_FILE = "no: the name of the file is the entity"
+
+# What sources call a reject for its place, its time, or a number that is not finite.
+USUAL = {"malformed": "malformed", "place": "malformed", "time": "malformed"} | {
+    "number": "not_finite"
+}
+OWN = {"place": "bad_position", "time": "bad_time", "number": "bad_position"}
+LABELS = dict.fromkeys(USUAL, "label_malformed")
+RULES = {source.name: USUAL for source in SOURCES} | {
+    "hurdat2": USUAL | {"number": "malformed"},
+    "geolife labels": LABELS,
+    "icebergs": USUAL | {"time": "malformed_date"},
+    "gpx": USUAL | {"time": "malformed_time"},
+    **{source.name: USUAL | OWN for source in SOURCES if source.dataset == "own"},
+}
+
+OWN_TEXT = ("own csv", "own epoch", "own local", "own tsv")
+OWN_FORMS = (*OWN_TEXT, "own jsonl", "own json", "own parquet")
+OWN_WRITTEN = tuple(name for name in OWN_FORMS if name != "own epoch")
+HEADERLESS = ("cabspotting", "tdrive", "ais_tracktable", "opensky", "gpx", "own jsonl", "own json",
+              "own parquet")  # fmt: skip
+COUNTED = ("porto", "cabspotting", "opensky", "own epoch")  # times are numbers
+
+
+def each(names: tuple[str, ...], cell: str) -> dict[str, str]:
+    return dict.fromkeys(names, cell)
+
+
+def unless(names: tuple[str, ...], cell: str) -> dict[str, str]:
+    """The same cell for every source but these."""
+    return {source.name: cell for source in SOURCES if source.name not in names}
+
+
+EVERY = "every other source"
+EXPECTED: dict[str, dict[str, str]] = {
+    # The bytes of the file.
+    "none": {EVERY: "012"},
+    "truncated file": {
+        EVERY: "01 malformed",
+        "own json": "- unreadable",
+        "own parquet": "- unreadable",
+    },
+    "truncated .gz": {EVERY: "- unreadable"},
+    "flipped byte in .gz": {EVERY: "- unreadable"},
+    "junk after .gz": {EVERY: "- unreadable"},
+    "plain file named .gz": {EVERY: "- unreadable"},
+    "whole .gz": {EVERY: "012"},
+    "gzip not named so": {
+        EVERY: "- malformed+",
+        "geolife": "- empty",  # it is shorter than a header
+        **each(OWN_FORMS, "- unreadable"),
+        "own jsonl": "- malformed+",
+    },
+    "empty file": {EVERY: "- empty", "gpx": "- malformed"},  # no XML at all
+    "no record": {EVERY: "- empty", "own parquet": "- unreadable"},  # a table of no rows
+    "HTML": {
+        EVERY: "- malformed*2",
+        "geolife": "- empty",  # it is shorter than a header
+        "opensky": "- malformed",
+        "gpx": "- malformed",
+        **each(OWN_FORMS, "- unreadable"),
+        "own jsonl": "- malformed*2",
+    },
+    "UTF-8 mark": {EVERY: "012", "own parquet": BINARY},
+    "UTF-16": {
+        EVERY: "- malformed+",
+        "hurdat2": "- malformed+ no_storm*3",
+        "gpx": "012",  # XML says its encoding
+        **each(OWN_FORMS, "- unreadable"),
+        "synthetic": GENERATED,
+    },
+    "Latin-1": {
+        EVERY: "02 malformed",
+        "gpx": "0 malformed",  # nothing behind a break in XML can be read
+        "own json": "- unreadable",  # one value holds the file
+        "own parquet": BINARY,
+        "synthetic": GENERATED,
+    },
+    "CRLF": {EVERY: "012", "own parquet": BINARY},
+    "bare CR": {
+        EVERY: "02 malformed",
+        "own json": "- unreadable",
+        "own parquet": BINARY,
+        "synthetic": GENERATED,
+    },
+    "NUL": {
+        EVERY: "02 malformed",
+        "gpx": "0 malformed",
+        **each(OWN_TEXT, "02 place"),
+        "own json": "- unreadable",
+        "own parquet": BINARY,
+        "synthetic": GENERATED,
+    },
+    "open quote": {
+        EVERY: "02 malformed",
+        "opensky": "2 malformed",  # the border of two objects is gone: both are one reject
+        "icebergs": "02 time",
+        "gpx": "012",  # text between elements
+        "own json": "- unreadable",
+        "own parquet": BINARY,
+    },
+    "10 MB line": {
+        EVERY: "02 malformed",
+        "opensky": "- malformed+",  # the borders of all objects are gone: a reject a megabyte
+        "gpx": "02",  # text between elements
+        "own json": "- unreadable",
+        "own parquet": BINARY,
+    },
+    "no last newline": {EVERY: "012", "own parquet": BINARY},
+    "blank lines": {EVERY: "012", "own parquet": BINARY},
+    # Headers and fields.
+    "header again": {
+        EVERY: "02 malformed",
+        **each(HEADERLESS, NO_HEADER),
+        "hurdat2": "02",  # the same storm goes on
+        "geolife": "02 malformed*6",  # six lines
+        "icebergs": "02 time",
+        **each(OWN_TEXT, "02 time"),
+        "synthetic": NO_HEADER,
+    },
+    "header changed": {
+        EVERY: "- malformed*4",
+        **each(HEADERLESS, NO_HEADER),
+        "hurdat2": "- malformed no_storm*3",
+        "geolife": "012",  # six lines, whatever they say
+        "geolife labels": "012 malformed",
+        **each(OWN_TEXT, "- unreadable"),
+        "synthetic": NO_HEADER,
+    },
+    "no header": {
+        EVERY: "- malformed*3",
+        **each(HEADERLESS, NO_HEADER),
+        "hurdat2": "- no_storm*3",
+        "geolife": "012",  # the order of its fields is known
+        "geolife labels": "012",
+        **each(OWN_TEXT, "- unreadable"),
+        "synthetic": NO_HEADER,
+    },
+    "field missing": {
+        EVERY: "02 malformed",
+        "opensky": "02 no_position",
+        **each(("own jsonl", "own json", "own parquet"), "02 place"),
+    },
+    "field more": {
+        EVERY: "02 malformed",
+        **each(("opensky", "gpx", "own jsonl", "own json", "own parquet"), "012"),  # has a name
+    },
+    # Numbers and places.
+    "text for a number": {EVERY: "02 place", "geolife labels": NO_PLACE},
+    "empty number": {EVERY: "02 place", "geolife labels": NO_PLACE},
+    "decimal comma": {
+        EVERY: "02 place",
+        **each(("own csv", "own epoch", "own local"), "02 malformed"),  # it parts two columns
+        "geolife labels": NO_PLACE,
+    },
+    "NaN": {EVERY: "02 number", "geolife labels": NO_PLACE},
+    "infinity": {EVERY: "02 number", "opensky": "02 malformed", "geolife labels": NO_PLACE},
+    "beyond double": {EVERY: "02 number", "opensky": "02 malformed", "geolife labels": NO_PLACE},
+    "huge number": {
+        EVERY: "02 out_of_range",
+        "hurdat2": "02 malformed",
+        "geolife labels": NO_PLACE,
+    },
+    "subnormal number": {EVERY: "012", "hurdat2": "02 malformed", "geolife labels": NO_PLACE},
+    "latitude 90.5": {EVERY: "02 out_of_range", "geolife labels": NO_PLACE},
+    "longitude 400": {EVERY: "02 out_of_range", "geolife labels": NO_PLACE},
+    "longitude 240": {
+        EVERY: "02 out_of_range",
+        **each(("hurdat2", "icebergs", *OWN_FORMS), "012"),  # these count from 0 to 360 too
+        "geolife labels": NO_PLACE,
+    },
+    "longitude 180": {EVERY: "012", "geolife labels": NO_PLACE},
+    "pole": {EVERY: "012", "geolife labels": NO_PLACE},
+    "lat and lon swapped": {EVERY: "02 out_of_range", "geolife labels": NO_PLACE},
+    "microdegrees": {
+        EVERY: "02 out_of_range",
+        "hurdat2": "02 malformed",
+        "geolife labels": NO_PLACE,
+    },
+    "null island": {
+        EVERY: "012 | null_island",
+        "icebergs": "02 no_position",  # its own word for no data
+        "geolife labels": NO_PLACE,
+    },
+    "sentinels": {
+        EVERY: "012",  # the attributes are NULL
+        "porto": "02 missing_data",
+        "icebergs": "02 no_position",
+        **each(
+            ("geolife labels", "cabspotting", "tdrive", "ais_tracktable", "gpx", "synthetic"),
+            "no: has none",
+        ),
+    },
+    # Times.
+    "no such day": {EVERY: "02 time", **each(COUNTED, EPOCH)},
+    "text for a time": {EVERY: "02 time"},
+    "empty time": {EVERY: "02 time", "gpx": "02 no_time"},
+    "year 1970": {EVERY: "012", "opensky": "02 implausible_time"},  # it began in 2013
+    "year 2038": {EVERY: "012"},
+    # No time scale of ours has a 61st second: a counted reject, the same for all sources.
+    "leap second": {
+        EVERY: "02 time",
+        **each(COUNTED, EPOCH),
+        "hurdat2": NO_SECONDS,
+        "icebergs": NO_SECONDS,
+    },
+    "other unit of time": {
+        **unless(COUNTED, WRITTEN_OUT),
+        **each(("porto", "cabspotting"), "02 malformed"),
+        **each(("opensky", "own epoch"), "02 implausible_time"),
+    },
+    "time with an offset": {
+        EVERY: "02 time",
+        **each(("gpx", *OWN_WRITTEN), "012"),  # read as it says
+    },
+    "skipped local time": {
+        **unless(("tdrive", "own local"), UTC),
+        "tdrive": "02 no_such_local_time",
+        "own local": "02 skipped_local_time",
+    },
+    "repeated local time": {**unless(("tdrive", "own local"), UTC), "tdrive": "012"}
+    | {"own local": "012"},
+    # Records.
+    "no entity": {
+        EVERY: "02 no_entity",
+        **each(("geolife", "geolife labels", "cabspotting", "icebergs", "gpx"), NAMED_BY_FILE),
+        "hurdat2": "no: a header names the storm: see no header",
+    },
+    "empty container": {
+        **unless(("porto", "ais_tracktable"), NO_LIST),
+        "porto": "02 empty_list",
+        "ais_tracktable": "02 malformed",
+    },
+    "record twice": {
+        EVERY: "0112 | exact_duplicate",
+        "geolife labels": "0112",
+        "synthetic": "0112 | exact_duplicate*2",  # an order makes two points
+    },
+    "instant at two places": {
+        EVERY: "0112 | same_instant",
+        "geolife labels": NO_PLACE,
+        "synthetic": GENERATED,
+    },
+    "out of order": {EVERY: "201"},
+}
+# An order holds neither places nor times, and no entity.
+FROM_ORDERS = [
+    *list(FAULTS)[list(FAULTS).index("text for a number") : list(FAULTS).index("empty container")]
+]
+
+
+def cell(source_name: str, fault: str) -> str:
+    """The expected outcome of a fault in a source."""
+    if source_name == "synthetic" and fault in FROM_ORDERS:
+        return GENERATED
+    found = EXPECTED[fault]
+    return found[source_name] if source_name in found else found[EVERY]
+
+
+# What is NULL in the record that has the source's own sentinels, and in no other.
+SENTINELS = {
+    "hurdat2": ("wind_mps", "pressure_hpa"),
+    "geolife": ("altitude_m",),
+    "ais_noaa": ("speed_mps", "course_deg", "heading_deg", "imo"),
+    "bus_avl": ("course_deg",),
+    "opensky": ("speed_mps",),
+    **dict.fromkeys(OWN_FORMS, ("speed_mps",)),
+}

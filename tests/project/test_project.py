@@ -1,0 +1,191 @@
+"""The project itself: its layers, its style, its files, and that nothing strange is in them."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+from helpers.places import PROJECT
+
+CODE = ("flows", "tasks", "model", "sql")
+
+
+def ran(command: str, *arguments: str, folder: Path = PROJECT) -> subprocess.CompletedProcess[str]:
+    """Run a command of this environment in a folder whose packages go first."""
+    return subprocess.run(
+        [str(Path(sys.executable).with_name(command)), *arguments],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(folder), "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_import_contracts_hold():
+    done = ran("lint-imports", "--no-cache")
+    assert done.returncode == 0, done.stdout
+    assert "0 broken" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("place", "planted", "contract"),
+    [
+        ("model/earth/geometry.py", "import tasks", "flows use tasks"),
+        ("tasks/prepare/clean.py", "import flows", "flows use tasks"),
+        ("model/earth/geometry.py", "import mlflow", "the model package knows no orchestrator"),
+        ("tasks/prepare/clean.py", "import duckdb", "only the database module imports duckdb"),
+        ("flows/cli.py", "import mlflow", "only the registry modules import mlflow"),
+        ("tasks/runtime/store.py", "import tasks.config.pipeline", "rooms of tasks"),
+        ("tasks/ingest/ingest.py", "import tasks.prepare.clean", "rooms of tasks"),
+        ("tasks/serve/batch_predict.py", "import tasks.release.register", "rooms of tasks"),
+        ("model/layers/heads.py", "import model.evaluation.metrics", "rooms of model"),
+        ("model/layers/heads.py", "import model.data.shards", "rooms of model"),
+        ("model/training/fit.py", "import model.inference.api", "rooms of model"),
+        ("model/families/patch/network.py", "import model.families.chemin", "a family imports"),
+    ],
+)
+def test_the_contracts_catch_a_planted_import(place, planted, contract, tmp_path):
+    for path in sources():
+        copy = tmp_path / path.relative_to(PROJECT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.touch()
+    (tmp_path / "tasks" / "database.py").write_text("import duckdb\n")
+    for name in ("registry/client", "registry/models", "release/register", "release/pyfunc_entry"):
+        (tmp_path / "tasks" / f"{name}.py").write_text("import mlflow\n")
+    (tmp_path / "pyproject.toml").write_text((PROJECT / "pyproject.toml").read_text())
+    assert ran("lint-imports", "--no-cache", folder=tmp_path).returncode == 0
+    (tmp_path / place).write_text(f"{planted}\n")
+    done = ran("lint-imports", "--no-cache", folder=tmp_path)
+    assert done.returncode == 1, done.stdout + done.stderr
+    broken = [line for line in done.stdout.splitlines() if " BROKEN" in line]
+    assert [line.startswith(contract) for line in broken] == [True]
+
+
+def imports() -> dict[str, set[str]]:
+    """Every first-party module with the first-party modules that it imports."""
+    import grimp
+
+    graph = grimp.build_graph(*CODE, cache_dir=None)
+    return {name: graph.find_modules_directly_imported_by(name) for name in graph.modules}
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    found = imports()
+    list(TopologicalSorter(found).static_order())
+    with pytest.raises(CycleError):  # planted: the lowest room looks up
+        list(
+            TopologicalSorter(
+                found | {"model.earth.geometry": {"model.data.loader"}}
+            ).static_order()
+        )
+
+
+@pytest.mark.parametrize(("package", "most"), [("tasks", 7), ("model", 5)])
+def test_rooms_stand_on_few_floors(package, most):
+    """The longest chain of rooms, each of which imports the next."""
+    assert floors(package, imports()) <= most
+
+
+def floors(package: str, found: dict[str, set[str]]) -> int:
+    rooms: dict[str, set[str]] = {}
+    for name, imported in found.items():
+        here = room_of(name, package)
+        if here:
+            behind = {room for other in imported if (room := room_of(other, package))}
+            rooms.setdefault(here, set()).update(behind - {here})
+    height: dict[str, int] = {}
+    for room in TopologicalSorter(rooms).static_order():
+        height[room] = 1 + max((height[other] for other in rooms[room]), default=0)
+    return max(height.values())
+
+
+def room_of(module: str, package: str) -> str:
+    parts = module.split(".")
+    return parts[1] if parts[0] == package and len(parts) > 1 else ""
+
+
+@pytest.mark.parametrize("command", [("ruff", "check", "."), ("ruff", "format", "--check", ".")])
+def test_style(command):
+    done = ran(*command)
+    assert done.returncode == 0, done.stdout
+
+
+def test_sql_style():
+    done = ran("sqlfluff", "lint", "sql", "--disable-progress-bar")
+    assert done.returncode == 0, done.stdout
+
+
+def sources() -> list[Path]:
+    return [path for name in CODE for path in sorted((PROJECT / name).rglob("*.py"))]
+
+
+def test_every_folder_of_code_is_a_package():
+    folders = {path.parent for path in sources()}
+    assert [folder for folder in folders if not (folder / "__init__.py").is_file()] == []
+
+
+def test_the_top_level_holds_what_the_readme_names():
+    readme = (PROJECT / "README.md").read_text()
+    for name in ("flows", "tasks", "sql", "model", "tests"):
+        assert (PROJECT / name).is_dir()
+        assert f"`{name}/`" in readme
+    for name in ("Makefile", "LICENSE", "CHANGELOG.md", "constraints.txt", "prefect.yaml"):
+        assert (PROJECT / name).is_file()
+    assert not (PROJECT / "flows" / "tasks.py").exists()
+
+
+FORBIDDEN_CALLS = {"eval", "exec", "compile", "pickle", "cloudpickle", "marshal", "shelve"}
+
+
+def test_no_pickle_no_eval_and_no_shell():
+    found = []
+    for path in sources():
+        for node in ast.walk(ast.parse(path.read_text())):
+            names: set[str] = set()
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = {alias.name.partition(".")[0] for alias in node.names}
+                names.add((getattr(node, "module", "") or "").partition(".")[0])
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                names = {node.func.id}
+            elif isinstance(node, ast.keyword) and node.arg == "shell":
+                names = {"eval"}
+            found += [(path.name, name) for name in names & FORBIDDEN_CALLS]
+    assert found == []
+
+
+def test_torch_mlflow_and_matplotlib_stay_out_of_the_top_of_tasks_and_flows():
+    slow = {"torch", "mlflow", "matplotlib", "numba"}
+    found = []
+    for path in sources():
+        room = path.relative_to(PROJECT).parts[0]
+        if room not in ("tasks", "flows") or path.name == "pyfunc_entry.py":
+            continue
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                module = getattr(node, "module", None) or node.names[0].name
+                found += [path.name] if module.partition(".")[0] in slow else []
+    assert found == []
+
+
+def test_the_make_file_lists_what_it_can_do():
+    done = subprocess.run(["make", "help"], cwd=PROJECT, capture_output=True, text=True, check=True)
+    for name in ("run", "ui", "check", "test", "test-slow", "bench"):
+        assert f"make {name} " in done.stdout
+
+
+def test_constraints_pin_every_direct_requirement():
+    import tomllib
+
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    wanted = project["dependencies"] + project["optional-dependencies"]["dev"]
+    lines = (PROJECT / "constraints.txt").read_text().splitlines()
+    pinned = {line.partition("==")[0] for line in lines if "==" in line}
+    names = {text.replace(">", " ").replace("<", " ").split()[0] for text in wanted}
+    assert names - pinned == set()
+    assert not any("+" in line for line in lines), "a local build tag installs nowhere else"

@@ -1,0 +1,287 @@
+"""The report: self-contained, escaped, equal bytes, and no trip of a person in it."""
+
+from __future__ import annotations
+
+import io
+import re
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from helpers import ships
+from helpers.strategies import longitudes
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from tasks.config.pipeline import SplitConfig
+from tasks.config.slices import ReportRules
+from tasks.evaluate.strata import strata_rows, thirds
+from tasks.release.model_card import model_card
+from tasks.report.figures import MIN_ENTITIES, cell_map, crowded_cells, unwrapped
+from tasks.report.report import REPORT, markdown_table, report, summary_table
+from tasks.runtime.stage import without_orchestrator
+from tasks.runtime.store import Receipt, Store
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def folder() -> Path:
+    return ships.good().store.folder(ships.good().reported)
+
+
+class Page(HTMLParser):
+    """What a page loads and says."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.sources: list[str] = []
+        self.metas: list[dict[str, str | None]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.sources += [value or "" for name, value in attrs if name in ("src", "href", "action")]
+        if tag == "meta":
+            self.metas.append(dict(attrs))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_page_needs_no_network_and_runs_nothing():
+    page = Page((folder() / "report.html").read_text())
+    assert page.sources
+    assert all(source.startswith("data:image/png;base64,") for source in page.sources)
+    assert not {"script", "iframe", "object", "link", "form"} & set(page.tags)
+    (policy,) = (meta for meta in page.metas if meta.get("http-equiv"))
+    assert policy["content"] == "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+
+
+def test_the_page_holds_what_was_found():
+    text = Page((folder() / "report.html").read_text()).text
+    made = ships.good()
+    for words in (
+        "damped velocity",
+        "95 % interval",
+        "48",  # windows
+        "rejected: impossible speed",
+        "US government work, public domain",
+        "Landsea and Franklin (2013)",
+        made.evaluated.recipe,
+        made.shards.recipe,
+    ):
+        assert words in text
+    assert "| chemin | 4 | 48 |" in (folder() / "report.md").read_text()
+
+
+def test_figures_are_pictures():
+    names = {path.name for path in folder().glob("*.png")}
+    assert names == {"error_by_horizon.png", "training.png", "map.png"}
+    assert all((folder() / name).read_bytes().startswith(PNG) for name in names)
+
+
+def other_report(
+    tmp_path: Path,
+    dataset: str = "hurdat2",
+    counts: dict | None = None,
+    shards: Receipt | None = None,
+) -> Path:
+    """The good model's report, made again in a store of its own."""
+    made, store = ships.good(), Store(tmp_path / "store")
+    store.prepare()
+    for step in (made.shards, made.trained, made.evaluated, made.proved):
+        target = store.folder(step)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.symlink_to(made.store.folder(step))
+    config = made.config.model_copy(update={"dataset": dataset})
+    given_counts = {"records read": 1_000, "rejected: impossible speed": 3}
+    with without_orchestrator():
+        receipt = report(
+            config,
+            shards or made.shards,
+            made.trained,
+            made.evaluated,
+            made.proved,
+            store,
+            given_counts if counts is None else counts,
+        )
+    return store.folder(receipt)
+
+
+def test_reporting_again_gives_the_same_bytes(tmp_path):
+    again = other_report(tmp_path)
+    names = sorted(path.name for path in folder().iterdir() if path.name != "manifest.json")
+    assert len(names) == 5
+    for name in names:
+        assert (again / name).read_bytes() == (folder() / name).read_bytes(), name
+
+
+def test_what_others_named_is_text_and_not_markup(tmp_path):
+    made = other_report(tmp_path, counts={"<script>alert(1)</script>|x": "a|b\nc"})
+    page = Page((made / "report.html").read_text())
+    assert "script" not in page.tags
+    assert "<script>alert(1)</script>|x" in page.text
+    markdown = (made / "report.md").read_text()
+    assert "<script>" not in markdown
+    assert "\\|x | a\\|b c |" in markdown
+
+
+def test_a_markdown_table_keeps_its_columns():
+    lines = markdown_table(("a", "b"), [("1|2", "3\n4")]).splitlines()
+    assert lines == ["| a | b |", "| --- | ---: |", "| 1\\|2 | 3 4 |"]
+
+
+# Strata and the split ---------------------------------------------------------------------------
+
+
+@given(values=st.lists(st.sampled_from([0.0, 1.0, 2.5, 60.0, 7_200.0]), min_size=1, max_size=40))
+def test_thirds_part_the_windows_in_order(values):
+    parts = list(thirds("speed", np.array(values), "m/s"))
+    assert 1 <= len(parts) <= 3
+    assert (np.sum([chosen for _, _, chosen in parts], axis=0) == 1).all()
+    assert all(chosen.any() for _, _, chosen in parts)
+    for (_, _, low), (_, _, high) in pairwise(parts):
+        assert np.array(values)[low].max() < np.array(values)[high].min()
+
+
+def test_strata_add_up_to_the_whole():
+    made = ships.good()
+    folders = (made.store.folder(made.evaluated), made.store.folder(made.shards))
+    rows = strata_rows(
+        folders[0] / "errors.parquet", folders[1] / "windows.parquet", "test", 4, "chemin"
+    )
+    metrics = pq.read_table(folders[0] / "metrics.parquet").to_pylist()
+    (whole,) = (
+        row
+        for row in metrics
+        if (row["split"], row["track"], row["model"], row["horizon_steps"])
+        == ("test", "times_given", "chemin", 4)
+    )
+    strata = {row["stratum"] for row in rows}
+    assert strata == {"sampling interval", "mean speed", "stop or turn", "history", "region"}
+    for stratum in strata:
+        parts = [row for row in rows if row["stratum"] == stratum]
+        assert sum(row["num_windows"] for row in parts) == whole["num_windows"]
+        total_m = sum(row["num_windows"] * row["ade_m"] for row in parts)
+        assert total_m / whole["num_windows"] == pytest.approx(whole["ade_m"])
+        for row in parts:
+            assert row["skill"] == pytest.approx(1 - row["ade_m"] / row["baseline_m"])
+
+
+def test_the_report_shows_strata_and_the_hash_of_the_split():
+    text = Page((folder() / "report.html").read_text()).text
+    markdown = (folder() / "report.md").read_text()
+    for said in (text, markdown):
+        for words in ("sampling interval", "with a stop", "points before", "split hash", "f00d"):
+            assert words in said
+        assert "Leakage control" not in said
+
+
+def test_a_leaky_split_is_labelled_in_report_and_card(tmp_path):
+    made = ships.good()
+    shards = ships.stored_shards(Store(tmp_path / "store"), is_leaky=1)
+    leaky = other_report(tmp_path, shards=shards)
+    for name in ("report.html", "report.md"):
+        assert "Leakage control, not a result" in (leaky / name).read_text()
+    parts = (made.trained, made.evaluated, made.reported, made.store)
+    kinds = {
+        "entity": SplitConfig(),
+        "time": SplitConfig(kind="time"),
+        "region": SplitConfig(kind="region", west_deg=-10, south_deg=40, east_deg=5, north_deg=60),
+        "random_window": SplitConfig(kind="random_window"),
+    }
+    cards = {
+        kind: model_card(made.config.model_copy(update={"split": split}), *parts)
+        for kind, split in kinds.items()
+    }
+    assert {kind for kind, card in cards.items() if "Leakage control" in card} == {"random_window"}
+    assert "between -10.0 and 5.0 degrees east" in cards["region"]
+    assert all("| split hash | f00d |" in card for card in cards.values())
+
+
+# Maps of people ---------------------------------------------------------------------------------
+
+
+def crowd(folder: Path, num_people: int) -> Path:
+    """People who meet in one place, each with a home of their own nearby."""
+    generator = np.random.default_rng(5)
+    rows = []
+    for number in range(num_people):
+        home = (116.4 + number * 0.05, 40.1)
+        lon_deg = np.concatenate(
+            [[116.33 + 1e-4 * number], home[0] + generator.uniform(0, 1e-3, 9)]
+        )
+        lat_deg = np.concatenate([[39.99], home[1] + generator.uniform(0, 1e-3, 9)])
+        rows.append({"entity_id": f"p{number}", "lon_deg": lon_deg, "lat_deg": lat_deg})
+    folder.mkdir(exist_ok=True)
+    for number in range(2):
+        table = pa.Table.from_pylist(rows[number::2])
+        pq.write_table(table, folder / f"train-{number:03d}.parquet", write_page_checksum=True)
+    return folder
+
+
+def test_only_cells_of_enough_people_are_drawn(tmp_path):
+    cells, _ = crowded_cells(crowd(tmp_path / "shards", MIN_ENTITIES + 2))
+    ((west_deg, south_deg, size_deg, num_entities),) = cells
+    assert west_deg <= 116.33 < west_deg + size_deg
+    assert south_deg <= 39.99 < south_deg + size_deg
+    assert num_entities == MIN_ENTITIES + 2
+    assert cell_map(tmp_path / "shards").startswith(PNG)
+
+
+def test_a_crowd_of_too_few_gives_no_map(tmp_path):
+    assert cell_map(crowd(tmp_path / "shards", MIN_ENTITIES - 1)) is None
+
+
+def test_a_report_of_people_draws_no_trip(tmp_path):
+    made = other_report(tmp_path, dataset="geolife")
+    assert not (made / "map.png").exists()  # ships meet nowhere
+    assert "No cell holds 5 entities" in (made / "report.html").read_text()
+
+
+def test_only_what_is_said_is_in_the_recipe():
+    fields = set(ReportRules.model_fields)
+    assert not {name for name in fields if re.search(r"path|root|time|host|seed", name)}
+    assert REPORT.name == "report"
+
+
+@given(lon_deg=longitudes(), near_deg=longitudes())
+def test_lines_do_not_jump_at_the_date_line(lon_deg, near_deg):
+    found_deg = unwrapped(lon_deg, near_deg)
+    assert abs(found_deg - near_deg) <= 180 + 1e-9
+    assert abs((found_deg - lon_deg) / 360 - round((found_deg - lon_deg) / 360)) < 1e-9
+
+
+# Terminal ---------------------------------------------------------------------------------------
+
+
+def test_the_terminal_table_fits_and_names_all(monkeypatch):
+    made = ships.good()
+    out = io.StringIO()
+    table = summary_table(made.store.folder(made.evaluated) / "metrics.parquet")
+    Console(file=out, width=110).print(table)
+    lines = out.getvalue().splitlines()
+    for name in ("chemin", "last position", "constant velocity 3", "damped velocity"):
+        assert sum(name in line for line in lines) == 2
+    assert "6 entities" in lines[0]
+    assert "…" not in out.getvalue()
+
+
+@pytest.mark.parametrize("text", ["a", "b"])
+def test_the_counts_are_part_of_the_recipe(text):
+    made = ships.good()
+    inputs = {"shards": made.shards, "trained": made.trained, "evaluated": made.evaluated}
+
+    def recipe(counts: dict[str, str]) -> str:
+        recorded = made.store.manifest(made.reported).recipe.settings
+        rules = ReportRules.model_validate(recorded | {"data_counts": counts})
+        return REPORT.recipe("hurdat2", rules, inputs).digest
+
+    assert recipe({"kept": text}) != recipe({"kept": text + "x"})

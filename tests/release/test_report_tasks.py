@@ -1,0 +1,204 @@
+"""Report, card, terminal, Prefect and MLflow tell of each family what it was judged on."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import re
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from helpers import masked_ships
+from rich.console import Console
+
+from tasks.evaluate.recovery_scores import RECOVERY
+from tasks.evaluate.travel_time_scores import DURATIONS
+from tasks.release.mlflow_metrics import measures
+from tasks.release.model_card import model_card
+from tasks.release.outcome import SHOWN, Assessment, shown_errors
+from tasks.release.promote import Promotion
+from tasks.release.register import Registration
+from tasks.report import report as reports
+from tasks.report.error_tables import (
+    duration_tables,
+    html_errors,
+    markdown_errors,
+    mask_words,
+    recovery_tables,
+    summary_tables,
+)
+from tasks.runtime.run_records import StageRun
+
+FAMILIES = ("trajfm", "masked_chemin")
+FORECAST_WORDS = ("Errors in metres", "Error by horizon", "by what the windows are like", "ADE")
+
+
+def folder(family: str):
+    return masked_ships.evaluated(family).store.folder(masked_ships.reported(family))
+
+
+def card_of(family: str) -> str:
+    made = masked_ships.evaluated(family)
+    written = masked_ships.reported(family)
+    return model_card(made.config, made.shards, made.trained, made.evaluated, written, made.store)
+
+
+def test_a_family_that_does_not_forecast_has_no_word_of_forecasts():
+    page = (folder("masked_chemin") / "report.html").read_text()
+    markdown = (folder("masked_chemin") / "report.md").read_text()
+    for text in (page, markdown, card_of("masked_chemin")):
+        assert "Recovery errors in metres" in text
+        assert "Travel time" not in text
+        assert not re.search(r"<h2>Errors in metres|## Test errors|by horizon|forecast", text)
+    assert {path.name for path in folder("masked_chemin").glob("*.png")} == {"training.png"}
+    assert "masked windows whose hidden points are recovered" in page
+    assert "Recovers hidden points" in card_of("masked_chemin").split("\n\n")[1]
+
+
+def test_a_family_that_does_all_has_a_section_of_each():
+    page = (folder("trajfm") / "report.html").read_text()
+    for words in (
+        *FORECAST_WORDS,
+        "Recovery errors in metres",
+        "Test, hidden points recovered, times hidden",
+        "Validation, paths between two ends, times given",
+        "Travel time errors in seconds",
+        "Test, travel time, path and departure given",
+        "od hour",
+        "hermite",
+    ):
+        assert words in page
+    first = card_of("trajfm").split("\n\n")[1]
+    assert [first.index(word) for word in ("Forecasts", "Recovers", "Tells travel times")]
+    counts = masked_ships.evaluated("trajfm").evaluated.counts
+    assert f"{counts['test_travel_time_windows']} test journeys" in page
+    assert {path.name for path in folder("trajfm").glob("*.png")} == {
+        *("training.png", "error_by_horizon.png", "map.png")
+    }
+
+
+def test_ours_is_marked_and_a_skill_below_zero_is_shown_so():
+    evaluated = masked_ships.evaluated("trajfm")
+    place = evaluated.store.folder(evaluated.evaluated)
+    tables = recovery_tables(place, "test") + duration_tables(place, "test")
+    assert len(tables) == 5
+    for table in tables:
+        marked = re.findall(r'<tr class="ours[^"]*"><td>([^<]*)', html_errors(table))
+        assert set(marked) == {"trajfm"}
+        bold = [line for line in markdown_errors(table).splitlines() if "**" in line]
+        assert len(bold) == len(marked)
+        assert all(line.startswith("| **trajfm** |") for line in bold)
+    shown = "".join(map(html_errors, tables))
+    rows = masked_ships.rows_of(evaluated, "recovery") + masked_ships.rows_of(
+        evaluated, "durations"
+    )
+    worst = min(row["skill"] for row in rows if row["split"] == "test")
+    assert worst < 0
+    assert f"<td>{worst:+.1%}</td>" in shown
+    assert "nan" not in shown
+
+
+def test_the_best_of_a_mask_stands_first_and_a_single_mask_once():
+    evaluated = masked_ships.evaluated("trajfm")
+    place = evaluated.store.folder(evaluated.evaluated)
+    given, hidden, paths = recovery_tables(place, "test")
+    for table in (given, hidden):
+        groups = [line.group for line in table.lines]
+        assert list(dict.fromkeys(groups)) == ["block_5", "keep_1_2", "all"]
+        for name in set(groups):
+            errors = [
+                float(line.cells[3].replace(",", "")) for line in table.lines if line.group == name
+            ]
+            assert errors == sorted(errors)
+    assert {line.group for line in paths.lines} == {"ends"}
+
+
+@pytest.mark.parametrize(
+    ("mask", "words"),
+    [("keep_1_8", "all but 1/8"), ("block_20", "a block of 20"), ("ends", "all but the ends")],
+)
+def test_masks_are_told_in_words(mask, words):
+    assert mask_words(mask) == words
+
+
+def test_where_nothing_could_be_judged_the_report_says_why(tmp_path):
+    """No masked windows, and train without journeys."""
+    pq.write_table(pa.Table.from_pylist([], DURATIONS), tmp_path / "durations.parquet")
+    pq.write_table(pa.Table.from_pylist([], RECOVERY), tmp_path / "recovery.parquet")
+
+    class EmptyJob:
+        settings = reports.ReportRules.model_construct(family="trajfm", tasks=masked_ships.TASKS)
+
+        def folder(self, name: str):
+            return tmp_path
+
+    said = [explained for _, explained, tables in reports.other_errors(EmptyJob()) if not tables]
+    assert said == [reports.NOT_MASKED, reports.NO_JOURNEYS]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_terminal_tables_fit_and_name_all(family):
+    made = masked_ships.evaluated(family)
+    out = io.StringIO()
+    Console(file=out, width=80).print(*summary_tables(made.store.folder(made.evaluated)))
+    text = out.getvalue()
+    expected = {"linear", "hermite", spoken(family)}
+    expected |= (
+        {"mean speed", "od hour", "boosting", "last position"} if family == "trajfm" else set()
+    )
+    assert all(name in text for name in expected)
+    assert ("last position" in text) == (family == "trajfm")
+    assert "…" not in text
+
+
+def spoken(name: str) -> str:
+    return name.replace("_", " ")
+
+
+# Registry and Prefect ---------------------------------------------------------------------------
+
+
+def test_mlflow_has_a_number_of_every_row():
+    made = masked_ships.evaluated("trajfm")
+    found = measures(made.store.folder(made.evaluated))
+    named = dict(found)
+    assert len(named) == len(found)
+    for name in (
+        "test/trajfm/ade_m_step_4",
+        "test/recover/times_given/block_5/linear/mae_m",
+        "validation/path_inference/times_given/all/trajfm/skill",
+        "test/travel_time/path_given/boosting/mae_s",
+        "test/travel_time/ends/trajfm/coverage_80",
+    ):
+        assert math.isfinite(named[name])
+    assert "test/travel_time/ends/boosting/coverage_80" not in named
+    for row in masked_ships.rows_of(made, "recovery"):
+        place = "/".join(row[key] for key in ("split", "task", "track", "mask", "model"))
+        assert named[f"{place}/rmse_m"] == row["rmse_m"]
+
+
+def assessment_of(family: str) -> Assessment:
+    made = masked_ships.evaluated(family)
+    run = StageRun(receipt=made.evaluated, is_cached=False, wall_s=1.0, peak_memory_mb=1.0)
+    return Assessment(
+        dataset="hurdat2",
+        stages=(run,),
+        registration=Registration(name="n", version="1", run_id="r", is_new=True),
+        promotion=Promotion(name="n", version="1", is_champion=False, is_new=False, reason="no"),
+    )
+
+
+def test_prefect_shows_a_table_of_each_judged_task():
+    made = masked_ships.evaluated("trajfm")
+    for kind, name in (("recovery", "recovery"), ("durations", "durations")):
+        rows = shown_errors(assessment_of("trajfm"), made.store, kind)
+        stored = [row for row in masked_ships.rows_of(made, name) if row["split"] == "test"]
+        assert len(rows) == len(stored)
+        assert json.dumps(rows, allow_nan=False)
+    made = masked_ships.evaluated("masked_chemin")
+    sizes = {
+        kind: len(shown_errors(assessment_of("masked_chemin"), made.store, kind)) for kind in SHOWN
+    }
+    assert (sizes["errors"] == 0, sizes["recovery"] > 0, sizes["durations"]) == (True, True, 0)
