@@ -17,7 +17,7 @@ from model.inference.api import Context, forecast
 from model.inference.serving import load_trained
 from tasks.config.pipeline import AssessConfig
 from tasks.evaluate import forecast_scores
-from tasks.evaluate.evaluate import EVALUATE, NUM_EXAMPLES, EvaluateRules, evaluate
+from tasks.evaluate.evaluate import EVALUATE, NUM_EXAMPLES, evaluate
 from tasks.runtime.errors import DataError
 from tasks.runtime.stage import without_orchestrator
 from tasks.runtime.store import Store
@@ -194,7 +194,7 @@ def test_only_what_decides_errors_is_in_the_recipe(tmp_path):
     def recipe(**changes: object) -> str:
         config = made.config.model_copy(update=changes)
         inputs = {"shards": made.shards, "trained": made.trained}
-        return EVALUATE.recipe(config.dataset, EvaluateRules.of(config), inputs).digest
+        return EVALUATE.recipe(config.dataset, config.evaluate_rules, inputs).digest
 
     wider = AssessConfig(horizons=(1, 2), gate_horizon=4, num_bootstrap=100)
     assert recipe(assess=wider) != recipe()
@@ -203,7 +203,7 @@ def test_only_what_decides_errors_is_in_the_recipe(tmp_path):
 
 def test_the_time_constant_is_fitted_on_train_windows_alone(tmp_path):
     made, store = ships.good(), Store(tmp_path / "store")
-    rules = EvaluateRules.of(made.config)
+    rules = made.config.evaluate_rules
     sizes = ships.SIZES | {"test": 3}
     fewer = ships.stored_shards(store, sizes=sizes)
     taus_s = [
@@ -218,7 +218,7 @@ def test_the_time_constant_is_fitted_on_train_windows_alone(tmp_path):
 def test_a_part_of_many_train_windows_gives_a_like_time_constant(monkeypatch):
     made = ships.good()
     shards = Shards.open(made.store.folder(made.shards), "UTC")
-    rules = EvaluateRules.of(made.config)
+    rules = made.config.evaluate_rules
     every = forecast_scores.fitted_damping(shards, rules).tau_s
     monkeypatch.setattr(forecast_scores, "FITTED_WINDOWS", 60)
     monkeypatch.setattr(forecast_scores, "WINDOWS_AT_ONCE", 11)

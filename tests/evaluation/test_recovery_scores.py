@@ -37,7 +37,7 @@ def opened(family: str):
 
 
 def rules_of(family: str) -> EvaluateRules:
-    return EvaluateRules.of(masked_ships.config_of(family))
+    return masked_ships.config_of(family).evaluate_rules
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -246,7 +246,7 @@ def test_the_tasks_are_part_of_the_recipe():
     recipes = {
         EVALUATE.recipe(
             "hurdat2",
-            EvaluateRules.of(masked_ships.config_of("trajfm", tasks)),
+            masked_ships.config_of("trajfm", tasks).evaluate_rules,
             {"shards": shards, "trained": model},
         ).digest
         for tasks in (("forecast",), ("forecast", "recover"))

@@ -45,7 +45,7 @@ def opened() -> Shards:
 
 
 def rules() -> EvaluateRules:
-    return EvaluateRules.of(masked_ships.config_of("trajfm"))
+    return masked_ships.config_of("trajfm").evaluate_rules
 
 
 def trips_of(split: str) -> list[dict]:

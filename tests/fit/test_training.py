@@ -288,7 +288,7 @@ def test_a_resume_that_forgets_something_would_be_noticed(
 ):
     with pytest.raises(Stop):
         run(shards, tmp_path / "run", on_progress=crash_at(7))
-    monkeypatch.setattr(fit, name, forgetful)
+    monkeypatch.setattr(fit_module, name, forgetful)
     run(shards, tmp_path / "run")
     assert outcome(tmp_path / "run") != whole
 

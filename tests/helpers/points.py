@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from helpers.places import FIXTURES
 from tasks.config.pipeline import PipelineConfig
+from tasks.ingest.row_digests import CONTENTS, RowDigests
 from tasks.ingest.snapshot import INDEX, LEDGER, index_of
 from tasks.prepare import clean, regions, shards, split, step_features
 from tasks.runtime.store import Counts, Receipt, Recipe, Store
@@ -101,10 +102,14 @@ def snapshot_of(
     for table in parts:
         recipe = made_recipe("part", dataset, table)
         with store.draft() as draft:
+            digests = RowDigests()
             for bucket, rows in in_buckets(table, num_buckets):
                 pq.write_table(rows, draft / f"points-{bucket:03d}.parquet")
+                by_file = rows.sort_by([("file_id", "ascending"), ("point_id", "ascending")])
+                digests.add("points", bucket, by_file)
                 for file_id in set(rows["file_id"].to_pylist()).difference(out_of_force):
                     touching.setdefault(file_id, []).append(bucket)
+            digests.write(draft / CONTENTS)
             store.publish(draft, recipe, {}, licence="made up")
         place[recipe.digest] = sorted(set(table["file_id"].to_pylist()).difference(out_of_force))
     content = pa.concat_tables(parts).sort_by("point_id")

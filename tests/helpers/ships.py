@@ -75,7 +75,9 @@ def stored_shards(
     store.prepare()
     with store.draft() as draft:
         counts = build(draft, seed, sizes) | {"is_leaky": is_leaky}
-        return store.publish(draft, recipe, counts, licence="made up")
+        return store.publish(
+            draft, recipe, counts, licence="made up", lineage={"split": recipe.inputs["split"]}
+        )
 
 
 def build(draft: Path, seed: int, sizes: dict[str, int]) -> Counts:

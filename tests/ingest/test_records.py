@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tasks.ingest.archive import Entry, Opener, read_member
 from tasks.ingest.readers import records
 from tasks.ingest.readers.geolife import decode_plt
-from tasks.ingest.readers.hurdat2 import decode_hurdat2
+from tasks.ingest.readers.hurdat2 import HURDAT2_HEADER, decode_hurdat2
 from tasks.ingest.readers.records import Block, Piece, pieces_of, point_ids
 
 
@@ -147,7 +147,7 @@ def test_any_text_as_storms_is_counted_line_by_line(body: bytes) -> None:
     headers = [
         line
         for line in filled
-        if records.HURDAT2_HEADER.fullmatch(line.decode().removeprefix("\ufeff").strip())
+        if HURDAT2_HEADER.fullmatch(line.decode().removeprefix("\ufeff").strip())
     ]
     assert counted(blocks).total() == len(filled) - len(headers)
     assert sum(len(lines) for lines in places_of(blocks).values()) == counted(blocks).total()

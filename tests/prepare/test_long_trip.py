@@ -17,6 +17,7 @@ from helpers.places import PROJECT
 from helpers.points import SCHEMA, made_recipe, table_of, walk
 
 from tasks.database import scratch
+from tasks.ingest.row_digests import CONTENTS, RowDigests
 from tasks.ingest.snapshot import INDEX, LEDGER, index_of
 from tasks.runtime.errors import MemoryFull
 from tasks.runtime.store import Receipt, Store
@@ -68,6 +69,9 @@ def snapshot_of(store: Store, num_points: int) -> Receipt:
             for table in long_trip(num_points):
                 writer.write_table(table)
             writer.write_table(others)
+        digests = RowDigests()
+        digests.add("points", 0, others)
+        digests.write(draft / CONTENTS)
         store.publish(draft, recipe, {}, licence="made up")
     with store.draft() as draft:
         index = index_of("made up", 1, {recipe.digest: [1, 2]}, {1: [0], 2: [0]})

@@ -73,7 +73,7 @@ def test_stored_features_are_the_steps_cut_to_float32(store: Store):
     stored = {trip["trip_id"]: trip for trip in trips_of(store, receipt)}
     places = [
         Receipt(stage="features", dataset="hurdat2", recipe=recipe, counts={})
-        for recipe in store.manifest(receipt).recipe.inputs["featured"]
+        for recipe in store.manifest(receipt).lineage["featured"]
     ]
     steps = rows_of(store, places, "steps.parquet")
     for name in ("step_s", "step_east_m", "step_north_m", "speed_mps", "turn_rad"):

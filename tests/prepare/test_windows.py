@@ -26,7 +26,7 @@ from tasks.prepare.split import SPLITS
 from tasks.release.gate import leak_refusal
 from tasks.release.promote import judge
 from tasks.runtime.errors import DataError
-from tasks.runtime.store import Receipt, Recipe, Store
+from tasks.runtime.store import Receipt, Store
 
 SPLIT = {
     "entity": SplitConfig(validation_percent=30, test_percent=30),
@@ -459,28 +459,14 @@ def test_copies_cut_one_by_one_stop_the_run(store: Store, monkeypatch):
 # The control that leaks -------------------------------------------------------------------------
 
 
-def evaluated_on(shards: Receipt, store: Store) -> Receipt:
-    """An evaluation of which only its shards are known."""
-    recipe = Recipe(
-        stage="evaluate",
-        dataset=shards.dataset,
-        code={},
-        sql={},
-        settings={},
-        inputs={"shards": shards.recipe},
-    )
-    with store.draft() as draft:
-        return store.publish(draft, recipe, {}, licence="made up")
-
-
 @pytest.mark.parametrize("is_leaky", [0, 1])
 def test_what_was_judged_on_the_control_is_never_promoted(store: Store, is_leaky, tmp_path):
-    evaluated = evaluated_on(ships.stored_shards(store, is_leaky=is_leaky), store)
-    refusal = leak_refusal(evaluated, store)
+    shards = ships.stored_shards(store, is_leaky=is_leaky)
+    refusal = leak_refusal(shards)
     assert (refusal is not None) == bool(is_leaky)
     if refusal is not None:
         assert not refusal.is_promoted
         assert "control that leaks" in refusal.reason
         # It is refused before the registry or any number is looked at.
         config = ships.config_of()
-        assert judge(None, config, None, evaluated, store, tmp_path) == refusal
+        assert judge(None, config, None, shards, shards, store, tmp_path) == refusal

@@ -20,11 +20,12 @@ from helpers.places import PROJECT
 
 from tasks.config.pipeline import AssessConfig, ForecastConfig
 from tasks.evaluate.evaluate import evaluate
+from tasks.registry.client import registry, tracking_uri
 from tasks.release import bundle, register
 from tasks.release.gate import Decision, Score, decide, windows_digest
 from tasks.release.gate_metrics import ForecastError, NotReproduced, RecoveryError
 from tasks.release.promote import Promotion, promote
-from tasks.release.register import Registration, registry
+from tasks.release.register import Registration
 from tasks.runtime.errors import ConfigError, DataError, Unavailable
 from tasks.runtime.stage import without_orchestrator
 from tasks.runtime.store import Store
@@ -284,7 +285,7 @@ for number in sys.argv[2:]:
     answers.append(served.predict(frame, params={"horizon": 3}).to_dict("list"))
 private = sorted(name for name in sys.modules if name.startswith("trajfoundry_model_")
                  and "." not in name)
-others = [hasattr(sys.modules[f"{name}.serving"], "OTHER") for name in private]
+others = [hasattr(sys.modules[f"{name}.inference.serving"], "OTHER") for name in private]
 print(json.dumps([answers, sorted(others), sys.modules["model"].__file__]))
 """
 
@@ -299,7 +300,7 @@ def test_two_versions_answer_a_stranger_beside_hostile_modules(champion, rival, 
     frame.to_json(tmp_path / "frame.json", orient="records")
     store = ships.good().store
     environment = {key: text for key, text in os.environ.items() if not key.startswith("PYTHON")}
-    environment["MLFLOW_TRACKING_URI"] = register.tracking_uri(store)
+    environment["MLFLOW_TRACKING_URI"] = tracking_uri(store)
     numbers = [champion[0].version, rival.version]
     done = subprocess.run(
         [sys.executable, "-I", "-c", STRANGER, "frame.json", *numbers],
@@ -378,11 +379,11 @@ def test_a_registry_that_is_away_is_said_to_be_away(monkeypatch):
 
 def test_nothing_leaks_between_stores(champion, store):
     given = os.environ.get("MLFLOW_TRACKING_URI")
-    assert register.tracking_uri(store) == f"sqlite:///{quote(str(store.root))}/mlflow.db"
+    assert tracking_uri(store) == f"sqlite:///{quote(str(store.root))}/mlflow.db"
     with registry(ships.good().store):
         pass
     assert os.environ.get("MLFLOW_TRACKING_URI") == given
-    assert register.tracking_uri(store) == f"sqlite:///{quote(str(store.root))}/mlflow.db"
+    assert tracking_uri(store) == f"sqlite:///{quote(str(store.root))}/mlflow.db"
 
 
 def test_two_processes_may_make_the_registry_at_once(store):

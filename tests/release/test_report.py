@@ -190,7 +190,7 @@ def test_a_leaky_split_is_labelled_in_report_and_card(tmp_path):
     leaky = other_report(tmp_path, shards=shards)
     for name in ("report.html", "report.md"):
         assert "Leakage control, not a result" in (leaky / name).read_text()
-    parts = (made.trained, made.evaluated, made.reported, made.store)
+    parts = (made.shards, made.trained, made.evaluated, made.reported, made.store)
     kinds = {
         "entity": SplitConfig(),
         "time": SplitConfig(kind="time"),

@@ -38,11 +38,11 @@ pq.ParquetWriter.write_table = watched(pq.ParquetWriter.write_table)
 pq.ParquetWriter.close = watched(pq.ParquetWriter.close)
 
 from flows.prepare import prepared
-from tasks.config import PipelineConfig
-from tasks.ingest import ingest
-from tasks.runs import recorded_run
-from tasks.stage import without_orchestrator
-from tasks.store import Store
+from tasks.config.pipeline import PipelineConfig
+from tasks.ingest.ingest import ingest
+from tasks.catalog.run import recorded_run
+from tasks.runtime.stage import without_orchestrator
+from tasks.runtime.store import Store
 
 config = PipelineConfig(window={"num_context": 4, "num_horizon": 4, "stride": 4},
                         assess={"horizons": (1, 4), "gate_horizon": 4})

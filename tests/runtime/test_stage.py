@@ -105,8 +105,8 @@ def test_an_edited_helper_module_misses_and_infrastructure_does_not(toy: Toy, tm
     assert toy.run(root)[1] == ["double", "triple"], "an edited model module misses"
     factor.write_text("FACTOR = 1\n")
     assert toy.run(root)[0] == first
-    config = toy.home / "tasks" / "config.py"
-    config.write_text(config.read_text() + "\n# a comment\n")
+    config = toy.home / "tasks" / "config" / "pipeline.py"
+    config.write_text(config.read_text() + "\nADDED = 1\n")
     assert toy.run(root) == (first, [])
 
 

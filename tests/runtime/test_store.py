@@ -112,7 +112,7 @@ def test_a_pointing_folder_is_complete_only_with_what_it_points_to(store):
 def test_drafts_of_the_living_stay_and_those_of_the_dead_go(store):
     code = textwrap.dedent("""
         import os, sys, time
-        from tasks.store import Store
+        from tasks.runtime.store import Store
         with Store(sys.argv[1]).draft() as draft:
             (draft / "half.txt").write_text("half")
             print(draft, flush=True)

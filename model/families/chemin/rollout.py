@@ -12,7 +12,7 @@ times samples), F full rows, Q queried points, D model width, L lags, C coordina
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -21,10 +21,30 @@ from ...earth.geometry import step_from
 from ...features.normaliser import MIN_STEP_S
 from ...interface.answers import Forecast, Noise
 from ...interface.contexts import Context, calendar_at
-from ...layers.transformer import KeyValueCache
+from ...layers.heads import DurationHead, StepHead
+from ...layers.transformer import KeyValueCache, Transformer
 
-if TYPE_CHECKING:
-    from .network import Chemin
+
+class StepModel(Protocol):
+    """A network that reads points with caches and says how the next step is distributed."""
+
+    config: Any
+    transformer: Transformer
+    duration_head: DurationHead
+    step_head: StepHead
+
+    def encode(
+        self,
+        lon_deg_BT: Tensor,
+        lat_deg_BT: Tensor,
+        time_s_BT: Tensor,
+        calendar_BQK: Tensor,
+        index_BQ: Tensor,
+        sequence_BT: Tensor | None = None,
+        caches: list[KeyValueCache] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Hidden state (B, Q, D) and recent velocities (B, Q, L, C) of points, from their past."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -51,7 +71,7 @@ class _State:
 
 
 def rolled_out(
-    model: Chemin,
+    model: StepModel,
     context: Context,
     num_horizon: int,
     target_time_s_BH: Tensor | None,
@@ -76,7 +96,7 @@ def rolled_out(
     return Forecast.of(points, (lon_deg_BSH, lat_deg_BSH, time_s_BSH))
 
 
-def _read(model: Chemin, context: Context, num_horizon: int) -> _State:
+def _read(model: StepModel, context: Context, num_horizon: int) -> _State:
     """The state after the context: its points with room for more, and filled caches."""
     num_rows, num_context = context.is_pad_BT.shape
     num_slots = min(num_context + num_horizon, model.config.max_points)
@@ -105,7 +125,7 @@ def _read(model: Chemin, context: Context, num_horizon: int) -> _State:
 
 
 def _roll(
-    model: Chemin,
+    model: StepModel,
     state: _State,
     num_horizon: int,
     target_time_s_NH: Tensor | None,
@@ -155,7 +175,7 @@ def _forget(state: _State, is_full_N: Tensor, num_kept: int) -> None:
 
 
 def _read_again(
-    model: Chemin, state: _State, is_full_N: Tensor, num_kept: int
+    model: StepModel, state: _State, is_full_N: Tensor, num_kept: int
 ) -> tuple[Tensor, Tensor]:
     """State and velocities at the last of the kept points of full rows, with fresh caches."""
     places = (state.lon_deg_NT, state.lat_deg_NT, state.time_s_NT)
@@ -177,7 +197,7 @@ def _read_again(
     return hidden_FQD[:, -1], velocity_FQLC[:, -1]
 
 
-def _read_one(model: Chemin, state: _State, index_N: Tensor) -> tuple[Tensor, Tensor]:
+def _read_one(model: StepModel, state: _State, index_N: Tensor) -> tuple[Tensor, Tensor]:
     """Hidden state and recent velocities of one new point of each row."""
     index_NQ = index_N.unsqueeze(1)
     calendar_NQK = calendar_at(state.started_us_N, state.time_s_NT.gather(1, index_NQ), state.zone)
@@ -192,7 +212,7 @@ def _read_one(model: Chemin, state: _State, index_N: Tensor) -> tuple[Tensor, Te
     return hidden_NQD[:, 0], velocity_NQLC[:, 0]
 
 
-def _next_duration_s(model: Chemin, hidden_ND: Tensor, noise: Noise | None, step: int) -> Tensor:
+def _next_duration_s(model: StepModel, hidden_ND: Tensor, noise: Noise | None, step: int) -> Tensor:
     """Seconds to the next point: the median, or a draw."""
     density = model.duration_head(hidden_ND)
     if noise is None:
@@ -206,7 +226,7 @@ def _next_duration_s(model: Chemin, hidden_ND: Tensor, noise: Noise | None, step
 
 
 def _next_step_m(
-    model: Chemin,
+    model: StepModel,
     hidden_ND: Tensor,
     velocity_mps_NLC: Tensor,
     step_s_N: Tensor,
