@@ -25,7 +25,7 @@ def assessment_of(
     shards, model = data.shards, trained.model
     counts = data_counts([data.points, *data.cleaned, data.regions])
     evaluated = evaluate(config, shards, model, store)
-    reported = report(config, shards, model, evaluated, trained.probe, store, counts)
+    reported = report(config, shards, model, evaluated, trained.probe, store, counts, data.quality)
     candidate = as_task(register)(
         config, shards, model, evaluated, reported, store, flow_run.id, data.quality
     )

@@ -285,7 +285,7 @@ def show_outcome(assessment: Assessment, store: Store) -> None:
     """Print the table, the registry's answer, and where to look further."""
     from rich.console import Console
 
-    from tasks.report.error_tables import has_rows, summary_tables
+    from tasks.report.error_tables import summary_tables
 
     evaluated = store.folder(assessment.receipt("evaluate"))
     report = store.folder(assessment.receipt("report")) / "report.html"
@@ -299,7 +299,7 @@ def show_outcome(assessment: Assessment, store: Store) -> None:
         f"  tables     {store.warehouse} (DuckDB 2, read-only)",
         f"  browser    trajfoundry ui {here}",
     ]
-    if has_rows(evaluated / "metrics.parquet"):
+    if "test_windows" in assessment.receipt("evaluate").counts:
         lines.append(
             f"  forecast   trajfoundry forecast {here} --model {assessment.candidate_uri}"
             " --input x.parquet --output y.parquet"

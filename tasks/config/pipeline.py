@@ -205,6 +205,7 @@ class PipelineConfig(Settings):
             num_context=self.window.num_context,
             num_horizon=self.window.num_horizon,
             horizons=tuple(sorted({*self.assess.horizons, self.assess.gate_horizon})),
+            gate_horizon=self.assess.gate_horizon,
             num_bootstrap=self.assess.num_bootstrap,
             tasks=self.window.tasks,
             resolution=self.region_rules.resolution,

@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from tasks.config.judged_tasks import Task
 from tasks.runtime.frozen import Frozen
 
 
@@ -137,6 +136,9 @@ class SplitConfig(Settings):
                 "south below north and west other than east"
             )
         return self
+
+
+Task = Literal["forecast", "path_inference", "recover", "travel_time"]
 
 
 class WindowConfig(Settings):

@@ -117,6 +117,7 @@ class EvaluateRules(Settings):
     num_context: int
     num_horizon: int
     horizons: tuple[int, ...]
+    gate_horizon: int
     num_bootstrap: int
     tasks: tuple[str, ...]
     resolution: int

@@ -13,11 +13,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import h3.api.basic_int as h3
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from model.earth.cells import cells_of
 from tasks.config.pipeline import PipelineConfig
 from tasks.config.slices import RegionRules
 from tasks.database import Connection, check, load, materialise, scratch, view, write_query
@@ -97,15 +95,6 @@ def place_cells(con: Connection, resolution: int) -> pa.Table:
     places = con.sql("select distinct lon_deg, lat_deg from int_places").to_arrow_table()
     lon_deg_N, lat_deg_N = (places[name].to_numpy() for name in ("lon_deg", "lat_deg"))
     return places.append_column("cell", pa.array(cells_of(lon_deg_N, lat_deg_N, resolution)))
-
-
-def cells_of(
-    lon_deg_N: NDArray[np.float64], lat_deg_N: NDArray[np.float64], resolution: int
-) -> NDArray[np.int64]:
-    """The H3 cell of each place, as the number that H3 itself uses; its first bit is always 0."""
-    pairs = zip(lat_deg_N.tolist(), lon_deg_N.tolist(), strict=True)
-    cells = (h3.latlng_to_cell(lat_deg, lon_deg, resolution) for lat_deg, lon_deg in pairs)
-    return np.fromiter(cells, np.int64, len(lon_deg_N))
 
 
 def region_counts(con: Connection) -> Counts:

@@ -21,10 +21,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from model.earth.cells import cells_of
 from tasks.config.slices import WindowRules
 from tasks.database import Connection, append, check, count_rows, materialise, write_parquet
 from tasks.prepare.near_duplicates import near_duplicates
-from tasks.prepare.regions import LINES_A_DEGREE, cells_of
+from tasks.prepare.regions import LINES_A_DEGREE
 from tasks.prepare.split import SPLITS
 from tasks.runtime.store import Counts
 

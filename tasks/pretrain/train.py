@@ -8,8 +8,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from model.evaluation.judged_tasks import PATH_INFERENCE, RECOVER, judged_tasks
 from model.families import module_named
-from tasks.config.judged_tasks import PATH_INFERENCE, RECOVER, judged_tasks
 from tasks.config.pipeline import PipelineConfig
 from tasks.config.slices import TrainRules
 from tasks.registry.initial_weights import digest_of, initial_digest, initial_model
@@ -85,8 +85,9 @@ def check_windows_fit(rules: TrainRules) -> None:
     from model.families import FAMILIES
 
     model, window = rules.model, rules.window
-    longest = FAMILIES[model.family].presets[model.preset].max_points
-    recovers = {RECOVER, PATH_INFERENCE} & {*judged_tasks(model.family, window.tasks)}
+    family = FAMILIES[model.family]
+    longest = family.presets[model.preset].max_points
+    recovers = {RECOVER, PATH_INFERENCE} & {*judged_tasks(family.tasks, window.tasks)}
     if recovers and window.num_points > longest:
         raise ConfigError(
             f"{model.family} {model.preset} reads at most {longest} points, and is asked to "
