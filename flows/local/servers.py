@@ -22,7 +22,7 @@ from typing import NoReturn
 
 from flows.local.environment import answers, served_address
 from tasks.runtime.errors import ConfigError, Unavailable
-from tasks.runtime.machine import Paths
+from tasks.runtime.machine import Machine
 from tasks.runtime.store import Store
 
 HOST = "127.0.0.1"
@@ -125,7 +125,7 @@ def start_prefect(servers: Servers, address: str, options: Sequence[str] = ()) -
 
 def start_mlflow(servers: Servers, address: str) -> tuple[str, Server | None]:
     """The MLflow interface of the store's own registry, or the address that the user set."""
-    tracking = Paths().tracking_uri
+    tracking = Machine().tracking_uri
     if not tracking.startswith("sqlite:"):
         return tracking, None
     os.environ["TRAJFOUNDRY_MLFLOW_PAGE"] = address

@@ -34,7 +34,7 @@ from tasks.evaluate.forecast_scores import (
 from tasks.evaluate.recovery_scores import EVERY_MASK, RECOVERY, TRACKS_OF, recovery_rows
 from tasks.evaluate.travel_time_scores import DURATIONS, ENDS, duration_rows, fitted_baselines
 from tasks.runtime.errors import DataError
-from tasks.runtime.machine import Paths
+from tasks.runtime.machine import Machine
 from tasks.runtime.progress import progress
 from tasks.runtime.stage import Job, Stage
 from tasks.runtime.store import Counts, Receipt, Store
@@ -71,7 +71,7 @@ def build(draft: Path, job: Job[EvaluateRules]) -> Counts:
     from model.interface.weights import CheckpointError
 
     rules = job.settings
-    torch.set_num_threads(Paths().num_threads)
+    torch.set_num_threads(Machine().num_threads)
     shards = Shards.open(job.folder("shards"), rules.zone)
     check_windows(shards, job)
     try:
