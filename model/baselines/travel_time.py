@@ -13,10 +13,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..data.collate import Ints
-from ..interface.flat_points import Floats
+from ..earth.arrays import Floats, Ints
 
 LEAST_S = 1.0  # of a logarithm: a journey within one second is as good as none
 
@@ -38,7 +36,7 @@ class Departures:
     ends_deg: tuple[Floats, Floats, Floats, Floats]
 
     @property
-    def features_JF(self) -> NDArray[np.float64]:
+    def features_JF(self) -> Floats:
         """Distance, points, hour, weekday, and longitude and latitude of both ends."""
         columns = (self.distance_m_J, self.num_points_J, self.hour_J, self.weekday_J)
         return np.stack([*columns, *self.ends_deg], axis=1)

@@ -18,9 +18,10 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from ..earth.arrays import Ints
 from ..earth.calendar_tables import Clock, clock_of
 from ..interface.batch import Batch, Cursor
-from .collate import Draft, Ints
+from .collate import Draft
 from .epoch_plan import POOL_POINTS as POOL_POINTS
 from .epoch_plan import ROW_BITS as ROW_BITS
 from .epoch_plan import Batching, Piece, Plan, nothing_to_read

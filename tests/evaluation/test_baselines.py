@@ -19,7 +19,8 @@ from model.baselines.forecast import (
     predicted_time_s,
     simple_baselines,
 )
-from model.earth.geometry import EARTH_RADIUS_M, step_between
+from model.earth.constants import EARTH_RADIUS_M
+from model.earth.geometry import step_between
 from model.evaluation.metrics import ade_m, displacement_m
 
 SPHERE = Geodesic(EARTH_RADIUS_M, 0)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from model.baselines.travel_time import Boosting, Departures, MeanSpeed, OdHour, fitted_on
 from model.data.journeys import read_journeys
 from model.data.shards import Shards
-from model.earth.geometry import EARTH_RADIUS_M
+from model.earth.constants import EARTH_RADIUS_M
 from model.inference.api import Partial, travel_time
 from model.inference.serving import load_trained
 from model.interface.flat_points import even_places
