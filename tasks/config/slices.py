@@ -5,6 +5,7 @@ They enter a recipe by value.
 
 from __future__ import annotations
 
+from tasks.config.judged_tasks import Task
 from tasks.config.own_columns import ColumnsConfig
 from tasks.config.sections import (
     ModelConfig,
@@ -118,7 +119,7 @@ class EvaluateRules(Section):
     num_horizon: int
     horizons: tuple[int, ...]
     num_bootstrap: int
-    tasks: tuple[str, ...]
+    tasks: tuple[Task, ...]
     resolution: int
     zone: str
     seed: int
@@ -157,7 +158,7 @@ class ReportRules(Section):
     num_context: int
     num_horizon: int
     gate_horizon: int
-    tasks: tuple[str, ...]
+    tasks: tuple[Task, ...]
     data_counts: dict[str, int | float | str]
     recipes: dict[str, str]
     init: str

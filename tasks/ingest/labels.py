@@ -12,7 +12,7 @@ import pyarrow as pa
 import sql
 from tasks.database import Connection
 from tasks.ingest.archive import Member
-from tasks.ingest.readers.records import pieces_of, readable
+from tasks.ingest.readers.records import BYTE_ORDER_MARK, pieces_of, readable
 
 LABELS = "labels"
 HEADER = b"start time"
@@ -39,7 +39,7 @@ def lines_of(member: Member) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     for piece in pieces_of([member]):
         for number, text in piece.lines():
-            if number == 1 and text.removeprefix(b"\xef\xbb\xbf").lower().startswith(HEADER):
+            if number == 1 and text.removeprefix(BYTE_ORDER_MARK).lower().startswith(HEADER):
                 continue
             place = {"file_id": member.file_id, "file_name": member.name, "line_number": number}
             parts = text.decode("utf-8", "replace").rstrip("\r").split("\t")

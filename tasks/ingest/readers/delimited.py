@@ -20,12 +20,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from tasks.ingest.readers.records import Block, Integers, Piece, grouped, joined, parsable, placed
+from tasks.ingest.readers.records import (
+    BYTE_ORDER_MARK,
+    Block,
+    Integers,
+    Piece,
+    grouped,
+    joined,
+    parsable,
+    placed,
+)
 
 Order = tuple[str, ...]
 Line = tuple[int, bytes]
 NUMBER, COUNT, TEXT = pa.float64(), pa.int64(), pa.string()
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # What the parser takes for a value of a type has this shape, and so has more.
 SHAPES = {
     pa.float64(): r"(?i)^[ \t]*([-+.0-9e]*|[-+]?(nan|inf).*)[ \t]*$",

@@ -17,12 +17,11 @@ import pyarrow.json
 
 from tasks.ingest.archive import Member
 from tasks.ingest.readers import records as decode
-from tasks.ingest.readers.records import Block, Piece, placed
+from tasks.ingest.readers.records import BYTE_ORDER_MARK, Block, Piece, placed
 
 # Objects are flat. A text that looks like a boundary cuts its own record in two malformed ones.
 BOUNDARY = re.compile(rb"\}\s*+(?:,\s*+)?\{")
 MAX_RECORD_BYTES = 1 << 20
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 NO_END = b"the file ends before its list does"
 Line = tuple[int, bytes]
 

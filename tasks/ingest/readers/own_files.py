@@ -23,9 +23,17 @@ from tasks.config.pipeline import ColumnsConfig
 from tasks.ingest.archive import Unreadable
 from tasks.ingest.readers.delimited import has_blank_line
 from tasks.ingest.readers.own_columns import FIELDS, chosen, decimal_mark, delimiter, staging_values
-from tasks.ingest.readers.records import BLOCK_BYTES, Block, Piece, Reader, joined, parsable, placed
+from tasks.ingest.readers.records import (
+    BLOCK_BYTES,
+    BYTE_ORDER_MARK,
+    Block,
+    Piece,
+    Reader,
+    joined,
+    parsable,
+    placed,
+)
 
-BOM = b"\xef\xbb\xbf"
 PARQUET_ROWS = 65_536
 
 
@@ -111,7 +119,7 @@ def in_utf8(piece: Piece, columns: ColumnsConfig) -> Piece:
     if columns.encoding == "latin-1":
         body = body.decode("latin-1").encode()
     elif piece.first_line == 1:
-        body = body.removeprefix(BOM)
+        body = body.removeprefix(BYTE_ORDER_MARK)
     return Piece(piece.file_id, piece.first_line, body)
 
 

@@ -10,8 +10,7 @@ from itertools import repeat
 import numpy as np
 import pyarrow as pa
 
-from tasks.ingest.readers.delimited import BYTE_ORDER_MARK
-from tasks.ingest.readers.records import Block, Piece, Reader, placed
+from tasks.ingest.readers.records import BYTE_ORDER_MARK, Block, Piece, Reader, placed
 
 # *T*, track id, domain, number of points, number of track properties, *P*, domain, dimensions,
 # has id, has time, number of point properties. Only points without properties are known here.
