@@ -1,8 +1,9 @@
 """From shards on disk to batches in memory: seeded, bounded, and resumable at any batch.
 
 Training draws random crops, evaluation reads the stored windows. What an epoch of crops yields is
-a pure function of (shards, seed, epoch), which ranks share out (see `plan`): a reader started at a
-batch's cursor yields exactly the batches that would have followed, whatever the number of ranks.
+a pure function of (shards, seed, epoch), which ranks share out (see `epoch_plan`): a reader started
+at a batch's cursor yields exactly the batches that would have followed, whatever the number of
+ranks.
 
 Shapes: B windows, T points.
 """

@@ -130,7 +130,7 @@ def dimensions(generator: np.random.Generator, num_points: int) -> Mask:
 def infilling(generator: np.random.Generator, num_points: int) -> Mask:
     """Blanks to be filled in one after the other, in a random order, each from left to right.
 
-    Who may read whom then is `masks.span_mask` of `span_N`.
+    Who may read whom then is `attention_masks.span_mask` of `span_N`.
     """
     span_N = _spans(generator, num_points)
     turn = np.append(0, 1 + generator.permutation(span_N.max(initial=0)))

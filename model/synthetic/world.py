@@ -4,9 +4,9 @@ Trajectory `index` of a world is drawn by a generator of its own, seeded by (kin
 it depends neither on how many others are drawn, nor on the order or the process. Four kinds:
 
 - `vehicles` drive on a grid of streets: speed limits, turns, lights, bounded acceleration;
-- `people` have a home, a work place and haunts, a week, and a way to travel (`routines.py`);
-- `ar1` and `markov` follow the laws of `laws.py`, whose floor is known. Nothing is added to them
-  but the noise that belongs to `ar1`.
+- `people` have a home, a work place and haunts, a week, and a way to travel (`people.py`);
+- `ar1` and `markov` follow the laws of `processes.py`, whose floor is known. Nothing is added to
+  them but the noise that belongs to `ar1`.
 
 Vehicles and people are seen by a receiver with noise, silences and outliers, and some of them do
 something unusual. All of it is told: by columns of the points, and by events.
