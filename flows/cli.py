@@ -80,7 +80,7 @@ class Run(Reported, PipelineConfig):
         wait_for_server = server_for_one_run(store)
         with nothing_on_stdout():
             from flows.pipeline import pipeline
-            from tasks.release.register import warm_up
+            from tasks.registry.client import warm_up
 
             warm_up()
             self.show_lines()

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..earth.arrays import Bools, Floats, Ints
+from ..earth.calendar import NUM_CALENDAR
 from ..earth.calendar_tables import Clock
 from ..earth.compiled import compiled
-from ..features.point_features import NUM_CALENDAR
 from ..interface.batch import Batch
 
 NUM_STEP = 3

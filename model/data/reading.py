@@ -23,14 +23,10 @@ from ..earth.arrays import Ints
 from ..earth.calendar_tables import Clock, clock_of
 from ..interface.batch import Batch, Cursor
 from .collate import Draft
-from .epoch_plan import POOL_POINTS as POOL_POINTS
-from .epoch_plan import ROW_BITS as ROW_BITS
-from .epoch_plan import Batching, Piece, Plan, nothing_to_read
+from .epoch_plan import POOL_POINTS, Batching, Piece, Plan, nothing_to_read
 from .mixture import shares_in_turn
 from .point_buffer import Room
 from .prefetch import prefetched
-from .shards import TRIP_SCHEMA as TRIP_SCHEMA
-from .shards import WINDOW_SCHEMA as WINDOW_SCHEMA
 from .shards import Group, ShardError, Shards, read_group, rows_of, window_index
 
 # Training ---------------------------------------------------------------------------------------

@@ -14,7 +14,6 @@ from urllib.parse import unquote, urlsplit
 
 from tasks.config.pipeline import PipelineConfig
 from tasks.registry.client import experiment_id, registry
-from tasks.registry.client import warm_up as warm_up
 from tasks.release.bundle import (
     ANSWERS,
     ENTRY,
