@@ -75,7 +75,7 @@ class Servers:
         """Run a module of this environment to its end."""
         server = self.start(name, command)
         if server.process.wait(START_S):
-            raise Unavailable(f"prefect {name} failed; the reason is in {server.log}")
+            raise Unavailable(f"{name} failed; the reason is in {server.log}")
         self.started.remove(server)
 
     def watch(self) -> None:
@@ -151,8 +151,8 @@ def deploy(servers: Servers) -> None:
     """The work pool and the deployments of this project."""
     pool = ["work-pool", "create", POOL, "--type", "process", "--overwrite"]
     every = ["--no-prompt", "deploy", "--all", "--prefect-file", str(DEPLOYMENTS)]
-    servers.finish("work-pool", ["prefect", *pool])
-    servers.finish("deploy", ["prefect", *every])
+    servers.finish("prefect work-pool", ["prefect", *pool])
+    servers.finish("prefect deploy", ["prefect", *every])
 
 
 def address(asked: int | None, usual: int, flag: str) -> str:
