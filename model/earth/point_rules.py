@@ -101,12 +101,7 @@ def steps_m(lon_deg_N: Floats, lat_deg_N: Floats) -> Floats:
 
 @compiled
 def _is_reached(
-    tracked_us_N: Ints,
-    lon_deg_N: Floats,
-    lat_deg_N: Floats,
-    a: int,
-    b: int,
-    max_speed_mps: float,
+    tracked_us_N: Ints, lon_deg_N: Floats, lat_deg_N: Floats, a: int, b: int, max_speed_mps: float
 ) -> bool:
     """Whether point b, later than a, is within reach of a."""
     elapsed_s = (tracked_us_N[b] - tracked_us_N[a]) / 1e6
@@ -164,10 +159,7 @@ def stays(
 
 @compiled
 def location_numbers(
-    is_track_start_S: Bools,
-    lon_deg_S: Floats,
-    lat_deg_S: Floats,
-    radius_m: float,
+    is_track_start_S: Bools, lon_deg_S: Floats, lat_deg_S: Floats, radius_m: float
 ) -> Ints:
     """For each stay the index of the stay that founded its location, stays in order of time.
 

@@ -5,6 +5,7 @@ They are counted apart from the records of points, since no point is lost with a
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Sequence
 
 import pyarrow as pa
@@ -12,7 +13,7 @@ import pyarrow as pa
 import sql
 from tasks.database import Connection
 from tasks.ingest.archive import Member
-from tasks.ingest.readers.records import BYTE_ORDER_MARK, pieces_of, readable
+from tasks.ingest.readers.records import pieces_of, readable
 
 LABELS = "labels"
 HEADER = b"start time"
@@ -39,7 +40,7 @@ def lines_of(member: Member) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     for piece in pieces_of([member]):
         for number, text in piece.lines():
-            if number == 1 and text.removeprefix(BYTE_ORDER_MARK).lower().startswith(HEADER):
+            if number == 1 and text.removeprefix(BOM_UTF8).lower().startswith(HEADER):
                 continue
             place = {"file_id": member.file_id, "file_name": member.name, "line_number": number}
             parts = text.decode("utf-8", "replace").rstrip("\r").split("\t")

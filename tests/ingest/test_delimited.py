@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ from tasks.ingest.readers.delimited import Layout, order_of
 from tasks.ingest.readers.delimited import decode_delimited as decoded
 from tasks.ingest.readers.formats import FORMATS
 from tasks.ingest.readers.porto import PORTO
-from tasks.ingest.readers.records import BYTE_ORDER_MARK, Block, Piece
+from tasks.ingest.readers.records import Block, Piece
 from tasks.ingest.readers.tdrive import TDRIVE
 
 Decode = Callable[[Iterable[Piece]], Iterator[Block]]
@@ -138,7 +139,7 @@ def test_any_bytes_are_counted_and_no_file_shapes_another(case: tuple[str, list[
         lines = fates(alone).get(piece.file_id, [])
         assert counted(alone)[piece.file_id] == len(lines)
         # each filled line stands for at least one record; only a header stands for none
-        mark = BYTE_ORDER_MARK
+        mark = BOM_UTF8
         filled = {n for n, text in piece.lines() if text.removeprefix(mark).strip() or n > 1}
         missing = filled - {number for number, _fate in lines}
         assert missing <= {min(filled, default=0)}

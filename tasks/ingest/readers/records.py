@@ -21,7 +21,6 @@ from tasks.ingest.archive import Member
 PIECE_BYTES = 8 << 20
 BLOCK_BYTES = 4 << 20  # larger blocks only took more memory
 MAX_RAW_CHARACTERS = 1_000
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 NO_TEXT = "\ufffd"  # what bytes become that are no UTF-8
 Integers = NDArray[np.int64]
 
