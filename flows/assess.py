@@ -13,7 +13,7 @@ from tasks.release.outcome import Assessment, assessed, data_counts, show_in_pre
 from tasks.release.promote import promote
 from tasks.release.register import register
 from tasks.report.report import report
-from tasks.runtime.machine import Paths
+from tasks.runtime.machine import Machine
 from tasks.runtime.stage import as_task
 from tasks.runtime.store import Store
 
@@ -42,7 +42,7 @@ def assess(config: PipelineConfig = PipelineConfig()) -> Assessment:
     Args:
         config: The dataset, and everything else that can change a result.
     """
-    store = Store(Paths().store)
+    store = Store(Machine().store)
     with recorded_run(store, "assess", config.dataset):
         points = points_in_force(config.dataset, store)
         data = prepared(config, points, store)

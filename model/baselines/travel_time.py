@@ -14,15 +14,13 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from ..data.collate import Ints
+from ..earth.arrays import Floats, Ints
 from ..earth.calendar import calendar_of
 from ..earth.cells import cells_of
 from ..earth.geometry import haversine_m
 from ..interface.answers import Durations
 from ..interface.contexts import Partial
-from ..interface.flat_points import Floats
 
 LEAST_S = 1.0  # of a logarithm: a journey within one second is as good as none
 
@@ -69,7 +67,7 @@ class Departures:
         )
 
     @property
-    def features_JF(self) -> NDArray[np.float64]:
+    def features_JF(self) -> Floats:
         """Distance, points, hour, weekday, and longitude and latitude of both ends."""
         columns = (self.distance_m_J, self.num_points_J, self.hour_J, self.weekday_J)
         return np.stack([*columns, *self.ends_deg], axis=1)

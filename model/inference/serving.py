@@ -19,14 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..earth.arrays import Bools, Floats, Ints
 from ..families import FAMILIES, build
 from ..features.normaliser import Normaliser
 from ..interface.contexts import Context
 from ..interface.family import Model
 from ..interface.flat_points import (
-    Bools,
-    Floats,
-    Ints,
     Pieces,
     Points,
     between_known,

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..features.point_features import NUM_CALENDAR, calendar_features, steps_of
+from ..earth.calendar import NUM_CALENDAR, calendar_features
+from ..features.point_features import steps_of
 from .masking import MaskedBatch
 
 

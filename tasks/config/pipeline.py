@@ -18,7 +18,7 @@ from tasks.config.sections import (
     CleanConfig,
     ModelConfig,
     RegionConfig,
-    Settings,
+    Section,
     SplitConfig,
     StayConfig,
     SyntheticConfig,
@@ -54,7 +54,7 @@ DatasetName = Annotated[
 ]
 
 
-class PipelineConfig(Settings):
+class PipelineConfig(Section):
     """Everything that can change a result, and nothing else."""
 
     dataset: DatasetName = Field(
@@ -215,7 +215,7 @@ class PipelineConfig(Settings):
         )
 
 
-class ForecastConfig(Settings):
+class ForecastConfig(Section):
     """Which registered model forecasts, how far, and with how many samples."""
 
     model: str = Field(

@@ -16,7 +16,7 @@ from model.families import module_named
 from tasks.config.pipeline import PipelineConfig
 from tasks.config.slices import EvaluateRules
 from tasks.runtime.errors import DataError
-from tasks.runtime.machine import Paths
+from tasks.runtime.machine import Machine
 from tasks.runtime.progress import progress
 from tasks.runtime.stage import Job, Stage
 from tasks.runtime.store import Counts, Receipt, Store
@@ -56,7 +56,7 @@ def build(draft: Path, job: Job[EvaluateRules]) -> Counts:
     from model.evaluation.question import AnswerError
 
     rules = job.settings
-    torch.set_num_threads(Paths().num_threads)
+    torch.set_num_threads(Machine().num_threads)
     shards = Shards.open(job.folder("shards"), rules.zone)
     check_windows(shards, job)
     trained = opened(job)

@@ -17,7 +17,7 @@ from tasks.release.promote import Promotion
 from tasks.release.register import Registration
 from tasks.report.error_tables import TRACK_WORDS, error_tables, read_scores
 from tasks.runtime.frozen import Frozen
-from tasks.runtime.machine import Paths
+from tasks.runtime.machine import Machine
 from tasks.runtime.run_records import StageRun, stages_so_far
 from tasks.runtime.store import Counts, Receipt, Store
 
@@ -67,8 +67,8 @@ class Assessment(Frozen):
     @property
     def page(self) -> str:
         """The page of the version in MLflow."""
-        tracking = Paths().tracking_uri
-        root = tracking if tracking.startswith("http") else Paths().mlflow_page
+        tracking = Machine().tracking_uri
+        root = tracking if tracking.startswith("http") else Machine().mlflow_page
         name, version = self.registration.name, self.registration.version
         return f"{root.rstrip('/')}/#/models/{name}/versions/{version}"
 

@@ -1,7 +1,7 @@
-"""Register: a trained model as a version in MLflow, which this file and `registry.py` import.
+"""Register: a trained model as a version in MLflow, which this file and `registry/` import.
 
 Cheap and idempotent instead of cached, since the registry is outside state that no recipe can name:
-`register` first looks for the version. `tasks/promote.py` does the same for its decision.
+`register` first looks for the version. `promote.py` does the same for its decision.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from urllib.parse import unquote, urlsplit
 
 from tasks.config.pipeline import PipelineConfig
 from tasks.registry.client import experiment_id, registry
-from tasks.registry.client import warm_up as warm_up
 from tasks.release.bundle import (
     ANSWERS,
     ENTRY,

@@ -18,7 +18,8 @@ from model.baselines.forecast import (
     arrival_velocity_mps,
     predicted_time_s,
 )
-from model.earth.geometry import EARTH_RADIUS_M, step_between
+from model.earth.constants import EARTH_RADIUS_M
+from model.earth.geometry import step_between
 from model.evaluation.metrics import ade_m, displacement_m
 from model.interface.contexts import Context
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from scipy.interpolate import CubicHermiteSpline
 
 from model.baselines.recovery import Hermite, Linear
-from model.earth.geometry import EARTH_RADIUS_M, haversine_m, step_from
+from model.earth.constants import EARTH_RADIUS_M
+from model.earth.geometry import haversine_m, step_from
 from model.interface.contexts import Partial
 
 SPHERE = Geodesic(EARTH_RADIUS_M, 0.0)

@@ -19,7 +19,7 @@ from model.baselines.fitted import fitted_baselines
 from model.baselines.travel_time import Boosting, Departures, MeanSpeed, OdHour, fitted_on
 from model.data.journeys import read_journeys
 from model.data.shards import Shards
-from model.earth.geometry import EARTH_RADIUS_M
+from model.earth.constants import EARTH_RADIUS_M
 from model.evaluation.judged_tasks import ENDS, PATH_GIVEN, TRAVEL_TIME
 from model.evaluation.question import Errors, Judging
 from model.evaluation.scores import scored
