@@ -138,6 +138,8 @@ class DampedVelocity(ForecastBaseline):
 
 def predicted_time_s(context: Context, num_horizon: int) -> Tensor:
     """Target times (B, H) that go on with the context's median step."""
+    if context.time_s_BT.shape[1] < 2:
+        raise ValueError("a context of one point has no step: give the target times")
     # The middle two averaged: torch's own median takes the lower one. A pad has no step.
     step_s_BT = context.time_s_BT.diff(dim=1).masked_fill(context.is_pad_BT[:, 1:], torch.nan)
     step_s_B = step_s_BT.nanquantile(0.5, dim=1)

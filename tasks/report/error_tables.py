@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,15 +69,17 @@ class ErrorTable:
 
 
 def size(metric: str) -> Spell:
-    """Metres or seconds, which are told with the same digits."""
-    return lambda row: metres(row[metric])
+    """Metres or seconds, which are told with the same digits; nothing where there is none."""
+    return lambda row: metres(row[metric]) if row.get(metric) is not None else ""
 
 
 def part(metric: str) -> Spell:
-    return lambda row: share(row[metric])
+    return lambda row: share(row.get(metric, math.nan))
 
 
 def interval(row: Row) -> str:
+    if row["low"] is None:
+        return ""
     return f"{metres(row['low'])}–{metres(row['high'])}"
 
 

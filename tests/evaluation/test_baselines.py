@@ -132,19 +132,22 @@ def test_three_steps_are_taken_as_one():
 
 def test_steps_without_duration_are_passed_over():
     moving = (tensor(0, 0.001, 0.002, 0.002), tensor(0, 0, 0, 0), tensor(0, 10, 20, 20))
-    lon_deg, _ = ConstantVelocity().forecast(*moving, tensor(30.0))
+    lon_deg, _ = places(ConstantVelocity(), moving, tensor(30.0))
     assert float(lon_deg) == pytest.approx(0.003)
     frozen = (tensor(0.0, 1.0, 2.0), tensor(0.0, 0.0, 0.0), tensor(5.0, 5.0, 5.0))
     for baseline in (ConstantVelocity(), ConstantVelocity(3), DampedVelocity(60.0)):
-        lon_deg, lat_deg = baseline.forecast(*frozen, tensor(6.0, 7.0))
-        assert lon_deg[0].tolist() == [2.0, 2.0]
-        assert lat_deg[0].tolist() == [0.0, 0.0]
+        lon_deg, lat_deg = places(baseline, frozen, tensor(6.0, 7.0))
+        assert lon_deg[0].tolist() == pytest.approx([2.0, 2.0])
+        assert lat_deg[0].tolist() == pytest.approx([0.0, 0.0])
 
 
 def test_one_point_of_context_stands_still():
     for baseline in every_baseline():
-        lon_deg, lat_deg = baseline.forecast(tensor(1.0), tensor(2.0), tensor(0.0), tensor(9.0))
-        assert (float(lon_deg), float(lat_deg)) == (1.0, 2.0)
+        context = (tensor(1.0), tensor(2.0), tensor(0.0))
+        lon_deg, lat_deg = places(baseline, context, tensor(9.0))
+        assert (float(lon_deg), float(lat_deg)) == pytest.approx((1.0, 2.0))
+    with pytest.raises(ValueError, match="one point"):
+        LastPosition().forecast(known(context), 3)
 
 
 def test_windows_do_not_see_each_other():

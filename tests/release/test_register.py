@@ -132,7 +132,7 @@ def test_a_newer_assessment_updates_the_version(champion):
     with registry(made.store) as client:
         version = client.get_model_version(NAME, updated.version)
     assert version.tags["evaluate_recipe"] == evaluated.recipe
-    assert "| chemin | 2 |" in version.description
+    assert "| **chemin** | **2** |" in version.description
     assert enrol(made).version == updated.version
 
 
