@@ -5,13 +5,17 @@ They enter a recipe by value.
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import PlainSerializer
+
+from model.training.config import FitConfig
 from tasks.config.own_columns import ColumnsConfig
 from tasks.config.sections import (
     ModelConfig,
     Settings,
     SplitKind,
     StayConfig,
-    TrainConfig,
     WindowConfig,
 )
 
@@ -97,10 +101,9 @@ class TrainRules(Settings):
     """The slice of the configuration that decides the weights."""
 
     model: ModelConfig
-    fit: TrainConfig
+    fit: Annotated[FitConfig, PlainSerializer(FitConfig.deciding)]
     window: WindowConfig
     zone: str
-    seed: int
 
 
 class ProbeRules(Settings):

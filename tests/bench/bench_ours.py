@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from bench_clock import Clock, main
 from numpy.typing import NDArray
-
 from tasks.ahead import ahead
+
 from tasks.config.datasets import dataset_named
 from tasks.config.pipeline import PipelineConfig
 from tasks.database import scratch
