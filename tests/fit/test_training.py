@@ -66,7 +66,7 @@ def crash_at(step):
 
 def test_a_run_learns_and_says_what_it_did(shards, tmp_path):
     config = replace(
-        CONFIG, max_steps=150, patience=None, validate_every=25, learning_rate=0.02,
+        CONFIG, max_steps=150, patience=10, validate_every=25, learning_rate=0.02,
         checkpoint_every_s=60.0,
     )  # fmt: skip
     model = Toy()
