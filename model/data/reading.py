@@ -118,7 +118,10 @@ def planned_mixed(
     rank: int = 0,
     world: int = 1,
 ) -> Iterator[Planned]:
-    """A rank's batches of a mixture from a cursor on; all ranks read one dataset at a time."""
+    """A rank's batches of a mixture from a cursor on; all ranks read one dataset at a time.
+
+    After any number of batches the share of each dataset is off by less than one batch.
+    """
     parts = list(start.parts or [Cursor()] * len(plans))
     taken = list(start.taken or [0] * len(plans))
     if not len(parts) == len(taken) == len(weights) == len(plans):

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import pytest
 from helpers import ships
@@ -127,8 +127,3 @@ def test_a_job_of_old_names_ends_with_a_line_that_names_them(tmp_path):
     assert "job.json: FitConfig has" in process.stderr
     assert "not num_accumulated" in process.stderr
     assert "Traceback" not in process.stderr
-
-
-def test_training_is_frozen_and_replaced():
-    fit = replace(FitConfig(), max_steps=3)
-    assert Training.from_json(Training("s", "chemin", "tiny", fit).to_json()).fit == fit
