@@ -16,18 +16,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Literal
 
 import numpy as np
 
 from ..earth.arrays import Ints
 from .collate import first_fit
+from .options import Reading
 from .shards import Group, ShardError, Shards, read_lengths, row_groups
 
-POOL_POINTS = 1 << 20  # points mixed at a time: bounds the memory, not the data
 ROW_BITS = 32  # a crop's window_id is its trip's row in the split, then the index of its start
-
-Batching = Literal["bucketed", "packed"]
 
 
 @dataclass(frozen=True)
@@ -81,30 +78,13 @@ class Plan:
     """How a split is read; remembers four bytes a trip, the lengths, from the first use on."""
 
     shards: Shards
-    split: str
-    seed: int
-    batch_size: int
-    max_points: int
-    batching: Batching = "bucketed"
-    pool_points: int = POOL_POINTS
-    groups: tuple[Group, ...] = ()
+    reading: Reading
+    groups: tuple[Group, ...]
     lengths: dict[int, np.ndarray] = field(default_factory=dict)
 
     @classmethod
-    def of(
-        cls,
-        shards: Shards,
-        split: str,
-        seed: int,
-        batch_size: int,
-        max_points: int,
-        batching: Batching = "bucketed",
-        pool_points: int = POOL_POINTS,
-    ) -> Plan:
-        if batch_size < 1 or max_points < 2 or batching not in ("bucketed", "packed"):
-            raise ValueError("a plan needs batch_size >= 1, max_points >= 2, bucketed or packed")
-        groups = tuple(row_groups(shards, split))
-        return cls(shards, split, seed, batch_size, max_points, batching, pool_points, groups)
+    def of(cls, shards: Shards, reading: Reading) -> Plan:
+        return cls(shards, reading, tuple(row_groups(shards, reading.split)))
 
     def rounds(
         self, epoch: int, start: int = 0, rank: int = 0, world: int = 1
@@ -120,14 +100,15 @@ class Plan:
 
     def batches(self, epoch: int) -> Iterator[Piece]:
         """All batches of an epoch, in order."""
-        order = generator(self.seed, epoch, 0).permutation(len(self.groups))
+        reading = self.reading
+        order = generator(reading.seed, epoch, 0).permutation(len(self.groups))
         shuffled = [self.groups[place] for place in order]
         for number, groups in enumerate(self._groups_of_pools(shuffled)):
             pool = self._pool(groups, epoch)
-            draws = generator(self.seed, epoch, 2, shuffled[0].first_row, number)
-            batch = buckets if self.batching == "bucketed" else packs
-            num_points_Q = pool.crops.num_points_Q
-            for crop_Q, num_crops_B in batch(num_points_Q, self.batch_size, self.max_points, draws):
+            draws = generator(reading.seed, epoch, 2, shuffled[0].first_row, number)
+            batched = buckets if reading.batching == "bucketed" else packs
+            sizes = (pool.crops.num_points_Q, reading.batch_size, reading.max_points)
+            for crop_Q, num_crops_B in batched(*sizes, draws):
                 yield Piece(pool, crop_Q, num_crops_B)
 
     def _groups_of_pools(self, groups: Iterable[Group]) -> Iterator[tuple[Group, ...]]:
@@ -137,7 +118,7 @@ class Plan:
         for group in groups:
             waiting.append(group)
             num_points += group.num_points
-            if num_points >= self.pool_points:
+            if num_points >= self.reading.pool_points:
                 yield tuple(waiting)
                 waiting, num_points = [], 0
         if waiting:
@@ -148,8 +129,8 @@ class Plan:
         offset_R = np.concatenate([[0], *lengths]).cumsum()
         parts, first_trip = [], 0
         for group, num_points_R in zip(groups, lengths, strict=True):
-            draws = generator(self.seed, epoch, 1, group.first_row)
-            part = random_crops(num_points_R, group.first_row, self.max_points, draws)
+            draws = generator(self.reading.seed, epoch, 1, group.first_row)
+            part = random_crops(num_points_R, group.first_row, self.reading.max_points, draws)
             parts.append(part.moved(first_trip, offset_R[first_trip]))
             first_trip += group.num_rows
         return Pool(groups, offset_R, Crops.joined(parts))
@@ -247,4 +228,4 @@ def generator(*key: int) -> np.random.Generator:
 
 
 def nothing_to_read(plan: Plan) -> ShardError:
-    return ShardError(f"{plan.split}: nothing to read, no trip of two points or more")
+    return ShardError(f"{plan.reading.split}: nothing to read, no trip of two points or more")

@@ -8,6 +8,7 @@ stream of batches worker w makes every n-th, from its w-th on, and a DataLoader 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from itertools import islice
 from typing import Any
 
@@ -15,7 +16,8 @@ from torch import distributed
 from torch.utils.data import IterableDataset, get_worker_info
 
 from ..interface.batch import Batch, Cursor
-from .epoch_plan import POOL_POINTS, Batching, Plan
+from .epoch_plan import Plan
+from .options import POOL_POINTS, Batching, Reading
 from .reading import Planned, made, part_seed, planned, planned_mixed
 from .shards import Shards
 
@@ -48,19 +50,20 @@ class TripLoader(IterableDataset[Batch]):
         prefetch: int = 0,
     ) -> None:
         super().__init__()
-        options = (batch_size, max_points, batching, pool_points)
+        reading = Reading(split, seed, batch_size, max_points, batching, pool_points)
+        self.is_mixture = not isinstance(sources, Shards)
         self.weights: list[float] = []
         if isinstance(sources, Shards):
-            self.plans = [Plan.of(sources, split, seed, *options)]
+            self.plans = [Plan.of(sources, reading)]
         elif num_epochs is not None:
             raise ValueError("a mixture has no epochs of its own: it goes on without end")
         else:
             self.weights = [weight for _, weight in sources]
             self.plans = [
-                Plan.of(shards, split, part_seed(seed, number), *options)
+                Plan.of(shards, replace(reading, seed=part_seed(seed, number)))
                 for number, (shards, _) in enumerate(sources)
             ]
-        self.seed, self.num_epochs, self.prefetch = seed, num_epochs, prefetch
+        self.reading, self.num_epochs, self.prefetch = reading, num_epochs, prefetch
         is_up = distributed.is_available() and distributed.is_initialized()
         own = (distributed.get_rank(), distributed.get_world_size()) if is_up else (0, 1)
         self.rank = own[0] if rank is None else rank
@@ -77,10 +80,9 @@ class TripLoader(IterableDataset[Batch]):
             yield batch
 
     def _planned(self) -> Iterator[Planned]:
-        if self.weights:
-            return planned_mixed(
-                self.plans, self.weights, self.seed, self.cursor, self.rank, self.world
-            )
+        if self.is_mixture:
+            seed = self.reading.seed
+            return planned_mixed(self.plans, self.weights, seed, self.cursor, self.rank, self.world)
         return planned(self.plans[0], self.cursor, self.num_epochs, self.rank, self.world)
 
     def state_dict(self) -> dict[str, Any]:
@@ -100,14 +102,8 @@ class TripLoader(IterableDataset[Batch]):
 
     def _deciding(self) -> dict[str, Any]:
         """What decides the batches, beside the place: a state of other values means another one."""
-        plan = self.plans[0]
         return {
-            "split": plan.split,
-            "seed": self.seed,
-            "batch_size": plan.batch_size,
-            "max_points": plan.max_points,
-            "batching": plan.batching,
-            "pool_points": plan.pool_points,
+            **asdict(self.reading),
             "weights": self.weights,
             "points": [sum(group.num_points for group in one.groups) for one in self.plans],
         }

@@ -22,9 +22,10 @@ from torch import Tensor
 from ..earth.arrays import Ints
 from ..earth.calendar_tables import Clock, clock_of
 from ..interface.batch import Batch, Cursor
-from .collate import Draft
-from .epoch_plan import POOL_POINTS, Batching, Piece, Plan, nothing_to_read
+from .collate import Draft, Place
+from .epoch_plan import Piece, Plan, nothing_to_read
 from .mixture import shares_in_turn
+from .options import POOL_POINTS, Reading
 from .point_buffer import Room
 from .prefetch import prefetched
 from .shards import Group, ShardError, Shards, read_group, rows_of, window_index
@@ -34,53 +35,19 @@ from .shards import Group, ShardError, Shards, read_group, rows_of, window_index
 
 def read_batches(
     shards: Shards,
-    split: str,
-    seed: int,
-    batch_size: int,
-    max_points: int,
+    reading: Reading,
     start: Cursor = Cursor(),
     num_epochs: int | None = None,
     rank: int = 0,
     world: int = 1,
-    pool_points: int = POOL_POINTS,
-    batching: Batching = "bucketed",
     prefetch: int = 0,
 ) -> Iterator[Batch]:
     """Random crops of every trip, mixed, and bucketed by length or packed, from a cursor on.
 
     Each batch carries the cursor of the place after it. Every point but a crop's first is a target.
-    Without `num_epochs` the reader goes on forever. `batch_size` counts rows; bucketed, a row holds
-    one crop, packed, as many as fit into `max_points`. A thread prepares `prefetch` batches ahead.
+    Without `num_epochs` the reader goes on forever. A thread prepares `prefetch` batches ahead.
     """
-    plan = Plan.of(shards, split, seed, batch_size, max_points, batching, pool_points)
-    return made(planned(plan, start, num_epochs, rank, world), prefetch)
-
-
-def read_mixed(
-    sources: Sequence[tuple[Shards, float]],
-    split: str,
-    seed: int,
-    batch_size: int,
-    max_points: int,
-    start: Cursor = Cursor(),
-    rank: int = 0,
-    world: int = 1,
-    pool_points: int = POOL_POINTS,
-    batching: Batching = "bucketed",
-    prefetch: int = 0,
-) -> Iterator[Batch]:
-    """Batches of several datasets without end, each batch from one, in the stated shares.
-
-    After any number of batches the share of each dataset is off by less than one batch. Each
-    dataset goes through epochs of its own, and the cursor holds the place in all of them.
-    """
-    options = (batch_size, max_points, batching, pool_points)
-    plans = [
-        Plan.of(shards, split, part_seed(seed, number), *options)
-        for number, (shards, _) in enumerate(sources)
-    ]
-    weights = [weight for _, weight in sources]
-    return made(planned_mixed(plans, weights, seed, start, rank, world), prefetch)
+    return made(planned(Plan.of(shards, reading), start, num_epochs, rank, world), prefetch)
 
 
 def part_seed(seed: int, number: int) -> int:
@@ -122,7 +89,7 @@ def planned(
 def _planned(
     plan: Plan, start: Cursor, num_epochs: int | None, rank: int, world: int
 ) -> Iterator[Planned]:
-    reader = PoolReader(clock_of(plan.shards.zone), plan.max_points, plan.batching)
+    reader = PoolReader(clock_of(plan.shards.zone), plan.reading)
     with closing(reader):  # its threads end with these batches
         yield from _epochs(plan, reader, start, num_epochs, rank, world)
 
@@ -153,7 +120,10 @@ def planned_mixed(
     rank: int = 0,
     world: int = 1,
 ) -> Iterator[Planned]:
-    """A rank's batches of a mixture from a cursor on; all ranks read one dataset at a time."""
+    """A rank's batches of a mixture from a cursor on; all ranks read one dataset at a time.
+
+    After any number of batches the share of each dataset is off by less than one batch.
+    """
     parts = list(start.parts or [Cursor()] * len(plans))
     taken = list(start.taken or [0] * len(plans))
     if not len(parts) == len(taken) == len(weights) == len(plans):
@@ -177,10 +147,10 @@ def _mixed(
 class PoolReader:
     """Makes batches of planned pieces; holds the points of the last pool it was asked for."""
 
-    def __init__(self, clock: Clock, max_points: int, batching: Batching) -> None:
+    def __init__(self, clock: Clock, reading: Reading) -> None:
         self.clock = clock
-        self.is_packed = batching == "packed"
-        self.max_points = max_points
+        self.is_packed = reading.batching == "packed"
+        self.max_points = reading.max_points
         self.room = Room()
 
     def close(self) -> None:
@@ -216,16 +186,10 @@ class PoolReader:
         column_Q = column_Q - column_Q[_before(piece.num_crops_B)][row_Q]
         row_Q += first_row
         draft.window_id_BS[row_Q, sequence_Q] = crops.window_id_Q[crop_Q]
-        draft.fill(
-            self.room.of(piece.pool),
-            self.clock,
-            crops.trip_Q[crop_Q],
-            crops.first_Q[crop_Q],
-            num_points_Q,
-            row_Q,
-            column_Q,
-            sequence_Q,
+        place = Place(
+            crops.trip_Q[crop_Q], crops.first_Q[crop_Q], num_points_Q, row_Q, column_Q, sequence_Q
         )
+        draft.fill(self.room.of(piece.pool), self.clock, place)
 
 
 def _before(sizes: Ints) -> Ints:
@@ -320,7 +284,8 @@ def _stored(
         if (start_B[inside] < 0).any() or (first + num_points_B[inside] > end).any():
             raise ShardError(f"{group.path.name}: a window reaches over its trip's end")
         none = np.zeros_like(inside)
-        draft.fill(points, clock, trip, first, num_points_B[inside], inside, none, none)
+        place = Place(trip, first, num_points_B[inside], inside, none, none)
+        draft.fill(points, clock, place)
         moved_us = np.rint(points.t_s_N[first] * 1e6).astype(np.int64)
         started_us_B[inside] = points.started_us_R[trip] + moved_us
     return draft.batch(), torch.from_numpy(started_us_B)

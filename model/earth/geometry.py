@@ -36,19 +36,6 @@ def step_between(
     return distance_m * (sin_east / divisor), distance_m * toward_north
 
 
-def azimuth_rad(
-    lon_a_deg: Tensor, lat_a_deg: Tensor, lon_b_deg: Tensor, lat_b_deg: Tensor
-) -> Tensor:
-    """Direction from a to b in radians clockwise from north at a; 0 between equal points."""
-    sin_east, sin_north, _ = _components(lon_a_deg, lat_a_deg, lon_b_deg, lat_b_deg)
-    return torch.atan2(sin_east, sin_north)
-
-
-def wrap_rad(angle_rad: Tensor) -> Tensor:
-    """The same angle in [-pi, pi]."""
-    return angle_rad - 2 * torch.pi * torch.round(angle_rad / (2 * torch.pi))
-
-
 def step_from(
     lon_deg: Tensor, lat_deg: Tensor, east_m: Tensor, north_m: Tensor
 ) -> tuple[Tensor, Tensor]:

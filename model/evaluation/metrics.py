@@ -9,28 +9,12 @@ Shapes: B windows, H horizon steps, E entities, R resamples.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..earth.geometry import haversine_m
-
-
-@dataclass(frozen=True)
-class Summary:
-    """One error over many windows, with the 95 % interval of its mean over windows."""
-
-    mean: float
-    mean_per_entity: float
-    p50: float
-    p90: float
-    low: float
-    high: float
-    num_windows: int
-    num_entities: int
-
 
 # Per point and per window -----------------------------------------------------------------------
 
@@ -117,21 +101,6 @@ def interval_over_entities(
     tail = (1 - level) / 2
     low, high = np.quantile(totals_R / counts_R, [tail, 1 - tail])
     return float(low), float(high)
-
-
-def summarise(value_B: Tensor, entity_id_B: Sequence[str], seed: int = 0) -> Summary:
-    """All averages of one error, and how many windows and entities they rest on."""
-    low, high = interval_over_entities(value_B, entity_id_B, seed)
-    return Summary(
-        mean=mean_over_windows(value_B),
-        mean_per_entity=mean_over_entities(value_B, entity_id_B),
-        p50=percentile_over_windows(value_B, 50),
-        p90=percentile_over_windows(value_B, 90),
-        low=low,
-        high=high,
-        num_windows=len(_scored(value_B)),
-        num_entities=len(_by_entity(value_B, entity_id_B)[1]),
-    )
 
 
 def skill(error: float, baseline_errors: Sequence[float]) -> float:

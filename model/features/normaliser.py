@@ -91,8 +91,3 @@ class Normaliser:
         return (
             torch.log(step_s.clamp(min=0) + MIN_STEP_S) - self.log_step_center
         ) / self.log_step_scale
-
-    def decode_step_s(self, code: Tensor) -> Tensor:
-        """Seconds from a normalised logarithm; never negative."""
-        log_step = code * self.log_step_scale + self.log_step_center
-        return (torch.exp(log_step) - MIN_STEP_S).clamp(min=0)

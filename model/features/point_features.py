@@ -1,4 +1,4 @@
-"""From points to features and back: steps, motion, and what the model sees of each point.
+"""Point features: steps, the points that they lead to, and what the model sees of each point.
 
 Nothing here knows where on Earth a trajectory lies: positions enter as steps, as displacements seen
 from the present point, and relative to the window's first point (never its last, which would tell
@@ -16,11 +16,10 @@ import torch
 from torch import Tensor
 
 from ..earth.calendar import NUM_CALENDAR
-from ..earth.geometry import azimuth_rad, haversine_m, step_between, step_from, wrap_rad
+from ..earth.geometry import step_between, step_from
 from .normaliser import Normaliser
 
 LAGS = (1, 2, 4, 8)  # points back to the origin of each recent velocity
-MIN_TURN_STEP_M = 1e-3  # a shorter step stands still: it has no direction
 NUM_SPATIAL = 4 * len(LAGS) + 5
 NUM_TEMPORAL = 3 + NUM_CALENDAR
 
@@ -33,45 +32,6 @@ def steps_of(lon_deg_BT: Tensor, lat_deg_BT: Tensor, time_s_BT: Tensor) -> Tenso
     east_m, north_m = step_between(*_pairs(lon_deg_BT, lat_deg_BT))
     step_BTF = torch.stack([east_m, north_m, _step_s(time_s_BT)], dim=-1)
     return torch.nn.functional.pad(step_BTF, (0, 0, 1, 0))
-
-
-@dataclass(frozen=True)
-class Motion:
-    """How each point was arrived at, in float64: equal to the columns of `sql/marts/steps.sql`.
-
-    A first point has no step: all is 0 there. The first step has none before it to compare with,
-    and a step of less than a millimetre has no direction: nothing turns or speeds up at the one,
-    nothing turns before or after the other. A turn to the right is positive.
-    """
-
-    speed_mps_BT: Tensor
-    acceleration_mps2_BT: Tensor
-    turn_rad_BT: Tensor
-
-
-def motion_of(lon_deg_BT: Tensor, lat_deg_BT: Tensor, time_s_BT: Tensor) -> Motion:
-    """Speed, acceleration and turn of the step arriving at each point."""
-    lon_a_deg, lat_a_deg, lon_b_deg, lat_b_deg = _pairs(lon_deg_BT, lat_deg_BT)
-    step_s = _step_s(time_s_BT)
-    step_m = haversine_m(lon_a_deg, lat_a_deg, lon_b_deg, lat_b_deg)
-    speed_mps = step_m / step_s
-    # From the middle of one step to the middle of the next.
-    between_s = (step_s[..., 1:] + step_s[..., :-1]) / 2
-    start_rad = azimuth_rad(lon_a_deg, lat_a_deg, lon_b_deg, lat_b_deg)
-    end_rad = azimuth_rad(lon_b_deg, lat_b_deg, lon_a_deg, lat_a_deg) + torch.pi
-    turn_rad = wrap_rad(start_rad[..., 1:] - end_rad[..., :-1])
-    is_moving = step_m >= MIN_TURN_STEP_M
-    has_turn = is_moving[..., 1:] & is_moving[..., :-1]
-    return Motion(
-        speed_mps_BT=torch.nn.functional.pad(speed_mps, (1, 0)),
-        acceleration_mps2_BT=_from_third(speed_mps.diff(dim=-1) / between_s, lon_deg_BT),
-        turn_rad_BT=_from_third(torch.where(has_turn, turn_rad, 0.0), lon_deg_BT),
-    )
-
-
-def _from_third(value_BT: Tensor, point_BT: Tensor) -> Tensor:
-    """Values of the third point on, with 0 before them."""
-    return torch.nn.functional.pad(value_BT, (2, 0))[..., : point_BT.shape[-1]]
 
 
 def _pairs(lon_deg_BT: Tensor, lat_deg_BT: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -60,12 +60,6 @@ class Mask:
 Draw = Callable[[np.random.Generator, int], Mask]
 
 
-def next_step(generator: np.random.Generator, num_points: int) -> Mask:
-    """All is shown, and every point that has a past is asked: for causal models."""
-    is_hidden_N = np.zeros(num_points, bool)
-    return replace(_hidden(is_hidden_N), is_target_N=np.arange(num_points) > 0)
-
-
 def random_points(generator: np.random.Generator, num_points: int) -> Mask:
     """15 % of the inner points are asked: of these 80 % hidden, 10 % another's, 10 % as they are.
 
@@ -137,13 +131,6 @@ def infilling(generator: np.random.Generator, num_points: int) -> Mask:
     return replace(_hidden(span_N > 0), span_N=turn[span_N])
 
 
-def patches(generator: np.random.Generator, num_points: int, num_patch: int = 4) -> Mask:
-    """Whole patches of `num_patch` points are hidden and asked; the last may be shorter."""
-    num_patches = -(-num_points // num_patch)
-    is_hidden_P = _chosen(generator, num_patches, np.arange(num_patches), SPAN_SHARE)
-    return _hidden(is_hidden_P.repeat(num_patch)[:num_points])
-
-
 def _hidden(is_hidden_N: Bools) -> Mask:
     """Place and time of some points are hidden and asked."""
     num_points = len(is_hidden_N)
@@ -153,17 +140,13 @@ def _hidden(is_hidden_N: Bools) -> Mask:
 
 
 def _chosen_points(generator: np.random.Generator, num_points: int, share: float) -> Bools:
-    """A share of the points with one on each side: the ends say where a sequence lies."""
-    return _chosen(generator, num_points, np.arange(1, num_points - 1), share)
-
-
-def _chosen(generator: np.random.Generator, num: int, candidates: Ints, share: float) -> Bools:
-    """A share of the candidates, at least one where there are any, as a mask of `num`."""
-    is_chosen = np.zeros(num, bool)
-    if len(candidates):
-        num_chosen = max(1, round(share * len(candidates)))
-        is_chosen[generator.choice(candidates, num_chosen, replace=False)] = True
-    return is_chosen
+    """A share of the points with one on each side, at least one: the ends say where it lies."""
+    is_chosen_N = np.zeros(num_points, bool)
+    if num_points > 2:
+        num_chosen = max(1, round(share * (num_points - 2)))
+        inner_N = np.arange(1, num_points - 1)
+        is_chosen_N[generator.choice(inner_N, num_chosen, replace=False)] = True
+    return is_chosen_N
 
 
 def _spans(generator: np.random.Generator, num_points: int) -> Ints:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +58,22 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 PLAIN = BlockStyle()
 GATED = BlockStyle(norm="rms", activation="swiglu", has_bias=False)
+
+
+def check_shape(config: Any, width_divisor: int = 2, **lowest: float) -> None:
+    """Refuse a network of no size, heads that cannot share its width, or an impossible dropout.
+
+    The width divides by `width_divisor` for each head, 2 where heads turn pairs of numbers;
+    `lowest` are the lowest values of further fields.
+    """
+    for name, low in {"width": 1, "num_layers": 1, "num_heads": 1, **lowest}.items():
+        if getattr(config, name) < low:
+            raise ValueError(f"{name} must be at least {low}, not {getattr(config, name)}")
+    divisor = width_divisor * config.num_heads
+    if config.width % divisor:
+        raise ValueError(f"width {config.width} must divide by {divisor}, for each of num_heads")
+    if not 0 <= config.dropout < 1:
+        raise ValueError(f"dropout must be in [0, 1), not {config.dropout}")
 
 
 @dataclass(frozen=True)

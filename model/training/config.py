@@ -1,59 +1,77 @@
-"""How a model is fitted, and the learning rate of each step."""
+"""Training configuration: how a model is fitted, and the learning rate of each step."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
-from .precision import PRECISIONS, Precision
+from ..data.options import Batching, Reading
+
+Precision = Literal["float32", "bfloat16", "auto"]
+
+FINAL_DIVISOR = 100  # of the learning rate, at the last step
 
 
 @dataclass(frozen=True)
 class FitConfig:
     """How a model is fitted. All but the clock of checkpoints decides the result.
 
-    A step takes the gradient of `num_accumulated` batches, whoever computes it: ranks share them.
+    A step takes the gradient of `accumulate` batches, whoever computes it: ranks share them.
+    `init` is where the weights to begin with lie: they count as well, for they may be trained. They
+    are fresh if it is empty.
     """
 
-    max_steps: int = 1_000
-    learning_rate: float = 1e-3
-    final_learning_rate: float = 1e-5
-    warmup_steps: int = 50
-    weight_decay: float = 0.01
-    clip_norm: float = 1.0
-    num_accumulated: int = 1
+    init: str = ""
+    max_steps: int = 600
+    batch_size: int = 64
+    accumulate: int = 1
+    max_points: int = 40
+    batching: Batching = "bucketed"
     precision: Precision = "float32"
-    validate_every: int = 100
-    validates_first: bool = False  # the weights that were given count as well: they may be trained
-    patience: int | None = 5  # validations without gain; None never stops early
-    log_every: int = 10
+    learning_rate: float = 1e-3
+    warmup_steps: int = 50
+    weight_decay: float = 0.05
+    max_gradient_norm: float = 1.0
+    validate_every: int = 50
+    patience: int = 10  # validations without gain
     seed: int = 0
+    log_every: int = 10
     deterministic: bool = False
     checkpoint_every_s: float = 60.0
 
     def __post_init__(self) -> None:
-        at_least_one = ("max_steps", "num_accumulated", "validate_every", "log_every")
-        if any(getattr(self, name) < 1 for name in at_least_one):
-            raise ValueError(f"{', '.join(at_least_one)} must be at least 1")
-        if not 0 <= self.final_learning_rate <= self.learning_rate or self.learning_rate <= 0:
-            raise ValueError("0 <= final_learning_rate <= learning_rate, and above 0, must hold")
-        if min(self.warmup_steps, self.weight_decay, self.checkpoint_every_s, self.seed) < 0:
-            raise ValueError("no step count, decay, interval or seed may be negative")
-        if self.clip_norm <= 0 or (self.patience is not None and self.patience < 1):
-            raise ValueError("clip_norm must be above 0 and patience at least 1")
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision must be one of: {', '.join(PRECISIONS)}")
+        for name in ("max_steps", "accumulate", "validate_every", "patience", "log_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1")
+        for name in ("learning_rate", "max_gradient_norm"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be above 0")
+        for name in ("warmup_steps", "weight_decay", "seed", "checkpoint_every_s"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative")
+        if self.precision not in get_args(Precision):
+            raise ValueError(f"precision must be one of: {', '.join(get_args(Precision))}")
+        self.reading("train")
+
+    def reading(self, split: str) -> Reading:
+        """How a split of the shards is read."""
+        return Reading(split, self.seed, self.batch_size, self.max_points, self.batching)
 
     def deciding(self) -> dict[str, Any]:
-        """The fields that a resumed run must share with the run that it resumes."""
-        return {key: value for key, value in asdict(self).items() if key != "checkpoint_every_s"}
+        """What a resumed run must share with the run that it resumes.
+
+        Weights to begin with may lie elsewhere by then: the checkpoint holds what came of them.
+        """
+        values = {**asdict(self), "init": bool(self.init)}
+        return {key: value for key, value in values.items() if key != "checkpoint_every_s"}
 
 
 def learning_rate(step: int, config: FitConfig) -> float:
-    """The rate of a step (from 0): linear warm-up, then half a cosine down to the final rate."""
+    """The rate of a step (from 0): linear warm-up, then half a cosine down to a hundredth."""
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
     span = max(1, config.max_steps - config.warmup_steps)
     share = 0.5 * (1 + math.cos(math.pi * min(1.0, (step - config.warmup_steps) / span)))
-    return config.final_learning_rate + share * (config.learning_rate - config.final_learning_rate)
+    final = config.learning_rate / FINAL_DIVISOR
+    return final + share * (config.learning_rate - final)

@@ -43,9 +43,9 @@ from .checkpoint import (
     sweep,
     write_checkpoint,
 )
-from .config import FitConfig, learning_rate
+from .config import FitConfig, Precision, learning_rate
 from .isolation import cuda_devices, own_random_state, random_state, set_random_state, stop_signals
-from .precision import Precision, computing_in, settled
+from .precision import computing_in, settled
 from .ranks import Ranks
 from .state import (
     DATA_EXHAUSTED,
@@ -129,9 +129,9 @@ class _Run:
         self.saved_best_step = 0
         self.is_stopping: Callable[[], bool] = lambda: False
         self.metrics: BinaryIO | None = None
-        if config.num_accumulated % self.ranks.world:
+        if config.accumulate % self.ranks.world:
             raise TrainingError(
-                f"a step of {config.num_accumulated} batches cannot be shared by "
+                f"a step of {config.accumulate} batches cannot be shared by "
                 f"{self.ranks.world} ranks: accumulate a multiple of their number"
             )
 
@@ -183,7 +183,7 @@ class _Run:
         state, config = self.state, self.config
         is_last = state.step >= config.max_steps
         is_due = is_last or state.step % config.validate_every == 0
-        if state.step == 0 and not config.validates_first:
+        if state.step == 0 and not config.init:
             is_due = False
         if is_due and state.validated_step != state.step:
             self._validate()
@@ -205,7 +205,7 @@ class _Run:
         that this is what makes a step the same whatever their number.
         """
         taken = []
-        for batch in islice(batches, self.config.num_accumulated // self.ranks.world):
+        for batch in islice(batches, self.config.accumulate // self.ranks.world):
             taken.append(batch)
             if batch.cursor.is_between_epochs:
                 break
@@ -217,7 +217,7 @@ class _Run:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         sums = self._gradient(batches)
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.max_gradient_norm)
         # All that is asked of the device, at once: each question waits for it.
         total, count, num_points, length = torch.cat([sums, norm.double().view(1)]).tolist()
         loss = total / max(count, 1)
@@ -296,7 +296,7 @@ class _Run:
             state.best_loss, state.best_step, state.num_stale = loss, state.step, 0
         else:
             state.num_stale += 1
-        if self.config.patience is not None and state.num_stale >= self.config.patience:
+        if state.num_stale >= self.config.patience:
             state.stopped = EARLY_STOPPING
         self._write({"step": state.step, "validation_loss": loss})
         self._tell(loss)

@@ -1,9 +1,10 @@
 """A whole training from plain values, in this process or shared by those that torchrun starts.
 
-    torchrun --standalone --nproc-per-node 2 -m model.launch job.json folder
+    torchrun --standalone --nproc-per-node 2 -m model.training.launch job.json folder
 
-`job.json` holds the fields of `Training`; the folder, which all processes must reach, gets the
-checkpoints, then the model. The same command goes on where an earlier one was stopped.
+`job.json` holds the fields of `Training`, and under `fit` those of `FitConfig`; the
+folder, which all processes must reach, gets the checkpoints, then the model. The same command goes
+on where an earlier one was stopped.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from typing import Any
 import torch
 from torch import distributed
 
-from ..data.epoch_plan import Batching, Plan
+from ..data.epoch_plan import Plan
 from ..data.prefetch import prefetched
 from ..data.reading import made, planned
 from ..data.shards import Shards
@@ -50,27 +51,29 @@ class InitError(ValueError):
 
 @dataclass(frozen=True)
 class Training:
-    """What is trained on which shards, and how.
-
-    `init` is the folder of a trained model to begin with; fresh weights if empty.
-    """
+    """What is trained on which shards, and how."""
 
     shards: str
     family: str
     preset: str
-    fit: FitConfig
+    fit: FitConfig = field(default_factory=FitConfig)
     zone: str = "UTC"
-    batch_size: int = 64
-    max_points: int = 40
-    batching: Batching = "bucketed"
-    init: str = ""
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Training:
-        return cls(**{**value, "fit": FitConfig(**value["fit"])})
+        fit = FitConfig(**checked(FitConfig, value.get("fit", {})))
+        return cls(**{**checked(cls, value), "fit": fit})
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def checked(kind: type, value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The value, if it names fields of a dataclass alone."""
+    known = [entry.name for entry in fields(kind)]
+    if unknown := sorted(value.keys() - set(known)):
+        raise ValueError(f"{kind.__name__} has {', '.join(known)}; not {', '.join(unknown)}")
+    return value
 
 
 def run(
@@ -79,8 +82,9 @@ def run(
     """Train in a folder, and leave the model there: every one of `OUTPUTS`."""
     ranks = Ranks.present(torch.device("cpu"))
     shards = Shards.open(Path(training.shards), training.zone)
-    options = (training.fit.seed, training.batch_size, training.max_points, training.batching)
-    train, validation = (Plan.of(shards, split, *options) for split in ("train", "validation"))
+    train, validation = (
+        Plan.of(shards, training.fit.reading(split)) for split in ("train", "validation")
+    )
     model = first_model(training)
     draw, seed = FAMILIES[training.family].draw, training.fit.seed
     result = fit(
@@ -119,12 +123,12 @@ def first_model(training: Training) -> Model:
     The normaliser belongs to the weights: a model that is trained on keeps the one that it was
     trained with, whatever the new data would give.
     """
-    if not training.init:
+    if not training.fit.init:
         normaliser = read_normaliser(Path(training.shards))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(training.fit.seed)
             return build(training.family, training.preset, normaliser)
-    folder, asked = Path(training.init), f"{training.family} {training.preset}"
+    folder, asked = Path(training.fit.init), f"{training.family} {training.preset}"
     try:
         given = json.loads((folder / CONFIG_FILE).read_bytes())
         normaliser = read_normaliser(folder)
@@ -175,7 +179,10 @@ def main() -> int:
     parser.add_argument("job", type=Path, help="JSON file with the fields of a training")
     parser.add_argument("folder", type=Path, help="folder for checkpoints and the model")
     given = parser.parse_args()
-    training = Training.from_json(json.loads(given.job.read_bytes()))
+    try:
+        training = Training.from_json(json.loads(given.job.read_bytes()))
+    except (TypeError, ValueError) as error:
+        parser.error(f"{given.job.name}: {error}")
     given.folder.mkdir(parents=True, exist_ok=True)
     with_ranks = "WORLD_SIZE" in os.environ
     if with_ranks:

@@ -12,16 +12,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from ..layers.transformer import Block, Transformer
+from .config import Precision
 from .isolation import cuda_devices
 
-Precision = Literal["auto", "float32", "bfloat16"]
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 PROBE_S, NUM_PROBES = 1.0, 20
 PROBE_ROWS = {"cpu": 32}

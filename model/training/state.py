@@ -8,7 +8,7 @@ from typing import Any
 
 from ..interface.batch import Cursor
 from ..interface.weights import MismatchedCheckpoint
-from .precision import Precision
+from .config import Precision
 
 METRICS_FILE = "metrics.jsonl"
 WEIGHTS_FILE = "weights.safetensors"

@@ -11,6 +11,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
+from model.training.config import FitConfig
 from tasks.config.datasets import DATASETS, Dataset, dataset_named
 from tasks.config.own_columns import ColumnsConfig
 from tasks.config.sections import (
@@ -187,10 +188,9 @@ class PipelineConfig(Section):
         """Without the address of the initial weights: their content is an input of the stage."""
         return TrainRules(
             model=self.model,
-            fit=self.train.model_copy(update={"init": ""}),
+            fit=FitConfig(**self.train.model_dump(exclude={"init"}), seed=self.seed),
             window=self.window,
             zone=self.source_row.zone,
-            seed=self.seed,
         )
 
     @property

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from model.data.options import Batching
+from model.training.config import FitConfig, Precision
 from tasks.runtime.frozen import Frozen
 
 
@@ -225,20 +227,20 @@ class TrainConfig(Section):
     """How the model is fitted."""
 
     init: str = Field(
-        "",
+        FitConfig.init,
         max_length=1_000,
         title="Begin with",
         description="A registered model, such as models:/NAME@candidate, or the folder of a "
         "trained one, of this family and preset; fresh weights if empty.",
     )
     max_steps: int = Field(
-        600, ge=1, le=10_000_000, title="Steps", description="Most optimiser steps."
+        FitConfig.max_steps, ge=1, le=10_000_000, title="Steps", description="Most optimiser steps."
     )
     batch_size: int = Field(
-        64, ge=1, le=65_536, title="Batch (rows)", description="Rows in one step."
+        FitConfig.batch_size, ge=1, le=65_536, title="Batch (rows)", description="Rows in one step."
     )
     accumulate: int = Field(
-        1,
+        FitConfig.accumulate,
         ge=1,
         le=65_536,
         title="Batches a step",
@@ -246,37 +248,65 @@ class TrainConfig(Section):
         "of one.",
     )
     max_points: int = Field(
-        40, ge=4, le=4_096, title="Crop (points)", description="Longest random crop of a trip."
+        FitConfig.max_points,
+        ge=4,
+        le=4_096,
+        title="Crop (points)",
+        description="Longest random crop of a trip.",
     )
-    batching: Literal["bucketed", "packed"] = Field(
-        "bucketed",
+    batching: Batching = Field(
+        FitConfig.batching,
         title="Batching",
         description="bucketed: one crop a row, batches of like length; packed: rows filled with "
         "crops, each blind to the others.",
     )
-    precision: Literal["float32", "bfloat16", "auto"] = Field(
-        "float32",
+    precision: Precision = Field(
+        FitConfig.precision,
         title="Precision",
         description="Of the transformer's blocks. auto: bfloat16 if a second's trial on this "
         "machine shows that it gains, so that machines may differ.",
     )
     learning_rate: float = Field(
-        1e-3, gt=0, le=1, title="Learning rate", description="Peak rate, after the warm-up."
+        FitConfig.learning_rate,
+        gt=0,
+        le=1,
+        title="Learning rate",
+        description="Peak rate, after the warm-up.",
     )
     warmup_steps: int = Field(
-        50, ge=0, le=1_000_000, title="Warm-up (steps)", description="Steps of rising rate."
+        FitConfig.warmup_steps,
+        ge=0,
+        le=1_000_000,
+        title="Warm-up (steps)",
+        description="Steps of rising rate.",
     )
     weight_decay: float = Field(
-        0.05, ge=0, le=1, title="Weight decay", description="AdamW's decoupled decay."
+        FitConfig.weight_decay,
+        ge=0,
+        le=1,
+        title="Weight decay",
+        description="AdamW's decoupled decay.",
     )
     max_gradient_norm: float = Field(
-        1.0, gt=0, le=1e6, title="Gradient clip", description="Longest gradient."
+        FitConfig.max_gradient_norm,
+        gt=0,
+        le=1e6,
+        title="Gradient clip",
+        description="Longest gradient.",
     )
     validate_every: int = Field(
-        50, ge=1, le=1_000_000, title="Validate every (steps)", description="Steps in between."
+        FitConfig.validate_every,
+        ge=1,
+        le=1_000_000,
+        title="Validate every (steps)",
+        description="Steps in between.",
     )
     patience: int = Field(
-        10, ge=1, le=10_000, title="Patience", description="Validations without gain before a stop."
+        FitConfig.patience,
+        ge=1,
+        le=10_000,
+        title="Patience",
+        description="Validations without gain before a stop.",
     )
 
 

@@ -5,6 +5,11 @@ They enter a recipe by value.
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import PlainSerializer
+
+from model.training.config import FitConfig
 from tasks.config.own_columns import ColumnsConfig
 from tasks.config.sections import (
     ModelConfig,
@@ -12,7 +17,6 @@ from tasks.config.sections import (
     SplitKind,
     StayConfig,
     Task,
-    TrainConfig,
     WindowConfig,
 )
 
@@ -98,10 +102,9 @@ class TrainRules(Section):
     """The slice of the configuration that decides the weights."""
 
     model: ModelConfig
-    fit: TrainConfig
+    fit: Annotated[FitConfig, PlainSerializer(FitConfig.deciding)]
     window: WindowConfig
     zone: str
-    seed: int
 
 
 class ProbeRules(Section):

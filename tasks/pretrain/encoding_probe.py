@@ -58,12 +58,14 @@ def build(draft: Path, job: Job[ProbeRules]) -> Counts:
 
 def crops(job: Job[ProbeRules], split: str) -> Iterator[Batch]:
     """Random crops of a split, as a model would be trained on."""
-    from model.data.reading import Shards, read_batches
+    from model.data.options import Reading
+    from model.data.reading import read_batches
+    from model.data.shards import Shards
 
     rules = job.settings
     shards = Shards.open(job.folder("shards"), rules.zone)
-    batches = read_batches(shards, split, rules.seed, BATCH_SIZE, rules.max_points)
-    return islice(batches, NUM_BATCHES)
+    reading = Reading(split, rules.seed, BATCH_SIZE, rules.max_points)
+    return islice(read_batches(shards, reading), NUM_BATCHES)
 
 
 def recovery_cells(folder: Path) -> list[tuple[str, ...]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,6 @@ from tasks.runtime.stage import Input, Job, Stage
 from tasks.runtime.store import Counts, Receipt, Store
 
 if TYPE_CHECKING:
-    from model.training.config import FitConfig
     from model.training.launch import Training
     from model.training.state import Progress
 
@@ -109,42 +109,16 @@ def run_shown(training: Training, work: Path) -> None:
 
 
 def training_of(job: Job[TrainRules], init: Path | None) -> Training:
-    """The training as plain values."""
+    """The training on this machine: where its shards and its first weights lie."""
     from model.training.launch import Training
 
-    rules = job.settings
+    rules, where = job.settings, "" if init is None else str(init)
     return Training(
         shards=str(job.folder("shards")),
         family=rules.model.family,
         preset=rules.model.preset,
-        fit=fit_config(rules, is_fine_tuning=init is not None),
+        fit=replace(rules.fit, init=where, checkpoint_every_s=Machine().checkpoint_every_s),
         zone=rules.zone,
-        batch_size=rules.fit.batch_size,
-        max_points=rules.fit.max_points,
-        batching=rules.fit.batching,
-        init="" if init is None else str(init),
-    )
-
-
-def fit_config(rules: TrainRules, is_fine_tuning: bool) -> FitConfig:
-    """How the model is fitted; one that is trained on is never given back worse than it came."""
-    from model.training.config import FitConfig
-
-    fit = rules.fit
-    return FitConfig(
-        max_steps=fit.max_steps,
-        learning_rate=fit.learning_rate,
-        final_learning_rate=fit.learning_rate / 100,
-        warmup_steps=fit.warmup_steps,
-        weight_decay=fit.weight_decay,
-        clip_norm=fit.max_gradient_norm,
-        num_accumulated=fit.accumulate,
-        precision=fit.precision,
-        validate_every=fit.validate_every,
-        validates_first=is_fine_tuning,
-        patience=fit.patience,
-        seed=rules.seed,
-        checkpoint_every_s=Machine().checkpoint_every_s,
     )
 
 

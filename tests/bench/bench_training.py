@@ -22,6 +22,7 @@ from bench_clock import Clock, main
 from bench_loader import NORMALISER, as_trips, points_of, write_file
 from torch import Tensor, nn
 
+from model.data.options import Reading
 from model.data.reading import read_batches
 from model.data.shards import WINDOW_SCHEMA, Shards
 from model.earth.arrays import Ints
@@ -172,11 +173,11 @@ def batches_of(folder: Path, kind: str) -> list[Batch]:
     if kind != "random":
         return list(
             read_batches(
-                opened, "train", 7, NUM_ROWS[batching], MAX_POINTS, num_epochs=1, batching=batching
+                opened, Reading("train", 7, NUM_ROWS[batching], MAX_POINTS, batching), num_epochs=1
             )
         )
     # Batches of one are in random order: padded side by side, they are what a sampler would give.
-    alone = list(read_batches(opened, "train", 7, 1, MAX_POINTS, num_epochs=1))
+    alone = list(read_batches(opened, Reading("train", 7, 1, MAX_POINTS), num_epochs=1))
     size = NUM_ROWS["bucketed"]
     return [beside(alone[first : first + size]) for first in range(0, len(alone), size)]
 

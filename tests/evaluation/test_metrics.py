@@ -85,24 +85,26 @@ def test_a_window_shorter_than_the_horizon_is_not_scored_there():
 def test_averages_say_what_they_average():
     value_B = torch.tensor([1.0, 3.0, 5.0, 100.0, math.nan], dtype=torch.float64)
     entity_id_B = ["ship", "ship", "ship", "taxi", "taxi"]
-    summary = metrics.summarise(value_B, entity_id_B)
-    assert summary.mean == 27.25
-    assert summary.mean_per_entity == 51.5
-    assert summary.p50 == 4
-    assert (summary.num_windows, summary.num_entities) == (4, 2)
-    assert summary.low == 3
-    assert summary.high == 100
+    assert metrics.mean_over_windows(value_B) == 27.25
+    assert metrics.mean_over_entities(value_B, entity_id_B) == 51.5
+    assert metrics.percentile_over_windows(value_B, 50) == 4
+    assert metrics.interval_over_entities(value_B, entity_id_B) == (3, 100)
 
 
 def test_no_window_at_all_has_no_error():
-    summary = metrics.summarise(torch.full((2,), math.nan), ["a", "b"])
-    assert (summary.num_windows, summary.num_entities) == (0, 0)
-    assert all(math.isnan(value) for value in (summary.mean, summary.p90, summary.low))
+    none_B, entity_id_B = torch.full((2,), math.nan), ["a", "b"]
+    found = [
+        metrics.mean_over_windows(none_B),
+        metrics.mean_over_entities(none_B, entity_id_B),
+        metrics.percentile_over_windows(none_B, 90),
+        *metrics.interval_over_entities(none_B, entity_id_B),
+    ]
+    assert all(math.isnan(value) for value in found)
 
 
 def test_ids_must_belong_to_values():
     with pytest.raises(ValueError, match="3 values for 2 entity ids"):
-        metrics.summarise(torch.zeros(3), ["a", "b"])
+        metrics.mean_over_entities(torch.zeros(3), ["a", "b"])
 
 
 def test_the_interval_is_seeded_and_wider_than_one_over_windows():

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.shards import write_shards
-from helpers.toy_training import CONFIG, Toy, outcome, run
+from helpers.toy_training import CONFIG, READING, Toy, outcome, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model.data.options import Reading
 from model.data.reading import read_batches
 from model.families import build
 from model.features.normaliser import Normaliser, Quantiles
@@ -59,12 +60,10 @@ def quiet_toy() -> Toy:
     return toy
 
 
-def fitted(folder: Path, batches: list[Batch], num_accumulated: int, max_steps: int) -> Toy:
+def fitted(folder: Path, batches: list[Batch], accumulate: int, max_steps: int) -> Toy:
     """A toy after some steps over given batches, none of which learns from the others' order."""
     toy = quiet_toy()
-    config = replace(
-        CONFIG, num_accumulated=num_accumulated, max_steps=max_steps, validate_every=max_steps
-    )
+    config = replace(CONFIG, accumulate=accumulate, max_steps=max_steps, validate_every=max_steps)
     fit(toy, lambda cursor: iter(batches), lambda: batches[:1], config, folder)
     return toy
 
@@ -75,25 +74,24 @@ def distance(one: torch.nn.Module, other: torch.nn.Module) -> float:
 
 
 @settings(max_examples=5)
-@given(num_accumulated=st.integers(2, 4), batch_size=st.integers(1, 5), seed=st.integers(0, 99))
+@given(accumulate=st.integers(2, 4), batch_size=st.integers(1, 5), seed=st.integers(0, 99))
 def test_n_batches_are_one_batch_n_times_as_large(
-    shards, tmp_path_factory, num_accumulated, batch_size, seed
+    shards, tmp_path_factory, accumulate, batch_size, seed
 ):
     root = tmp_path_factory.mktemp("runs")
-    endless = read_batches(shards, "train", seed, batch_size, 16)
+    endless = read_batches(shards, Reading("train", seed, batch_size, 16))
     # Without the borders of epochs, which no step goes over.
-    small = [replace(b, cursor=Cursor()) for b in itertools.islice(endless, 3 * num_accumulated)]
+    small = [replace(b, cursor=Cursor()) for b in itertools.islice(endless, 3 * accumulate)]
     large = [
-        united(small[first : first + num_accumulated])
-        for first in range(0, len(small), num_accumulated)
+        united(small[first : first + accumulate]) for first in range(0, len(small), accumulate)
     ]
-    ours, theirs = fitted(root / "a", small, num_accumulated, 3), fitted(root / "b", large, 1, 3)
+    ours, theirs = fitted(root / "a", small, accumulate, 3), fitted(root / "b", large, 1, 3)
     assert distance(ours, theirs) < 1e-5
     assert distance(ours, quiet_toy()) > 1e-4
 
 
 def test_a_mean_of_means_would_be_noticed(shards, tmp_path, monkeypatch):
-    batches = list(itertools.islice(read_batches(shards, "train", 3, 4, 16), 6))
+    batches = list(itertools.islice(read_batches(shards, READING), 6))
     sizes = {int(batch.is_target_BT.sum()) for batch in batches}
     assert len(sizes) > 1
     batches = [replace(batch, cursor=Cursor()) for batch in batches]
@@ -115,13 +113,13 @@ def test_a_mean_of_means_would_be_noticed(shards, tmp_path, monkeypatch):
 
 
 def test_no_step_goes_over_the_border_of_an_epoch(shards, tmp_path):
-    per_epoch = len(list(read_batches(shards, "train", 3, 4, 16, num_epochs=1)))
-    num_accumulated = next(n for n in (2, 3, 4) if per_epoch % n)
-    steps = -(-per_epoch // num_accumulated)
-    config = replace(CONFIG, num_accumulated=num_accumulated, max_steps=2 * steps)
+    per_epoch = len(list(read_batches(shards, READING, num_epochs=1)))
+    accumulate = next(n for n in (2, 3, 4) if per_epoch % n)
+    steps = -(-per_epoch // accumulate)
+    config = replace(CONFIG, accumulate=accumulate, max_steps=2 * steps)
     result = run(shards, tmp_path, config)
     assert (result.steps, result.epochs) == (2 * steps, 2)
-    two_epochs = read_batches(shards, "train", 3, 4, 16, num_epochs=2)
+    two_epochs = read_batches(shards, READING, num_epochs=2)
     assert result.num_tokens == sum(batch.num_points for batch in two_epochs)
 
 
@@ -130,7 +128,7 @@ def test_a_batch_of_pads_adds_nothing(tmp_path, batching):
     """Such as a rank takes that finds no crop left."""
     few = write_shards(tmp_path, {"train": [5, 6]})
     model = chemin()
-    [batch] = read_batches(few, "train", 7, 8, 16, num_epochs=1, world=4, batching=batching)
+    [batch] = read_batches(few, Reading("train", 7, 8, 16, batching), num_epochs=1, world=4)
     assert batch.num_points == 0
     model.loss(batch).total.backward()
     assert all(not value.grad.any() for value in model.parameters())
@@ -142,7 +140,7 @@ class Stop(Exception):
 
 @pytest.mark.parametrize("step", [2, 3, 7, 11])
 def test_accumulating_goes_on_exactly_from_any_step(shards, tmp_path, step):
-    config = replace(CONFIG, num_accumulated=3)
+    config = replace(CONFIG, accumulate=3)
 
     def crash(progress):
         if progress.step == step:
@@ -156,12 +154,13 @@ def test_accumulating_goes_on_exactly_from_any_step(shards, tmp_path, step):
 
 
 def test_what_was_given_is_validated_first_and_kept_if_nothing_is_better(shards, tmp_path):
-    config = replace(CONFIG, learning_rate=1.0, final_learning_rate=1.0, validates_first=True)
+    # The rate rises to the end, so that nothing mends what it spoils.
+    config = replace(CONFIG, learning_rate=30.0, warmup_steps=CONFIG.max_steps, init="somewhere")
     given, model = Toy(), Toy()
     result = run(shards, tmp_path, config, model)
     assert result.best_step == 0
     assert distance(model, given) == 0
-    assert run(shards, tmp_path / "not", replace(config, validates_first=False)).best_step > 0
+    assert run(shards, tmp_path / "not", replace(config, init="")).best_step > 0
 
 
 # Precision
@@ -179,8 +178,8 @@ def course(shards, folder: Path, kind: str, model: torch.nn.Module) -> tuple[lis
     losses: list[float] = []
     result = fit(
         model,
-        lambda cursor: read_batches(shards, "train", 3, 4, 16, start=cursor),
-        lambda: read_batches(shards, "validation", 3, 4, 16, num_epochs=1),
+        lambda cursor: read_batches(shards, READING, start=cursor),
+        lambda: read_batches(shards, replace(READING, split="validation"), num_epochs=1),
         config,
         folder,
         lambda progress: losses.append(progress.loss),
@@ -221,7 +220,7 @@ def seen_types(model: torch.nn.Module, batch: Batch, kind: str) -> dict[str, set
 
 
 def test_only_the_blocks_compute_lower(shards):
-    batch = next(read_batches(shards, "train", 3, 4, 16))
+    batch = next(read_batches(shards, READING))
     low = {"blocks": {torch.bfloat16}, "elsewhere": {torch.float32}}
     assert seen_types(chemin(), batch, "bfloat16") == low
     assert seen_types(chemin(), batch, "float32") == {

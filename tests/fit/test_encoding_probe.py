@@ -10,6 +10,7 @@ import pytest
 import torch
 from helpers import ships
 
+from model.data.options import Reading
 from model.data.reading import read_batches
 from model.data.shards import Shards
 from model.evaluation import encoding_probe
@@ -33,7 +34,7 @@ def normaliser() -> Normaliser:
 def batches() -> list[Batch]:
     made = ships.good()
     shards = Shards.open(made.store.folder(made.shards))
-    return list(islice(read_batches(shards, "train", 0, 64, 40), 8))
+    return list(islice(read_batches(shards, Reading("train", 0, 64, 40)), 8))
 
 
 def wrapped(*given, **more) -> PointFeatures:

@@ -115,20 +115,22 @@ def test_a_step_that_ranks_cannot_share_is_refused(found):
 # The entry point
 
 
-def job_of(store, max_steps: int = 20, num_accumulated: int = 2) -> Training:
+def job_of(store, max_steps: int = 20) -> Training:
     folder = store.folder(ships.stored_shards(store))
     fit = FitConfig(
         max_steps=max_steps,
         warmup_steps=3,
         validate_every=10,
-        num_accumulated=num_accumulated,
+        batch_size=8,
+        accumulate=2,
+        max_points=16,
         checkpoint_every_s=0.0,
     )
-    return Training(str(folder), "chemin", "tiny", fit, batch_size=8, max_points=16)
+    return Training(str(folder), "chemin", "tiny", fit)
 
 
 def test_a_training_survives_json():
-    training = Training("somewhere", "chemin", "tiny", FitConfig(max_steps=3), init="there")
+    training = Training("somewhere", "chemin", "tiny", FitConfig(max_steps=3, init="there"))
     assert Training.from_json(json.loads(json.dumps(training.to_json()))) == training
 
 

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
+from typing import Any
 
 import torch
 
 from model.data.epoch_plan import ROW_BITS
+from model.data.options import Reading
+from model.data.reading import read_batches
+from model.data.shards import Shards
 from model.interface.batch import Batch
 
 ROW_MASK = (1 << ROW_BITS) - 1
+
+
+def read_crops(shards: Shards, **options: Any) -> Iterator[Batch]:
+    """`read_batches`, with the options of the reading among the others."""
+    named = {entry.name for entry in fields(Reading)} & options.keys()
+    return read_batches(shards, Reading(**{name: options.pop(name) for name in named}), **options)
 
 
 def crops(batches: Iterable[Batch]) -> list[tuple[int, int, int]]:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import distributed
 
-from helpers.toy_training import CONFIG, Toy, outcome
+from helpers.toy_training import CONFIG, READING, Toy, outcome
 from model.data.reading import read_batches
 from model.data.shards import Shards
 from model.training import fit as fit_module
@@ -26,7 +26,7 @@ from model.training.fit import FitResult, Interrupted, NonFiniteLoss, fit
 from model.training.launch import join_ranks
 from model.training.ranks import Ranks
 
-SHARED = replace(CONFIG, num_accumulated=2)
+SHARED = replace(CONFIG, accumulate=2)
 
 
 def quiet_toy() -> Toy:
@@ -60,16 +60,18 @@ def run_shared(
     """Fit on this rank's share; `on_step` is told of each batch that this rank takes."""
 
     def batches(cursor):
-        own = read_batches(
-            shards, "train", 3, 4, 16, start=cursor, rank=ranks.rank, world=ranks.world
-        )
+        own = read_batches(shards, READING, start=cursor, rank=ranks.rank, world=ranks.world)
         for number, batch in enumerate(own):
             on_step(number)
             yield batch
 
     def validation():
         return read_batches(
-            shards, "validation", 3, 4, 16, num_epochs=1, rank=ranks.rank, world=ranks.world
+            shards,
+            replace(READING, split="validation"),
+            num_epochs=1,
+            rank=ranks.rank,
+            world=ranks.world,
         )
 
     return fit(model, batches, validation, config, folder)
@@ -121,14 +123,14 @@ def findings(shards: Shards, root: Path) -> dict[str, Any]:
         found["same_as_whole"] = outcome(root / "stopped") == outcome(root / "whole")
 
     # A window of the second rank alone.
-    own = read_batches(shards, "train", 3, 4, 16, rank=ranks.rank, world=ranks.world)
+    own = read_batches(shards, READING, rank=ranks.rank, world=ranks.world)
     bad = ranks.joined([int(next(own).window_id_B[0])])[1]
     try:
         run_shared(shards, root / "bad", Poisoned([bad]), ranks)
     except NonFiniteLoss as error:
         found["named"] = error.window_ids
         found["bad"] = bad
-    one = replace(SHARED, num_accumulated=1)
+    one = replace(SHARED, accumulate=1)
     try:
         run_shared(shards, root / "one", Toy(), ranks, config=one)
     except fit_module.TrainingError as error:

@@ -21,17 +21,23 @@ from torch import Tensor, nn
 from model.data.reading import read_batches, read_windows
 from model.data.shards import Shards
 from model.interface.batch import Batch
-from model.training.fit import FitConfig, FitResult, fit
+from model.training.config import FitConfig
+from model.training.fit import FitResult, fit
 
 CONFIG = FitConfig(
     max_steps=12,
+    batch_size=4,
+    max_points=16,
     learning_rate=3e-3,
     warmup_steps=3,
+    weight_decay=0.01,
     validate_every=4,
     patience=3,
     log_every=1,
     checkpoint_every_s=0.0,
 )
+
+READING = CONFIG.reading("train")
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,7 @@ def run(
     """Fit the toy on shards in a work folder."""
     return fit(
         Toy() if model is None else model,
-        lambda cursor: read_batches(shards, "train", 3, 4, 16, start=cursor),
+        lambda cursor: read_batches(shards, config.reading("train"), start=cursor),
         lambda: (part.batch for part in read_windows(shards, "validation", 8, num_context=20)),
         config,
         folder,

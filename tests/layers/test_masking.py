@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
-from functools import partial
 
 import numpy as np
 import pytest
@@ -20,8 +19,6 @@ from model.interface.masking import (
     endings,
     infilling,
     masked,
-    next_step,
-    patches,
     places_of_endings,
     places_of_middles,
     places_of_segments,
@@ -31,20 +28,18 @@ from model.interface.masking import (
 from model.layers.attention_masks import span_mask
 
 DRAWS = [
-    next_step,
     random_points,
     segments,
     places_of_segments,
     dimensions,
     infilling,
-    patches,
     endings,
     places_of_endings,
     places_of_middles,
     arrivals,
 ]
 BETWEEN = [random_points, segments, places_of_segments, places_of_middles, dimensions, infilling]
-FEWEST = {patches: 1, next_step: 2, endings: 2, places_of_endings: 2, arrivals: 2}
+FEWEST = {endings: 2, places_of_endings: 2, arrivals: 2}
 
 
 def drawn(draw, num_points, seed=0):
@@ -164,14 +159,6 @@ def test_the_mask_of_infilling_never_shows_a_later_blank():
     asked_TT, read_TT = span_BT[0].unsqueeze(1), span_BT[0].unsqueeze(0)
     assert not mask_TT[read_TT.expand(40, 40) > asked_TT.expand(40, 40)].any()
     assert mask_TT[:, span_BT[0] == 0].all()
-
-
-@given(num_points=st.integers(1, 60), num_patch=st.integers(1, 9), seed=st.integers(0, 1000))
-def test_patches_are_hidden_whole(num_points, num_patch, seed):
-    mask = drawn(partial(patches, num_patch=num_patch), num_points, seed)
-    parts = [mask.is_target_N[k : k + num_patch] for k in range(0, num_points, num_patch)]
-    assert all(part.all() or not part.any() for part in parts)
-    assert sum(part.all() for part in parts) == max(1, round(0.4 * len(parts)))
 
 
 # ------------------------------------------------------------------ batches

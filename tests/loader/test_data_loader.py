@@ -13,8 +13,9 @@ from helpers.shards import write_shards
 from torch.utils.data import DataLoader
 
 from model.data.loader import StateError, TripLoader
+from model.data.options import Reading
 from model.data.prefetch import prefetched
-from model.data.reading import read_batches, read_mixed
+from model.data.reading import read_batches
 
 # A machine with fewer cores than workers is slow, not wrong.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
@@ -34,7 +35,7 @@ def loader_of(shards, **changes):
 
 @pytest.fixture(scope="module")
 def whole(shards):
-    return list(read_batches(shards, "train", 7, 4, 16, num_epochs=2))
+    return list(read_batches(shards, Reading("train", 7, 4, 16), num_epochs=2))
 
 
 def in_workers(loader, num_workers):
@@ -127,9 +128,9 @@ def test_a_state_of_other_settings_is_refused(shards, tmp_path):
     loader_of(shards, rank=1, world=2).load_state_dict(state)  # ranks may change
 
 
-def test_a_loader_of_a_mixture_is_read_mixed(shards, tmp_path):
+def test_a_loader_of_a_mixture_goes_on_whoever_makes_its_batches(shards, tmp_path):
     sources = [(shards, 0.7), (write_shards(tmp_path, {"train": [9] * 9}), 0.3)]
-    whole = list(itertools.islice(read_mixed(sources, "train", 7, 4, 16), 30))
+    whole = list(itertools.islice(loader_of(sources, num_epochs=None), 30))
     loader = loader_of(sources, num_epochs=None)
     taken = list(itertools.islice(in_workers(loader, 2), 13))
     loader.load_state_dict(loader.state_at(taken[-1].cursor))
@@ -146,14 +147,14 @@ def live_threads():
 
 
 def test_working_ahead_changes_nothing(shards, whole):
-    ahead = read_batches(shards, "train", 7, 4, 16, num_epochs=2, prefetch=3)
+    ahead = read_batches(shards, Reading("train", 7, 4, 16), num_epochs=2, prefetch=3)
     assert_all_same(list(ahead), whole)
 
 
 @pytest.mark.parametrize("taken", [0, 1, 5])
 def test_the_thread_ends_when_the_consumer_stops_early(shards, taken):
     before = live_threads()
-    ahead = read_batches(shards, "train", 7, 4, 16, prefetch=2)
+    ahead = read_batches(shards, Reading("train", 7, 4, 16), prefetch=2)
     for _ in range(taken):
         next(ahead)
     assert taken == 0 or live_threads() > before
@@ -169,8 +170,8 @@ def fail_at_the_first(batches):
 def test_the_thread_ends_when_the_consumer_fails_or_forgets(shards):
     before = live_threads()
     with pytest.raises(ZeroDivisionError):
-        fail_at_the_first(read_batches(shards, "train", 7, 4, 16, prefetch=2))
-    ahead = read_batches(shards, "train", 7, 4, 16, prefetch=2)
+        fail_at_the_first(read_batches(shards, Reading("train", 7, 4, 16), prefetch=2))
+    ahead = read_batches(shards, Reading("train", 7, 4, 16), prefetch=2)
     next(ahead)
     del ahead
     assert live_threads() == before

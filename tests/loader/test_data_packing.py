@@ -7,14 +7,13 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 import torch
-from helpers.batches import assert_all_same, crops, used
+from helpers.batches import assert_all_same, crops, read_crops, used
 from helpers.shards import write_shards
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.data.collate import first_fit
 from model.data.epoch_plan import generator, packs
-from model.data.reading import read_batches
 from model.families import build
 from model.families.chemin import network
 from model.features.normaliser import Normaliser, Quantiles
@@ -32,7 +31,7 @@ def shards(tmp_path_factory):
 
 def read(shards, batching, **changes):
     options = {"split": "train", "seed": 7, "batch_size": 3, "max_points": 16, "num_epochs": 1}
-    return list(read_batches(shards, batching=batching, **(options | changes)))
+    return list(read_crops(shards, batching=batching, **(options | changes)))
 
 
 def exact_model(seed=0):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from helpers.batches import assert_all_same, crops, used
+from helpers.batches import assert_all_same, crops, read_crops, used
 from helpers.shards import write_shards
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.data import epoch_plan, point_buffer
+from model.data.options import Reading
 from model.data.reading import read_batches
 from model.data.shards import read_group
 from model.interface.batch import Cursor
@@ -26,7 +27,7 @@ def shards(tmp_path_factory):
 
 def read(shards, **changes):
     options = {"split": "train", "seed": 7, "batch_size": 4, "max_points": 16, "num_epochs": 1}
-    return list(read_batches(shards, **(options | changes)))
+    return list(read_crops(shards, **(options | changes)))
 
 
 def of_ranks(shards, world, **changes):
@@ -144,4 +145,4 @@ def test_a_pool_is_skipped_without_reading_its_points(shards, monkeypatch):
 @pytest.mark.parametrize(("rank", "world"), [(2, 2), (-1, 2), (0, 0)])
 def test_a_rank_outside_the_world_is_refused(shards, rank, world):
     with pytest.raises(ValueError, match="is none of"):
-        read_batches(shards, "train", 7, 4, 16, Cursor(), 1, rank, world)
+        read_batches(shards, Reading("train", 7, 4, 16), Cursor(), 1, rank, world)

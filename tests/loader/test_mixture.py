@@ -12,8 +12,10 @@ from helpers.shards import write_shards
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model.data.loader import TripLoader
 from model.data.mixture import shares_in_turn
-from model.data.reading import part_seed, read_batches, read_mixed
+from model.data.options import Reading
+from model.data.reading import part_seed, read_batches
 from model.data.shards import ShardError
 from model.interface.batch import Cursor
 
@@ -30,9 +32,11 @@ def sources(tmp_path_factory):
     return list(zip(shards, (0.6, 0.3, 0.1), strict=True))
 
 
-def read(sources, num_batches, **changes):
+def read(sources, num_batches, start=Cursor(), **changes):
     options = {"split": "train", "seed": 7, "batch_size": 4, "max_points": 16}
-    return list(itertools.islice(read_mixed(sources, **(options | changes)), num_batches))
+    loader = TripLoader(sources, **(options | changes))
+    loader.load_state_dict(loader.state_at(start))
+    return list(itertools.islice(loader, num_batches))
 
 
 def stays_in_share(turns, shares):
@@ -73,7 +77,7 @@ def test_each_dataset_reads_its_own_epochs_in_its_share(sources):
     assert stays_in_share(of, [Fraction(6, 10), Fraction(3, 10), Fraction(1, 10)])
     for number, (shards, _) in enumerate(sources):
         own = [batch for batch, source in zip(mixed, of, strict=True) if source == number]
-        alone = read_batches(shards, "train", part_seed(7, number), 4, 16)
+        alone = read_batches(shards, Reading("train", part_seed(7, number), 4, 16))
         assert [crops([a]) for a in own] == [crops([b]) for b in itertools.islice(alone, len(own))]
         assert mixed[-1].cursor.parts[number].epoch >= 1
 

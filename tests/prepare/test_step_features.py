@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 import torch
+from helpers.motion import MIN_TURN_STEP_M, motion_of
 from helpers.points import SCHEMA, rows_of, snapshot_of, table_of, walk
 from helpers.strategies import places
 from hypothesis import assume, given, settings
@@ -20,7 +21,7 @@ import sql
 from model.earth.calendar import calendar_features, calendar_of, zone_offsets
 from model.earth.constants import EARTH_RADIUS_M
 from model.earth.geometry import haversine_m, step_between
-from model.features.point_features import MIN_TURN_STEP_M, motion_of, steps_of
+from model.features.point_features import steps_of
 from tasks.config.pipeline import CleanConfig, PipelineConfig
 from tasks.prepare.clean import STAGE as CLEAN
 from tasks.prepare.clean import clean_jobs

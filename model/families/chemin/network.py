@@ -27,7 +27,7 @@ from ...interface.masking import Loss
 from ...layers.attention_masks import causal_mask
 from ...layers.heads import DurationHead, StepHead
 from ...layers.position_encodings import sinusoidal_positions
-from ...layers.transformer import KeyValueCache, Transformer
+from ...layers.transformer import KeyValueCache, Transformer, check_shape
 from .rollout import rolled_out
 
 
@@ -50,17 +50,7 @@ class CheminConfig:
     has_tails: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("width", "num_layers", "num_heads", "num_components"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.width % (2 * self.num_heads):
-            raise ValueError(f"width {self.width} must divide by twice num_heads {self.num_heads}")
-        if self.max_points < 4:
-            raise ValueError(f"max_points must be at least 4, not {self.max_points}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), not {self.dropout}")
-        if self.mean_weight < 0:
-            raise ValueError(f"mean_weight must not be negative, not {self.mean_weight}")
+        check_shape(self, num_components=1, max_points=4, mean_weight=0)
 
 
 PRESETS: Mapping[str, CheminConfig] = MappingProxyType(

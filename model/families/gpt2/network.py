@@ -22,7 +22,7 @@ from torch.nn import functional
 from ...interface.batch import Cursor
 from ...interface.evaluating import evaluating
 from ...interface.masking import Loss
-from ...layers.transformer import BlockStyle, KeyValueCache, Transformer
+from ...layers.transformer import BlockStyle, KeyValueCache, Transformer, check_shape
 
 NUM_BYTES = 256
 END = NUM_BYTES  # the token behind a text
@@ -51,13 +51,7 @@ class GPT2Config:
     epsilon: float = 1e-5
 
     def __post_init__(self) -> None:
-        for name in ("width", "num_layers", "num_heads", "num_positions", "num_tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.width % self.num_heads:
-            raise ValueError(f"width {self.width} must divide by num_heads {self.num_heads}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), not {self.dropout}")
+        check_shape(self, width_divisor=1, num_positions=1, num_tokens=1)
         if self.activation not in ACTIVATIONS.values():
             raise ValueError(f"activation must be gelu or gelu_tanh, not {self.activation!r}")
 

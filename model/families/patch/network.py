@@ -34,7 +34,7 @@ from ...interface.masking import Loss
 from ...layers.distributions import MIN_LOG_STEP_SCALE, MIN_STEP_SCALE_M
 from ...layers.heads import DECILES, QuantileHead, log_density_at, pinball, steer, value_at
 from ...layers.position_encodings import angles_of, index_frequencies
-from ...layers.transformer import GATED, Transformer
+from ...layers.transformer import GATED, Transformer, check_shape
 from .patching import (
     Moved,
     Patches,
@@ -66,17 +66,7 @@ class PatchConfig:
     time_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("width", "num_layers", "num_heads", "num_patch", "num_output"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.width % (2 * self.num_heads):
-            raise ValueError(f"width {self.width} must divide by twice num_heads {self.num_heads}")
-        if self.max_points < self.num_patch:
-            raise ValueError(f"max_points must be at least num_patch, not {self.max_points}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), not {self.dropout}")
-        if self.time_weight < 0:
-            raise ValueError(f"time_weight must not be negative, not {self.time_weight}")
+        check_shape(self, num_patch=1, num_output=1, max_points=self.num_patch, time_weight=0)
 
     @property
     def num_told(self) -> int:

@@ -53,7 +53,7 @@ from ...layers.position_encodings import (
     sinusoidal_positions,
     spatio_temporal_frequencies,
 )
-from ...layers.transformer import Transformer
+from ...layers.transformer import Transformer, check_shape
 from .motion_candidates import PlaceHead, TimeHead, ascending, code_of_time, time_of_code, ways_of
 from .surroundings import NUM_AROUND, Around, Guess, around, features_around, guess_of
 
@@ -96,17 +96,9 @@ class TrajFmConfig:
     longest_steps: float = 256.0
 
     def __post_init__(self) -> None:
-        for name in ("width", "num_layers", "num_heads", "num_components", "num_waves"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.width % (2 * self.num_heads) or self.width < 6 * self.num_heads:
+        check_shape(self, num_components=1, num_waves=1, max_points=4, mean_weight=0)
+        if self.width < 6 * self.num_heads:
             raise ValueError(f"width {self.width} must give each of num_heads 3 pairs or more")
-        if self.max_points < 4:
-            raise ValueError(f"max_points must be at least 4, not {self.max_points}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), not {self.dropout}")
-        if self.mean_weight < 0:
-            raise ValueError(f"mean_weight must not be negative, not {self.mean_weight}")
         if not 0 < self.shortest_steps < self.longest_steps:
             raise ValueError(f"shortest_steps must be below {self.longest_steps} and above 0")
 

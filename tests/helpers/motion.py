@@ -1,0 +1,67 @@
+"""Motion of trips in torch: what the columns of `sql/marts/steps.sql` are compared with.
+
+Shapes: B trips, T points.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from model.earth.geometry import haversine_m, step_between
+
+MIN_TURN_STEP_M = 1e-3  # a shorter step stands still: it has no direction
+
+
+@dataclass(frozen=True)
+class Motion:
+    """How each point was arrived at, in float64: equal to the columns of `sql/marts/steps.sql`.
+
+    A first point has no step: all is 0 there. The first step has none before it to compare with,
+    and a step of less than a millimetre has no direction: nothing turns or speeds up at the one,
+    nothing turns before or after the other. A turn to the right is positive.
+    """
+
+    speed_mps_BT: Tensor
+    acceleration_mps2_BT: Tensor
+    turn_rad_BT: Tensor
+
+
+def motion_of(lon_deg_BT: Tensor, lat_deg_BT: Tensor, time_s_BT: Tensor) -> Motion:
+    """Speed, acceleration and turn of the step arriving at each point."""
+    lon_a_deg, lat_a_deg = lon_deg_BT[..., :-1], lat_deg_BT[..., :-1]
+    lon_b_deg, lat_b_deg = lon_deg_BT[..., 1:], lat_deg_BT[..., 1:]
+    step_s = (time_s_BT.diff(dim=-1) * 1e6).round() / 1e6
+    step_m = haversine_m(lon_a_deg, lat_a_deg, lon_b_deg, lat_b_deg)
+    speed_mps = step_m / step_s
+    # From the middle of one step to the middle of the next.
+    between_s = (step_s[..., 1:] + step_s[..., :-1]) / 2
+    start_rad = azimuth_rad(lon_a_deg, lat_a_deg, lon_b_deg, lat_b_deg)
+    end_rad = azimuth_rad(lon_b_deg, lat_b_deg, lon_a_deg, lat_a_deg) + torch.pi
+    turn_rad = wrap_rad(start_rad[..., 1:] - end_rad[..., :-1])
+    is_moving = step_m >= MIN_TURN_STEP_M
+    has_turn = is_moving[..., 1:] & is_moving[..., :-1]
+    return Motion(
+        speed_mps_BT=torch.nn.functional.pad(speed_mps, (1, 0)),
+        acceleration_mps2_BT=_from_third(speed_mps.diff(dim=-1) / between_s, lon_deg_BT),
+        turn_rad_BT=_from_third(torch.where(has_turn, turn_rad, 0.0), lon_deg_BT),
+    )
+
+
+def _from_third(value_BT: Tensor, point_BT: Tensor) -> Tensor:
+    """Values of the third point on, with 0 before them."""
+    return torch.nn.functional.pad(value_BT, (2, 0))[..., : point_BT.shape[-1]]
+
+
+def azimuth_rad(
+    lon_a_deg: Tensor, lat_a_deg: Tensor, lon_b_deg: Tensor, lat_b_deg: Tensor
+) -> Tensor:
+    """Direction from a to b in radians clockwise from north at a; 0 between equal points."""
+    return torch.atan2(*step_between(lon_a_deg, lat_a_deg, lon_b_deg, lat_b_deg))
+
+
+def wrap_rad(angle_rad: Tensor) -> Tensor:
+    """The same angle in [-pi, pi]."""
+    return angle_rad - 2 * torch.pi * torch.round(angle_rad / (2 * torch.pi))
