@@ -23,7 +23,7 @@ NUM_STEP = 3
 DAY_US, THURSDAY = 86_400_000_000, 3  # 1970 began on a Thursday
 
 
-class Points(NamedTuple):
+class PointColumns(NamedTuple):
     """Flat points of the trips of a row group; trip r owns offset_R[r] up to offset_R[r + 1]."""
 
     offset_R: Ints
@@ -34,17 +34,17 @@ class Points(NamedTuple):
     step_NF: NDArray[np.float32]
 
     @classmethod
-    def empty(cls, offset_R: Ints) -> Points:
+    def empty(cls, offset_R: Ints) -> PointColumns:
         """Memory for the points of trips."""
         num_points, started_us_R = int(offset_R[-1]), np.empty(len(offset_R) - 1, np.int64)
         t_s_N, lon_deg_N, lat_deg_N = (np.empty(num_points) for _ in range(3))
         step_NF = np.empty((num_points, NUM_STEP), np.float32)
         return cls(offset_R, started_us_R, t_s_N, lon_deg_N, lat_deg_N, step_NF)
 
-    def of(self, offset_R: Ints) -> Points:
+    def of(self, offset_R: Ints) -> PointColumns:
         """Room for other trips, with no more points, in the same memory."""
         points = slice(offset_R[-1])
-        return Points(
+        return PointColumns(
             offset_R,
             np.empty(len(offset_R) - 1, np.int64),
             self.t_s_N[points],
@@ -53,11 +53,11 @@ class Points(NamedTuple):
             self.step_NF[points],
         )
 
-    def part(self, first_trip: int, end_trip: int) -> Points:
+    def part(self, first_trip: int, end_trip: int) -> PointColumns:
         """Some of the trips, in the same memory."""
         trips = slice(first_trip, end_trip)
         points = slice(self.offset_R[first_trip], self.offset_R[end_trip])
-        return Points(
+        return PointColumns(
             self.offset_R[first_trip : end_trip + 1] - self.offset_R[first_trip],
             self.started_us_R[trips],
             self.t_s_N[points],
@@ -67,7 +67,7 @@ class Points(NamedTuple):
         )
 
 
-class Place(NamedTuple):
+class CropPlacement(NamedTuple):
     """Crops of a row group, and where in a batch each of them goes."""
 
     trip_Q: Ints
@@ -78,7 +78,7 @@ class Place(NamedTuple):
     sequence_Q: Ints
 
 
-class Columns(NamedTuple):
+class BatchColumns(NamedTuple):
     """The columns of a batch that kernels write, and the end of what each row holds so far."""
 
     lon_deg_BT: NDArray[np.float64]
@@ -92,12 +92,12 @@ class Columns(NamedTuple):
     end_B: Ints
 
 
-class Draft:
+class BatchBuilder:
     """A batch that is being filled: first crops, group by group, then pads behind them."""
 
     def __init__(self, num_rows: int, num_points: int, num_sequences: int) -> None:
         shape = (num_rows, num_points)
-        self.columns = Columns(
+        self.columns = BatchColumns(
             lon_deg_BT=np.empty(shape),
             lat_deg_BT=np.empty(shape),
             time_s_BT=np.empty(shape),
@@ -111,7 +111,7 @@ class Draft:
         )
         self.window_id_BS = np.full((num_rows, num_sequences), -1)
 
-    def fill(self, points: Points, clock: Clock, place: Place) -> None:
+    def fill(self, points: PointColumns, clock: Clock, place: CropPlacement) -> None:
         """Write crops of a row group, each at its row and column."""
         _fill(
             place,
@@ -165,12 +165,12 @@ class Waves(NamedTuple):
 
 @compiled
 def _fill(
-    place: Place,
+    place: CropPlacement,
     started_us_Q: Ints,
-    points: Points,
+    points: PointColumns,
     step_N: NDArray[np.float32],
     waves: Waves,
-    columns: Columns,
+    columns: BatchColumns,
     step_BT: NDArray[np.float32],
     calendar_BTC: NDArray[np.uint64],
 ) -> None:
@@ -238,7 +238,7 @@ def _fill_calendar(
 
 
 @compiled
-def _fill_pads(columns: Columns) -> None:
+def _fill_pads(columns: BatchColumns) -> None:
     """Pads repeat the last point of their row and take no step; a row of pads alone is zero."""
     lon_deg_BT, lat_deg_BT, time_s_BT = columns.lon_deg_BT, columns.lat_deg_BT, columns.time_s_BT
     calendar_BTK, sequence_BT = columns.calendar_BTK, columns.sequence_BT

@@ -60,21 +60,23 @@ class Pool:
 
 
 @dataclass(frozen=True)
-class Piece:
+class BatchRows:
     """Rows of a batch: crops of one pool, row after row, and the number of crops in each row."""
 
     pool: Pool
     crop_Q: Ints
     num_crops_B: Ints
 
-    def rows(self, first: int, end: int) -> Piece:
+    def rows(self, first: int, end: int) -> BatchRows:
         """Some of the rows."""
         edges = np.concatenate([[0], np.cumsum(self.num_crops_B)])
-        return Piece(self.pool, self.crop_Q[edges[first] : edges[end]], self.num_crops_B[first:end])
+        return BatchRows(
+            self.pool, self.crop_Q[edges[first] : edges[end]], self.num_crops_B[first:end]
+        )
 
 
 @dataclass(frozen=True)
-class Plan:
+class EpochPlan:
     """How a split is read; remembers four bytes a trip, the lengths, from the first use on."""
 
     shards: Shards
@@ -83,12 +85,12 @@ class Plan:
     lengths: dict[int, np.ndarray] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, shards: Shards, reading: Reading) -> Plan:
+    def of(cls, shards: Shards, reading: Reading) -> EpochPlan:
         return cls(shards, reading, tuple(row_groups(shards, reading.split)))
 
     def rounds(
         self, epoch: int, start: int = 0, rank: int = 0, world: int = 1
-    ) -> Iterator[tuple[int, tuple[Piece, ...]]]:
+    ) -> Iterator[tuple[int, tuple[BatchRows, ...]]]:
         """A rank's batches of an epoch from batch number `start` on, with the number after each.
 
         A batch of no pieces is a row of pads.
@@ -98,7 +100,7 @@ class Plan:
             start += len(round_)
             yield start, (round_[rank],) if len(round_) == world else dealt(round_, rank, world)
 
-    def batches(self, epoch: int) -> Iterator[Piece]:
+    def batches(self, epoch: int) -> Iterator[BatchRows]:
         """All batches of an epoch, in order."""
         reading = self.reading
         order = generator(reading.seed, epoch, 0).permutation(len(self.groups))
@@ -109,7 +111,7 @@ class Plan:
             batched = buckets if reading.batching == "bucketed" else packs
             sizes = (pool.crops.num_points_Q, reading.batch_size, reading.max_points)
             for crop_Q, num_crops_B in batched(*sizes, draws):
-                yield Piece(pool, crop_Q, num_crops_B)
+                yield BatchRows(pool, crop_Q, num_crops_B)
 
     def _groups_of_pools(self, groups: Iterable[Group]) -> Iterator[tuple[Group, ...]]:
         """Neighbouring row groups, together up to `pool_points`."""
@@ -141,7 +143,7 @@ class Plan:
         return self.lengths[group.first_row].astype(np.int64)
 
 
-def dealt(round_: list[Piece], rank: int, world: int) -> tuple[Piece, ...]:
+def dealt(round_: list[BatchRows], rank: int, world: int) -> tuple[BatchRows, ...]:
     """A rank's share of the rows of a round, as even as whole rows can be."""
     num_rows = sum(len(piece.num_crops_B) for piece in round_)
     first, end = num_rows * rank // world, num_rows * (rank + 1) // world
@@ -227,5 +229,5 @@ def generator(*key: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(key)))
 
 
-def nothing_to_read(plan: Plan) -> ShardError:
+def nothing_to_read(plan: EpochPlan) -> ShardError:
     return ShardError(f"{plan.reading.split}: nothing to read, no trip of two points or more")

@@ -13,7 +13,7 @@ import torch
 from ..earth.arrays import Floats, Ints
 from ..earth.geometry import haversine_m
 from ..interface.flat_points import even_places
-from .collate import Points
+from .collate import PointColumns
 from .shards import ShardError, Shards, read_group, rows_of, window_index
 
 TASK = "travel_time"
@@ -84,7 +84,7 @@ def read_journeys(shards: Shards, split: str, max_points: int) -> Journeys:
 
 
 def _fill(
-    found: Journeys, inside: Ints, points: Points, trip: Ints, first: Ints, size: Ints
+    found: Journeys, inside: Ints, points: PointColumns, trip: Ints, first: Ints, size: Ints
 ) -> None:
     last = first + size - 1
     moved_us = np.rint(points.t_s_N[first] * 1e6).astype(np.int64)
@@ -97,7 +97,7 @@ def _fill(
     found.lat_deg_JK[inside] = points.lat_deg_N[place]
 
 
-def _so_far_m(points: Points) -> Floats:
+def _so_far_m(points: PointColumns) -> Floats:
     """The way from the first point of a row group to each; only differences within a trip count."""
     lon_deg_N, lat_deg_N = torch.tensor(points.lon_deg_N), torch.tensor(points.lat_deg_N)
     step_m = haversine_m(lon_deg_N[:-1], lat_deg_N[:-1], lon_deg_N[1:], lat_deg_N[1:])

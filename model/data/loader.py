@@ -16,7 +16,7 @@ from torch import distributed
 from torch.utils.data import IterableDataset, get_worker_info
 
 from ..interface.batch import Batch, Cursor
-from .epoch_plan import Plan
+from .epoch_plan import EpochPlan
 from .options import POOL_POINTS, Batching, Reading
 from .reading import Planned, made, part_seed, planned, planned_mixed
 from .shards import Shards
@@ -54,13 +54,13 @@ class TripLoader(IterableDataset[Batch]):
         self.is_mixture = not isinstance(sources, Shards)
         self.weights: list[float] = []
         if isinstance(sources, Shards):
-            self.plans = [Plan.of(sources, reading)]
+            self.plans = [EpochPlan.of(sources, reading)]
         elif num_epochs is not None:
             raise ValueError("a mixture has no epochs of its own: it goes on without end")
         else:
             self.weights = [weight for _, weight in sources]
             self.plans = [
-                Plan.of(shards, replace(reading, seed=part_seed(seed, number)))
+                EpochPlan.of(shards, replace(reading, seed=part_seed(seed, number)))
                 for number, (shards, _) in enumerate(sources)
             ]
         self.reading, self.num_epochs, self.prefetch = reading, num_epochs, prefetch

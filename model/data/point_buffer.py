@@ -8,23 +8,23 @@ from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
-from .collate import Points
+from .collate import PointColumns
 from .epoch_plan import Pool
 from .shards import read_group
 
 NUM_READERS = 2  # row groups that are decoded at once; the columns of one cost more
 
 
-class Room:
+class PointBuffer:
     """Memory for the points of a pool, as large as the largest so far, and threads that fill it."""
 
     def __init__(self) -> None:
         self.threads = ThreadPoolExecutor(NUM_READERS)
-        self.held: Points | None = None
+        self.held: PointColumns | None = None
         self.pool: Pool | None = None
-        self.points: Points | None = None
+        self.points: PointColumns | None = None
 
-    def of(self, pool: Pool) -> Points:
+    def of(self, pool: Pool) -> PointColumns:
         """The points of a pool; those of the pool before it are no longer there."""
         if self.points is None or pool is not self.pool:
             self.pool, self.points = pool, None
@@ -35,12 +35,12 @@ class Room:
         """Let the threads end."""
         self.threads.shutdown()
 
-    def _read(self, pool: Pool) -> Points:
+    def _read(self, pool: Pool) -> PointColumns:
         if self.held is None or len(self.held.t_s_N) < pool.offset_R[-1]:
             self.held = None  # the old goes before the larger one comes
-            self.held = Points.empty(pool.offset_R)
+            self.held = PointColumns.empty(pool.offset_R)
         points = self.held.of(pool.offset_R)
-        parts: list[Future[Points]] = []
+        parts: list[Future[PointColumns]] = []
         first_trip = 0
         for group in pool.groups:
             part = points.part(first_trip, first_trip + group.num_rows)

@@ -22,11 +22,11 @@ from torch import Tensor
 from ..earth.arrays import Ints
 from ..earth.calendar_tables import Clock, clock_of
 from ..interface.batch import Batch, Cursor
-from .collate import Draft, Place
-from .epoch_plan import Piece, Plan, nothing_to_read
+from .collate import BatchBuilder, CropPlacement
+from .epoch_plan import BatchRows, EpochPlan, nothing_to_read
 from .mixture import shares_in_turn
 from .options import POOL_POINTS, Reading
-from .point_buffer import Room
+from .point_buffer import PointBuffer
 from .prefetch import prefetched
 from .shards import Group, ShardError, Shards, read_group, rows_of, window_index
 
@@ -47,7 +47,7 @@ def read_batches(
     Each batch carries the cursor of the place after it. Every point but a crop's first is a target.
     Without `num_epochs` the reader goes on forever. A thread prepares `prefetch` batches ahead.
     """
-    return made(planned(Plan.of(shards, reading), start, num_epochs, rank, world), prefetch)
+    return made(planned(EpochPlan.of(shards, reading), start, num_epochs, rank, world), prefetch)
 
 
 def part_seed(seed: int, number: int) -> int:
@@ -60,7 +60,7 @@ class Planned:
     """A batch that is not read yet."""
 
     cursor: Cursor
-    pieces: tuple[Piece, ...]
+    pieces: tuple[BatchRows, ...]
     reader: PoolReader
 
     def batch(self) -> Batch:
@@ -74,7 +74,7 @@ def made(batches: Iterator[Planned], prefetch: int = 0) -> Iterator[Batch]:
 
 
 def planned(
-    plan: Plan,
+    plan: EpochPlan,
     start: Cursor = Cursor(),
     num_epochs: int | None = None,
     rank: int = 0,
@@ -87,7 +87,7 @@ def planned(
 
 
 def _planned(
-    plan: Plan, start: Cursor, num_epochs: int | None, rank: int, world: int
+    plan: EpochPlan, start: Cursor, num_epochs: int | None, rank: int, world: int
 ) -> Iterator[Planned]:
     reader = PoolReader(clock_of(plan.shards.zone), plan.reading)
     with closing(reader):  # its threads end with these batches
@@ -95,7 +95,12 @@ def _planned(
 
 
 def _epochs(
-    plan: Plan, reader: PoolReader, start: Cursor, num_epochs: int | None, rank: int, world: int
+    plan: EpochPlan,
+    reader: PoolReader,
+    start: Cursor,
+    num_epochs: int | None,
+    rank: int,
+    world: int,
 ) -> Iterator[Planned]:
     epoch, place = start.epoch, start.batch
     while num_epochs is None or epoch < num_epochs:
@@ -113,7 +118,7 @@ def _epochs(
 
 
 def planned_mixed(
-    plans: Sequence[Plan],
+    plans: Sequence[EpochPlan],
     weights: Sequence[float],
     seed: int,
     start: Cursor = Cursor(),
@@ -151,33 +156,35 @@ class PoolReader:
         self.clock = clock
         self.is_packed = reading.batching == "packed"
         self.max_points = reading.max_points
-        self.room = Room()
+        self.room = PointBuffer()
 
     def close(self) -> None:
         self.room.close()
 
-    def batch(self, pieces: tuple[Piece, ...]) -> Batch:
+    def batch(self, pieces: tuple[BatchRows, ...]) -> Batch:
         """Pieces under each other in one batch; no pieces are a row of pads."""
         num_rows = sum(len(piece.num_crops_B) for piece in pieces)
-        draft = Draft(max(1, num_rows), self._num_columns(pieces), self._num_sequences(pieces))
+        draft = BatchBuilder(
+            max(1, num_rows), self._num_columns(pieces), self._num_sequences(pieces)
+        )
         first_row = 0
         for piece in pieces:
             self._fill(draft, piece, first_row)
             first_row += len(piece.num_crops_B)
         return draft.batch()
 
-    def _num_columns(self, pieces: tuple[Piece, ...]) -> int:
+    def _num_columns(self, pieces: tuple[BatchRows, ...]) -> int:
         if self.is_packed:
             return self.max_points
         sizes = [piece.pool.crops.num_points_Q[piece.crop_Q].max() for piece in pieces]
         return int(max(sizes, default=2))
 
-    def _num_sequences(self, pieces: tuple[Piece, ...]) -> int:
+    def _num_sequences(self, pieces: tuple[BatchRows, ...]) -> int:
         # A packed batch stays one even if each of its rows holds a single crop.
         most = max((int(piece.num_crops_B.max()) for piece in pieces), default=1)
         return max(2, most) if self.is_packed else 1
 
-    def _fill(self, draft: Draft, piece: Piece, first_row: int) -> None:
+    def _fill(self, draft: BatchBuilder, piece: BatchRows, first_row: int) -> None:
         crops, crop_Q = piece.pool.crops, piece.crop_Q
         num_points_Q = crops.num_points_Q[crop_Q]
         row_Q = np.repeat(np.arange(len(piece.num_crops_B)), piece.num_crops_B)
@@ -186,7 +193,7 @@ class PoolReader:
         column_Q = column_Q - column_Q[_before(piece.num_crops_B)][row_Q]
         row_Q += first_row
         draft.window_id_BS[row_Q, sequence_Q] = crops.window_id_Q[crop_Q]
-        place = Place(
+        place = CropPlacement(
             crops.trip_Q[crop_Q], crops.first_Q[crop_Q], num_points_Q, row_Q, column_Q, sequence_Q
         )
         draft.fill(self.room.of(piece.pool), self.clock, place)
@@ -270,7 +277,7 @@ def _stored(
 ) -> tuple[Batch, Tensor]:
     """Windows as one batch, and the instants of their first points; each row group is read once."""
     start_B, num_points_B = _ints(windows["start"]), _ints(windows["num_points"])
-    draft = Draft(len(row_B), int(num_points_B.max()), 1)
+    draft = BatchBuilder(len(row_B), int(num_points_B.max()), 1)
     draft.window_id_BS[:, 0] = _ints(windows["window_id"])
     started_us_B = np.zeros_like(row_B)
     for group in groups:
@@ -284,7 +291,7 @@ def _stored(
         if (start_B[inside] < 0).any() or (first + num_points_B[inside] > end).any():
             raise ShardError(f"{group.path.name}: a window reaches over its trip's end")
         none = np.zeros_like(inside)
-        place = Place(trip, first, num_points_B[inside], inside, none, none)
+        place = CropPlacement(trip, first, num_points_B[inside], inside, none, none)
         draft.fill(points, clock, place)
         moved_us = np.rint(points.t_s_N[first] * 1e6).astype(np.int64)
         started_us_B[inside] = points.started_us_R[trip] + moved_us

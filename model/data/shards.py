@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..earth.arrays import Ints
-from .collate import Points, copy_finite
+from .collate import PointColumns, copy_finite
 
 POINT_COLUMNS = ("t_s", "lon_deg", "lat_deg")
 STEP_COLUMNS = ("step_east_m", "step_north_m", "step_s")
@@ -151,7 +151,7 @@ def rows_of(shards: Shards, split: str, trip_id_B: pa.ChunkedArray) -> tuple[Int
     return row_B.to_numpy().astype(np.int64), groups
 
 
-def read_group(group: Group, room: Points | None = None) -> Points:
+def read_group(group: Group, room: PointColumns | None = None) -> PointColumns:
     """The points of one row group, copied to `room` if there is one for just these trips.
 
     Then Arrow's memory is free for the next row group, which costs less than new memory.
@@ -161,7 +161,7 @@ def read_group(group: Group, room: Points | None = None) -> Points:
     offset_R = lists["t_s"].offsets.to_numpy().astype(np.int64)
     if any(not np.array_equal(column.offsets, offset_R) for column in lists.values()):
         raise ShardError(f"{_place(group)}: lists of unequal length")
-    points = room or Points.empty(offset_R)
+    points = room or PointColumns.empty(offset_R)
     if not np.array_equal(points.offset_R, offset_R):
         raise ShardError(f"{_place(group)}: other trips than when its lengths were read")
     points.started_us_R[:] = table["started_at"].cast(pa.int64()).to_numpy()

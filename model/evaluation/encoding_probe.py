@@ -59,7 +59,7 @@ class Recovery:
 
 
 @dataclass(frozen=True)
-class Windows:
+class ProbeWindows:
     """What is asked of some windows: the place and the time since the first point, in m and s."""
 
     feature_BTF: Tensor
@@ -68,7 +68,7 @@ class Windows:
     is_point_BT: Tensor
 
 
-class Reader(nn.Module):
+class ProbeNetwork(nn.Module):
     """What is shown of points, through a bottleneck, to the place and the time of each."""
 
     center_F: Tensor
@@ -107,16 +107,21 @@ def probe(
     """How well each variant tells the points of `judged`, once it has learnt from others."""
     scale = scale_of(normaliser)
     windows = [
-        [windows_of(batch, normaliser, scale) for batch in batches] for batches in (learnt, judged)
+        [probe_windows(batch, normaliser, scale) for batch in batches]
+        for batches in (learnt, judged)
     ]
     return {name: told(name, windows[0], windows[1], scale, seed) for name in VARIANTS}
 
 
 def told(
-    name: str, learnt: Sequence[Windows], judged: Sequence[Windows], scale: Tensor, seed: int
+    name: str,
+    learnt: Sequence[ProbeWindows],
+    judged: Sequence[ProbeWindows],
+    scale: Tensor,
+    seed: int,
 ) -> Recovery:
     """How well one variant tells the points of some windows, once it has learnt from others."""
-    first, second = (points_of(name, windows, seed) for windows in (learnt, judged))
+    first, second = (probe_points(name, windows, seed) for windows in (learnt, judged))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         reader = fitted(first, scale)
@@ -148,7 +153,7 @@ def scale_of(normaliser: Normaliser) -> Tensor:
 # What is shown ------------------------------------------------------------------------------------
 
 
-def windows_of(batch: Batch, normaliser: Normaliser, scale: Tensor) -> Windows:
+def probe_windows(batch: Batch, normaliser: Normaliser, scale: Tensor) -> ProbeWindows:
     """The features of the points of a batch, and what they must tell."""
     is_point_BT = ~batch.is_pad_BT
     index_BT = torch.arange(is_point_BT.shape[1]).expand(is_point_BT.shape)
@@ -165,7 +170,7 @@ def windows_of(batch: Batch, normaliser: Normaliser, scale: Tensor) -> Windows:
     since_first = step_between(lon_deg_BT[:, :1], lat_deg_BT[:, :1], lon_deg_BT, lat_deg_BT)
     since_first_s = batch.time_s_BT - batch.time_s_BT[:, :1]
     truth_BT3 = torch.stack([*since_first, since_first_s], dim=-1)
-    return Windows(
+    return ProbeWindows(
         torch.cat([seen.spatial_BQS, seen.temporal_BQM], dim=-1),
         truth_BT3,
         sizes(truth_BT3, is_point_BT, scale),
@@ -185,7 +190,7 @@ def sizes(truth_BT3: Tensor, is_point_BT: Tensor, scale: Tensor) -> Tensor:
     return torch.stack([side_B3[:, :2].norm(dim=-1), side_B3[:, 2]], dim=-1)
 
 
-def points_of(name: str, windows: Sequence[Windows], seed: int) -> Points:
+def probe_points(name: str, windows: Sequence[ProbeWindows], seed: int) -> Points:
     """What a variant shows of the points of some windows, their truth and their windows' sizes."""
     generator = torch.Generator().manual_seed(seed)
     parts = [VARIANTS[name](one, generator) for one in windows]
@@ -201,11 +206,11 @@ def points_of(name: str, windows: Sequence[Windows], seed: int) -> Points:
     return shown, truth, size
 
 
-def plainly(windows: Windows, _generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def plainly(windows: ProbeWindows, _generator: torch.Generator) -> tuple[Tensor, Tensor]:
     return windows.feature_BTF, windows.is_point_BT
 
 
-def with_positions(windows: Windows, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def with_positions(windows: ProbeWindows, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """A projection that nobody has trained, the same for all windows, plus sinusoids."""
     num_features = windows.feature_BTF.shape[-1]
     generator = torch.Generator().manual_seed(generator.initial_seed())
@@ -214,7 +219,7 @@ def with_positions(windows: Windows, generator: torch.Generator) -> tuple[Tensor
     return windows.feature_BTF @ into_FD + position_TD, windows.is_point_BT
 
 
-def some_hidden(windows: Windows, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def some_hidden(windows: ProbeWindows, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """The neighbours of hidden points; what is hidden or beyond the ends is told by a mark."""
     is_point_BT = windows.is_point_BT
     is_hidden_BT = torch.rand(is_point_BT.shape, generator=generator) < HIDDEN_SHARE
@@ -227,7 +232,7 @@ def some_hidden(windows: Windows, generator: torch.Generator) -> tuple[Tensor, T
     return torch.cat(around, dim=-1), is_point_BT & is_hidden_BT
 
 
-def lossy(windows: Windows, _generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def lossy(windows: ProbeWindows, _generator: torch.Generator) -> tuple[Tensor, Tensor]:
     kept = [k for k in range(windows.feature_BTF.shape[-1]) if k not in SINCE_FIRST]
     return windows.feature_BTF[..., kept], windows.is_point_BT
 
@@ -243,13 +248,13 @@ VARIANTS = {
 # Learning and judging -----------------------------------------------------------------------------
 
 
-def fitted(points: Points, scale: Tensor) -> Reader:
+def fitted(points: Points, scale: Tensor) -> ProbeNetwork:
     """A reader trained on points; far places count by their logarithm, so that none outweighs.
 
     It starts from the best linear one, and bends from there.
     """
     shown_NF, truth_N3, _size_NW = points
-    reader = Reader(shown_NF)
+    reader = ProbeNetwork(shown_NF)
     asked_N3 = torch.asinh(truth_N3 / scale).float()
     reader.start(shown_NF, asked_N3)
     optimizer = torch.optim.Adam(reader.parameters(), betas=(0.9, 0.98))
@@ -265,7 +270,7 @@ def fitted(points: Points, scale: Tensor) -> Reader:
 
 
 @torch.no_grad()
-def recovery(reader: Reader, points: Points, scale: Tensor) -> Recovery:
+def recovery(reader: ProbeNetwork, points: Points, scale: Tensor) -> Recovery:
     """The errors on points that a reader was not trained on; the worse of place and time counts."""
     shown_NF, truth_N3, size_NW = points
     error_N3 = torch.sinh(reader(shown_NF).double()) * scale - truth_N3

@@ -130,7 +130,7 @@ def scored(
         able = [one for one in answerers if ASKED_AS[scorer.task] in one.tasks]
         found = asked_all(scorer, shards, split, able, judging) if able else Asked()
         if found.window_id:
-            rows += rows_of(scorer, shards, split, able, found, judging)
+            rows += score_rows(scorer, shards, split, able, found, judging)
             windows += windows_of(scorer, split, able, found, judging)
     return Scored(pa.Table.from_pylist(rows, SCORES), pa.concat_tables(windows))
 
@@ -174,7 +174,7 @@ def asked_all(
 # Rows -------------------------------------------------------------------------------------------
 
 
-def rows_of(
+def score_rows(
     scorer: Scorer,
     shards: Shards,
     split: str,

@@ -44,7 +44,7 @@ def _step_s(time_s_BT: Tensor) -> Tensor:
     return (time_s_BT.diff(dim=-1) * 1e6).round() / 1e6
 
 
-def points_of(
+def points_reached(
     lon_deg_B: Tensor, lat_deg_B: Tensor, time_s_B: Tensor, step_BTF: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The points that steps lead to from a first point: the inverse of `steps_of`.

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..families import FAMILIES
-from ..interface.answers import Durations, Forecast, Recovered, joined
+from ..interface.answers import Durations, Forecast, Recovered, joined_forecasts
 from ..interface.contexts import Context, Partial, check_target_times
 from ..interface.evaluating import evaluating
 from ..interface.family import Model
@@ -43,7 +43,7 @@ def forecast(
             times = None if target_time_s_BH is None else target_time_s_BH[chunk]
             known = context.picked(chunk)
             parts.append(able.forecast(known, num_horizon, times, num_samples, seed))
-    return joined(parts)
+    return joined_forecasts(parts)
 
 
 def recover(model: Model, partial: Partial) -> Recovered:

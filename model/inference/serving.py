@@ -25,8 +25,8 @@ from ..features.normaliser import Normaliser
 from ..interface.contexts import Context
 from ..interface.family import Model
 from ..interface.flat_points import (
+    FlatPoints,
     Pieces,
-    Points,
     between_known,
     consecutive,
     context_of,
@@ -139,7 +139,7 @@ class Forecasts:
 class Recoveries:
     """All points (N), what was missing filled in; what cannot be told is missing still."""
 
-    points: Points
+    points: FlatPoints
     is_recovered_N: Bools
 
 
@@ -171,7 +171,7 @@ def check_task(trained: Trained, task: str) -> None:
 
 
 def forecast_points(
-    trained: Trained, points: Points, params: Params, target_us_RH: Ints | None = None
+    trained: Trained, points: FlatPoints, params: Params, target_us_RH: Ints | None = None
 ) -> Forecasts:
     """The next points of each trajectory, at given instants or at predicted ones."""
     check_task(trained, "forecast")
@@ -184,7 +184,7 @@ def forecast_points(
 
 
 def _forecast_parts(
-    trained: Trained, points: Points, params: Params, target_us_RH: Ints | None
+    trained: Trained, points: FlatPoints, params: Params, target_us_RH: Ints | None
 ) -> Iterator[Forecasts]:
     pieces = latest(points, trained.max_points)
     for number, part in enumerate(pieces.parts(TRAJECTORIES_AT_ONCE)):
@@ -211,7 +211,7 @@ def _forecast_parts(
 # Recover ----------------------------------------------------------------------------------------
 
 
-def recover_points(trained: Trained, points: Points, params: Params) -> Recoveries:
+def recover_points(trained: Trained, points: FlatPoints, params: Params) -> Recoveries:
     """The points with missing places and times filled in; what was given is not touched."""
     check_task(trained, "recover")
     _check_known(points)
@@ -231,11 +231,11 @@ def recover_points(trained: Trained, points: Points, params: Params) -> Recoveri
         instant_us_BT = partial.started_us_B.numpy()[:, None] + elapsed_us_BT
         instant_us_N[place_M[asked_M]] = instant_us_BT[answer_M][asked_M]
         has_time_N[place_M] = True
-    filled = Points(points.trajectory_N, instant_us_N, lon_deg_N, lat_deg_N, has_time_N)
+    filled = FlatPoints(points.trajectory_N, instant_us_N, lon_deg_N, lat_deg_N, has_time_N)
     return Recoveries(filled, is_recovered_N)
 
 
-def _check_known(points: Points) -> None:
+def _check_known(points: FlatPoints) -> None:
     is_known_N = points.has_place_N & points.has_time_N
     is_lost_R = np.bincount(points.trajectory_N, is_known_N) == 0
     if is_lost_R.any():
@@ -256,7 +256,7 @@ def _kept(pieces: Pieces, is_told_PT: Bools) -> tuple[Ints, Bools]:
 # Travel time ------------------------------------------------------------------------------------
 
 
-def travel_times(trained: Trained, points: Points, params: Params) -> TravelTimes:
+def travel_times(trained: Trained, points: FlatPoints, params: Params) -> TravelTimes:
     """How long each trajectory takes to its last place, along the places between, if any.
 
     Of a path that is longer than a model reads at once, points are left out evenly.
@@ -276,7 +276,7 @@ def travel_times(trained: Trained, points: Points, params: Params) -> TravelTime
     )
 
 
-def _check_ends(points: Points) -> None:
+def _check_ends(points: FlatPoints) -> None:
     first_R, end_R = points.offset_R[:-1], points.offset_R[1:]
     has_start_R = points.has_place_N[first_R] & points.has_time_N[first_R]
     has_goal_R = points.has_place_N[end_R - 1] & ~points.has_time_N[end_R - 1]
@@ -291,7 +291,7 @@ def _check_ends(points: Points) -> None:
 # Embed and score --------------------------------------------------------------------------------
 
 
-def embeddings(trained: Trained, points: Points, params: Params) -> Floats:
+def embeddings(trained: Trained, points: FlatPoints, params: Params) -> Floats:
     """A vector (R, D) of each trajectory; a long one is read in pieces, each point counts once."""
     check_task(trained, "embed")
     pieces = consecutive(points, trained.max_points)
@@ -299,7 +299,7 @@ def embeddings(trained: Trained, points: Points, params: Params) -> Floats:
     return _mean_over_pieces(points, pieces, value_PD, pieces.end_P - pieces.first_P)
 
 
-def scores(trained: Trained, points: Points, params: Params) -> Floats:
+def scores(trained: Trained, points: FlatPoints, params: Params) -> Floats:
     """Mean surprise (R) of a step in nats, NaN where there is none; a long one is read in pieces.
 
     A piece begins with the last point of the one before, so that each step counts once.
@@ -312,7 +312,7 @@ def scores(trained: Trained, points: Points, params: Params) -> Floats:
 
 def _of_pieces(
     trained: Trained,
-    points: Points,
+    points: FlatPoints,
     pieces: Pieces,
     zone: str,
     ask: Callable[[Model, Context], Tensor],
@@ -323,7 +323,9 @@ def _of_pieces(
     return torch.cat(found).double().numpy()
 
 
-def _mean_over_pieces(points: Points, pieces: Pieces, value_PD: Floats, weight_P: Ints) -> Floats:
+def _mean_over_pieces(
+    points: FlatPoints, pieces: Pieces, value_PD: Floats, weight_P: Ints
+) -> Floats:
     """The mean (R, D) over the pieces of each trajectory; NaN where they weigh nothing."""
     trajectory_P = points.trajectory_N[pieces.first_P]
     first_R = np.flatnonzero(np.diff(trajectory_P, prepend=-1))

@@ -111,13 +111,13 @@ class Noise:
         return Noise(self.uniform_SHE[one], self.normal_SHE[one])
 
 
-def mean_over_points(hidden_BTD: Tensor, is_pad_BT: Tensor) -> Tensor:
+def mean_hidden_state(hidden_BTD: Tensor, is_pad_BT: Tensor) -> Tensor:
     """The mean state (B, D) of the points that are no pads."""
     is_point_BT1 = ~is_pad_BT.unsqueeze(-1)
     return torch.where(is_point_BT1, hidden_BTD, 0.0).sum(1) / is_point_BT1.sum(1).clamp(min=1)
 
 
-def joined(parts: list[Forecast]) -> Forecast:
+def joined_forecasts(parts: list[Forecast]) -> Forecast:
     """Forecasts of consecutive contexts as one."""
     if len(parts) == 1:
         return parts[0]

@@ -20,7 +20,7 @@ from .contexts import Context, Partial
 
 
 @dataclass(frozen=True)
-class Points:
+class FlatPoints:
     """Points of R trajectories, one behind the other; `trajectory_N` counts to R.
 
     They are in order of time, or, where a trajectory lacks one, in the order in which they came. A
@@ -42,8 +42,8 @@ class Points:
     def has_place_N(self) -> Bools:
         return ~np.isnan(self.lon_deg_N)
 
-    def at(self, chosen_N: Ints | Bools) -> Points:
-        return Points(*(getattr(self, field.name)[chosen_N] for field in fields(self)))
+    def at(self, chosen_N: Ints | Bools) -> FlatPoints:
+        return FlatPoints(*(getattr(self, field.name)[chosen_N] for field in fields(self)))
 
 
 # Order ------------------------------------------------------------------------------------------
@@ -51,7 +51,7 @@ class Points:
 
 def sorted_points(
     trajectory_N: Ints, instant_us_N: Ints, lon_deg_N: Floats, lat_deg_N: Floats
-) -> Points:
+) -> FlatPoints:
     """Checked points of which nothing is missing; a row given twice counts once."""
     for name, value_N, limit_deg in (("lon_deg", lon_deg_N, 180.0), ("lat_deg", lat_deg_N, 90.0)):
         _check_range(name, value_N, limit_deg, np.ones(len(value_N), bool))
@@ -65,7 +65,7 @@ def sorted_sketch(
     lon_deg_N: Floats,
     lat_deg_N: Floats,
     has_time_N: Bools,
-) -> Points:
+) -> FlatPoints:
     """Checked points of which places and times may be missing.
 
     A trajectory with all its times is put in order of them, and a row given twice counts once. One
@@ -78,7 +78,7 @@ def sorted_sketch(
     is_timed_R = np.bincount(trajectory_N, ~has_time_N) == 0
     key_N = np.where(is_timed_R[trajectory_N], instant_us_N, np.arange(len(trajectory_N)))
     order_N = np.lexsort((lat_deg_N, lon_deg_N, key_N, trajectory_N))
-    points = Points(
+    points = FlatPoints(
         trajectory_N,
         np.where(has_time_N, instant_us_N, 0),
         np.where(has_place_N, lon_deg_N, np.nan),
@@ -89,7 +89,7 @@ def sorted_sketch(
     return _without_repeats(points, is_timed_R[points.trajectory_N])
 
 
-def _without_repeats(points: Points, is_timed_N: Bools) -> Points:
+def _without_repeats(points: FlatPoints, is_timed_N: Bools) -> FlatPoints:
     """Points without rows given twice; two places at one instant are refused."""
     same_instant_N = is_timed_N[1:] & (np.diff(points.trajectory_N) == 0)
     same_instant_N &= np.diff(points.instant_us_N) == 0
@@ -128,7 +128,7 @@ def _check_range(name: str, value_N: Floats, limit_deg: float, is_given_N: Bools
         )
 
 
-def _check_order(timed: Points) -> None:
+def _check_order(timed: FlatPoints) -> None:
     """Times that stand among missing ones must fit the order of the rows."""
     is_same_N = np.diff(timed.trajectory_N) == 0
     num_bad = int((is_same_N & (np.diff(timed.instant_us_N) <= 0)).sum())
@@ -165,14 +165,14 @@ class Pieces:
             yield Pieces(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
 
-def latest(points: Points, longest: int) -> Pieces:
+def latest(points: FlatPoints, longest: int) -> Pieces:
     """The last points, at most `longest`, of each trajectory."""
     offset_R = points.offset_R
     first_R = np.maximum(offset_R[:-1], offset_R[1:] - longest)
     return Pieces(first_R, offset_R[1:], first_R, offset_R[1:])
 
 
-def thinned(points: Points, longest: int) -> Points:
+def thinned(points: FlatPoints, longest: int) -> FlatPoints:
     """At most `longest` points of each trajectory: both ends, and between them evenly."""
     size_R = np.diff(points.offset_R)
     kept_R = np.minimum(size_R, longest)
@@ -188,7 +188,7 @@ def even_places(size_R: Ints, kept_R: Ints, num_columns: int) -> Ints:
     return (2 * slot_RK * (size_R - 1)[:, None] + steps_R1) // (2 * steps_R1)
 
 
-def consecutive(points: Points, longest: int, num_shared: int = 0) -> Pieces:
+def consecutive(points: FlatPoints, longest: int, num_shared: int = 0) -> Pieces:
     """Pieces of at most `longest` points, each beginning with the last `num_shared` before it."""
     pieces = []
     offset_R = points.offset_R.tolist()
@@ -200,7 +200,7 @@ def consecutive(points: Points, longest: int, num_shared: int = 0) -> Pieces:
     return Pieces.of(pieces)
 
 
-def between_known(points: Points, longest: int) -> Pieces:
+def between_known(points: FlatPoints, longest: int) -> Pieces:
     """Pieces of at most `longest` points that keep every hidden stretch whole.
 
     A longer trajectory is cut at points of which all is known, where half a piece is full. What is
@@ -245,7 +245,7 @@ def _cut_at_known(is_known_T: Bools, longest: int) -> Iterator[tuple[int, int, i
 # Padding ----------------------------------------------------------------------------------------
 
 
-def partial_of(points: Points, pieces: Pieces, zone: str) -> Partial:
+def partial_of(points: FlatPoints, pieces: Pieces, zone: str) -> Partial:
     """The points of pieces under each other; times count from the first one given."""
     index_PT, is_pad_PT = _laid_out(pieces)
     shows_time_PT = points.has_time_N[index_PT] & ~is_pad_PT
@@ -265,7 +265,7 @@ def partial_of(points: Points, pieces: Pieces, zone: str) -> Partial:
     )
 
 
-def context_of(points: Points, pieces: Pieces, zone: str) -> Context:
+def context_of(points: FlatPoints, pieces: Pieces, zone: str) -> Context:
     """The points of pieces under each other, if nothing of them is missing."""
     partial = partial_of(points, pieces, zone)
     return Context(

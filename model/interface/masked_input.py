@@ -20,7 +20,7 @@ from .masking import MaskedBatch
 
 
 @dataclass(frozen=True)
-class Shown:
+class MaskedInput:
     """What a model may see of a batch: zero wherever something is hidden, and at pads.
 
     `is_asked_BT` are the points to recover.
@@ -37,7 +37,7 @@ class Shown:
     sequence_BT: Tensor
 
 
-def shown_of(batch: Batch) -> Shown:
+def masked_input_of(batch: Batch) -> MaskedInput:
     """What the masks of a batch show; without masks of their own hidden points show their time."""
     is_point_BT = ~batch.is_pad_BT
     if isinstance(batch, MaskedBatch):
@@ -49,7 +49,7 @@ def shown_of(batch: Batch) -> Shown:
         shown_BT = shown_BT.expand_as(is_point_BT)
         is_asked_BT = batch.is_target_BT & ~batch.is_observed_BT
     shows_place_BT, shows_time_BT = shows_place_BT & is_point_BT, shows_time_BT & is_point_BT
-    return Shown(
+    return MaskedInput(
         lon_deg_BT=batch.lon_deg_BT.gather(1, shown_BT).masked_fill(~shows_place_BT, 0),
         lat_deg_BT=batch.lat_deg_BT.gather(1, shown_BT).masked_fill(~shows_place_BT, 0),
         time_s_BT=batch.time_s_BT.masked_fill(~shows_time_BT, 0),

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import distributed
 
-from ..data.epoch_plan import Plan
+from ..data.epoch_plan import EpochPlan
 from ..data.prefetch import prefetched
 from ..data.reading import made, planned
 from ..data.shards import Shards
@@ -83,17 +83,17 @@ def run(
     ranks = Ranks.present(torch.device("cpu"))
     shards = Shards.open(Path(training.shards), training.zone)
     train, validation = (
-        Plan.of(shards, training.fit.reading(split)) for split in ("train", "validation")
+        EpochPlan.of(shards, training.fit.reading(split)) for split in ("train", "validation")
     )
     model = first_model(training)
     draw, seed = FAMILIES[training.family].draw, training.fit.seed
     result = fit(
         model,
         lambda cursor: prefetched(
-            asked(made(planned(train, cursor, None, ranks.rank, ranks.world)), draw, seed),
+            masked_batches(made(planned(train, cursor, None, ranks.rank, ranks.world)), draw, seed),
             PREFETCHED_BATCHES,
         ),
-        lambda: asked(validation_batches(validation, ranks), draw, seed),
+        lambda: masked_batches(validation_batches(validation, ranks), draw, seed),
         training.fit,
         folder,
         on_progress,
@@ -104,14 +104,14 @@ def run(
     return result
 
 
-def asked(batches: Iterator[Batch], draw: Draw | None, seed: int) -> Iterator[Batch]:
+def masked_batches(batches: Iterator[Batch], draw: Draw | None, seed: int) -> Iterator[Batch]:
     """The batches with what a family learns to tell hidden; as they are if it hides nothing."""
     if draw is None:
         return batches
     return (masked(batch, draw, seed) for batch in batches)
 
 
-def validation_batches(plan: Plan, ranks: Ranks = Ranks()) -> Iterator[Batch]:
+def validation_batches(plan: EpochPlan, ranks: Ranks = Ranks()) -> Iterator[Batch]:
     """The same crops of the validation split at each call, a bounded number of them."""
     batches = made(planned(plan, Cursor(), 1, ranks.rank, ranks.world))
     return islice(batches, -(-NUM_VALIDATION_BATCHES // ranks.world))

@@ -15,7 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from tasks.config.pipeline import PipelineConfig
-from tasks.release.gate_metrics import GATE_SPLIT, Measure, NotReproduced, Question, measure_of
+from tasks.release.gate_metrics import (
+    GATE_SPLIT,
+    CleanProcessCall,
+    Measure,
+    NotReproduced,
+    measure_of,
+)
 from tasks.runtime.errors import Unavailable
 from tasks.runtime.frozen import Frozen
 from tasks.runtime.store import Manifest, Receipt, Store, canonical_json, sha256_text
@@ -91,12 +97,12 @@ def decide(
     baseline, baseline_m = min(baselines.items(), key=lambda item: (item[1], item[0]))
     measured = f"{measure} on {GATE_SPLIT} windows is {candidate.error_m:,.1f} m"
     if not candidate.error_m < baseline_m:
-        return refused(f"{measured}, not below the {baseline_m:,.1f} m of {spoken(baseline)}")
+        return refusal(f"{measured}, not below the {baseline_m:,.1f} m of {spoken(baseline)}")
     beaten = f"below the {baseline_m:,.1f} m of {spoken(baseline)}, the best simple baseline"
     if champion is not None:
         # The two may be measured in different processes: what rounding explains is no gain.
         if not candidate.error_m < champion.error_m * (1 - REPRODUCED_WITHIN):
-            return refused(
+            return refusal(
                 f"{measured}, {beaten}, but not below the {champion.error_m:,.1f} m of the present "
                 f"champion, version {champion.version}, by more than {REPRODUCED_WITHIN:.1%}"
             )
@@ -109,23 +115,23 @@ def decide(
     try:
         again_m = reproduced_m()
     except NotReproduced as error:
-        return refused(f"{measured}, but {error}")
+        return refusal(f"{measured}, but {error}")
     if not math.isclose(again_m, candidate.error_m, rel_tol=REPRODUCED_WITHIN):
-        return refused(f"{measured}, but a clean process measures {again_m:,.1f} m")
+        return refusal(f"{measured}, but a clean process measures {again_m:,.1f} m")
     return Decision(is_promoted=True, reason=f"{measured}, {beaten}; a clean process reproduces it")
 
 
 def leak_refusal(shards: Receipt) -> Decision | None:
     """The refusal of whatever was judged on windows between its training windows, if it was."""
     if shards.counts.get("is_leaky"):
-        return refused(
+        return refusal(
             "the split random_window is a control that leaks: validation lies between training "
             "stretches of the same trips, so its errors say nothing of new data"
         )
     return None
 
 
-def refused(reason: str) -> Decision:
+def refusal(reason: str) -> Decision:
     return Decision(is_promoted=False, reason=reason)
 
 
@@ -146,7 +152,7 @@ def clean_error_m(
 
 
 def run_clean_process(
-    uri: str, tracking_uri: str, question: Question, answer: Path, scratch: Path
+    uri: str, tracking_uri: str, question: CleanProcessCall, answer: Path, scratch: Path
 ) -> None:
     """Load a registered version and ask it, where nothing of this process can help."""
     inherited = {key: text for key, text in os.environ.items() if not key.startswith("PYTHON")}

@@ -33,7 +33,7 @@ class NotReproduced(Exception):
 
 
 @dataclass(frozen=True)
-class Question:
+class CleanProcessCall:
     """What a registered model is asked: a method of its own that reads files and writes one."""
 
     method: str
@@ -67,7 +67,7 @@ class Measure(Protocol):
         """The windows that it is measured on."""
         ...
 
-    def question(self, batches: list[WindowBatch], scratch: Path) -> Question:
+    def question(self, batches: list[WindowBatch], scratch: Path) -> CleanProcessCall:
         """Write what a model may know of the windows."""
         ...
 
@@ -122,12 +122,12 @@ class ForecastError:
 
         return list(read_windows(shards, GATE_SPLIT, WINDOWS_AT_ONCE, self.num_context))
 
-    def question(self, batches: list[WindowBatch], scratch: Path) -> Question:
+    def question(self, batches: list[WindowBatch], scratch: Path) -> CleanProcessCall:
         points, target_at = scratch / "points.parquet", scratch / "target_at.parquet"
         end = self.num_context + self.step
-        write_groups(points, [rows_of(batch, 0, self.num_context) for batch in batches])
-        write_groups(target_at, [rows_of(batch, self.num_context, end) for batch in batches])
-        return Question("forecast_files", (points, target_at), {"num_samples": 0})
+        write_groups(points, [window_rows(batch, 0, self.num_context) for batch in batches])
+        write_groups(target_at, [window_rows(batch, self.num_context, end) for batch in batches])
+        return CleanProcessCall("forecast_files", (points, target_at), {"num_samples": 0})
 
     def answered_m(self, answer: Path, batches: list[WindowBatch]) -> float:
         import torch
@@ -179,10 +179,10 @@ class RecoveryError:
 
         return list(read_windows(shards, GATE_SPLIT, WINDOWS_AT_ONCE, task=self.task))
 
-    def question(self, batches: list[WindowBatch], scratch: Path) -> Question:
+    def question(self, batches: list[WindowBatch], scratch: Path) -> CleanProcessCall:
         points = scratch / "points.parquet"
         write_groups(points, [shown_rows(batch) for batch in batches])
-        return Question("recover_files", (points,))
+        return CleanProcessCall("recover_files", (points,))
 
     def answered_m(self, answer: Path, batches: list[WindowBatch]) -> float:
         import torch
@@ -218,7 +218,7 @@ def padded(column: pa.ChunkedArray, is_pad_BT: Tensor) -> Tensor:
 # Rows -------------------------------------------------------------------------------------------
 
 
-def rows_of(windows: WindowBatch, start: int, stop: int) -> pa.Table:
+def window_rows(windows: WindowBatch, start: int, stop: int) -> pa.Table:
     """Some points of each window as a long table, one trajectory a window."""
     import torch
 

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import torch
 from bench_clock import Answers, Clock, main
 
-from model.data.epoch_plan import Plan
+from model.data.epoch_plan import EpochPlan
 from model.data.options import Batching, Reading
 from model.data.reading import made, planned
 from model.data.shards import POINT_COLUMNS, STEP_COLUMNS, WINDOW_SCHEMA, Shards
@@ -160,7 +160,7 @@ def packed(clock: Clock, folder: Path) -> None:
 
 def load(clock: Clock, folder: Path, batching: Batching) -> None:
     """A first epoch that tells what it holds, then others that are timed."""
-    plan = Plan.of(Shards.open(folder), Reading("train", 7, BATCH_SIZE, MAX_POINTS, batching))
+    plan = EpochPlan.of(Shards.open(folder), Reading("train", 7, BATCH_SIZE, MAX_POINTS, batching))
     with clock.measure("first") as answers:
         answers |= told(made(planned(plan, num_epochs=1)))
     with clock.measure("load") as answers:
@@ -187,7 +187,7 @@ def told(batches: Iterable[Batch]) -> Answers:
 
 def train(clock: Clock, folder: Path) -> None:
     """Steps of the small model, and the part of their time that they wait for a batch."""
-    plan = Plan.of(Shards.open(folder), Reading("train", 7, BATCH_SIZE, MAX_POINTS))
+    plan = EpochPlan.of(Shards.open(folder), Reading("train", 7, BATCH_SIZE, MAX_POINTS))
     model = build("chemin", "small", NORMALISER)
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     with closing(made(planned(plan), PREFETCHED_BATCHES)) as batches:

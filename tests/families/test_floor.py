@@ -17,9 +17,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from model.earth.geometry import haversine_m, step_between
 from model.families import build
-from model.families.chemin.masked import asked
+from model.families.chemin.masked import imputation_targets
 from model.inference.api import forecast
-from model.interface.masked_input import shown_of
+from model.interface.masked_input import masked_input_of
 from model.interface.masking import masked, places_of_endings, places_of_segments
 from model.layers.distributions import StepMixture
 from model.synthetic.world import World
@@ -75,10 +75,10 @@ def forecast_quality(model, num_fresh=4_000, num_samples=512):
 
 def place_of(model, batch):
     """p(place) of each asked point, where its density starts, and which points those are."""
-    shown = shown_of(batch)
+    shown = masked_input_of(batch)
     hidden_BTD, near = model.encode(shown)
     if hasattr(near, "has_both_BT"):
-        _, asks_BT = asked(shown, near)
+        _, asks_BT = imputation_targets(shown, near)
         ahead = near.at(asks_BT)
         place = model.place_head(hidden_BTD[asks_BT], ahead, batch.time_s_BT[asks_BT])
     else:

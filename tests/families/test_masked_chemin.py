@@ -13,7 +13,7 @@ from model.families.chemin.gap import gap_around
 from model.families.chemin.masked import MaskedChemin
 from model.families.chemin.network import PRESETS
 from model.interface.batch import Cursor
-from model.interface.masked_input import shown_of
+from model.interface.masked_input import masked_input_of
 from model.interface.masking import dimensions, masked, places_of_segments, random_points, segments
 from model.layers.attention_masks import causal_mask
 from model.training.fit import FitConfig, fit
@@ -26,7 +26,7 @@ def random_weights(family=MaskedChemin, config=TINY):
 
 
 def hidden_of(model, batch):
-    return model.encode(shown_of(batch))[0]
+    return model.encode(masked_input_of(batch))[0]
 
 
 def moved(points, index, lon_deg=0.0, time_s=0.0):
@@ -276,7 +276,7 @@ def test_what_is_shown_for_doubt_is_asked_too():
     batch = masked(batch_of(*walk(8, 40)), random_points, 0)
     loss = random_weights().loss(batch)
     num_shown = int((batch.is_target_BT & batch.shows_place_BT).sum())
-    inner = gap_around(shown_of(batch), WALKING).has_both_BT
+    inner = gap_around(masked_input_of(batch), WALKING).has_both_BT
     assert num_shown > 4
     assert int(loss.count) == int((batch.is_target_BT & inner).sum())
     assert torch.isfinite(loss.total)

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from model.earth.geometry import haversine_m
 from model.families import FAMILIES, build
 from model.families.patch.network import Patch, PatchConfig
-from model.families.patch.patching import cut, moved_until, rows_of, rows_of_batch, steps_in
+from model.families.patch.patching import cut, moved_until, rows_of_batch, sequence_rows, steps_in
 from model.features.normaliser import Normaliser
-from model.features.point_features import points_of, steps_of
+from model.features.point_features import points_reached, steps_of
 from model.inference.api import forecast, score
 from model.layers.heads import DECILES, QuantileHead, log_density_at, value_at
 
@@ -30,7 +30,7 @@ def random_weights(family=Patch, config=TINY, normaliser=WALKING):
 
 def told(model, points, elapsed_s=None):
     """Quantiles (B, P, J, C, Q) behind each patch, and of log seconds (B, P, J, Q)."""
-    patches = cut(rows_of(context_of(*points)), model.config.num_patch)
+    patches = cut(sequence_rows(context_of(*points)), model.config.num_patch)
     hidden_BPD, moved = model.encode(patches)
     shape = hidden_BPD.shape[:2]
     row_N, patch_N = (
@@ -146,7 +146,7 @@ def test_what_may_not_be_read_does_not_matter(nonsense):
 def check_scale_is_of_the_past(num_points):
     """Slowly: the root mean square of the steps so far, in sequences of any length."""
     points = walk(2, num_points)
-    patches = cut(rows_of(context_of(*points)), K)
+    patches = cut(sequence_rows(context_of(*points)), K)
     found = moved_until(patches, steps_in(patches), WALKING)
     lead = -num_points % K
     step_m_BT = steps_of(*points)[..., :2].norm(dim=-1).numpy()
@@ -168,7 +168,7 @@ def test_ten_times_as_fast_is_told_ten_times_as_far():
     points = walk(3, 12, lat_deg=0.0)
     step_BTF = steps_of(*points)
     step_BTF[..., :2] *= 10
-    faster = points_of(*(value[:, 0] for value in points), step_BTF)
+    faster = points_reached(*(value[:, 0] for value in points), step_BTF)
     stored = WALKING.to_json()
     for name in ("speed_mps", "step_m"):
         stored[name] = {key: 10 * value for key, value in stored[name].items()}

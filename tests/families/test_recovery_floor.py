@@ -11,7 +11,7 @@ from helpers.walks import batch_of
 from model.families.chemin.masked import MaskedChemin
 from model.families.chemin.network import PRESETS
 from model.features.normaliser import Normaliser
-from model.features.point_features import points_of
+from model.features.point_features import points_reached
 from model.interface.masking import masked, places_of_segments
 from model.synthetic.processes import Ar1
 
@@ -36,7 +36,7 @@ def drawn(num_rows, seed):
     step_BTF = np.pad(step_BTC, ((0, 0), (0, 0), (0, 1)), constant_values=INTERVAL_S)
     step_BTF[:, 0] = 0.0
     start_B = torch.zeros(num_rows, dtype=torch.float64)
-    points = points_of(start_B, start_B, start_B, torch.from_numpy(step_BTF))
+    points = points_reached(start_B, start_B, start_B, torch.from_numpy(step_BTF))
     return masked(batch_of(*points), places_of_segments, seed), step_BTC.cumsum(axis=1)
 
 

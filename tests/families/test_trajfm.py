@@ -13,10 +13,10 @@ from model.earth.geometry import haversine_m, step_from
 from model.families import FAMILIES, build
 from model.families.trajfm.motion_candidates import code_of_time, time_of_code, ways_of
 from model.families.trajfm.network import DRAWS, TrajFm, TrajFmConfig, any_task, ends_of
-from model.families.trajfm.surroundings import Around, around, guess_of
+from model.families.trajfm.surroundings import Surroundings, guess_of, surroundings_of
 from model.inference.api import forecast, recover, score, travel_time
 from model.interface.contexts import Partial
-from model.interface.masked_input import shown_of
+from model.interface.masked_input import masked_input_of
 from model.interface.masking import (
     arrivals,
     endings,
@@ -35,7 +35,7 @@ def random_weights(family=TrajFm, config=TINY):
 
 def hidden_of(model, batch):
     model.truth = batch  # for those that peek
-    return model.encode(shown_of(batch))[0]
+    return model.encode(masked_input_of(batch))[0]
 
 
 # ------------------------------------------------------------------ planted faults
@@ -428,14 +428,14 @@ def test_training_learns_every_task():
 
 
 def surroundings(batch):
-    shown = shown_of(batch)
-    return around(shown, guess_of(shown, WALKING), WALKING)
+    shown = masked_input_of(batch)
+    return surroundings_of(shown, guess_of(shown, WALKING), WALKING)
 
 
 def test_times_come_back_from_their_codes():
     for hidden in ([3, 4, 8], [9, 10, 11]):
         batch = masked(batch_of(*walk(3, 12)), lambda generator, num: hidden_at(hidden, num), 0)  # noqa: B023
-        near: Around = surroundings(batch).at(batch.is_target_BT)
+        near: Surroundings = surroundings(batch).at(batch.is_target_BT)
         time_s_N = batch.time_s_BT[batch.is_target_BT]
         found = time_of_code(code_of_time(time_s_N, near), near)
         torch.testing.assert_close(found, time_s_N, rtol=0, atol=1e-6)

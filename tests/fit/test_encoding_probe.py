@@ -66,7 +66,7 @@ def test_the_encoding_of_the_pipeline_passes():
 
 def told(name: str, batches: list[Batch], normaliser: Normaliser) -> encoding_probe.Recovery:
     scale = encoding_probe.scale_of(normaliser)
-    windows = [encoding_probe.windows_of(batch, normaliser, scale) for batch in batches]
+    windows = [encoding_probe.probe_windows(batch, normaliser, scale) for batch in batches]
     return encoding_probe.told(name, windows[::2], windows[1::2], scale, 0)
 
 
@@ -95,7 +95,9 @@ def test_what_passes_is_small_and_far_below_a_control_that_fails(share, control,
 
 
 def test_the_control_lacks_what_tells_place_and_time_and_nothing_else(batches, normaliser):
-    [windows] = (encoding_probe.windows_of(one, normaliser, torch.ones(3)) for one in batches[:1])
+    [windows] = (
+        encoding_probe.probe_windows(one, normaliser, torch.ones(3)) for one in batches[:1]
+    )
     shown, _is_asked = encoding_probe.lossy(windows, torch.Generator())
     assert encoding_probe.SINCE_FIRST[2] == NUM_SPATIAL + TIME
     assert shown.shape[-1] == windows.feature_BTF.shape[-1] - 3
@@ -106,7 +108,7 @@ def test_the_control_lacks_what_tells_place_and_time_and_nothing_else(batches, n
 
 
 def test_a_hidden_point_is_told_by_its_neighbours_alone(batches, normaliser):
-    windows = encoding_probe.windows_of(batches[0], normaliser, torch.ones(3))
+    windows = encoding_probe.probe_windows(batches[0], normaliser, torch.ones(3))
     shown, is_hidden = encoding_probe.some_hidden(windows, torch.Generator().manual_seed(0))
     changed = replace(
         windows,

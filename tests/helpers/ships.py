@@ -19,7 +19,7 @@ import torch
 
 from helpers.shards import SCHEMA, forecast_window
 from model.data.shards import WINDOW_SCHEMA
-from model.features.point_features import points_of
+from model.features.point_features import points_reached
 from tasks.config.pipeline import (
     AssessConfig,
     ModelConfig,
@@ -120,7 +120,7 @@ def trip(generator: np.random.Generator, split: str, number: int) -> dict[str, o
     lon_deg, lat_deg = generator.uniform(-180, 180), generator.uniform(-60, 60)
     start = [torch.tensor([value], dtype=torch.float64) for value in (lon_deg, lat_deg, 0.0)]
     lon_deg_T, lat_deg_T, time_s_T = (
-        value[0].numpy() for value in points_of(*start, torch.from_numpy(step)[None])
+        value[0].numpy() for value in points_reached(*start, torch.from_numpy(step)[None])
     )
     return {
         "dataset": "ships",

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from model.earth.calendar import calendar_features
 from model.features.normaliser import Normaliser
-from model.features.point_features import points_of, steps_of
+from model.features.point_features import points_reached, steps_of
 from model.inference.api import Context
 from model.interface.batch import Batch
-from model.interface.masked_input import shown_of
+from model.interface.masked_input import masked_input_of
 
 # Tensors this small gain nothing from threads, which wait for each other on a busy machine.
 torch.set_num_threads(1)
@@ -43,7 +43,7 @@ def walk(
     step_BTF = np.stack([step_m * np.sin(heading), step_m * np.cos(heading), step_s], axis=-1)
     step_BTF[:, 0] = 0
     start = torch.ones(num_rows, dtype=torch.float64)
-    return points_of(lon_deg * start, lat_deg * start, 0 * start, torch.from_numpy(step_BTF))
+    return points_reached(lon_deg * start, lat_deg * start, 0 * start, torch.from_numpy(step_BTF))
 
 
 STILL = ("no time", "no way", "neither")  # what a walk that stands still takes
@@ -129,7 +129,7 @@ def shaken(
 
 def spoilt(batch: Batch, nonsense: float) -> Batch:
     """The batch with other values wherever something is hidden and not asked, and at pads."""
-    shown = shown_of(batch)
+    shown = masked_input_of(batch)
     hides_place_BT = ~shown.shows_place_BT & ~shown.is_asked_BT
     hides_time_BT = ~shown.shows_time_BT & ~shown.is_asked_BT
     return replace(

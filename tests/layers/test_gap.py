@@ -13,7 +13,7 @@ from model.earth.geometry import haversine_m, step_from
 from model.families.chemin.gap import gap_around, log_odds_of, time_s_of
 from model.families.chemin.masked import MaskedChemin
 from model.families.chemin.network import PRESETS
-from model.interface.masked_input import neighbours, shown_of
+from model.interface.masked_input import masked_input_of, neighbours
 from model.interface.masking import masked, segments
 
 TINY = PRESETS["tiny"]
@@ -34,7 +34,7 @@ def test_neighbours_equal_a_slow_search(data):
 
 def test_times_come_back_from_their_log_odds():
     batch = window_of(walk(3, 12))
-    gap = gap_around(shown_of(batch), WALKING).at(batch.is_target_BT)
+    gap = gap_around(masked_input_of(batch), WALKING).at(batch.is_target_BT)
     time_s_N = batch.time_s_BT[batch.is_target_BT]
     found = time_s_of(log_odds_of(time_s_N, gap), gap)
     torch.testing.assert_close(found, time_s_N, rtol=0, atol=1e-6)
@@ -84,7 +84,7 @@ def test_full_damping_keeps_the_velocities_at_both_ends():
     with torch.no_grad():
         model.place_head.project.bias[:2] = 1.0
     batch = window_of(walk(3, 12), hidden=[6])
-    gap = gap_around(shown_of(batch), WALKING).at(batch.is_target_BT)
+    gap = gap_around(masked_input_of(batch), WALKING).at(batch.is_target_BT)
     hidden_ND = torch.zeros(3, TINY.width)
     moment_s = 0.01 * gap.gap_s_BT
     start_s, end_s = gap.time_s_BT + moment_s, gap.time_s_BT + gap.gap_s_BT - moment_s
@@ -104,7 +104,7 @@ def test_velocities_are_those_of_the_steps_beside_the_gap():
     """Slowly, in the plane, which a walk of some hundred metres does not leave."""
     lon_deg_BT, lat_deg_BT, time_s_BT = walk(1, 12)
     batch = window_of((lon_deg_BT, lat_deg_BT, time_s_BT))
-    gap = gap_around(shown_of(batch), WALKING)
+    gap = gap_around(masked_input_of(batch), WALKING)
     scale_m = np.array([np.cos(np.radians(50.0)), 1.0]) * np.radians(1) * 6_371_008.8
     place_m_TC = np.stack([lon_deg_BT[0].numpy(), lat_deg_BT[0].numpy()], axis=1) * scale_m
     time_s_T = time_s_BT[0].numpy()
@@ -121,7 +121,7 @@ def test_on_a_great_circle_at_even_speed_the_velocities_are_equal(lon_deg, lat_d
     away_m_T = 2_500 * torch.arange(12, dtype=torch.float64)
     lon_deg_T, lat_deg_T = step_from(*origin, away_m_T * 0.6, away_m_T * 0.8)
     points = [value.unsqueeze(0) for value in (lon_deg_T, lat_deg_T, away_m_T / 7)]
-    gap = gap_around(shown_of(window_of(points)), WALKING)
+    gap = gap_around(masked_input_of(window_of(points)), WALKING)
     mean_TC, arriving_TC, leaving_TC = gap.velocity_mps_BTVC[0, 1:-1].unbind(-2)
     torch.testing.assert_close(mean_TC.norm(dim=-1), torch.full((10,), 7.0).double())
     torch.testing.assert_close(arriving_TC, mean_TC, rtol=0, atol=1e-6)

@@ -21,7 +21,7 @@ from model.features.point_features import (
     NUM_SPATIAL,
     NUM_TEMPORAL,
     point_features,
-    points_of,
+    points_reached,
     steps_of,
 )
 
@@ -67,7 +67,7 @@ def test_a_chain_of_steps_leads_back_to_the_points(journey):
     lon_deg_T, lat_deg_T, pause_s_T = journey
     time_s_T = pause_s_T.cumsum(0)
     step_TF = steps_of(lon_deg_T, lat_deg_T, time_s_T)
-    back = points_of(lon_deg_T[0], lat_deg_T[0], time_s_T[0], step_TF)
+    back = points_reached(lon_deg_T[0], lat_deg_T[0], time_s_T[0], step_TF)
     assert float(haversine_m(back[0], back[1], lon_deg_T, lat_deg_T).max()) < 0.001
     assert float((back[2] - time_s_T).abs().max()) < 1e-6
 

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from model.data import point_buffer, reading
-from model.data.collate import Draft, Place, Points
+from model.data.collate import BatchBuilder, CropPlacement, PointColumns
 from model.data.reading import observed_mask, read_windows
 from model.data.shards import ShardError, Shards, read_group, row_groups
 from model.earth.calendar import calendar_features
@@ -159,10 +159,12 @@ def test_the_calendar_of_a_kernel_is_that_of_arrays(zone, start_us, steps_us):
     t_s_N = np.cumsum([0, *steps_us]) / 1e6
     size = len(t_s_N)
     place = (np.zeros(2, np.int64), np.array([start_us]), t_s_N, t_s_N, t_s_N)
-    draft = Draft(1, size, 1)
+    draft = BatchBuilder(1, size, 1)
     none = np.zeros(1, np.int64)
-    points = Points(*place, np.zeros((size, 3), np.float32))
-    draft.fill(points, clock_of(zone), Place(none, none, np.array([size]), none, none, none))
+    points = PointColumns(*place, np.zeros((size, 3), np.float32))
+    draft.fill(
+        points, clock_of(zone), CropPlacement(none, none, np.array([size]), none, none, none)
+    )
     instant_us_N = start_us + np.rint(t_s_N * 1e6).astype(np.int64)
     assert np.array_equal(draft.columns.calendar_BTK[0], calendar_features(instant_us_N, zone))
 
@@ -197,7 +199,7 @@ def test_several_files_are_one_split(tmp_path):
 def test_the_pool_bounds_what_is_held(shards, monkeypatch):
     held = []
 
-    class Watched(point_buffer.Room):
+    class Watched(point_buffer.PointBuffer):
         def of(self, pool):
             points = super().of(pool)
             held.append(len(self.held.t_s_N))
@@ -212,11 +214,11 @@ def test_the_pool_bounds_what_is_held(shards, monkeypatch):
 def test_room_for_other_trips_is_refused(shards):
     group = row_groups(shards, "train")[0]
     offset_R = np.array([0, *np.cumsum(LENGTHS[:3])])
-    whole = read_group(group, Points.empty(offset_R))
+    whole = read_group(group, PointColumns.empty(offset_R))
     assert np.array_equal(whole.step_NF, read_group(group).step_NF)
     offset_R[1] += 1
     with pytest.raises(ShardError, match="other trips"):
-        read_group(group, Points.empty(offset_R))
+        read_group(group, PointColumns.empty(offset_R))
 
 
 def test_nothing_to_read_is_said_and_not_waited_for(tmp_path):

@@ -12,7 +12,7 @@ from ...earth.calendar import NUM_CALENDAR
 from ...earth.geometry import from_heading, heading_of, step_between, to_heading
 from ...features.normaliser import MIN_STEP_S, Normaliser
 from ...features.point_features import recent_speed_mps
-from ...interface.masked_input import Shown, neighbours
+from ...interface.masked_input import MaskedInput, neighbours
 from ...layers.distributions import (
     MIN_LOG_STEP_SCALE,
     MIN_STEP_SCALE_M,
@@ -50,7 +50,7 @@ class Gap:
         return Gap(*(getattr(self, entry.name)[is_chosen_BT] for entry in fields(self)))
 
 
-def gap_around(shown: Shown, normaliser: Normaliser) -> Gap:
+def gap_around(shown: MaskedInput, normaliser: Normaliser) -> Gap:
     """The gap that each point lies in, from points that show both place and time."""
     is_known_BT = shown.shows_place_BT & shown.shows_time_BT
     before_BT, after_BT = neighbours(is_known_BT, shown.sequence_BT)
@@ -86,19 +86,23 @@ def gap_around(shown: Shown, normaliser: Normaliser) -> Gap:
     return Gap(has_both_BT, *(_where(has_both_BT, column) for column in columns))
 
 
-def _step_m(shown: Shown, start_BT: Tensor, end_BT: Tensor) -> Tensor:
+def _step_m(shown: MaskedInput, start_BT: Tensor, end_BT: Tensor) -> Tensor:
     lon_deg_BT, lat_deg_BT = shown.lon_deg_BT, shown.lat_deg_BT
     starts = lon_deg_BT.gather(1, start_BT), lat_deg_BT.gather(1, start_BT)
     ends = lon_deg_BT.gather(1, end_BT), lat_deg_BT.gather(1, end_BT)
     return torch.stack(step_between(*starts, *ends), dim=-1)
 
 
-def _elapsed_s(shown: Shown, one_BT: Tensor, other_BT: Tensor, normaliser: Normaliser) -> Tensor:
+def _elapsed_s(
+    shown: MaskedInput, one_BT: Tensor, other_BT: Tensor, normaliser: Normaliser
+) -> Tensor:
     elapsed_s_BT = shown.time_s_BT.gather(1, other_BT) - shown.time_s_BT.gather(1, one_BT)
     return elapsed_s_BT.abs().clamp(min=normaliser.shortest_step_s)
 
 
-def _velocity_mps(shown: Shown, start_BT: Tensor, end_BT: Tensor, normaliser: Normaliser) -> Tensor:
+def _velocity_mps(
+    shown: MaskedInput, start_BT: Tensor, end_BT: Tensor, normaliser: Normaliser
+) -> Tensor:
     """Away from `start_BT`, in its frame; anything where `end_BT` is -1."""
     end_BT = end_BT.clamp(min=0)
     elapsed_s_BT = _elapsed_s(shown, start_BT, end_BT, normaliser)
@@ -127,7 +131,7 @@ def time_s_of(log_odds: Tensor, gap: Gap) -> Tensor:
 # ---------------------------------------------------------------------------------- features
 
 
-def features_between(shown: Shown, gap: Gap, normaliser: Normaliser) -> tuple[Tensor, Tensor]:
+def features_between(shown: MaskedInput, gap: Gap, normaliser: Normaliser) -> tuple[Tensor, Tensor]:
     """What each point shows beside what lies around it: (B, T, S) and (B, T, U) in float32."""
     log_odds_BT = torch.where(
         shown.shows_time_BT, log_odds_of(shown.time_s_BT, gap), gap.index_log_odds_BT

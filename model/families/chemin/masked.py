@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from ...earth.geometry import step_between, step_from
 from ...features.normaliser import Normaliser
-from ...interface.answers import Recovered, mean_over_points
+from ...interface.answers import Recovered, mean_hidden_state
 from ...interface.batch import Batch, first_of_sequence, index_of
 from ...interface.contexts import Context
 from ...interface.evaluating import evaluating
 from ...interface.family import Family, Model
-from ...interface.masked_input import Shown, shown_of
+from ...interface.masked_input import MaskedInput, masked_input_of
 from ...interface.masking import Loss, segments
 from ...layers.attention_masks import bidirectional_mask
 from ...layers.position_encodings import sinusoidal_positions
@@ -61,7 +61,7 @@ class MaskedChemin(Model):
             width, config.num_components, normaliser, config.has_tails
         )
 
-    def encode(self, shown: Shown) -> tuple[Tensor, Gap]:
+    def encode(self, shown: MaskedInput) -> tuple[Tensor, Gap]:
         """Hidden state (B, T, D) of each point, and the gap that it lies in."""
         gap = gap_around(shown, self.normaliser)
         spatial_BTS, temporal_BTU = features_between(shown, gap, self.normaliser)
@@ -78,9 +78,9 @@ class MaskedChemin(Model):
         A hidden time costs its surprise in nats of the log-odds; a place, given its time, costs its
         surprise in nats of metres and `mean_weight` times the miss of the mean.
         """
-        shown = shown_of(batch)
+        shown = masked_input_of(batch)
         hidden_BTD, gap = self.encode(shown)
-        asks_time_BT, asks_place_BT = asked(shown, gap)
+        asks_time_BT, asks_place_BT = imputation_targets(shown, gap)
         ahead = gap.at(asks_time_BT)
         log_odds_N = log_odds_of(batch.time_s_BT[asks_time_BT], ahead).float()
         time_nll = -self.time_head(hidden_BTD[asks_time_BT], ahead).log_density(log_odds_N).sum()
@@ -107,13 +107,13 @@ class MaskedChemin(Model):
 
     def embed(self, context: Context) -> Tensor:
         """The mean hidden state (B, D) of the points of each trajectory, all of them shown."""
-        hidden_BTD, _ = self.encode(shown_of(context.batch()))
-        return mean_over_points(hidden_BTD, context.is_pad_BT)
+        hidden_BTD, _ = self.encode(masked_input_of(context.batch()))
+        return mean_hidden_state(hidden_BTD, context.is_pad_BT)
 
     def _recover(self, batch: Batch) -> Recovered:
-        shown = shown_of(batch)
+        shown = masked_input_of(batch)
         hidden_BTD, gap = self.encode(shown)
-        asks_time_BT, asks_place_BT = asked(shown, gap)
+        asks_time_BT, asks_place_BT = imputation_targets(shown, gap)
         time_s_BT, lon_deg_BT, lat_deg_BT = (
             value_BT.clone() for value_BT in (shown.time_s_BT, shown.lon_deg_BT, shown.lat_deg_BT)
         )
@@ -128,7 +128,7 @@ class MaskedChemin(Model):
         return Recovered(lon_deg_BT, lat_deg_BT, time_s_BT, asks_time_BT | asks_place_BT)
 
 
-def asked(shown: Shown, gap: Gap) -> tuple[Tensor, Tensor]:
+def imputation_targets(shown: MaskedInput, gap: Gap) -> tuple[Tensor, Tensor]:
     """Points (B, T) whose time, and whose place, is asked for.
 
     Where the time alone is hidden the place is given. A target that shows all is asked for its

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ...features.normaliser import MIN_STEP_S, Normaliser
 from ...features.point_features import NUM_SPATIAL, NUM_TEMPORAL, point_features
-from ...interface.answers import Forecast, mean_over_points
+from ...interface.answers import Forecast, mean_hidden_state
 from ...interface.batch import Batch, first_of_sequence, index_of, scored_targets
 from ...interface.contexts import Context
 from ...interface.family import Family, Model
@@ -158,7 +158,7 @@ class Chemin(Model):
     def embed(self, context: Context) -> Tensor:
         """The mean hidden state (B, D) of the points of each trajectory."""
         hidden_BTD, _ = self._read(context.batch())
-        return mean_over_points(hidden_BTD, context.is_pad_BT)
+        return mean_hidden_state(hidden_BTD, context.is_pad_BT)
 
     def score(self, context: Context) -> Tensor:
         """Mean surprise (B) of a step given those before it, in nats; NaN where there is none."""

@@ -26,7 +26,7 @@ from ...earth.calendar import NUM_CALENDAR
 from ...earth.geometry import step_from
 from ...features.normaliser import MIN_STEP_S, Normaliser
 from ...features.point_features import LAGS
-from ...interface.answers import Forecast, Noise, mean_over_points
+from ...interface.answers import Forecast, Noise, mean_hidden_state
 from ...interface.batch import Batch
 from ...interface.contexts import Context
 from ...interface.family import Family, Model
@@ -42,8 +42,8 @@ from .patching import (
     cut,
     moved_until,
     origins_of,
-    rows_of,
     rows_of_batch,
+    sequence_rows,
     steps_in,
 )
 
@@ -203,7 +203,7 @@ class Patch(Model):
 
     def read_last(self, context: Context) -> tuple[Tensor, Moved]:
         """State (B, D) at the end of each context, and the motion until there."""
-        patches = cut(rows_of(context), self.config.num_patch)
+        patches = cut(sequence_rows(context), self.config.num_patch)
         last_B = -(-context.num_points_B // self.config.num_patch) - 1
         row_B = torch.arange(len(last_B))
         hidden_BPD, moved = self.encode(patches)
@@ -237,9 +237,9 @@ class Patch(Model):
 
     def embed(self, context: Context) -> Tensor:
         """The mean state (B, D) at the ends of the patches of each trajectory."""
-        patches = cut(rows_of(context), self.config.num_patch)
+        patches = cut(sequence_rows(context), self.config.num_patch)
         hidden_BPD, _ = self.encode(patches)
-        return mean_over_points(hidden_BPD, ~patches.ends(patches.is_point_RS))
+        return mean_hidden_state(hidden_BPD, ~patches.ends(patches.is_point_RS))
 
     def score(self, context: Context) -> Tensor:
         """Mean surprise (B) of a step, each told from the points before it: nats, as in chemin.
@@ -247,7 +247,7 @@ class Patch(Model):
         Sequences are cut in every way, so that each point is once the first behind a patch. NaN
         where there is no step.
         """
-        rows = rows_of(context)
+        rows = sequence_rows(context)
         total_B = torch.zeros(len(rows.num_points_R), dtype=torch.float64)
         for lead in range(self.config.num_patch):
             patches = cut(rows, self.config.num_patch, torch.full_like(rows.window_R, lead))

@@ -20,7 +20,7 @@ from ...interface.contexts import Context, calendar_at
 
 
 @dataclass(frozen=True)
-class Rows:
+class SequenceRows:
     """One sequence a row: points padded on the right, the first of which may be read."""
 
     lon_deg_RT: Tensor
@@ -33,7 +33,7 @@ class Rows:
     window_R: Tensor
 
 
-def rows_of(context: Context) -> Rows:
+def sequence_rows(context: Context) -> SequenceRows:
     """Contexts as rows, all of which may be read, and be asked from the points before."""
     is_pad_BT, num_B = context.is_pad_BT, context.num_points_B
     lon_deg_BT, lat_deg_BT, time_s_BT = (
@@ -42,10 +42,12 @@ def rows_of(context: Context) -> Rows:
     )
     calendar_BTU = calendar_at(context.started_us_B, time_s_BT, context.zone)
     zero_B = torch.zeros_like(num_B)
-    return Rows(lon_deg_BT, lat_deg_BT, time_s_BT, calendar_BTU, num_B, num_B, ~is_pad_BT, zero_B)
+    return SequenceRows(
+        lon_deg_BT, lat_deg_BT, time_s_BT, calendar_BTU, num_B, num_B, ~is_pad_BT, zero_B
+    )
 
 
-def rows_of_batch(batch: Batch) -> Rows:
+def rows_of_batch(batch: Batch) -> SequenceRows:
     """The sequences of a batch, each in a row of its own; what may not be read ends what may."""
     is_point_BT = ~batch.is_pad_BT
     is_new_BT = is_point_BT.clone()
@@ -60,7 +62,7 @@ def rows_of_batch(batch: Batch) -> Rows:
     lon_deg_RT, lat_deg_RT, time_s_RT = (
         value_BT[at_RT].masked_fill(~is_own_RT, 0) for value_BT in points
     )
-    return Rows(
+    return SequenceRows(
         lon_deg_RT,
         lat_deg_RT,
         time_s_RT,
@@ -98,7 +100,7 @@ class Patches:
         return value_RS[:, self.num_patch - 1 :: self.num_patch]
 
 
-def cut(rows: Rows, num_patch: int, num_lead_R: Tensor | None = None) -> Patches:
+def cut(rows: SequenceRows, num_patch: int, num_lead_R: Tensor | None = None) -> Patches:
     """The readable points in patches, so that the last one is whole.
 
     With `num_lead_R` the first patch has so many empty slots, whatever the last one then has. A
@@ -134,7 +136,7 @@ def origins_of(patches: Patches, num_readable_R: Tensor) -> tuple[Tensor, Tensor
 
 
 def ahead_of(
-    rows: Rows, row_N: Tensor, end_N: Tensor, ahead_J: Tensor
+    rows: SequenceRows, row_N: Tensor, end_N: Tensor, ahead_J: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Displacement (N, J, C) and seconds (N, J) to the points ahead, and which are targets."""
     target_NJ = end_N[:, None] + ahead_J

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from ...earth.geometry import heading_of
 from ...features.normaliser import MIN_STEP_S, Normaliser
-from ...interface.masked_input import Shown
+from ...interface.masked_input import MaskedInput
 from ...layers.distributions import (
     MIN_LOG_STEP_SCALE,
     MIN_STEP_SCALE_M,
@@ -22,7 +22,7 @@ from ...layers.distributions import (
     StepMixture,
 )
 from ...layers.heads import freedom_of, ladder, steer
-from .surroundings import KNOWN_LAGS, NUM_TIME_CODES, Around, is_between, time_codes
+from .surroundings import KNOWN_LAGS, NUM_TIME_CODES, Surroundings, is_between, time_codes
 
 NUM_WAYS = 2 + 4 * len(KNOWN_LAGS)
 NUM_WAY_CODES = 6
@@ -37,7 +37,7 @@ class Ways:
     codes_NF: Tensor
 
 
-def ways_of(near: Around, time_s_N: Tensor, normaliser: Normaliser) -> Ways:
+def ways_of(near: Surroundings, time_s_N: Tensor, normaliser: Normaliser) -> Ways:
     """Ways to the place of a point whose time is given, counted from the first shown time.
 
     The first goes along the chord evenly in time, the second evenly by points. The others bend it
@@ -115,14 +115,14 @@ def ways_of(near: Around, time_s_N: Tensor, normaliser: Normaliser) -> Ways:
 # ---------------------------------------------------------------------------------- times
 
 
-def code_of_time(time_s_N: Tensor, near: Around) -> Tensor:
+def code_of_time(time_s_N: Tensor, near: Surroundings) -> Tensor:
     """A time as a number without bounds: its log-odds between two known times, else log seconds."""
     since_s_N = (time_s_N - near.clock_before_s_BT).clamp(min=0) + MIN_STEP_S
     until_s_N = (near.clock_after_s_BT - time_s_N).clamp(min=0) + MIN_STEP_S
     return since_s_N.log() - torch.where(is_between(near), until_s_N.log(), 0.0)
 
 
-def time_of_code(code_N: Tensor, near: Around) -> Tensor:
+def time_of_code(code_N: Tensor, near: Surroundings) -> Tensor:
     """The inverse of `code_of_time`: never before the known time before, nor after the next."""
     gap_s_N = near.clock_after_s_BT - near.clock_before_s_BT
     within_s_N = torch.sigmoid(code_N) * (gap_s_N + 2 * MIN_STEP_S) - MIN_STEP_S
@@ -131,7 +131,7 @@ def time_of_code(code_N: Tensor, near: Around) -> Tensor:
     return near.clock_before_s_BT + torch.where(is_between(near), within_s_N, beyond_s_N)
 
 
-def ascending(time_s_BT: Tensor, is_told_BT: Tensor, shown: Shown) -> Tensor:
+def ascending(time_s_BT: Tensor, is_told_BT: Tensor, shown: MaskedInput) -> Tensor:
     """Told times that never lie before an earlier one of their sequence."""
     has_time_BT = is_told_BT | shown.shows_time_BT
     kept_s_BT = time_s_BT.masked_fill(~has_time_BT, -torch.inf)
@@ -158,7 +158,7 @@ class TimeHead(nn.Module):
             self.project.bias.zero_()
             self.project.bias[2 * num_components :] = ladder(num_components, 0.05, 1.5)
 
-    def forward(self, hidden_ND: Tensor, near: Around) -> GaussianMixture:
+    def forward(self, hidden_ND: Tensor, near: Surroundings) -> GaussianMixture:
         codes = time_codes(near, self.normaliser).to(hidden_ND)
         raw = self.project(functional.gelu(self.widen(torch.cat([hidden_ND, codes], dim=-1))))
         logit_NM, mean_NM, log_scale_NM = raw.chunk(3, dim=-1)

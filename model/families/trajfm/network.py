@@ -25,12 +25,12 @@ from torch import Tensor, nn
 from ...earth.calendar import NUM_CALENDAR
 from ...earth.geometry import step_between, step_from
 from ...features.normaliser import Normaliser
-from ...interface.answers import Durations, Forecast, Noise, Recovered, mean_over_points
+from ...interface.answers import Durations, Forecast, Noise, Recovered, mean_hidden_state
 from ...interface.batch import Batch, first_of_sequence, index_of
 from ...interface.contexts import Context, Partial
 from ...interface.evaluating import evaluating
 from ...interface.family import Family, Model
-from ...interface.masked_input import Shown, shown_of
+from ...interface.masked_input import MaskedInput, masked_input_of
 from ...interface.masking import (
     Draw,
     Loss,
@@ -55,7 +55,14 @@ from ...layers.position_encodings import (
 )
 from ...layers.transformer import Transformer, check_shape
 from .motion_candidates import PlaceHead, TimeHead, ascending, code_of_time, time_of_code, ways_of
-from .surroundings import NUM_AROUND, Around, Guess, around, features_around, guess_of
+from .surroundings import (
+    NUM_AROUND,
+    InitialGuess,
+    Surroundings,
+    features_around,
+    guess_of,
+    surroundings_of,
+)
 
 DRAWS: tuple[Draw, ...] = (
     segments,
@@ -145,10 +152,10 @@ class TrajFm(Model):
             num_pairs, low * step_m, high * step_m, low * step_s, high * step_s
         )
 
-    def encode(self, shown: Shown) -> tuple[Tensor, Around]:
+    def encode(self, shown: MaskedInput) -> tuple[Tensor, Surroundings]:
         """Hidden state (B, T, D) of each point, and what lies around it."""
         guess = guess_of(shown, self.normaliser)
-        near = around(shown, guess, self.normaliser)
+        near = surroundings_of(shown, guess, self.normaliser)
         index_BT = index_of(shown.is_pad_BT)
         place_BT = index_BT - first_of_sequence(index_BT, shown.sequence_BT)
         x_BTD = torch.stack(self.modalities(shown, guess)).sum(0)
@@ -160,7 +167,7 @@ class TrajFm(Model):
         angle_BTP = angles_of(where_BTC, self.frequency_CP)
         return self.transformer(x_BTD, index_BT, mask_BTT, angle_BQP=angle_BTP), near
 
-    def modalities(self, shown: Shown, guess: Guess) -> list[Tensor]:
+    def modalities(self, shown: MaskedInput, guess: InitialGuess) -> list[Tensor]:
         """What each modality adds to a point, (B, T, D) each; another would stand here too."""
         kind = self.kind.dtype
         place_BTC = (guess.place_m_BTC / self.normaliser.extent_scale_m).to(kind)
@@ -189,9 +196,9 @@ class TrajFm(Model):
         return Loss(whole.total + alone.total, whole.count + alone.count, parts)
 
     def _loss(self, batch: Batch) -> Loss:
-        shown = shown_of(batch)
+        shown = masked_input_of(batch)
         hidden_BTD, near = self.encode(shown)
-        asks_time_BT, asks_place_BT = asked(shown, near)
+        asks_time_BT, asks_place_BT = answerable_targets(shown, near)
         time_nll_N = -self.log_density_of_time(batch, hidden_BTD, near, asks_time_BT)
         place = self.place_at(hidden_BTD, near, asks_place_BT, batch.time_s_BT)
         step_m_NC = self._step_m(batch, near, asks_place_BT)
@@ -207,14 +214,14 @@ class TrajFm(Model):
             },
         )
 
-    def _step_m(self, batch: Batch, near: Around, is_asked_BT: Tensor) -> Tensor:
+    def _step_m(self, batch: Batch, near: Surroundings, is_asked_BT: Tensor) -> Tensor:
         """The true step (N, C) from the anchor to each asked point."""
         starts = near.lon_deg_BT[is_asked_BT], near.lat_deg_BT[is_asked_BT]
         ends = batch.lon_deg_BT[is_asked_BT], batch.lat_deg_BT[is_asked_BT]
         return torch.stack(step_between(*starts, *ends), dim=-1).float()
 
     def log_density_of_time(
-        self, batch: Batch, hidden_BTD: Tensor, near: Around, is_asked_BT: Tensor
+        self, batch: Batch, hidden_BTD: Tensor, near: Surroundings, is_asked_BT: Tensor
     ) -> Tensor:
         """Of the true times of the asked points, (N)."""
         ahead = near.at(is_asked_BT)
@@ -223,7 +230,7 @@ class TrajFm(Model):
         return density.log_density(code_of_time(time_s_N, ahead).float())
 
     def place_at(
-        self, hidden_BTD: Tensor, near: Around, is_asked_BT: Tensor, time_s_BT: Tensor
+        self, hidden_BTD: Tensor, near: Surroundings, is_asked_BT: Tensor, time_s_BT: Tensor
     ) -> StepMixture:
         """p(place) of the asked points (N), given their times."""
         ahead = near.at(is_asked_BT)
@@ -235,12 +242,12 @@ class TrajFm(Model):
     def recover(self, batch: Batch) -> Recovered:
         """The batch with what is hidden filled in: median times, and mean places given these."""
         with torch.inference_mode(), evaluating(self):
-            return next(self.filled(shown_of(batch), Noise.shared(0, 0)))
+            return next(self.filled(masked_input_of(batch), Noise.shared(0, 0)))
 
-    def filled(self, shown: Shown, noises: Noise) -> Iterator[Recovered]:
+    def filled(self, shown: MaskedInput, noises: Noise) -> Iterator[Recovered]:
         """The medians and means of what is hidden, then a sample of it for each of the draws."""
         hidden_BTD, near = self.encode(shown)
-        asks_time_BT, asks_place_BT = asked(shown, near)
+        asks_time_BT, asks_place_BT = answerable_targets(shown, near)
         ahead, around_place = near.at(asks_time_BT), near.at(asks_place_BT)
         time = self.time_head(hidden_BTD[asks_time_BT], ahead)
         is_timed = not bool(asks_time_BT.any())
@@ -277,7 +284,7 @@ class TrajFm(Model):
         ahead_H = torch.arange(num_horizon, device=kept.is_pad_BT.device)
         slot_BH = kept.num_points_B.unsqueeze(1) + ahead_H
         noises = Noise.shared(num_samples, seed)
-        shown = shown_of(Partial.of(kept, num_horizon, target_time_s_BH).batch())
+        shown = masked_input_of(Partial.of(kept, num_horizon, target_time_s_BH).batch())
         told = [
             [
                 value_BT.gather(1, slot_BH)
@@ -299,7 +306,7 @@ class TrajFm(Model):
         batch = partial.batch()
         last_B1 = (~batch.is_pad_BT).sum(1, keepdim=True) - 1
         is_last_BT = index_of(batch.is_pad_BT) == last_B1
-        shown = shown_of(batch)
+        shown = masked_input_of(batch)
         hidden_BTD, near = self.encode(shown)
         ahead = near.at(is_last_BT)
         density = self.time_head(hidden_BTD[is_last_BT], ahead)
@@ -315,8 +322,8 @@ class TrajFm(Model):
     def embed(self, context: Context) -> Tensor:
         """The mean hidden state (B, D) of the points of each trajectory."""
         batch = context.batch()
-        hidden_BTD, _ = self.encode(shown_of(batch))
-        return mean_over_points(hidden_BTD, batch.is_pad_BT)
+        hidden_BTD, _ = self.encode(masked_input_of(batch))
+        return mean_hidden_state(hidden_BTD, batch.is_pad_BT)
 
     def score(self, context: Context) -> Tensor:
         """Mean surprise (B) of a step, each told from the points before it: nats, as in chemin.
@@ -337,13 +344,13 @@ class TrajFm(Model):
         hides_BT[:, -1] = True
         shows: dict[str, Any] = {"shows_place_BT": ~hides_BT, "shows_time_BT": ~hides_BT}
         batch = replace(truth, **shows, is_target_BT=hides_BT)
-        hidden_BTD, near = self.encode(shown_of(batch))
+        hidden_BTD, near = self.encode(masked_input_of(batch))
         time_B = self.log_density_of_time(batch, hidden_BTD, near, hides_BT)
         place = self.place_at(hidden_BTD, near, hides_BT, batch.time_s_BT)
         return -(time_B + place.log_density(self._step_m(batch, near, hides_BT))).double()
 
 
-def asked(shown: Shown, near: Around) -> tuple[Tensor, Tensor]:
+def answerable_targets(shown: MaskedInput, near: Surroundings) -> tuple[Tensor, Tensor]:
     """Points (B, T) whose time, and whose place, is asked for and can be told.
 
     A time needs a known one before it, a place a known one on either side. A target that shows all

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ...earth.geometry import haversine_m, step_between
 from ...features.normaliser import MIN_STEP_S, Normaliser
-from ...interface.masked_input import Shown, neighbours
+from ...interface.masked_input import MaskedInput, neighbours
 
 KNOWN_LAGS = (1, 2, 4)  # known places back from the last one, and on from the next one
 NUM_TIME_CODES = 6
@@ -25,7 +25,7 @@ NUM_AROUND = 4 * len(KNOWN_LAGS) + 4 + 15
 
 
 @dataclass(frozen=True)
-class Guess:
+class InitialGuess:
     """Where and when each point may be, from what is shown alone: the truth where it is shown.
 
     A hidden time lies evenly between the shown ones, or a typical step after the last; a hidden
@@ -38,7 +38,7 @@ class Guess:
 
 
 @dataclass(frozen=True)
-class Around:
+class Surroundings:
     """The known places and times around each point; counts are 0 where there is none.
 
     `back_m` leads from earlier known places to the one before, `lead_m` from the one after to later
@@ -68,9 +68,9 @@ class Around:
     length_before_m_BT: Tensor
     length_after_m_BT: Tensor
 
-    def at(self, is_chosen_BT: Tensor) -> Around:
+    def at(self, is_chosen_BT: Tensor) -> Surroundings:
         """The same of some points alone, (N)."""
-        return Around(*(getattr(self, entry.name)[is_chosen_BT] for entry in fields(self)))
+        return Surroundings(*(getattr(self, entry.name)[is_chosen_BT] for entry in fields(self)))
 
 
 def _take(value_BT: Tensor, index_BT: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ def _blend(value_BT: Tensor, before_BT: Tensor, after_BT: Tensor, edge_BT: Tenso
     return torch.where((before_BT >= 0) & (after_BT >= 0), between_BT, edge_BT)
 
 
-def guess_of(shown: Shown, normaliser: Normaliser) -> Guess:
+def guess_of(shown: MaskedInput, normaliser: Normaliser) -> InitialGuess:
     """The likely place and time of each point, by counting points."""
     index_BT = torch.arange(shown.is_pad_BT.shape[1], device=shown.is_pad_BT.device)
     before_BT, after_BT = neighbours(shown.shows_time_BT, shown.sequence_BT)
@@ -127,7 +127,7 @@ def guess_of(shown: Shown, normaliser: Normaliser) -> Guess:
         dim=-1,
     )
     is_pad_BT = shown.is_pad_BT
-    return Guess(
+    return InitialGuess(
         place_m_BTC.masked_fill(is_pad_BT.unsqueeze(-1), 0),
         (time_s_BT - first_time_s_BT).masked_fill(is_pad_BT, 0),
         first_time_s_BT,
@@ -145,7 +145,9 @@ def _first_of(is_known_BT: Tensor, sequence_BT: Tensor) -> Tensor:
     return first_BS.gather(1, sequence_BT) % max(1, num_points)
 
 
-def around(shown: Shown, guess: Guess, normaliser: Normaliser) -> Around:
+def surroundings_of(
+    shown: MaskedInput, guess: InitialGuess, normaliser: Normaliser
+) -> Surroundings:
     """The surroundings of each point, from what the others show."""
     time_s_BT = guess.time_s_BT
     index_BT = torch.arange(time_s_BT.shape[1], device=time_s_BT.device).expand(time_s_BT.shape)
@@ -190,7 +192,7 @@ def around(shown: Shown, guess: Guess, normaliser: Normaliser) -> Around:
         run_m_BT = (_take(length_m_BT, one_BT) - _take(length_m_BT, other_BT)).clamp(min=0)
         return torch.where(is_there_BT, run_m_BT, 0.0)
 
-    return Around(
+    return Surroundings(
         anchor_BT >= 0,
         guess.started_s_BT,
         _take(shown.lon_deg_BT, anchor_BT),
@@ -211,7 +213,7 @@ def around(shown: Shown, guess: Guess, normaliser: Normaliser) -> Around:
     )
 
 
-def _length_m(shown: Shown) -> Tensor:
+def _length_m(shown: MaskedInput) -> Tensor:
     """Metres along the known places of the sequence up to each point."""
     before_BT, _ = neighbours(shown.shows_place_BT, shown.sequence_BT)
     step_m_BT = haversine_m(
@@ -223,12 +225,12 @@ def _length_m(shown: Shown) -> Tensor:
     return torch.where(shown.shows_place_BT & (before_BT >= 0), step_m_BT, 0.0).cumsum(1)
 
 
-def is_between(near: Around) -> Tensor:
+def is_between(near: Surroundings) -> Tensor:
     """Points with a known time on each side."""
     return (near.clock_num_before_BT > 0) & (near.clock_num_after_BT > 0)
 
 
-def time_codes(near: Around, normaliser: Normaliser) -> Tensor:
+def time_codes(near: Surroundings, normaliser: Normaliser) -> Tensor:
     """Where a time may lie, by points and by the length of the path: (..., 6)."""
     step_m = normaliser.extent_scale_m
     return torch.stack(
@@ -247,7 +249,9 @@ def time_codes(near: Around, normaliser: Normaliser) -> Tensor:
 # ---------------------------------------------------------------------------------- features
 
 
-def features_around(shown: Shown, near: Around, guess: Guess, normaliser: Normaliser) -> Tensor:
+def features_around(
+    shown: MaskedInput, near: Surroundings, guess: InitialGuess, normaliser: Normaliser
+) -> Tensor:
     """What the network sees of the surroundings, (B, T, F) in float32.
 
     Where a time is shown, the times around it tell nothing of it, and are left out: so a forecast
