@@ -1,4 +1,4 @@
-"""Crops of flat points side by side in a batch: one pass of compiled code, nothing per row.
+"""Collate: crops of flat points side by side in one batch, by compiled code, nothing per row.
 
 Shapes: B rows, T points of a row, Q crops, R trips and N points of a row group, F step features,
 K calendar features; Z, W, S and C as in `calendar_tables`.

@@ -1,4 +1,4 @@
-"""Which crops of which trips make up each batch of an epoch, and whose batch it is.
+"""Epoch plan: which crops of which trips make up each batch of an epoch, and on which rank.
 
 The plan follows from (shards, seed, epoch) and the lengths of the trips alone: it is made without
 reading a point, so that a reader skips to any place at once and ranks agree without a word.

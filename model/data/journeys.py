@@ -1,4 +1,4 @@
-"""Whole journeys, read without their points in between: as long as they are, a few numbers each.
+"""Journeys: whole trips of any length, each read as a few numbers without its points in between.
 
 Shapes: J journeys, K points of a thinned path, N points of a row group.
 """

@@ -1,4 +1,4 @@
-"""Batches as torch users expect them: a dataset for a DataLoader that knows where it stands.
+"""Loader: a torch dataset of batches for a DataLoader, which knows where it stands.
 
 Plain iteration, `DataLoader(loader, batch_size=None, num_workers=n)` and torchdata's
 StatefulDataLoader give the same batches in the same order for any number of workers: of the

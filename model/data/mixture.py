@@ -1,4 +1,4 @@
-"""Whose turn it is: a sequence in which each of several has its share at every moment."""
+"""Dataset mixture: the order in which datasets take turns, each with its share at every moment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The points of one pool after the other, each read into the memory that held those before.
+"""Point buffer: memory for the points of one pool of row groups, used again for the next pool.
 
 Decoded row groups are copied and let go, so that each is decoded into the pages of an earlier one:
 new pages cost more than the copy. Arrow uses them again where threads stay.

@@ -1,4 +1,4 @@
-"""From shards on disk to batches in memory: seeded, bounded, and resumable at any batch.
+"""Reading: from shards on disk to batches in memory, seeded, bounded, and resumable at any batch.
 
 Training draws random crops, evaluation reads the stored windows. What an epoch of crops yields is
 a pure function of (shards, seed, epoch), which ranks share out (see `epoch_plan`): a reader started

@@ -1,4 +1,4 @@
-"""What shards hold, and their row groups as flat arrays: every page checked, nothing per row.
+"""Shards: what they hold, and their row groups as flat arrays, with every page checked.
 
 Shapes: B windows, N points and R trips of a row group.
 """

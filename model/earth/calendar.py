@@ -1,4 +1,4 @@
-"""Local clocks and calendars: fields of an instant in a zone, and the waves that a model reads.
+"""Calendar: local clocks, the fields of an instant in a zone, and the waves that a model reads.
 
 The offsets of a zone come from Python's table of zones, here and in `sql/marts/calendar.sql`.
 """

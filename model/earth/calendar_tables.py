@@ -1,4 +1,4 @@
-"""The calendar of many instants by table, for kernels: the numbers of `calendar_features`, faster.
+"""Calendar tables: the numbers of `calendar_features` for many instants, faster, for kernels.
 
 A zone changes its offset twice a year at most times, so a kernel needs the instants of those
 changes and the waves of each second of a day.

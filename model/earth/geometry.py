@@ -1,4 +1,4 @@
-"""The sphere: distances, steps and their inverses, exact at the poles and the antimeridian.
+"""Geometry of the sphere: distances, steps and their inverses, exact at poles and antimeridian.
 
 A step is a pair (d sin az, d cos az): great-circle distance d and initial azimuth az at the step's
 own start point, in metres east and north. Every function takes float64 degrees and broadcasts.

@@ -1,4 +1,4 @@
-"""Rules that compare a point with the last kept, or an anchor: sequential, exact, compiled.
+"""Point rules: each compares a point with the last kept, or an anchor; sequential and compiled.
 
 A window function sees raw neighbours only, so that a run of spikes would be judged against itself.
 

@@ -1,4 +1,4 @@
-"""Evaluation tasks and tracks: what a stored window asks, and what of it is given."""
+"""Judged tasks and their tracks: what a stored window asks, and what of it is given."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors of forecasts in metres: a statistic per point, per window, and then averages by name.
+"""Metrics of points in metres: an error per point, then per window, then averages by name.
 
 What is averaged over what is never implicit: every average says so in its name. A window that has
 no target at the asked horizon has no error there: it is NaN, and is counted by nobody.

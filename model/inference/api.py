@@ -1,4 +1,4 @@
-"""What can be asked of a trained model, of whatever family: the same arrays in and out.
+"""API of a trained model of whatever family: its questions, with the same arrays in and out.
 
 Each family says in `Family.tasks` what it serves and has a method of that name. Nothing here
 changes the model, a row's answer depends on that row alone, and samples on their seed.

@@ -1,4 +1,4 @@
-"""A stored model as a service: from a folder of weights and JSON to answers about flat points.
+"""Serving: from a folder of weights and JSON to answers about flat points.
 
 The folder is what training publishes. This file and what it imports travel with a registered model,
 so everything here is numpy and torch only.

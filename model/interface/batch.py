@@ -1,4 +1,4 @@
-"""What a model is fed: one frozen batch of windows, and where the reader stands.
+"""Batch: one frozen set of windows as a model is fed, and the cursor of its reader.
 
 Shapes: B rows, T points, S sequences of a row, F step features (east_m, north_m, s),
 K calendar features.

@@ -1,4 +1,4 @@
-"""What goes into a question and what comes out of it: the same arrays for every family.
+"""Contexts and partial trajectories: what a question is asked about, the same for every family.
 
 Shapes: B rows, T points, H points of the horizon, S samples, E draws, K calendar features.
 """

@@ -1,4 +1,4 @@
-"""What lies around a hidden point: the known points before and after it, and the motion there.
+"""Masked input: what a model may see of a batch, and the known points around each hidden one.
 
 A hidden point is told by where it lies between the two: how far along in time, and how far from the
 great circle that joins them. All is seen in the frame of the known point before.

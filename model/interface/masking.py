@@ -1,4 +1,4 @@
-"""What is asked of a model: which points are hidden, which are targets, and a loss over these.
+"""Masking objectives: which points are hidden, which are targets of imputation, and a loss on them.
 
 A mask is drawn for one sequence, by a generator of its own that is seeded by the run, the epoch and
 the window: it depends neither on which windows share a batch, nor on their order.

@@ -1,4 +1,4 @@
-"""Who may read whom in attention: masks (B, Q, T), true where a query may read a point.
+"""Attention masks (B, Q, T): true where a query may read a point.
 
 Every point may read itself, also one that no other may read: no query is left with nothing.
 

@@ -1,4 +1,4 @@
-"""Densities of the next step and of durations, with what rolls out of them.
+"""Distributions of the next step and of durations (mixture densities), and samples of them.
 
 The next step is factorised p(log dt) p(east, north | dt). The unit of every negative
 log-likelihood here is nats per target point, with durations measured in log(seconds + MIN_STEP_S)

@@ -1,4 +1,4 @@
-"""Numbers as waves: embeddings of time and place whose frequencies say what is near.
+"""Embeddings of time and place: numbers as waves whose frequencies say what is near.
 
 Feed numbers of ordinary size: seconds since 1970 have steps of 128 in float32.
 

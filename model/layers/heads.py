@@ -1,4 +1,4 @@
-"""The heads: what a hidden state says of the next step, of quantiles, of a region.
+"""Heads: what a hidden state says of the next step, of quantiles, of a region.
 
 Shapes: D model width, M mixture components, L lags, C coordinates (east, north), V values, Q levels
 of quantiles, R regions; `...` any leading.

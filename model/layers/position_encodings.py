@@ -1,4 +1,4 @@
-"""Where a point stands, told to attention: sinusoids that are added, and rotations of its heads.
+"""Position encodings (positional encoding): sinusoids that are added, and rotary angles of heads.
 
 Rotary positions (Su et al. 2021) turn each pair of numbers of a query and of a key by angles that
 are linear in the position, so that their product depends on the difference of positions alone.

@@ -1,4 +1,4 @@
-"""The transformer, top to bottom: attention with its cache, block, stack.
+"""Transformer, top to bottom: attention with its cache, block, stack.
 
 Positions are in `position_encodings.py`, masks in `attention_masks.py`.
 

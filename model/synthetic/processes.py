@@ -1,4 +1,4 @@
-"""Laws of motion with a computable floor: no model can forecast them better than what stands here.
+"""Stochastic processes whose best possible forecast is known: no model can do better than it.
 
 `Ar1` is a Gaussian AR(1) process of steps, seen with Gaussian noise; the Kalman filter is its best
 forecast. `RegionChain` is a fixed Markov chain over the cells of a square, and its entropy rate is

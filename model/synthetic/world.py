@@ -1,4 +1,4 @@
-"""Made-up trajectories with their truth: a stream that is the same however it is drawn.
+"""World of made-up trajectories with their truth: a stream that is the same however it is drawn.
 
 Trajectory `index` of a world is drawn by a generator of its own, seeded by (kind, seed, index):
 it depends neither on how many others are drawn, nor on the order or the process. Four kinds:

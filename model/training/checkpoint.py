@@ -1,4 +1,4 @@
-"""Weights and training state on disk: safetensors and JSON only, so reading them runs no code.
+"""Checkpoint: weights and training state as safetensors and JSON, so that reading runs no code.
 
 A checkpoint is a folder that is written beside, fsynced and renamed: complete, or not there. Its
 `state.json` carries its own SHA-256 and that of each tensor file, so a flipped byte is noticed.

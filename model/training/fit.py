@@ -1,4 +1,4 @@
-"""One training run: it can be killed at any moment and ends as if it never was.
+"""Fit: one training run, which can be killed at any moment and ends as if it never was.
 
 Everything that decides the trajectory (step, place in the data, weights, optimiser, random state,
 best so far, patience) is in the checkpoint; the learning rate is a function of the step; the wall

@@ -1,4 +1,4 @@
-"""What surrounds a training run: its own random state, and signals that ask it to stop.
+"""Isolation of a training run: its own random state, and signals that ask it to stop.
 
 Whatever a run changes for the whole process is put back when it ends.
 """

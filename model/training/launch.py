@@ -1,4 +1,4 @@
-"""A whole training from plain values, in this process or shared by those that torchrun starts.
+"""Launch of a training from plain values, in this process or in those that torchrun starts.
 
     torchrun --standalone --nproc-per-node 2 -m model.training.launch job.json folder
 

@@ -1,4 +1,4 @@
-"""Mixed precision where it gains: the blocks of a transformer in bfloat16, all else as it is.
+"""Precision: the blocks of a transformer in bfloat16 where it gains, all else in float32.
 
 Geometry stays in float64; features, heads, losses, weights and the optimiser in float32. bfloat16
 has float32's range, so no loss needs scaling. Whether a device gains is measured, not looked up:

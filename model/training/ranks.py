@@ -1,4 +1,4 @@
-"""What the processes of one training tell each other: sums, flags, numbers, gradients.
+"""Ranks: what the processes of one training share: sums, flags, numbers, gradients.
 
 Without `torch.distributed` there is one rank, and nothing is exchanged. Only tensors travel: no
 object is pickled.

@@ -1,4 +1,4 @@
-"""What is told of a training run, what it comes to, and what it has to remember."""
+"""State of a training run: its progress, its result, and what it must remember to go on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the loss is on other data, and which windows make it no number.
+"""Validation loss: the loss on held-out data, and which windows make it no number.
 
 Every rank scores batches of its own; what they find is added up before anyone goes on.
 """

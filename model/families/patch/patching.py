@@ -1,4 +1,4 @@
-"""Points in patches: where sequences are cut, what is known at each end, and what lies ahead.
+"""Patching: where sequences are cut, what is known at each end of a patch, and what lies ahead.
 
 Shapes: R sequences, T points, P patches, K points of a patch, S = P * K slots, N ends of patches,
 J points ahead of an end, L lags, C coordinates (east, north), U calendar features.

@@ -1,4 +1,4 @@
-"""From what lies around a point to where and when it may be: ways to move on, and two heads.
+"""Motion candidates: displacements that known motion suggests for a point, and two heads on them.
 
 Shapes: B windows, T points, N chosen points, D model width, M mixture components, L lags, W ways to
 move on, F codes, C coordinates (east, north).
