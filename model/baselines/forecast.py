@@ -19,8 +19,8 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from ..earth.geometry import step_between, step_from
-from ..evaluation.metrics import ade_m, displacement_m, mean_over_windows
+from ..earth.geometry import haversine_m, step_between, step_from
+from ..evaluation.metrics import ade_m, mean_over_windows
 from ..interface.answers import Forecast
 from ..interface.contexts import Context
 
@@ -124,7 +124,7 @@ class DampedVelocity(ForecastBaseline):
 
         def error_m(tau_s: float) -> float:
             found = cls(tau_s).forecast(context, num_steps, time_s_BH)
-            away_m_BH = displacement_m(found.lon_deg_BH, found.lat_deg_BH, lon_deg_BH, lat_deg_BH)
+            away_m_BH = haversine_m(found.lon_deg_BH, found.lat_deg_BH, lon_deg_BH, lat_deg_BH)
             return mean_over_windows(ade_m(away_m_BH, is_target_BH, num_steps))
 
         elapsed_s = (time_s_BH - context.last_B1()[2])[is_target_BH]

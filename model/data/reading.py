@@ -209,12 +209,16 @@ def _before(sizes: Ints) -> Ints:
 
 @dataclass(frozen=True)
 class WindowBatch:
-    """Stored windows to be scored: whose they are, the instant of their first point, their mask."""
+    """Stored windows to be scored: whose they are, the instant of their first point, their mask.
+
+    The calendar of the batch is that of the clocks of `zone`.
+    """
 
     batch: Batch
     entity_id_B: tuple[str, ...]
     started_us_B: Tensor
     mask_B: tuple[str, ...]
+    zone: str
 
 
 def read_windows(
@@ -257,7 +261,7 @@ def read_windows(
             )
             longest = int(num_points_B[first + place : first + end].max())
             part = batch.part(place, end, longest)
-            yield WindowBatch(part, entity_id_B, started_us_B[place:end], mask_B)
+            yield WindowBatch(part, entity_id_B, started_us_B[place:end], mask_B, shards.zone)
 
 
 def observed_mask(windows: pa.Table, num_points: int) -> np.ndarray:

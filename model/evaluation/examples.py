@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
+from torch import Tensor
 
 from ..data.shards import Shards, window_index
 from ..interface.answerer import Forecaster
@@ -33,45 +34,32 @@ def example_forecasts(shards: Shards, forecasters: Sequence[Forecaster], split: 
     `kind` is context, truth or the name of a forecaster; step 0 is the last known point.
     """
     ids = window_index(shards, split)["window_id"].to_pylist()
-    chosen = {ids[place * len(ids) // NUM_EXAMPLES] for place in range(NUM_EXAMPLES)} if ids else ()
+    chosen = {ids[place * len(ids) // NUM_EXAMPLES] for place in range(NUM_EXAMPLES) if ids}
     rows: list[dict[str, object]] = []
     for stored, windows in read_forecast_windows(shards, split, WINDOWS_AT_ONCE):
         names = stored.batch.window_id_B.tolist()
-        places = [place for place, name in enumerate(names) if name in chosen]
-        if places:
-            rows += example_rows(names, places, list(lines_of(windows, forecasters)))
+        if chosen.isdisjoint(names):
+            continue
+        lines = list(lines_of(windows, forecasters))
+        rows += [
+            dict(zip(SCHEMA.names, (name, kind, first + number, *point), strict=True))
+            for place, name in enumerate(names)
+            if name in chosen
+            for kind, first, lon_deg_BH, lat_deg_BH in lines
+            for number, point in enumerate(
+                zip(lon_deg_BH[place].tolist(), lat_deg_BH[place].tolist(), strict=True)
+            )
+        ]
     return pa.Table.from_pylist(rows, SCHEMA)
 
 
 def lines_of(
     windows: ForecastWindows, forecasters: Sequence[Forecaster]
-) -> Iterator[tuple[str, int, list[list[float]], list[list[float]]]]:
+) -> Iterator[tuple[str, int, Tensor, Tensor]]:
     """(kind, first step, longitudes, latitudes) of all windows."""
     known = windows.context
     num_context = known.lon_deg_BT.shape[1]
-    yield "context", 1 - num_context, known.lon_deg_BT.tolist(), known.lat_deg_BT.tolist()
-    yield "truth", 1, windows.lon_deg_BH.tolist(), windows.lat_deg_BH.tolist()
+    yield "context", 1 - num_context, known.lon_deg_BT, known.lat_deg_BT
+    yield "truth", 1, windows.lon_deg_BH, windows.lat_deg_BH
     for one in forecasters:
-        lon_deg_BH, lat_deg_BH = windows.answered(one, TIMES_GIVEN)
-        yield one.name, 1, lon_deg_BH.tolist(), lat_deg_BH.tolist()
-
-
-def example_rows(
-    names: Sequence[int],
-    places: Sequence[int],
-    lines: Sequence[tuple[str, int, list[list[float]], list[list[float]]]],
-) -> list[dict[str, object]]:
-    return [
-        {
-            "window_id": names[place],
-            "kind": kind,
-            "step": first + number,
-            "lon_deg": lon_deg,
-            "lat_deg": lat_deg,
-        }
-        for place in places
-        for kind, first, lon_deg_BH, lat_deg_BH in lines
-        for number, (lon_deg, lat_deg) in enumerate(
-            zip(lon_deg_BH[place], lat_deg_BH[place], strict=True)
-        )
-    ]
+        yield one.name, 1, *windows.answered(one, TIMES_GIVEN)

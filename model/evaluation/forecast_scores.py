@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from ..data.reading import WindowBatch, read_windows
 from ..data.shards import Shards, window_index
+from ..earth.geometry import haversine_m
 from ..interface.answerer import Answerer, Forecaster
 from ..interface.contexts import Context
 from . import metrics
 from .judged_tasks import FORECAST, TIMES_GIVEN
-from .metrics import ade_m, displacement_m, fde_m
+from .metrics import ade_m, fde_m
 from .question import Errors, Judging, Metric, Question, check_answered, mean_metric
 
 
@@ -33,12 +33,13 @@ class ForecastWindows:
     is_target_BH: Tensor
 
     @classmethod
-    def of(cls, stored: WindowBatch, num_context: int, zone: str) -> ForecastWindows:
+    def of(cls, stored: WindowBatch, num_context: int) -> ForecastWindows:
         batch, known, asked = stored.batch, slice(None, num_context), slice(num_context, None)
         columns = (batch.lon_deg_BT, batch.lat_deg_BT, batch.time_s_BT)
         lon_deg_BT, lat_deg_BT, time_s_BT = (column_BT[:, known] for column_BT in columns)
         is_pad_BT = batch.is_pad_BT[:, known]
-        context = Context(lon_deg_BT, lat_deg_BT, time_s_BT, stored.started_us_B, zone, is_pad_BT)
+        started_us_B, zone = stored.started_us_B, stored.zone
+        context = Context(lon_deg_BT, lat_deg_BT, time_s_BT, started_us_B, zone, is_pad_BT)
         return cls(context, *(column_BT[:, asked] for column_BT in (*columns, batch.is_target_BT)))
 
     def answered(self, forecaster: Forecaster, track: str) -> tuple[Tensor, Tensor]:
@@ -56,15 +57,14 @@ def read_forecast_windows(
     if len(num_context_B):
         num_context = num_context_B[0].as_py()
         for stored in read_windows(shards, split, batch_size, num_context):
-            yield stored, ForecastWindows.of(stored, num_context, shards.zone)
+            yield stored, ForecastWindows.of(stored, num_context)
 
 
-@dataclass(frozen=True)
 class ForecastScorer:
     """Known points are asked for those that follow, at the true times or at times of one's own."""
 
-    task: ClassVar[str] = FORECAST
-    has_masks: ClassVar[bool] = False
+    task = FORECAST
+    has_masks = False
 
     def questions(
         self, shards: Shards, split: str, answerers: Sequence[Answerer], judging: Judging
@@ -78,7 +78,7 @@ class ForecastScorer:
         """ADE and FDE (B, K) at each horizon, and the displacement (B, H) at each step."""
         asked: ForecastWindows = question.windows
         found = asked.answered(answerer, track)
-        away_m_BH = displacement_m(*found, asked.lon_deg_BH, asked.lat_deg_BH)
+        away_m_BH = haversine_m(*found, asked.lon_deg_BH, asked.lat_deg_BH)
         is_target_BH, steps = asked.is_target_BH, judging.horizons
         check_answered(away_m_BH, is_target_BH, answerer.name, f"points of {track} forecasts")
         errors = {
@@ -108,6 +108,3 @@ class ForecastScorer:
             mean_m_H = errors.value["displacement_m"].mean(0)
             for step, mean_m in enumerate(mean_m_H.tolist(), 1):
                 yield Metric("displacement_m", mean_m, len(errors.entity_id), step)
-
-
-FORECAST_SCORER = ForecastScorer()

@@ -1,4 +1,4 @@
-"""Metrics of points in metres: an error per point, then per window, then averages by name.
+"""Metrics of displacements in metres: an error per window, then averages by name.
 
 What is averaged over what is never implicit: every average says so in its name. A window that has
 no target at the asked horizon has no error there: it is NaN, and is counted by nobody.
@@ -14,19 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..earth.geometry import haversine_m
+TAIL = (1 - 0.95) / 2
+INTERVAL = (TAIL, 1 - TAIL)  # quantiles that bound 95 %
 
-# Per point and per window -----------------------------------------------------------------------
-
-
-def displacement_m(
-    forecast_lon_deg_BH: Tensor,
-    forecast_lat_deg_BH: Tensor,
-    lon_deg_BH: Tensor,
-    lat_deg_BH: Tensor,
-) -> Tensor:
-    """Great-circle distance between forecast and truth, (B, H), in metres."""
-    return haversine_m(forecast_lon_deg_BH, forecast_lat_deg_BH, lon_deg_BH, lat_deg_BH)
+# Per window -------------------------------------------------------------------------------------
 
 
 def ade_m(displacement_BH: Tensor, is_target_BH: Tensor, num_steps: int | None = None) -> Tensor:
@@ -84,9 +75,8 @@ def interval_over_entities(
     entity_id_B: Sequence[str],
     seed: int = 0,
     num_resamples: int = 1_000,
-    level: float = 0.95,
 ) -> tuple[float, float]:
-    """Percentile bootstrap of the mean over windows, whole entities drawn with replacement.
+    """95 % percentile bootstrap of the mean over windows, whole entities drawn with replacement.
 
     Windows of one entity resemble each other, so drawing windows would flatter the interval.
     """
@@ -98,8 +88,7 @@ def interval_over_entities(
     for number in range(num_resamples):  # one at a time: (R, E) does not fit for many entities
         drawn_E = generator.integers(len(count_E), size=len(count_E))
         totals_R[number], counts_R[number] = total_E[drawn_E].sum(), count_E[drawn_E].sum()
-    tail = (1 - level) / 2
-    low, high = np.quantile(totals_R / counts_R, [tail, 1 - tail])
+    low, high = np.quantile(totals_R / counts_R, INTERVAL)
     return float(low), float(high)
 
 

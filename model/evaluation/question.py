@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..data.reading import WindowBatch
@@ -57,6 +60,12 @@ class Errors:
 
     value: dict[str, Tensor]
     entity_id: Sequence[str]
+
+    def of(self, is_chosen_B: NDArray[np.bool_]) -> Errors:
+        """Those of some of the windows."""
+        chosen_B = torch.from_numpy(is_chosen_B)
+        entity_id = np.array(self.entity_id, dtype=object)[is_chosen_B].tolist()
+        return Errors({name: value[chosen_B] for name, value in self.value.items()}, entity_id)
 
 
 class Metric(NamedTuple):

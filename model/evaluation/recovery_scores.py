@@ -9,66 +9,41 @@ Shapes: B windows, T points.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from ..data.reading import WindowBatch, read_windows
 from ..data.shards import Shards
+from ..earth.geometry import haversine_m
 from ..interface.answerer import Answerer, Recoverer
 from ..interface.contexts import Partial
 from . import metrics
-from .judged_tasks import PATH_INFERENCE, RECOVER, TIMES_GIVEN
+from .judged_tasks import TIMES_GIVEN
 from .question import Errors, Judging, Metric, Question, check_answered, mean_metric
 
 
-@dataclass(frozen=True)
-class RecoveryWindows:
-    """Stored windows with their masks."""
-
-    stored: WindowBatch
-    zone: str
-
-    def question(self, track: str) -> Partial:
-        """The windows as they are asked: NaN wherever something is hidden."""
-        batch = self.stored.batch
-        shows_place_BT = batch.is_observed_BT
-        shows_time_BT = ~batch.is_pad_BT if track == TIMES_GIVEN else batch.is_observed_BT
-        return Partial(
-            torch.where(shows_place_BT, batch.lon_deg_BT, torch.nan),
-            torch.where(shows_place_BT, batch.lat_deg_BT, torch.nan),
-            torch.where(shows_time_BT, batch.time_s_BT, torch.nan),
-            shows_place_BT,
-            shows_time_BT,
-            self.stored.started_us_B,
-            self.zone,
-            batch.is_pad_BT,
-        )
-
-
-@dataclass(frozen=True)
 class RecoveryScorer:
     """Hidden points of stored windows are asked, with their times or without."""
 
-    task: str
-    has_masks: ClassVar[bool] = True
+    has_masks = True
+
+    def __init__(self, task: str) -> None:
+        self.task = task
 
     def questions(
         self, shards: Shards, split: str, answerers: Sequence[Answerer], judging: Judging
     ) -> Iterator[Question]:
         for stored in read_windows(shards, split, judging.windows_at_once, task=self.task):
-            yield Question.of(stored, RecoveryWindows(stored, shards.zone))
+            yield Question.of(stored, stored)
 
     def errors(
         self, answerer: Recoverer, question: Question, track: str, judging: Judging
     ) -> dict[str, Tensor]:
         """Mean displacement (B), the sum of squares, and the number of hidden points."""
-        windows: RecoveryWindows = question.windows
-        batch = windows.stored.batch
-        found = answerer.recover(windows.question(track))
-        away_m_BT = metrics.displacement_m(
+        batch = question.windows.batch
+        found = answerer.recover(recovery_question(question.windows, track))
+        away_m_BT = haversine_m(
             found.lon_deg_BT, found.lat_deg_BT, batch.lon_deg_BT, batch.lat_deg_BT
         ).where(found.is_recovered_BT, torch.nan)
         is_target_BT = batch.is_target_BT
@@ -93,5 +68,18 @@ class RecoveryScorer:
             yield Metric(name, value, num_windows)
 
 
-RECOVERY_SCORER = RecoveryScorer(RECOVER)
-PATH_INFERENCE_SCORER = RecoveryScorer(PATH_INFERENCE)
+def recovery_question(stored: WindowBatch, track: str) -> Partial:
+    """Stored windows as they are asked: NaN wherever something is hidden."""
+    batch = stored.batch
+    shows_place_BT = batch.is_observed_BT
+    shows_time_BT = ~batch.is_pad_BT if track == TIMES_GIVEN else batch.is_observed_BT
+    return Partial(
+        torch.where(shows_place_BT, batch.lon_deg_BT, torch.nan),
+        torch.where(shows_place_BT, batch.lat_deg_BT, torch.nan),
+        torch.where(shows_time_BT, batch.time_s_BT, torch.nan),
+        shows_place_BT,
+        shows_time_BT,
+        stored.started_us_B,
+        stored.zone,
+        batch.is_pad_BT,
+    )

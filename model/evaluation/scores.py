@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,12 +27,12 @@ from torch import Tensor
 from ..data.shards import Shards
 from ..interface.answerer import Answerer
 from . import metrics
-from .forecast_scores import FORECAST_SCORER
+from .forecast_scores import ForecastScorer
 from .judged_tasks import ASKED_AS, FORECAST, PATH_INFERENCE, RECOVER, TRACKS, TRAVEL_TIME
 from .question import Errors, Judging, Metric, Question
-from .recovery_scores import PATH_INFERENCE_SCORER, RECOVERY_SCORER
+from .recovery_scores import RecoveryScorer
 from .strata import parts_of
-from .travel_time_scores import TRAVEL_TIME_SCORER
+from .travel_time_scores import TravelTimeScorer
 
 ALL = "all"  # masks, or strata, together
 KEYS = ("split", "task", "track", "mask", "horizon", "stratum", "model")
@@ -62,20 +63,19 @@ MAIN_METRICS: Mapping[str, str] = {
     PATH_INFERENCE: "mae_m",
     TRAVEL_TIME: "mae_s",
 }
+MEANT = ("ade_m", "fde_m", "mae_m", "mae_s")  # errors of windows that metrics are means of
 Row = dict[str, Any]
 Tell = Callable[[float, str], None]
 
 
 class Scorer(Protocol):
-    """A task: what is asked of its windows, how an answer misses, and what is told of that."""
+    """A task: what is asked of its windows, how an answer misses, and what is told of that.
 
-    @property
-    def task(self) -> str: ...
+    `has_masks` says whether windows are told apart by what of them is hidden.
+    """
 
-    @property
-    def has_masks(self) -> bool:
-        """Whether windows are told apart by what of them is hidden."""
-        ...
+    task: str
+    has_masks: bool
 
     def questions(
         self, shards: Shards, split: str, answerers: Sequence[Answerer], judging: Judging
@@ -96,10 +96,10 @@ class Scorer(Protocol):
 
 # A new task is one scorer here.
 SCORERS: tuple[Scorer, ...] = (
-    FORECAST_SCORER,
-    RECOVERY_SCORER,
-    PATH_INFERENCE_SCORER,
-    TRAVEL_TIME_SCORER,
+    ForecastScorer(),
+    RecoveryScorer(RECOVER),
+    RecoveryScorer(PATH_INFERENCE),
+    TravelTimeScorer(),
 )
 
 
@@ -128,97 +128,115 @@ def scored(
     for number, scorer in enumerate(scorers):
         tell(number / len(scorers), f"{split} {scorer.task}")
         able = [one for one in answerers if ASKED_AS[scorer.task] in one.tasks]
-        found = asked_all(scorer, shards, split, able, judging) if able else Asked()
-        if found.window_id:
-            rows += score_rows(scorer, shards, split, able, found, judging)
-            windows += windows_of(scorer, split, able, found, judging)
+        answered = Answered(scorer, split, able, judging)
+        if able:
+            answered.ask(shards)
+        if answered.window_id:
+            rows += answered.rows(shards.folder)
+            windows += answered.window_errors()
     return Scored(pa.Table.from_pylist(rows, SCORES), pa.concat_tables(windows))
 
 
 @dataclass
-class Asked:
+class Answered:
     """The windows of a task in their order, and the errors of each answerer on each track."""
 
+    scorer: Scorer
+    split: str
+    answerers: Sequence[Answerer]
+    judging: Judging
     window_id: list[int] = field(default_factory=list)
     entity_id: list[str] = field(default_factory=list)
     mask: list[str] = field(default_factory=list)
-    errors: dict[tuple[str, str], dict[str, list[Tensor]]] = field(default_factory=dict)
+    errors: dict[tuple[str, str], dict[str, Tensor]] = field(default_factory=dict)
 
-    def of(self, track: str, model: str, chosen: np.ndarray | None = None) -> Errors:
-        """The errors of one answerer, of some of the windows."""
-        joined = {name: torch.cat(p).double() for name, p in self.errors[track, model].items()}
-        if chosen is None:
-            return Errors(joined, self.entity_id)
-        place = torch.from_numpy(chosen)
-        entity_id = np.array(self.entity_id, dtype=object)[chosen].tolist()
-        return Errors({name: value[place] for name, value in joined.items()}, entity_id)
-
-
-def asked_all(
-    scorer: Scorer, shards: Shards, split: str, answerers: Sequence[Answerer], judging: Judging
-) -> Asked:
-    found = Asked()
-    for question in scorer.questions(shards, split, answerers, judging):
-        found.window_id += question.window_id
-        found.entity_id += question.entity_id
-        found.mask += question.mask
-        for track in TRACKS[scorer.task]:
-            for answerer in answerers:
-                missed = found.errors.setdefault((track, answerer.name), defaultdict(list))
-                errors = scorer.errors(answerer, question, track, judging)
-                for name, value in errors.items():
-                    missed[name].append(value)
-    return found
-
-
-# Rows -------------------------------------------------------------------------------------------
-
-
-def score_rows(
-    scorer: Scorer,
-    shards: Shards,
-    split: str,
-    answerers: Sequence[Answerer],
-    found: Asked,
-    judging: Judging,
-) -> list[Row]:
-    """The rows of a task: of all windows and of each mask, and of each stratum of forecasts."""
-    masks = np.array(found.mask)
-    kinds = sorted(set(found.mask), key=mask_order) if scorer.has_masks else []
-    groups = [(kind, ALL, masks == kind) for kind in kinds] + [(ALL, ALL, None)]
-    rows = []
-    for track in TRACKS[scorer.task]:
-        for mask, stratum, chosen in groups:
-            rows += group_rows(scorer, found, answerers, (track, mask, stratum), chosen, judging)
-    if scorer.task == FORECAST and judging.strata_horizon is not None:
-        rows += strata_rows(scorer, shards, split, answerers, found, judging)
-    key = {"split": split, "task": scorer.task}
-    return [key | row for row in rows]
-
-
-def group_rows(
-    scorer: Scorer,
-    found: Asked,
-    answerers: Sequence[Answerer],
-    place: tuple[str, str, str],
-    chosen: np.ndarray | None,
-    judging: Judging,
-) -> list[Row]:
-    """The rows of some windows on one track, with the skill of everyone over the best baseline."""
-    track, mask, stratum = place
-    rows: list[Row] = []
-    for answerer in answerers:
-        errors = found.of(track, answerer.name, chosen)
-        about = {
-            "track": track,
-            "mask": mask,
-            "stratum": stratum,
-            "model": answerer.name,
-            "is_baseline": answerer.is_baseline,
-            "num_entities": len(set(errors.entity_id)),
+    def ask(self, shards: Shards) -> None:
+        """Ask everyone about all windows."""
+        parts: dict[tuple[str, str], dict[str, list[Tensor]]] = {}
+        for question in self.scorer.questions(shards, self.split, self.answerers, self.judging):
+            self.window_id += question.window_id
+            self.entity_id += question.entity_id
+            self.mask += question.mask
+            for track in TRACKS[self.scorer.task]:
+                for answerer in self.answerers:
+                    missed = parts.setdefault((track, answerer.name), defaultdict(list))
+                    errors = self.scorer.errors(answerer, question, track, self.judging)
+                    for name, value in errors.items():
+                        missed[name].append(value)
+        self.errors = {
+            key: {name: torch.cat(values).double() for name, values in missed.items()}
+            for key, missed in parts.items()
         }
-        rows += [about | metric._asdict() for metric in scorer.told(errors, judging)]
-    return rows + skill_rows(rows, MAIN_METRICS[scorer.task])
+
+    def rows(self, folder: Path) -> list[Row]:
+        """The rows of a task: of all windows and of each mask, and of each stratum of forecasts."""
+        masks = np.array(self.mask)
+        kinds = sorted(set(self.mask), key=mask_order) if self.scorer.has_masks else []
+        groups = [(kind, masks == kind) for kind in kinds] + [(ALL, None)]
+        rows = []
+        for track in TRACKS[self.scorer.task]:
+            for mask, chosen in groups:
+                rows += self.group_rows(track, mask, ALL, chosen)
+        if self.scorer.task == FORECAST and self.judging.strata_horizon is not None:
+            rows += self.strata_rows(folder, self.judging.strata_horizon)
+        return rows
+
+    def group_rows(
+        self, track: str, mask: str, stratum: str, chosen: np.ndarray | None
+    ) -> list[Row]:
+        """The rows of some windows on one track, with everyone's skill over the best baseline."""
+        rows: list[Row] = []
+        for answerer in self.answerers:
+            errors = Errors(self.errors[track, answerer.name], self.entity_id)
+            if chosen is not None:
+                errors = errors.of(chosen)
+            about = {
+                "split": self.split,
+                "task": self.scorer.task,
+                "track": track,
+                "mask": mask,
+                "stratum": stratum,
+                "model": answerer.name,
+                "is_baseline": answerer.is_baseline,
+                "num_entities": len(set(errors.entity_id)),
+            }
+            rows += [about | one._asdict() for one in self.scorer.told(errors, self.judging)]
+        return rows + skill_rows(rows, MAIN_METRICS[self.scorer.task])
+
+    def strata_rows(self, folder: Path, horizon: int) -> list[Row]:
+        """The main metric by what the windows are like, at one horizon of the first track."""
+        column = self.judging.horizons.index(horizon)
+        narrow = replace(
+            self,
+            judging=replace(self.judging, horizons=(horizon,), num_bootstrap=0),
+            errors={key: {"ade_m": one["ade_m"][:, [column]]} for key, one in self.errors.items()},
+        )
+        track, rows = TRACKS[self.scorer.task][0], []
+        for stratum, chosen in parts_of(folder, self.split, self.window_id):
+            rows += narrow.group_rows(track, ALL, stratum, chosen)
+        return rows
+
+    def window_errors(self) -> Iterator[pa.Table]:
+        """The errors of each window that the metrics are means of, under `WINDOW_ERRORS`."""
+        num_windows = len(self.window_id)
+        own = {
+            "window_id": pa.array(self.window_id, pa.int64()),
+            "entity_id": pa.array(self.entity_id, pa.string()),
+            "mask": pa.array(self.mask, pa.string()),
+        }
+        about: Row = {"split": self.split, "task": self.scorer.task}
+        for (track, model), errors in self.errors.items():
+            for metric in (name for name in errors if name in MEANT):
+                value = errors[metric].numpy()
+                columns = value.T if value.ndim == 2 else [value]
+                horizons = self.judging.horizons if value.ndim == 2 else (None,)
+                about |= {"track": track, "model": model, "metric": metric}
+                for horizon, column in zip(horizons, columns, strict=True):
+                    alike = {
+                        name: pa.repeat(pa.scalar(one, WINDOW_ERRORS.field(name).type), num_windows)
+                        for name, one in (about | {"horizon": horizon}).items()
+                    }
+                    yield pa.table(own | alike | {"value": column.copy()}, WINDOW_ERRORS)
 
 
 def skill_rows(rows: Sequence[Row], main: str) -> list[Row]:
@@ -235,56 +253,6 @@ def skill_rows(rows: Sequence[Row], main: str) -> list[Row]:
             skill = metrics.skill(row["value"], rivals)
             skills.append(row | {"metric": "skill", "value": skill, "low": None, "high": None})
     return skills
-
-
-def strata_rows(
-    scorer: Scorer,
-    shards: Shards,
-    split: str,
-    answerers: Sequence[Answerer],
-    found: Asked,
-    judging: Judging,
-) -> list[Row]:
-    """The main metric by what the windows are like, at one horizon of the first track."""
-    narrow = replace(judging, horizons=(judging.strata_horizon or 0,), num_bootstrap=0)
-    column = judging.horizons.index(narrow.horizons[0])
-    one = Asked(found.window_id, found.entity_id, found.mask)
-    track = TRACKS[scorer.task][0]
-    for answerer in answerers:
-        ade_m = found.errors[track, answerer.name]["ade_m"]
-        one.errors[track, answerer.name] = {"ade_m": [value[:, [column]] for value in ade_m]}
-    rows = []
-    for stratum, chosen in parts_of(shards.folder, split, found.window_id):
-        rows += group_rows(scorer, one, answerers, (track, ALL, stratum), chosen, narrow)
-    return rows
-
-
-def windows_of(
-    scorer: Scorer, split: str, answerers: Sequence[Answerer], found: Asked, judging: Judging
-) -> Iterator[pa.Table]:
-    """The errors of each window that the metrics are means of, under `WINDOW_ERRORS`."""
-    num_windows = len(found.window_id)
-    window_id = pa.array(found.window_id, pa.int64())
-    entity_id, mask = (pa.array(values, pa.string()) for values in (found.entity_id, found.mask))
-    for (track, model), missed in found.errors.items():
-        for name, parts in missed.items():
-            if name not in ("ade_m", "fde_m", "mae_m", "mae_s"):
-                continue
-            value = torch.cat(parts).double().numpy()
-            columns = value.T if value.ndim == 2 else [value]
-            horizons = judging.horizons if value.ndim == 2 else (None,)
-            for horizon, column in zip(horizons, columns, strict=True):
-                fixed = {"split": split, "task": scorer.task, "track": track, "mask": mask}
-                fixed |= {"horizon": horizon, "window_id": window_id, "entity_id": entity_id}
-                fixed |= {"model": model, "metric": name, "value": pa.array(column.copy())}
-                yield pa.table(
-                    [repeated(fixed[one.name], num_windows, one.type) for one in WINDOW_ERRORS],
-                    schema=WINDOW_ERRORS,
-                )
-
-
-def repeated(value: Any, num_rows: int, kind: pa.DataType) -> pa.Array:
-    return value if isinstance(value, pa.Array) else pa.repeat(pa.scalar(value, kind), num_rows)
 
 
 def mask_order(mask: str) -> tuple[bool, str, int]:

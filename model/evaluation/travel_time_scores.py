@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -44,12 +43,11 @@ class JourneyWindows:
         return torch.from_numpy(journeys.duration_s_J[self.chosen])
 
 
-@dataclass(frozen=True)
 class TravelTimeScorer:
     """The places of a journey and its departure are given, its duration is asked."""
 
-    task: ClassVar[str] = TRAVEL_TIME
-    has_masks: ClassVar[bool] = False
+    task = TRAVEL_TIME
+    has_masks = False
 
     def questions(
         self, shards: Shards, split: str, answerers: Sequence[Answerer], judging: Judging
@@ -125,6 +123,3 @@ def travel_question(
         is_pad_JK,
         **path,
     )
-
-
-TRAVEL_TIME_SCORER = TravelTimeScorer()

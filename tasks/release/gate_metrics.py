@@ -187,7 +187,8 @@ class RecoveryError:
     def answered_m(self, answer: Path, batches: list[WindowBatch]) -> float:
         import torch
 
-        from model.evaluation.metrics import ade_m, displacement_m
+        from model.earth.geometry import haversine_m
+        from model.evaluation.metrics import ade_m
 
         found = pq.read_table(answer, columns=["lon_deg", "lat_deg"])
         if found.num_rows != sum(windows.batch.num_points for windows in batches):
@@ -199,7 +200,7 @@ class RecoveryError:
             lon_deg_BT, lat_deg_BT = (
                 padded(rows[name], batch.is_pad_BT) for name in ("lon_deg", "lat_deg")
             )
-            away_m_BT = displacement_m(lon_deg_BT, lat_deg_BT, batch.lon_deg_BT, batch.lat_deg_BT)
+            away_m_BT = haversine_m(lon_deg_BT, lat_deg_BT, batch.lon_deg_BT, batch.lat_deg_BT)
             # A window that hides nothing has no error; a point that is not answered makes it NaN.
             asks_B = batch.is_target_BT.any(1)
             errors_m.append(ade_m(away_m_BT, batch.is_target_BT)[asks_B])

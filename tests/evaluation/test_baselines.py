@@ -19,8 +19,8 @@ from model.baselines.forecast import (
     predicted_time_s,
 )
 from model.earth.constants import EARTH_RADIUS_M
-from model.earth.geometry import step_between
-from model.evaluation.metrics import ade_m, displacement_m
+from model.earth.geometry import haversine_m, step_between
+from model.evaluation.metrics import ade_m
 from model.interface.contexts import Context
 
 SPHERE = Geodesic(EARTH_RADIUS_M, 0)
@@ -78,7 +78,7 @@ def test_constant_velocity_is_exact_on_a_great_circle(
     # Two places a hair from a pole lose their course in the digits of degrees.
     assume(float(track[1].abs().max()) < 89.999)
     for baseline in (ConstantVelocity(), ConstantVelocity(3), DampedVelocity(math.inf)):
-        error_m = displacement_m(*places(baseline, context, target_s), *truth)
+        error_m = haversine_m(*places(baseline, context, target_s), *truth)
         # The context's own digits (1e-9 m a degree's last bit) grow with the ratio of times.
         assert float(error_m.max()) < 0.01
 
@@ -87,9 +87,7 @@ def test_the_course_is_the_one_of_arrival():
     time_s = torch.arange(0, 8, dtype=torch.float64)[None] * 600
     track = great_circle(10, 84, 60, 250 * time_s[0])
     context, target_s, truth = split(*track, time_s, num_context=2)
-    assert (
-        float(displacement_m(*places(ConstantVelocity(), context, target_s), *truth).max()) < 0.01
-    )
+    assert float(haversine_m(*places(ConstantVelocity(), context, target_s), *truth).max()) < 0.01
     # Planted fault: the initial course of the last step, kept at its end, leads kilometres astray.
     east_m, north_m = step_between(
         context[0][:, 0], context[1][:, 0], context[0][:, 1], context[1][:, 1]
@@ -102,9 +100,7 @@ def test_crossing_a_pole_goes_straight_on():
     time_s = torch.arange(0, 6, dtype=torch.float64)[None]
     track = great_circle(30, 89.9, 0, 5_000 * time_s[0])
     context, target_s, truth = split(*track, time_s, num_context=2)
-    assert (
-        float(displacement_m(*places(ConstantVelocity(), context, target_s), *truth).max()) < 0.01
-    )
+    assert float(haversine_m(*places(ConstantVelocity(), context, target_s), *truth).max()) < 0.01
     assert float(track[0][0, -1]) == pytest.approx(-150)
 
 
@@ -160,7 +156,7 @@ def test_windows_do_not_see_each_other():
         for row in range(6):
             one = slice(row, row + 1)
             alone = places(baseline, [value[one] for value in context], target_s[one])
-            error_m = displacement_m(*(value[one] for value in together), *alone)
+            error_m = haversine_m(*(value[one] for value in together), *alone)
             assert float(error_m.max()) < 1e-6  # vector and scalar code round differently
 
 
@@ -184,7 +180,7 @@ def test_the_limits_of_damping_are_the_other_baselines():
     velocity, position = ConstantVelocity(), LastPosition()
     for tau_s, other in ((1e12, velocity), (math.inf, velocity), (1e-9, position), (0.0, position)):
         ours, theirs = (places(b, context, target_s) for b in (DampedVelocity(tau_s), other))
-        assert float(displacement_m(*ours, *theirs).max()) < 1e-3
+        assert float(haversine_m(*ours, *theirs).max()) < 1e-3
 
 
 def windows(tau_s, num_windows=40, num_context=5, num_horizon=12, noise_m=0.0):
@@ -212,7 +208,7 @@ def test_the_time_constant_is_recovered(tau_s):
     context, target_s, truth = windows(tau_s)
     fitted = DampedVelocity.fit(known(context), *truth, target_s)
     assert fitted.tau_s == pytest.approx(tau_s, rel=1e-3)
-    error_m = displacement_m(*places(fitted, context, target_s), *truth)
+    error_m = haversine_m(*places(fitted, context, target_s), *truth)
     assert float(error_m.mean()) < 0.1
 
 
@@ -233,7 +229,7 @@ def test_the_fitted_constant_is_no_worse_than_a_fine_search():
 
     def error_m(tau_s):
         forecast = places(DampedVelocity(tau_s), context, target_s)
-        return float(ade_m(displacement_m(*forecast, *truth), everything, 10).mean())
+        return float(ade_m(haversine_m(*forecast, *truth), everything, 10).mean())
 
     fitted = DampedVelocity.fit(known(context), *truth, target_s)
     assert (

@@ -23,7 +23,7 @@ from model.earth.constants import EARTH_RADIUS_M
 from model.evaluation.judged_tasks import ENDS, PATH_GIVEN, TRAVEL_TIME
 from model.evaluation.question import Errors, Judging
 from model.evaluation.scores import scored
-from model.evaluation.travel_time_scores import TRAVEL_TIME_SCORER, travel_question
+from model.evaluation.travel_time_scores import TravelTimeScorer, travel_question
 from model.inference.api import Partial, travel_time
 from model.inference.serving import load_trained
 from model.interface.flat_points import even_places
@@ -259,7 +259,7 @@ def test_a_journey_that_took_no_time_is_left_out_of_mape():
     miss_s_J, true_s_J = torch.tensor([3.0, 5.0, 0.0]), torch.tensor([6.0, 10.0, 0.0])
     relative_J = torch.where(true_s_J > 0, miss_s_J / true_s_J, torch.nan)
     errors = {"mae_s": miss_s_J, "relative": relative_J, "is_within": relative_J * torch.nan}
-    told = TRAVEL_TIME_SCORER.told(Errors(errors, ["a", "b", "c"]), Judging())
+    told = TravelTimeScorer().told(Errors(errors, ["a", "b", "c"]), Judging())
     found = {metric.metric: metric for metric in told}
     assert found["mape"].value == pytest.approx(0.5)
     assert found["mae_s"].num_windows == 3
