@@ -8,13 +8,15 @@ Shapes: B rows, T points, H points of the horizon, D model width.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..families import FAMILIES
-from ..interface.answers import Durations, Forecast, Recovered, joined_forecasts
+from ..interface.answers import Durations, Forecast, Recovered, joined
 from ..interface.contexts import Context, Partial, check_target_times
 from ..interface.evaluating import evaluating
 from ..interface.family import Model
@@ -31,19 +33,18 @@ def forecast(
     seed: int = 0,
 ) -> Forecast:
     """The points that follow each context, at given times or at predicted ones."""
-    able = serving(model, "forecast")
-    if num_horizon < 1:
-        raise ValueError(f"num_horizon must be at least 1, not {num_horizon}")
-    check_target_times(context, num_horizon, target_time_s_BH)
     rows_at_once = max(1, MAX_ROWS // max(1, num_samples))
     parts = []
-    with torch.inference_mode(), evaluating(model):
+    with asked(model, "forecast") as able:
+        if num_horizon < 1:
+            raise ValueError(f"num_horizon must be at least 1, not {num_horizon}")
+        check_target_times(context, num_horizon, target_time_s_BH)
         for start in range(0, len(context.started_us_B), rows_at_once):
             chunk = slice(start, start + rows_at_once)
             times = None if target_time_s_BH is None else target_time_s_BH[chunk]
             known = context.picked(chunk)
             parts.append(able.forecast(known, num_horizon, times, num_samples, seed))
-    return joined_forecasts(parts)
+    return joined(parts)
 
 
 def recover(model: Model, partial: Partial) -> Recovered:
@@ -51,8 +52,7 @@ def recover(model: Model, partial: Partial) -> Recovered:
 
     With the ends alone given, it is path inference.
     """
-    able = serving(model, "recover")
-    with torch.inference_mode(), evaluating(model):
+    with asked(model, "recover") as able:
         found: Recovered = able.recover(partial.batch())
     return found
 
@@ -63,22 +63,24 @@ def travel_time(model: Model, partial: Partial) -> Durations:
     The first point shows both. Those between may give the path: with none it is origin and
     destination alone.
     """
-    able = serving(model, "travel_time")
-    last_B1 = (~partial.is_pad_BT).sum(1, keepdim=True) - 1
-    has_ends_B1 = partial.shows_place_BT[:, :1] & partial.shows_place_BT.gather(1, last_B1)
-    if bool((last_B1 < 1).any()) or not bool((has_ends_B1 & partial.shows_time_BT[:, :1]).all()):
-        raise ValueError("travel time needs a first point with place and time, and a last place")
-    if bool(partial.shows_time_BT.gather(1, last_B1).any()):
-        raise ValueError("the time of the last point is given: there is nothing to tell")
-    with torch.inference_mode(), evaluating(model):
+    with asked(model, "travel_time") as able:
+        last_B1 = (~partial.is_pad_BT).sum(1, keepdim=True) - 1
+        has_ends_B1 = partial.shows_place_BT[:, :1] & partial.shows_place_BT.gather(1, last_B1)
+        if bool((last_B1 < 1).any()) or not bool(
+            (has_ends_B1 & partial.shows_time_BT[:, :1]).all()
+        ):
+            raise ValueError(
+                "travel time needs a first point with place and time, and a last place"
+            )
+        if bool(partial.shows_time_BT.gather(1, last_B1).any()):
+            raise ValueError("the time of the last point is given: there is nothing to tell")
         found: Durations = able.travel_time(partial)
     return found
 
 
 def embed(model: Model, context: Context) -> Tensor:
     """A vector (B, D) of each trajectory: its mean hidden state."""
-    able = serving(model, "embed")
-    with torch.inference_mode(), evaluating(model):
+    with asked(model, "embed") as able:
         found: Tensor = able.embed(context)
     return found
 
@@ -88,15 +90,21 @@ def score(model: Model, context: Context) -> Tensor:
 
     NaN where there is no step.
     """
-    able = serving(model, "score")
-    with torch.inference_mode(), evaluating(model):
+    with asked(model, "score") as able:
         found: Tensor = able.score(context)
     return found
 
 
-def serving(model: Model, task: str) -> Any:
-    """The model, if its family serves a task."""
+@contextmanager
+def asked(model: Model, task: str) -> Iterator[Any]:
+    """The model, without gradients and dropout, if its family serves a task."""
+    check_task(model, task)
+    with torch.inference_mode(), evaluating(model):
+        yield model
+
+
+def check_task(model: Model, task: str) -> None:
+    """Refuse what the family of a model does not serve."""
     tasks = FAMILIES[model.family].tasks
     if task not in tasks:
         raise ValueError(f"{model.family} does not serve {task!r}; it serves: {', '.join(tasks)}")
-    return model

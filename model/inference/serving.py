@@ -9,10 +9,10 @@ Shapes: N points, R trajectories, P pieces, H points of the horizon, D model wid
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -22,7 +22,8 @@ from torch import Tensor
 from ..earth.arrays import Bools, Floats, Ints
 from ..families import FAMILIES, build
 from ..features.normaliser import Normaliser
-from ..interface.contexts import Context
+from ..interface.answers import Durations, Forecast, Recovered, joined
+from ..interface.contexts import Context, Partial
 from ..interface.family import Model
 from ..interface.flat_points import (
     FlatPoints,
@@ -37,17 +38,8 @@ from ..interface.flat_points import (
 from ..interface.flat_points import sorted_points as sorted_points
 from ..interface.flat_points import sorted_sketch as sorted_sketch
 from ..interface.weights import load_weights
-from .api import (
-    Durations,
-    Forecast,
-    Partial,
-    Recovered,
-    embed,
-    forecast,
-    recover,
-    score,
-    travel_time,
-)
+from .api import check_task as check_task
+from .api import embed, forecast, recover, score, travel_time
 
 TRAJECTORIES_AT_ONCE = 1024  # bounds the memory of samples
 PIECES_AT_ONCE = 256  # bounds the memory of attention in both directions
@@ -57,29 +49,23 @@ MAX_SAMPLES = 1_000
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network and the name of its family."""
+    """A trained network: an answerer (`model/interface/answerer.py`) as the baselines are."""
 
     model: Model
-    family: str
+    is_baseline: ClassVar[bool] = False
+
+    @property
+    def name(self) -> str:
+        return self.model.family
 
     @property
     def tasks(self) -> tuple[str, ...]:
         """What it can be asked; the first of them if nothing else is said."""
-        return FAMILIES[self.family].tasks
+        return FAMILIES[self.name].tasks
 
     @property
     def max_points(self) -> int:
         return int(self.model.config.max_points)
-
-    # As an answerer (`model/interface/answerer.py`), beside the baselines.
-
-    @property
-    def name(self) -> str:
-        return self.family
-
-    @property
-    def is_baseline(self) -> bool:
-        return False
 
     def forecast(
         self, context: Context, num_horizon: int, target_time_s_BH: Tensor | None = None
@@ -143,28 +129,13 @@ class Recoveries:
     is_recovered_N: Bools
 
 
-@dataclass(frozen=True)
-class TravelTimes:
-    """Seconds (R) from the first point to the last: the median, and four fifths around it."""
-
-    median_s_R: Floats
-    p10_s_R: Floats
-    p90_s_R: Floats
-
-
 def load_trained(folder: Path, weights_sha256: str | None = None) -> Trained:
     """The model of a folder with `weights.safetensors`, `config.json` and `normaliser.json`."""
     config = json.loads((folder / "config.json").read_bytes())
     normaliser = Normaliser.from_json(json.loads((folder / "normaliser.json").read_bytes()))
     model = build(config["family"], config["config"], normaliser)
     load_weights(model, folder / "weights.safetensors", weights_sha256)
-    return Trained(model.eval(), config["family"])
-
-
-def check_task(trained: Trained, task: str) -> None:
-    if task not in trained.tasks:
-        served = ", ".join(trained.tasks)
-        raise ValueError(f"{trained.family} does not serve {task!r}; it serves: {served}")
+    return Trained(model.eval())
 
 
 # Forecast ---------------------------------------------------------------------------------------
@@ -174,19 +145,7 @@ def forecast_points(
     trained: Trained, points: FlatPoints, params: Params, target_us_RH: Ints | None = None
 ) -> Forecasts:
     """The next points of each trajectory, at given instants or at predicted ones."""
-    check_task(trained, "forecast")
-    parts = list(_forecast_parts(trained, points, params, target_us_RH))
-    joined = {
-        name: np.concatenate([getattr(part, name) for part in parts])
-        for name in Forecasts.__dataclass_fields__
-    }
-    return Forecasts(**joined)
-
-
-def _forecast_parts(
-    trained: Trained, points: FlatPoints, params: Params, target_us_RH: Ints | None
-) -> Iterator[Forecasts]:
-    pieces = latest(points, trained.max_points)
+    pieces, parts = latest(points, trained.max_points), []
     for number, part in enumerate(pieces.parts(TRAJECTORIES_AT_ONCE)):
         context = context_of(points, part, params.zone)
         started_us_R1 = context.started_us_B.numpy()[:, None]
@@ -199,13 +158,10 @@ def _forecast_parts(
             trained.model, context, params.horizon, target_s_RH, params.num_samples, params.seed
         )
         elapsed_us_RH = np.rint(found.time_s_BH.numpy() * 1e6).astype(np.int64)
-        yield Forecasts(
-            started_us_R1 + elapsed_us_RH,
-            found.lon_deg_BH.numpy(),
-            found.lat_deg_BH.numpy(),
-            found.radius_p50_m_BH.double().numpy(),
-            found.radius_p80_m_BH.double().numpy(),
-        )
+        radii = found.radius_p50_m_BH.double(), found.radius_p80_m_BH.double()
+        columns = (found.lon_deg_BH, found.lat_deg_BH, *radii)
+        parts.append((started_us_R1 + elapsed_us_RH, *(column.numpy() for column in columns)))
+    return Forecasts(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 # Recover ----------------------------------------------------------------------------------------
@@ -213,7 +169,6 @@ def _forecast_parts(
 
 def recover_points(trained: Trained, points: FlatPoints, params: Params) -> Recoveries:
     """The points with missing places and times filled in; what was given is not touched."""
-    check_task(trained, "recover")
     _check_known(points)
     instant_us_N, has_time_N = points.instant_us_N.copy(), points.has_time_N.copy()
     lon_deg_N, lat_deg_N = points.lon_deg_N.copy(), points.lat_deg_N.copy()
@@ -256,23 +211,18 @@ def _kept(pieces: Pieces, is_told_PT: Bools) -> tuple[Ints, Bools]:
 # Travel time ------------------------------------------------------------------------------------
 
 
-def travel_times(trained: Trained, points: FlatPoints, params: Params) -> TravelTimes:
+def travel_times(trained: Trained, points: FlatPoints, params: Params) -> Durations:
     """How long each trajectory takes to its last place, along the places between, if any.
 
     Of a path that is longer than a model reads at once, points are left out evenly.
     """
-    check_task(trained, "travel_time")
     _check_ends(points)
     kept = thinned(points, trained.max_points)
-    parts = [
-        travel_time(trained.model, partial_of(kept, part, params.zone))
-        for part in latest(kept, trained.max_points).parts(PIECES_AT_ONCE)
-    ]
-    return TravelTimes(
-        *(
-            torch.cat([getattr(part, name) for part in parts]).double().numpy()
-            for name in ("median_s_B", "p10_s_B", "p90_s_B")
-        )
+    return joined(
+        [
+            travel_time(trained.model, partial_of(kept, part, params.zone))
+            for part in latest(kept, trained.max_points).parts(PIECES_AT_ONCE)
+        ]
     )
 
 
@@ -293,10 +243,7 @@ def _check_ends(points: FlatPoints) -> None:
 
 def embeddings(trained: Trained, points: FlatPoints, params: Params) -> Floats:
     """A vector (R, D) of each trajectory; a long one is read in pieces, each point counts once."""
-    check_task(trained, "embed")
-    pieces = consecutive(points, trained.max_points)
-    value_PD = _of_pieces(trained, points, pieces, params.zone, embed)
-    return _mean_over_pieces(points, pieces, value_PD, pieces.end_P - pieces.first_P)
+    return _mean_of_pieces(trained, points, params.zone, embed)
 
 
 def scores(trained: Trained, points: FlatPoints, params: Params) -> Floats:
@@ -304,29 +251,23 @@ def scores(trained: Trained, points: FlatPoints, params: Params) -> Floats:
 
     A piece begins with the last point of the one before, so that each step counts once.
     """
-    check_task(trained, "score")
-    pieces = consecutive(points, trained.max_points, num_shared=1)
-    value_P1 = _of_pieces(trained, points, pieces, params.zone, score)[:, None]
-    return _mean_over_pieces(points, pieces, value_P1, pieces.end_P - pieces.first_P - 1)[:, 0]
+    return _mean_of_pieces(trained, points, params.zone, score, num_shared=1)[:, 0]
 
 
-def _of_pieces(
+def _mean_of_pieces(
     trained: Trained,
     points: FlatPoints,
-    pieces: Pieces,
     zone: str,
     ask: Callable[[Model, Context], Tensor],
+    num_shared: int = 0,
 ) -> Floats:
+    """The mean (R, D) over pieces, each by its points of its own; NaN where there are none."""
+    pieces = consecutive(points, trained.max_points, num_shared)
     found = [
         ask(trained.model, context_of(points, part, zone)) for part in pieces.parts(PIECES_AT_ONCE)
     ]
-    return torch.cat(found).double().numpy()
-
-
-def _mean_over_pieces(
-    points: FlatPoints, pieces: Pieces, value_PD: Floats, weight_P: Ints
-) -> Floats:
-    """The mean (R, D) over the pieces of each trajectory; NaN where they weigh nothing."""
+    value_PD = torch.cat(found).double().numpy().reshape(len(pieces.first_P), -1)
+    weight_P = pieces.end_P - pieces.first_P - num_shared
     trajectory_P = points.trajectory_N[pieces.first_P]
     first_R = np.flatnonzero(np.diff(trajectory_P, prepend=-1))
     total_RD = np.add.reduceat(value_PD * weight_P[:, None], first_R)

@@ -12,7 +12,7 @@ Shapes: B rows, H points of the horizon.
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from torch import Tensor
 
@@ -43,7 +43,6 @@ class Recoverer(Answerer, Protocol):
     def recover(self, partial: Partial) -> Recovered: ...
 
 
-@runtime_checkable
 class TravelTimer(Answerer, Protocol):
     def travel_time(self, partial: Partial) -> Durations: ...
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -72,6 +73,9 @@ class Forecast:
         return cls(*points, radius_p50_m_BH, radius_p80_m_BH, *samples)
 
 
+Answer = TypeVar("Answer", Forecast, Durations)
+
+
 @dataclass(frozen=True)
 class Noise:
     """Draws that make one sample of a horizon: the same for every context.
@@ -117,12 +121,10 @@ def mean_hidden_state(hidden_BTD: Tensor, is_pad_BT: Tensor) -> Tensor:
     return torch.where(is_point_BT1, hidden_BTD, 0.0).sum(1) / is_point_BT1.sum(1).clamp(min=1)
 
 
-def joined_forecasts(parts: list[Forecast]) -> Forecast:
-    """Forecasts of consecutive contexts as one."""
-    if len(parts) == 1:
-        return parts[0]
+def joined(parts: Sequence[Answer]) -> Answer:
+    """Answers about consecutive rows as one."""
     columns: dict[str, Any] = {}
-    for field in fields(Forecast):
+    for field in fields(parts[0]):
         values = [getattr(part, field.name) for part in parts]
         columns[field.name] = None if values[0] is None else torch.cat(values)
-    return Forecast(**columns)
+    return type(parts[0])(**columns)

@@ -6,7 +6,8 @@ Shapes: B rows, T points, H points of the horizon, S samples, E draws, K calenda
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,11 @@ from torch.nn import functional
 
 from ..earth.calendar import NUM_CALENDAR, calendar_features
 from ..features.point_features import steps_of
+from .batch import index_of
 from .masking import MaskedBatch
+
+POINTS = ("lon_deg_BT", "lat_deg_BT", "time_s_BT")
+TENSORS = (*POINTS, "is_pad_BT", "started_us_B")
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class Context:
             raise ValueError("a context needs at least one point, and its pads on the right")
         if bool((is_known_BT[:, 1:] & self.is_pad_BT[:, :-1]).any()):
             raise ValueError("pads of a context must stand on the right")
-        for name in ("lon_deg_BT", "lat_deg_BT", "time_s_BT"):
+        for name in POINTS:
             if not bool(torch.isfinite(getattr(self, name)[is_known_BT]).all()):
                 raise ValueError(f"{name} of a context must be finite")
         is_backward_BT = (self.time_s_BT.diff(dim=1) < 0) & is_known_BT[:, 1:]
@@ -54,30 +59,23 @@ class Context:
         """Longitude, latitude and time (B, 1) of the last point of each context."""
         last_B1 = self.num_points_B.unsqueeze(1) - 1
         lon_deg_B1, lat_deg_B1, time_s_B1 = (
-            value_BT.gather(1, last_B1)
-            for value_BT in (self.lon_deg_BT, self.lat_deg_BT, self.time_s_BT)
+            getattr(self, name).gather(1, last_B1) for name in POINTS
         )
         return lon_deg_B1, lat_deg_B1, time_s_B1
 
     def picked(self, chosen_B: Tensor | slice) -> Context:
         """Some of the contexts."""
-        tensors = {
-            field.name: getattr(self, field.name)[chosen_B]
-            for field in fields(self)
-            if field.name != "zone"
-        }
-        return replace(self, **tensors)
+        return replace(self, **{name: getattr(self, name)[chosen_B] for name in TENSORS})
 
     @classmethod
     def joined(cls, parts: Sequence[Context]) -> Context:
         """Contexts of equally many points under each other."""
-        names = [field.name for field in fields(cls) if field.name != "zone"]
-        tensors = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
+        tensors = {name: torch.cat([getattr(part, name) for part in parts]) for name in TENSORS}
         return cls(zone=parts[0].zone, **tensors)
 
     def columns(self, start: int, stop: int) -> Context:
         """Some of the points; a row that has none of them keeps pads, and may not be asked."""
-        names = ("lon_deg_BT", "lat_deg_BT", "time_s_BT", "is_pad_BT")
+        names = (*POINTS, "is_pad_BT")
         return replace(self, **{name: getattr(self, name)[:, start:stop] for name in names})
 
     def latest(self, num_points: int) -> Context:
@@ -86,10 +84,7 @@ class Context:
         kept = min(num_points, self.is_pad_BT.shape[1])
         index_BT = start_B.unsqueeze(1) + torch.arange(kept, device=start_B.device)
         index_BT = index_BT.clamp(max=self.is_pad_BT.shape[1] - 1)
-        gathered = {
-            name: getattr(self, name).gather(1, index_BT)
-            for name in ("lon_deg_BT", "lat_deg_BT", "time_s_BT")
-        }
+        gathered = {name: getattr(self, name).gather(1, index_BT) for name in POINTS}
         is_pad_BT = torch.arange(kept, device=start_B.device) >= self.num_points_B.unsqueeze(1)
         return replace(self, **gathered, is_pad_BT=is_pad_BT)
 
@@ -98,17 +93,13 @@ class Context:
         num_new = time_s_BH.shape[1]
         slot_BH = self.num_points_B.unsqueeze(1) + torch.arange(num_new, device=time_s_BH.device)
         room = (0, num_new)
-        return replace(
-            self,
-            lon_deg_BT=functional.pad(self.lon_deg_BT.double(), room).scatter(
-                1, slot_BH, lon_deg_BH
-            ),
-            lat_deg_BT=functional.pad(self.lat_deg_BT.double(), room).scatter(
-                1, slot_BH, lat_deg_BH
-            ),
-            time_s_BT=functional.pad(self.time_s_BT.double(), room).scatter(1, slot_BH, time_s_BH),
-            is_pad_BT=functional.pad(self.is_pad_BT, room, value=True).scatter(1, slot_BH, False),
-        )
+        added = zip(POINTS, (lon_deg_BH, lat_deg_BH, time_s_BH), strict=True)
+        longer: dict[str, Any] = {
+            name: functional.pad(getattr(self, name).double(), room).scatter(1, slot_BH, value_BH)
+            for name, value_BH in added
+        }
+        is_pad_BT = functional.pad(self.is_pad_BT, room, value=True).scatter(1, slot_BH, False)
+        return replace(self, **longer, is_pad_BT=is_pad_BT)
 
     def batch(self) -> MaskedBatch:
         """The same as a batch in which all is shown; whatever stood in a pad is gone."""
@@ -138,12 +129,8 @@ class Partial:
         is_point_BT = ~self.is_pad_BT
         if bool((is_point_BT[:, 1:] & self.is_pad_BT[:, :-1]).any()):
             raise ValueError("pads must stand on the right")
-        shown = {
-            "lon_deg_BT": self.shows_place_BT,
-            "lat_deg_BT": self.shows_place_BT,
-            "time_s_BT": self.shows_time_BT,
-        }
-        for name, is_shown_BT in shown.items():
+        shown = (self.shows_place_BT, self.shows_place_BT, self.shows_time_BT)
+        for name, is_shown_BT in zip(POINTS, shown, strict=True):
             if not bool(torch.isfinite(getattr(self, name)[is_shown_BT & is_point_BT]).all()):
                 raise ValueError(f"{name} must be finite where it is shown")
 
@@ -179,7 +166,7 @@ class Partial:
         lon_deg_BT = self.lon_deg_BT.double().masked_fill(~shows_place_BT, 0)
         lat_deg_BT = self.lat_deg_BT.double().masked_fill(~shows_place_BT, 0)
         time_s_BT = self.time_s_BT.double().masked_fill(~shows_time_BT, 0)
-        index_BT = torch.arange(time_s_BT.shape[1], device=time_s_BT.device).expand_as(time_s_BT)
+        index_BT = index_of(time_s_BT)
         is_whole_BT = shows_place_BT & shows_time_BT
         has_step_BT = is_whole_BT & functional.pad(is_whole_BT[:, :-1], (1, 0))
         step_BTF = steps_of(lon_deg_BT, lat_deg_BT, time_s_BT)

@@ -53,10 +53,9 @@ def sorted_points(
     trajectory_N: Ints, instant_us_N: Ints, lon_deg_N: Floats, lat_deg_N: Floats
 ) -> FlatPoints:
     """Checked points of which nothing is missing; a row given twice counts once."""
-    for name, value_N, limit_deg in (("lon_deg", lon_deg_N, 180.0), ("lat_deg", lat_deg_N, 90.0)):
-        _check_range(name, value_N, limit_deg, np.ones(len(value_N), bool))
-    has_time_N = np.ones(len(trajectory_N), bool)
-    return sorted_sketch(trajectory_N, instant_us_N, lon_deg_N, lat_deg_N, has_time_N)
+    every_N = np.ones(len(trajectory_N), bool)
+    _check_ranges(lon_deg_N, lat_deg_N, every_N)
+    return sorted_sketch(trajectory_N, instant_us_N, lon_deg_N, lat_deg_N, every_N)
 
 
 def sorted_sketch(
@@ -114,18 +113,18 @@ def _checked_places(lon_deg_N: Floats, lat_deg_N: Floats) -> Bools:
             f"one of lon_deg and lat_deg is missing in {num_halves} of {len(lon_deg_N)} rows; "
             "give both or neither"
         )
-    _check_range("lon_deg", lon_deg_N, 180.0, has_place_N)
-    _check_range("lat_deg", lat_deg_N, 90.0, has_place_N)
+    _check_ranges(lon_deg_N, lat_deg_N, has_place_N)
     return has_place_N
 
 
-def _check_range(name: str, value_N: Floats, limit_deg: float, is_given_N: Bools) -> None:
-    num_bad = int((is_given_N & ~(np.abs(value_N) <= limit_deg)).sum())  # NaN compares as False
-    if num_bad:
-        raise ValueError(
-            f"{name} must be finite and from {-limit_deg:g} to {limit_deg:g}: "
-            f"{num_bad} of {len(value_N)} rows are not"
-        )
+def _check_ranges(lon_deg_N: Floats, lat_deg_N: Floats, is_given_N: Bools) -> None:
+    for name, value_N, limit_deg in (("lon_deg", lon_deg_N, 180), ("lat_deg", lat_deg_N, 90)):
+        num_bad = int((is_given_N & ~(np.abs(value_N) <= limit_deg)).sum())  # NaN is not
+        if num_bad:
+            raise ValueError(
+                f"{name} must be finite and from {-limit_deg} to {limit_deg}: "
+                f"{num_bad} of {len(value_N)} rows are not"
+            )
 
 
 def _check_order(timed: FlatPoints) -> None:
@@ -190,14 +189,12 @@ def even_places(size_R: Ints, kept_R: Ints, num_columns: int) -> Ints:
 
 def consecutive(points: FlatPoints, longest: int, num_shared: int = 0) -> Pieces:
     """Pieces of at most `longest` points, each beginning with the last `num_shared` before it."""
-    pieces = []
-    offset_R = points.offset_R.tolist()
-    for start, stop in pairwise(offset_R):
-        last = max(start + 1, stop - num_shared)
-        for first in range(start, last, longest - num_shared):
-            end = min(first + longest, stop)
-            pieces.append((first, end, first, end))
-    return Pieces.of(pieces)
+    stretches = [
+        (first, min(first + longest, stop))
+        for start, stop in pairwise(points.offset_R.tolist())
+        for first in range(start, max(start + 1, stop - num_shared), longest - num_shared)
+    ]
+    return Pieces.of([(first, end, first, end) for first, end in stretches])
 
 
 def between_known(points: FlatPoints, longest: int) -> Pieces:
@@ -207,11 +204,10 @@ def between_known(points: FlatPoints, longest: int) -> Pieces:
     left of the piece is filled with points before and after it, which are read and not answered.
     """
     is_known_N = points.has_place_N & points.has_time_N
-    offset_R = points.offset_R.tolist()
     return Pieces.of(
         [
             (start + first, start + end, start + kept, start + kept_end)
-            for start, stop in pairwise(offset_R)
+            for start, stop in pairwise(points.offset_R.tolist())
             for first, end, kept, kept_end in _cut_at_known(is_known_N[start:stop], longest)
         ]
     )
@@ -247,7 +243,10 @@ def _cut_at_known(is_known_T: Bools, longest: int) -> Iterator[tuple[int, int, i
 
 def partial_of(points: FlatPoints, pieces: Pieces, zone: str) -> Partial:
     """The points of pieces under each other; times count from the first one given."""
-    index_PT, is_pad_PT = _laid_out(pieces)
+    num_points_P1 = (pieces.end_P - pieces.first_P)[:, None]
+    slot_T = np.arange(num_points_P1.max())
+    is_pad_PT = slot_T >= num_points_P1
+    index_PT = np.where(is_pad_PT, 0, pieces.first_P[:, None] + slot_T)
     shows_time_PT = points.has_time_N[index_PT] & ~is_pad_PT
     instant_us_PT = points.instant_us_N[index_PT]
     first_P1 = shows_time_PT.argmax(1)[:, None]
@@ -268,19 +267,4 @@ def partial_of(points: FlatPoints, pieces: Pieces, zone: str) -> Partial:
 def context_of(points: FlatPoints, pieces: Pieces, zone: str) -> Context:
     """The points of pieces under each other, if nothing of them is missing."""
     partial = partial_of(points, pieces, zone)
-    return Context(
-        partial.lon_deg_BT,
-        partial.lat_deg_BT,
-        partial.time_s_BT,
-        partial.started_us_B,
-        zone,
-        partial.is_pad_BT,
-    )
-
-
-def _laid_out(pieces: Pieces) -> tuple[Ints, Bools]:
-    """The index (P, T) of each point of the pieces, and what is pad."""
-    num_points_P1 = (pieces.end_P - pieces.first_P)[:, None]
-    slot_T = np.arange(num_points_P1.max())
-    is_pad_PT = slot_T >= num_points_P1
-    return np.where(is_pad_PT, 0, pieces.first_P[:, None] + slot_T), is_pad_PT
+    return Context(**{field.name: getattr(partial, field.name) for field in fields(Context)})

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .batch import Batch
+from .batch import Batch, index_of
 from .masking import MaskedBatch
 
 
@@ -45,8 +45,7 @@ def masked_input_of(batch: Batch) -> MaskedInput:
         shown_BT, is_asked_BT = batch.shown_BT, batch.is_target_BT
     else:
         shows_place_BT, shows_time_BT = batch.is_observed_BT, is_point_BT
-        shown_BT = torch.arange(is_point_BT.shape[1], device=is_point_BT.device)
-        shown_BT = shown_BT.expand_as(is_point_BT)
+        shown_BT = index_of(is_point_BT)
         is_asked_BT = batch.is_target_BT & ~batch.is_observed_BT
     shows_place_BT, shows_time_BT = shows_place_BT & is_point_BT, shows_time_BT & is_point_BT
     return MaskedInput(

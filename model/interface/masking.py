@@ -198,18 +198,11 @@ def masked(batch: Batch, draw: Draw, seed: int) -> MaskedBatch:
             for name, column_BT in columns.items():
                 value_N = getattr(mask, name)
                 column_BT[row, place_N] = place_N[value_N] if name == "shown_N" else value_N
-    shows_place_BT, shows_time_BT, is_target_BT, shown_BT, span_BT = (
-        torch.from_numpy(column_BT) for column_BT in columns.values()
-    )
-    plain = {entry.name: getattr(batch, entry.name) for entry in fields(Batch)}
-    plain |= {"is_observed_BT": shows_place_BT & shows_time_BT, "is_target_BT": is_target_BT}
-    return MaskedBatch(
-        **plain,
-        shows_place_BT=shows_place_BT,
-        shows_time_BT=shows_time_BT,
-        shown_BT=shown_BT,
-        span_BT=span_BT,
-    )
+    values = {entry.name: getattr(batch, entry.name) for entry in fields(Batch)}
+    for name, column_BT in columns.items():
+        values[name.replace("_N", "_BT")] = torch.from_numpy(column_BT)
+    values["is_observed_BT"] = values["shows_place_BT"] & values["shows_time_BT"]
+    return MaskedBatch(**values)
 
 
 def _blank(name: str, is_point_BT: Bools) -> NDArray[np.generic]:

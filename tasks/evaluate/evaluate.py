@@ -63,7 +63,7 @@ def build(draft: Path, job: Job[EvaluateRules]) -> Counts:
     tasks = judged_tasks(trained.tasks, rules.tasks)
     if not tasks:
         raise DataError(
-            f"{trained.family} serves none of the tasks that windows are stored for "
+            f"{trained.name} serves none of the tasks that windows are stored for "
             f"({', '.join(rules.tasks)}); add those that it serves to window.tasks"
         )
     baselines = fitted_baselines(shards, tasks, rules.resolution, rules.seed)
@@ -76,7 +76,7 @@ def build(draft: Path, job: Job[EvaluateRules]) -> Counts:
     if FORECAST in tasks and not rules.is_personal:
         write_examples(draft / EXAMPLES_FILE, shards, [trained, *baselines])
     (draft / "baselines.json").write_text(json.dumps(facts_of(baselines)) + "\n")
-    return headline_counts(scores, trained.family)
+    return headline_counts(scores, trained.name)
 
 
 def opened(job: Job[EvaluateRules]) -> Trained:

@@ -85,14 +85,14 @@ class TrajectoryModel(PythonModel):
     ) -> pd.DataFrame:
         """The answer of the task that the parameters name."""
         task = self.defaults.with_choices(params or {}).task
-        self.serving.check_task(self.trained, task)
+        self.serving.check_task(self.trained.model, task)
         answer: pd.DataFrame = getattr(self, task)(model_input, **(params or {}))
         return answer
 
     def params_of(self, task: str, choices: dict[str, Any]) -> Any:
         """The caller's choices in place of the defaults, for one task."""
         params = self.defaults.with_choices({"task": task} | choices)
-        self.serving.check_task(self.trained, params.task)
+        self.serving.check_task(self.trained.model, params.task)
         if params.task != task:
             raise ValueError(f"{task} was called with the task {params.task!r}; leave it out")
         return params
@@ -141,9 +141,9 @@ class TrajectoryModel(PythonModel):
         return pd.DataFrame(
             {
                 "trajectory_id": id_R,
-                "travel_s": found.median_s_R,
-                "travel_p10_s": found.p10_s_R,
-                "travel_p90_s": found.p90_s_R,
+                "travel_s": found.median_s_B.double().numpy(),
+                "travel_p10_s": found.p10_s_B.double().numpy(),
+                "travel_p90_s": found.p90_s_B.double().numpy(),
             }
         )
 

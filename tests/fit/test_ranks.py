@@ -145,7 +145,7 @@ def test_torchrun_trains_a_model_that_can_be_served(store, tmp_path):
     assert course["steps"] == result.steps == 20
     assert course["best_validation_loss"] == pytest.approx(result.best_validation_loss, rel=1e-4)
     assert furthest(tmp_path / "shared", tmp_path / "alone") < 1e-4
-    assert load_trained(tmp_path / "shared").family == "chemin"
+    assert load_trained(tmp_path / "shared").name == "chemin"
 
 
 @pytest.mark.slow

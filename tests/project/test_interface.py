@@ -16,7 +16,7 @@ from helpers.walks import batch_of, context_of, walk
 from model.earth.geometry import haversine_m
 from model.families import FAMILIES
 from model.inference import api
-from model.inference.api import forecast, score, serving
+from model.inference.api import check_task, forecast, score
 from model.interface.answers import Noise
 from model.interface.masking import masked
 
@@ -40,9 +40,9 @@ def test_what_is_not_served_is_refused(family):
     model = random_weights(family)
     for task in {task for _, task in EVERY} - set(FAMILIES[family].tasks):
         with pytest.raises(ValueError, match=f"{family} does not serve '{task}'"):
-            serving(model, task)
+            check_task(model, task)
     with pytest.raises(ValueError, match="does not serve 'generate'"):
-        serving(model, "generate")
+        check_task(model, "generate")
 
 
 FORECASTERS = [name for name, family in FAMILIES.items() if "forecast" in family.tasks]
