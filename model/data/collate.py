@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ..earth.arrays import Floats, Ints
 from ..earth.calendar import NUM_CALENDAR
@@ -43,28 +42,19 @@ class PointColumns(NamedTuple):
 
     def of(self, offset_R: Ints) -> PointColumns:
         """Room for other trips, with no more points, in the same memory."""
-        points = slice(offset_R[-1])
-        return PointColumns(
-            offset_R,
-            np.empty(len(offset_R) - 1, np.int64),
-            self.t_s_N[points],
-            self.lon_deg_N[points],
-            self.lat_deg_N[points],
-            self.step_NF[points],
-        )
+        points: Any = (column[: offset_R[-1]] for column in self[2:])
+        return PointColumns(offset_R, np.empty(len(offset_R) - 1, np.int64), *points)
 
     def part(self, first_trip: int, end_trip: int) -> PointColumns:
         """Some of the trips, in the same memory."""
-        trips = slice(first_trip, end_trip)
-        points = slice(self.offset_R[first_trip], self.offset_R[end_trip])
-        return PointColumns(
-            self.offset_R[first_trip : end_trip + 1] - self.offset_R[first_trip],
-            self.started_us_R[trips],
-            self.t_s_N[points],
-            self.lon_deg_N[points],
-            self.lat_deg_N[points],
-            self.step_NF[points],
-        )
+        first, end = self.offset_R[first_trip], self.offset_R[end_trip]
+        offset_R = self.offset_R[first_trip : end_trip + 1] - first
+        points: Any = (column[first:end] for column in self[2:])
+        return PointColumns(offset_R, self.started_us_R[first_trip:end_trip], *points)
+
+    def instant_us(self, trip_Q: Ints, point_Q: Ints) -> Ints:
+        """Microseconds since 1970 UTC of some points, given their trips."""
+        return self.started_us_R[trip_Q] + np.rint(self.t_s_N[point_Q] * 1e6).astype(np.int64)
 
 
 class CropPlacement(NamedTuple):
@@ -115,10 +105,9 @@ class BatchBuilder:
         """Write crops of a row group, each at its row and column."""
         _fill(
             place,
-            points.started_us_R[place.trip_Q],
             points,
             points.step_NF.reshape(-1),
-            Waves.of(clock),
+            clock,
             self.columns,
             self.columns.step_BTF.reshape(len(self.window_id_BS), -1),
             self.columns.calendar_BTK.view(np.uint64),
@@ -135,41 +124,25 @@ class BatchBuilder:
         is_pad_BT = columns["is_pad_BT"]
         window_id_BS = torch.from_numpy(self.window_id_BS)
         is_packed = self.columns.sequence_BT.size > 0
+        if is_packed:
+            sequence_BT = torch.from_numpy(self.columns.sequence_BT)
+        else:
+            sequence_BT = torch.zeros((), dtype=torch.int64).expand(is_pad_BT.shape)
         return Batch(
             **columns,
             is_observed_BT=~is_pad_BT,
-            sequence_BT=self._sequences(is_packed, is_pad_BT),
+            sequence_BT=sequence_BT,
             window_id_B=window_id_BS[:, 0],
             window_id_BS=window_id_BS if is_packed else None,
         )
-
-    def _sequences(self, is_packed: bool, is_pad_BT: Tensor) -> Tensor:
-        if is_packed:
-            return torch.from_numpy(self.columns.sequence_BT)
-        return torch.zeros((), dtype=torch.int64).expand(is_pad_BT.shape)
-
-
-class Waves(NamedTuple):
-    """A clock for kernels: a sine and its cosine count as one number, for they are only moved."""
-
-    end_us_Z: Ints
-    offset_us_Z: Ints
-    day_wave_WC: NDArray[np.uint64]
-    second_wave_SC: NDArray[np.uint64]
-
-    @classmethod
-    def of(cls, clock: Clock) -> Waves:
-        waves = (clock.day_wave_WC.view(np.uint64), clock.second_wave_SC.view(np.uint64))
-        return cls(clock.end_us_Z, clock.offset_us_Z, *waves)
 
 
 @compiled
 def _fill(
     place: CropPlacement,
-    started_us_Q: Ints,
     points: PointColumns,
     step_N: NDArray[np.float32],
-    waves: Waves,
+    clock: Clock,
     columns: BatchColumns,
     step_BT: NDArray[np.float32],
     calendar_BTC: NDArray[np.uint64],
@@ -190,7 +163,8 @@ def _fill(
         step_T[:NUM_STEP] = 0.0  # the step that arrives at a crop's first point starts outside
         t_s_T = points.t_s_N[first:last]
         _fill_times(t_s_T, columns.time_s_BT[row, column:end])
-        _fill_calendar(t_s_T, started_us_Q[q], waves, calendar_BTC[row, column:end])
+        started_us = points.started_us_R[place.trip_Q[q]]
+        _fill_calendar(t_s_T, started_us, clock, calendar_BTC[row, column:end])
         columns.is_pad_BT[row, column:end] = False
         columns.is_target_BT[row, column:end] = True
         columns.is_target_BT[row, column] = False
@@ -215,26 +189,23 @@ def _fill_times(t_s_T: Floats, time_s_T: Floats) -> None:
 
 @compiled
 def _fill_calendar(
-    t_s_T: Floats,
-    started_us: np.int64,
-    waves: Waves,
-    calendar_TC: NDArray[np.uint64],
+    t_s_T: Floats, started_us: np.int64, clock: Clock, calendar_TC: NDArray[np.uint64]
 ) -> None:
     # Midnight, and the end of what it counts for: the day, or less where the offset changes.
     midnight_us, until_us, day_wave = np.int64(0), np.int64(0), np.uint64(0)
     for t in range(t_s_T.size):
         instant_us = started_us + np.int64(np.rint(t_s_T[t] * 1e6))
         if t == 0 or instant_us >= until_us or instant_us < midnight_us:
-            z = np.searchsorted(waves.end_us_Z, instant_us, side="right")
-            day = (instant_us + waves.offset_us_Z[z]) // DAY_US
-            midnight_us = day * DAY_US - waves.offset_us_Z[z]
-            until_us = min(midnight_us + DAY_US, waves.end_us_Z[z])
-            day_wave = waves.day_wave_WC[(day + THURSDAY) % 7, 0]
+            z = np.searchsorted(clock.end_us_Z, instant_us, side="right")
+            day = (instant_us + clock.offset_us_Z[z]) // DAY_US
+            midnight_us = day * DAY_US - clock.offset_us_Z[z]
+            until_us = min(midnight_us + DAY_US, clock.end_us_Z[z])
+            day_wave = clock.day_wave_WC[(day + THURSDAY) % 7, 0]
         second = np.uint64(instant_us - midnight_us) // np.uint64(1_000_000)
         calendar_TC[t, 0] = day_wave
-        calendar_TC[t, 1] = waves.second_wave_SC[second, 0]
-        calendar_TC[t, 2] = waves.second_wave_SC[second, 1]
-        calendar_TC[t, 3] = waves.second_wave_SC[second, 2]
+        calendar_TC[t, 1] = clock.second_wave_SC[second, 0]
+        calendar_TC[t, 2] = clock.second_wave_SC[second, 1]
+        calendar_TC[t, 3] = clock.second_wave_SC[second, 2]
 
 
 @compiled

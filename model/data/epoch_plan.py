@@ -22,7 +22,7 @@ import numpy as np
 from ..earth.arrays import Ints
 from .collate import first_fit
 from .options import Reading
-from .shards import Group, ShardError, Shards, read_lengths, row_groups
+from .shards import Group, Shards, read_lengths, row_groups
 
 ROW_BITS = 32  # a crop's window_id is its trip's row in the split, then the index of its start
 
@@ -227,7 +227,3 @@ def _spans(num_rows: int, batch_size: int, draws: np.random.Generator) -> list[t
 
 def generator(*key: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(key)))
-
-
-def nothing_to_read(plan: EpochPlan) -> ShardError:
-    return ShardError(f"{plan.reading.split}: nothing to read, no trip of two points or more")

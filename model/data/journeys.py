@@ -14,7 +14,7 @@ from ..earth.arrays import Floats, Ints
 from ..earth.geometry import haversine_m
 from ..interface.flat_points import even_places
 from .collate import PointColumns
-from .shards import ShardError, Shards, read_group, rows_of, window_index
+from .shards import Shards, rows_of, stretches, window_index
 
 TASK = "travel_time"
 
@@ -69,32 +69,16 @@ def read_journeys(shards: Shards, split: str, max_points: int) -> Journeys:
     if not len(windows):
         return found
     row_J, groups = rows_of(shards, split, windows["trip_id"])
-    for group in groups:
-        (inside,) = np.nonzero(
-            (row_J >= group.first_row) & (row_J < group.first_row + group.num_rows)
-        )
-        if len(inside):
-            points = read_group(group)
-            trip = row_J[inside] - group.first_row
-            first = points.offset_R[trip] + start_J[inside]
-            if (first + size_J[inside] > points.offset_R[trip + 1]).any():
-                raise ShardError(f"{group.path.name}: a journey reaches over its trip's end")
-            _fill(found, inside, points, trip, first, size_J[inside])
+    for inside, points, trip, first in stretches(groups, row_J, start_J, size_J):
+        last = first + size_J[inside] - 1
+        found.started_us_J[inside] = points.instant_us(trip, first)
+        found.duration_s_J[inside] = points.t_s_N[last] - points.t_s_N[first]
+        so_far_m_N = _so_far_m(points)
+        found.path_m_J[inside] = so_far_m_N[last] - so_far_m_N[first]
+        place = first[:, None] + even_places(size_J[inside], kept_J[inside], shape[1])
+        found.lon_deg_JK[inside] = points.lon_deg_N[place]
+        found.lat_deg_JK[inside] = points.lat_deg_N[place]
     return found
-
-
-def _fill(
-    found: Journeys, inside: Ints, points: PointColumns, trip: Ints, first: Ints, size: Ints
-) -> None:
-    last = first + size - 1
-    moved_us = np.rint(points.t_s_N[first] * 1e6).astype(np.int64)
-    found.started_us_J[inside] = points.started_us_R[trip] + moved_us
-    found.duration_s_J[inside] = points.t_s_N[last] - points.t_s_N[first]
-    so_far_m_N = _so_far_m(points)
-    found.path_m_J[inside] = so_far_m_N[last] - so_far_m_N[first]
-    place = first[:, None] + even_places(size, found.num_kept_J[inside], found.lon_deg_JK.shape[1])
-    found.lon_deg_JK[inside] = points.lon_deg_N[place]
-    found.lat_deg_JK[inside] = points.lat_deg_N[place]
 
 
 def _so_far_m(points: PointColumns) -> Floats:

@@ -18,10 +18,7 @@ def shares_in_turn(weights: Sequence[float], seed: int, taken: Sequence[int]) ->
     """
     if not weights or not all(math.isfinite(weight) and weight > 0 for weight in weights):
         raise ValueError(f"weights must be positive numbers, not {list(weights)}")
-    return _turns(weights, seed, list(taken))
-
-
-def _turns(weights: Sequence[float], seed: int, taken: list[int]) -> Iterator[int]:
+    taken = list(taken)
     total = sum(map(Fraction, weights))
     shares = [Fraction(weight) / total for weight in weights]
     slack = Fraction(1, max(1, 2 * len(weights) - 2))

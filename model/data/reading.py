@@ -23,12 +23,12 @@ from ..earth.arrays import Ints
 from ..earth.calendar_tables import Clock, clock_of
 from ..interface.batch import Batch, Cursor
 from .collate import BatchBuilder, CropPlacement
-from .epoch_plan import BatchRows, EpochPlan, nothing_to_read
+from .epoch_plan import BatchRows, EpochPlan
 from .mixture import shares_in_turn
 from .options import POOL_POINTS, Reading
 from .point_buffer import PointBuffer
 from .prefetch import prefetched
-from .shards import Group, ShardError, Shards, read_group, rows_of, window_index
+from .shards import Group, ShardError, Shards, rows_of, stretches, window_index
 
 # Training ---------------------------------------------------------------------------------------
 
@@ -89,32 +89,21 @@ def planned(
 def _planned(
     plan: EpochPlan, start: Cursor, num_epochs: int | None, rank: int, world: int
 ) -> Iterator[Planned]:
-    reader = PoolReader(clock_of(plan.shards.zone), plan.reading)
-    with closing(reader):  # its threads end with these batches
-        yield from _epochs(plan, reader, start, num_epochs, rank, world)
-
-
-def _epochs(
-    plan: EpochPlan,
-    reader: PoolReader,
-    start: Cursor,
-    num_epochs: int | None,
-    rank: int,
-    world: int,
-) -> Iterator[Planned]:
     epoch, place = start.epoch, start.batch
-    while num_epochs is None or epoch < num_epochs:
-        held = None
-        for number, pieces in plan.rounds(epoch, place, rank, world):
+    with closing(PoolReader(clock_of(plan.shards.zone), plan.reading)) as reader:
+        while num_epochs is None or epoch < num_epochs:
+            held = None
+            for number, pieces in plan.rounds(epoch, place, rank, world):
+                if held is not None:
+                    yield held
+                held = Planned(Cursor(epoch, number), pieces, reader)
+            epoch += 1
             if held is not None:
-                yield held
-            held = Planned(Cursor(epoch, number), pieces, reader)
-        epoch += 1
-        if held is not None:
-            yield replace(held, cursor=Cursor(epoch, 0))
-        elif num_epochs is None and place == 0:
-            raise nothing_to_read(plan)
-        place = 0
+                yield replace(held, cursor=Cursor(epoch, 0))
+            elif num_epochs is None and place == 0:
+                split = plan.reading.split
+                raise ShardError(f"{split}: nothing to read, no trip of two points or more")
+            place = 0
 
 
 def planned_mixed(
@@ -136,13 +125,7 @@ def planned_mixed(
     streams = [
         planned(plan, part, None, rank, world) for plan, part in zip(plans, parts, strict=True)
     ]
-    return _mixed(streams, shares_in_turn(weights, seed, taken), parts, taken)
-
-
-def _mixed(
-    streams: list[Iterator[Planned]], turns: Iterator[int], parts: list[Cursor], taken: list[int]
-) -> Iterator[Planned]:
-    for number in turns:
+    for number in shares_in_turn(weights, seed, taken):
         found = next(streams[number])
         parts[number] = found.cursor
         taken[number] += 1
@@ -164,25 +147,19 @@ class PoolReader:
     def batch(self, pieces: tuple[BatchRows, ...]) -> Batch:
         """Pieces under each other in one batch; no pieces are a row of pads."""
         num_rows = sum(len(piece.num_crops_B) for piece in pieces)
-        draft = BatchBuilder(
-            max(1, num_rows), self._num_columns(pieces), self._num_sequences(pieces)
-        )
+        if self.is_packed:
+            most = max((int(piece.num_crops_B.max()) for piece in pieces), default=1)
+            # A packed batch stays one even if each of its rows holds a single crop.
+            num_points, num_sequences = self.max_points, max(2, most)
+        else:
+            sizes = [piece.pool.crops.num_points_Q[piece.crop_Q].max() for piece in pieces]
+            num_points, num_sequences = int(max(sizes, default=2)), 1
+        draft = BatchBuilder(max(1, num_rows), num_points, num_sequences)
         first_row = 0
         for piece in pieces:
             self._fill(draft, piece, first_row)
             first_row += len(piece.num_crops_B)
         return draft.batch()
-
-    def _num_columns(self, pieces: tuple[BatchRows, ...]) -> int:
-        if self.is_packed:
-            return self.max_points
-        sizes = [piece.pool.crops.num_points_Q[piece.crop_Q].max() for piece in pieces]
-        return int(max(sizes, default=2))
-
-    def _num_sequences(self, pieces: tuple[BatchRows, ...]) -> int:
-        # A packed batch stays one even if each of its rows holds a single crop.
-        most = max((int(piece.num_crops_B.max()) for piece in pieces), default=1)
-        return max(2, most) if self.is_packed else 1
 
     def _fill(self, draft: BatchBuilder, piece: BatchRows, first_row: int) -> None:
         crops, crop_Q = piece.pool.crops, piece.crop_Q
@@ -251,8 +228,6 @@ def read_windows(
     for first in range(0, len(row_B), num_pooled):
         pooled = windows.slice(first, num_pooled)
         batch, started_us_B = _stored(groups, pooled, row_B[first : first + num_pooled], clock)
-        is_observed_BT = observed_mask(pooled, batch.is_pad_BT.shape[1])
-        batch = _for_evaluation(batch, torch.from_numpy(is_observed_BT))
         for place in range(0, len(pooled), batch_size):
             end = min(place + batch_size, len(pooled))
             entity_id_B, mask_B = (
@@ -279,35 +254,21 @@ def observed_mask(windows: pa.Table, num_points: int) -> np.ndarray:
 def _stored(
     groups: list[Group], windows: pa.Table, row_B: Ints, clock: Clock
 ) -> tuple[Batch, Tensor]:
-    """Windows as one batch, and the instants of their first points; each row group is read once."""
+    """Windows as one batch, observed as their masks say, and the instants of their first points."""
     start_B, num_points_B = _ints(windows["start"]), _ints(windows["num_points"])
     draft = BatchBuilder(len(row_B), int(num_points_B.max()), 1)
     draft.window_id_BS[:, 0] = _ints(windows["window_id"])
     started_us_B = np.zeros_like(row_B)
-    for group in groups:
-        is_inside_B = (row_B >= group.first_row) & (row_B < group.first_row + group.num_rows)
-        (inside,) = np.nonzero(is_inside_B)
-        if len(inside) == 0:
-            continue
-        points = read_group(group)
-        trip = row_B[inside] - group.first_row
-        first, end = points.offset_R[trip] + start_B[inside], points.offset_R[trip + 1]
-        if (start_B[inside] < 0).any() or (first + num_points_B[inside] > end).any():
-            raise ShardError(f"{group.path.name}: a window reaches over its trip's end")
+    for inside, points, trip, first in stretches(groups, row_B, start_B, num_points_B):
         none = np.zeros_like(inside)
         place = CropPlacement(trip, first, num_points_B[inside], inside, none, none)
         draft.fill(points, clock, place)
-        moved_us = np.rint(points.t_s_N[first] * 1e6).astype(np.int64)
-        started_us_B[inside] = points.started_us_R[trip] + moved_us
-    return draft.batch(), torch.from_numpy(started_us_B)
-
-
-def _for_evaluation(batch: Batch, is_observed_BT: Tensor) -> Batch:
-    return replace(
-        batch,
-        is_observed_BT=~batch.is_pad_BT & is_observed_BT,
-        is_target_BT=~batch.is_pad_BT & ~is_observed_BT,
-    )
+        started_us_B[inside] = points.instant_us(trip, first)
+    batch = draft.batch()
+    is_observed_BT = torch.from_numpy(observed_mask(windows, batch.is_pad_BT.shape[1]))
+    is_target_BT = ~batch.is_pad_BT & ~is_observed_BT
+    batch = replace(batch, is_observed_BT=is_observed_BT, is_target_BT=is_target_BT)
+    return batch, torch.from_numpy(started_us_B)
 
 
 def _ints(column: pa.Array | pa.ChunkedArray) -> Ints:

@@ -5,6 +5,7 @@ Shapes: B windows, N points and R trips of a row group.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -170,6 +171,26 @@ def read_group(group: Group, room: PointColumns | None = None) -> PointColumns:
     if not all(copy_finite(*pair) for pair in zip(values, columns, strict=True)):
         raise ShardError(f"{_place(group)}: a number that is not finite")
     return points
+
+
+def stretches(
+    groups: list[Group], row_B: Ints, start_B: Ints, num_points_B: Ints
+) -> Iterator[tuple[Ints, PointColumns, Ints, Ints]]:
+    """(windows, points, trip, first point) for each row group that holds windows, read once.
+
+    Windows are told by their place in B; trips and points are those of the row group.
+    """
+    for group in groups:
+        is_inside_B = (row_B >= group.first_row) & (row_B < group.first_row + group.num_rows)
+        (inside,) = np.nonzero(is_inside_B)
+        if len(inside) == 0:
+            continue
+        points = read_group(group)
+        trip = row_B[inside] - group.first_row
+        first, end = points.offset_R[trip] + start_B[inside], points.offset_R[trip + 1]
+        if (start_B[inside] < 0).any() or (first + num_points_B[inside] > end).any():
+            raise ShardError(f"{group.path.name}: a window reaches over its trip's end")
+        yield inside, points, trip, first
 
 
 def _read(group: Group, columns: list[str]) -> dict[str, pa.Array]:
