@@ -95,7 +95,7 @@ def files_of(receipts: dict[str, list[Receipt]], store: Store) -> dict[str, list
 def choices(dataset: str, store: Store) -> list[str]:
     """A few trips to choose from: the longest, and those with most rejected points."""
     with published(dataset, store) as tables:
-        rows = tables.rows(sql.read("marts/trip_choices"), num_each=NUM_EACH)
+        rows = tables.rows(sql.read("reports/trip_choices"), num_each=NUM_EACH)
     width = max((len(row["trip_id"]) for row in rows), default=0)
     lines = [
         f"{row['trip_id']:{width}}  {row['num_points']:>7,} points  "
@@ -159,8 +159,8 @@ def shown_trip(tables: Published, trip: Row) -> Shown:
         points=points,
         steps=tables.rows(f"select * from steps {order}", **of_trip),
         stays=stays,
-        rejects=tables.rows(sql.read("marts/trip_rejects"), **span),
-        windows=tables.rows(sql.read("marts/trip_forecasts"), **of_trip),
+        rejects=tables.rows(sql.read("reports/trip_rejects"), **span),
+        windows=tables.rows(sql.read("reports/trip_forecasts"), **of_trip),
     )
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from model.earth.geometry import EARTH_RADIUS_M, step_from
 from model.evaluation import metrics
 
-PADDED_SCORE = FIXTURES / "w09" / "predictions.csv"
+PADDED_SCORE = FIXTURES / "padded_steps" / "predictions.csv"
 
 
 def padded_score():

@@ -159,7 +159,7 @@ def test_windows_of_copies_are_never_apart(store: Store):
 
 def test_the_windows_of_a_copied_trip_stay_on_one_side(store: Store):
     """Seven points a user make four windows of four points, and d's gap leaves one of its own."""
-    rows = read_csv("w09/trips.csv")
+    rows = read_csv("copied_trip/trips.csv")
     points = [
         point(row["user"], 0, 5 + float(row["x"]) / DEGREE_M, float(row["y"]) / DEGREE_M)
         | {"tracked_at": datetime.fromisoformat(row["t"]), "source_trip_id": row["trip"]}
