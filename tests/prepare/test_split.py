@@ -119,7 +119,7 @@ def test_a_short_trip_that_is_copied_whole_is_a_copy(store: Store):
     pairs=st.lists(st.tuples(st.sampled_from("abcdefgh"), st.sampled_from("abcdefgh")), max_size=9)
 )
 def test_groups_are_the_components_of_the_pairs(pairs):
-    found = connected("abcdefgh", pairs)
+    found = dict(zip("abcdefgh", connected("abcdefgh", pairs), strict=True))
     reach = {name: {name} for name in "abcdefgh"}
     for _ in reach:
         for a, b in pairs:

@@ -236,7 +236,9 @@ def reports(name: str, entity: str, instant: str, received: str = ""):
 
 def test_two_ships_under_one_identity_are_two_tracks(store: Store):
     """12.0 and 9.0 knots, 16,347 and 12,213 m, and no report is lost to the speed limit."""
-    found = cleaned(store, reports("shared_identity/reports.csv", "mmsi", "t"), {"split_identities": True})
+    found = cleaned(
+        store, reports("shared_identity/reports.csv", "mmsi", "t"), {"split_identities": True}
+    )
     counts = total(found)
     assert (counts["points"], counts["kept"], counts["parted"]) == (24, 24, 12)
     north, south = sorted(rows_of(store, found, "trips.parquet"), key=lambda row: row["entity_id"])
