@@ -2,28 +2,27 @@
 -- that shares an identity is `<identity>#2` or so: its rejects have the identity alone.
 with
 
-rejected as (
+trip as (
 
     select
-        points.point_id,
-        points.entity_id,
-        points.tracked_at,
-        points.lon_deg,
-        points.lat_deg,
-        clean_rejects.rule
-    from points
-    inner join clean_rejects using (point_id)
+        started_at,
+        finished_at,
+        [entity_id, regexp_replace(entity_id, '#[0-9]+$', '')] as entity_ids
+    from trips
+    where trip_id = $trip_id
 
 )
 
 select
-    point_id,
-    tracked_at,
-    lon_deg,
-    lat_deg,
-    rule
-from rejected
-where
-    entity_id in ($entity_id, regexp_replace($entity_id, '#[0-9]+$', ''))
-    and tracked_at between $started_at and $finished_at
-order by tracked_at, point_id
+    points.tracked_at,
+    points.lon_deg,
+    points.lat_deg,
+    place_text(points.lon_deg, points.lat_deg) as place,
+    clean_rejects.rule
+from points
+inner join clean_rejects using (point_id)
+inner join trip
+    on
+        list_contains(trip.entity_ids, points.entity_id)
+        and points.tracked_at between trip.started_at and trip.finished_at
+order by points.tracked_at, points.point_id
