@@ -14,6 +14,7 @@ trip as (
 )
 
 select
+    strftime(points.tracked_at, '%Y-%m-%d %H:%M:%S UTC') as instant,
     points.tracked_at,
     points.lon_deg,
     points.lat_deg,

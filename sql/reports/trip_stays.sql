@@ -10,6 +10,8 @@ visited as (
 )
 
 select
+    row_number() over (order by stays.started_at, stays.staypoint_id) as number,
+    strftime(stays.started_at, '%Y-%m-%d %H:%M:%S UTC') as instant,
     stays.started_at,
     stays.finished_at,
     stays.duration_s,

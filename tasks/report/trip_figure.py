@@ -21,9 +21,9 @@ from tasks.report.figures import INK, MODEL, RIVALS, TRUTH, new_figure, png, tit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from pandas import DataFrame, Series
 
 Array = NDArray[np.float64]
+Table = Any  # a data frame of pandas, or a column of one
 TRACK, STAY, GAP, NET = RIVALS[1], RIVALS[3], "#c3ccd5", "#dfe5ea"
 DEGREE_M = 111_195.0
 RULE_COLOURS = {
@@ -46,17 +46,17 @@ class Shown:
     """What is drawn of a trip: published rows in the order of time; points tell their steps."""
 
     title: str
-    points: DataFrame
-    stays: DataFrame
-    rejects: DataFrame
-    forecasts: DataFrame
+    points: Table
+    stays: Table
+    rejects: Table
+    forecasts: Table
 
     @property
     def started_at(self) -> datetime:
         return self.points.tracked_at.iloc[0]
 
     @property
-    def steps(self) -> DataFrame:
+    def steps(self) -> Table:
         return self.points[1:]
 
     @property
@@ -70,12 +70,16 @@ class Shown:
         return (self.steps.step_s > self.gap_s).to_numpy()
 
     @property
+    def splits(self) -> str:
+        return ", ".join(sorted(set(self.forecasts.split)))
+
+    @property
     def unit(self) -> tuple[str, float]:
         """The unit in which the trip's time is easiest to read, and its seconds."""
         total_s = (self.points.tracked_at.iloc[-1] - self.started_at).total_seconds()
         return next((unit for unit in UNITS[:-1] if total_s > 2 * unit[1]), UNITS[-1])
 
-    def since_start(self, instants: Series) -> Array:
+    def since_start(self, instants: Table) -> Array:
         """Time since the start of the trip, in its unit."""
         return ((instants - self.started_at).dt.total_seconds() / self.unit[1]).to_numpy()
 
@@ -105,7 +109,7 @@ class Frame:
         tensors = (torch.from_numpy(np.array(value, float)) for value in places)
         return torch.stack(step_between(*tensors)).numpy()
 
-    def of_rows(self, rows: DataFrame) -> Array:
+    def of_rows(self, rows: Table) -> Array:
         return self.of(rows.lon_deg, rows.lat_deg)
 
     def is_inside(self, place_2N: Array) -> NDArray[np.bool_]:
@@ -127,9 +131,6 @@ def trip_figure(shown: Shown) -> bytes:
         ax_speed.tick_params(labelbottom=False)
     axes[-1][0].set_xlabel(f"{shown.unit[0]} since {shown.started_at:%Y-%m-%d %H:%M:%S} UTC")
     return png(figure)
-
-
-# Map ----------------------------------------------------------------------------------------------
 
 
 def draw_map(ax: Axes, shown: Shown) -> None:
@@ -208,9 +209,6 @@ def round_down(value: float) -> float:
     return max(step * power for step in (1, 2, 5) if step * power <= value * (1 + 1e-9))
 
 
-# Lines of longitude and latitude ------------------------------------------------------------------
-
-
 def draw_net(ax: Axes, frame: Frame) -> None:
     """Lines of longitude and latitude, named where they leave the map on the left and below."""
     low_2, high_2 = frame.middle_2 - frame.half_2, frame.middle_2 + frame.half_2
@@ -252,8 +250,8 @@ def extent_deg(frame: Frame) -> tuple[float, float, float]:
     return math.degrees(math.asin(sine)), low_deg, high_deg
 
 
-def multiples(low: float, high: float, step: float) -> list[float]:
-    return [number * step for number in range(math.ceil(low / step), math.floor(high / step) + 1)]
+def multiples(low: float, high: float, step: float) -> Array:
+    return np.arange(math.ceil(low / step), math.floor(high / step) + 1) * step
 
 
 def named(value_deg: float, step_deg: float, positive: str, negative: str) -> str:
@@ -270,9 +268,6 @@ def crossings(across_N: Array, along_N: Array, level: float) -> list[float]:
     before = np.flatnonzero(np.sign(over_N[:-1]) != np.sign(over_N[1:]))
     share = over_N[before] / (over_N[before] - over_N[before + 1])
     return (along_N[before] + share * (along_N[before + 1] - along_N[before])).tolist()
-
-
-# Speed and windows --------------------------------------------------------------------------------
 
 
 def draw_speed(ax: Axes, shown: Shown) -> None:
@@ -294,11 +289,7 @@ def draw_speed(ax: Axes, shown: Shown) -> None:
             ax.plot(cross_N, np.zeros(cross_N.size), "x", color=colour, clip_on=False)
     ax.set_axisbelow(True)
     ax.set(xlim=(at_N[0], at_N[-1]), ylim=(0, None))
-    subtitled(ax, "speed of each step (m/s)", pad=12)
-
-
-def subtitled(ax: Axes, text: str, pad: float = 6) -> None:
-    ax.set_title(text, loc="left", fontsize=9, color=INK, pad=pad)
+    ax.set_title("speed of each step (m/s)", loc="left", fontsize=9, color=INK, pad=12)
 
 
 def draw_windows(ax: Axes, shown: Shown) -> None:
@@ -318,9 +309,9 @@ def draw_windows(ax: Axes, shown: Shown) -> None:
     ax.set(ylim=(len(ends) - 0.4, -0.6), yticks=[])
     ax.grid(visible=False)
     ax.spines["left"].set_visible(False)
-    names = ", ".join(sorted(set(shown.forecasts.split)))
-    told = f"{len(shown.forecasts):,} stored forecast windows ({names})"
-    subtitled(ax, f"{told}: known points (dark), then those asked for (green)")
+    told = f"{len(shown.forecasts):,} stored forecast windows ({shown.splits}): "
+    told += "known points (dark), then those asked for (green)"
+    ax.set_title(told, loc="left", fontsize=9, color=INK)
 
 
 def spelt_s(duration_s: float) -> str:

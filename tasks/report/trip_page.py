@@ -11,10 +11,9 @@ import difflib
 import html
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import sql
@@ -24,13 +23,10 @@ from tasks.database import Connection, scratch, view
 from tasks.ingest.snapshot import read_snapshot
 from tasks.report.html_page import document, picture
 from tasks.report.markup import html_pairs, spoken
-from tasks.report.trip_figure import Shown, spelt_s, trip_figure
+from tasks.report.trip_figure import Shown, Table, spelt_s, trip_figure
 from tasks.runtime.errors import ConfigError, StorageError
 from tasks.runtime.run_records import read_records
 from tasks.runtime.store import Store
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 NUM_EACH, NUM_NEAR, NUM_LISTED = 5, 5, 200
 # Table: the stage that publishes it.
@@ -65,7 +61,7 @@ def published(dataset: str, store: Store) -> Iterator[tuple[Connection, str]]:
         yield con, store.manifest(receipts["snapshot"][-1]).recipe.settings["zone"]
 
 
-def asked(con: Connection, name: str, **values: Any) -> DataFrame:
+def asked(con: Connection, name: str, **values: Any) -> Table:
     """The rows of a report."""
     return con.sql(sql.read(f"reports/{name}"), params=values).df()
 
@@ -119,7 +115,6 @@ def trip_pairs(shown: Shown, trip: Any, zone: str) -> list[tuple[str, str]]:
     local = trip.started_at.astimezone(ZoneInfo(zone))
     in_zone = "" if zone == "UTC" else f" ({local:%a %Y-%m-%d %H:%M:%S} in {zone})"
     step_s = shown.steps.step_s.quantile(interpolation="higher")
-    splits = ", ".join(sorted(set(shown.forecasts.split)))
     before, after = (
         "no other trip" if silence_s != silence_s else spelt_s(silence_s)
         for silence_s in (trip.silence_before_s, trip.silence_after_s)
@@ -127,7 +122,7 @@ def trip_pairs(shown: Shown, trip: Any, zone: str) -> list[tuple[str, str]]:
     return [
         ("trip", trip.trip_id),
         ("entity", trip.entity_id),
-        ("started", spelt_at(trip.started_at) + in_zone),
+        ("started", f"{trip.started_at:%Y-%m-%d %H:%M:%S} UTC{in_zone}"),
         ("took", spelt_s((trip.finished_at - trip.started_at).total_seconds())),
         ("points", f"{trip.num_points:,}, {spelt_s(step_s)} apart (median)"),
         ("length", f"{trip.length_m / 1000:,.3f} km"),
@@ -137,11 +132,11 @@ def trip_pairs(shown: Shown, trip: Any, zone: str) -> list[tuple[str, str]]:
         ("silence after", after),
         ("stays", f"{len(shown.stays):,}"),
         ("rejected points", rejected_line(shown.rejects)),
-        ("forecast windows", f"{len(shown.forecasts):,}" + (f" in {splits}" if splits else "")),
+        ("forecast windows", f"{len(shown.forecasts):,} in {shown.splits}".removesuffix(" in ")),
     ]
 
 
-def rejected_line(rejects: DataFrame) -> str:
+def rejected_line(rejects: Table) -> str:
     """How many points each rule rejected."""
     totals = rejects.rule.value_counts().sort_index()
     parts = ", ".join(f"{spoken(rule)} {number:,}" for rule, number in totals.items())
@@ -150,18 +145,8 @@ def rejected_line(rejects: DataFrame) -> str:
 
 def trip_page(shown: Shown, pairs: Sequence[tuple[str, str]], drawn: bytes) -> str:
     """The page of a trip."""
-    stays = {
-        "stay": range(1, len(shown.stays) + 1),
-        "from": shown.stays.started_at.map(spelt_at),
-        "for": shown.stays.duration_s.map(spelt_s),
-        "place": shown.stays.place,
-    }
-    listed = shown.rejects[:NUM_LISTED]
-    rejects = {
-        "rule": listed.rule.map(spoken),
-        "instant": listed.tracked_at.map(spelt_at),
-        "place": listed.place,
-    }
+    stays = shown.stays.assign(lasting=shown.stays.duration_s.map(spelt_s))
+    listed = shown.rejects[:NUM_LISTED].assign(rule=shown.rejects.rule.map(spoken))
     left = len(shown.rejects) - len(listed)
     sections = [
         f"<h1>{html.escape(shown.title)}</h1>",
@@ -169,21 +154,15 @@ def trip_page(shown: Shown, pairs: Sequence[tuple[str, str]], drawn: bytes) -> s
         picture(drawn, "map and speed"),
         "<h2>In numbers</h2>",
         html_pairs(pairs),
-        section("Stays", stays),
-        section("Rejected points", rejects),
+        section("Stays", stays, stay="number", **{"from": "instant", "for": "lasting"}),
+        section("Rejected points", listed, rule="rule", instant="instant"),
         f"<p>and {left:,} more</p>" if left else "",
     ]
     return document(shown.title, sections)
 
 
-def section(title: str, columns: Mapping[str, Any]) -> str:
-    """A heading and a table; nothing where there are no rows."""
-    from pandas import DataFrame
-
-    rows = DataFrame(columns)
-    table = rows.to_html(index=False, border=0, justify="unset")
-    return "" if rows.empty else f'<h2>{title}</h2>\n<div class="scroll">{table}</div>'
-
-
-def spelt_at(instant: datetime) -> str:
-    return f"{instant:%Y-%m-%d %H:%M:%S} UTC"
+def section(title: str, rows: Table, **column_of: str) -> str:
+    """A heading and a table of these columns and the place; nothing where there are no rows."""
+    table = rows[[*column_of.values(), "place"]].set_axis([*column_of, "place"], axis=1)
+    html_table = table.to_html(index=False, border=0)
+    return "" if rows.empty else f'<h2>{title}</h2>\n<div class="scroll">{html_table}</div>'

@@ -144,9 +144,13 @@ STAY = {
     **dict.fromkeys(("started_at", "finished_at"), "datetime64[us, UTC]"),
     **PLACE,
     "duration_s": float,
-    "place": str,
+    **dict.fromkeys(("number", "instant", "place"), str),
 }
-REJECT = {"tracked_at": "datetime64[us, UTC]", **PLACE, "place": str, "rule": str}
+REJECT = {
+    "tracked_at": "datetime64[us, UTC]",
+    **PLACE,
+    **dict.fromkeys(("instant", "place", "rule"), str),
+}
 
 
 def shown_of(path, rejects=(), title="Thing", every_s=60.0):
@@ -160,7 +164,7 @@ def shown_of(path, rejects=(), title="Thing", every_s=60.0):
         }
         for n, (lon, lat) in enumerate(path)
     ]
-    tables = ((points, POINT), ((), STAY), (rejects, REJECT), ((), {}))
+    tables = ((points, POINT), ((), STAY), (rejects, REJECT), ((), {"split": str}))
     return Shown(title, *(DataFrame(rows, columns=list(of)).astype(of) for rows, of in tables))
 
 
