@@ -250,8 +250,8 @@ def extent_deg(frame: Frame) -> tuple[float, float, float]:
     return math.degrees(math.asin(sine)), low_deg, high_deg
 
 
-def multiples(low: float, high: float, step: float) -> Array:
-    return np.arange(math.ceil(low / step), math.floor(high / step) + 1) * step
+def multiples(low: float, high: float, step: float) -> list[float]:
+    return [number * step for number in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 def named(value_deg: float, step_deg: float, positive: str, negative: str) -> str:
