@@ -36,7 +36,7 @@ SQL = (
     "intermediate/int_places",
     "marts/regions",
     "marts/region_visits",
-    "marts/region_shares",
+    "reports/region_shares",
     "marts/visit_windows",
     "checks/regions_come_from_train",
     "checks/visit_windows_look_back",
@@ -104,7 +104,7 @@ def region_counts(con: Connection) -> Counts:
     """
     sizes = dict(con.execute("select kind, count(*) from regions group by kind").fetchall())
     counts: Counts = {f"{kind}_regions": sizes.get(kind, 0) for kind in KINDS}
-    materialise(con, "marts/region_shares")
+    materialise(con, "reports/region_shares")
     shares = con.execute("select * from region_shares order by kind, split").fetchall()
     for kind, split, num_here, num_unknown, num_unseen in shares:
         counts[f"{kind}s_{split}"] = num_here

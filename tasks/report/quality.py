@@ -28,8 +28,8 @@ from tasks.runtime.errors import TooManyRejected
 from tasks.runtime.stage import Input, Job, NamedInput, Stage
 from tasks.runtime.store import Counts, Receipt, Store, spelt
 
-MARTS = ("marts/quality_steps", "marts/quality_bins", "marts/quality_gaps")
-CELLS = "marts/quality_cells"
+TABLES = ("reports/quality_steps", "reports/quality_bins", "reports/quality_gaps")
+CELLS = "reports/quality_cells"
 SIZES_DEG, MAX_COARSE_CELLS = (0.02, 0.25, 2.0), (25, 2_500)
 NUM_WORST = 5
 BINS_A_DECADE = 8
@@ -192,8 +192,8 @@ def measures(draft: Path, job: Job[QualityRules]) -> tuple[Found, dict[str, byte
         for table in ("clean_points", "trips"):
             view(con, table, [folder / f"{table}.parquet" for folder in cleaned])
         view(con, "steps", [folder / "steps.parquet" for folder in featured])
-        for mart in MARTS:
-            materialise(con, mart)
+        for table in TABLES:
+            materialise(con, table)
         steps = {row.pop("measure"): row for row in rows_of(con, "quality_steps")}
         [gaps] = rows_of(con, "quality_gaps")
         bins = rows_of(con, "quality_bins")
@@ -320,4 +320,4 @@ def page(title: str, tables: Mapping[str, Pairs], figures: Mapping[str, bytes]) 
     )
 
 
-STAGE = Stage("quality", build, sql=(*MARTS, CELLS))
+STAGE = Stage("quality", build, sql=(*TABLES, CELLS))
