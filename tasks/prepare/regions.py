@@ -3,8 +3,6 @@
 The vocabulary is fitted on train alone and is the same whatever the order of the rows: the most
 frequent cell has the id 1, and 0 stands for all that training knows too little or not at all.
 Points and visits have a vocabulary each. The cell of a visit is that of its location's very place.
-Points are first put on a grid of `LINES_A_DEGREE`, so that a cell is looked up once a place and not
-once a point: that moves them by 8 m at most, and by nothing if they have four decimals or fewer.
 """
 
 from __future__ import annotations
@@ -13,19 +11,16 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import h3.api.basic_int as h3
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from tasks.config.pipeline import PipelineConfig
 from tasks.config.slices import RegionRules
 from tasks.database import Connection, check, load, materialise, scratch, view, write_query
-from tasks.prepare.split import SPLITS
+from tasks.prepare.cells import LINES_A_DEGREE, cells_of
+from tasks.prepare.split_names import SPLITS
 from tasks.runtime.stage import Input, Job, Stage
 from tasks.runtime.store import Counts, Receipt, Store
 
-LINES_A_DEGREE = 10_000
 UNKNOWN_ID = 0
 KINDS = ("point", "visit")
 TABLES = {
@@ -97,15 +92,6 @@ def place_cells(con: Connection, resolution: int) -> pa.Table:
     places = con.sql("select distinct lon_deg, lat_deg from int_places").to_arrow_table()
     lon_deg_N, lat_deg_N = (places[name].to_numpy() for name in ("lon_deg", "lat_deg"))
     return places.append_column("cell", pa.array(cells_of(lon_deg_N, lat_deg_N, resolution)))
-
-
-def cells_of(
-    lon_deg_N: NDArray[np.float64], lat_deg_N: NDArray[np.float64], resolution: int
-) -> NDArray[np.int64]:
-    """The H3 cell of each place, as the number that H3 itself uses; its first bit is always 0."""
-    pairs = zip(lat_deg_N.tolist(), lon_deg_N.tolist(), strict=True)
-    cells = (h3.latlng_to_cell(lat_deg, lon_deg, resolution) for lat_deg, lon_deg in pairs)
-    return np.fromiter(cells, np.int64, len(lon_deg_N))
 
 
 def region_counts(con: Connection) -> Counts:

@@ -23,11 +23,11 @@ import pyarrow as pa
 from tasks.config.pipeline import PipelineConfig
 from tasks.config.slices import EDGES, SplitRules
 from tasks.database import Connection, check, materialise, scratch, view, write_query
+from tasks.prepare.split_names import SPLITS
 from tasks.runtime.errors import DataError
 from tasks.runtime.stage import Job, Stage
 from tasks.runtime.store import Counts, Receipt, Store
 
-SPLITS = ("train", "validation", "test")
 # Ten places of a path agree by chance nowhere; a stand or a berth is one place for many points.
 MIN_PLACES = 10
 # What each kind of split asks for.

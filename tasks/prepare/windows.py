@@ -23,9 +23,9 @@ import pyarrow as pa
 
 from tasks.config.slices import WindowRules
 from tasks.database import Connection, append, check, count_rows, materialise, write_parquet
+from tasks.prepare.cells import LINES_A_DEGREE, cells_of
 from tasks.prepare.near_duplicates import near_duplicates
-from tasks.prepare.regions import LINES_A_DEGREE, cells_of
-from tasks.prepare.split import SPLITS
+from tasks.prepare.split_names import SPLITS
 from tasks.runtime.store import Counts
 
 SQL = (

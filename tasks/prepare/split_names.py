@@ -1,0 +1,3 @@
+"""Names of the splits."""
+
+SPLITS = ("train", "validation", "test")
