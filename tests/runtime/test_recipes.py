@@ -129,13 +129,12 @@ TABLE: dict[str, tuple[Edit, Sequence[str]]] = {
     "files in force": (Edit("tasks/ingest/files_in_force.py"), ("snapshot",)),
     "cleaning": (Edit("tasks/prepare/clean.py"), ("clean",)),
     "split": (Edit("tasks/prepare/split.py"), ("split",)),
-    "regions": (
-        Edit("tasks/prepare/regions.py"),
-        ("regions", *JUDGED),
-    ),  # travel times are told by cells
+    # What scores travel times takes cells from the module of the regions.
+    "regions": (Edit("tasks/prepare/regions.py"), ("regions", *JUDGED)),
     "shards": (Edit("tasks/prepare/shards.py"), ("shards", "report")),
     "own family": (Edit("model/families/chemin/network.py"), LEARNT),
     "training": (Edit("model/training/fit.py"), ("train", "report")),
+    # The report takes the columns of its table from the module of the probe.
     "probe": (Edit("model/evaluation/encoding_probe.py"), ("probe", "report")),
     "evaluation": (Edit("tasks/evaluate/evaluate.py"), JUDGED),
     "baseline": (Edit("model/baselines/forecast.py"), JUDGED),
