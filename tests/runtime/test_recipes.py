@@ -63,7 +63,7 @@ def remarked(text: str) -> str:
 
 
 def spaced(text: str) -> str:
-    """The same query with a comment and another layout."""
+    """The same query with other comments and another layout."""
     return f"-- A remark.\n{text}".replace("\n    ", "\n\n  ") + "/* And another. */\n"
 
 
@@ -132,6 +132,7 @@ TABLE: dict[str, tuple[Edit, Sequence[str]]] = {
     # What scores travel times takes cells from the module of the regions.
     "regions": (Edit("tasks/prepare/regions.py"), ("regions", *JUDGED)),
     "shards": (Edit("tasks/prepare/shards.py"), ("shards", "report")),
+    "features of points": (Edit("model/features/point_features.py"), ("probe", *LEARNT)),
     "own family": (Edit("model/families/chemin/network.py"), LEARNT),
     "training": (Edit("model/training/fit.py"), ("train", "report")),
     # The report takes the columns of its table from the module of the probe.
