@@ -13,7 +13,7 @@ from tasks.release.outcome import Assessment, assessed, data_counts, show_in_pre
 from tasks.release.promote import promote
 from tasks.release.register import register
 from tasks.report.report import report
-from tasks.runtime.machine import Paths
+from tasks.runtime.machine import Machine
 from tasks.runtime.stage import as_task
 from tasks.runtime.store import Store
 
@@ -25,7 +25,7 @@ def assessment_of(
     shards, model = data.shards, trained.model
     counts = data_counts([data.points, *data.cleaned, data.regions])
     evaluated = evaluate(config, shards, model, store)
-    reported = report(config, shards, model, evaluated, trained.probe, store, counts)
+    reported = report(config, shards, model, evaluated, trained.probe, store, counts, data.quality)
     candidate = as_task(register)(
         config, shards, model, evaluated, reported, store, flow_run.id, data.quality
     )
@@ -42,7 +42,7 @@ def assess(config: PipelineConfig = PipelineConfig()) -> Assessment:
     Args:
         config: The dataset, and everything else that can change a result.
     """
-    store = Store(Paths().store)
+    store = Store(Machine().store)
     with recorded_run(store, "assess", config.dataset):
         points = points_in_force(config.dataset, store)
         data = prepared(config, points, store)

@@ -30,7 +30,7 @@ from flows.local.servers import serve, server_for_one_run
 from tasks.config.datasets import DATASETS, Dataset
 from tasks.config.pipeline import DatasetName, ForecastConfig, PipelineConfig
 from tasks.runtime.errors import ConfigError, FoundryError
-from tasks.runtime.machine import Paths
+from tasks.runtime.machine import Machine
 from tasks.runtime.store import Store
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Place(BaseModel):
 
     def open_store(self) -> Store:
         """The store, made ready before anything else starts."""
-        store = Store(self.store or Paths().store)
+        store = Store(self.store or Machine().store)
         store.prepare()
         set_environment(store.root)
         return store
@@ -80,7 +80,7 @@ class Run(Reported, PipelineConfig):
         wait_for_server = server_for_one_run(store)
         with nothing_on_stdout():
             from flows.pipeline import pipeline
-            from tasks.release.register import warm_up
+            from tasks.registry.client import warm_up
 
             warm_up()
             self.show_lines()
@@ -121,7 +121,7 @@ class Show(Place):
     out: Path | None = Field(None, description="File to write: .html (one page) or .png.")
 
     def execute(self) -> None:
-        store = Store(self.store or Paths().store)
+        store = Store(self.store or Machine().store)
         from tasks.report.trip_page import choices, show_trip
 
         if self.trip:
@@ -244,7 +244,7 @@ def line_and_code(error: BaseException) -> tuple[str, int]:
     line = next(iter(str(error).splitlines()), "no message")
     return (
         f"unexpected {type(error).__name__}: {line}; the traceback is in the newest file of "
-        f"{Paths().store / 'runs'}, or shown with --debug"
+        f"{Machine().store / 'runs'}, or shown with --debug"
     ), 1
 
 
@@ -285,7 +285,7 @@ def show_outcome(assessment: Assessment, store: Store) -> None:
     """Print the table, the registry's answer, and where to look further."""
     from rich.console import Console
 
-    from tasks.report.error_tables import has_rows, summary_tables
+    from tasks.report.error_tables import summary_tables
 
     evaluated = store.folder(assessment.receipt("evaluate"))
     report = store.folder(assessment.receipt("report")) / "report.html"
@@ -299,7 +299,7 @@ def show_outcome(assessment: Assessment, store: Store) -> None:
         f"  tables     {store.warehouse} (DuckDB 2, read-only)",
         f"  browser    trajfoundry ui {here}",
     ]
-    if has_rows(evaluated / "metrics.parquet"):
+    if "test_windows" in assessment.receipt("evaluate").counts:
         lines.append(
             f"  forecast   trajfoundry forecast {here} --model {assessment.candidate_uri}"
             " --input x.parquet --output y.parquet"

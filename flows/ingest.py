@@ -6,7 +6,7 @@ from tasks.catalog.run import recorded_run
 from tasks.config.pipeline import PipelineConfig
 from tasks.ingest.ingest import ingest as ingest_files
 from tasks.report.quality import refusal_reported
-from tasks.runtime.machine import Paths
+from tasks.runtime.machine import Machine
 from tasks.runtime.store import Receipt, Store
 
 
@@ -24,6 +24,6 @@ def ingest(config: PipelineConfig = PipelineConfig(), source: str = "") -> Recei
         config: The dataset, and everything else that can change a result.
         source: File, folder, archive or address of the raw files; empty for the embedded sample.
     """
-    store = Store(Paths().store)
+    store = Store(Machine().store)
     with recorded_run(store, "ingest", config.dataset):
         return points_of(config, source, store)

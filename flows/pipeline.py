@@ -9,7 +9,7 @@ from flows.pretrain import pretrained
 from tasks.catalog.run import recorded_run
 from tasks.config.pipeline import PipelineConfig
 from tasks.release.outcome import Assessment
-from tasks.runtime.machine import Paths
+from tasks.runtime.machine import Machine
 from tasks.runtime.store import Store
 
 
@@ -21,7 +21,7 @@ def pipeline(config: PipelineConfig = PipelineConfig(), source: str = "") -> Ass
         config: The dataset, and everything else that can change a result.
         source: File, folder, archive or address of the raw files; empty for the embedded sample.
     """
-    store = Store(Paths().store)
+    store = Store(Machine().store)
     with recorded_run(store, "pipeline", config.dataset):
         points = points_of(config, source, store)
         data = prepared(config, points, store)

@@ -13,7 +13,7 @@ from tasks.prepare.shards import shards
 from tasks.prepare.split import split
 from tasks.prepare.step_features import features
 from tasks.report.quality import quality, show_quality
-from tasks.runtime.machine import Paths
+from tasks.runtime.machine import Machine
 from tasks.runtime.store import Receipt, Store
 
 
@@ -46,7 +46,7 @@ def prepare(config: PipelineConfig = PipelineConfig()) -> Receipt:
     Args:
         config: The dataset, and everything else that can change a result.
     """
-    store = Store(Paths().store)
+    store = Store(Machine().store)
     with recorded_run(store, "prepare", config.dataset):
         points = points_in_force(config.dataset, store)
         return prepared(config, points, store).shards

@@ -10,7 +10,7 @@ from tasks.catalog.warehouse import points_in_force
 from tasks.config.pipeline import PipelineConfig
 from tasks.pretrain.encoding_probe import probe_encoding
 from tasks.pretrain.train import train
-from tasks.runtime.machine import Paths
+from tasks.runtime.machine import Machine
 from tasks.runtime.store import Receipt, Store
 
 
@@ -34,7 +34,7 @@ def pretrain(config: PipelineConfig = PipelineConfig()) -> Receipt:
     Args:
         config: The dataset, and everything else that can change a result.
     """
-    store = Store(Paths().store)
+    store = Store(Machine().store)
     with recorded_run(store, "pretrain", config.dataset):
         points = points_in_force(config.dataset, store)
         data = prepared(config, points, store)

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 import sql
 from tasks.runtime.errors import DataError, MemoryFull
-from tasks.runtime.machine import Paths, engine_settings
+from tasks.runtime.machine import Machine, engine_settings
 
 Connection = duckdb.DuckDBPyConnection
 Value = Any
@@ -53,7 +53,7 @@ def scratch(
         yield connection
     except duckdb.OutOfMemoryException as error:
         raise MemoryFull(
-            f"this step needs more than the {Paths().memory_limit_mb:,} MB that it may use; set "
+            f"this step needs more than the {Machine().memory_limit_mb:,} MB that it may use; set "
             "TRAJFOUNDRY_MEMORY_LIMIT_MB higher and run again"
         ) from error
     except duckdb.IOException as error:

@@ -1,6 +1,6 @@
-"""Run a module that ends with the process that started it, even if that one was killed.
+"""Child process: a module that ends with the process that started it, even a killed one.
 
-`python -m flows.child PARENT MODULE ARGUMENTS...`, where PARENT is the number of that process.
+`python -m flows.local.child PARENT MODULE ARGUMENTS...`; PARENT is that process's number.
 """
 
 import ctypes

@@ -1,4 +1,4 @@
-"""The interfaces of one store: Prefect server, worker and MLflow, on this machine only.
+"""Servers of one store: Prefect, its worker and MLflow, on this machine only.
 
 Each server leads its own process group. However `serve` ends, it stops those groups and whatever
 they started, and no process that it did not start.
@@ -14,15 +14,17 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+import psutil
+
 from flows.local.environment import answers, served_address
 from tasks.runtime.errors import ConfigError, Unavailable
-from tasks.runtime.machine import Paths
+from tasks.runtime.machine import Machine
 from tasks.runtime.store import Store
 
 HOST = "127.0.0.1"
@@ -56,7 +58,8 @@ class Servers:
 
     def start(self, name: str, command: list[str]) -> Server:
         """Start a module of this environment as the leader of its own process group."""
-        log = logs(self.store) / f"{name.rpartition(' ')[2].lower()}.log"
+        log = self.store.root / "logs" / f"{name.rpartition(' ')[2].lower()}.log"
+        log.parent.mkdir(exist_ok=True)
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "flows.local.child", str(os.getpid()), *command],
@@ -67,6 +70,13 @@ class Servers:
             )
         self.started.append(Server(name, process, log))
         return self.started[-1]
+
+    def finish(self, name: str, command: list[str]) -> None:
+        """Run a module of this environment to its end."""
+        server = self.start(name, command)
+        if server.process.wait(START_S):
+            raise Unavailable(f"{name} failed; the reason is in {server.log}")
+        self.started.remove(server)
 
     def watch(self) -> None:
         """Return only by an error: one of the servers ended by itself."""
@@ -80,11 +90,12 @@ def serve(store: Store, prefect_port: int | None, mlflow_port: int | None) -> No
     """Start everything, print the addresses, and wait until asked to stop."""
     prefect_at = address(prefect_port, PREFECT_PORT, "--prefect_port")
     mlflow_at = address(mlflow_port, MLFLOW_PORT, "--mlflow_port")
-    with stop_on_request(), stopped_at_the_end(Servers(store)) as servers:
+    until_asked = contextlib.suppress(KeyboardInterrupt)
+    with requests_call(interrupt), until_asked, stopped_at_the_end(Servers(store)) as servers:
         mlflow_at, mlflow = start_mlflow(servers, mlflow_at)
         prefect = start_prefect(servers, prefect_at)
         wait_for(prefect, prefect_at, "/api/health")
-        deploy(store)
+        deploy(servers)
         if mlflow is not None:
             wait_for(mlflow, mlflow_at, "/health")
         servers.start("the worker", ["prefect", "worker", "start", "--pool", POOL])
@@ -125,7 +136,7 @@ def start_prefect(servers: Servers, address: str, options: Sequence[str] = ()) -
 
 def start_mlflow(servers: Servers, address: str) -> tuple[str, Server | None]:
     """The MLflow interface of the store's own registry, or the address that the user set."""
-    tracking = Paths().tracking_uri
+    tracking = Machine().tracking_uri
     if not tracking.startswith("sqlite:"):
         return tracking, None
     os.environ["TRAJFOUNDRY_MLFLOW_PAGE"] = address
@@ -136,32 +147,12 @@ def start_mlflow(servers: Servers, address: str) -> tuple[str, Server | None]:
     return address, servers.start("MLflow", command)
 
 
-def deploy(store: Store) -> None:
+def deploy(servers: Servers) -> None:
     """The work pool and the deployments of this project."""
-    call(store, "work-pool", ["work-pool", "create", POOL, "--type", "process", "--overwrite"])
-    call(store, "deploy", ["--no-prompt", "deploy", "--all", "--prefect-file", str(DEPLOYMENTS)])
-
-
-def call(store: Store, name: str, command: list[str]) -> None:
-    """Run a Prefect command to its end."""
-    log = logs(store) / f"{name}.log"
-    with log.open("wb") as output:
-        done = subprocess.run(
-            [sys.executable, "-m", "prefect", *command],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            timeout=START_S,
-            check=False,
-        )
-    if done.returncode:
-        raise Unavailable(f"prefect {name} failed; the reason is in {log}")
-
-
-def logs(store: Store) -> Path:
-    folder = store.root / "logs"
-    folder.mkdir(exist_ok=True)
-    return folder
+    pool = ["work-pool", "create", POOL, "--type", "process", "--overwrite"]
+    every = ["--no-prompt", "deploy", "--all", "--prefect-file", str(DEPLOYMENTS)]
+    servers.finish("prefect work-pool", ["prefect", *pool])
+    servers.finish("prefect deploy", ["prefect", *every])
 
 
 def address(asked: int | None, usual: int, flag: str) -> str:
@@ -173,18 +164,13 @@ def address(asked: int | None, usual: int, flag: str) -> str:
 
 
 def is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-    return True
+    with contextlib.suppress(OSError), socket.create_server((HOST, port)):
+        return True
+    return False
 
 
 def any_free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
+    with socket.create_server((HOST, 0)) as probe:
         port: int = probe.getsockname()[1]
     return port
 
@@ -214,15 +200,16 @@ def announced(file: Path, address: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def stop_on_request() -> Iterator[None]:
-    """End in peace when asked to, by Ctrl-C or by a signal that means the same."""
-    before = {number: signal.signal(number, interrupt) for number in REQUESTS}
+def requests_call(
+    handler: Callable[[int, FrameType | None], NoReturn] | signal.Handlers,
+) -> Iterator[None]:
+    """Handle requests to end, by Ctrl-C or by a signal that means the same, in one way."""
+    before = {number: signal.signal(number, handler) for number in REQUESTS}
     try:
-        with contextlib.suppress(KeyboardInterrupt):
-            yield
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
@@ -235,25 +222,13 @@ def stopped_at_the_end(servers: Servers) -> Iterator[Servers]:
     try:
         yield servers
     finally:
-        with undisturbed():
-            ours = family([server.process.pid for server in servers.started])
+        with requests_call(signal.SIG_IGN):  # a second request cuts this no shorter
+            ours = family(server.process.pid for server in servers.started)
             for server in reversed(servers.started):
                 stop(server)
-            for pid, began in ours.items():
-                if began and began_at(pid) == began:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
-
-
-@contextlib.contextmanager
-def undisturbed() -> Iterator[None]:
-    """Let no second request to end cut this short."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in REQUESTS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+            for process in ours:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
 
 
 def stop(server: Server) -> None:
@@ -265,32 +240,14 @@ def stop(server: Server) -> None:
                 server.process.wait(STOP_S)
 
 
-def family(roots: list[int]) -> dict[int, str]:
-    """The processes that the given ones started, directly or not, each with its start time."""
-    children: dict[int, list[int]] = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        parent = stat_field(int(folder.name), 4)
-        if parent:
-            children.setdefault(int(parent), []).append(int(folder.name))
-    found: dict[int, str] = {}
-    waiting = list(roots)
-    while waiting:
-        pid = waiting.pop()
-        found[pid] = began_at(pid)
-        waiting.extend(children.get(pid, []))
+def family(roots: Iterable[int]) -> list[psutil.Process]:
+    """The processes that the given ones started, directly or not, and these themselves.
+
+    Each knows when it began, so that a later process of the same number is never taken for it.
+    """
+    found: list[psutil.Process] = []
+    for pid in roots:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            root = psutil.Process(pid)
+            found += [root, *root.children(recursive=True)]
     return found
-
-
-def began_at(pid: int) -> str:
-    """When a process began, which tells it from a later one of the same number."""
-    return stat_field(pid, 22)
-
-
-def stat_field(pid: int, position: int) -> str:
-    """A field of the kernel's record of a process; empty where there is none."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return ""
-    after_name = text.rpartition(")")[2].split()
-    return after_name[position - 3]

@@ -1,4 +1,4 @@
-"""What recovery has to beat: simple paths between known points, on the sphere.
+"""Recovery baselines: what imputation has to beat, simple paths between known points on the sphere.
 
 A baseline reads what a question shows and nothing else. Hidden points lie between the last known
 point before them and the first one after; where one of these is missing, they stay at the other.
@@ -9,41 +9,54 @@ Shapes: B windows, T points, C coordinates (east, north).
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from ..earth.geometry import from_heading, heading_of, step_between, step_from, to_heading
+from ..interface.answers import Recovered
 from ..interface.contexts import Partial
 from ..interface.masked_input import neighbours
 
 
-class RecoveryBaseline(Protocol):
-    """All places of a question, from what it shows."""
+@dataclass(frozen=True)
+class RecoveryBaseline(ABC):
+    """An answerer that fills in hidden points by a path between their known neighbours."""
+
+    is_baseline: ClassVar[bool] = True
+    tasks: ClassVar[tuple[str, ...]] = ("recover",)
 
     @property
+    @abstractmethod
     def name(self) -> str: ...
 
-    def recover(self, partial: Partial) -> tuple[Tensor, Tensor]:
-        """(lon_deg_BT, lat_deg_BT): known points stay, NaN where a row shows no point at all."""
-        ...
+    @abstractmethod
+    def moved_m(self, around: Bracket) -> Tensor:
+        """Metres (B, T, C) of each point from the known point before it."""
+
+    def recover(self, partial: Partial) -> Recovered:
+        """Known points stay where they are; NaN where a row shows no point at all."""
+        around = Bracket.of(partial)
+        lon_deg_BT, lat_deg_BT = around.reached(self.moved_m(around))
+        is_asked_BT = ~around.is_known_BT & ~partial.is_pad_BT
+        return Recovered(lon_deg_BT, lat_deg_BT, around.time_s_BT(), is_asked_BT)
 
 
 @dataclass(frozen=True)
-class Linear:
+class Linear(RecoveryBaseline):
     """Along the great circle between the known neighbours, at an even speed."""
 
     name: ClassVar[str] = "linear"
 
-    def recover(self, partial: Partial) -> tuple[Tensor, Tensor]:
-        around = Around.of(partial)
-        return around.reached(around.chord_m_BTC * around.share_BT1)
+    def moved_m(self, around: Bracket) -> Tensor:
+        return around.chord_m_BTC * around.share_BT1
 
 
 @dataclass(frozen=True)
-class Hermite:
+class Hermite(RecoveryBaseline):
     """A cubic that arrives and leaves as the known points beyond the gap tell.
 
     Where there are none on a side, with the mean velocity over the gap: with none on either side
@@ -52,23 +65,17 @@ class Hermite:
 
     name: ClassVar[str] = "hermite"
 
-    def recover(self, partial: Partial) -> tuple[Tensor, Tensor]:
-        around = Around.of(partial)
+    def moved_m(self, around: Bracket) -> Tensor:
         u_BT1 = around.share_BT1
-        return around.reached(
+        return (
             (u_BT1**3 - 2 * u_BT1**2 + u_BT1) * around.arriving_m()
             + (3 * u_BT1**2 - 2 * u_BT1**3) * around.chord_m_BTC
             + (u_BT1**3 - u_BT1**2) * around.leaving_m()
         )
 
 
-def recovery_baselines() -> tuple[RecoveryBaseline, ...]:
-    """The baselines of every table of recovery."""
-    return Linear(), Hermite()
-
-
 @dataclass(frozen=True)
-class Around:
+class Bracket:
     """The known points around each point, and how far along between them it is.
 
     Indices stand for the neighbours: `start` and `end`, and `earlier` and `later` beyond these,
@@ -87,7 +94,7 @@ class Around:
     share_BT1: Tensor
 
     @classmethod
-    def of(cls, partial: Partial) -> Around:
+    def of(cls, partial: Partial) -> Bracket:
         is_known_BT = partial.shows_place_BT & partial.shows_time_BT & ~partial.is_pad_BT
         before_BT, after_BT = neighbours(
             is_known_BT, torch.zeros_like(is_known_BT, dtype=torch.int)
@@ -114,6 +121,12 @@ class Around:
             gap_s_BT,
             share_BT.clamp(0, 1).unsqueeze(-1),
         )
+
+    def time_s_BT(self) -> Tensor:
+        """Times as shown, and where they are hidden spread evenly between the neighbours."""
+        start_s_BT = self.partial.time_s_BT.gather(1, self.start_BT)
+        spread_s_BT = start_s_BT + self.share_BT1.squeeze(-1) * self.gap_s_BT
+        return torch.where(self.partial.shows_time_BT, self.partial.time_s_BT, spread_s_BT)
 
     def arriving_m(self) -> Tensor:
         """How far the velocity on arrival at `start` leads in the time of the gap, (B, T, C)."""

@@ -1,4 +1,4 @@
-"""What travel times have to beat: mean speed, the mean of like journeys, and boosted trees.
+"""Travel time baselines: mean speed, the mean of like journeys, and boosted trees.
 
 All are fitted on journeys of train, and read what is known before a journey is made.
 
@@ -13,10 +13,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
 
-from ..data.collate import Ints
-from ..interface.flat_points import Floats
+from ..earth.arrays import Floats, Ints
+from ..earth.calendar import calendar_of
+from ..earth.cells import cells_of
+from ..earth.geometry import haversine_m
+from ..interface.answers import Durations
+from ..interface.contexts import Partial
 
 LEAST_S = 1.0  # of a logarithm: a journey within one second is as good as none
 
@@ -37,20 +41,64 @@ class Departures:
     destination_cell_J: Ints
     ends_deg: tuple[Floats, Floats, Floats, Floats]
 
+    @classmethod
+    def of(cls, partial: Partial, resolution: int) -> Departures:
+        """Of a question about travel times; cells are told at an H3 resolution."""
+        last_J1 = (~partial.is_pad_BT).sum(1, keepdim=True) - 1
+        ends = [
+            value_JT.gather(1, place_J1)[:, 0]
+            for place_J1 in (torch.zeros_like(last_J1), last_J1)
+            for value_JT in (partial.lon_deg_BT, partial.lat_deg_BT)
+        ]
+        distance_m_J = haversine_m(*ends) if partial.path_m_B is None else partial.path_m_B
+        num_points_J = partial.num_path_points_B
+        if num_points_J is None:
+            num_points_J = last_J1[:, 0] + 1
+        local = calendar_of(partial.started_us_B.numpy(), partial.zone)
+        lon_a, lat_a, lon_b, lat_b = (value_J.numpy() for value_J in ends)
+        return cls(
+            distance_m_J.numpy(),
+            num_points_J.numpy(),
+            local["hour"],
+            local["weekday"],
+            cells_of(lon_a, lat_a, resolution),
+            cells_of(lon_b, lat_b, resolution),
+            (lon_a, lat_a, lon_b, lat_b),
+        )
+
     @property
-    def features_JF(self) -> NDArray[np.float64]:
+    def features_JF(self) -> Floats:
         """Distance, points, hour, weekday, and longitude and latitude of both ends."""
         columns = (self.distance_m_J, self.num_points_J, self.hour_J, self.weekday_J)
         return np.stack([*columns, *self.ends_deg], axis=1)
 
 
-class DurationBaseline(Protocol):
-    """Seconds that journeys will take."""
+class Estimator(Protocol):
+    """Seconds that journeys will take, fitted on journeys of train."""
 
-    @property
-    def name(self) -> str: ...
+    name: ClassVar[str]
 
     def seconds(self, departures: Departures) -> Floats: ...
+
+
+@dataclass(frozen=True)
+class TravelTimeBaseline:
+    """An answerer with two estimators of one kind: of the ends alone, and of a given path."""
+
+    ends: Estimator
+    path: Estimator
+    resolution: int
+    is_baseline: ClassVar[bool] = True
+    tasks: ClassVar[tuple[str, ...]] = ("travel_time",)
+
+    @property
+    def name(self) -> str:
+        return self.ends.name
+
+    def travel_time(self, partial: Partial) -> Durations:
+        estimator = self.ends if partial.path_m_B is None else self.path
+        seconds_J = estimator.seconds(Departures.of(partial, self.resolution))
+        return Durations.of(torch.from_numpy(seconds_J))
 
 
 @dataclass(frozen=True)
@@ -121,10 +169,8 @@ class Boosting:
         return np.exp(log_s_J)
 
 
-def fitted_on(
-    departures: Departures, duration_s_J: Floats, seed: int
-) -> tuple[DurationBaseline, ...]:
-    """The baselines of every table of travel times."""
+def fitted_on(departures: Departures, duration_s_J: Floats, seed: int) -> tuple[Estimator, ...]:
+    """The estimators of every table of travel times."""
     return (
         MeanSpeed.fit(departures, duration_s_J),
         OdHour.fit(departures, duration_s_J),

@@ -1,7 +1,7 @@
 """Crops of flat points side by side in a batch: one pass of compiled code, nothing per row.
 
 Shapes: B rows, T points of a row, Q crops, R trips and N points of a row group, F step features,
-K calendar features; Z, W, S and C as in `clock`.
+K calendar features; Z, W, S and C as in `calendar_tables`.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..earth.arrays import Bools, Floats, Ints
+from ..earth.calendar import NUM_CALENDAR
 from ..earth.calendar_tables import Clock
 from ..earth.compiled import compiled
-from ..features.point_features import NUM_CALENDAR
 from ..interface.batch import Batch
 
-Ints = NDArray[np.int64]
 NUM_STEP = 3
 DAY_US, THURSDAY = 86_400_000_000, 3  # 1970 began on a Thursday
 
@@ -29,9 +29,9 @@ class Points:
 
     offset_R: Ints
     started_us_R: Ints
-    t_s_N: NDArray[np.float64]
-    lon_deg_N: NDArray[np.float64]
-    lat_deg_N: NDArray[np.float64]
+    t_s_N: Floats
+    lon_deg_N: Floats
+    lat_deg_N: Floats
     step_NF: NDArray[np.float32]
 
     @classmethod
@@ -165,21 +165,21 @@ def _fill(
     column_Q: Ints,
     sequence_Q: Ints,
     started_us_Q: Ints,
-    t_s_N: NDArray[np.float64],
-    lon_deg_N: NDArray[np.float64],
-    lat_deg_N: NDArray[np.float64],
+    t_s_N: Floats,
+    lon_deg_N: Floats,
+    lat_deg_N: Floats,
     step_N: NDArray[np.float32],
     end_us_Z: Ints,
     offset_us_Z: Ints,
     day_wave_WC: NDArray[np.uint64],
     second_wave_SC: NDArray[np.uint64],
-    lon_deg_BT: NDArray[np.float64],
-    lat_deg_BT: NDArray[np.float64],
-    time_s_BT: NDArray[np.float64],
+    lon_deg_BT: Floats,
+    lat_deg_BT: Floats,
+    time_s_BT: Floats,
     step_BT: NDArray[np.float32],
     calendar_BTC: NDArray[np.uint64],
-    is_pad_BT: NDArray[np.bool_],
-    is_target_BT: NDArray[np.bool_],
+    is_pad_BT: Bools,
+    is_target_BT: Bools,
     sequence_BT: Ints,
     end_B: Ints,
 ) -> None:
@@ -221,7 +221,7 @@ def _copy(from_T: NDArray[np.floating], to_T: NDArray[np.floating]) -> None:
 
 
 @compiled
-def _fill_times(t_s_T: NDArray[np.float64], time_s_T: NDArray[np.float64]) -> None:
+def _fill_times(t_s_T: Floats, time_s_T: Floats) -> None:
     """Subtracted in whole microseconds, so that seconds are exact wherever the crop lies."""
     start_us = np.rint(t_s_T[0] * 1e6)
     for t in range(t_s_T.size):
@@ -230,7 +230,7 @@ def _fill_times(t_s_T: NDArray[np.float64], time_s_T: NDArray[np.float64]) -> No
 
 @compiled
 def _fill_calendar(
-    t_s_T: NDArray[np.float64],
+    t_s_T: Floats,
     started_us: np.int64,
     end_us_Z: Ints,
     offset_us_Z: Ints,
@@ -258,13 +258,13 @@ def _fill_calendar(
 @compiled
 def _fill_pads(
     end_B: Ints,
-    lon_deg_BT: NDArray[np.float64],
-    lat_deg_BT: NDArray[np.float64],
-    time_s_BT: NDArray[np.float64],
+    lon_deg_BT: Floats,
+    lat_deg_BT: Floats,
+    time_s_BT: Floats,
     step_BTF: NDArray[np.float32],
     calendar_BTK: NDArray[np.float32],
-    is_pad_BT: NDArray[np.bool_],
-    is_target_BT: NDArray[np.bool_],
+    is_pad_BT: Bools,
+    is_target_BT: Bools,
     sequence_BT: Ints,
 ) -> None:
     """Pads repeat the last point of their row and take no step; a row of pads alone is zero."""

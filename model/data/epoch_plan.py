@@ -20,7 +20,8 @@ from typing import Literal
 
 import numpy as np
 
-from .collate import Ints, first_fit
+from ..earth.arrays import Ints
+from .collate import first_fit
 from .shards import Group, ShardError, Shards, read_lengths, row_groups
 
 POOL_POINTS = 1 << 20  # points mixed at a time: bounds the memory, not the data

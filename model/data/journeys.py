@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ..earth.arrays import Floats, Ints
 from ..earth.geometry import haversine_m
-from ..interface.flat_points import Floats, even_places
-from .collate import Ints, Points
+from ..interface.flat_points import even_places
+from .collate import Points
 from .shards import ShardError, Shards, read_group, rows_of, window_index
 
 TASK = "travel_time"

@@ -1,8 +1,9 @@
 """From shards on disk to batches in memory: seeded, bounded, and resumable at any batch.
 
 Training draws random crops, evaluation reads the stored windows. What an epoch of crops yields is
-a pure function of (shards, seed, epoch), which ranks share out (see `plan`): a reader started at a
-batch's cursor yields exactly the batches that would have followed, whatever the number of ranks.
+a pure function of (shards, seed, epoch), which ranks share out (see `epoch_plan`): a reader started
+at a batch's cursor yields exactly the batches that would have followed, whatever the number of
+ranks.
 
 Shapes: B windows, T points.
 """
@@ -18,17 +19,14 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from ..earth.arrays import Ints
 from ..earth.calendar_tables import Clock, clock_of
 from ..interface.batch import Batch, Cursor
-from .collate import Draft, Ints
-from .epoch_plan import POOL_POINTS as POOL_POINTS
-from .epoch_plan import ROW_BITS as ROW_BITS
-from .epoch_plan import Batching, Piece, Plan, nothing_to_read
+from .collate import Draft
+from .epoch_plan import POOL_POINTS, Batching, Piece, Plan, nothing_to_read
 from .mixture import shares_in_turn
 from .point_buffer import Room
 from .prefetch import prefetched
-from .shards import TRIP_SCHEMA as TRIP_SCHEMA
-from .shards import WINDOW_SCHEMA as WINDOW_SCHEMA
 from .shards import Group, ShardError, Shards, read_group, rows_of, window_index
 
 # Training ---------------------------------------------------------------------------------------

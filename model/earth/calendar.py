@@ -13,6 +13,8 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import Ints
+
 CYCLES = {"weekday": 7, "hour": 24, "minute": 60, "second": 60}
 NUM_CALENDAR = 2 * len(CYCLES)
 DAY_S = 86_400
@@ -21,7 +23,7 @@ _FIRST_S, _LAST_S = (
 )
 
 
-def calendar_features(instant_us: NDArray[np.int64], zone: str) -> NDArray[np.float32]:
+def calendar_features(instant_us: Ints, zone: str) -> NDArray[np.float32]:
     """Sine and cosine of weekday, hour, minute and second on the clocks of a zone.
 
     `instant_us` (...) counts microseconds since 1970 UTC; the result is (..., 8).
@@ -37,7 +39,7 @@ def waves(cycle: int) -> NDArray[np.float32]:
     return np.stack([np.sin(turn), np.cos(turn)], axis=-1).astype(np.float32)
 
 
-def calendar_of(instant_us: NDArray[np.int64], zone: str) -> dict[str, NDArray[np.int64]]:
+def calendar_of(instant_us: Ints, zone: str) -> dict[str, Ints]:
     """Weekday (Monday is 0), hour, minute, second and day of the year (from 1) on local clocks.
 
     Equal to the columns of `sql/marts/calendar.sql`, which reads the same table of offsets.
@@ -57,7 +59,7 @@ def calendar_of(instant_us: NDArray[np.int64], zone: str) -> dict[str, NDArray[n
 
 
 @functools.lru_cache(maxsize=64)
-def zone_offsets(zone: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def zone_offsets(zone: str) -> tuple[Ints, Ints]:
     """From when on (microseconds since 1970 UTC) the clocks of a zone are how far ahead of UTC.
 
     The engine's own zones and Arrow's are not used: the first are as old as its build, the second

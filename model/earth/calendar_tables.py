@@ -15,6 +15,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import Ints
 from .calendar import CYCLES, DAY_S, waves, zone_offsets
 
 
@@ -22,8 +23,8 @@ from .calendar import CYCLES, DAY_S, waves, zone_offsets
 class Clock:
     """Offsets of a zone: stretch z ends before end_us_Z[z]; and the waves of days and seconds."""
 
-    end_us_Z: NDArray[np.int64]
-    offset_us_Z: NDArray[np.int64]
+    end_us_Z: Ints
+    offset_us_Z: Ints
     day_wave_WC: NDArray[np.float32]
     second_wave_SC: NDArray[np.float32]
 

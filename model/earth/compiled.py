@@ -7,8 +7,6 @@ from typing import Any
 
 import numba
 
-EARTH_RADIUS_M = 6_371_008.8  # as in geometry.py, which would bring torch along
-
 
 def compiled(kernel: Callable[..., Any]) -> Callable[..., Any]:
     """Compile once for all processes; where no folder can hold the outcome, in each of them."""

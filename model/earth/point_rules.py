@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .compiled import EARTH_RADIUS_M, compiled
+from .arrays import Bools, Floats, Ints
+from .compiled import compiled
+from .constants import EARTH_RADIUS_M
 
 
 @compiled
@@ -50,13 +51,13 @@ def side_of_limit(
 
 @compiled
 def is_speed_possible(
-    is_track_start_N: NDArray[np.bool_],
-    tracked_us_N: NDArray[np.int64],
-    lon_deg_N: NDArray[np.float64],
-    lat_deg_N: NDArray[np.float64],
+    is_track_start_N: Bools,
+    tracked_us_N: Ints,
+    lon_deg_N: Floats,
+    lat_deg_N: Floats,
     max_speed_mps: float,
     max_gap_s: float,
-) -> NDArray[np.bool_]:
+) -> Bools:
     """Whether each point can be kept: reached from the last kept one at `max_speed_mps`.
 
     Tracks follow each other; within one, points ascend in time. A run begins with a track, and
@@ -90,7 +91,7 @@ def is_speed_possible(
 
 
 @compiled
-def steps_m(lon_deg_N: NDArray[np.float64], lat_deg_N: NDArray[np.float64]) -> NDArray[np.float64]:
+def steps_m(lon_deg_N: Floats, lat_deg_N: Floats) -> Floats:
     """Metres from the point before to each point; the first one has come from nowhere."""
     step_m_N = np.zeros(lon_deg_N.size)
     for n in range(1, lon_deg_N.size):
@@ -100,12 +101,7 @@ def steps_m(lon_deg_N: NDArray[np.float64], lat_deg_N: NDArray[np.float64]) -> N
 
 @compiled
 def _is_reached(
-    tracked_us_N: NDArray[np.int64],
-    lon_deg_N: NDArray[np.float64],
-    lat_deg_N: NDArray[np.float64],
-    a: int,
-    b: int,
-    max_speed_mps: float,
+    tracked_us_N: Ints, lon_deg_N: Floats, lat_deg_N: Floats, a: int, b: int, max_speed_mps: float
 ) -> bool:
     """Whether point b, later than a, is within reach of a."""
     elapsed_s = (tracked_us_N[b] - tracked_us_N[a]) / 1e6
@@ -119,15 +115,15 @@ def _is_reached(
 
 @compiled
 def stays(
-    is_track_start_N: NDArray[np.bool_],
-    tracked_us_N: NDArray[np.int64],
-    lon_deg_N: NDArray[np.float64],
-    lat_deg_N: NDArray[np.float64],
+    is_track_start_N: Bools,
+    tracked_us_N: Ints,
+    lon_deg_N: Floats,
+    lat_deg_N: Floats,
     radius_m: float,
     min_stay_s: float,
     max_gap_s: float,
     is_exit_awaited: bool,
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+) -> tuple[Ints, Ints, Ints]:
     """First point, last point, and the point whose instant is the end, of each stay in order.
 
     The sliding definition of Li et al. (2008), as trackintel has it: the first point is the
@@ -163,11 +159,8 @@ def stays(
 
 @compiled
 def location_numbers(
-    is_track_start_S: NDArray[np.bool_],
-    lon_deg_S: NDArray[np.float64],
-    lat_deg_S: NDArray[np.float64],
-    radius_m: float,
-) -> NDArray[np.int64]:
+    is_track_start_S: Bools, lon_deg_S: Floats, lat_deg_S: Floats, radius_m: float
+) -> Ints:
     """For each stay the index of the stay that founded its location, stays in order of time.
 
     Places are those of the first points of the stays. A stay belongs to the nearest founder of its
@@ -196,12 +189,12 @@ MIN_IDENTITY_POINTS, MIN_RETURNS = 5, 3
 
 @compiled
 def identities(
-    is_track_start_N: NDArray[np.bool_],
-    tracked_us_N: NDArray[np.int64],
-    lon_deg_N: NDArray[np.float64],
-    lat_deg_N: NDArray[np.float64],
+    is_track_start_N: Bools,
+    tracked_us_N: Ints,
+    lon_deg_N: Floats,
+    lat_deg_N: Floats,
     max_speed_mps: float,
-) -> NDArray[np.int64]:
+) -> Ints:
     """The number, from 1, of the entity that each point belongs to among those of its track.
 
     A point joins the nearest of the open lines whose last point reaches it at `max_speed_mps`, of
@@ -228,13 +221,13 @@ def identities(
 
 @compiled
 def _draw_lines(
-    tracked_us_N: NDArray[np.int64],
-    lon_deg_N: NDArray[np.float64],
-    lat_deg_N: NDArray[np.float64],
+    tracked_us_N: Ints,
+    lon_deg_N: Floats,
+    lat_deg_N: Floats,
     start: int,
     end: int,
     max_speed_mps: float,
-    line_N: NDArray[np.int64],
+    line_N: Ints,
 ) -> int:
     """Write the line of each point of one track; return how many lines there are."""
     last_K = np.zeros(MAX_IDENTITIES, np.int64)
@@ -268,9 +261,7 @@ def _draw_lines(
 
 
 @compiled
-def _number_entities(
-    line_N: NDArray[np.int64], num_lines: int, identity_N: NDArray[np.int64]
-) -> None:
+def _number_entities(line_N: Ints, num_lines: int, identity_N: Ints) -> None:
     """Write the entity of each point of one track, given its lines; the rest stay as they are."""
     size_L = np.zeros(num_lines, np.int64)
     returns_L, entity_L = np.zeros_like(size_L), np.zeros_like(size_L)

@@ -10,9 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..earth.calendar import NUM_CALENDAR as NUM_CALENDAR
-from ..earth.calendar import calendar_features as calendar_features
-
 MIN_STEP_S = 1e-3  # added before a logarithm: a step of zero seconds stays finite
 MIN_SPEED_MPS = 0.01
 MIN_EXTENT_M = 0.1

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..earth.calendar import NUM_CALENDAR as NUM_CALENDAR
-from ..earth.calendar import calendar_features as calendar_features
+from ..earth.calendar import NUM_CALENDAR
 from ..earth.geometry import azimuth_rad, haversine_m, step_between, step_from, wrap_rad
 from .normaliser import Normaliser
 

@@ -14,13 +14,8 @@ import torch
 from torch import Tensor
 
 from ..families import FAMILIES
-from ..interface.answers import Durations as Durations
-from ..interface.answers import Forecast as Forecast
-from ..interface.answers import Recovered as Recovered
-from ..interface.answers import joined
-from ..interface.contexts import Context as Context
-from ..interface.contexts import Partial as Partial
-from ..interface.contexts import check_target_times
+from ..interface.answers import Durations, Forecast, Recovered, joined
+from ..interface.contexts import Context, Partial, check_target_times
 from ..interface.evaluating import evaluating
 from ..interface.family import Model
 

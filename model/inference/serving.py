@@ -19,14 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..earth.arrays import Bools, Floats, Ints
 from ..families import FAMILIES, build
 from ..features.normaliser import Normaliser
 from ..interface.contexts import Context
 from ..interface.family import Model
 from ..interface.flat_points import (
-    Bools,
-    Floats,
-    Ints,
     Pieces,
     Points,
     between_known,
@@ -39,7 +37,17 @@ from ..interface.flat_points import (
 from ..interface.flat_points import sorted_points as sorted_points
 from ..interface.flat_points import sorted_sketch as sorted_sketch
 from ..interface.weights import load_weights
-from .api import embed, forecast, recover, score, travel_time
+from .api import (
+    Durations,
+    Forecast,
+    Partial,
+    Recovered,
+    embed,
+    forecast,
+    recover,
+    score,
+    travel_time,
+)
 
 TRAJECTORIES_AT_ONCE = 1024  # bounds the memory of samples
 PIECES_AT_ONCE = 256  # bounds the memory of attention in both directions
@@ -61,7 +69,28 @@ class Trained:
 
     @property
     def max_points(self) -> int:
-        return self.model.config.max_points
+        return int(self.model.config.max_points)
+
+    # As an answerer (`model/interface/answerer.py`), beside the baselines.
+
+    @property
+    def name(self) -> str:
+        return self.family
+
+    @property
+    def is_baseline(self) -> bool:
+        return False
+
+    def forecast(
+        self, context: Context, num_horizon: int, target_time_s_BH: Tensor | None = None
+    ) -> Forecast:
+        return forecast(self.model, context, num_horizon, target_time_s_BH)
+
+    def recover(self, partial: Partial) -> Recovered:
+        return recover(self.model, partial)
+
+    def travel_time(self, partial: Partial) -> Durations:
+        return travel_time(self.model, partial)
 
 
 @dataclass(frozen=True)

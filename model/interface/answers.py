@@ -23,11 +23,20 @@ class Recovered:
 
 @dataclass(frozen=True)
 class Durations:
-    """Seconds from the first point of each row to its last: the median, and four fifths around."""
+    """Seconds from the first point of each row to its last: the median, and four fifths around.
+
+    Whoever tells no spread leaves the deciles NaN.
+    """
 
     median_s_B: Tensor
     p10_s_B: Tensor
     p90_s_B: Tensor
+
+    @classmethod
+    def of(cls, seconds_B: Tensor) -> Durations:
+        """Of single numbers."""
+        nothing_B = torch.full_like(seconds_B, torch.nan)
+        return cls(seconds_B, nothing_B, nothing_B)
 
 
 @dataclass(frozen=True)

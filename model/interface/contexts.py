@@ -5,6 +5,7 @@ Shapes: B rows, T points, H points of the horizon, S samples, E draws, K calenda
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -12,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..features.point_features import NUM_CALENDAR, calendar_features, steps_of
+from ..earth.calendar import NUM_CALENDAR, calendar_features
+from ..features.point_features import steps_of
 from .masking import MaskedBatch
 
 
@@ -48,6 +50,15 @@ class Context:
     def num_points_B(self) -> Tensor:
         return (~self.is_pad_BT).sum(dim=1)
 
+    def last_B1(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Longitude, latitude and time (B, 1) of the last point of each context."""
+        last_B1 = self.num_points_B.unsqueeze(1) - 1
+        lon_deg_B1, lat_deg_B1, time_s_B1 = (
+            value_BT.gather(1, last_B1)
+            for value_BT in (self.lon_deg_BT, self.lat_deg_BT, self.time_s_BT)
+        )
+        return lon_deg_B1, lat_deg_B1, time_s_B1
+
     def picked(self, chosen_B: Tensor | slice) -> Context:
         """Some of the contexts."""
         tensors = {
@@ -56,6 +67,13 @@ class Context:
             if field.name != "zone"
         }
         return replace(self, **tensors)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Context]) -> Context:
+        """Contexts of equally many points under each other."""
+        names = [field.name for field in fields(cls) if field.name != "zone"]
+        tensors = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
+        return cls(zone=parts[0].zone, **tensors)
 
     def columns(self, start: int, stop: int) -> Context:
         """Some of the points; a row that has none of them keeps pads, and may not be asked."""
@@ -102,6 +120,7 @@ class Partial:
     """Points of which the place, the time or both are known, padded on the right.
 
     What is not shown is asked for. Times count seconds since `started_us_B`, as in `Context`.
+    Where a path was thinned, `path_m_B` and `num_path_points_B` are of the whole.
     """
 
     lon_deg_BT: Tensor
@@ -112,6 +131,8 @@ class Partial:
     started_us_B: Tensor
     zone: str
     is_pad_BT: Tensor
+    path_m_B: Tensor | None = None
+    num_path_points_B: Tensor | None = None
 
     def __post_init__(self) -> None:
         is_point_BT = ~self.is_pad_BT

@@ -16,10 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..earth.arrays import Bools, Ints
 from .batch import Batch
-
-Booleans = NDArray[np.bool_]
-Ints = NDArray[np.int64]
 
 BERT_SHARE, BERT_HIDDEN, BERT_RANDOM = 0.15, 0.8, 0.1  # Devlin et al. 2019, section 3.1
 SPAN_SHARE, SPAN_POINTS = 0.4, 5.0  # share of hidden points, and points of a mean span
@@ -52,9 +50,9 @@ class Mask:
     spans that are filled in one after the other; a point of span 0 is in none.
     """
 
-    shows_place_N: Booleans
-    shows_time_N: Booleans
-    is_target_N: Booleans
+    shows_place_N: Bools
+    shows_time_N: Bools
+    is_target_N: Bools
     shown_N: Ints
     span_N: Ints
 
@@ -132,7 +130,7 @@ def dimensions(generator: np.random.Generator, num_points: int) -> Mask:
 def infilling(generator: np.random.Generator, num_points: int) -> Mask:
     """Blanks to be filled in one after the other, in a random order, each from left to right.
 
-    Who may read whom then is `masks.span_mask` of `span_N`.
+    Who may read whom then is `attention_masks.span_mask` of `span_N`.
     """
     span_N = _spans(generator, num_points)
     turn = np.append(0, 1 + generator.permutation(span_N.max(initial=0)))
@@ -146,7 +144,7 @@ def patches(generator: np.random.Generator, num_points: int, num_patch: int = 4)
     return _hidden(is_hidden_P.repeat(num_patch)[:num_points])
 
 
-def _hidden(is_hidden_N: Booleans) -> Mask:
+def _hidden(is_hidden_N: Bools) -> Mask:
     """Place and time of some points are hidden and asked."""
     num_points = len(is_hidden_N)
     is_shown_N = ~is_hidden_N
@@ -154,12 +152,12 @@ def _hidden(is_hidden_N: Booleans) -> Mask:
     return Mask(is_shown_N, is_shown_N, is_hidden_N, own_N, no_span_N)
 
 
-def _chosen_points(generator: np.random.Generator, num_points: int, share: float) -> Booleans:
+def _chosen_points(generator: np.random.Generator, num_points: int, share: float) -> Bools:
     """A share of the points with one on each side: the ends say where a sequence lies."""
     return _chosen(generator, num_points, np.arange(1, num_points - 1), share)
 
 
-def _chosen(generator: np.random.Generator, num: int, candidates: Ints, share: float) -> Booleans:
+def _chosen(generator: np.random.Generator, num: int, candidates: Ints, share: float) -> Bools:
     """A share of the candidates, at least one where there are any, as a mask of `num`."""
     is_chosen = np.zeros(num, bool)
     if len(candidates):
@@ -231,7 +229,7 @@ def masked(batch: Batch, draw: Draw, seed: int) -> MaskedBatch:
     )
 
 
-def _blank(name: str, is_point_BT: Booleans) -> NDArray[np.generic]:
+def _blank(name: str, is_point_BT: Bools) -> NDArray[np.generic]:
     """A column of a mask for pads alone."""
     if name == "shown_N":
         return np.arange(is_point_BT.shape[1]) + np.zeros(is_point_BT.shape, np.int64)

@@ -36,13 +36,13 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> str:
     # A copy, because safetensors refuses tensors that share memory (tied weights do).
     copies = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     content = safetensors.torch.save(copies)
-    _replace(path, content)
+    replace_file(path, content)
     return hashlib.sha256(content).hexdigest()
 
 
 def load_tensors(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
     """Read one safetensors file, checked against its SHA-256 where that is known."""
-    content = _read(path)
+    content = read_file(path)
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
         raise CorruptCheckpoint(f"{path.name}: SHA-256 differs from the recorded one")
     _check_header(path.name, content)
@@ -52,13 +52,48 @@ def load_tensors(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
         raise CorruptCheckpoint(f"{path.name}: {error}") from error
 
 
+def read_file(path: Path) -> bytes:
+    """The bytes of a file that must be there."""
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise CorruptCheckpoint(f"{path.name}: no such file") from error
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file as a whole or not at all."""
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    with beside.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+
+
+def sync_folder(folder: Path) -> None:
+    """Let the names of a folder outlast a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _check_header(name: str, content: bytes) -> None:
+    if len(content) < 8:
+        raise CorruptCheckpoint(f"{name}: too short for a safetensors file")
+    (num_bytes,) = struct.unpack("<Q", content[:8])
+    if num_bytes > MAX_HEADER_BYTES:
+        raise CorruptCheckpoint(f"{name}: header of {num_bytes} bytes, over {MAX_HEADER_BYTES}")
+
+
 # Models and optimisers --------------------------------------------------------------------------
 
 
 def save_weights(model: nn.Module, path: Path) -> str:
     """Write a model's parameters and buffers; return the file's SHA-256."""
     digest = save_tensors(model.state_dict(), path)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
     return digest
 
 
@@ -83,35 +118,3 @@ def check_match(what: str, expected: Mapping[str, Tensor], found: Mapping[str, T
         if stored.shape != value.shape or stored.dtype != value.dtype:
             ours, theirs = (f"{item.dtype} {tuple(item.shape)}" for item in (value, stored))
             raise MismatchedCheckpoint(f"{what}: {name} is {theirs}, expected {ours}")
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise CorruptCheckpoint(f"{path.name}: no such file") from error
-
-
-def _check_header(name: str, content: bytes) -> None:
-    if len(content) < 8:
-        raise CorruptCheckpoint(f"{name}: too short for a safetensors file")
-    (num_bytes,) = struct.unpack("<Q", content[:8])
-    if num_bytes > MAX_HEADER_BYTES:
-        raise CorruptCheckpoint(f"{name}: header of {num_bytes} bytes, over {MAX_HEADER_BYTES}")
-
-
-def _replace(path: Path, content: bytes) -> None:
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    with beside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,6 +1,6 @@
 """The transformer, top to bottom: attention with its cache, block, stack.
 
-Positions are in `positions.py`, masks in `masks.py`.
+Positions are in `position_encodings.py`, masks in `attention_masks.py`.
 
 Shapes: B rows, Q queried points, T points of the cache, D model width, H heads, K head width,
 P pairs of numbers of a head.

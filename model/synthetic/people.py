@@ -12,9 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .processes import Floats
+from ..earth.arrays import Floats, Ints
 
 Stay = tuple[str, str, float, float, float, float]
 
@@ -133,7 +132,7 @@ class Person:
 
 def routine(
     generator: np.random.Generator, first_day: int, tick_T: Floats, is_unusual: bool
-) -> tuple[Floats, Floats, NDArray[np.int64], tuple[str, ...], list[Stay]]:
+) -> tuple[Floats, Floats, Ints, tuple[str, ...], list[Stay]]:
     """The days of a person, looked at after so many ticks: seconds since the first midnight.
 
     A tick is a second of travelling or `STAY_SLOWER` seconds of staying. Returns elapsed_T,

@@ -17,12 +17,9 @@ from typing import Any
 
 import numba
 import numpy as np
-from numpy.typing import NDArray
 
-from ..earth.compiled import EARTH_RADIUS_M
-
-Floats = NDArray[np.floating[Any]]
-Integers = NDArray[np.int64]
+from ..earth.arrays import Floats, Ints
+from ..earth.constants import EARTH_RADIUS_M
 
 
 @dataclass(frozen=True)
@@ -193,12 +190,12 @@ class RegionChain:
         """How often the likeliest next region is the right one."""
         return float(self.stationary_R @ self.transition_RR.max(axis=1))
 
-    def nll(self, region_T: Integers) -> Floats:
+    def nll(self, region_T: Ints) -> Floats:
         """Surprise of each region but the first, given the one before, in nats."""
         with np.errstate(divide="ignore"):
             return -np.log(self.transition_RR[region_T[:-1], region_T[1:]])
 
-    def draw(self, generator: np.random.Generator, num: int) -> Integers:
+    def draw(self, generator: np.random.Generator, num: int) -> Ints:
         """Regions of so many points, stationary from the first one on."""
         first, *rows = self._cumulated
         chance = generator.random(num).tolist()
@@ -215,12 +212,12 @@ class RegionChain:
         sums[sums > 1 - 1e-12] = 1.0
         return [row.tolist() for row in sums]
 
-    def places(self, region: Integers) -> tuple[Floats, Floats]:
+    def places(self, region: Ints) -> tuple[Floats, Floats]:
         """Column and row of regions, counted from the middle of the square."""
-        middle = (self.side - 1) / 2
+        middle = np.float64(self.side - 1) / 2
         return region % self.side - middle, region // self.side - middle
 
-    def region_at(self, column: Floats, row: Floats) -> Integers:
+    def region_at(self, column: Floats, row: Floats) -> Ints:
         """The region of a place, the inverse of `places`; -1 outside the square."""
         middle = (self.side - 1) / 2
         x, y = np.rint(column + middle).astype(int), np.rint(row + middle).astype(int)

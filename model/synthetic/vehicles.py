@@ -12,9 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .processes import Floats
+from ..earth.arrays import Bools, Floats, Ints
 
 Stay = tuple[str, str, float, float, float, float]
 
@@ -38,7 +37,7 @@ ANOMALIES = ("speeding", "circling", "long_stop")
 
 def drive(
     generator: np.random.Generator, elapsed_T: Floats, is_unusual: bool
-) -> tuple[Floats, NDArray[np.bool_], list[Stay]]:
+) -> tuple[Floats, Bools, list[Stay]]:
     """Places `place_TC` at these seconds, whether the vehicle stands, and what it does when."""
     route = Route.drawn(generator, int(elapsed_T[-1] * MAX_SPEED_MPS / BLOCK_M) + 4)
     chosen = elapsed_T[generator.integers(len(elapsed_T), size=1)]
@@ -51,7 +50,8 @@ def drive(
     along_T, block_T, is_stop_T = motion.at(elapsed_T)
     start_LC, direction_LC = route.blocks()
     place_TC = start_LC[block_T] * BLOCK_M + direction_LC[block_T] * along_T[:, None]
-    stays = motion.stays((start_LC + direction_LC) * BLOCK_M, float(elapsed_T[-1]))
+    end_LC = (start_LC + direction_LC).astype(np.float64) * BLOCK_M
+    stays = motion.stays(end_LC, float(elapsed_T[-1]))
     if is_unusual:
         stays.append(motion.anomaly(ANOMALIES[kind], first))
     return place_TC, is_stop_T, stays
@@ -61,10 +61,10 @@ def drive(
 class Route:
     """Blocks in a row: how one turns into each, at what share of the limit, and waits after it."""
 
-    crossing_C: NDArray[np.int64]
+    crossing_C: Ints
     heading: int
     haste: float
-    turn_L: NDArray[np.int64]
+    turn_L: Ints
     wait_L: Floats
     hurry_L: Floats
 
@@ -92,7 +92,7 @@ class Route:
         else:
             self.wait_L[first] = long_stop_s
 
-    def blocks(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def blocks(self) -> tuple[Ints, Ints]:
         """Crossing `start_LC` where each block begins, and its direction."""
         heading_L = (self.heading + np.cumsum(self.turn_L)) % 4
         direction_LC = np.array([[1, 0], [0, 1], [-1, 0], [0, -1]])[heading_L]
@@ -107,7 +107,7 @@ class Route:
         return Motion(cruise_L, np.append(0.0, exit_L[:-1]), exit_L, self.wait_L)
 
 
-def exit_speeds(cruise_L: Floats, turn_L: NDArray[np.int64], wait_L: Floats) -> Floats:
+def exit_speeds(cruise_L: Floats, turn_L: Ints, wait_L: Floats) -> Floats:
     """Speed at the crossing that ends each block: none at a light, little before a turn."""
     following_L = np.append(cruise_L[1:], cruise_L[-1])
     is_turn_L = np.append(turn_L[1:], 0) != 0
@@ -134,7 +134,7 @@ class Motion:
         self.started_L = self.finished_L - self.driven_L - wait_L
         self.stopped_L = self.finished_L - wait_L
 
-    def at(self, elapsed_T: Floats) -> tuple[Floats, NDArray[np.int64], NDArray[np.bool_]]:
+    def at(self, elapsed_T: Floats) -> tuple[Floats, Ints, Bools]:
         """Metres along the block, number of the block, and whether the vehicle stands."""
         block_T = np.searchsorted(self.finished_L, elapsed_T, side="right")
         block_T = np.minimum(block_T, len(self.finished_L) - 1)

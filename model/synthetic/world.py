@@ -4,9 +4,9 @@ Trajectory `index` of a world is drawn by a generator of its own, seeded by (kin
 it depends neither on how many others are drawn, nor on the order or the process. Four kinds:
 
 - `vehicles` drive on a grid of streets: speed limits, turns, lights, bounded acceleration;
-- `people` have a home, a work place and haunts, a week, and a way to travel (`routines.py`);
-- `ar1` and `markov` follow the laws of `laws.py`, whose floor is known. Nothing is added to them
-  but the noise that belongs to `ar1`.
+- `people` have a home, a work place and haunts, a week, and a way to travel (`people.py`);
+- `ar1` and `markov` follow the laws of `processes.py`, whose floor is known. Nothing is added to
+  them but the noise that belongs to `ar1`.
 
 Vehicles and people are seen by a receiver with noise, silences and outliers, and some of them do
 something unusual. All of it is told: by columns of the points, and by events.
@@ -21,13 +21,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..earth.arrays import Bools, Floats, Ints
 from .people import STAY_SLOWER, routine
-from .processes import Ar1, Floats, Integers, Interval, RegionChain, moved, walked
+from .processes import Ar1, Interval, RegionChain, moved, walked
 from .vehicles import drive
-
-Booleans = NDArray[np.bool_]
 
 MONDAY_US = 1_704_067_200_000_000  # 2024-01-01T00:00:00Z, when every world begins
 DAY_S = 86_400
@@ -113,17 +111,17 @@ class Trajectory:
 
     entity_id: str
     started_us: int
-    tracked_us_T: Integers
+    tracked_us_T: Ints
     lon_deg_T: Floats
     lat_deg_T: Floats
     true_lon_deg_T: Floats
     true_lat_deg_T: Floats
-    mode_T: Integers
+    mode_T: Ints
     modes: Sequence[str]
-    is_after_gap_T: Booleans
-    is_outlier_T: Booleans
-    is_anomaly_T: Booleans
-    region_T: Integers
+    is_after_gap_T: Bools
+    is_outlier_T: Bools
+    is_anomaly_T: Bools
+    region_T: Ints
     events: Sequence[Event] = ()
 
 
@@ -132,7 +130,7 @@ class TruePath:
     """Where something truly is at the instants of its points, in metres around the centre."""
 
     place_TC: Floats
-    mode_T: Integers
+    mode_T: Ints
     modes: Sequence[str]
     events: Sequence[Event] = field(default_factory=tuple)
 
@@ -172,7 +170,7 @@ def events_of(stays: Sequence[tuple[str, str, float, float, float, float]]) -> l
     return [Event(*stay) for stay in stays]
 
 
-def clock(world: World, generator: np.random.Generator) -> tuple[Floats, Booleans]:
+def clock(world: World, generator: np.random.Generator) -> tuple[Floats, Bools]:
     """Seconds since the first point, at least one apart, and which points end a silence."""
     interval_T = np.maximum(world.interval.draw_s(generator, world.num_points), 1.0)
     is_after_gap_T = generator.random(world.num_points) < world.gap_share
@@ -189,7 +187,7 @@ def seen(
     entity_id: str,
     started_us: int,
     elapsed_T: Floats,
-    is_after_gap_T: Booleans,
+    is_after_gap_T: Bools,
     path: TruePath,
 ) -> Trajectory:
     """What a receiver makes of a path: noise on each point, and some points far away."""
@@ -227,7 +225,7 @@ def seen(
     )
 
 
-def gaps(elapsed_T: Floats, is_after_gap_T: Booleans) -> list[Event]:
+def gaps(elapsed_T: Floats, is_after_gap_T: Bools) -> list[Event]:
     """The silences between points, as events."""
     return [
         Event("gap", "silence", float(elapsed_T[t - 1]), float(elapsed_T[t]))
@@ -267,7 +265,7 @@ def lawful(
     entity_id: str,
     seen_at: tuple[Floats, Floats],
     true_at: tuple[Floats, Floats],
-    region_T: Integers | None = None,
+    region_T: Ints | None = None,
 ) -> Trajectory:
     """A trajectory of a law: log-normal intervals, and nothing that the law does not know."""
     num = world.num_points

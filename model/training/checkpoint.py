@@ -22,12 +22,12 @@ from torch import Tensor
 from ..interface.weights import (
     CorruptCheckpoint,
     MismatchedCheckpoint,
-    _read,
-    _replace,
-    _sync_folder,
     check_match,
     load_tensors,
+    read_file,
+    replace_file,
     save_tensors,
+    sync_folder,
 )
 
 logger = logging.getLogger(__name__)
@@ -48,13 +48,13 @@ def save_json(value: Mapping[str, Any], path: Path) -> None:
     """Write JSON that carries its own digest, as a whole or not at all."""
     body = json.dumps(value, indent=1, sort_keys=True, allow_nan=False)
     digest = hashlib.sha256(body.encode()).hexdigest()
-    _replace(path, f'{{"sha256": "{digest}", "body": {body}}}\n'.encode())
+    replace_file(path, f'{{"sha256": "{digest}", "body": {body}}}\n'.encode())
 
 
 def load_json(path: Path) -> dict[str, Any]:
     """Read what `save_json` wrote, and refuse it if a byte of the value has changed."""
     try:
-        envelope = json.loads(_read(path))
+        envelope = json.loads(read_file(path))
         digest, value = envelope["sha256"], envelope["body"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CorruptCheckpoint(f"{path.name}: not a checkpoint's JSON") from error
@@ -106,11 +106,11 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
         for name, tensors in checkpoint.tensors.items()
     }
     save_json({"files": digests, "state": dict(checkpoint.state)}, draft / STATE_FILE)
-    _sync_folder(draft)
+    sync_folder(draft)
     number = max((_number(path) for path in _folders(folder)), default=0) + 1
     final = folder / f"{PREFIX}{number:08d}"
     draft.rename(final)
-    _sync_folder(folder)
+    sync_folder(folder)
     for old in _folders(folder)[NUM_KEPT:]:
         _remove(old)
     return final

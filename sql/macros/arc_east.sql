@@ -1,4 +1,5 @@
--- Point b seen from a, on the unit sphere: the component east. See model/geometry.py.
+-- Point b seen from a, on the unit sphere: the component east.
+-- See model/earth/geometry.py.
 create or replace macro arc_east(lon_a_deg, lat_a_deg, lon_b_deg, lat_b_deg) as
 sin(
     radians(

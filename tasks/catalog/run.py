@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from tasks.runtime.run_records import RunRecord, StageRun, _stage_runs, write_record
+from tasks.runtime.run_records import RunRecord, StageRun, collected_stages, write_record
 from tasks.runtime.store import Store
 
 
@@ -20,16 +20,14 @@ def recorded_run(store: Store, flow: str, dataset: str) -> Iterator[list[StageRu
     store.prepare()
     store.sweep()
     began = datetime.now(UTC)
-    runs: list[StageRun] = []
-    token = _stage_runs.set(runs)
     error, trace = "", ""
     try:
-        yield runs
+        with collected_stages() as runs:
+            yield runs
     except BaseException as caught:
         error, trace = f"{type(caught).__name__}: {caught}", traceback.format_exc()
         raise
     finally:
-        _stage_runs.reset(token)
         record = RunRecord(
             run_id=uuid.uuid4().hex[:12],
             flow=flow,

@@ -171,10 +171,20 @@ def add_dataset(
             add_snapshot(connection, read_snapshot(store, receipt), cleaned)
         if cleaned:
             add_calendar(connection, dataset, store.manifest(receipt).recipe.settings["zone"])
+    for receipt in receipts.get("evaluate", []):
+        add_scores(connection, dataset, receipt.recipe, store.folder(receipt) / "scores.parquet")
     for receipt in receipts.get("split", []):
         split = pq.read_table(store.folder(receipt) / "split.parquet")
         named = split.add_column(0, "dataset", pa.array([dataset] * len(split), pa.string()))
         database.add_table(connection, "ops", "splits", named)
+
+
+def add_scores(connection: database.Connection, dataset: str, recipe: str, path: Path) -> None:
+    """The scores of the newest evaluation of a dataset as rows of `ops.scores`."""
+    scores = pq.read_table(path)
+    for name, value in (("recipe", recipe), ("dataset", dataset)):
+        scores = scores.add_column(0, name, pa.array([value] * len(scores), pa.string()))
+    database.add_table(connection, "ops", "scores", scores)
 
 
 def add_snapshot(connection: database.Connection, snapshot: Snapshot, cleaned: list[Path]) -> None:

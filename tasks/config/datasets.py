@@ -28,7 +28,7 @@ class Dataset(Frozen):
     url: str = Field("", description="Address of the public release, where it may be fetched.")
     sha256: str = Field("", description="SHA-256 of the file behind the address, where stable.")
     sample: tuple[str, ...] = Field((), description="Embedded files, used without a source.")
-    decoder: str = Field(description="Reader in tasks/decode.py that yields raw records.")
+    decoder: str = Field(description="Name of its reader in tasks/ingest/readers/formats.py.")
     members: str = Field("*", description="Pattern of the file names that hold trajectories.")
     staging: str = Field(description="SQL file that makes canonical points of raw records.")
     labels: LabelFiles | None = Field(None, description="Modes of transport, where labelled.")
@@ -109,7 +109,7 @@ DATASETS = {
             name="synthetic",
             title="Made-up vehicles and people with ground truth, and laws with a known floor",
             licence="Apache-2.0",
-            citation="the generator of this project, model/synthetic.py",
+            citation="the generator of this project, model/synthetic/",
             homepage="",
             is_generated=True,
             decoder="synthetic",

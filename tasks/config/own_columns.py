@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator, model_validator
 
-from tasks.config.sections import Settings
+from tasks.config.sections import Section
 
 TIME_DIRECTIVES = "aAbBdmyYHIpMSfgnjz%"
 
@@ -18,7 +18,7 @@ def column(title: str, description: str) -> Any:
     return Field("", max_length=200, title=title, description=description)
 
 
-class ColumnsConfig(Settings):
+class ColumnsConfig(Section):
     """How your own files are written, for the dataset `own`; other datasets pass it over."""
 
     form: Literal["csv", "tsv", "jsonl", "json", "parquet"] = Field(

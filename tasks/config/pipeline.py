@@ -18,7 +18,7 @@ from tasks.config.sections import (
     CleanConfig,
     ModelConfig,
     RegionConfig,
-    Settings,
+    Section,
     SplitConfig,
     StayConfig,
     SyntheticConfig,
@@ -54,7 +54,7 @@ DatasetName = Annotated[
 ]
 
 
-class PipelineConfig(Settings):
+class PipelineConfig(Section):
     """Everything that can change a result, and nothing else."""
 
     dataset: DatasetName = Field(
@@ -205,6 +205,7 @@ class PipelineConfig(Settings):
             num_context=self.window.num_context,
             num_horizon=self.window.num_horizon,
             horizons=tuple(sorted({*self.assess.horizons, self.assess.gate_horizon})),
+            gate_horizon=self.assess.gate_horizon,
             num_bootstrap=self.assess.num_bootstrap,
             tasks=self.window.tasks,
             resolution=self.region_rules.resolution,
@@ -214,7 +215,7 @@ class PipelineConfig(Settings):
         )
 
 
-class ForecastConfig(Settings):
+class ForecastConfig(Section):
     """Which registered model forecasts, how far, and with how many samples."""
 
     model: str = Field(

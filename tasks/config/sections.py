@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from tasks.config.judged_tasks import Task
 from tasks.runtime.frozen import Frozen
 
 
@@ -22,7 +21,7 @@ def tell_ranges(schema: dict[str, Any]) -> None:
 RANGE_WORDS = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to"}
 
 
-class Settings(Frozen):
+class Section(Frozen):
     """A section of the configuration."""
 
     model_config = ConfigDict(
@@ -30,7 +29,7 @@ class Settings(Frozen):
     )
 
 
-class CleanConfig(Settings):
+class CleanConfig(Section):
     """Which points are kept and where a trip ends."""
 
     max_speed_mps: float | None = Field(
@@ -53,7 +52,7 @@ class CleanConfig(Settings):
     )
 
 
-class StayConfig(Settings):
+class StayConfig(Section):
     """What counts as a stay; stays are marked, and trips are not cut."""
 
     radius_m: float = Field(
@@ -80,7 +79,7 @@ class StayConfig(Settings):
 SplitKind = Literal["entity", "time", "region", "random_window"]
 
 
-class SplitConfig(Settings):
+class SplitConfig(Section):
     """What is set apart for validation and test; copies stay together."""
 
     kind: SplitKind = Field(
@@ -139,7 +138,10 @@ class SplitConfig(Settings):
         return self
 
 
-class WindowConfig(Settings):
+Task = Literal["forecast", "path_inference", "recover", "travel_time"]
+
+
+class WindowConfig(Section):
     """The stored windows on which every model and baseline is judged."""
 
     num_context: int = Field(
@@ -169,7 +171,7 @@ class WindowConfig(Settings):
         return self.num_context + self.num_horizon
 
 
-class RegionConfig(Settings):
+class RegionConfig(Section):
     """The cells that places are told by, and the windows of next visits."""
 
     resolution: int | None = Field(
@@ -205,7 +207,7 @@ class RegionConfig(Settings):
         return self
 
 
-class ModelConfig(Settings):
+class ModelConfig(Section):
     """The model family and its size."""
 
     family: Literal["chemin", "masked_chemin", "patch", "trajfm"] = Field(
@@ -219,7 +221,7 @@ class ModelConfig(Settings):
     )
 
 
-class TrainConfig(Settings):
+class TrainConfig(Section):
     """How the model is fitted."""
 
     init: str = Field(
@@ -278,7 +280,7 @@ class TrainConfig(Settings):
     )
 
 
-class SyntheticConfig(Settings):
+class SyntheticConfig(Section):
     """What the generator makes; it counts for the dataset synthetic only."""
 
     kind: Literal["vehicles", "people", "ar1", "markov"] = Field(
@@ -329,7 +331,7 @@ class SyntheticConfig(Settings):
         return self.model_dump(exclude={"num_entities"})
 
 
-class AssessConfig(Settings):
+class AssessConfig(Section):
     """How models and baselines are compared."""
 
     horizons: tuple[int, ...] = Field(

@@ -8,15 +8,16 @@ from __future__ import annotations
 from tasks.config.own_columns import ColumnsConfig
 from tasks.config.sections import (
     ModelConfig,
-    Settings,
+    Section,
     SplitKind,
     StayConfig,
+    Task,
     TrainConfig,
     WindowConfig,
 )
 
 
-class IngestRules(Settings):
+class IngestRules(Section):
     """The slice of the configuration that decides the points of a dataset."""
 
     decoder: str
@@ -38,7 +39,7 @@ class SnapshotRules(IngestRules):
         return IngestRules(**self.model_dump(exclude={"max_rejected_share"}))
 
 
-class CleanRules(Settings):
+class CleanRules(Section):
     """The cleaning limits in force: the configuration's, else the dataset's own."""
 
     max_speed_mps: float
@@ -52,7 +53,7 @@ class CleanRules(Settings):
 EDGES = ("west_deg", "south_deg", "east_deg", "north_deg")
 
 
-class SplitRules(Settings):
+class SplitRules(Section):
     """What decides the split of each point; what a kind of split does not ask for is zero."""
 
     kind: SplitKind
@@ -84,7 +85,7 @@ class WindowRules(WindowConfig):
     split: SplitRules
 
 
-class RegionRules(Settings):
+class RegionRules(Section):
     """What decides regions, and the windows of next visits."""
 
     resolution: int
@@ -93,7 +94,7 @@ class RegionRules(Settings):
     max_history: int
 
 
-class TrainRules(Settings):
+class TrainRules(Section):
     """The slice of the configuration that decides the weights."""
 
     model: ModelConfig
@@ -103,7 +104,7 @@ class TrainRules(Settings):
     seed: int
 
 
-class ProbeRules(Settings):
+class ProbeRules(Section):
     """What decides the probe of the encoding, beside the code."""
 
     max_points: int
@@ -111,21 +112,22 @@ class ProbeRules(Settings):
     seed: int
 
 
-class EvaluateRules(Settings):
+class EvaluateRules(Section):
     """The slice of the configuration that decides the errors."""
 
     num_context: int
     num_horizon: int
     horizons: tuple[int, ...]
+    gate_horizon: int
     num_bootstrap: int
-    tasks: tuple[str, ...]
+    tasks: tuple[Task, ...]
     resolution: int
     zone: str
     seed: int
     is_personal: bool
 
 
-class QualityRules(Settings):
+class QualityRules(Section):
     """What the report says beside the numbers, and how much of a place it may tell."""
 
     title: str
@@ -140,7 +142,7 @@ class QualityRules(Settings):
     interval_s: float
 
 
-class ReportRules(Settings):
+class ReportRules(Section):
     """What a report says beside the errors.
 
     Recipes and counts are here by value: equal content may have come on another way.
@@ -157,7 +159,7 @@ class ReportRules(Settings):
     num_context: int
     num_horizon: int
     gate_horizon: int
-    tasks: tuple[str, ...]
+    tasks: tuple[Task, ...]
     data_counts: dict[str, int | float | str]
     recipes: dict[str, str]
     init: str

@@ -5,6 +5,7 @@ They are counted apart from the records of points, since no point is lost with a
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Sequence
 
 import pyarrow as pa
@@ -39,7 +40,7 @@ def lines_of(member: Member) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     for piece in pieces_of([member]):
         for number, text in piece.lines():
-            if number == 1 and text.removeprefix(b"\xef\xbb\xbf").lower().startswith(HEADER):
+            if number == 1 and text.removeprefix(BOM_UTF8).lower().startswith(HEADER):
                 continue
             place = {"file_id": member.file_id, "file_name": member.name, "line_number": number}
             parts = text.decode("utf-8", "replace").rstrip("\r").split("\t")

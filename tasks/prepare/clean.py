@@ -6,7 +6,7 @@ The first rule that a point breaks is the one that it is rejected for:
 2. `null_island`: exactly (0, 0), which receivers report without a fix
 3. `exact_duplicate`: entity, instant and place of an earlier point, in the order of the source
 4. `same_instant`: another place at the instant of an earlier point: the first one is kept
-5. `impossible_speed`: out of reach of the last kept point (`model/kernels.py`)
+5. `impossible_speed`: out of reach of the last kept point (`model/earth/point_rules.py`)
 6. `short_trip`: in a trip of too few points
 
 The order of the source is source trip, file, line, point. A trip ends with the trip of the source
@@ -14,7 +14,7 @@ and with a silence longer than `max_gap_s` between kept points.
 
 Before these rules, instants of receivers that count weeks modulo 1,024 are put right where the
 source tells when it received them (`num_rollovers` says how often a cycle was added). Where the
-dataset asks for it, entities that share one identity are told apart (`model/kernels.py`): the
+dataset asks for it, entities that share one identity are told apart (`identities` there): the
 second is `<entity_id>#2`. After the rules, stays are marked on what is kept.
 """
 

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from model.earth.cells import cells_of
 from tasks.config.pipeline import PipelineConfig
 from tasks.config.slices import RegionRules
 from tasks.database import Connection, check, load, materialise, scratch, view, write_query
-from tasks.prepare.cells import LINES_A_DEGREE, cells_of
-from tasks.prepare.split_names import SPLITS
+from tasks.prepare.conventions import LINES_A_DEGREE, SPLITS
 from tasks.runtime.stage import Input, Job, Stage
 from tasks.runtime.store import Counts, Receipt, Store
 

@@ -23,7 +23,7 @@ import pyarrow as pa
 from tasks.config.pipeline import PipelineConfig
 from tasks.config.slices import EDGES, SplitRules
 from tasks.database import Connection, check, materialise, scratch, view, write_query
-from tasks.prepare.split_names import SPLITS
+from tasks.prepare.conventions import SPLITS
 from tasks.runtime.errors import DataError
 from tasks.runtime.stage import Job, Stage
 from tasks.runtime.store import Counts, Receipt, Store

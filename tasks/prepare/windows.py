@@ -21,11 +21,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from model.earth.cells import cells_of
 from tasks.config.slices import WindowRules
 from tasks.database import Connection, append, check, count_rows, materialise, write_parquet
-from tasks.prepare.cells import LINES_A_DEGREE, cells_of
+from tasks.prepare.conventions import LINES_A_DEGREE, SPLITS
 from tasks.prepare.near_duplicates import near_duplicates
-from tasks.prepare.split_names import SPLITS
 from tasks.runtime.store import Counts
 
 SQL = (

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from tasks.config.pipeline import PipelineConfig
 from tasks.runtime.errors import DataError
-from tasks.runtime.machine import Paths
+from tasks.runtime.machine import Machine
 from tasks.runtime.stage import Job, Stage
 from tasks.runtime.store import Counts, Receipt, Store
 
@@ -41,7 +41,7 @@ def build(draft: Path, job: Job[ProbeRules]) -> Counts:
     from model.evaluation.encoding_probe import probe, refusals
     from model.features.normaliser import Normaliser
 
-    torch.set_num_threads(Paths().num_threads)
+    torch.set_num_threads(Machine().num_threads)
     folder = job.folder("shards")
     normaliser = Normaliser.from_json(json.loads((folder / "normaliser.json").read_text()))
     learnt, judged = (list(crops(job, split)) for split in ("train", "validation"))

@@ -8,13 +8,13 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from model.evaluation.judged_tasks import PATH_INFERENCE, RECOVER, judged_tasks
 from model.families import module_named
-from tasks.config.judged_tasks import PATH_INFERENCE, RECOVER, judged_tasks
 from tasks.config.pipeline import PipelineConfig
 from tasks.config.slices import TrainRules
 from tasks.registry.initial_weights import digest_of, initial_digest, initial_model
 from tasks.runtime.errors import ConfigError, DataError, Stopped
-from tasks.runtime.machine import Paths
+from tasks.runtime.machine import Machine
 from tasks.runtime.progress import progress
 from tasks.runtime.stage import Input, Job, Stage
 from tasks.runtime.store import Counts, Receipt, Store
@@ -55,7 +55,7 @@ def build(draft: Path, job: Job[TrainRules]) -> Counts:
 
     check_windows_fit(job.settings)
     job.store.verify(job.receipt("shards"))
-    torch.set_num_threads(Paths().num_threads)
+    torch.set_num_threads(Machine().num_threads)
     work = job.store.work(job.recipe.digest)
     try:
         with contextlib.ExitStack() as stack:
@@ -85,8 +85,9 @@ def check_windows_fit(rules: TrainRules) -> None:
     from model.families import FAMILIES
 
     model, window = rules.model, rules.window
-    longest = FAMILIES[model.family].presets[model.preset].max_points
-    recovers = {RECOVER, PATH_INFERENCE} & {*judged_tasks(model.family, window.tasks)}
+    family = FAMILIES[model.family]
+    longest = family.presets[model.preset].max_points
+    recovers = {RECOVER, PATH_INFERENCE} & {*judged_tasks(family.tasks, window.tasks)}
     if recovers and window.num_points > longest:
         raise ConfigError(
             f"{model.family} {model.preset} reads at most {longest} points, and is asked to "
@@ -143,7 +144,7 @@ def fit_config(rules: TrainRules, is_fine_tuning: bool) -> FitConfig:
         validates_first=is_fine_tuning,
         patience=fit.patience,
         seed=rules.seed,
-        checkpoint_every_s=Paths().checkpoint_every_s,
+        checkpoint_every_s=Machine().checkpoint_every_s,
     )
 
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from filelock import FileLock, Timeout
 
 from tasks.runtime.errors import Unavailable
-from tasks.runtime.machine import Paths
+from tasks.runtime.machine import Machine
 from tasks.runtime.store import Store
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def pointed_at(uri: str) -> Iterator[None]:
 
 
 def tracking_uri(store: Store) -> str:
-    return Paths(store=store.root).tracking_uri
+    return Machine(store=store.root).tracking_uri
 
 
 def shown(uri: str) -> str:

@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.registry.client import is_away, registry, shown, tracking_uri
-from tasks.registry.client import warm_up as warm_up
 from tasks.runtime.errors import ConfigError
 from tasks.runtime.store import Store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
 
 CANDIDATE, CHAMPION = "candidate", "champion"
 

@@ -1,6 +1,6 @@
 """The gate: which version may be champion, decided on stored validation windows, in plain words.
 
-Nothing here knows the registry; `tasks/promote.py` asks it and keeps what is decided.
+Nothing here knows the registry; `promote.py` asks it and keeps what is decided.
 """
 
 from __future__ import annotations

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.config.judged_tasks import TIMES_GIVEN
+from model.evaluation.judged_tasks import FORECAST, TIMES_GIVEN
 from tasks.config.pipeline import PipelineConfig
+from tasks.report.error_tables import read_scores
 from tasks.runtime.errors import DataError
 
 if TYPE_CHECKING:
@@ -85,6 +86,15 @@ def measure_of(config: PipelineConfig) -> Measure:
     return RecoveryError()
 
 
+def gate_errors_m(evaluated: Path, task: str, horizon: int | None) -> dict[str, float]:
+    """The main error of everyone on all windows of the gate's split, times given."""
+    from model.evaluation.scores import ALL, MAIN_METRICS, chosen_rows
+
+    wanted = {"split": GATE_SPLIT, "task": task, "track": TIMES_GIVEN, "mask": ALL, "stratum": ALL}
+    rows = chosen_rows(read_scores(evaluated), **wanted, metric=MAIN_METRICS[task], horizon=horizon)
+    return {row["model"]: row["value"] for row in rows}
+
+
 # Forecast ---------------------------------------------------------------------------------------
 
 
@@ -105,16 +115,7 @@ class ForecastError:
         return {"num_context": self.num_context, "gate_horizon": self.step}
 
     def errors_m(self, evaluated: Path) -> dict[str, float]:
-        table = pq.read_table(
-            evaluated / "metrics.parquet",
-            filters=[
-                ("split", "=", GATE_SPLIT),
-                ("track", "=", TIMES_GIVEN),
-                ("horizon_steps", "=", self.step),
-            ],
-            columns=["model", "ade_m"],
-        )
-        return {row["model"]: row["ade_m"] for row in table.to_pylist()}
+        return gate_errors_m(evaluated, FORECAST, self.step)
 
     def batches(self, shards: Shards) -> list[WindowBatch]:
         from model.data.reading import read_windows
@@ -165,22 +166,13 @@ class RecoveryError:
         return {"task": self.task, "track": TIMES_GIVEN}
 
     def errors_m(self, evaluated: Path) -> dict[str, float]:
-        table = pq.read_table(
-            evaluated / "recovery.parquet",
-            filters=[
-                ("split", "=", GATE_SPLIT),
-                ("task", "=", self.task),
-                ("track", "=", TIMES_GIVEN),
-                ("mask", "=", "all"),
-            ],
-            columns=["model", "mae_m"],
-        )
-        if not table.num_rows:
+        errors_m = gate_errors_m(evaluated, self.task, None)
+        if not errors_m:
             raise DataError(
                 f"no window of {GATE_SPLIT} was recovered, and a model that forecasts nothing is "
                 "judged on these; keep recover in window.tasks"
             )
-        return {row["model"]: row["mae_m"] for row in table.to_pylist()}
+        return errors_m
 
     def batches(self, shards: Shards) -> list[WindowBatch]:
         from model.data.reading import read_windows

@@ -1,51 +1,42 @@
-"""The errors of an evaluation as named numbers, as a registry keeps them."""
+"""MLflow metrics: the scores of an evaluation as named numbers, as a registry keeps them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import pyarrow.parquet as pq
+from model.evaluation.judged_tasks import FORECAST, TIMES_GIVEN, TRAVEL_TIME
+from tasks.report.error_tables import Row, read_scores
 
-from tasks.config.judged_tasks import TIMES_GIVEN, TRAVEL_TIME
+SENT = ("ade_m", "fde_m", "mae_m", "mae_s", "rmse_m", "rmse_s", "mape", "coverage_80", "skill")
 
 
-def measures(evaluated: Path) -> list[tuple[str, float]]:
+def mlflow_metrics(evaluated: Path) -> list[tuple[str, float]]:
     """(name, value) of the model and the baselines: `test/chemin/ade_m_step_10`, and of other
     tasks `test/recover/times_given/block_10/linear/mae_m`. What is no number is left out.
     """
+    from model.evaluation.scores import ALL, chosen_rows
+
+    rows = chosen_rows(read_scores(evaluated), stratum=ALL)
     found = [
-        *forecast_measures(rows_of(evaluated / "metrics.parquet")),
-        *recovery_measures(rows_of(evaluated / "recovery.parquet")),
-        *duration_measures(rows_of(evaluated / "durations.parquet")),
+        pair
+        for row in rows
+        if row["metric"] in SENT and (row["task"] != FORECAST or row["track"] == TIMES_GIVEN)
+        for pair in named(row)
     ]
     return [(name, value) for name, value in found if math.isfinite(value)]
 
 
-def rows_of(table: Path) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = pq.read_table(table).to_pylist()
-    return rows
-
-
-def forecast_measures(rows: list[dict[str, Any]]) -> Iterator[tuple[str, float]]:
-    """Of times given."""
-    for row in rows:
-        if row["track"] == TIMES_GIVEN:
-            for name in ("ade_m", "fde_m", "skill", "num_windows"):
-                yield f"{row['split']}/{row['model']}/{name}_step_{row['horizon_steps']}", row[name]
-
-
-def recovery_measures(rows: list[dict[str, Any]]) -> Iterator[tuple[str, float]]:
-    for row in rows:
-        place = "/".join(row[key] for key in ("split", "task", "track", "mask", "model"))
-        for name in ("mae_m", "rmse_m", "skill", "num_windows"):
-            yield f"{place}/{name}", row[name]
-
-
-def duration_measures(rows: list[dict[str, Any]]) -> Iterator[tuple[str, float]]:
-    for row in rows:
-        place = "/".join((row["split"], TRAVEL_TIME, row["track"], row["model"]))
-        for name in ("mae_s", "rmse_s", "mape", "coverage_80", "skill", "num_windows"):
-            yield f"{place}/{name}", row[name]
+def named(row: Row) -> Iterator[tuple[str, float]]:
+    """The number of a row, and with the skill the number of windows that it rests on."""
+    place, step = [row["split"]], ""
+    if row["task"] == FORECAST:
+        step = f"_step_{row['horizon']}"
+    else:
+        place += [row["task"], row["track"]]
+        place += [] if row["task"] == TRAVEL_TIME else [row["mask"]]
+    path = "/".join([*place, row["model"]])
+    yield f"{path}/{row['metric']}{step}", row["value"]
+    if row["metric"] == "skill":
+        yield f"{path}/num_windows{step}", float(row["num_windows"])

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import pyarrow as pa
 
-from tasks.config.pipeline import PipelineConfig
-from tasks.report.error_tables import (
-    duration_tables,
-    error_table,
-    has_rows,
-    markdown_errors,
-    recovery_tables,
+from model.evaluation.judged_tasks import (
+    FORECAST,
+    PATH_INFERENCE,
+    RECOVER,
+    TIMES_GIVEN,
+    TRACKS,
+    TRAVEL_TIME,
 )
+from tasks.config.pipeline import PipelineConfig
+from tasks.report.error_tables import error_tables, markdown_errors, read_scores
 from tasks.report.facts import INITIALISED, LEAKY, initial_weights, split_pairs
 from tasks.report.markup import markdown_table
 from tasks.runtime.store import Receipt, Store
@@ -29,18 +31,17 @@ def model_card(
 ) -> str:
     """Data with licence, split, metrics beside the baselines, limits, privacy, and recipes."""
     row = config.source_row
-    counts = trained.counts
+    counts, scores = trained.counts, read_scores(store.folder(evaluated))
     parts = [
         f"# {config.model.family} ({config.model.preset}) trained on {row.title}",
-        what_it_does(store.folder(evaluated)),
+        what_it_does(scores),
         "## Data",
         f"{row.title}: {row.homepage}  \nLicence: {row.licence}. Citation: {row.citation}.  \n"
         + split_note(config),
         *([f"**{LEAKY}**"] if config.split.kind == "random_window" else []),
         markdown_table(("fact", "value"), split_pairs(shards.counts)),
         *origin_note(config, trained, store),
-        *forecast_errors(config, store.folder(evaluated)),
-        *other_errors(store.folder(evaluated)),
+        *errors(config, scores),
         "Skill is 1 - error / error of the best simple baseline; below zero is worse than it. "
         "Gates read validation; test is only reported.",
         "## Limits",
@@ -56,39 +57,34 @@ def model_card(
     return "\n\n".join(parts) + "\n"
 
 
-def what_it_does(evaluated: Path) -> str:
+def what_it_does(scores: pa.Table) -> str:
     """The tasks that the model was judged on, in words."""
-    said = {
-        "metrics": "Forecasts the next points of a trajectory, each with the radius that holds "
-        "half and four fifths of the sampled futures.",
-        "recovery": "Recovers hidden points of a trajectory from the known ones around them, with "
-        "or without their times.",
-        "durations": "Tells travel times, each with the seconds between which four fifths of "
-        "journeys should lie.",
-    }
-    judged = [text for name, text in said.items() if has_rows(evaluated / f"{name}.parquet")]
-    return " ".join(judged) or "Was not judged on any window."
+    judged = set(scores["task"].to_pylist())
+    return " ".join(text for task, text in SAID.items() if task in judged) or (
+        "Was not judged on any window."
+    )
 
 
-def forecast_errors(config: PipelineConfig, evaluated: Path) -> list[str]:
-    metrics = evaluated / "metrics.parquet"
-    if not has_rows(metrics):
-        return []
-    return ["## Errors in metres, times given"] + [
-        f"{split.capitalize()} windows ({config.window.num_context} known points, "
-        f"{config.window.num_horizon} forecast)\n\n" + error_table(metrics, split)
-        for split in SPLITS
-    ]
+SAID = {
+    FORECAST: "Forecasts the next points of a trajectory, each with the radius that holds half and "
+    "four fifths of the sampled futures.",
+    RECOVER: "Recovers hidden points of a trajectory from the known ones around them, with or "
+    "without their times.",
+    TRAVEL_TIME: "Tells travel times, each with the seconds between which four fifths of journeys "
+    "should lie.",
+}
 
 
-def other_errors(evaluated: Path) -> list[str]:
-    """The errors of recovery in metres and of travel times in seconds, ours in bold."""
+def errors(config: PipelineConfig, scores: pa.Table) -> list[str]:
+    """The errors of every task, ours in bold."""
+    windows = f"{config.window.num_context} known points, {config.window.num_horizon} forecast"
     parts = []
-    for heading, tables_of in (
-        ("## Recovery errors in metres", recovery_tables),
-        ("## Travel time errors in seconds", duration_tables),
+    for heading, tasks, tracks in (
+        (f"## Errors in metres, times given ({windows})", (FORECAST,), (TIMES_GIVEN,)),
+        ("## Recovery errors in metres", (RECOVER, PATH_INFERENCE), TRACKS[RECOVER]),
+        ("## Travel time errors in seconds", (TRAVEL_TIME,), TRACKS[TRAVEL_TIME]),
     ):
-        tables = [table for split in SPLITS for table in tables_of(evaluated, split)]
+        tables = [table for split in SPLITS for table in error_tables(scores, tasks, split, tracks)]
         parts += [heading, *map(markdown_errors, tables)] if tables else []
     return parts
 

@@ -2,56 +2,37 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-import pyarrow.parquet as pq
-
+from model.evaluation.judged_tasks import (
+    FORECAST,
+    PATH_INFERENCE,
+    RECOVER,
+    TIMES_GIVEN,
+    TRAVEL_TIME,
+)
 from tasks.release.promote import Promotion
 from tasks.release.register import Registration
+from tasks.report.error_tables import TRACK_WORDS, error_tables, read_scores
 from tasks.runtime.frozen import Frozen
-from tasks.runtime.machine import Paths
+from tasks.runtime.machine import Machine
 from tasks.runtime.run_records import StageRun, stages_so_far
 from tasks.runtime.store import Counts, Receipt, Store
 
 SHOWN_SPLIT = "test"
 
 
-@dataclass(frozen=True)
-class Shown:
-    """What Prefect shows of a table of errors: its columns, and the digits of its numbers."""
-
-    file: str
-    description: str
-    columns: tuple[str, ...]
-    digits: Mapping[str, int]
-    track: str = ""
-
-
-SHOWN: Mapping[str, Shown] = MappingProxyType(
+# Tables that Prefect shows beside a run: the key, what stands in it, and the tasks.
+SHOWN: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(
     {
-        "errors": Shown(
-            "metrics.parquet",
-            "Errors in metres on test windows, times given.",
-            ("model", "horizon_steps", "ade_m", "fde_m", "skill", "num_windows"),
-            {"ade_m": 0, "fde_m": 0, "skill": 3},
-            "times_given",
-        ),
-        "recovery": Shown(
-            "recovery.parquet",
+        "errors": ("Errors in metres on test windows, times given.", (FORECAST,)),
+        "recovery": (
             "Errors in metres at hidden points of test windows.",
-            ("task", "track", "mask", "model", "mae_m", "rmse_m", "skill", "num_windows"),
-            {"mae_m": 0, "rmse_m": 0, "skill": 3},
+            (RECOVER, PATH_INFERENCE),
         ),
-        "durations": Shown(
-            "durations.parquet",
-            "Errors of travel times in seconds on test journeys.",
-            ("track", "model", "mae_s", "rmse_s", "mape", "coverage_80", "skill", "num_windows"),
-            {"mae_s": 0, "rmse_s": 0, "mape": 3, "coverage_80": 3, "skill": 3},
-        ),
+        "durations": ("Errors of travel times in seconds on test journeys.", (TRAVEL_TIME,)),
     }
 )
 
@@ -86,8 +67,8 @@ class Assessment(Frozen):
     @property
     def page(self) -> str:
         """The page of the version in MLflow."""
-        tracking = Paths().tracking_uri
-        root = tracking if tracking.startswith("http") else Paths().mlflow_page
+        tracking = Machine().tracking_uri
+        root = tracking if tracking.startswith("http") else Machine().mlflow_page
         name, version = self.registration.name, self.registration.version
         return f"{root.rstrip('/')}/#/models/{name}/versions/{version}"
 
@@ -129,9 +110,9 @@ def show_in_prefect(assessment: Assessment, store: Store) -> None:
         key=f"{name}-report",
         description="What was read, trained and measured.",
     )
-    for kind, about in SHOWN.items():
+    for kind, (about, _) in SHOWN.items():
         if rows := shown_errors(assessment, store, kind):
-            create_table_artifact(rows, key=f"{name}-{kind}", description=about.description)
+            create_table_artifact(rows, key=f"{name}-{kind}", description=about)
     create_link_artifact(
         assessment.page,
         key=f"{name}-model",
@@ -143,19 +124,12 @@ def show_in_prefect(assessment: Assessment, store: Store) -> None:
 def shown_errors(
     assessment: Assessment, store: Store, kind: str = "errors"
 ) -> list[dict[str, Any]]:
-    """Errors of the model and the baselines on the test split, rounded; what is NaN is empty."""
-    shown = SHOWN[kind]
-    asked = [("split", "=", SHOWN_SPLIT)] + ([("track", "=", shown.track)] if shown.track else [])
-    table = pq.read_table(
-        store.folder(assessment.receipt("evaluate")) / shown.file, filters=asked
-    ).select(list(shown.columns))
-    rows: list[dict[str, Any]] = table.to_pylist()
+    """Errors of the model and the baselines on the test split, as the report spells them."""
+    scores = read_scores(store.folder(assessment.receipt("evaluate")))
+    tasks = SHOWN[kind][1]
+    tracks = (TIMES_GIVEN,) if tasks == (FORECAST,) else tuple(TRACK_WORDS)
     return [
-        row | {name: rounded(row[name], digits) for name, digits in shown.digits.items()}
-        for row in rows
+        {"asked": table.title, **dict(zip(table.columns, line.cells, strict=True))}
+        for table in error_tables(scores, tasks, SHOWN_SPLIT, tracks)
+        for line in table.lines
     ]
-
-
-def rounded(value: float, digits: int) -> float | None:
-    """A number that JSON can hold, or nothing."""
-    return round(value, digits) if math.isfinite(value) else None

@@ -1,7 +1,7 @@
-"""Register: a trained model as a version in MLflow, which this file and `registry.py` import.
+"""Register: a trained model as a version in MLflow, which this file and `registry/` import.
 
 Cheap and idempotent instead of cached, since the registry is outside state that no recipe can name:
-`register` first looks for the version. `tasks/promote.py` does the same for its decision.
+`register` first looks for the version. `promote.py` does the same for its decision.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from urllib.parse import unquote, urlsplit
 
 from tasks.config.pipeline import PipelineConfig
 from tasks.registry.client import experiment_id, registry
-from tasks.registry.client import warm_up as warm_up
 from tasks.release.bundle import (
     ANSWERS,
     ENTRY,
@@ -26,7 +25,7 @@ from tasks.release.bundle import (
     write_bundle,
 )
 from tasks.release.gate import score_tags
-from tasks.release.mlflow_metrics import measures
+from tasks.release.mlflow_metrics import mlflow_metrics
 from tasks.release.model_card import model_card
 from tasks.runtime.frozen import Frozen
 from tasks.runtime.store import Receipt, Store
@@ -191,7 +190,7 @@ def log_metrics(client: MlflowClient, run_id: str, evaluated: Receipt, store: St
     """The errors of the model and the baselines on every task that is judged."""
     from mlflow.entities import Metric
 
-    metrics = [Metric(name, value, 0, 0) for name, value in measures(store.folder(evaluated))]
+    metrics = [Metric(name, value, 0, 0) for name, value in mlflow_metrics(store.folder(evaluated))]
     for first in range(0, len(metrics), 1_000):
         client.log_batch(run_id, metrics=metrics[first : first + 1_000])
 

@@ -1,33 +1,34 @@
-"""Tables of errors as people read them: HTML, markdown and the terminal, from the same rows."""
+"""Error tables as people read them: HTML, markdown and the terminal, from one table of scores."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.config.judged_tasks import TIMES_GIVEN
-from tasks.evaluate.recovery_scores import EVERY_MASK, TRACKS_OF, mask_order
-from tasks.evaluate.travel_time_scores import TRACKS as DURATION_TRACKS
+from model.evaluation.judged_tasks import (
+    FORECAST,
+    PATH_INFERENCE,
+    RECOVER,
+    TIMES_GIVEN,
+    TRACKS,
+    TRAVEL_TIME,
+)
+from tasks.evaluate.evaluate import SCORES_FILE
+from tasks.report.markup import bold, markdown_table, metres, percent, plain, share, spoken
 
 if TYPE_CHECKING:
     from rich.table import Table
-from tasks.report.markup import bold, markdown_table, metres, percent, plain, seconds, share, spoken
 
+Row = Mapping[str, Any]
+Spell = Callable[[Row], str]
 INTERVAL = "95 % interval"
-COLUMNS = ("model", "step", "windows", "ADE", INTERVAL, "p50", "p90", "FDE", "skill")
-TERMINAL_COLUMNS = ("model", "step", "ADE", INTERVAL, "FDE", "skill")
-RECOVERY_COLUMNS = ("model", "hidden", "windows", "MAE", INTERVAL, "p50", "p90", "RMSE", "skill")
-DURATION_COLUMNS = ("model", "windows", "MAE", INTERVAL, "RMSE", "MAPE", "within 80 %", "skill")
-LEFT_OUT = ("p50", "p90", "RMSE", "MAPE")  # of the terminal, for they do not fit
-SIMPLE = (
-    *("last_position", "constant_velocity", "constant_velocity_3", "damped_velocity"),
-    *("linear", "hermite", "mean_speed", "od_hour", "boosting"),
-)
+LEFT_OUT = ("windows", "p50", "p90", "RMSE", "MAPE")  # of the terminal, for they do not fit
 TRACK_WORDS = {
     "times_given": "times given",
     "times_hidden": "times hidden",
@@ -35,7 +36,11 @@ TRACK_WORDS = {
     "ends": "origin, destination and departure given",
     "path_given": "path and departure given",
 }
-TASK_WORDS = {"recover": "hidden points recovered", "path_inference": "paths between two ends"}
+TASK_WORDS = {
+    RECOVER: "hidden points recovered",
+    PATH_INFERENCE: "paths between two ends",
+    TRAVEL_TIME: "travel time",
+}
 
 
 @dataclass(frozen=True)
@@ -52,112 +57,27 @@ class ErrorTable:
     """Errors of one split, task and track: ours and the baselines', the best first."""
 
     title: str
+    unit: str
     columns: tuple[str, ...]
     lines: tuple[Line, ...]
+    num_windows: int
+    num_entities: int
 
 
-# Rows -------------------------------------------------------------------------------------------
+# What is told of each task ----------------------------------------------------------------------
 
 
-def has_rows(table: Path) -> bool:
-    """Whether a stored table holds anything: it is empty where a task is not judged."""
-    return bool(pq.read_metadata(table).num_rows)
+def size(metric: str) -> Spell:
+    """Metres or seconds, which are told with the same digits."""
+    return lambda row: metres(row[metric])
 
 
-def metric_rows(metrics: Path, split: str, track: str = TIMES_GIVEN) -> list[dict[str, Any]]:
-    """The rows of one split and track, by horizon and then from the best forecaster down."""
-    rows = pq.read_table(metrics, filters=[("split", "=", split), ("track", "=", track)])
-    return sorted(
-        rows.to_pylist(), key=lambda row: (row["horizon_steps"], row["ade_m"], row["model"])
-    )
+def part(metric: str) -> Spell:
+    return lambda row: share(row[metric])
 
 
-def forecast_table(metrics: Path, split: str, track: str = TIMES_GIVEN) -> ErrorTable:
-    """The errors of forecasts in metres, by horizon."""
-    rows = metric_rows(metrics, split, track)
-    lines = [line_of(row, cells_of(row), str(row["horizon_steps"])) for row in rows]
-    return ErrorTable(f"{split.capitalize()}, {TRACK_WORDS[track]}", COLUMNS, tuple(lines))
-
-
-def recovery_tables(folder: Path, split: str) -> list[ErrorTable]:
-    """The errors of recovery in metres, by mask: a table for each task and track that was asked."""
-    asked = [(task, track) for task, tracks in TRACKS_OF.items() for track in tracks]
-    tables = []
-    for task, track in asked:
-        rows = asked_rows(folder / "recovery.parquet", split, task=task, track=track)
-        if len({row["mask"] for row in rows}) == 2:  # one mask, and the same again as all
-            rows = [row for row in rows if row["mask"] != EVERY_MASK]
-        rows.sort(key=lambda row: (mask_order(row["mask"]), row["mae_m"], row["model"]))
-        lines = [line_of(row, recovery_cells(row), row["mask"]) for row in rows]
-        title = f"{split.capitalize()}, {TASK_WORDS[task]}, {TRACK_WORDS[track]}"
-        tables += [ErrorTable(title, RECOVERY_COLUMNS, tuple(lines))] if lines else []
-    return tables
-
-
-def duration_tables(folder: Path, split: str) -> list[ErrorTable]:
-    """The errors of travel times: a table for each track."""
-    tables = []
-    for track in DURATION_TRACKS:
-        rows = asked_rows(folder / "durations.parquet", split, track=track)
-        rows.sort(key=lambda row: (row["mae_s"], row["model"]))
-        lines = [line_of(row, duration_cells(row), "") for row in rows]
-        title = f"{split.capitalize()}, travel time, {TRACK_WORDS[track]}"
-        tables += [ErrorTable(title, DURATION_COLUMNS, tuple(lines))] if lines else []
-    return tables
-
-
-def asked_rows(table: Path, split: str, **wanted: str) -> list[dict[str, Any]]:
-    filters = [(name, "=", value) for name, value in {"split": split, **wanted}.items()]
-    rows: list[dict[str, Any]] = pq.read_table(table, filters=filters).to_pylist()
-    return rows
-
-
-def line_of(row: Mapping[str, Any], cells: tuple[str, ...], group: str) -> Line:
-    return Line(cells, group, row["model"] not in SIMPLE)
-
-
-def cells_of(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """One row of forecasts as text, under `COLUMNS`."""
-    return (
-        spoken(row["model"]),
-        str(row["horizon_steps"]),
-        f"{row['num_windows']:,}",
-        metres(row["ade_m"]),
-        f"{metres(row['ade_low_m'])}–{metres(row['ade_high_m'])}",
-        metres(row["ade_p50_m"]),
-        metres(row["ade_p90_m"]),
-        metres(row["fde_m"]),
-        percent(row["skill"]),
-    )
-
-
-def recovery_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """One row of recovery as text, under `RECOVERY_COLUMNS`."""
-    return (
-        spoken(row["model"]),
-        mask_words(row["mask"]),
-        f"{row['num_windows']:,}",
-        metres(row["mae_m"]),
-        f"{metres(row['mae_low_m'])}–{metres(row['mae_high_m'])}",
-        metres(row["mae_p50_m"]),
-        metres(row["mae_p90_m"]),
-        metres(row["rmse_m"]),
-        percent(row["skill"]),
-    )
-
-
-def duration_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """One row of travel times as text, under `DURATION_COLUMNS`."""
-    return (
-        spoken(row["model"]),
-        f"{row['num_windows']:,}",
-        seconds(row["mae_s"]),
-        f"{seconds(row['mae_low_s'])}–{seconds(row['mae_high_s'])}",
-        seconds(row["rmse_s"]),
-        share(row["mape"]),
-        share(row["coverage_80"]),
-        percent(row["skill"]),
-    )
+def interval(row: Row) -> str:
+    return f"{metres(row['low'])}–{metres(row['high'])}"
 
 
 def mask_words(mask: str) -> str:
@@ -168,25 +88,104 @@ def mask_words(mask: str) -> str:
     return words.get(kind, whole.get(mask, spoken(mask)))
 
 
-# Markdown ---------------------------------------------------------------------------------------
+MODEL: Mapping[str, Spell] = {"model": lambda row: spoken(row["model"])}
+WINDOWS: Mapping[str, Spell] = {"windows": lambda row: f"{row['num_windows']:,}"}
+SKILL: Mapping[str, Spell] = {"skill": lambda row: percent(row["skill"]) if "skill" in row else ""}
+RECOVERY: Mapping[str, Spell] = {
+    **MODEL,
+    "hidden": lambda row: mask_words(row["mask"]),
+    **WINDOWS,
+    "MAE": size("mae_m"),
+    INTERVAL: interval,
+    "p50": size("mae_p50_m"),
+    "p90": size("mae_p90_m"),
+    "RMSE": size("rmse_m"),
+    **SKILL,
+}
+# The columns of a task, each with how it is spelt; a new task is one entry here.
+COLUMNS: Mapping[str, Mapping[str, Spell]] = {
+    FORECAST: {
+        **MODEL,
+        "step": lambda row: str(row["horizon"]),
+        **WINDOWS,
+        "ADE": size("ade_m"),
+        INTERVAL: interval,
+        "p50": size("ade_p50_m"),
+        "p90": size("ade_p90_m"),
+        "FDE": size("fde_m"),
+        **SKILL,
+    },
+    RECOVER: RECOVERY,
+    PATH_INFERENCE: RECOVERY,
+    TRAVEL_TIME: {
+        **MODEL,
+        **WINDOWS,
+        "MAE": size("mae_s"),
+        INTERVAL: interval,
+        "RMSE": size("rmse_s"),
+        "MAPE": part("mape"),
+        "within 80 %": part("coverage_80"),
+        **SKILL,
+    },
+}
 
 
-def error_table(metrics: Path, split: str, track: str = TIMES_GIVEN) -> str:
-    """The forecast errors of a split as a markdown table, in metres."""
-    table = forecast_table(metrics, split, track)
-    return markdown_table(table.columns, [line.cells for line in table.lines])
+# Tables -----------------------------------------------------------------------------------------
+
+
+def read_scores(evaluated: Path) -> pa.Table:
+    """The table of scores in a folder of the evaluation."""
+    return pq.read_table(evaluated / SCORES_FILE)
+
+
+def error_tables(
+    scores: pa.Table, tasks: Sequence[str], split: str, tracks: Sequence[str] = tuple(TRACK_WORDS)
+) -> list[ErrorTable]:
+    """A table for each of these tasks and tracks that anyone was judged on."""
+    found = [
+        error_table(scores, split, task, track)
+        for task in tasks
+        for track in TRACKS[task]
+        if track in tracks
+    ]
+    return [table for table in found if table.lines]
+
+
+def error_table(
+    scores: pa.Table, split: str, task: str = FORECAST, track: str = TIMES_GIVEN
+) -> ErrorTable:
+    """The errors on one split, task and track."""
+    from model.evaluation.scores import ALL, wide_rows
+
+    rows = wide_rows(scores, split=split, task=task, track=track, stratum=ALL)
+    if len({row["mask"] for row in rows}) == 2:  # one mask, and the same again as all
+        rows = [row for row in rows if row["mask"] != ALL]
+    lines = tuple(
+        Line(
+            tuple(spell(row) for spell in COLUMNS[task].values()),
+            str(row["horizon"] or row["mask"]),
+            not row["is_baseline"],
+        )
+        for row in rows
+    )
+    words = (split.capitalize(), TASK_WORDS.get(task, ""), TRACK_WORDS[track])
+    return ErrorTable(
+        ", ".join(word for word in words if word),
+        "seconds" if task == TRAVEL_TIME else "metres",
+        tuple(COLUMNS[task]),
+        lines,
+        max((row["num_windows"] for row in rows), default=0),
+        max((row["num_entities"] for row in rows), default=0),
+    )
 
 
 def markdown_errors(table: ErrorTable) -> str:
     """A table under its title, with ours in bold."""
     lines = [
-        "| " + " | ".join(bold(cell) if line.is_ours else plain(cell) for cell in line.cells) + " |"
+        f"| {' | '.join(map(bold if line.is_ours else plain, line.cells))} |"
         for line in table.lines
     ]
     return "\n".join([f"### {table.title}\n", markdown_table(table.columns, []), *lines])
-
-
-# HTML -------------------------------------------------------------------------------------------
 
 
 def html_errors(table: ErrorTable) -> str:
@@ -206,37 +205,32 @@ def html_errors(table: ErrorTable) -> str:
 # Terminal ---------------------------------------------------------------------------------------
 
 
-def summary_tables(folder: Path) -> list[Table]:
+def summary_tables(evaluated: Path) -> list[Table]:
     """The test errors of every task that was judged, for the terminal."""
-    metrics = folder / "metrics.parquet"
-    tables = [summary_table(metrics)] if has_rows(metrics) else []
-    for found in (*recovery_tables(folder, "test"), *duration_tables(folder, "test")):
-        unit = "metres" if found.columns == RECOVERY_COLUMNS else "seconds"
-        shown = tuple(name for name in found.columns if name not in LEFT_OUT)
-        tables.append(terminal_table(f"{found.title}, {unit}", found, shown))
-    return tables
+    scores = read_scores(evaluated)
+    forecasts = error_tables(scores, (FORECAST,), "test", (TIMES_GIVEN,))
+    others = error_tables(scores, (RECOVER, PATH_INFERENCE, TRAVEL_TIME), "test")
+    return [
+        terminal_table(
+            f"{found.num_windows:,} test windows of {found.num_entities:,} entities, "
+            f"times given, {found.unit}",
+            found,
+        )
+        for found in forecasts
+    ] + [terminal_table(f"{found.title}, {found.unit}", found) for found in others]
 
 
-def summary_table(metrics: Path) -> Table:
-    """The test errors of forecasts for the terminal, times given, in metres."""
-    rows = metric_rows(metrics, "test")
-    num_windows, num_entities = (
-        max((row[name] for row in rows), default=0) for name in ("num_windows", "num_entities")
-    )
-    title = f"{num_windows:,} test windows of {num_entities:,} entities, times given, metres"
-    return terminal_table(title, forecast_table(metrics, "test"), TERMINAL_COLUMNS)
-
-
-def terminal_table(title: str, errors: ErrorTable, shown: Sequence[str]) -> Table:
+def terminal_table(title: str, errors: ErrorTable) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in shown:
-        table.add_column(name, justify="left" if name == "model" else "right", no_wrap=True)
+    shown = [place for place, name in enumerate(errors.columns) if name not in LEFT_OUT]
+    for place in shown:
+        justify: Any = "right" if place else "left"
+        table.add_column(errors.columns[place], justify=justify, no_wrap=True)
     for line, following in zip(errors.lines, [*errors.lines[1:], None], strict=True):
         is_last = following is None or following.group != line.group
-        cells = dict(zip(errors.columns, line.cells, strict=True))
         style = "bold" if line.is_ours else ""
-        table.add_row(*(cells[name] for name in shown), style=style, end_section=is_last)
+        table.add_row(*(line.cells[place] for place in shown), style=style, end_section=is_last)
     return table

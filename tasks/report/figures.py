@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.config.judged_tasks import TIMES_GIVEN
+from model.evaluation.judged_tasks import TIMES_GIVEN
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,13 +68,16 @@ def unit_of(largest_m: float) -> tuple[float, str]:
     return (1_000.0, "km") if largest_m >= 2_000 else (1.0, "m")
 
 
-def error_figure(curve: Path, family: str, split: str) -> bytes:
+def error_figure(scores: pa.Table, family: str, split: str) -> bytes:
     """How the mean displacement grows with the horizon, model and baselines."""
-    table = pq.read_table(curve, filters=[("track", "=", TIMES_GIVEN)]).to_pylist()
+    wanted = {"split": split, "track": TIMES_GIVEN, "metric": "displacement_m"}
+    # The quality report runs this file too: it should not rest on all that scores.
+    chosen = [row for row in scores.to_pylist() if wanted.items() <= row.items()]
+    rows = sorted(chosen, key=lambda row: row["horizon"])
     lines: dict[str, list[tuple[int, float]]] = {}
-    for row in table:
-        lines.setdefault(row["model"], []).append((row["step"], row["displacement_m"]))
-    scale, unit = unit_of(max(row["displacement_m"] for row in table))
+    for row in rows:
+        lines.setdefault(row["model"], []).append((row["horizon"], row["value"]))
+    scale, unit = unit_of(max(row["value"] for row in rows))
     figure, axes = new_figure()
     ax = axes[0][0]
     colours = iter(RIVALS * 2)
@@ -199,12 +203,6 @@ def equal_metres(ax: Axes, lat_deg: float) -> None:
     ax.set_aspect(1 / max(math.cos(math.radians(lat_deg)), 0.05), adjustable="datalim")
 
 
-def cell_map(shards: Path) -> bytes | None:
-    """Where entities were, in cells of at least `MIN_ENTITIES` of them; no trip can be seen."""
-    cells, lat_deg = crowded_cells(shards)
-    return cell_figure(cells, lat_deg, MIN_ENTITIES) if cells else None
-
-
 def cell_figure(
     cells: Sequence[tuple[float, float, float, int]], lat_deg: float, min_entities: int
 ) -> bytes:
@@ -237,25 +235,6 @@ def cell_figure(
     return png(figure)
 
 
-def crowded_cells(shards: Path) -> tuple[list[tuple[float, float, float, int]], float]:
-    """(west, south, size, number of entities) of the cells with enough entities.
-
-    The size comes from where most entities are, so that the map shows a region and not the globe.
-    """
-    coarse = entities_by_cell(shards, 1.0)
-    crowded = {cell for cell, entities in coarse.items() if len(entities) >= MIN_ENTITIES}
-    if not crowded:
-        return [], 0.0
-    size_deg = 0.02 if len(crowded) <= 25 else 0.25
-    fine = entities_by_cell(shards, size_deg)
-    cells = [
-        (cell[0] * size_deg, cell[1] * size_deg, size_deg, len(entities))
-        for cell, entities in sorted(fine.items())
-        if len(entities) >= MIN_ENTITIES
-    ]
-    return near_busiest(cells)
-
-
 def near_busiest(
     cells: Sequence[tuple[float, float, float, int]],
 ) -> tuple[list[tuple[float, float, float, int]], float]:
@@ -271,33 +250,3 @@ def near_busiest(
         if abs(cell[0] - busiest[0]) <= reach_deg and abs(cell[1] - busiest[1]) <= reach_deg
     ]
     return near, busiest[1]
-
-
-def entities_by_cell(shards: Path, size_deg: float) -> dict[tuple[int, int], set[str]]:
-    """The entities that have a point in each cell."""
-    import numpy as np
-
-    found: dict[tuple[int, int], set[str]] = {}
-    for entity_id, lon_deg_N, lat_deg_N in trips_of(shards):
-        cells = np.stack(
-            [np.floor(lon_deg_N / size_deg), np.floor(lat_deg_N / size_deg)], axis=1
-        ).astype(np.int64)
-        for east, north in np.unique(cells, axis=0).tolist():
-            found.setdefault((east, north), set()).add(entity_id)
-    return found
-
-
-def trips_of(shards: Path) -> Iterator[tuple[str, Any, Any]]:
-    """Every trip's entity and coordinates, one row group in memory at a time."""
-    columns = ["entity_id", "lon_deg", "lat_deg"]
-    for path in sorted(shards.glob("*-[0-9][0-9][0-9].parquet")):
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            for number in range(file.metadata.num_row_groups):
-                table = file.read_row_group(number, columns=columns)
-                for row in range(table.num_rows):
-                    entity_id, lon_deg, lat_deg = (table[name][row] for name in columns)
-                    yield (
-                        entity_id.as_py(),
-                        lon_deg.values.to_numpy(),
-                        lat_deg.values.to_numpy(),
-                    )

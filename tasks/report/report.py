@@ -4,31 +4,30 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.config.judged_tasks import (
+import pyarrow as pa
+
+from model.evaluation.judged_tasks import (
+    FORECAST,
     PATH_INFERENCE,
     RECOVER,
     TIMES_GIVEN,
     TIMES_PREDICTED,
     TRAVEL_TIME,
-    judged_tasks,
 )
 from tasks.config.pipeline import PipelineConfig
 from tasks.config.slices import ReportRules
-from tasks.evaluate.strata import strata_rows
+from tasks.evaluate.evaluate import EXAMPLES_FILE
 from tasks.pretrain import encoding_probe
 from tasks.report.error_tables import (
     ErrorTable,
-    duration_tables,
-    error_table,
-    forecast_table,
-    has_rows,
+    error_tables,
     html_errors,
     markdown_errors,
-    recovery_tables,
+    read_scores,
 )
-from tasks.report.error_tables import summary_table as summary_table
 from tasks.report.facts import (
     data_pairs,
     initial_weights,
@@ -37,11 +36,18 @@ from tasks.report.facts import (
     split_pairs,
     warnings_of,
 )
-from tasks.report.figures import MIN_ENTITIES, cell_map, error_figure, example_map, training_figure
+from tasks.report.figures import MIN_ENTITIES, error_figure, example_map, training_figure
 from tasks.report.html_page import document, picture
-from tasks.report.markup import html_pairs, html_rows, metres, percent, plain, spoken
-from tasks.report.markup import markdown_table as markdown_table
-from tasks.runtime.stage import Job, Stage
+from tasks.report.markup import (
+    html_pairs,
+    html_rows,
+    markdown_table,
+    metres,
+    percent,
+    plain,
+    spoken,
+)
+from tasks.runtime.stage import Input, Job, Stage
 from tasks.runtime.store import Counts, Receipt, Store, spelt
 
 STRATA_COLUMNS = ("windows are", "", "windows", "entities", "ADE", "best baseline", "ADE", "skill")
@@ -55,8 +61,12 @@ def report(
     proved: Receipt,
     store: Store,
     data_counts: Mapping[str, int | float | str],
+    quality: Receipt | None = None,
 ) -> Receipt:
-    """The report of a run; `data_counts` are records read, kept and rejected by rule."""
+    """The report of a run; `data_counts` are records read, kept and rejected by rule.
+
+    Of people it shows the map of the quality report, if there is one.
+    """
     row = config.source_row
     rules = ReportRules(
         title=row.title,
@@ -70,77 +80,174 @@ def report(
         num_context=config.window.num_context,
         num_horizon=config.window.num_horizon,
         gate_horizon=config.assess.gate_horizon,
-        tasks=config.window.tasks,
+        tasks=judged_tasks_of(config),
         data_counts=dict(data_counts),
         recipes=recipes_of(shards, trained, evaluated, store),
         init=initial_weights(trained, store),
     )
-    inputs = {"shards": shards, "trained": trained, "evaluated": evaluated, "proved": proved}
+    inputs: dict[str, Input] = {
+        "shards": shards,
+        "trained": trained,
+        "evaluated": evaluated,
+        "proved": proved,
+    }
+    if quality is not None:
+        inputs["quality"] = quality
     return REPORT(REPORT.job(config.dataset, rules, inputs, store, licence=row.licence))
+
+
+def judged_tasks_of(config: PipelineConfig) -> tuple[str, ...]:
+    """The stored tasks that the family serves."""
+    from model.evaluation.judged_tasks import judged_tasks
+    from model.families import FAMILIES
+
+    return judged_tasks(FAMILIES[config.model.family].tasks, config.window.tasks)
 
 
 def build(draft: Path, job: Job[ReportRules]) -> Counts:
     """Draw the figures, then write the page and the markdown."""
-    figures = drawn(job)
+    scores = read_scores(job.folder("evaluated"))
+    figures = drawn(job, scores)
     for name, content in figures.items():
         (draft / f"{name}.png").write_bytes(content)
-    (draft / "report.html").write_text(page(job, figures), encoding="utf-8")
-    (draft / "report.md").write_text(markdown(job), encoding="utf-8")
+    (draft / "report.html").write_text(page(job, scores, figures), encoding="utf-8")
+    (draft / "report.md").write_text(markdown(job, scores), encoding="utf-8")
     return {"figures": len(figures)}
 
 
-def drawn(job: Job[ReportRules]) -> dict[str, bytes]:
+def drawn(job: Job[ReportRules], scores: pa.Table) -> dict[str, bytes]:
     """The figures by name. Trips of people are never drawn, only cells that many of them share."""
-    rules, evaluated = job.settings, job.folder("evaluated")
+    rules = job.settings
     figures = {"training": training_figure(job.folder("trained") / "metrics.jsonl")}
     if is_forecasting(job):
-        curve = evaluated / "curve-test.parquet"
-        figures["error_by_horizon"] = error_figure(curve, rules.family, "test")
+        figures["error_by_horizon"] = error_figure(scores, rules.family, "test")
     drawn_map = None
     if rules.is_personal:
-        drawn_map = cell_map(job.folder("shards"))
+        drawn_map = cell_map(job)
     elif is_forecasting(job):
-        drawn_map = example_map(evaluated / "examples.parquet", rules.family)
+        drawn_map = example_map(job.folder("evaluated") / EXAMPLES_FILE, rules.family)
     return figures if drawn_map is None else figures | {"map": drawn_map}
+
+
+def cell_map(job: Job[ReportRules]) -> bytes | None:
+    """The map of the quality report, which shows no cell of fewer than `MIN_ENTITIES`."""
+    path = job.folder("quality") / "map.png" if "quality" in job.inputs else None
+    return path.read_bytes() if path is not None and path.is_file() else None
 
 
 def is_forecasting(job: Job[ReportRules]) -> bool:
     """Whether the family forecasts: a run always stores windows for it."""
-    return has_rows(job.folder("evaluated") / "metrics.parquet")
+    return FORECAST in job.settings.tasks
 
 
-# Tables -----------------------------------------------------------------------------------------
+# Errors -----------------------------------------------------------------------------------------
 
 
-def strata_cells(job: Job[ReportRules]) -> list[tuple[str, ...]]:
-    """The test errors by what the windows are like, under `STRATA_COLUMNS`."""
-    rules = job.settings
-    rows = strata_rows(
-        job.folder("evaluated") / "errors.parquet",
-        job.folder("shards") / "windows.parquet",
-        "test",
-        rules.gate_horizon,
-        rules.family,
-    )
+@dataclass(frozen=True)
+class Section:
+    """The errors of some tasks: under which heading, what they mean, and why there may be none."""
+
+    tasks: tuple[str, ...]
+    heading: str
+    explained: str
+    empty: str = ""
+
+    def tables(self, scores: pa.Table) -> list[ErrorTable]:
+        splits = ("test", "validation")
+        return [table for split in splits for table in error_tables(scores, self.tasks, split)]
+
+
+EXPLAINED = (
+    "ADE is the mean, FDE the last displacement over the first steps of the horizon. Every "
+    "forecaster sees the same stored windows. The interval is a bootstrap over entities; skill is "
+    "1 - error / error of the best simple baseline, so below zero is worse than that baseline."
+)
+OTHERS = (
+    Section(
+        (RECOVER, PATH_INFERENCE),
+        "Recovery errors in metres",
+        "MAE is the mean over windows of the mean displacement of hidden points, p50 and p90 are "
+        "over windows, RMSE is over points. With times given, hidden points show when they were; "
+        "with times hidden they show nothing. Linear goes along the great circle between the known "
+        "neighbours, Hermite also arrives and leaves as the known points beyond them tell. The "
+        "interval is a bootstrap over entities; skill is 1 - error / error of the best of these "
+        "baselines, so below zero is worse than that baseline.",
+        "Recovery is not judged: no masked windows of validation and test are stored.",
+    ),
+    Section(
+        (TRAVEL_TIME,),
+        "Travel time errors in seconds",
+        "Whole journeys. A path of more points than the model reads is thinned evenly for it, with "
+        "both ends kept. Baselines are fitted on journeys of train: distance over mean speed, the "
+        "mean between the same two cells at the same hour (else at any hour, else mean speed), and "
+        "boosted trees of distance, number of points, hour, weekday and both ends. Where points "
+        "come at even intervals, a given path tells its duration by their number. MAPE leaves out "
+        "journeys that took no time; within 80 % is the share of journeys between the first and "
+        "the last decile told. Skill is 1 - MAE / MAE of the best baseline, so below zero is worse "
+        "than that baseline.",
+        "Travel times are not judged: either train holds no whole journey to fit the baselines on, "
+        "or neither validation nor test holds one to judge.",
+    ),
+)
+
+
+def other_errors(tasks: Sequence[str], scores: pa.Table) -> list[tuple[str, str, list[ErrorTable]]]:
+    """(heading, what it means, tables) of the sections beside forecasts that are asked for."""
+    found = [(one, one.tables(scores)) for one in OTHERS if {*one.tasks} & {*tasks}]
+    return [(one.heading, one.explained if any_ else one.empty, any_) for one, any_ in found]
+
+
+def forecast_tables(scores: pa.Table, shown: Sequence[tuple[str, str]]) -> list[ErrorTable]:
+    """The errors of forecasts on some splits and tracks."""
     return [
-        (
-            row["stratum"],
-            row["part"],
-            f"{row['num_windows']:,}",
-            f"{row['num_entities']:,}",
-            metres(row["ade_m"]),
-            spoken(row["baseline"]),
-            metres(row["baseline_m"]),
-            percent(row["skill"]),
-        )
-        for row in rows
+        table
+        for split, track in shown
+        for table in error_tables(scores, (FORECAST,), split, (track,))
     ]
+
+
+def strata_cells(job: Job[ReportRules], scores: pa.Table) -> list[tuple[str, ...]]:
+    """The test errors by what the windows are like, under `STRATA_COLUMNS`."""
+    from model.evaluation.scores import ALL, wide_rows
+
+    parts: dict[str, list[dict[str, object]]] = {}
+    for row in wide_rows(scores, split="test", task=FORECAST, track=TIMES_GIVEN):
+        if row["stratum"] != ALL:
+            parts.setdefault(row["stratum"], []).append(row)
+    cells = []
+    for stratum in scores["stratum"].unique().to_pylist():
+        if stratum in parts:
+            rows = parts[stratum]
+            ours = next(row for row in rows if row["model"] == job.settings.family)
+            best = next(row for row in rows if row["is_baseline"])
+            cells.append(stratum_cells(stratum, ours, best))
+    return cells
+
+
+def stratum_cells(
+    stratum: str, ours: Mapping[str, object], best: Mapping[str, object]
+) -> tuple[str, ...]:
+    name, _, part = stratum.partition(": ")
+    return (
+        name,
+        part,
+        f"{ours['num_windows']:,}",
+        f"{ours['num_entities']:,}",
+        metres(float(str(ours["ade_m"]))),
+        spoken(str(best["model"])),
+        metres(float(str(best["ade_m"]))),
+        percent(float(str(ours["skill"]))),
+    )
+
+
+def strata_heading(rules: ReportRules) -> str:
+    return f"Test errors at step {rules.gate_horizon} by what the windows are like"
 
 
 # Page -------------------------------------------------------------------------------------------
 
 
-def page(job: Job[ReportRules], figures: Mapping[str, bytes]) -> str:
+def page(job: Job[ReportRules], scores: pa.Table, figures: Mapping[str, bytes]) -> str:
     """One HTML page that needs no other file and no network."""
     rules = job.settings
     title = f"{rules.family} {rules.preset} on {rules.title}"
@@ -149,8 +256,8 @@ def page(job: Job[ReportRules], figures: Mapping[str, bytes]) -> str:
         f"<h1>{html.escape(title)}</h1>",
         f'<p class="lead">{html.escape(lead(job))}</p>',
         *(f"<p><strong>{html.escape(text)}</strong></p>" for text in warnings_of(job)),
-        *(forecast_sections(job, pictures["error_by_horizon"]) if is_forecasting(job) else ()),
-        *other_sections(job),
+        *(forecast_sections(job, scores, pictures) if is_forecasting(job) else ()),
+        *other_sections(job, scores),
         "<h2>Training</h2>",
         pictures["training"],
         "<h2>What the encoding keeps</h2>",
@@ -162,31 +269,32 @@ def page(job: Job[ReportRules], figures: Mapping[str, bytes]) -> str:
         "<h2>Split</h2>",
         html_pairs(split_pairs(split_counts(job))),
         "<h2>Recipes</h2>",
-        html_pairs(list(job.settings.recipes.items())),
+        html_pairs(list(rules.recipes.items())),
     ]
     return document(title, sections)
 
 
-def forecast_sections(job: Job[ReportRules], curve: str) -> list[str]:
+def forecast_sections(
+    job: Job[ReportRules], scores: pa.Table, pictures: Mapping[str, str]
+) -> list[str]:
     """The errors of forecasts: by horizon, by track, and by what the windows are like."""
-    metrics = job.folder("evaluated") / "metrics.parquet"
     shown = (("test", TIMES_GIVEN), ("test", TIMES_PREDICTED), ("validation", TIMES_GIVEN))
     return [
         "<h2>Errors in metres</h2>",
         f"<p>{html.escape(EXPLAINED)}</p>",
-        *(html_errors(forecast_table(metrics, split, track)) for split, track in shown),
+        *map(html_errors, forecast_tables(scores, shown)),
         f"<h2>{html.escape(strata_heading(job.settings))}</h2>",
-        html_rows(STRATA_COLUMNS, strata_cells(job)),
+        html_rows(STRATA_COLUMNS, strata_cells(job, scores)),
         "<h2>Error by horizon</h2>",
-        curve,
+        pictures["error_by_horizon"],
     ]
 
 
-def other_sections(job: Job[ReportRules]) -> list[str]:
+def other_sections(job: Job[ReportRules], scores: pa.Table) -> list[str]:
     """The errors of every other task that is judged."""
     return [
         text
-        for heading, explained, tables in other_errors(job)
+        for heading, explained, tables in other_errors(job.settings.tasks, scores)
         for text in (
             f"<h2>{html.escape(heading)}</h2>",
             f"<p>{html.escape(explained)}</p>",
@@ -201,13 +309,6 @@ def map_section(job: Job[ReportRules], pictures: Mapping[str, str]) -> list[str]
         return ["<h2>Map</h2>", pictures["map"]]
     hidden = f"<p>No cell holds {MIN_ENTITIES} entities, so no map is drawn.</p>"
     return ["<h2>Map</h2>", hidden] if job.settings.is_personal else []
-
-
-EXPLAINED = (
-    "ADE is the mean, FDE the last displacement over the first steps of the horizon. Every "
-    "forecaster sees the same stored windows. The interval is a bootstrap over entities; skill is "
-    "1 - error / error of the best simple baseline, so below zero is worse than that baseline."
-)
 
 
 KEPT = (
@@ -238,67 +339,20 @@ def listed(texts: Sequence[str]) -> str:
     return f"{', '.join([first, *others[:-1]])} and {others[-1]}" if others else first
 
 
-# Other tasks ------------------------------------------------------------------------------------
-
-Section = tuple[str, str, list[ErrorTable]]
+# Markdown ---------------------------------------------------------------------------------------
 
 
-def other_errors(job: Job[ReportRules]) -> list[Section]:
-    """(heading, what it means, tables) of recovery and of travel times, where they are asked."""
-    rules, folder = job.settings, job.folder("evaluated")
-    judged = judged_tasks(rules.family, rules.tasks)
-    sections: list[Section] = []
-    if set(judged) & {RECOVER, PATH_INFERENCE}:
-        tables = [table for split in SPLITS for table in recovery_tables(folder, split)]
-        sections.append((RECOVERY_HEADING, RECOVERY_EXPLAINED if tables else NOT_MASKED, tables))
-    if TRAVEL_TIME in judged:
-        tables = [table for split in SPLITS for table in duration_tables(folder, split)]
-        sections.append((DURATION_HEADING, DURATION_EXPLAINED if tables else NO_JOURNEYS, tables))
-    return sections
-
-
-SPLITS = ("test", "validation")
-RECOVERY_HEADING = "Recovery errors in metres"
-RECOVERY_EXPLAINED = (
-    "MAE is the mean over windows of the mean displacement of hidden points, p50 and p90 are over "
-    "windows, RMSE is over points. With times given, hidden points show when they were; with times "
-    "hidden they show nothing. Linear goes along the great circle between the known neighbours, "
-    "Hermite also arrives and leaves as the known points beyond them tell. The interval is a "
-    "bootstrap over entities; skill is 1 - error / error of the best of these baselines, so below "
-    "zero is worse than that baseline."
-)
-NOT_MASKED = "Recovery is not judged: no masked windows of validation and test are stored."
-DURATION_HEADING = "Travel time errors in seconds"
-DURATION_EXPLAINED = (
-    "Whole journeys. A path of more points than the model reads is thinned evenly for it, with "
-    "both ends kept. Baselines are fitted on journeys of train: distance over mean speed, the mean "
-    "between the same two cells at the same hour (else at any hour, else mean speed), and boosted "
-    "trees of distance, number of points, hour, weekday and both ends. Where points come at even "
-    "intervals, a given path tells its duration by their number. MAPE leaves out journeys that "
-    "took no time; within 80 % is the share of journeys between the first and the last decile "
-    "told. Skill is 1 - MAE / MAE of the best baseline, so below zero is worse than that baseline."
-)
-NO_JOURNEYS = (
-    "Travel times are not judged: either train holds no whole journey to fit the baselines on, or "
-    "neither validation nor test holds one to judge."
-)
-
-
-def strata_heading(rules: ReportRules) -> str:
-    return f"Test errors at step {rules.gate_horizon} by what the windows are like"
-
-
-def markdown(job: Job[ReportRules]) -> str:
+def markdown(job: Job[ReportRules], scores: pa.Table) -> str:
     """The report as the artifact that Prefect shows."""
     rules = job.settings
     parts = [
         f"# {plain(f'{rules.family} {rules.preset} on {rules.title}')}",
         lead(job),
         *(f"**{plain(text)}**" for text in warnings_of(job)),
-        *(forecast_parts(job) if is_forecasting(job) else ()),
+        *(forecast_parts(job, scores) if is_forecasting(job) else ()),
         *(
             text
-            for heading, explained, tables in other_errors(job)
+            for heading, explained, tables in other_errors(rules.tasks, scores)
             for text in (f"## {heading}", explained, *map(markdown_errors, tables))
         ),
         "## Data",
@@ -306,21 +360,19 @@ def markdown(job: Job[ReportRules]) -> str:
         "## Split",
         markdown_table(("fact", "value"), split_pairs(split_counts(job))),
         "## Recipes",
-        markdown_table(("step", "recipe"), list(job.settings.recipes.items())),
+        markdown_table(("step", "recipe"), list(rules.recipes.items())),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def forecast_parts(job: Job[ReportRules]) -> list[str]:
-    metrics = job.folder("evaluated") / "metrics.parquet"
+def forecast_parts(job: Job[ReportRules], scores: pa.Table) -> list[str]:
+    shown = (("test", TIMES_GIVEN), ("validation", TIMES_GIVEN))
     return [
-        "## Test errors in metres, times given",
-        error_table(metrics, "test"),
+        "## Errors in metres",
         EXPLAINED,
-        "## Validation errors in metres, times given",
-        error_table(metrics, "validation"),
+        *map(markdown_errors, forecast_tables(scores, shown)),
         f"## {strata_heading(job.settings)}",
-        markdown_table(STRATA_COLUMNS, strata_cells(job)),
+        markdown_table(STRATA_COLUMNS, strata_cells(job, scores)),
     ]
 
 

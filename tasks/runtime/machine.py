@@ -1,4 +1,4 @@
-"""Where things go: the only settings that come from the environment. None changes a result."""
+"""Machine: the places and limits that come from the environment. None changes a result."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
-class Paths(BaseSettings):
+class Machine(BaseSettings):
     """Places and limits of this machine, read from `TRAJFOUNDRY_*` variables."""
 
     model_config = SettingsConfigDict(env_prefix="TRAJFOUNDRY_", frozen=True, extra="ignore")
@@ -39,10 +39,10 @@ class Paths(BaseSettings):
 
 def engine_settings(spill: Path) -> dict[str, str | int | bool]:
     """DuckDB's configuration: bounded memory, private spilling, no extensions."""
-    paths = Paths()
+    machine = Machine()
     return {
-        "memory_limit": f"{paths.memory_limit_mb}MB",
-        "threads": paths.num_threads,
+        "memory_limit": f"{machine.memory_limit_mb}MB",
+        "threads": machine.num_threads,
         "temp_directory": str(spill),
         "preserve_insertion_order": True,
         "autoinstall_known_extensions": False,

@@ -1,4 +1,4 @@
-"""The record that each run leaves: which steps it used, how long they took, how it ended."""
+"""Run records: what each run leaves: which steps it used, how long they took, how it ended."""
 
 from __future__ import annotations
 
@@ -46,6 +46,17 @@ class RunRecord(Frozen):
 
 
 _stage_runs: ContextVar[list[StageRun] | None] = ContextVar("stage_runs", default=None)
+
+
+@contextlib.contextmanager
+def collected_stages() -> Iterator[list[StageRun]]:
+    """The steps of the run that begins here, each added as it ends."""
+    runs: list[StageRun] = []
+    token = _stage_runs.set(runs)
+    try:
+        yield runs
+    finally:
+        _stage_runs.reset(token)
 
 
 @contextlib.contextmanager

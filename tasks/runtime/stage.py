@@ -277,9 +277,9 @@ def is_own_record(job: Job[Any]) -> bool:
 
 
 def as_task(work: Callable[..., Answer]) -> Callable[..., Answer]:
-    """`register` or `promote` as a Prefect task: never cached, tried again if the registry is away.
+    """A function as a Prefect task that is never cached, and retried where that may help.
 
-    Where stages run without an orchestrator, so does this.
+    Where stages run without an orchestrator, it runs as it is.
     """
     if is_plain():
         return work

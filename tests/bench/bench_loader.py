@@ -18,10 +18,10 @@ import pyarrow.parquet as pq
 import torch
 from bench_clock import Answers, Clock, main
 
-from model.data.collate import Ints
 from model.data.epoch_plan import Batching, Plan
 from model.data.reading import made, planned
 from model.data.shards import POINT_COLUMNS, STEP_COLUMNS, WINDOW_SCHEMA, Shards
+from model.earth.arrays import Ints
 from model.families import build
 from model.features.normaliser import Normaliser
 from model.features.point_features import steps_of

@@ -14,7 +14,7 @@ import numpy as np
 from bench_clock import Clock, main
 from numpy.typing import NDArray
 
-from tasks.ahead import ahead
+from model.data.prefetch import prefetched
 from tasks.config.datasets import dataset_named
 from tasks.config.pipeline import PipelineConfig
 from tasks.database import scratch
@@ -100,7 +100,7 @@ def stays(clock: Clock, store: Path) -> None:
         paths = [path for bucket in snapshot.buckets for path, _ids in snapshot.points(bucket)]
         with scratch(store, *{path.parent for path in paths}, is_in_memory=True) as con:
             fetched = (con.sql(PLACED, params={"path": str(p)}).to_arrow_table() for p in paths)
-            for rows in ahead(fetched):
+            for rows in prefetched(fetched, 1):
                 entity, trip = (ranks(rows[name]) for name in ("entity_id", "source_trip_id"))
                 line, tracked_us, lon_deg, lat_deg = (
                     rows[name].to_numpy()

@@ -22,11 +22,11 @@ from bench_clock import Clock, main
 from bench_loader import NORMALISER, as_trips, points_of, write_file
 from torch import Tensor, nn
 
-from model.data.collate import Ints
 from model.data.reading import read_batches
 from model.data.shards import WINDOW_SCHEMA, Shards
+from model.earth.arrays import Ints
+from model.earth.calendar import NUM_CALENDAR
 from model.families.chemin.network import Chemin, CheminConfig
-from model.features.point_features import NUM_CALENDAR
 from model.inference.api import Context, forecast
 from model.interface.batch import Batch, first_of_sequence, index_of
 from model.layers.attention_masks import causal_mask

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from flows import cli
 from flows.prepare import prepared
-from model.earth.geometry import EARTH_RADIUS_M
+from model.earth.constants import EARTH_RADIUS_M
 from tasks.catalog.run import recorded_run
 from tasks.config.pipeline import PipelineConfig
 from tasks.ingest.ingest import ingest

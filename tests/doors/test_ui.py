@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from helpers.places import PROJECT
 
@@ -34,7 +35,10 @@ time.sleep(600)
 
 def is_alive(pid: int) -> bool:
     """Whether a process runs; one that only waits to be read does not."""
-    return servers.stat_field(pid, 3) not in ("", "Z")
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def ends_soon(pid: int) -> bool:
@@ -63,7 +67,6 @@ def test_a_busy_port_that_was_asked_for_is_an_error_that_names_it():
             servers.address(port, 4200, "--prefect_port")
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads the table of processes")
 def test_stubborn_servers_and_what_they_started_are_stopped(monkeypatch, tmp_path, store):
     monkeypatch.setattr(servers, "STOP_S", 0.5)
     bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
@@ -190,6 +193,7 @@ def test_when_asked_to_end_nothing_is_left(ui):
     assert len(ours) > 3
     process.send_signal(signal.SIGTERM)
     assert process.wait(120) == 0
-    assert [pid for pid, began in ours.items() if servers.began_at(pid) == began] == []
+    _, left = psutil.wait_procs(ours, timeout=10)
+    assert left == []
     assert not any(answers(address, "/") for address in addresses)
     assert not served_address(store).exists()

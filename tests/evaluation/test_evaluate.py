@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,19 @@ import pyarrow.parquet as pq
 import pytest
 from helpers import ships
 
+from model.baselines import fitted
+from model.baselines.fitted import fitted_damping
+from model.baselines.forecast import LastPosition
 from model.data.reading import read_windows
 from model.data.shards import Shards
+from model.evaluation.examples import NUM_EXAMPLES
+from model.evaluation.question import AnswerError, Judging
+from model.evaluation.scores import scored, wide_rows
 from model.inference.api import Context, forecast
 from model.inference.serving import load_trained
 from tasks.config.pipeline import AssessConfig
-from tasks.evaluate import forecast_scores
-from tasks.evaluate.evaluate import EVALUATE, NUM_EXAMPLES, evaluate
+from tasks.evaluate.evaluate import EVALUATE, evaluate
+from tasks.report.error_tables import read_scores
 from tasks.runtime.errors import DataError
 from tasks.runtime.stage import without_orchestrator
 from tasks.runtime.store import Store
@@ -27,12 +34,9 @@ BASELINES = {"last_position", "constant_velocity", "constant_velocity_3", "dampe
 
 def metrics(split: str = "test", track: str = "times_given") -> dict[tuple[str, int], dict]:
     made = ships.good()
-    rows = pq.read_table(made.store.folder(made.evaluated) / "metrics.parquet").to_pylist()
-    return {
-        (row["model"], row["horizon_steps"]): row
-        for row in rows
-        if (row["split"], row["track"]) == (split, track)
-    }
+    scores = read_scores(made.store.folder(made.evaluated))
+    rows = wide_rows(scores, split=split, task="forecast", track=track, stratum="all")
+    return {(row["model"], row["horizon"]): row for row in rows}
 
 
 def windows_of(split: str) -> list[tuple[str, np.ndarray, np.ndarray]]:
@@ -115,8 +119,9 @@ def test_every_table_holds_all_forecasters_and_the_skill_against_the_best(split,
     for (_, step), row in rows.items():
         best_m = min(rows[name, step]["ade_m"] for name in BASELINES)
         assert row["skill"] == pytest.approx(1 - row["ade_m"] / best_m)
-        assert row["ade_low_m"] <= row["ade_m"] <= row["ade_high_m"]
+        assert row["low"] <= row["ade_m"] <= row["high"]
         assert row["ade_p50_m"] <= row["ade_p90_m"]
+        assert row["is_baseline"] == (row["model"] in BASELINES)
         assert all(math.isfinite(value) for value in row.values() if isinstance(value, float))
 
 
@@ -127,9 +132,10 @@ def test_guessing_the_times_does_not_help():
 
 def test_each_window_has_its_error():
     made = ships.good()
-    errors = pq.read_table(made.store.folder(made.evaluated) / "errors.parquet").to_pandas()
-    chosen = errors.query("split == 'test' and track == 'times_given' and horizon_steps == 4")
-    means = chosen.groupby("model")["ade_m"].mean()
+    path = made.store.folder(made.evaluated) / "window_errors.parquet"
+    errors = pq.read_table(path).to_pandas().query("split == 'test' and metric == 'ade_m'")
+    chosen = errors.query("track == 'times_given' and horizon == 4")
+    means = chosen.groupby("model")["value"].mean()
     for name in {"chemin", *BASELINES}:
         assert means[name] == pytest.approx(metrics()[name, 4]["ade_m"])
     assert chosen.groupby("model")["window_id"].nunique().eq(len(windows_of("test"))).all()
@@ -172,15 +178,18 @@ def test_evaluating_again_gives_the_same_bytes(tmp_path):
     assert files_of(again(tmp_path)) == files_of(ships.good())
 
 
-def test_the_size_of_a_batch_changes_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(forecast_scores, "WINDOWS_AT_ONCE", 7)
-    made = again(tmp_path)
+def test_the_size_of_a_batch_changes_nothing():
+    made = ships.good()
+    shards = Shards.open(made.store.folder(made.shards), "UTC")
+    answerers = [load_trained(made.store.folder(made.trained)), LastPosition()]
     found, expected = (
-        pq.read_table(item.store.folder(item.evaluated) / "metrics.parquet").to_pandas()
-        for item in (made, ships.good())
+        scored(shards, answerers, "test", Judging((1, 4), 4, windows_at_once=size))
+        for size in (7, 1_000)
     )
-    numbers = expected.select_dtypes("number").columns
-    np.testing.assert_allclose(found[numbers], expected[numbers], rtol=1e-5, atol=1e-9)
+    for name, numbers in (("table", ["value", "low", "high"]), ("window_errors", ["value"])):
+        one, other = getattr(found, name), getattr(expected, name)
+        assert one.drop_columns(numbers).equals(other.drop_columns(numbers))
+        np.testing.assert_allclose(one["value"], other["value"], rtol=1e-5, atol=1e-6)
 
 
 def test_trips_of_people_leave_no_examples(tmp_path):
@@ -203,11 +212,10 @@ def test_only_what_decides_errors_is_in_the_recipe(tmp_path):
 
 def test_the_time_constant_is_fitted_on_train_windows_alone(tmp_path):
     made, store = ships.good(), Store(tmp_path / "store")
-    rules = made.config.evaluate_rules
     sizes = ships.SIZES | {"test": 3}
     fewer = ships.stored_shards(store, sizes=sizes)
     taus_s = [
-        forecast_scores.fitted_damping(Shards.open(place.folder(shards), "UTC"), rules).tau_s
+        fitted_damping(Shards.open(place.folder(shards), "UTC")).tau_s
         for place, shards in ((made.store, made.shards), (store, fewer))
     ]
     assert taus_s[0] == taus_s[1]
@@ -218,11 +226,51 @@ def test_the_time_constant_is_fitted_on_train_windows_alone(tmp_path):
 def test_a_part_of_many_train_windows_gives_a_like_time_constant(monkeypatch):
     made = ships.good()
     shards = Shards.open(made.store.folder(made.shards), "UTC")
-    rules = made.config.evaluate_rules
-    every = forecast_scores.fitted_damping(shards, rules).tau_s
-    monkeypatch.setattr(forecast_scores, "FITTED_WINDOWS", 60)
-    monkeypatch.setattr(forecast_scores, "WINDOWS_AT_ONCE", 11)
-    assert forecast_scores.fitted_damping(shards, rules).tau_s == pytest.approx(every, rel=0.5)
+    every = fitted_damping(shards).tau_s
+    monkeypatch.setattr(fitted, "FITTED_WINDOWS", 60)
+    assert fitted_damping(shards, batch_size=11).tau_s == pytest.approx(every, rel=0.5)
+
+
+class Silent(LastPosition):
+    """The fault: a forecast without a number, which a mean could pass over."""
+
+    def forecast(self, context, num_horizon, target_time_s_BH=None):
+        found = super().forecast(context, num_horizon, target_time_s_BH)
+        found.lon_deg_BH[0, 1] = math.nan
+        return found
+
+
+def test_a_forecast_that_is_no_number_is_refused():
+    made = ships.good()
+    shards = Shards.open(made.store.folder(made.shards), "UTC")
+    with pytest.raises(AnswerError, match="last_position left points of times_given forecasts"):
+        scored(shards, [Silent()], "test", Judging((1, 4)))
+
+
+# A model of one's own ---------------------------------------------------------------------------
+
+
+class Mine:
+    """An answerer that is no family and no baseline: it stands still, a metre to the north."""
+
+    name, tasks, is_baseline = "mine", ("forecast",), False
+
+    def forecast(self, context, num_horizon, target_time_s_BH):
+        still = LastPosition().forecast(context, num_horizon, target_time_s_BH)
+        return replace(still, lat_deg_BH=still.lat_deg_BH + 1 / 111_195)
+
+
+def test_anyone_is_scored_beside_the_baselines_without_a_pipeline():
+    made = ships.good()
+    shards = Shards.open(made.store.folder(made.shards), "UTC")
+    found = scored(shards, [Mine(), LastPosition()], "test", Judging((1, 4))).table
+    rows = {row["model"]: row for row in wide_rows(found, track="times_given", horizon=4)}
+    assert set(rows) == {"mine", "last_position"}
+    assert rows["last_position"]["ade_m"] == pytest.approx(metrics()["last_position", 4]["ade_m"])
+    assert abs(rows["mine"]["ade_m"] - rows["last_position"]["ade_m"]) < 1.01
+    assert rows["last_position"]["skill"] == 0
+    alone = scored(shards, [Mine()], "test", Judging((1, 4))).table
+    assert "skill" not in set(alone["metric"].to_pylist())
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])

@@ -13,7 +13,8 @@ from helpers.places import FIXTURES
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.earth.geometry import EARTH_RADIUS_M, step_from
+from model.earth.constants import EARTH_RADIUS_M
+from model.earth.geometry import step_from
 from model.evaluation import metrics
 
 PADDED_SCORE = FIXTURES / "w09" / "predictions.csv"

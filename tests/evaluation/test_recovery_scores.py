@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -10,19 +11,19 @@ import pytest
 import torch
 from helpers import masked_ships
 
-from model.baselines.recovery import Linear, recovery_baselines
+from model.baselines.recovery import Hermite, Linear
 from model.data.reading import read_windows
 from model.data.shards import Shards
 from model.earth.geometry import haversine_m
+from model.evaluation.judged_tasks import TRACKS
+from model.evaluation.question import AnswerError, Judging
+from model.evaluation.scores import mask_order, scored
 from model.inference.api import recover
 from model.inference.serving import load_trained
 from model.interface.contexts import Partial
 from tasks.config.pipeline import PipelineConfig
 from tasks.config.sections import ModelConfig, WindowConfig
-from tasks.config.slices import EvaluateRules
-from tasks.evaluate.evaluate import EVALUATE, ErrorsWriter, evaluate
-from tasks.evaluate.forecast_scores import METRICS
-from tasks.evaluate.recovery_scores import RECOVERY, TRACKS_OF, mask_order, misses_of, recovery_rows
+from tasks.evaluate.evaluate import EVALUATE, evaluate
 from tasks.pretrain.train import check_windows_fit
 from tasks.runtime.errors import ConfigError, DataError
 from tasks.runtime.stage import without_orchestrator
@@ -36,17 +37,13 @@ def opened(family: str):
     return Shards.open(store.folder(shards), "UTC"), load_trained(store.folder(model))
 
 
-def rules_of(family: str) -> EvaluateRules:
-    return masked_ships.config_of(family).evaluate_rules
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_stored_window_is_counted_once(family):
     made = masked_ships.evaluated(family)
     windows = pq.read_table(made.store.folder(made.shards) / "windows.parquet").to_pylist()
-    rows = masked_ships.rows_of(made, "recovery")
+    rows = masked_ships.rows_of(made, *masked_ships.RECOVERY)
     assert {(row["task"], row["track"]) for row in rows} == {
-        (task, track) for task, tracks in TRACKS_OF.items() for track in tracks
+        (task, track) for task in masked_ships.RECOVERY for track in TRACKS[task]
     }
     assert {row["model"] for row in rows} == {family, "linear", "hermite"}
     assert len({tuple(row[key] for key in KEYS) for row in rows}) == len(rows)
@@ -61,22 +58,9 @@ def test_every_stored_window_is_counted_once(family):
         assert row["num_entities"] == len({window["entity_id"] for window in stored})
         hidden = sum(window["is_observed"].count(False) for window in stored)
         assert row["num_points"] == hidden
-        assert row["mae_low_m"] <= row["mae_m"] <= row["mae_high_m"]
+        assert row["low"] <= row["mae_m"] <= row["high"]
         assert row["mae_p50_m"] <= row["mae_p90_m"]
         assert all(math.isfinite(value) for value in row.values() if isinstance(value, float))
-
-
-def test_the_schema_is_the_promised_one():
-    made = masked_ships.evaluated("masked_chemin")
-    schema = pq.read_schema(made.store.folder(made.evaluated) / "recovery.parquet")
-    assert (
-        schema.names
-        == (
-            "split task track mask model num_windows num_entities num_points "
-            "mae_m mae_low_m mae_high_m mae_p50_m mae_p90_m rmse_m skill"
-        ).split()
-    )
-    assert schema.equals(RECOVERY)
 
 
 @pytest.mark.parametrize("track", ["times_given", "times_hidden"])
@@ -101,11 +85,8 @@ def test_the_rows_agree_with_a_slow_loop(track, answerer):
             "UTC",
             batch.is_pad_BT,
         )
-        if answerer == "linear":
-            lon_deg_BT, lat_deg_BT = Linear().recover(asked)
-        else:
-            found = recover(trained.model, asked)
-            lon_deg_BT, lat_deg_BT = found.lon_deg_BT, found.lat_deg_BT
+        found = Linear().recover(asked) if answerer == "linear" else recover(trained.model, asked)
+        lon_deg_BT, lat_deg_BT = found.lon_deg_BT, found.lat_deg_BT
         away_m = [
             float(
                 haversine_m(
@@ -122,7 +103,7 @@ def test_the_rows_agree_with_a_slow_loop(track, answerer):
         squares_m2 += [value * value for value in away_m]
     (row,) = (
         row
-        for row in masked_ships.rows_of(made, "recovery")
+        for row in masked_ships.rows_of(made, *masked_ships.RECOVERY)
         if tuple(row[key] for key in KEYS) == ("test", "recover", track, "block_5", answerer)
     )
     assert row["mae_m"] == pytest.approx(np.mean(means_m), rel=1e-4)
@@ -132,7 +113,7 @@ def test_the_rows_agree_with_a_slow_loop(track, answerer):
 
 
 def test_skill_is_against_the_best_baseline_of_the_same_windows():
-    rows = masked_ships.rows_of(masked_ships.evaluated("trajfm"), "recovery")
+    rows = masked_ships.rows_of(masked_ships.evaluated("trajfm"), *masked_ships.RECOVERY)
     by_key = {tuple(row[key] for key in KEYS): row for row in rows}
     for key, row in by_key.items():
         best_m = min(by_key[(*key[:4], name)]["mae_m"] for name in ("linear", "hermite"))
@@ -141,7 +122,7 @@ def test_skill_is_against_the_best_baseline_of_the_same_windows():
 
 
 def test_with_the_ends_alone_both_baselines_are_one():
-    rows = masked_ships.rows_of(masked_ships.evaluated("trajfm"), "recovery")
+    rows = masked_ships.rows_of(masked_ships.evaluated("trajfm"), *masked_ships.RECOVERY)
     for split in ("validation", "test"):
         errors = {
             row["model"]: row["mae_m"]
@@ -155,22 +136,28 @@ class Peeking(Linear):
     """The fault: it looks up what it should tell."""
 
     def recover(self, partial):
-        return partial.lon_deg_BT, partial.lat_deg_BT
+        found = super().recover(partial)
+        return replace(found, lon_deg_BT=partial.lon_deg_BT, lat_deg_BT=partial.lat_deg_BT)
 
 
 def test_a_baseline_that_peeks_is_caught():
-    shards, trained = opened("trajfm")
-    with pytest.raises(DataError, match="linear left hidden points of test recover without"):
-        misses_of(shards, "test", "recover", trained, [Peeking()], rules_of("trajfm"))
+    shards, _ = opened("trajfm")
+    with pytest.raises(AnswerError, match="linear left hidden points of recover without"):
+        scored(shards, [Peeking()], "test", Judging(tasks=("recover",)))
 
 
-def test_the_size_of_a_batch_changes_nothing(monkeypatch):
+def test_the_size_of_a_batch_changes_nothing():
     shards, trained = opened("masked_chemin")
-    rules = rules_of("masked_chemin")
-    given = (shards, "test", ("recover", "path_inference"), trained, recovery_baselines(), rules)
-    whole = recovery_rows(*given)
-    monkeypatch.setattr("tasks.evaluate.recovery_scores.WINDOWS_AT_ONCE", 7)
-    for one, other in zip(whole, recovery_rows(*given), strict=True):
+    whole, parts = (
+        scored(
+            shards,
+            [trained, Linear(), Hermite()],
+            "test",
+            Judging(tasks=masked_ships.RECOVERY, windows_at_once=size),
+        ).table.to_pylist()
+        for size in (1_000, 7)
+    )
+    for one, other in zip(whole, parts, strict=True):
         assert one == {
             name: pytest.approx(value, rel=1e-5) if isinstance(value, float) else value
             for name, value in other.items()
@@ -186,18 +173,17 @@ def test_masks_stand_in_the_order_of_their_numbers():
 # What is not served or not stored ---------------------------------------------------------------
 
 
-def test_a_family_that_does_not_forecast_has_empty_tables_of_forecasts():
+def test_a_family_that_does_not_forecast_has_no_row_of_forecasts():
     made = masked_ships.evaluated("masked_chemin")
     folder = made.store.folder(made.evaluated)
-    for name, schema in (("metrics", METRICS), ("errors", ErrorsWriter.schema)):
+    for name in ("scores", "window_errors"):
         table = pq.read_table(folder / f"{name}.parquet")
-        assert (table.num_rows, table.schema.equals(schema)) == (0, True)
+        assert set(table["task"].to_pylist()) == set(masked_ships.RECOVERY)
     assert {path.name for path in folder.iterdir()} == {
-        *("metrics.parquet", "errors.parquet", "recovery.parquet", "durations.parquet"),
-        *("baselines.json", "manifest.json"),
+        *("scores.parquet", "window_errors.parquet", "baselines.json", "manifest.json")
     }
     counts = made.evaluated.counts
-    rows = masked_ships.rows_of(made, "recovery")
+    rows = masked_ships.rows_of(made, *masked_ships.RECOVERY)
     (row,) = (
         row
         for row in rows
@@ -218,12 +204,13 @@ def other_evaluation(family: str, tasks: tuple[str, ...]):
     return store.folder(evaluated)
 
 
-def test_tasks_that_are_not_stored_have_empty_tables():
+def tasks_in(folder) -> set[str]:
+    return set(pq.read_table(folder / "scores.parquet")["task"].to_pylist())
+
+
+def test_tasks_that_are_not_stored_have_no_rows():
     folder = other_evaluation("trajfm", ("forecast", "path_inference"))
-    recovery = pq.read_table(folder / "recovery.parquet")
-    assert set(recovery["task"].to_pylist()) == {"path_inference"}
-    assert pq.read_table(folder / "durations.parquet").num_rows == 0
-    assert pq.read_table(folder / "metrics.parquet").num_rows > 0
+    assert tasks_in(folder) == {"forecast", "path_inference"}
 
 
 def test_windows_that_are_there_but_not_asked_for_are_not_judged():
@@ -232,8 +219,7 @@ def test_windows_that_are_there_but_not_asked_for_are_not_judged():
     with without_orchestrator():
         config = masked_ships.config_of("trajfm", ("forecast",))
         folder = store.folder(evaluate(config, shards, model, store))
-    assert pq.read_table(folder / "recovery.parquet").schema.equals(RECOVERY)
-    assert pq.read_metadata(folder / "recovery.parquet").num_rows == 0
+    assert tasks_in(folder) == {"forecast"}
 
 
 def test_a_family_that_serves_no_stored_task_is_told_so():

@@ -15,24 +15,20 @@ from helpers import masked_ships
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model.baselines.fitted import fitted_baselines
 from model.baselines.travel_time import Boosting, Departures, MeanSpeed, OdHour, fitted_on
 from model.data.journeys import read_journeys
 from model.data.shards import Shards
-from model.earth.geometry import EARTH_RADIUS_M
+from model.earth.constants import EARTH_RADIUS_M
+from model.evaluation.judged_tasks import ENDS, PATH_GIVEN, TRAVEL_TIME
+from model.evaluation.question import Errors, Judging
+from model.evaluation.scores import scored
+from model.evaluation.travel_time_scores import TRAVEL_TIME_SCORER, travel_question
 from model.inference.api import Partial, travel_time
 from model.inference.serving import load_trained
 from model.interface.flat_points import even_places
-from tasks.config.slices import EvaluateRules
-from tasks.evaluate import travel_time_scores
 from tasks.evaluate.evaluate import evaluate
-from tasks.evaluate.travel_time_scores import (
-    DURATIONS,
-    ENDS,
-    PATH_GIVEN,
-    Told,
-    departures,
-    duration_rows,
-)
+from tasks.report.error_tables import read_scores
 from tasks.runtime.stage import without_orchestrator
 
 SPHERE = Geodesic(EARTH_RADIUS_M, 0.0)
@@ -42,10 +38,6 @@ BASELINES = {"mean_speed", "od_hour", "boosting"}
 def opened() -> Shards:
     store, shards, _ = masked_ships.trained("trajfm")
     return Shards.open(store.folder(shards), "UTC")
-
-
-def rules() -> EvaluateRules:
-    return masked_ships.config_of("trajfm").evaluate_rules
 
 
 def trips_of(split: str) -> list[dict]:
@@ -155,8 +147,7 @@ def test_departures_are_read_on_local_clocks_and_in_cells():
     import h3
 
     journeys = read_journeys(opened(), "test", 2)
-    local = rules().model_copy(update={"zone": "Asia/Kathmandu", "resolution": 4})
-    known = departures(journeys, ENDS, local)
+    known = Departures.of(travel_question(journeys, ENDS, "Asia/Kathmandu"), 4)
     for number, trip in enumerate(trips_of("test")):
         at = datetime.fromtimestamp(journeys.started_us_J[number] / 1e6, UTC)
         clock = at.astimezone(ZoneInfo("Asia/Kathmandu"))
@@ -167,21 +158,23 @@ def test_departures_are_read_on_local_clocks_and_in_cells():
             trip["lat_deg"][0], trip["lon_deg"][0], trip["lat_deg"][-1], trip["lon_deg"][-1]
         )
         assert known.distance_m_J[number] == pytest.approx(line["s12"], rel=1e-6)
-    assert (departures(journeys, PATH_GIVEN, local).distance_m_J == journeys.path_m_J).all()
+    given_path = Departures.of(travel_question(journeys, PATH_GIVEN, "UTC"), 4)
+    assert (given_path.distance_m_J == journeys.path_m_J).all()
+    assert (given_path.num_points_J == journeys.num_points_J).all()
 
 
 def test_baselines_know_nothing_of_when_the_judged_arrived():
     """Other durations of the judged journeys leave everything that is told as it was."""
     journeys = read_journeys(opened(), "test", 8)
-    fitted = travel_time_scores.fitted_baselines(opened(), rules())
     later = read_journeys(opened(), "test", 8)
     later.duration_s_J[:] = 1e6
     for track in (ENDS, PATH_GIVEN):
-        for baseline in fitted[track]:
+        for baseline in fitted_baselines(opened(), [TRAVEL_TIME]):
             one, other = (
-                baseline.seconds(departures(item, track, rules())) for item in (journeys, later)
+                baseline.travel_time(travel_question(item, track, "UTC"))
+                for item in (journeys, later)
             )
-            assert np.array_equal(one, other)
+            assert torch.equal(one.median_s_B, other.median_s_B)
 
 
 # Rows -------------------------------------------------------------------------------------------
@@ -189,16 +182,7 @@ def test_baselines_know_nothing_of_when_the_judged_arrived():
 
 def test_every_stored_journey_is_judged_by_all():
     made = masked_ships.evaluated("trajfm")
-    rows = masked_ships.rows_of(made, "durations")
-    schema = pq.read_schema(made.store.folder(made.evaluated) / "durations.parquet")
-    assert schema.equals(DURATIONS)
-    assert (
-        schema.names
-        == (
-            "split track model num_windows num_entities mae_s mae_low_s mae_high_s rmse_s mape "
-            "coverage_80 skill"
-        ).split()
-    )
+    rows = masked_ships.rows_of(made, TRAVEL_TIME)
     keys = {(row["split"], row["track"], row["model"]) for row in rows}
     assert keys == {
         (split, track, model)
@@ -210,7 +194,7 @@ def test_every_stored_journey_is_judged_by_all():
         trips = trips_of(row["split"])
         assert row["num_windows"] == len(trips)
         assert row["num_entities"] == len({trip["entity_id"] for trip in trips})
-        assert row["mae_low_s"] <= row["mae_s"] <= row["mae_high_s"]
+        assert row["low"] <= row["mae_s"] <= row["high"]
         assert row["rmse_s"] >= row["mae_s"]
         assert math.isnan(row["coverage_80"]) == (row["model"] in BASELINES)
         rivals = [
@@ -254,7 +238,7 @@ def test_the_model_rows_agree_with_a_slow_loop(track):
         inside.append(float(found.p10_s_B) <= true_s <= float(found.p90_s_B))
     (row,) = (
         row
-        for row in masked_ships.rows_of(made, "durations")
+        for row in masked_ships.rows_of(made, TRAVEL_TIME)
         if (row["split"], row["track"], row["model"]) == ("test", track, "trajfm")
     )
     assert row["mae_s"] == pytest.approx(np.mean(misses_s), rel=1e-4)
@@ -266,30 +250,33 @@ def test_the_model_rows_agree_with_a_slow_loop(track):
 def test_the_question_shows_no_time_but_that_of_the_departure():
     journeys = read_journeys(opened(), "test", 8)
     for track in (ENDS, PATH_GIVEN):
-        asked = travel_time_scores.question(journeys, track, "UTC", slice(None))
+        asked = travel_question(journeys, track, "UTC")
         assert bool(asked.time_s_BT[:, 1:].isnan().all())
         assert asked.time_s_BT[:, 0].tolist() == [0.0] * len(journeys.duration_s_J)
 
 
 def test_a_journey_that_took_no_time_is_left_out_of_mape():
-    journeys = read_journeys(opened(), "test", 2)
-    journeys.duration_s_J[0] = 0.0
-    told = Told(journeys.duration_s_J * 1.5)
-    row = travel_time_scores.statistic(journeys, told, rules())
-    assert row["mape"] == pytest.approx(0.5)
-    assert row["num_windows"] == len(journeys.duration_s_J)
-    journeys.duration_s_J[:] = 0.0
-    assert math.isnan(travel_time_scores.statistic(journeys, told, rules())["mape"])
+    miss_s_J, true_s_J = torch.tensor([3.0, 5.0, 0.0]), torch.tensor([6.0, 10.0, 0.0])
+    relative_J = torch.where(true_s_J > 0, miss_s_J / true_s_J, torch.nan)
+    errors = {"mae_s": miss_s_J, "relative": relative_J, "is_within": relative_J * torch.nan}
+    told = TRAVEL_TIME_SCORER.told(Errors(errors, ["a", "b", "c"]), Judging())
+    found = {metric.metric: metric for metric in told}
+    assert found["mape"].value == pytest.approx(0.5)
+    assert found["mae_s"].num_windows == 3
+    assert math.isnan(found["coverage_80"].value)
 
 
-def test_the_size_of_a_batch_changes_nothing(monkeypatch):
+def test_the_size_of_a_batch_changes_nothing():
     made = masked_ships.evaluated("trajfm")
     trained = load_trained(made.store.folder(made.trained))
-    fitted = travel_time_scores.fitted_baselines(opened(), rules())
-    monkeypatch.setattr(travel_time_scores, "WINDOWS_AT_ONCE", 5)
-    found = duration_rows(opened(), "test", trained, fitted, rules())
-    stored = [row for row in masked_ships.rows_of(made, "durations") if row["split"] == "test"]
-    for one, other in zip(found, stored, strict=True):
+    answerers = [trained, *fitted_baselines(opened(), [TRAVEL_TIME], 6)]
+    whole, parts = (
+        scored(
+            opened(), answerers, "test", Judging(tasks=(TRAVEL_TIME,), windows_at_once=size)
+        ).table.to_pylist()
+        for size in (1_000, 5)
+    )
+    for one, other in zip(whole, parts, strict=True):
         assert one == {
             name: pytest.approx(value, rel=1e-5, nan_ok=True) if isinstance(value, float) else value
             for name, value in other.items()
@@ -297,12 +284,12 @@ def test_the_size_of_a_batch_changes_nothing(monkeypatch):
 
 
 @pytest.mark.parametrize("journeys_of", [("validation", "test"), ("train",)])
-def test_without_journeys_to_fit_or_to_judge_the_table_is_empty(journeys_of):
+def test_without_journeys_to_fit_or_to_judge_nothing_is_told(journeys_of):
     store, _, model = masked_ships.trained("trajfm")
     tasks = ("forecast", "travel_time")
     shards = masked_ships.stored_shards(store, tasks, journeys_of)
     with without_orchestrator():
         made = evaluate(masked_ships.config_of("trajfm", tasks), shards, model, store)
-    table = pq.read_table(store.folder(made) / "durations.parquet")
-    assert (table.num_rows, table.schema.equals(DURATIONS)) == (0, True)
+    judged = set(read_scores(store.folder(made))["task"].to_pylist())
+    assert TRAVEL_TIME not in judged
     assert not [name for name in made.counts if "travel_time" in name]

@@ -8,7 +8,7 @@ from dataclasses import fields
 
 import torch
 
-from model.data.reading import ROW_BITS
+from model.data.epoch_plan import ROW_BITS
 from model.interface.batch import Batch
 
 ROW_MASK = (1 << ROW_BITS) - 1

@@ -1,4 +1,4 @@
-"""The faults that are put into the small files of tests/fault_sources.py.
+"""The faults that are put into the small files of tests/helpers/fault_sources.py.
 
 A fault bends record 1, or the bytes of the file around it, so that the records 0 and 2 show
 whether the neighbours of a fault survive it.

@@ -12,9 +12,11 @@ import pyarrow.parquet as pq
 
 from helpers import ships
 from model.data.shards import WINDOW_SCHEMA
+from model.evaluation.scores import wide_rows
 from tasks.config.pipeline import ModelConfig, PipelineConfig
 from tasks.evaluate.evaluate import evaluate
 from tasks.pretrain.train import train
+from tasks.report.error_tables import read_scores
 from tasks.report.report import report
 from tasks.runtime.stage import without_orchestrator
 from tasks.runtime.store import Receipt, Recipe, Store
@@ -107,8 +109,13 @@ def evaluated(family: str) -> Evaluated:
         return Evaluated(store, config, shards, model, evaluate(config, shards, model, store))
 
 
-def rows_of(made: Evaluated, name: str) -> list[dict]:
-    return pq.read_table(made.store.folder(made.evaluated) / f"{name}.parquet").to_pylist()
+def rows_of(made: Evaluated, *tasks: str) -> list[dict]:
+    """The scores of some tasks, the metrics of each answerer side by side."""
+    scores = read_scores(made.store.folder(made.evaluated))
+    return [row for task in tasks for row in wide_rows(scores, task=task, stratum="all")]
+
+
+RECOVERY = ("recover", "path_inference")
 
 
 @cache

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from model.earth.calendar import calendar_features
 from model.features.normaliser import Normaliser
-from model.features.point_features import calendar_features, points_of, steps_of
+from model.features.point_features import points_of, steps_of
 from model.inference.api import Context
 from model.interface.batch import Batch
 from model.interface.masked_input import shown_of

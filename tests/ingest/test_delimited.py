@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -138,7 +139,7 @@ def test_any_bytes_are_counted_and_no_file_shapes_another(case: tuple[str, list[
         lines = fates(alone).get(piece.file_id, [])
         assert counted(alone)[piece.file_id] == len(lines)
         # each filled line stands for at least one record; only a header stands for none
-        mark = delimited.BYTE_ORDER_MARK
+        mark = BOM_UTF8
         filled = {n for n, text in piece.lines() if text.removeprefix(mark).strip() or n > 1}
         missing = filled - {number for number, _fate in lines}
         assert missing <= {min(filled, default=0)}

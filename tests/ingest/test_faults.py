@@ -1,4 +1,4 @@
-"""Each kind of fault in each source where it can occur: the cells of tests/fault_table.py.
+"""Each kind of fault in each source where it can occur: the cells of tests/helpers/fault_table.py.
 
 All faulty files of a source lie in one folder and are ingested and cleaned once: so each cell also
 shows that the files beside a fault are read.

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from model.earth.geometry import EARTH_RADIUS_M, haversine_m, step_between, step_from, wrap_lon_deg
+from model.earth.constants import EARTH_RADIUS_M
+from model.earth.geometry import haversine_m, step_between, step_from, wrap_lon_deg
 
 SPHERE = Geodesic(EARTH_RADIUS_M, 0)
 

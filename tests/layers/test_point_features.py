@@ -13,13 +13,13 @@ from helpers.strategies import durations_s, longitudes, places
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model.earth.calendar import calendar_features
 from model.earth.geometry import haversine_m, step_between, step_from
 from model.features.normaliser import Normaliser, Quantiles
 from model.features.point_features import (
     LAGS,
     NUM_SPATIAL,
     NUM_TEMPORAL,
-    calendar_features,
     point_features,
     points_of,
     steps_of,

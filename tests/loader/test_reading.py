@@ -21,8 +21,9 @@ from model.data import point_buffer, reading
 from model.data.collate import Draft, Points
 from model.data.reading import observed_mask, read_batches, read_windows
 from model.data.shards import ShardError, Shards, read_group, row_groups
+from model.earth.calendar import calendar_features
 from model.earth.calendar_tables import clock_of
-from model.features.point_features import calendar_features, steps_of
+from model.features.point_features import steps_of
 from model.interface.batch import Cursor
 
 LENGTHS = [5, 1, 40, 17, 2, 33, 90, 8, 12, 64, 3, 29]

@@ -26,7 +26,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sql
-from model.earth import geometry, point_rules
+from model.earth import geometry
 from model.earth.point_rules import distance_m, is_speed_possible, side_of_limit
 from tasks import database
 from tasks.config.pipeline import CleanConfig, PipelineConfig
@@ -87,10 +87,6 @@ def kept(at_s, lon_deg, starts=(0,), max_speed_mps=50.0, max_gap_s=600.0) -> lis
 
 
 # The kernel ---------------------------------------------------------------------------------------
-
-
-def test_the_kernel_stands_on_the_same_earth():
-    assert point_rules.EARTH_RADIUS_M == geometry.EARTH_RADIUS_M
 
 
 @given(a=places(), b=places())

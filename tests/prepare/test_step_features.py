@@ -17,9 +17,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import sql
-from model.earth.calendar import calendar_of, zone_offsets
-from model.earth.geometry import EARTH_RADIUS_M, haversine_m, step_between
-from model.features.point_features import MIN_TURN_STEP_M, calendar_features, motion_of, steps_of
+from model.earth.calendar import calendar_features, calendar_of, zone_offsets
+from model.earth.constants import EARTH_RADIUS_M
+from model.earth.geometry import haversine_m, step_between
+from model.features.point_features import MIN_TURN_STEP_M, motion_of, steps_of
 from tasks.config.pipeline import CleanConfig, PipelineConfig
 from tasks.prepare.clean import STAGE as CLEAN
 from tasks.prepare.clean import clean_jobs

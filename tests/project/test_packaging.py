@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,11 +16,8 @@ def installed(tmp_path_factory) -> Path:
     """A folder that holds the built wheel and nothing else of the project."""
     copy = tmp_path_factory.mktemp("sources")
     for name in ("flows", "tasks", "model", "sql"):
-        for path in (PROJECT / name).rglob("*"):
-            if path.is_file() and "__pycache__" not in path.parts:
-                target = copy / path.relative_to(PROJECT)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(path.read_bytes())
+        unmade = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(PROJECT / name, copy / name, symlinks=True, ignore=unmade)
     for name in ("pyproject.toml", "README.md", "LICENSE", "prefect.yaml"):
         (copy / name).write_bytes((PROJECT / name).read_bytes())
     wheels = tmp_path_factory.mktemp("wheels")
@@ -44,8 +42,9 @@ def test_every_sql_file_and_sample_is_inside(installed):
 
 
 def test_the_deployments_and_the_licence_are_inside(installed):
-    packaged = (installed / "flows" / "prefect.yaml").read_text()
-    assert packaged == (PROJECT / "prefect.yaml").read_text()
+    packaged = installed / "flows" / "local" / "prefect.yaml"
+    assert packaged.read_text() == (PROJECT / "prefect.yaml").read_text()
+    assert not packaged.is_symlink()
     assert list(installed.glob("trajfoundry-*.dist-info/licenses/LICENSE"))
 
 

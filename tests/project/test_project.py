@@ -80,12 +80,9 @@ def imports() -> dict[str, set[str]]:
 def test_no_modules_import_each_other_in_a_circle():
     found = imports()
     list(TopologicalSorter(found).static_order())
-    with pytest.raises(CycleError):  # planted: the lowest room looks up
-        list(
-            TopologicalSorter(
-                found | {"model.earth.geometry": {"model.data.loader"}}
-            ).static_order()
-        )
+    planted = found | {"model.earth.arrays": {"model.data.loader"}}  # the lowest room looks up
+    with pytest.raises(CycleError):
+        list(TopologicalSorter(planted).static_order())
 
 
 @pytest.mark.parametrize(("package", "most"), [("tasks", 7), ("model", 5)])

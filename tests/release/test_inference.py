@@ -8,10 +8,10 @@ import pytest
 import torch
 from helpers.walks import STARTED_US, WALKING, context_of, walk
 
+from model.earth.calendar import calendar_features
 from model.earth.geometry import haversine_m, step_from
 from model.families import FAMILIES
 from model.families.chemin.network import Chemin
-from model.features.point_features import calendar_features
 from model.inference import api
 from model.inference.api import forecast
 

@@ -26,6 +26,7 @@ from model.data.reading import WindowBatch, read_windows
 from model.data.shards import WINDOW_SCHEMA, Shards
 from model.earth.geometry import haversine_m
 from model.evaluation.metrics import ade_m
+from model.evaluation.scores import SCORES
 from model.families import build
 from model.inference import api
 from model.inference.api import Partial
@@ -33,8 +34,6 @@ from model.inference.serving import load_trained
 from model.interface.weights import save_weights
 from tasks.config.pipeline import ForecastConfig, ModelConfig, PipelineConfig
 from tasks.evaluate.evaluate import evaluate
-from tasks.evaluate.forecast_scores import METRICS
-from tasks.evaluate.travel_time_scores import DURATIONS
 from tasks.pretrain.train import train
 from tasks.registry.client import registry
 from tasks.release import register
@@ -171,37 +170,31 @@ def mae_m(windows: list[WindowBatch], places: list[tuple[torch.Tensor, torch.Ten
 
 
 def recovery_table(errors_m: dict[str, float], split: str = "validation") -> pa.Table:
-    """The errors of recovery as the evaluation writes them, with rows that the gate skips."""
+    """The scores of recovery as the evaluation writes them, with rows that the gate skips."""
     found = {
         "split": split,
         "task": "recover",
         "track": "times_given",
         "mask": "all",
+        "stratum": "all",
+        "metric": "mae_m",
         "num_windows": 18,
         "num_entities": 3,
-        "num_points": 72,
-        "mae_low_m": 0.0,
-        "mae_high_m": 1.0,
-        "mae_p50_m": 0.5,
-        "mae_p90_m": 1.0,
-        "rmse_m": 1.0,
-        "skill": 0.5,
     }
     others = ({"mask": "block_4"}, {"track": "times_hidden"}, {"task": "path_inference"})
+    others = (*others, {"split": "test"}, {"metric": "rmse_m"}, {"stratum": "region: known"})
     rows = [
-        found | {"model": model, "mae_m": error_m} | changes
+        found | {"model": model, "is_baseline": model == "linear", "value": error_m} | changes
         for model, error_m in errors_m.items()
-        for changes in ({}, *({**other, "mae_m": 1e-9} for other in (*others, {"split": "test"})))
+        for changes in ({}, *({**other, "value": 1e-9} for other in others))
     ]
-    return pa.Table.from_pylist(rows)
+    return pa.Table.from_pylist(rows, SCORES)
 
 
 def evaluated_as(store: Store, made: Made, table: pa.Table, name: str) -> Receipt:
     """A folder of the evaluation that holds these errors of recovery."""
     files = {
-        "metrics.parquet": METRICS.empty_table(),
-        "recovery.parquet": table,
-        "durations.parquet": DURATIONS.empty_table(),
+        "scores.parquet": table,
         "baselines.json": json.dumps(name),
     }
     inputs = {"shards": made.shards.recipe, "trained": made.trained.recipe, "name": name}

@@ -21,6 +21,7 @@ from helpers.places import PROJECT
 from tasks.config.pipeline import AssessConfig, ForecastConfig
 from tasks.evaluate.evaluate import evaluate
 from tasks.registry.client import registry, tracking_uri
+from tasks.registry.models import load_model
 from tasks.release import bundle, register
 from tasks.release.gate import Decision, Score, decide, windows_digest
 from tasks.release.gate_metrics import ForecastError, NotReproduced, RecoveryError
@@ -314,7 +315,7 @@ def test_two_versions_answer_a_stranger_beside_hostile_modules(champion, rival, 
     answers, others, module = json.loads(done.stdout.splitlines()[-1])
     assert Path(module).parent == tmp_path
     assert others == [False, True]
-    expected = register.load_model(f"models:/{NAME}@candidate", store).forecast(frame, horizon=3)
+    expected = load_model(f"models:/{NAME}@candidate", store).forecast(frame, horizon=3)
     for answer in answers:
         assert len(answer["step"]) == 3
         for column in ("lon_deg", "lat_deg", "horizon_s", "radius_p80_m"):

@@ -9,8 +9,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from helpers import ships
 from helpers.strategies import longitudes
@@ -18,14 +16,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from model.evaluation.scores import wide_rows
+from model.evaluation.strata import thirds
 from tasks.config.pipeline import SplitConfig
 from tasks.config.slices import ReportRules
-from tasks.evaluate.strata import strata_rows, thirds
 from tasks.release.model_card import model_card
-from tasks.report.figures import MIN_ENTITIES, cell_map, crowded_cells, unwrapped
-from tasks.report.report import REPORT, markdown_table, report, summary_table
+from tasks.report.error_tables import read_scores, summary_tables
+from tasks.report.figures import unwrapped
+from tasks.report.markup import markdown_table
+from tasks.report.report import REPORT, report
 from tasks.runtime.stage import without_orchestrator
-from tasks.runtime.store import Receipt, Store
+from tasks.runtime.store import Receipt, Recipe, Store
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -78,7 +79,7 @@ def test_the_page_holds_what_was_found():
         made.shards.recipe,
     ):
         assert words in text
-    assert "| chemin | 4 | 48 |" in (folder() / "report.md").read_text()
+    assert "| **chemin** | **4** | **48** |" in (folder() / "report.md").read_text()
 
 
 def test_figures_are_pictures():
@@ -92,11 +93,12 @@ def other_report(
     dataset: str = "hurdat2",
     counts: dict | None = None,
     shards: Receipt | None = None,
+    quality: Receipt | None = None,
 ) -> Path:
     """The good model's report, made again in a store of its own."""
     made, store = ships.good(), Store(tmp_path / "store")
     store.prepare()
-    for step in (made.shards, made.trained, made.evaluated, made.proved):
+    for step in (made.shards, made.trained, made.evaluated, made.proved, *filter(None, [quality])):
         target = store.folder(step)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.symlink_to(made.store.folder(step))
@@ -111,6 +113,7 @@ def other_report(
             made.proved,
             store,
             given_counts if counts is None else counts,
+            quality,
         )
     return store.folder(receipt)
 
@@ -145,34 +148,36 @@ def test_a_markdown_table_keeps_its_columns():
 def test_thirds_part_the_windows_in_order(values):
     parts = list(thirds("speed", np.array(values), "m/s"))
     assert 1 <= len(parts) <= 3
-    assert (np.sum([chosen for _, _, chosen in parts], axis=0) == 1).all()
-    assert all(chosen.any() for _, _, chosen in parts)
-    for (_, _, low), (_, _, high) in pairwise(parts):
+    assert (np.sum([chosen for _, chosen in parts], axis=0) == 1).all()
+    assert all(chosen.any() for _, chosen in parts)
+    for (_, low), (_, high) in pairwise(parts):
         assert np.array(values)[low].max() < np.array(values)[high].min()
 
 
 def test_strata_add_up_to_the_whole():
     made = ships.good()
-    folders = (made.store.folder(made.evaluated), made.store.folder(made.shards))
-    rows = strata_rows(
-        folders[0] / "errors.parquet", folders[1] / "windows.parquet", "test", 4, "chemin"
-    )
-    metrics = pq.read_table(folders[0] / "metrics.parquet").to_pylist()
-    (whole,) = (
-        row
-        for row in metrics
-        if (row["split"], row["track"], row["model"], row["horizon_steps"])
-        == ("test", "times_given", "chemin", 4)
-    )
-    strata = {row["stratum"] for row in rows}
+    scores = read_scores(made.store.folder(made.evaluated))
+    rows = wide_rows(scores, split="test", track="times_given", horizon=4)
+    (whole,) = (row for row in rows if (row["stratum"], row["model"]) == ("all", "chemin"))
+    parts = [row for row in rows if row["stratum"] != "all"]
+    strata = {row["stratum"].partition(": ")[0] for row in parts}
     assert strata == {"sampling interval", "mean speed", "stop or turn", "history", "region"}
     for stratum in strata:
-        parts = [row for row in rows if row["stratum"] == stratum]
-        assert sum(row["num_windows"] for row in parts) == whole["num_windows"]
-        total_m = sum(row["num_windows"] * row["ade_m"] for row in parts)
+        ours = [
+            row
+            for row in parts
+            if row["stratum"].startswith(f"{stratum}: ") and row["model"] == "chemin"
+        ]
+        assert sum(row["num_windows"] for row in ours) == whole["num_windows"]
+        total_m = sum(row["num_windows"] * row["ade_m"] for row in ours)
         assert total_m / whole["num_windows"] == pytest.approx(whole["ade_m"])
-        for row in parts:
-            assert row["skill"] == pytest.approx(1 - row["ade_m"] / row["baseline_m"])
+        for row in ours:
+            best_m = min(
+                other["ade_m"]
+                for other in parts
+                if other["is_baseline"] and other["stratum"] == row["stratum"]
+            )
+            assert row["skill"] == pytest.approx(1 - row["ade_m"] / best_m)
 
 
 def test_the_report_shows_strata_and_the_hash_of_the_split():
@@ -209,41 +214,20 @@ def test_a_leaky_split_is_labelled_in_report_and_card(tmp_path):
 # Maps of people ---------------------------------------------------------------------------------
 
 
-def crowd(folder: Path, num_people: int) -> Path:
-    """People who meet in one place, each with a home of their own nearby."""
-    generator = np.random.default_rng(5)
-    rows = []
-    for number in range(num_people):
-        home = (116.4 + number * 0.05, 40.1)
-        lon_deg = np.concatenate(
-            [[116.33 + 1e-4 * number], home[0] + generator.uniform(0, 1e-3, 9)]
-        )
-        lat_deg = np.concatenate([[39.99], home[1] + generator.uniform(0, 1e-3, 9)])
-        rows.append({"entity_id": f"p{number}", "lon_deg": lon_deg, "lat_deg": lat_deg})
-    folder.mkdir(exist_ok=True)
-    for number in range(2):
-        table = pa.Table.from_pylist(rows[number::2])
-        pq.write_table(table, folder / f"train-{number:03d}.parquet", write_page_checksum=True)
-    return folder
-
-
-def test_only_cells_of_enough_people_are_drawn(tmp_path):
-    cells, _ = crowded_cells(crowd(tmp_path / "shards", MIN_ENTITIES + 2))
-    ((west_deg, south_deg, size_deg, num_entities),) = cells
-    assert west_deg <= 116.33 < west_deg + size_deg
-    assert south_deg <= 39.99 < south_deg + size_deg
-    assert num_entities == MIN_ENTITIES + 2
-    assert cell_map(tmp_path / "shards").startswith(PNG)
-
-
-def test_a_crowd_of_too_few_gives_no_map(tmp_path):
-    assert cell_map(crowd(tmp_path / "shards", MIN_ENTITIES - 1)) is None
-
-
 def test_a_report_of_people_draws_no_trip(tmp_path):
     made = other_report(tmp_path, dataset="geolife")
-    assert not (made / "map.png").exists()  # ships meet nowhere
+    assert not (made / "map.png").exists()  # without cells that enough of them share
     assert "No cell holds 5 entities" in (made / "report.html").read_text()
+
+
+def test_a_report_of_people_shows_the_map_of_the_quality_report(tmp_path):
+    store = ships.good().store
+    recipe = Recipe(stage="quality", dataset="geolife", code={}, sql={}, settings={}, inputs={})
+    with store.draft() as draft:
+        (draft / "map.png").write_bytes(PNG)
+        quality = store.publish(draft, recipe, {}, licence="made up")
+    made = other_report(tmp_path, dataset="geolife", quality=quality)
+    assert (made / "map.png").read_bytes() == PNG
 
 
 def test_only_what_is_said_is_in_the_recipe():
@@ -265,7 +249,7 @@ def test_lines_do_not_jump_at_the_date_line(lon_deg, near_deg):
 def test_the_terminal_table_fits_and_names_all(monkeypatch):
     made = ships.good()
     out = io.StringIO()
-    table = summary_table(made.store.folder(made.evaluated) / "metrics.parquet")
+    (table,) = summary_tables(made.store.folder(made.evaluated))
     Console(file=out, width=110).print(table)
     lines = out.getvalue().splitlines()
     for name in ("chemin", "last position", "constant velocity 3", "damped velocity"):

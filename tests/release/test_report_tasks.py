@@ -7,26 +7,24 @@ import json
 import math
 import re
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from helpers import masked_ships
 from rich.console import Console
 
-from tasks.evaluate.recovery_scores import RECOVERY
-from tasks.evaluate.travel_time_scores import DURATIONS
-from tasks.release.mlflow_metrics import measures
+from model.evaluation.judged_tasks import PATH_INFERENCE, RECOVER, TRAVEL_TIME
+from model.evaluation.scores import SCORES
+from tasks.release.mlflow_metrics import mlflow_metrics
 from tasks.release.model_card import model_card
 from tasks.release.outcome import SHOWN, Assessment, shown_errors
 from tasks.release.promote import Promotion
 from tasks.release.register import Registration
 from tasks.report import report as reports
 from tasks.report.error_tables import (
-    duration_tables,
+    error_tables,
     html_errors,
     markdown_errors,
     mask_words,
-    recovery_tables,
+    read_scores,
     summary_tables,
 )
 from tasks.runtime.run_records import StageRun
@@ -82,7 +80,7 @@ def test_a_family_that_does_all_has_a_section_of_each():
 def test_ours_is_marked_and_a_skill_below_zero_is_shown_so():
     evaluated = masked_ships.evaluated("trajfm")
     place = evaluated.store.folder(evaluated.evaluated)
-    tables = recovery_tables(place, "test") + duration_tables(place, "test")
+    tables = error_tables(read_scores(place), (*masked_ships.RECOVERY, TRAVEL_TIME), "test")
     assert len(tables) == 5
     for table in tables:
         marked = re.findall(r'<tr class="ours[^"]*"><td>([^<]*)', html_errors(table))
@@ -91,9 +89,7 @@ def test_ours_is_marked_and_a_skill_below_zero_is_shown_so():
         assert len(bold) == len(marked)
         assert all(line.startswith("| **trajfm** |") for line in bold)
     shown = "".join(map(html_errors, tables))
-    rows = masked_ships.rows_of(evaluated, "recovery") + masked_ships.rows_of(
-        evaluated, "durations"
-    )
+    rows = masked_ships.rows_of(evaluated, *masked_ships.RECOVERY, TRAVEL_TIME)
     worst = min(row["skill"] for row in rows if row["split"] == "test")
     assert worst < 0
     assert f"<td>{worst:+.1%}</td>" in shown
@@ -103,7 +99,7 @@ def test_ours_is_marked_and_a_skill_below_zero_is_shown_so():
 def test_the_best_of_a_mask_stands_first_and_a_single_mask_once():
     evaluated = masked_ships.evaluated("trajfm")
     place = evaluated.store.folder(evaluated.evaluated)
-    given, hidden, paths = recovery_tables(place, "test")
+    given, hidden, paths = error_tables(read_scores(place), masked_ships.RECOVERY, "test")
     for table in (given, hidden):
         groups = [line.group for line in table.lines]
         assert list(dict.fromkeys(groups)) == ["block_5", "keep_1_2", "all"]
@@ -123,19 +119,11 @@ def test_masks_are_told_in_words(mask, words):
     assert mask_words(mask) == words
 
 
-def test_where_nothing_could_be_judged_the_report_says_why(tmp_path):
+def test_where_nothing_could_be_judged_the_report_says_why():
     """No masked windows, and train without journeys."""
-    pq.write_table(pa.Table.from_pylist([], DURATIONS), tmp_path / "durations.parquet")
-    pq.write_table(pa.Table.from_pylist([], RECOVERY), tmp_path / "recovery.parquet")
-
-    class EmptyJob:
-        settings = reports.ReportRules.model_construct(family="trajfm", tasks=masked_ships.TASKS)
-
-        def folder(self, name: str):
-            return tmp_path
-
-    said = [explained for _, explained, tables in reports.other_errors(EmptyJob()) if not tables]
-    assert said == [reports.NOT_MASKED, reports.NO_JOURNEYS]
+    found = reports.other_errors(masked_ships.TASKS, SCORES.empty_table())
+    assert [tables for _, _, tables in found] == [[], []]
+    assert [explained for _, explained, _ in found] == [one.empty for one in reports.OTHERS]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -162,7 +150,7 @@ def spoken(name: str) -> str:
 
 def test_mlflow_has_a_number_of_every_row():
     made = masked_ships.evaluated("trajfm")
-    found = measures(made.store.folder(made.evaluated))
+    found = mlflow_metrics(made.store.folder(made.evaluated))
     named = dict(found)
     assert len(named) == len(found)
     for name in (
@@ -174,7 +162,7 @@ def test_mlflow_has_a_number_of_every_row():
     ):
         assert math.isfinite(named[name])
     assert "test/travel_time/ends/boosting/coverage_80" not in named
-    for row in masked_ships.rows_of(made, "recovery"):
+    for row in masked_ships.rows_of(made, *masked_ships.RECOVERY):
         place = "/".join(row[key] for key in ("split", "task", "track", "mask", "model"))
         assert named[f"{place}/rmse_m"] == row["rmse_m"]
 
@@ -192,10 +180,10 @@ def assessment_of(family: str) -> Assessment:
 
 def test_prefect_shows_a_table_of_each_judged_task():
     made = masked_ships.evaluated("trajfm")
-    for kind, name in (("recovery", "recovery"), ("durations", "durations")):
+    for kind, tasks in (("recovery", (RECOVER, PATH_INFERENCE)), ("durations", (TRAVEL_TIME,))):
         rows = shown_errors(assessment_of("trajfm"), made.store, kind)
-        stored = [row for row in masked_ships.rows_of(made, name) if row["split"] == "test"]
-        assert len(rows) == len(stored)
+        tables = error_tables(read_scores(made.store.folder(made.evaluated)), tasks, "test")
+        assert len(rows) == sum(len(table.lines) for table in tables) > 0
         assert json.dumps(rows, allow_nan=False)
     made = masked_ships.evaluated("masked_chemin")
     sizes = {

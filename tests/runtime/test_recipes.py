@@ -129,8 +129,7 @@ TABLE: dict[str, tuple[Edit, Sequence[str]]] = {
     "files in force": (Edit("tasks/ingest/files_in_force.py"), ("snapshot",)),
     "cleaning": (Edit("tasks/prepare/clean.py"), ("clean",)),
     "split": (Edit("tasks/prepare/split.py"), ("split",)),
-    # What scores travel times takes cells from the module of the regions.
-    "regions": (Edit("tasks/prepare/regions.py"), ("regions", *JUDGED)),
+    "regions": (Edit("tasks/prepare/regions.py"), ("regions",)),
     "shards": (Edit("tasks/prepare/shards.py"), ("shards", "report")),
     "features of points": (Edit("model/features/point_features.py"), ("probe", *LEARNT)),
     "own family": (Edit("model/families/chemin/network.py"), LEARNT),
@@ -169,7 +168,7 @@ TABLE: dict[str, tuple[Edit, Sequence[str]]] = {
     ),
     # Settings
     "resamples": (Edit(settings={"assess": {"num_bootstrap": 101}}), JUDGED),
-    "gate": (Edit(settings={"assess": {"gate_horizon": 1}}), ("report",)),
+    "gate": (Edit(settings={"assess": {"gate_horizon": 1}}), JUDGED),
     "learning rate": (Edit(settings={"train": {"learning_rate": 0.01}}), LEARNT),
     "family": (Edit(settings={"model": {"family": "patch"}}), LEARNT),
     "shortest trip": (Edit(settings={"clean": {"min_points": 12}}), CLEANED),
@@ -199,7 +198,8 @@ class Pipeline:
             trained = pretrained(config, data.shards, self.store)
             evaluated = evaluate(config, data.shards, trained.model, self.store)
             counts = data_counts([points, *data.cleaned, data.regions])
-            report(config, data.shards, trained.model, evaluated, trained.probe, self.store, counts)
+            steps = (data.shards, trained.model, evaluated, trained.probe)
+            report(config, *steps, self.store, counts, data.quality)
         return self.folders() - before
 
     def folders(self) -> set[Path]:

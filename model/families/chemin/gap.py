@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ...earth.calendar import NUM_CALENDAR
 from ...earth.geometry import from_heading, heading_of, step_between, to_heading
 from ...features.normaliser import MIN_STEP_S, Normaliser
-from ...features.point_features import NUM_CALENDAR, recent_speed_mps
+from ...features.point_features import recent_speed_mps
 from ...interface.masked_input import Shown, neighbours
 from ...layers.distributions import (
     MIN_LOG_STEP_SCALE,

@@ -120,7 +120,7 @@ class Chemin(Model):
     def loss(self, batch: Batch) -> Loss:
         """Loss of the targets, each given the points before it.
 
-        Negative log-likelihood in nats a point (see densities) plus `mean_weight` times the miss
+        Negative log-likelihood in nats a point, plus `mean_weight` times the miss
         of the mean step; `parts` holds the three sums unweighted.
         """
         is_readable_BT = batch.is_observed_BT & ~batch.is_pad_BT

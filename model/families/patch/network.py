@@ -22,9 +22,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ...earth.calendar import NUM_CALENDAR
 from ...earth.geometry import step_from
 from ...features.normaliser import MIN_STEP_S, Normaliser
-from ...features.point_features import LAGS, NUM_CALENDAR
+from ...features.point_features import LAGS
 from ...interface.answers import Forecast, Noise, mean_over_points
 from ...interface.batch import Batch
 from ...interface.contexts import Context

@@ -22,9 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ...earth.calendar import NUM_CALENDAR
 from ...earth.geometry import step_between, step_from
 from ...features.normaliser import Normaliser
-from ...features.point_features import NUM_CALENDAR
 from ...interface.answers import Durations, Forecast, Noise, Recovered, mean_over_points
 from ...interface.batch import Batch, first_of_sequence, index_of
 from ...interface.contexts import Context, Partial

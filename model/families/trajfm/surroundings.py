@@ -1,8 +1,8 @@
-"""What lies around each point of a sequence of which anything may be hidden.
+"""Surroundings of each point of a sequence of which anything may be hidden.
 
-Unlike `between.py` it needs no known point on both sides, so what lies ahead of the last known one
-can be told too. Places are metres in the frame of an anchor, the nearest known place before (else
-after); displacements come per point and per second, for the network to choose from.
+Unlike `chemin/gap.py` this needs no known point on both sides: what lies ahead of the last known
+one can be told too. Places are metres in the frame of an anchor, the nearest known place before
+(else after); displacements come per point and per second, for the network to choose from.
 
 Shapes: B windows, T points, N chosen points, L lags, F features, U features of times,
 C coordinates (east, north).

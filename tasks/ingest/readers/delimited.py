@@ -8,6 +8,7 @@ stand alone. The same parser decides everywhere, so a line has the same fate bes
 from __future__ import annotations
 
 import csv
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,7 +26,6 @@ from tasks.ingest.readers.records import Block, Integers, Piece, grouped, joined
 Order = tuple[str, ...]
 Line = tuple[int, bytes]
 NUMBER, COUNT, TEXT = pa.float64(), pa.int64(), pa.string()
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # What the parser takes for a value of a type has this shape, and so has more.
 SHAPES = {
     pa.float64(): r"(?i)^[ \t]*([-+.0-9e]*|[-+]?(nan|inf).*)[ \t]*$",
@@ -68,7 +68,7 @@ def headed(pieces: Iterable[Piece], layout: Layout) -> Iterator[tuple[Order, Pie
     order = layout.order
     for piece in pieces:
         if piece.first_line == 1:
-            bare = Piece(piece.file_id, 1, piece.body.removeprefix(BYTE_ORDER_MARK))
+            bare = Piece(piece.file_id, 1, piece.body.removeprefix(BOM_UTF8))
             order, piece = without_header(bare, layout)
         if piece.body:
             yield order, piece
@@ -131,7 +131,7 @@ def delimited_block(group: Sequence[Piece], layout: Layout, order: Order) -> Blo
 def parsed(body: bytes, num_lines: int, layout: Layout, order: Order) -> pa.Table | None:
     """The typed columns of records, or None where any line is not exactly one of them."""
     if (
-        BYTE_ORDER_MARK in body  # the parser would pass over one, but only where it starts
+        BOM_UTF8 in body  # the parser would pass over one, but only where it starts
         or (layout.null_values and has_blank_line(body))
         or (layout.is_quoted and has_bare_return(body))
     ):

@@ -7,6 +7,7 @@ is then the number of the record.
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
@@ -22,7 +23,6 @@ from tasks.ingest.readers.records import Block, Piece, placed
 # Objects are flat. A text that looks like a boundary cuts its own record in two malformed ones.
 BOUNDARY = re.compile(rb"\}\s*+(?:,\s*+)?\{")
 MAX_RECORD_BYTES = 1 << 20
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 NO_END = b"the file ends before its list does"
 Line = tuple[int, bytes]
 
@@ -73,9 +73,9 @@ def opening(stream: Iterator[bytes]) -> bytes:
     waiting = b""
     for chunk in stream:
         waiting += chunk
-        if waiting.removeprefix(BYTE_ORDER_MARK).strip() and len(waiting) > len(BYTE_ORDER_MARK):
+        if waiting.removeprefix(BOM_UTF8).strip() and len(waiting) > len(BOM_UTF8):
             break
-    return waiting.removeprefix(BYTE_ORDER_MARK).lstrip()
+    return waiting.removeprefix(BOM_UTF8).lstrip()
 
 
 def parsed(lines: Sequence[Line], schema: pa.Schema) -> pa.Table | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,6 @@ from tasks.ingest.readers.delimited import has_blank_line
 from tasks.ingest.readers.own_columns import FIELDS, chosen, decimal_mark, delimiter, staging_values
 from tasks.ingest.readers.records import BLOCK_BYTES, Block, Piece, Reader, joined, parsable, placed
 
-BOM = b"\xef\xbb\xbf"
 PARQUET_ROWS = 65_536
 
 
@@ -111,7 +111,7 @@ def in_utf8(piece: Piece, columns: ColumnsConfig) -> Piece:
     if columns.encoding == "latin-1":
         body = body.decode("latin-1").encode()
     elif piece.first_line == 1:
-        body = body.removeprefix(BOM)
+        body = body.removeprefix(BOM_UTF8)
     return Piece(piece.file_id, piece.first_line, body)
 
 

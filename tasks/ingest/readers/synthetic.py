@@ -1,6 +1,6 @@
 """Reader of orders: each line becomes the trajectories that it asks for, with their truth.
 
-A line is one JSON object: `world` (see `model/synthetic.py`), and the entities from `start` up to
+A line is one JSON object: `world` (`model/synthetic/world.py`), and the entities from `start` up to
 `stop`. Its records are the points of all of them, in that order.
 """
 

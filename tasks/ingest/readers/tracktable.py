@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import repeat
@@ -10,7 +11,6 @@ from itertools import repeat
 import numpy as np
 import pyarrow as pa
 
-from tasks.ingest.readers.delimited import BYTE_ORDER_MARK
 from tasks.ingest.readers.records import Block, Piece, Reader, placed
 
 # *T*, track id, domain, number of points, number of track properties, *P*, domain, dimensions,
@@ -37,7 +37,7 @@ def traj_block(piece: Piece) -> Block:
     malformed: list[tuple[int, int]] = []
     num_missing = 0
     for number, line in piece.lines():
-        line = line.removeprefix(BYTE_ORDER_MARK if number == 1 else b"").rstrip()
+        line = line.removeprefix(BOM_UTF8 if number == 1 else b"").rstrip()
         header = HEADER.match(line)
         if not header or header.end() == len(line):
             malformed.append((piece.file_id, number))

@@ -1,7 +1,6 @@
-"""Cells of the H3 grid that places are told by.
+"""Cells of the H3 grid: the region of a place, as a number.
 
-Points are first put on a grid of `LINES_A_DEGREE`, so that a cell is looked up once a place and not
-once a point: that moves them by 8 m at most, and by nothing if they have four decimals or fewer.
+Shapes: N places.
 """
 
 from __future__ import annotations
@@ -9,8 +8,6 @@ from __future__ import annotations
 import h3.api.basic_int as h3
 import numpy as np
 from numpy.typing import NDArray
-
-LINES_A_DEGREE = 10_000
 
 
 def cells_of(

@@ -1,0 +1,92 @@
+"""Fitted baselines: every baseline of every table, fitted on train where it has something to fit.
+
+A new baseline is one class and one line here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from ..data.journeys import read_journeys
+from ..data.shards import Shards, window_index
+from ..evaluation.forecast_scores import ForecastWindows, read_forecast_windows
+from ..evaluation.judged_tasks import (
+    ENDS,
+    FORECAST,
+    PATH_GIVEN,
+    PATH_INFERENCE,
+    RECOVER,
+    TRAVEL_TIME,
+)
+from ..evaluation.travel_time_scores import travel_question
+from ..interface.answerer import Answerer
+from ..interface.contexts import Context
+from .forecast import ConstantVelocity, DampedVelocity, LastPosition
+from .recovery import Hermite, Linear
+from .travel_time import Departures, TravelTimeBaseline, fitted_on
+
+FITTED_WINDOWS = 20_000  # enough for one number, whatever the size of the data
+
+
+def fitted_baselines(
+    shards: Shards, tasks: Sequence[str], resolution: int = 8, seed: int = 0
+) -> list[Answerer]:
+    """The baselines of these tasks; of travel times none where train holds no whole journey.
+
+    The resolution is that of the H3 cells between which travel times are told.
+    """
+    found: list[Answerer] = []
+    if FORECAST in tasks:
+        found += [LastPosition(), ConstantVelocity(), ConstantVelocity(num_steps=3)]
+        found.append(fitted_damping(shards))
+    if {RECOVER, PATH_INFERENCE} & {*tasks}:
+        found += [Linear(), Hermite()]
+    if TRAVEL_TIME in tasks:
+        found += fitted_travel_times(shards, resolution, seed)
+    return found
+
+
+def fitted_damping(shards: Shards, batch_size: int = 1_024) -> DampedVelocity:
+    """The damped velocity whose time constant fits windows spread evenly over the train split."""
+    stride = math.ceil(len(window_index(shards, "train")) / FITTED_WINDOWS)
+    kept: list[ForecastWindows] = []
+    seen = 0
+    for _, windows in read_forecast_windows(shards, "train", batch_size):
+        kept.append(every(windows, -seen % stride, stride))
+        seen += len(windows.time_s_BH)
+    context = Context.joined([windows.context for windows in kept])
+    names = ("lon_deg_BH", "lat_deg_BH", "time_s_BH", "is_target_BH")
+    asked = (torch.cat([getattr(windows, name) for windows in kept]) for name in names)
+    return DampedVelocity.fit(context, *asked)
+
+
+def every(windows: ForecastWindows, first: int, stride: int) -> ForecastWindows:
+    """Some windows, as many apart as the stride."""
+    rows = slice(first, None, stride)
+    return ForecastWindows(
+        windows.context.picked(rows),
+        windows.lon_deg_BH[rows],
+        windows.lat_deg_BH[rows],
+        windows.time_s_BH[rows],
+        windows.is_target_BH[rows],
+    )
+
+
+def fitted_travel_times(shards: Shards, resolution: int, seed: int) -> list[TravelTimeBaseline]:
+    journeys = read_journeys(shards, "train", 2)
+    if not len(journeys.duration_s_J):
+        return []
+    by_track = [
+        fitted_on(
+            Departures.of(travel_question(journeys, track, shards.zone), resolution),
+            journeys.duration_s_J,
+            seed,
+        )
+        for track in (ENDS, PATH_GIVEN)
+    ]
+    return [
+        TravelTimeBaseline(ends, path, resolution) for ends, path in zip(*by_track, strict=True)
+    ]

@@ -1,0 +1,8 @@
+"""Array types: the names that signatures give to arrays of numpy."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]

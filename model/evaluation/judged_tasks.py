@@ -1,0 +1,38 @@
+"""Evaluation tasks and tracks: what a stored window asks, and what of it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
+
+FORECAST, RECOVER, PATH_INFERENCE, TRAVEL_TIME = (
+    "forecast",
+    "recover",
+    "path_inference",
+    "travel_time",
+)
+TIMES_GIVEN, TIMES_PREDICTED, TIMES_HIDDEN = "times_given", "times_predicted", "times_hidden"
+ENDS, PATH_GIVEN = "ends", "path_given"
+# The first track of a task is the one that headlines tell of.
+TRACKS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        FORECAST: (TIMES_GIVEN, TIMES_PREDICTED),
+        RECOVER: (TIMES_GIVEN, TIMES_HIDDEN),
+        PATH_INFERENCE: (TIMES_GIVEN,),
+        TRAVEL_TIME: (ENDS, PATH_GIVEN),
+    }
+)
+# What an answerer is asked for each task: path inference is recovery with the ends alone given.
+ASKED_AS: Mapping[str, str] = MappingProxyType(
+    {
+        FORECAST: "forecast",
+        RECOVER: "recover",
+        PATH_INFERENCE: "recover",
+        TRAVEL_TIME: "travel_time",
+    }
+)
+
+
+def judged_tasks(served: Collection[str], stored: Sequence[str]) -> tuple[str, ...]:
+    """The stored tasks whose questions are among those that someone serves."""
+    return tuple(task for task, asked in ASKED_AS.items() if asked in served and task in stored)

@@ -1,0 +1,130 @@
+"""Travel time scores: whole journeys, errors in seconds.
+
+Track `ends` gives origin, destination and departure, `path_given` all places and the departure. A
+path of more points than an answerer reads is thinned evenly for it, with both ends kept; the length
+and the number of points of the whole are given beside it.
+
+Shapes: J journeys, K points of a thinned path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data.journeys import Journeys, read_journeys
+from ..data.shards import Shards, window_index
+from ..interface.answerer import Answerer, TravelTimer, max_points_of
+from ..interface.contexts import Partial
+from .judged_tasks import ENDS, TRAVEL_TIME
+from .question import Errors, Judging, Metric, Question, check_answered, mean_metric
+
+
+@dataclass(frozen=True)
+class JourneyWindows:
+    """Some journeys, with their paths thinned to as many points as each answerer reads."""
+
+    by_max_points: dict[int, Journeys]
+    chosen: slice
+    zone: str
+
+    def question(self, answerer: TravelTimer, track: str) -> Partial:
+        return travel_question(
+            self.by_max_points[max_points_of(answerer)], track, self.zone, self.chosen
+        )
+
+    @property
+    def true_s_J(self) -> Tensor:
+        journeys = next(iter(self.by_max_points.values()))
+        return torch.from_numpy(journeys.duration_s_J[self.chosen])
+
+
+@dataclass(frozen=True)
+class TravelTimeScorer:
+    """The places of a journey and its departure are given, its duration is asked."""
+
+    task: ClassVar[str] = TRAVEL_TIME
+    has_masks: ClassVar[bool] = False
+
+    def questions(
+        self, shards: Shards, split: str, answerers: Sequence[Answerer], judging: Judging
+    ) -> Iterator[Question]:
+        sizes = {max_points_of(answerer) for answerer in answerers}
+        journeys = {size: read_journeys(shards, split, size) for size in sizes}
+        window_id = window_index(shards, split, TRAVEL_TIME)["window_id"].to_pylist()
+        entity_id = next(iter(journeys.values())).entity_id_J
+        for first in range(0, len(window_id), judging.windows_at_once):
+            chosen = slice(first, first + judging.windows_at_once)
+            ids = window_id[chosen]
+            windows = JourneyWindows(journeys, chosen, shards.zone)
+            yield Question(ids, list(entity_id[chosen]), ["ends"] * len(ids), windows)
+
+    def errors(
+        self, answerer: TravelTimer, question: Question, track: str, judging: Judging
+    ) -> dict[str, Tensor]:
+        """Absolute error (J), the same as a share, and whether four fifths held the truth."""
+        windows: JourneyWindows = question.windows
+        told, true_s_J = answerer.travel_time(windows.question(answerer, track)), windows.true_s_J
+        seconds_J, low_s_J, high_s_J = (
+            value_J.double() for value_J in (told.median_s_B, told.p10_s_B, told.p90_s_B)
+        )
+        every_J = torch.ones_like(true_s_J, dtype=torch.bool)
+        check_answered(seconds_J, every_J, answerer.name, f"travel times of {track}")
+        miss_s_J = (seconds_J - true_s_J).abs()
+        is_within_J = ((low_s_J <= true_s_J) & (true_s_J <= high_s_J)).double()
+        return {
+            "mae_s": miss_s_J,
+            "relative": torch.where(true_s_J > 0, miss_s_J / true_s_J, torch.nan),
+            "is_within": is_within_J.where(low_s_J.isfinite() & high_s_J.isfinite(), torch.nan),
+        }
+
+    def told(self, errors: Errors, judging: Judging) -> Iterator[Metric]:
+        """A journey that took no time is left out of `mape`."""
+        miss_s_J, relative_J, is_within_J = errors.value.values()
+        yield mean_metric("mae_s", miss_s_J, errors, judging)
+        for name, value in (
+            ("rmse_s", miss_s_J.square().mean().sqrt()),
+            ("mape", relative_J.nanmean()),
+            ("coverage_80", is_within_J.nanmean()),
+        ):
+            yield Metric(name, float(value), len(miss_s_J))
+
+
+def travel_question(
+    journeys: Journeys, track: str, zone: str, chosen: slice = slice(None)
+) -> Partial:
+    """Journeys as they are asked: places, and of all times only that of the departure."""
+    path: dict[str, Tensor] = {}
+    if track == ENDS:
+        origin_lon, origin_lat, lon, lat = (value[chosen] for value in journeys.ends_deg)
+        lon_deg_JK, lat_deg_JK = np.stack([origin_lon, lon], 1), np.stack([origin_lat, lat], 1)
+        num_kept_J = np.full(len(lon), 2)
+    else:
+        num_kept_J = journeys.num_kept_J[chosen]
+        longest = int(num_kept_J.max())
+        lon_deg_JK = journeys.lon_deg_JK[chosen, :longest]
+        lat_deg_JK = journeys.lat_deg_JK[chosen, :longest]
+        path["path_m_B"] = torch.from_numpy(journeys.path_m_J[chosen])
+        path["num_path_points_B"] = torch.from_numpy(journeys.num_points_J[chosen])
+    slot_K = np.arange(lon_deg_JK.shape[1])
+    is_pad_JK = torch.from_numpy(slot_K >= num_kept_J[:, None])
+    shows_time_JK = torch.from_numpy(slot_K == 0).expand_as(is_pad_JK)
+    return Partial(
+        torch.from_numpy(lon_deg_JK),
+        torch.from_numpy(lat_deg_JK),
+        torch.where(shows_time_JK, 0.0, torch.nan).double(),
+        ~is_pad_JK,
+        shows_time_JK,
+        torch.from_numpy(journeys.started_us_J[chosen]),
+        zone,
+        is_pad_JK,
+        **path,
+    )
+
+
+TRAVEL_TIME_SCORER = TravelTimeScorer()

@@ -1,0 +1,53 @@
+"""Answerer: whoever can be asked about trajectories, a trained model or a baseline alike.
+
+An answerer has a method for each question that it serves, and only for those:
+
+- `forecast(context, num_horizon, target_time_s_BH)`: the points that follow each context, at the
+  target times, or at times of its own where these are None;
+- `recover(partial)`: the points with what is hidden filled in;
+- `travel_time(partial)`: seconds from the first point to the last.
+
+Shapes: B rows, H points of the horizon.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+from .answers import Durations, Forecast, Recovered
+from .contexts import Context, Partial
+
+
+class Answerer(Protocol):
+    """What tables need to know of one; `tasks` are the questions that it serves."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def is_baseline(self) -> bool: ...
+
+    @property
+    def tasks(self) -> tuple[str, ...]: ...
+
+
+class Forecaster(Answerer, Protocol):
+    def forecast(
+        self, context: Context, num_horizon: int, target_time_s_BH: Tensor | None
+    ) -> Forecast: ...
+
+
+class Recoverer(Answerer, Protocol):
+    def recover(self, partial: Partial) -> Recovered: ...
+
+
+@runtime_checkable
+class TravelTimer(Answerer, Protocol):
+    def travel_time(self, partial: Partial) -> Durations: ...
+
+
+def max_points_of(answerer: Answerer) -> int:
+    """The most points of a path that one reads; the ends alone where it does not say."""
+    return int(getattr(answerer, "max_points", 2))

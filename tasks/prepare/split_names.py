@@ -1,3 +1,0 @@
-"""Names of the splits."""
-
-SPLITS = ("train", "validation", "test")
