@@ -27,8 +27,8 @@ from tasks.ingest.labels import LABELS, staged_labels
 from tasks.ingest.part_writers import REJECT_SCHEMA, Buckets, Writers
 from tasks.ingest.readers.formats import FORMATS, module_named
 from tasks.ingest.readers.records import Block, Piece
-from tasks.ingest.row_digests import CONTENTS, RowDigests
-from tasks.ingest.snapshot import LEDGER, REJECTS
+from tasks.ingest.row_digests import RowDigests
+from tasks.ingest.snapshot import CONTENTS, LEDGER, REJECTS
 from tasks.runtime.errors import DataError
 from tasks.runtime.progress import progress
 from tasks.runtime.stage import Job, Stage

@@ -3,8 +3,6 @@
 The vocabulary is fitted on train alone and is the same whatever the order of the rows: the most
 frequent cell has the id 1, and 0 stands for all that training knows too little or not at all.
 Points and visits have a vocabulary each. The cell of a visit is that of its location's very place.
-Points are first put on a grid of `LINES_A_DEGREE`, so that a cell is looked up once a place and not
-once a point: that moves them by 8 m at most, and by nothing if they have four decimals or fewer.
 """
 
 from __future__ import annotations
@@ -19,11 +17,10 @@ from model.earth.cells import cells_of
 from tasks.config.pipeline import PipelineConfig
 from tasks.config.slices import RegionRules
 from tasks.database import Connection, check, load, materialise, scratch, view, write_query
-from tasks.prepare.split import SPLITS
+from tasks.prepare.conventions import LINES_A_DEGREE, SPLITS
 from tasks.runtime.stage import Input, Job, Stage
 from tasks.runtime.store import Counts, Receipt, Store
 
-LINES_A_DEGREE = 10_000
 UNKNOWN_ID = 0
 KINDS = ("point", "visit")
 TABLES = {

@@ -25,11 +25,11 @@ import sql
 from tasks.config.pipeline import PipelineConfig
 from tasks.config.slices import EDGES, SplitRules
 from tasks.database import Connection, check, materialise, scratch, view, write_query
+from tasks.prepare.conventions import SPLITS
 from tasks.runtime.errors import DataError
 from tasks.runtime.stage import Job, Stage
 from tasks.runtime.store import Counts, Receipt, Store
 
-SPLITS = ("train", "validation", "test")
 # Ten places of a path agree by chance nowhere; a stand or a berth is one place for many points.
 MIN_PLACES = 10
 GROUP_COLUMNS = ("entity_id", "content_group")

@@ -25,9 +25,8 @@ import sql
 from model.earth.cells import cells_of
 from tasks.config.slices import WindowRules
 from tasks.database import Connection, append, check, count_rows, materialise, write_parquet
+from tasks.prepare.conventions import LINES_A_DEGREE, SPLITS
 from tasks.prepare.near_duplicates import near_duplicates
-from tasks.prepare.regions import LINES_A_DEGREE
-from tasks.prepare.split import SPLITS
 from tasks.runtime.store import Counts
 
 # What the SELECT of each task asks for.
