@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import html
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -21,8 +20,8 @@ from tasks.catalog.warehouse import current_receipts
 from tasks.config.datasets import dataset_named
 from tasks.database import Connection, scratch, view
 from tasks.ingest.snapshot import read_snapshot
-from tasks.report.html_page import document, picture
-from tasks.report.markup import html_pairs, spoken
+from tasks.report.html_page import Picture, page
+from tasks.report.markup import markdown_table, pairs_table, plain, spoken
 from tasks.report.trip_figure import Shown, Table, spelt_s, trip_figure
 from tasks.runtime.errors import ConfigError, StorageError
 from tasks.runtime.run_records import read_records
@@ -91,9 +90,9 @@ def show_trip(dataset: str, trip_id: str, out: Path | None, store: Store) -> Pat
         tables = [asked(con, name, trip_id=trip_id) for name in names]
     shown = Shown(f"{dataset_named(dataset).entity_kind.capitalize()} {trip.entity_id}", *tables)
     drawn = trip_figure(shown)
-    page = trip_page(shown, trip_pairs(shown, trip, zone), drawn).encode()
+    written = trip_page(shown, trip_pairs(shown, trip, zone), drawn).encode()
     try:
-        path.write_bytes(drawn if form == ".png" else page)
+        path.write_bytes(drawn if form == ".png" else written)
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror}; give another --out") from error
     return path
@@ -148,21 +147,20 @@ def trip_page(shown: Shown, pairs: Sequence[tuple[str, str]], drawn: bytes) -> s
     stays = shown.stays.assign(lasting=shown.stays.duration_s.map(spelt_s))
     listed = shown.rejects[:NUM_LISTED].assign(rule=shown.rejects.rule.map(spoken))
     left = len(shown.rejects) - len(listed)
-    sections = [
-        f"<h1>{html.escape(shown.title)}</h1>",
-        f'<p class="lead">{html.escape(pairs[0][1])}</p>',
-        picture(drawn, "map and speed"),
-        "<h2>In numbers</h2>",
-        html_pairs(pairs),
-        section("Stays", stays, stay="number", **{"from": "instant", "for": "lasting"}),
-        section("Rejected points", listed, rule="rule", instant="instant"),
-        f"<p>and {left:,} more</p>" if left else "",
+    parts: list[str | Picture] = [
+        f"# {plain(shown.title)}",
+        plain(pairs[0][1]),
+        Picture("map and speed", drawn),
+        "## In numbers",
+        pairs_table(("fact", "value"), pairs),
+        *section("Stays", stays, stay="number", **{"from": "instant", "for": "lasting"}),
+        *section("Rejected points", listed, rule="rule", instant="instant"),
+        *([f"and {left:,} more"] if left else []),
     ]
-    return document(shown.title, sections)
+    return page(shown.title, parts)
 
 
-def section(title: str, rows: Table, **column_of: str) -> str:
+def section(title: str, rows: Table, **column_of: str) -> list[str]:
     """A heading and a table of these columns and the place; nothing where there are no rows."""
-    table = rows[[*column_of.values(), "place"]].set_axis([*column_of, "place"], axis=1)
-    html_table = table.to_html(index=False, border=0)
-    return "" if rows.empty else f'<h2>{title}</h2>\n<div class="scroll">{html_table}</div>'
+    cells = rows[[*column_of.values(), "place"]].astype("string").fillna("").values.tolist()
+    return [f"## {title}", markdown_table((*column_of, "place"), cells)] if cells else []
