@@ -143,7 +143,7 @@ TABLE: dict[str, tuple[Edit, Sequence[str]]] = {
     # SQL, with equal results
     "query of trips": (Edit("sql/marts/trips.sql", sifted("int_trips")), ("clean",)),
     "query of steps": (Edit("sql/marts/steps.sql", sifted("compared")), ("features",)),
-    "query of silences": (Edit("sql/marts/quality_gaps.sql", sifted("paired")), ("quality",)),
+    "query of silences": (Edit("sql/reports/quality_gaps.sql", sifted("paired")), ("quality",)),
     "query of regions": (
         Edit("sql/marts/regions.sql", replaced("where num", "where 1 = 1 and num")),
         ("regions",),
