@@ -6,3 +6,10 @@ once a point: that moves them by 8 m at most, and by nothing if they have four d
 
 SPLITS = ("train", "validation", "test")
 LINES_A_DEGREE = 10_000
+# Files that a stage publishes and later ones read.
+RECOVERY_FILE = "recovery.json"  # of the probe of the encoding
+SCORES_FILE, WINDOW_ERRORS_FILE, EXAMPLES_FILE = (
+    "scores.parquet",
+    "window_errors.parquet",
+    "examples.parquet",
+)

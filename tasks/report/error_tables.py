@@ -19,7 +19,7 @@ from model.evaluation.judged_tasks import (
     TRACKS,
     TRAVEL_TIME,
 )
-from tasks.evaluate.evaluate import SCORES_FILE
+from tasks.prepare.conventions import SCORES_FILE
 from tasks.report.markup import grouped, markdown_table, metres, percent, share, spoken
 
 if TYPE_CHECKING:

@@ -18,11 +18,12 @@ from model.evaluation.judged_tasks import (
 )
 from tasks.config.pipeline import PipelineConfig
 from tasks.config.slices import ReportRules
-from tasks.evaluate.evaluate import EXAMPLES_FILE
-from tasks.pretrain import encoding_probe
+from tasks.prepare.conventions import EXAMPLES_FILE
 from tasks.report.error_tables import error_tables, markdown_errors, read_scores
 from tasks.report.facts import (
+    ENCODING_COLUMNS,
     data_pairs,
+    encoding_cells,
     initial_weights,
     recipes_of,
     split_counts,
@@ -235,7 +236,7 @@ def parts_of(
         pictures["training"],
         "## What the encoding keeps",
         KEPT,
-        markdown_table(encoding_probe.COLUMNS, encoding_probe.recovery_cells(job.folder("proved"))),
+        markdown_table(ENCODING_COLUMNS, encoding_cells(job.folder("proved"))),
         *map_parts(job, pictures),
         "## Data",
         pairs_table(("fact", "value"), data_pairs(job)),

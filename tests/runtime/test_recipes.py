@@ -134,8 +134,7 @@ TABLE: dict[str, tuple[Edit, Sequence[str]]] = {
     "features of points": (Edit("model/features/point_features.py"), ("probe", *LEARNT)),
     "own family": (Edit("model/families/chemin/network.py"), LEARNT),
     "training": (Edit("model/training/fit.py"), ("train", "report")),
-    # The report takes the columns of its table from the module of the probe.
-    "probe": (Edit("model/evaluation/encoding_probe.py"), ("probe", "report")),
+    "probe": (Edit("model/evaluation/encoding_probe.py"), ("probe",)),
     "evaluation": (Edit("tasks/evaluate/evaluate.py"), JUDGED),
     "baseline": (Edit("model/baselines/forecast.py"), JUDGED),
     "figures": (Edit("tasks/report/figures.py"), ("quality", "report")),
