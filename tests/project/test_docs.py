@@ -7,6 +7,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import test_sql
+import yaml
 from helpers import ships
 from helpers.places import PROJECT
 from pydantic_settings import CliApp, get_subcommand
@@ -178,6 +180,12 @@ def test_a_model_of_your_own_is_scored_as_the_front_page_says(store, capsys):
     assert ade_m == sorted(ade_m)
     best = next(row for row in rows if row[0] != "mine")
     assert best[-1] == "+0.0%"
+
+
+def test_the_example_of_a_case_holds(connection):
+    [text] = blocks(CONTRIBUTING.read_text(encoding="utf-8"), "yaml")
+    [case] = yaml.safe_load(text)
+    test_sql.test_given_expect(connection, case)
 
 
 # What runs again --------------------------------------------------------------------------------
