@@ -6,7 +6,7 @@ K calendar features; Z, W, S and C as in `clock`.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -23,7 +23,8 @@ NUM_STEP = 3
 DAY_US, THURSDAY = 86_400_000_000, 3  # 1970 began on a Thursday
 
 
-class Points(NamedTuple):
+@dataclass(frozen=True)
+class Points:
     """Flat points of the trips of a row group; trip r owns offset_R[r] up to offset_R[r + 1]."""
 
     offset_R: Ints
@@ -67,77 +68,84 @@ class Points(NamedTuple):
         )
 
 
-class Place(NamedTuple):
-    """Crops of a row group, and where in a batch each of them goes."""
-
-    trip_Q: Ints
-    first_Q: Ints
-    num_points_Q: Ints
-    row_Q: Ints
-    column_Q: Ints
-    sequence_Q: Ints
-
-
-class Columns(NamedTuple):
-    """The columns of a batch that kernels write, and the end of what each row holds so far."""
-
-    lon_deg_BT: NDArray[np.float64]
-    lat_deg_BT: NDArray[np.float64]
-    time_s_BT: NDArray[np.float64]
-    step_BTF: NDArray[np.float32]
-    calendar_BTK: NDArray[np.float32]
-    is_pad_BT: NDArray[np.bool_]
-    is_target_BT: NDArray[np.bool_]
-    sequence_BT: Ints
-    end_B: Ints
-
-
 class Draft:
     """A batch that is being filled: first crops, group by group, then pads behind them."""
 
     def __init__(self, num_rows: int, num_points: int, num_sequences: int) -> None:
         shape = (num_rows, num_points)
-        self.columns = Columns(
-            lon_deg_BT=np.empty(shape),
-            lat_deg_BT=np.empty(shape),
-            time_s_BT=np.empty(shape),
-            step_BTF=np.empty((*shape, NUM_STEP), np.float32),
-            calendar_BTK=np.empty((*shape, NUM_CALENDAR), np.float32),
-            is_pad_BT=np.empty(shape, bool),
-            is_target_BT=np.empty(shape, bool),
-            # Numbers of sequences take memory only where a row can hold more than one.
-            sequence_BT=np.empty(shape if num_sequences > 1 else (0, 0), np.int64),
-            end_B=np.zeros(num_rows, np.int64),
-        )
+        self.lon_deg_BT, self.lat_deg_BT = np.empty(shape), np.empty(shape)
+        self.time_s_BT = np.empty(shape)
+        self.step_BTF = np.empty((*shape, NUM_STEP), np.float32)
+        self.calendar_BTK = np.empty((*shape, NUM_CALENDAR), np.float32)
+        self.is_pad_BT, self.is_target_BT = np.empty(shape, bool), np.empty(shape, bool)
+        # Numbers of sequences take memory only where a row can hold more than one.
+        self.sequence_BT = np.empty(shape if num_sequences > 1 else (0, 0), np.int64)
         self.window_id_BS = np.full((num_rows, num_sequences), -1)
+        self.end_B = np.zeros(num_rows, np.int64)
 
-    def fill(self, points: Points, clock: Clock, place: Place) -> None:
+    def fill(
+        self,
+        points: Points,
+        clock: Clock,
+        trip_Q: Ints,
+        first_Q: Ints,
+        num_points_Q: Ints,
+        row_Q: Ints,
+        column_Q: Ints,
+        sequence_Q: Ints,
+    ) -> None:
         """Write crops of a row group, each at its row and column."""
         _fill(
-            place,
-            points.started_us_R[place.trip_Q],
-            points,
+            first_Q,
+            num_points_Q,
+            row_Q,
+            column_Q,
+            sequence_Q,
+            points.started_us_R[trip_Q],
+            points.t_s_N,
+            points.lon_deg_N,
+            points.lat_deg_N,
             points.step_NF.reshape(-1),
-            Waves.of(clock),
-            self.columns,
-            self.columns.step_BTF.reshape(len(self.window_id_BS), -1),
-            self.columns.calendar_BTK.view(np.uint64),
+            clock.end_us_Z,
+            clock.offset_us_Z,
+            clock.day_wave_WC.view(np.uint64),
+            clock.second_wave_SC.view(np.uint64),
+            self.lon_deg_BT,
+            self.lat_deg_BT,
+            self.time_s_BT,
+            self.step_BTF.reshape(len(self.end_B), -1),
+            self.calendar_BTK.view(np.uint64),
+            self.is_pad_BT,
+            self.is_target_BT,
+            self.sequence_BT,
+            self.end_B,
         )
 
     def batch(self) -> Batch:
         """The batch for training: everything is observed, what has a past is a target."""
-        _fill_pads(self.columns)
-        columns: dict[str, Any] = {
-            name: torch.from_numpy(column)
-            for name, column in self.columns._asdict().items()
-            if name not in ("sequence_BT", "end_B")
-        }
-        is_pad_BT = columns["is_pad_BT"]
+        _fill_pads(
+            self.end_B,
+            self.lon_deg_BT,
+            self.lat_deg_BT,
+            self.time_s_BT,
+            self.step_BTF,
+            self.calendar_BTK,
+            self.is_pad_BT,
+            self.is_target_BT,
+            self.sequence_BT,
+        )
+        is_pad_BT = torch.from_numpy(self.is_pad_BT)
         window_id_BS = torch.from_numpy(self.window_id_BS)
-        is_packed = self.columns.sequence_BT.size > 0
+        is_packed = self.sequence_BT.size > 0
         return Batch(
-            **columns,
+            lon_deg_BT=torch.from_numpy(self.lon_deg_BT),
+            lat_deg_BT=torch.from_numpy(self.lat_deg_BT),
+            time_s_BT=torch.from_numpy(self.time_s_BT),
+            step_BTF=torch.from_numpy(self.step_BTF),
+            calendar_BTK=torch.from_numpy(self.calendar_BTK),
             is_observed_BT=~is_pad_BT,
+            is_target_BT=torch.from_numpy(self.is_target_BT),
+            is_pad_BT=is_pad_BT,
             sequence_BT=self._sequences(is_packed, is_pad_BT),
             window_id_B=window_id_BS[:, 0],
             window_id_BS=window_id_BS if is_packed else None,
@@ -145,58 +153,65 @@ class Draft:
 
     def _sequences(self, is_packed: bool, is_pad_BT: Tensor) -> Tensor:
         if is_packed:
-            return torch.from_numpy(self.columns.sequence_BT)
+            return torch.from_numpy(self.sequence_BT)
         return torch.zeros((), dtype=torch.int64).expand(is_pad_BT.shape)
-
-
-class Waves(NamedTuple):
-    """A clock for kernels: a sine and its cosine count as one number, for they are only moved."""
-
-    end_us_Z: Ints
-    offset_us_Z: Ints
-    day_wave_WC: NDArray[np.uint64]
-    second_wave_SC: NDArray[np.uint64]
-
-    @classmethod
-    def of(cls, clock: Clock) -> Waves:
-        waves = (clock.day_wave_WC.view(np.uint64), clock.second_wave_SC.view(np.uint64))
-        return cls(clock.end_us_Z, clock.offset_us_Z, *waves)
 
 
 @compiled
 def _fill(
-    place: Place,
+    first_Q: Ints,
+    num_points_Q: Ints,
+    row_Q: Ints,
+    column_Q: Ints,
+    sequence_Q: Ints,
     started_us_Q: Ints,
-    points: Points,
+    t_s_N: NDArray[np.float64],
+    lon_deg_N: NDArray[np.float64],
+    lat_deg_N: NDArray[np.float64],
     step_N: NDArray[np.float32],
-    waves: Waves,
-    columns: Columns,
+    end_us_Z: Ints,
+    offset_us_Z: Ints,
+    day_wave_WC: NDArray[np.uint64],
+    second_wave_SC: NDArray[np.uint64],
+    lon_deg_BT: NDArray[np.float64],
+    lat_deg_BT: NDArray[np.float64],
+    time_s_BT: NDArray[np.float64],
     step_BT: NDArray[np.float32],
     calendar_BTC: NDArray[np.uint64],
+    is_pad_BT: NDArray[np.bool_],
+    is_target_BT: NDArray[np.bool_],
+    sequence_BT: Ints,
+    end_B: Ints,
 ) -> None:
     """Short loops over views, one a kind of column.
 
-    All in one loop are four times slower, and indices of two axes nearly twice: so the F numbers of
-    a step lie flat.
+    All in one loop are four times slower, and indices of two axes nearly twice. The F numbers of a
+    step lie flat, and a sine and its cosine count as one number: they are only moved.
     """
-    for q in range(place.first_Q.size):
-        row, column, num_points = place.row_Q[q], place.column_Q[q], place.num_points_Q[q]
-        first, end = place.first_Q[q], column + num_points
-        last = first + num_points
-        _copy(points.lon_deg_N[first:last], columns.lon_deg_BT[row, column:end])
-        _copy(points.lat_deg_N[first:last], columns.lat_deg_BT[row, column:end])
+    for q in range(first_Q.size):
+        row, column, num_points = row_Q[q], column_Q[q], num_points_Q[q]
+        first, last, end = first_Q[q], first_Q[q] + num_points, column + num_points
+        _copy(lon_deg_N[first:last], lon_deg_BT[row, column:end])
+        _copy(lat_deg_N[first:last], lat_deg_BT[row, column:end])
         step_T = step_BT[row, column * NUM_STEP : end * NUM_STEP]
         _copy(step_N[first * NUM_STEP : last * NUM_STEP], step_T)
         step_T[:NUM_STEP] = 0.0  # the step that arrives at a crop's first point starts outside
-        t_s_T = points.t_s_N[first:last]
-        _fill_times(t_s_T, columns.time_s_BT[row, column:end])
-        _fill_calendar(t_s_T, started_us_Q[q], waves, calendar_BTC[row, column:end])
-        columns.is_pad_BT[row, column:end] = False
-        columns.is_target_BT[row, column:end] = True
-        columns.is_target_BT[row, column] = False
-        if columns.sequence_BT.size > 0:
-            columns.sequence_BT[row, column:end] = place.sequence_Q[q]
-        columns.end_B[row] = max(columns.end_B[row], end)
+        _fill_times(t_s_N[first:last], time_s_BT[row, column:end])
+        _fill_calendar(
+            t_s_N[first:last],
+            started_us_Q[q],
+            end_us_Z,
+            offset_us_Z,
+            day_wave_WC,
+            second_wave_SC,
+            calendar_BTC[row, column:end],
+        )
+        is_pad_BT[row, column:end] = False
+        is_target_BT[row, column:end] = True
+        is_target_BT[row, column] = False
+        if sequence_BT.size > 0:
+            sequence_BT[row, column:end] = sequence_Q[q]
+        end_B[row] = max(end_B[row], end)
 
 
 @compiled
@@ -217,7 +232,10 @@ def _fill_times(t_s_T: NDArray[np.float64], time_s_T: NDArray[np.float64]) -> No
 def _fill_calendar(
     t_s_T: NDArray[np.float64],
     started_us: np.int64,
-    waves: Waves,
+    end_us_Z: Ints,
+    offset_us_Z: Ints,
+    day_wave_WC: NDArray[np.uint64],
+    second_wave_SC: NDArray[np.uint64],
     calendar_TC: NDArray[np.uint64],
 ) -> None:
     # Midnight, and the end of what it counts for: the day, or less where the offset changes.
@@ -225,25 +243,33 @@ def _fill_calendar(
     for t in range(t_s_T.size):
         instant_us = started_us + np.int64(np.rint(t_s_T[t] * 1e6))
         if t == 0 or instant_us >= until_us or instant_us < midnight_us:
-            z = np.searchsorted(waves.end_us_Z, instant_us, side="right")
-            day = (instant_us + waves.offset_us_Z[z]) // DAY_US
-            midnight_us = day * DAY_US - waves.offset_us_Z[z]
-            until_us = min(midnight_us + DAY_US, waves.end_us_Z[z])
-            day_wave = waves.day_wave_WC[(day + THURSDAY) % 7, 0]
+            z = np.searchsorted(end_us_Z, instant_us, side="right")
+            day = (instant_us + offset_us_Z[z]) // DAY_US
+            midnight_us = day * DAY_US - offset_us_Z[z]
+            until_us = min(midnight_us + DAY_US, end_us_Z[z])
+            day_wave = day_wave_WC[(day + THURSDAY) % 7, 0]
         second = np.uint64(instant_us - midnight_us) // np.uint64(1_000_000)
         calendar_TC[t, 0] = day_wave
-        calendar_TC[t, 1] = waves.second_wave_SC[second, 0]
-        calendar_TC[t, 2] = waves.second_wave_SC[second, 1]
-        calendar_TC[t, 3] = waves.second_wave_SC[second, 2]
+        calendar_TC[t, 1] = second_wave_SC[second, 0]
+        calendar_TC[t, 2] = second_wave_SC[second, 1]
+        calendar_TC[t, 3] = second_wave_SC[second, 2]
 
 
 @compiled
-def _fill_pads(columns: Columns) -> None:
+def _fill_pads(
+    end_B: Ints,
+    lon_deg_BT: NDArray[np.float64],
+    lat_deg_BT: NDArray[np.float64],
+    time_s_BT: NDArray[np.float64],
+    step_BTF: NDArray[np.float32],
+    calendar_BTK: NDArray[np.float32],
+    is_pad_BT: NDArray[np.bool_],
+    is_target_BT: NDArray[np.bool_],
+    sequence_BT: Ints,
+) -> None:
     """Pads repeat the last point of their row and take no step; a row of pads alone is zero."""
-    lon_deg_BT, lat_deg_BT, time_s_BT = columns.lon_deg_BT, columns.lat_deg_BT, columns.time_s_BT
-    calendar_BTK, sequence_BT = columns.calendar_BTK, columns.sequence_BT
-    for row in range(columns.end_B.size):
-        end = columns.end_B[row]
+    for row in range(end_B.size):
+        end = end_B[row]
         if end == 0:
             lon_deg_BT[row, 0], lat_deg_BT[row, 0], time_s_BT[row, 0] = 0.0, 0.0, 0.0
             calendar_BTK[row, 0] = 0.0
@@ -253,11 +279,11 @@ def _fill_pads(columns: Columns) -> None:
         lon_deg_BT[row, end:] = lon_deg_BT[row, last]
         lat_deg_BT[row, end:] = lat_deg_BT[row, last]
         time_s_BT[row, end:] = time_s_BT[row, last]
-        columns.step_BTF[row, end:] = 0.0
+        step_BTF[row, end:] = 0.0
         for t in range(end, lon_deg_BT.shape[1]):
             calendar_BTK[row, t] = calendar_BTK[row, last]
-        columns.is_pad_BT[row, end:] = True
-        columns.is_target_BT[row, end:] = False
+        is_pad_BT[row, end:] = True
+        is_target_BT[row, end:] = False
         if sequence_BT.size > 0:
             sequence_BT[row, end:] = sequence_BT[row, last]
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..earth.calendar_tables import Clock, clock_of
 from ..interface.batch import Batch, Cursor
-from .collate import Draft, Ints, Place
+from .collate import Draft, Ints
 from .epoch_plan import Piece, Plan, nothing_to_read
 from .mixture import shares_in_turn
 from .options import POOL_POINTS, Reading
@@ -184,10 +184,16 @@ class PoolReader:
         column_Q = column_Q - column_Q[_before(piece.num_crops_B)][row_Q]
         row_Q += first_row
         draft.window_id_BS[row_Q, sequence_Q] = crops.window_id_Q[crop_Q]
-        place = Place(
-            crops.trip_Q[crop_Q], crops.first_Q[crop_Q], num_points_Q, row_Q, column_Q, sequence_Q
+        draft.fill(
+            self.room.of(piece.pool),
+            self.clock,
+            crops.trip_Q[crop_Q],
+            crops.first_Q[crop_Q],
+            num_points_Q,
+            row_Q,
+            column_Q,
+            sequence_Q,
         )
-        draft.fill(self.room.of(piece.pool), self.clock, place)
 
 
 def _before(sizes: Ints) -> Ints:
@@ -282,8 +288,7 @@ def _stored(
         if (start_B[inside] < 0).any() or (first + num_points_B[inside] > end).any():
             raise ShardError(f"{group.path.name}: a window reaches over its trip's end")
         none = np.zeros_like(inside)
-        place = Place(trip, first, num_points_B[inside], inside, none, none)
-        draft.fill(points, clock, place)
+        draft.fill(points, clock, trip, first, num_points_B[inside], inside, none, none)
         moved_us = np.rint(points.t_s_N[first] * 1e6).astype(np.int64)
         started_us_B[inside] = points.started_us_R[trip] + moved_us
     return draft.batch(), torch.from_numpy(started_us_B)

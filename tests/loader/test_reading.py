@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from model.data import point_buffer, reading
-from model.data.collate import Draft, Place, Points
+from model.data.collate import Draft, Points
 from model.data.reading import observed_mask, read_windows
 from model.data.shards import ShardError, Shards, read_group, row_groups
 from model.earth.calendar_tables import clock_of
@@ -161,9 +161,9 @@ def test_the_calendar_of_a_kernel_is_that_of_arrays(zone, start_us, steps_us):
     draft = Draft(1, size, 1)
     none = np.zeros(1, np.int64)
     points = Points(*place, np.zeros((size, 3), np.float32))
-    draft.fill(points, clock_of(zone), Place(none, none, np.array([size]), none, none, none))
+    draft.fill(points, clock_of(zone), none, none, np.array([size]), none, none, none)
     instant_us_N = start_us + np.rint(t_s_N * 1e6).astype(np.int64)
-    assert np.array_equal(draft.columns.calendar_BTK[0], calendar_features(instant_us_N, zone))
+    assert np.array_equal(draft.calendar_BTK[0], calendar_features(instant_us_N, zone))
 
 
 @pytest.mark.parametrize("zone", ["Europe/London", "Africa/Casablanca", "Asia/Kathmandu"])
