@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from helpers.served import stored
 
 from model.families import MODULES
-from tasks.release.bundle import served_source, write_bundle
+from tasks.release.bundle import served_source, source_digest, write_bundle
 from tasks.runtime import code_closure
 
 FOLDERS = {family: module.partition(".")[0] for family, module in MODULES.items()}
@@ -47,3 +48,12 @@ def test_a_planted_import_of_another_family_is_seen(planted, tmp_path, monkeypat
     monkeypatch.setattr(code_closure, "source_text", source_text)
     assert families_in(list(served_source("chemin"))) == {"chemin", "patch"}
     assert folders_written("chemin", tmp_path) == {"chemin", "patch"}
+
+
+def test_a_bundle_names_its_own_family_alone(tmp_path, monkeypatch):
+    before = source_digest("chemin")
+    monkeypatch.setitem(MODULES, "another", "patch.network")
+    folders_written("chemin", tmp_path)
+    named = tmp_path / "bundle" / "model" / "families" / "modules.json"
+    assert json.loads(named.read_bytes()) == {"chemin": MODULES["chemin"]}
+    assert source_digest("chemin") == before

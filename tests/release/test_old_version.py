@@ -22,7 +22,7 @@ from helpers.places import FIXTURES
 from tasks.config.pipeline import ForecastConfig
 from tasks.release.bundle import example_points
 from tasks.release.gate import REPRODUCED_WITHIN, run_clean_process
-from tasks.release.gate_metrics import Question
+from tasks.release.gate_metrics import CleanProcessCall
 from tasks.runtime.store import Store
 from tasks.serve.batch_predict import forecast_file
 
@@ -62,7 +62,7 @@ def test_the_gate_asks_it_in_a_clean_process(version, tmp_path):
     last_at = pd.Timestamp(known["tracked_at"].to_pylist()[-1])
     at = [str(last_at + pd.Timedelta(seconds=s)) for s in expected["horizon_s"]]
     pq.write_table(pa.table({"trajectory_id": ["example"] * 3, "tracked_at": at}), target_at)
-    question = Question("forecast_files", (points, target_at), {"num_samples": 0})
+    question = CleanProcessCall("forecast_files", (points, target_at), {"num_samples": 0})
     registry = f"sqlite:///{tmp_path / 'mlflow.db'}"
     run_clean_process(str(version), registry, question, answer, tmp_path)
     assert_answered(pd.read_parquet(answer), ["horizon_s", "lon_deg", "lat_deg"])

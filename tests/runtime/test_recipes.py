@@ -24,6 +24,7 @@ from flows.ingest import points_of
 from flows.prepare import prepared
 from flows.pretrain import pretrained
 from model.evaluation import encoding_probe
+from model.families import MODULES
 from tasks.config.pipeline import PipelineConfig
 from tasks.evaluate.evaluate import evaluate
 from tasks.ingest.readers import hurdat2
@@ -109,6 +110,10 @@ class Edit:
     acts: Callable[[pytest.MonkeyPatch], None] | None = None
 
 
+def another_name(patch: pytest.MonkeyPatch) -> None:
+    patch.setitem(MODULES, "another", "patch.network")
+
+
 # What each edit makes run again, and nothing else.
 TABLE: dict[str, tuple[Edit, Sequence[str]]] = {
     # What changes no result
@@ -116,6 +121,7 @@ TABLE: dict[str, tuple[Edit, Sequence[str]]] = {
     "layout of all SQL": (Edit("*.sql", spaced), NOTHING),
     "reader of other data": (Edit("tasks/ingest/readers/gpx.py"), NOTHING),
     "another family": (Edit("model/families/trajfm/*.py"), NOTHING),
+    "name of another family": (Edit(acts=another_name), NOTHING),
     "generator": (Edit("model/synthetic/*.py"), NOTHING),
     "reader of made-up data": (Edit("tasks/ingest/readers/synthetic.py"), NOTHING),
     "configuration": (Edit("tasks/config/*.py"), NOTHING),
