@@ -19,6 +19,7 @@ from tasks.runtime.machine import Machine, engine_settings
 
 Connection = duckdb.DuckDBPyConnection
 Value = Any
+IN_FORCE = "intermediate/int_rows_in_force"
 ROW_GROUP_ROWS = 61_440  # ingest holds up to one of each bucket: twice as many took 30 MiB more
 OS_ERRORS = {
     "No space left": errno.ENOSPC,
@@ -120,6 +121,20 @@ def load(connection: Connection, table: str, paths: Sequence[Path], **values: Va
     connection.execute(
         f"create or replace table {identifier(table)} as select * from read_parquet($paths)",
         {"paths": [glob_escaped(path) for path in paths], **values},
+    )
+
+
+def load_in_force(
+    connection: Connection, table: str, files: Sequence[tuple[Path, Sequence[int]]]
+) -> None:
+    """Read the rows of Parquet files that came of the named source files into a table."""
+    materialise(
+        connection,
+        IN_FORCE,
+        table,
+        paths=[glob_escaped(path) for path, _ in files],
+        part_paths=[str(path) for path, file_ids in files for _ in file_ids],
+        file_ids=[file_id for _, file_ids in files for file_id in file_ids],
     )
 
 

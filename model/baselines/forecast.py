@@ -20,7 +20,6 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from ..earth.geometry import haversine_m, step_between, step_from
-from ..evaluation.metrics import ade_m, mean_over_windows
 from ..interface.answers import Forecast
 from ..interface.contexts import Context
 
@@ -121,11 +120,12 @@ class DampedVelocity(ForecastBaseline):
         if is_target_BH is None:
             is_target_BH = torch.ones_like(time_s_BH, dtype=torch.bool)
         is_target_BH = is_target_BH[:, :num_steps]
+        is_whole_B = is_target_BH.all(dim=1)
 
         def error_m(tau_s: float) -> float:
             found = cls(tau_s).forecast(context, num_steps, time_s_BH)
             away_m_BH = haversine_m(found.lon_deg_BH, found.lat_deg_BH, lon_deg_BH, lat_deg_BH)
-            return mean_over_windows(ade_m(away_m_BH, is_target_BH, num_steps))
+            return float(away_m_BH[is_whole_B].mean(dim=1).mean())
 
         elapsed_s = (time_s_BH - context.last_B1()[2])[is_target_BH]
         elapsed_s = elapsed_s[elapsed_s > 0]

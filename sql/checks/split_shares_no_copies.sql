@@ -72,14 +72,14 @@ measured as (
         paired.trip_a_id,
         paired.trip_b_id,
         paired.num_shared,
-        least(a.num_places, b.num_places) as num_smaller
+        bool_or(paired.num_shared = sized.num_places) as is_whole
     from paired
-    inner join sized as a on paired.trip_a_id = a.trip_id
-    inner join sized as b on paired.trip_b_id = b.trip_id
+    inner join sized on sized.trip_id in (paired.trip_a_id, paired.trip_b_id)
+    group by paired.trip_a_id, paired.trip_b_id, paired.num_shared
 
 )
 
+-- At that many places, or at all places of one of the two, but never at one alone.
 select *
 from measured
-where num_shared >= least($min_places, greatest(2, num_smaller))
-order by trip_a_id, trip_b_id
+where num_shared >= $min_places or (is_whole and num_shared > 1)

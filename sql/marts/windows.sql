@@ -1,31 +1,6 @@
--- One row per stored window: a task, a stretch of one part of a trip, which of its
--- points are observed, and what the stretch is like. A journey, whose travel time is
--- asked, is a whole part and may hold long steps.
+-- One row per stored window of a task: a stretch of one part of a trip, which of its
+-- points are observed, and what the stretch is like.
 with
-
-journeys as (
-
-    select
-        *,
-        trip_id || '#' || start as window_name,
-        'travel_time' as task,
-        'ends' as mask,
-        list_transform(
-            range(0, num_points), lambda place: place in (0, num_points - 1)
-        ) as is_observed
-    from int_trips_measured
-    where list_contains($tasks, 'travel_time')
-
-),
-
-asked as (
-
-    select * exclude (longest_step_s)
-    from int_windows_masked
-    union all by name
-    select * from journeys
-
-),
 
 identified as (
 
@@ -38,7 +13,7 @@ identified as (
                 concat_ws('#', window_name, task, mask)
             )
         ) as digest
-    from asked
+    from int_windows_masked
 
 )
 

@@ -21,17 +21,14 @@ records_typed as (
 select
     point_id,
     entity_id,
-    cast(null as varchar) as source_trip_id,
     tracked_at,
     wrapped_lon_deg(lon_deg) as lon_deg,
     lat_deg,
-    cast(null as double) as altitude_m,
     -- 102.3 kn stands for no value. One international knot is 1,852 m an hour.
     if(sog_kn >= 0 and sog_kn < 102.3, sog_kn * 1852.0 / 3600.0, null) as speed_mps,
     -- 360 stands for no value; so does -49.6, which is 360 after the wrap.
     if(cog_unsigned_deg >= 0 and cog_unsigned_deg < 360, cog_unsigned_deg, null)
         as course_deg,
-    cast(null as timestamptz) as received_at,
     -- 511 stands for no value.
     if(heading_deg >= 0 and heading_deg < 360, heading_deg, null) as heading_deg,
     nullif(trim(vessel_name), '') as vessel_name,
@@ -46,11 +43,10 @@ select
         when entity_id is null then 'no_entity'
         when tracked_at is null or lat_deg is null or lon_deg is null
             then 'malformed'
-        when not (isfinite(lat_deg) and isfinite(lon_deg)) then 'not_finite'
-        when lat_deg = 91 or lon_deg = 181 then 'no_position'
         when
-            lat_deg not between -90 and 90
-            or lon_deg not between -180 and 180
-            then 'out_of_range'
+            place_fault(lon_deg, lat_deg) = 'out_of_range'
+            and (lat_deg = 91 or lon_deg = 181)
+            then 'no_position'
+        else place_fault(lon_deg, lat_deg)
     end as rule
 from records_typed

@@ -31,10 +31,6 @@ select
     tracked_at,
     wrapped_lon_deg(lon_deg) as lon_deg,
     lat_deg,
-    cast(null as double) as altitude_m,
-    cast(null as double) as speed_mps,
-    cast(null as double) as course_deg,
-    cast(null as timestamptz) as received_at,
     file_id,
     line_number,
     raw_text,
@@ -45,10 +41,6 @@ select
             then 'malformed'
         when tracked_at is null or lon_deg is null or lat_deg is null
             then 'malformed'
-        when not (isfinite(lat_deg) and isfinite(lon_deg)) then 'not_finite'
-        when
-            lat_deg not between -90 and 90
-            or lon_deg not between -180 and 180
-            then 'out_of_range'
+        else place_fault(lon_deg, lat_deg)
     end as rule
 from records_typed

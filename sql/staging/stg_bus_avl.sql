@@ -17,10 +17,7 @@ select
     tracked_at,
     wrapped_lon_deg(lon_deg) as lon_deg,
     lat_deg,
-    cast(null as double) as altitude_m,
-    cast(null as double) as speed_mps,
     if(bearing_deg between 0 and 360, bearing_deg % 360, null) as course_deg,
-    cast(null as timestamptz) as received_at,
     nullif(route_name, '') as route_name,
     nullif(direction, '') as direction,
     nullif(operator_code, '') as operator_code,
@@ -29,10 +26,6 @@ select
     case
         when vehicle_id = '' then 'no_entity'
         when tracked_at is null or lat_deg is null or lon_deg is null then 'malformed'
-        when not (isfinite(lat_deg) and isfinite(lon_deg)) then 'not_finite'
-        when
-            lat_deg not between -90 and 90
-            or lon_deg not between -180 and 180
-            then 'out_of_range'
+        else place_fault(lon_deg, lat_deg)
     end as rule
 from records_timed

@@ -27,17 +27,7 @@ select
         when isfinite(altitude_ft)
             then nullif(altitude_ft, -777) * 0.3048
     end as altitude_m,
-    cast(null as double) as speed_mps,
-    cast(null as double) as course_deg,
-    cast(null as timestamptz) as received_at,
     file_id,
     line_number,
-    case
-        when not (isfinite(lat_deg) and isfinite(lon_deg))
-            then 'not_finite'
-        when
-            lat_deg not between -90 and 90
-            or lon_deg not between -180 and 180
-            then 'out_of_range'
-    end as rule
+    place_fault(lon_deg, lat_deg) as rule
 from records_named

@@ -39,16 +39,12 @@ select
     if(isfinite(altitude_m), altitude_m, null) as altitude_m,
     if(isfinite(speed_mps), speed_mps, null) as speed_mps,
     if(isfinite(course_deg), course_deg, null) as course_deg,
-    cast(null as timestamptz) as received_at,
     file_id,
     line_number,
     case
         when lat_deg is null or lon_deg is null then 'malformed'
-        when not (isfinite(lat_deg) and isfinite(lon_deg)) then 'not_finite'
-        when
-            lat_deg not between -90 and 90
-            or lon_deg not between -180 and 180
-            then 'out_of_range'
+        when place_fault(lon_deg, lat_deg) is not null
+            then place_fault(lon_deg, lat_deg)
         when time_text is null then 'no_time'
         when tracked_at is null then 'malformed_time'
     end as rule

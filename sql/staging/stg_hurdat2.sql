@@ -41,14 +41,9 @@ records_typed as (
 select
     point_id,
     entity_id,
-    cast(null as varchar) as source_trip_id,
     timezone('UTC', tracked_at_utc) as tracked_at,
     wrapped_lon_deg(lon_deg) as lon_deg,
     lat_deg,
-    cast(null as double) as altitude_m,
-    cast(null as double) as speed_mps,
-    cast(null as double) as course_deg,
-    cast(null as timestamptz) as received_at,
     record_identifier,
     status,
     -- One international knot is 1,852 m an hour; -99 and -999 stand for no value.
@@ -62,7 +57,6 @@ select
             tracked_at_utc is null or lat_deg is null or lon_deg is null
             or wind_kn is null or pressure_hpa is null
             then 'malformed'
-        when lat_deg not between -90 and 90 or lon_deg not between -360 and 360
-            then 'out_of_range'
+        else place_fault(lon_deg, lat_deg, west_deg := -360, east_deg := 360)
     end as rule
 from records_typed

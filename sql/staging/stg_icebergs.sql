@@ -32,14 +32,9 @@ records_dated as (
 select
     point_id,
     entity_id,
-    cast(null as varchar) as source_trip_id,
     timezone('UTC', cast(tracked_on as timestamp)) as tracked_at,
     wrapped_lon_deg(lon_deg) as lon_deg,
     lat_deg,
-    cast(null as double) as altitude_m,
-    cast(null as double) as speed_mps,
-    cast(null as double) as course_deg,
-    cast(null as timestamptz) as received_at,
     sensor,
     is_observed,
     length_m,
@@ -52,10 +47,6 @@ select
             then 'malformed_date'
         when lat_deg is null or lon_deg is null then 'malformed'
         when lat_deg = 0 and lon_deg = 0 then 'no_position'
-        when not (isfinite(lat_deg) and isfinite(lon_deg)) then 'not_finite'
-        when
-            lat_deg not between -90 and 90
-            or lon_deg not between -360 and 360
-            then 'out_of_range'
+        else place_fault(lon_deg, lat_deg, west_deg := -360, east_deg := 360)
     end as rule
 from records_dated

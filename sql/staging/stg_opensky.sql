@@ -14,7 +14,6 @@ select
     altitude * 0.3048 as altitude_m,
     groundspeed * 1852.0 / 3600.0 as speed_mps,
     track as course_deg,
-    cast(null as timestamptz) as received_at,
     vertical_rate * 0.3048 / 60.0 as vertical_rate_mps,
     onground as is_on_ground,
     squawk,
@@ -26,11 +25,8 @@ select
         when timestamp not between 946684800000 and 4102444800000
             then 'implausible_time'
         when latitude is null or longitude is null then 'no_position'
-        when not (isfinite(latitude) and isfinite(longitude)) then 'not_finite'
-        when
-            latitude not between -90 and 90
-            or longitude not between -180 and 180
-            then 'out_of_range'
+        when place_fault(longitude, latitude) is not null
+            then place_fault(longitude, latitude)
         -- An aircraft above 100 kn has moved since its record before: the receivers had
         -- no newer place and carried the old one on.
         when is_repeated and groundspeed > 100 then 'stale_position'

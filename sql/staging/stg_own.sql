@@ -187,9 +187,8 @@ select
         when clock_at is null then 'implausible_time'
         when tracked_at is null then 'skipped_local_time'
         when lon_deg is null or lat_deg is null then 'bad_position'
-        when
-            lat_deg not between -90 and 90 or lon_deg not between -180 and 360
-            then 'out_of_range'
+        when place_fault(lon_deg, lat_deg, east_deg := 360) is not null
+            then place_fault(lon_deg, lat_deg, east_deg := 360)
         when
             (altitude_text != '' and altitude_m is null)
             or (speed_text != '' and speed_mps is null)

@@ -26,11 +26,7 @@ records_ruled as (
         end as trip_rule,
         case
             when lat_deg is null or lon_deg is null then 'malformed'
-            when not (isfinite(lat_deg) and isfinite(lon_deg)) then 'not_finite'
-            when
-                lat_deg not between -90 and 90
-                or lon_deg not between -180 and 180
-                then 'out_of_range'
+            else place_fault(lon_deg, lat_deg)
         end as vertex_rule
     from records_timed
 
@@ -43,10 +39,6 @@ select
     tracked_at,
     wrapped_lon_deg(lon_deg) as lon_deg,
     lat_deg,
-    cast(null as double) as altitude_m,
-    cast(null as double) as speed_mps,
-    cast(null as double) as course_deg,
-    cast(null as timestamptz) as received_at,
     nullif(nullif(call_type, ''), 'NA') as call_type,
     nullif(nullif(origin_stand, ''), 'NA') as origin_stand,
     -- The trips of test.csv are cut off at some instant on their way.

@@ -15,6 +15,7 @@ from model.evaluation.judged_tasks import FORECAST, TRACKS, judged_tasks
 from model.families import module_named
 from tasks.config.pipeline import PipelineConfig
 from tasks.config.slices import EvaluateRules
+from tasks.prepare.conventions import EXAMPLES_FILE, SCORES_FILE, WINDOW_ERRORS_FILE
 from tasks.runtime.errors import DataError
 from tasks.runtime.machine import Machine
 from tasks.runtime.progress import progress
@@ -27,11 +28,6 @@ if TYPE_CHECKING:
     from model.interface.answerer import Answerer
 
 SCORED_SPLITS = ("validation", "test")
-SCORES_FILE, WINDOW_ERRORS_FILE, EXAMPLES_FILE = (
-    "scores.parquet",
-    "window_errors.parquet",
-    "examples.parquet",
-)
 
 
 def evaluate(config: PipelineConfig, shards: Receipt, trained: Receipt, store: Store) -> Receipt:
@@ -51,8 +47,8 @@ def build(draft: Path, job: Job[EvaluateRules]) -> Counts:
     """Score every answerer of each task that the family serves, on validation and test."""
     import torch
 
-    from model.baselines.fitted import fitted_baselines
     from model.data.shards import Shards
+    from model.evaluation.fitted_baselines import fitted_baselines
     from model.evaluation.question import AnswerError
 
     rules = job.settings

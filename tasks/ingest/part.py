@@ -27,8 +27,8 @@ from tasks.ingest.labels import LABELS, staged_labels
 from tasks.ingest.part_writers import REJECT_SCHEMA, Buckets, Writers
 from tasks.ingest.readers.formats import FORMATS, module_named
 from tasks.ingest.readers.records import Block, Piece
-from tasks.ingest.row_digests import CONTENTS, RowDigests
-from tasks.ingest.snapshot import LEDGER, REJECTS
+from tasks.ingest.row_digests import RowDigests
+from tasks.ingest.snapshot import CONTENTS, LEDGER, REJECTS
 from tasks.runtime.errors import DataError
 from tasks.runtime.progress import progress
 from tasks.runtime.stage import Job, Stage
@@ -36,6 +36,7 @@ from tasks.runtime.store import Counts, Store
 
 TRUTH = "truth.parquet"
 POINTS = "points"
+POINT_COLUMNS = "staging/point_columns"
 MAX_IDS_AT_ONCE = 2_000_000
 UNREADABLE, EMPTY, MALFORMED = "unreadable", "empty", "malformed"
 LEDGER_SCHEMA = pa.schema(
@@ -224,8 +225,12 @@ def take_labels(
 
 
 def staged_of(connection: database.Connection, job: PartJob) -> pa.Table:
-    """The rows of the staging query, which is told what it asks for: the columns, the zone."""
-    query, columns = sql.read(job.staging), job.settings.columns
+    """The rows of the staging query, which is told what it asks for: the columns, the zone.
+
+    Columns of a point that the source does not have are filled by name.
+    """
+    columns = job.settings.columns
+    query = f"{sql.read(POINT_COLUMNS)} union all by name (\n{sql.read(job.staging)}\n)"
     values_of = FORMATS[job.settings.decoder].values
     if values_of is not None:
         values = values_of(columns)
@@ -375,5 +380,7 @@ def point_ids_of(paths: Sequence[Path]) -> Iterator[NDArray[np.int64]]:
 
 
 PART = Stage(
-    "part", build_part, sql=("checks/records_conserved", "intermediate/int_entity_buckets")
+    "part",
+    build_part,
+    sql=("checks/records_conserved", "intermediate/int_entity_buckets", POINT_COLUMNS),
 )

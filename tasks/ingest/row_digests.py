@@ -15,7 +15,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-CONTENTS = "contents.parquet"
 SCHEMA = pa.schema(
     {"file_id": pa.int64(), "bucket": pa.int32(), "kind": pa.string(), "digest": pa.string()}
 )

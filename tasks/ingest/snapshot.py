@@ -13,13 +13,13 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from tasks.ingest.row_digests import CONTENTS
 from tasks.runtime.frozen import Frozen
 from tasks.runtime.store import Receipt, Store, canonical_json, sha256_file, sha256_text
 
 INDEX = "snapshot.json"
 LEDGER = "files.parquet"
 REJECTS = "rejects.parquet"
+CONTENTS = "contents.parquet"
 FilesInForce = list[tuple[Path, list[int]]]
 
 

@@ -29,16 +29,17 @@ import sql
 from tasks.config.pipeline import PipelineConfig
 from tasks.config.slices import CleanRules
 from tasks.database import (
+    IN_FORCE,
     Connection,
     check,
     count_rows,
     define,
-    glob_escaped,
+    load_in_force,
     materialise,
     scratch,
     write_query,
 )
-from tasks.ingest.snapshot import FilesInForce, read_snapshot
+from tasks.ingest.snapshot import read_snapshot
 from tasks.prepare import staypoints, transport_modes
 from tasks.prepare.row_order import is_new, order_of, ranks
 from tasks.runtime.errors import DataError
@@ -56,7 +57,7 @@ RULES = (
 MARTS = ("marts/clean_points", "marts/clean_rejects", "marts/trips")
 TABLES = ("clean_points", "clean_rejects", "trips", "stays", "visits")
 SQL = (
-    "intermediate/int_points_in_force",
+    IN_FORCE,
     "intermediate/int_points_redated",
     "intermediate/int_points_placed",
     "intermediate/int_points_screened",
@@ -100,24 +101,12 @@ def build(draft: Path, job: Job[CleanRules]) -> Counts:
     files, label_files = snapshot.points(bucket), snapshot.labels(bucket)
     folders = {path.parent for path, _ in files + label_files}
     with scratch(draft, *folders, is_in_memory=True) as con:
-        load_points(con, files)
+        load_in_force(con, "int_points_in_force", files)
         if job.settings.has_labels:
             transport_modes.label_points(con, label_files)
         else:
             con.register("int_point_modes", transport_modes.NO_MODES.select(["point_id"]))
         return clean_points(con, draft, job.settings)
-
-
-def load_points(con: Connection, files: FilesInForce) -> None:
-    """Read the rows in force of the points files of a bucket."""
-    pairs = [(str(path), file_id) for path, file_ids in files for file_id in file_ids]
-    materialise(
-        con,
-        "intermediate/int_points_in_force",
-        paths=[glob_escaped(path) for path, _ in files],
-        part_paths=[path for path, _ in pairs],
-        file_ids=[file_id for _, file_id in pairs],
-    )
 
 
 def clean_points(con: Connection, draft: Path, rules: CleanRules) -> Counts:

@@ -3,8 +3,6 @@
 The vocabulary is fitted on train alone and is the same whatever the order of the rows: the most
 frequent cell has the id 1, and 0 stands for all that training knows too little or not at all.
 Points and visits have a vocabulary each. The cell of a visit is that of its location's very place.
-Points are first put on a grid of `LINES_A_DEGREE`, so that a cell is looked up once a place and not
-once a point: that moves them by 8 m at most, and by nothing if they have four decimals or fewer.
 """
 
 from __future__ import annotations
@@ -19,11 +17,10 @@ from model.earth.cells import cells_of
 from tasks.config.pipeline import PipelineConfig
 from tasks.config.slices import RegionRules
 from tasks.database import Connection, check, load, materialise, scratch, view, write_query
-from tasks.prepare.split import SPLITS
+from tasks.prepare.conventions import LINES_A_DEGREE, SPLITS
 from tasks.runtime.stage import Input, Job, Stage
 from tasks.runtime.store import Counts, Receipt, Store
 
-LINES_A_DEGREE = 10_000
 UNKNOWN_ID = 0
 KINDS = ("point", "visit")
 TABLES = {
@@ -36,7 +33,7 @@ SQL = (
     "intermediate/int_places",
     "marts/regions",
     "marts/region_visits",
-    "marts/region_shares",
+    "reports/region_shares",
     "marts/visit_windows",
     "checks/regions_come_from_train",
     "checks/visit_windows_look_back",
@@ -104,7 +101,7 @@ def region_counts(con: Connection) -> Counts:
     """
     sizes = dict(con.execute("select kind, count(*) from regions group by kind").fetchall())
     counts: Counts = {f"{kind}_regions": sizes.get(kind, 0) for kind in KINDS}
-    materialise(con, "marts/region_shares")
+    materialise(con, "reports/region_shares")
     shares = con.execute("select * from region_shares order by kind, split").fetchall()
     for kind, split, num_here, num_unknown, num_unseen in shares:
         counts[f"{kind}s_{split}"] = num_here

@@ -20,7 +20,7 @@ from tasks.config.pipeline import PipelineConfig
 from tasks.config.slices import EDGES, SplitRules, WindowRules
 from tasks.database import Connection, check, count_rows, load, materialise, scratch, view
 from tasks.prepare import windows
-from tasks.prepare.split import SPLITS
+from tasks.prepare.conventions import SPLITS
 from tasks.runtime.errors import DataError
 from tasks.runtime.stage import Input, Job, Stage
 from tasks.runtime.store import Counts, Receipt, Store

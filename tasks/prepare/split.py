@@ -15,21 +15,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
+import sql
 from tasks.config.pipeline import PipelineConfig
 from tasks.config.slices import EDGES, SplitRules
 from tasks.database import Connection, check, materialise, scratch, view, write_query
+from tasks.prepare.conventions import SPLITS
 from tasks.runtime.errors import DataError
 from tasks.runtime.stage import Job, Stage
 from tasks.runtime.store import Counts, Receipt, Store
 
-SPLITS = ("train", "validation", "test")
 # Ten places of a path agree by chance nowhere; a stand or a berth is one place for many points.
 MIN_PLACES = 10
+GROUP_COLUMNS = ("entity_id", "content_group")
 # What each kind of split asks for.
 ASKED = {
     "entity": ("validation_percent", "test_percent"),
@@ -48,7 +51,9 @@ SQL = (
     "intermediate/int_trips_copied",
     "intermediate/int_entities_drawn",
     *(f"intermediate/int_spans_{kind}" for kind in ASKED),
+    "intermediate/int_split_lines",
     "marts/split",
+    "reports/split_counts",
     "checks/split_spans_are_disjoint",
     "checks/split_shares_no_copies",
     *(name for names in CHECKS.values() for name in names),
@@ -107,58 +112,37 @@ def draw_spans(con: Connection, rules: SplitRules) -> None:
 
 def content_groups(con: Connection) -> pa.Table:
     """The content group of each entity: the smallest id among it and its copies."""
-    entities = con.execute("select distinct entity_id from trips order by entity_id").fetchall()
-    copies = con.execute(
-        "select distinct entity_a_id, entity_b_id from int_trips_copied"
-    ).fetchall()
-    group_of = connected((entity for (entity,) in entities), copies)
-    return pa.table(
-        {
-            "entity_id": pa.array(group_of.keys(), pa.string()),
-            "content_group": pa.array(group_of.values(), pa.string()),
-        }
-    )
+    entities = con.execute("select distinct entity_id from trips").fetchall()
+    copies = con.execute("select entity_a_id, entity_b_id from int_trips_copied").fetchall()
+    names = sorted(entity for (entity,) in entities)
+    groups = connected(names, copies)
+    return pa.table([names, groups], pa.schema(dict.fromkeys(GROUP_COLUMNS, pa.string())))
 
 
-def connected(names: Iterable[str], pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """The smallest name that each name is linked to, over any number of pairs."""
-    parent = {name: name for name in names}
+def connected(names: Sequence[str], pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """The smallest name that each of the sorted names is linked to, over any number of pairs."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
 
-    def root(name: str) -> str:
-        while parent[name] != name:
-            parent[name] = parent[parent[name]]
-            name = parent[name]
-        return name
-
-    for a, b in pairs:
-        smaller, larger = sorted((root(a), root(b)))
-        parent[larger] = smaller
-    return {name: root(name) for name in parent}
+    place = {name: number for number, name in enumerate(names)}
+    links = np.array([(place[a], place[b]) for a, b in pairs], int).reshape(-1, 2)
+    graph = coo_array((np.ones(len(links)), links.T), shape=(len(names), len(names)))
+    _, component_N = connected_components(graph, directed=False)
+    _, first = np.unique(component_N, return_index=True)
+    return [names[number] for number in first[component_N]]
 
 
 def split_counts(con: Connection, rules: SplitRules) -> Counts:
     """Entities by split, groups, pairs of trips that are copies, and the hash of the table."""
-    rows = con.execute(
-        "select split, count(distinct entity_id) from split group by split"
-    ).fetchall()
-    by_split = dict(rows)
-    summary = con.execute(
-        "select count(*), count(distinct content_group),"
-        " (select count(*) from int_trips_copied),"
-        " (select count(*) from trips anti join split using (trip_id)),"
-        " (select count(*) from split where part_id != trip_id)"
-        " from int_content_groups"
-    ).fetchall()
-    entities, groups, copied_trips, left_out, parts = summary[0]
+    by_split = dict(
+        con.execute("select split, count(distinct entity_id) from split group by split").fetchall()
+    )
+    [summary] = con.sql(sql.read("reports/split_counts")).to_arrow_table().to_pylist()
     return {
         "kind": rules.kind,
         "is_leaky": int(rules.is_leaky),
         "split_hash": split_hash(con),
-        "entities": entities,
-        "content_groups": groups,
-        "copied_trip_pairs": copied_trips,
-        "trips_left_out": left_out,
-        "parts_of_cut_trips": parts,
+        **summary,
         "purge_gap_s": rules.purge_gap_s,
         **{f"entities_{name}": by_split.get(name, 0) for name in SPLITS},
     }
@@ -166,14 +150,10 @@ def split_counts(con: Connection, rules: SplitRules) -> Counts:
 
 def split_hash(con: Connection) -> str:
     """The SHA-256 of the rows of the split in their order, whatever file they are written to."""
-    rows = con.sql(
-        "select concat_ws(chr(9), part_id, trip_id, split, coalesce(epoch_us(from_at), 0),"
-        " coalesce(epoch_us(until_at), 0)) || chr(10) as line"
-        " from split order by trip_id, from_at nulls first"
-    ).to_arrow_reader(ROWS_AT_ONCE)
+    rows = con.sql(sql.read("intermediate/int_split_lines")).to_arrow_reader(ROWS_AT_ONCE)
     digest = hashlib.sha256()
     for batch in rows:
-        digest.update("".join(batch["line"].to_pylist()).encode())
+        digest.update("".join(batch["row_text"].to_pylist()).encode())
     return digest.hexdigest()
 
 

@@ -21,21 +21,30 @@ from pathlib import Path
 
 import pyarrow as pa
 
+import sql
 from model.earth.cells import cells_of
 from tasks.config.slices import WindowRules
 from tasks.database import Connection, append, check, count_rows, materialise, write_parquet
+from tasks.prepare.conventions import LINES_A_DEGREE, SPLITS
 from tasks.prepare.near_duplicates import near_duplicates
-from tasks.prepare.regions import LINES_A_DEGREE
-from tasks.prepare.split import SPLITS
 from tasks.runtime.store import Counts
 
+# What the SELECT of each task asks for.
+ASKED: dict[str, tuple[str, ...]] = {
+    "forecast": ("num_context",),
+    "path_inference": (),
+    "recover": ("seed",),
+    "travel_time": (),
+}
 SQL = (
     "checks/windows_match_shards",
     "checks/windows_are_masked",
     "checks/windows_respect_origin",
     "intermediate/int_windows_measured",
     "intermediate/int_trips_measured",
-    "intermediate/int_windows_masked",
+    "intermediate/int_windows_named",
+    *(f"intermediate/int_windows_{task}" for task in ASKED),
+    "intermediate/int_forecasts_judged",
     "marts/windows",
     "marts/window_origins",
     "marts/stored_windows",
@@ -51,19 +60,15 @@ def add_windows(con: Connection, rules: WindowRules) -> None:
         stride=rules.stride,
     )
     append(con, "int_windows_measured", "all_stretches")
+    materialise(con, "intermediate/int_windows_named", longest_step_s=rules.longest_step_s)
     materialise(con, "intermediate/int_trips_measured")
-    materialise(
-        con,
-        "intermediate/int_windows_masked",
-        num_context=rules.num_context,
-        longest_step_s=rules.longest_step_s,
-        tasks=list(rules.tasks),
-        seed=rules.seed,
-    )
-    materialise(con, "marts/windows", tasks=list(rules.tasks))
-    append(con, "windows", "all_windows")
-    materialise(con, "marts/window_origins", lines_a_degree=LINES_A_DEGREE)
-    append(con, "window_origins", "all_origins")
+    for task in rules.tasks:
+        asked = {name: getattr(rules, name) for name in ASKED[task]}
+        materialise(con, f"intermediate/int_windows_{task}", table="int_windows_masked", **asked)
+        materialise(con, "marts/windows")
+        append(con, "windows", "all_windows")
+        materialise(con, "marts/window_origins", lines_a_degree=LINES_A_DEGREE)
+        append(con, "window_origins", "all_origins")
 
 
 def write_windows(con: Connection, path: Path, resolution: int) -> None:
@@ -92,10 +97,7 @@ def count_windows(con: Connection, files: Mapping[str, Sequence[Path]]) -> Count
     ).fetchall()
     rows = {(task, split): number for task, split, number in asked}
     judged = [path for split in ("validation", "test") for path in files[split]]
-    forecasts = con.sql(
-        "select split, trip_id, start, num_points from all_windows "
-        "where task = 'forecast' and split != 'train' order by window_id"
-    ).to_arrow_table()
+    forecasts = con.sql(sql.read("intermediate/int_forecasts_judged")).to_arrow_table()
     repeated = Counter(near_duplicates(forecasts, judged, files["train"])["split"].to_pylist())
     counts: Counts = {f"windows_{split}": rows.get(("forecast", split), 0) for split in SPLITS}
     for task in sorted({task for task, _ in rows} - {"forecast"}):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.config.pipeline import PipelineConfig
+from tasks.prepare.conventions import RECOVERY_FILE
 from tasks.runtime.errors import DataError
 from tasks.runtime.machine import Machine
 from tasks.runtime.stage import Job, Stage
@@ -20,11 +21,9 @@ from tasks.runtime.store import Counts, Receipt, Store
 
 if TYPE_CHECKING:
     from model.interface.batch import Batch
-from tasks.config.slices import ProbeRules
+    from tasks.config.slices import ProbeRules
 
-RECOVERY = "recovery.json"
 NUM_BATCHES, BATCH_SIZE = 12, 64
-COLUMNS = ("shown", "place p50", "p99", "time p50", "p99", "worse share p50", "p99")
 
 
 def probe_encoding(config: PipelineConfig, shards: Receipt, store: Store) -> Receipt:
@@ -49,7 +48,7 @@ def build(draft: Path, job: Job[ProbeRules]) -> Counts:
     if reasons := refusals(found):
         raise DataError(f"the encoding loses places or times: {'; '.join(reasons)}")
     told = {name: asdict(recovery) for name, recovery in found.items()}
-    (draft / RECOVERY).write_text(json.dumps(told, indent=2) + "\n", "utf-8")
+    (draft / RECOVERY_FILE).write_text(json.dumps(told, indent=2) + "\n", "utf-8")
     return {
         f"{name.replace(' ', '_')}_p99_share": round(one.p99_share, 6)
         for name, one in found.items()
@@ -66,23 +65,6 @@ def crops(job: Job[ProbeRules], split: str) -> Iterator[Batch]:
     shards = Shards.open(job.folder("shards"), rules.zone)
     reading = Reading(split, rules.seed, BATCH_SIZE, rules.max_points)
     return islice(read_batches(shards, reading), NUM_BATCHES)
-
-
-def recovery_cells(folder: Path) -> list[tuple[str, ...]]:
-    """One row of text per variant, under `COLUMNS`."""
-    found = json.loads((folder / RECOVERY).read_text())
-    return [
-        (
-            name,
-            f"{one['p50_m']:,.3g} m",
-            f"{one['p99_m']:,.3g} m",
-            f"{one['p50_s']:,.3g} s",
-            f"{one['p99_s']:,.3g} s",
-            f"{one['p50_share']:.3%}",
-            f"{one['p99_share']:.3%}",
-        )
-        for name, one in found.items()
-    ]
 
 
 PROBE = Stage("probe", build)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from model.families import module_named
+from model.families import MODULES, MODULES_FILE, module_named
 from tasks.config.pipeline import PipelineConfig
 from tasks.registry.initial_weights import stored_files
 from tasks.runtime.code_closure import code_hashes, module_path, package_folder
@@ -91,7 +91,7 @@ def write_bundle(folder: Path, trained: Path, defaults: dict[str, Any]) -> Path:
 
 
 def copy_source(folder: Path, family: str) -> None:
-    """Copy the modules that serving runs, and no others."""
+    """Copy the modules that serving runs, and no others; one family has a name there."""
     package = package_folder("model")
     for module in served_source(family):
         path = module_path(module)
@@ -100,6 +100,8 @@ def copy_source(folder: Path, family: str) -> None:
         copy = folder / path.relative_to(package)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)
+    named = folder / MODULES_FILE.relative_to(package)
+    write_synced(named, canonical_json({family: MODULES[family]}) + "\n")
 
 
 def example_points(task: str = "forecast") -> pa.Table:

@@ -15,7 +15,7 @@ from model.evaluation.judged_tasks import (
 from tasks.config.pipeline import PipelineConfig
 from tasks.report.error_tables import error_tables, markdown_errors, read_scores
 from tasks.report.facts import INITIALISED, LEAKY, initial_weights, split_pairs
-from tasks.report.markup import markdown_table
+from tasks.report.markup import pairs_table
 from tasks.runtime.store import Receipt, Store
 
 SPLITS = ("validation", "test")
@@ -39,7 +39,7 @@ def model_card(
         f"{row.title}: {row.homepage}  \nLicence: {row.licence}. Citation: {row.citation}.  \n"
         + split_note(config),
         *([f"**{LEAKY}**"] if config.split.kind == "random_window" else []),
-        markdown_table(("fact", "value"), split_pairs(shards.counts)),
+        pairs_table(("fact", "value"), split_pairs(shards.counts)),
         *origin_note(config, trained, store),
         *errors(config, scores),
         "Skill is 1 - error / error of the best simple baseline; below zero is worse than it. "
@@ -129,5 +129,4 @@ def recipes(
     """The steps that led here, by their names in the store."""
     named = {"split": str(store.manifest(shards).lineage.get("split", "unknown"))}
     named |= {step.stage: step.recipe for step in (shards, trained, evaluated, reported)}
-    lines = [f"| {stage} | `{name}` |" for stage, name in named.items()]
-    return "\n".join(["| step | recipe |", "|---|---|", *lines])
+    return pairs_table(("step", "recipe"), list(named.items()))

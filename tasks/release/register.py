@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from tasks.config.pipeline import PipelineConfig
 from tasks.registry.client import experiment_id, registry
+from tasks.registry.models import CANDIDATE, alias_version
 from tasks.release.bundle import (
     ANSWERS,
     ENTRY,
@@ -33,7 +34,6 @@ from tasks.runtime.store import Receipt, Store
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
-from tasks.registry.models import CANDIDATE, alias_version
 
 MAX_CURVE_POINTS = 1_000  # of one metric: more would slow MLflow's own pages
 
@@ -75,6 +75,7 @@ def register(
     papers = {"report": reported} | ({"quality": quality} if quality else {})
     name = registered_name(config)
     facts = {
+        "train_content": store.manifest(trained).content,
         "train_recipe": trained.recipe,
         "source": source_digest(config.model.family),
         "evaluate_recipe": evaluated.recipe,
@@ -104,10 +105,13 @@ def register(
 
 
 def find_version(client: MlflowClient, name: str, facts: Mapping[str, str]) -> ModelVersion | None:
-    """The newest version of this training and source whose files are still there."""
+    """The newest version of these weights and this source whose files are still there.
+
+    Weights are named by content: what another recipe has made alike is no new version.
+    """
     wanted = " and ".join(
         [f"name = '{name}'"]
-        + [f"tags.`{key}` = '{facts[key]}'" for key in ("train_recipe", "source")]
+        + [f"tags.`{key}` = '{facts[key]}'" for key in ("train_content", "source")]
     )
     for version in client.search_model_versions(wanted, order_by=["version_number DESC"]):
         if has_files(client, version):

@@ -1,8 +1,7 @@
-"""Error tables as people read them: HTML, markdown and the terminal, from one table of scores."""
+"""Error tables as people read them, in markdown and in the terminal, from one table of scores."""
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,8 +19,8 @@ from model.evaluation.judged_tasks import (
     TRACKS,
     TRAVEL_TIME,
 )
-from tasks.evaluate.evaluate import SCORES_FILE
-from tasks.report.markup import bold, markdown_table, metres, percent, plain, share, spoken
+from tasks.prepare.conventions import SCORES_FILE
+from tasks.report.markup import grouped, markdown_table, metres, percent, share, spoken
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -46,10 +45,9 @@ TASK_WORDS = {
 
 @dataclass(frozen=True)
 class Line:
-    """One row of a table as text; `group` changes where a reader wants a line between rows."""
+    """One row of a table as text."""
 
     cells: tuple[str, ...]
-    group: str
     is_ours: bool
 
 
@@ -63,6 +61,12 @@ class ErrorTable:
     lines: tuple[Line, ...]
     num_windows: int
     num_entities: int
+
+    @property
+    def rows(self) -> list[Sequence[str]]:
+        """The cells of the lines; what lines in turn are about is written once."""
+        cells = [line.cells for line in self.lines]
+        return list(cells) if self.columns[0] == "model" else grouped(cells)
 
 
 # What is told of each task ----------------------------------------------------------------------
@@ -95,8 +99,8 @@ MODEL: Mapping[str, Spell] = {"model": lambda row: spoken(row["model"])}
 WINDOWS: Mapping[str, Spell] = {"windows": lambda row: f"{row['num_windows']:,}"}
 SKILL: Mapping[str, Spell] = {"skill": lambda row: percent(row["skill"]) if "skill" in row else ""}
 RECOVERY: Mapping[str, Spell] = {
-    **MODEL,
     "hidden": lambda row: mask_words(row["mask"]),
+    **MODEL,
     **WINDOWS,
     "MAE": size("mae_m"),
     INTERVAL: interval,
@@ -108,8 +112,8 @@ RECOVERY: Mapping[str, Spell] = {
 # The columns of a task, each with how it is spelt; a new task is one entry here.
 COLUMNS: Mapping[str, Mapping[str, Spell]] = {
     FORECAST: {
-        **MODEL,
         "step": lambda row: str(row["horizon"]),
+        **MODEL,
         **WINDOWS,
         "ADE": size("ade_m"),
         INTERVAL: interval,
@@ -164,11 +168,7 @@ def error_table(
     if len({row["mask"] for row in rows}) == 2:  # one mask, and the same again as all
         rows = [row for row in rows if row["mask"] != ALL]
     lines = tuple(
-        Line(
-            tuple(spell(row) for spell in COLUMNS[task].values()),
-            str(row["horizon"] or row["mask"]),
-            not row["is_baseline"],
-        )
+        Line(tuple(spell(row) for spell in COLUMNS[task].values()), not row["is_baseline"])
         for row in rows
     )
     words = (split.capitalize(), TASK_WORDS.get(task, ""), TRACK_WORDS[track])
@@ -184,25 +184,8 @@ def error_table(
 
 def markdown_errors(table: ErrorTable) -> str:
     """A table under its title, with ours in bold."""
-    lines = [
-        f"| {' | '.join(map(bold if line.is_ours else plain, line.cells))} |"
-        for line in table.lines
-    ]
-    return "\n".join([f"### {table.title}\n", markdown_table(table.columns, []), *lines])
-
-
-def html_errors(table: ErrorTable) -> str:
-    """A table under its title; ours is marked, and each group begins with a line."""
-    lines = [f"<tr>{''.join(f'<th>{name}</th>' for name in table.columns)}</tr>"]
-    before = None
-    for line in table.lines:
-        kinds = ["ours"] if line.is_ours else []
-        kinds += ["first"] if line.group != before else []
-        before = line.group
-        cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in line.cells)
-        lines.append(f'<tr class="{" ".join(kinds)}">{cells}</tr>')
-    body = '<div class="scroll"><table>\n' + "\n".join(lines) + "\n</table></div>"
-    return f"<h3>{html.escape(table.title)}</h3>{body}"
+    are_ours = [line.is_ours for line in table.lines]
+    return f"### {table.title}\n\n{markdown_table(table.columns, table.rows, are_ours)}"
 
 
 # Terminal ---------------------------------------------------------------------------------------
@@ -229,11 +212,11 @@ def terminal_table(title: str, errors: ErrorTable) -> Table:
 
     table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     shown = [place for place, name in enumerate(errors.columns) if name not in LEFT_OUT]
-    for place in shown:
-        justify: Any = "right" if place else "left"
-        table.add_column(errors.columns[place], justify=justify, no_wrap=True)
-    for line, following in zip(errors.lines, [*errors.lines[1:], None], strict=True):
-        is_last = following is None or following.group != line.group
-        style = "bold" if line.is_ours else ""
-        table.add_row(*(line.cells[place] for place in shown), style=style, end_section=is_last)
+    for name in (errors.columns[place] for place in shown):
+        justify: Any = "left" if name in ("model", "step", "hidden") else "right"
+        table.add_column(name, justify=justify, no_wrap=True)
+    for number, (row, line) in enumerate(zip(errors.rows, errors.lines, strict=True)):
+        if number and row[0] and errors.columns[0] != "model":
+            table.add_section()
+        table.add_row(*(row[place] for place in shown), style="bold" if line.is_ours else "")
     return table

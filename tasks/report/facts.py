@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tasks.prepare.conventions import RECOVERY_FILE
 from tasks.runtime.stage import Job
 from tasks.runtime.store import Counts, Receipt, Store, spelt
 
@@ -88,3 +91,23 @@ def recipes_of(
         | {name: receipt.recipe for name, receipt in steps.items()}
         | ({"initial weights": init} if init else {})
     )
+
+
+ENCODING_COLUMNS = ("shown", "place p50", "p99", "time p50", "p99", "worse share p50", "p99")
+
+
+def encoding_cells(proved: Path) -> list[tuple[str, ...]]:
+    """What the probe of the encoding found, a row of text a variant, under `ENCODING_COLUMNS`."""
+    found = json.loads((proved / RECOVERY_FILE).read_text())
+    return [
+        (
+            name,
+            f"{one['p50_m']:,.3g} m",
+            f"{one['p99_m']:,.3g} m",
+            f"{one['p50_s']:,.3g} s",
+            f"{one['p99_s']:,.3g} s",
+            f"{one['p50_share']:.3%}",
+            f"{one['p99_share']:.3%}",
+        )
+        for name, one in found.items()
+    ]

@@ -1,14 +1,14 @@
-"""Markup of tables and numbers: HTML and markdown that no text can break."""
+"""Markup of tables and numbers: markdown that no text can break."""
 
 from __future__ import annotations
 
 import html
 import math
+import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    pass
+# What could start emphasis, code, a link or a cell; an underscore within a word is harmless.
+SPECIAL = re.compile(r"[\\`*\[\]|~]|(?<!\w)_|_(?!\w)")
 
 
 def spoken(name: str) -> str:
@@ -18,9 +18,6 @@ def spoken(name: str) -> str:
 def metres(value_m: float) -> str:
     """Metres with as many digits as a reader can use."""
     return f"{value_m:,.0f}" if abs(value_m) >= 100 else f"{value_m:,.1f}"
-
-
-seconds = metres  # which are told with the same digits
 
 
 def percent(value: float) -> str:
@@ -36,30 +33,40 @@ def bold(text: str) -> str:
     return f"**{plain(text)}**" if text else ""
 
 
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(map(plain, line))} |" for line in lines)
-
-
 def plain(text: str) -> str:
     """Text that cannot end a markdown cell or start markup."""
-    return html.escape(text, quote=False).replace("|", "\\|").replace("\n", " ")
+    literal = SPECIAL.sub(lambda found: "\\" + found[0], " ".join(text.split()))
+    return html.escape(literal, quote=False)
 
 
-def html_rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table whose rows begin with a name that is written once; each new name gets a line."""
-    lines = [f"<tr>{''.join(f'<th>{html.escape(name)}</th>' for name in header)}</tr>"]
-    before = ""
-    for name, *cells in rows:
-        kind = "" if name == before else ' class="first"'
-        shown = ["" if name == before else name, *cells]
-        before = name
-        lines.append(f"<tr{kind}>{''.join(f'<td>{html.escape(cell)}</td>' for cell in shown)}</tr>")
-    return '<div class="scroll"><table>\n' + "\n".join(lines) + "\n</table></div>"
+def markdown_table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], are_strong: Sequence[bool] = ()
+) -> str:
+    """A table with names on the left and numbers on the right; some of its rows in bold."""
+    return _table(header, ["---", *["---:"] * (len(header) - 1)], rows, are_strong)
 
 
-def html_pairs(pairs: Sequence[tuple[str, str]]) -> str:
-    lines = [
-        f"<tr><td>{html.escape(name)}</td><td>{html.escape(text)}</td></tr>" for name, text in pairs
+def pairs_table(header: tuple[str, str], pairs: Sequence[tuple[str, str]]) -> str:
+    """A table of names and of what is said of each."""
+    return _table(header, [":---", ":---"], pairs)
+
+
+def _table(
+    header: Sequence[str],
+    rule: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    are_strong: Sequence[bool] = (),
+) -> str:
+    marks = [bold if strong else plain for strong in are_strong] or [plain] * len(rows)
+    cells = [list(map(mark, row)) for mark, row in zip(marks, rows, strict=True)]
+    lines = [f"| {' | '.join(line)} |" for line in (map(plain, header), rule, *cells)]
+    return "\n".join(lines)
+
+
+def grouped(rows: Sequence[Sequence[str]]) -> list[Sequence[str]]:
+    """The rows, whose first cell is written once where rows in turn share it."""
+    names = [None, *(row[0] for row in rows)]
+    return [
+        ("", *row[1:]) if row[0] == before else row
+        for row, before in zip(rows, names[:-1], strict=True)
     ]
-    return '<div class="scroll"><table class="pairs">\n' + "\n".join(lines) + "\n</table></div>"

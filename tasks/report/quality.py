@@ -8,7 +8,6 @@ share. A source that is refused for its rejects gets the report too, as far as i
 from __future__ import annotations
 
 import contextlib
-import html
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,14 +21,14 @@ from tasks.config.slices import QualityRules
 from tasks.database import Connection, materialise, scratch, view
 from tasks.ingest.snapshot import LEDGER, REJECTS, part_receipt, read_snapshot
 from tasks.report.figures import MIN_ENTITIES, cell_figure, histogram_figure, near_busiest
-from tasks.report.html_page import document, picture
-from tasks.report.markup import html_pairs, markdown_table
+from tasks.report.html_page import Picture, markdown_text, page
+from tasks.report.markup import pairs_table, plain
 from tasks.runtime.errors import TooManyRejected
 from tasks.runtime.stage import Input, Job, NamedInput, Stage
 from tasks.runtime.store import Counts, Receipt, Store, spelt
 
-MARTS = ("marts/quality_steps", "marts/quality_bins", "marts/quality_gaps")
-CELLS = "marts/quality_cells"
+TABLES = ("reports/quality_steps", "reports/quality_bins", "reports/quality_gaps")
+CELLS = "reports/quality_cells"
 SIZES_DEG, MAX_COARSE_CELLS = (0.02, 0.25, 2.0), (25, 2_500)
 NUM_WORST = 5
 BINS_A_DECADE = 8
@@ -113,10 +112,10 @@ def build(draft: Path, job: Job[QualityRules]) -> Counts:
     for name, content in figures.items():
         (draft / f"{name}.png").write_bytes(content)
     title = f"Quality of {job.settings.title}"
-    tables = tables_of(found, job.settings)
+    parts = parts_of(title, tables_of(found, job.settings), figures)
     (draft / "quality.json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
-    (draft / "quality.md").write_text(markdown(title, tables), encoding="utf-8")
-    (draft / "quality.html").write_text(page(title, tables, figures), encoding="utf-8")
+    (draft / "quality.md").write_text(markdown_text(parts), encoding="utf-8")
+    (draft / "quality.html").write_text(page(title, parts), encoding="utf-8")
     records = found["records"]
     return {name: records[name] for name in ("num_records", "num_rejected")} | {
         "figures": len(figures)
@@ -192,8 +191,8 @@ def measures(draft: Path, job: Job[QualityRules]) -> tuple[Found, dict[str, byte
         for table in ("clean_points", "trips"):
             view(con, table, [folder / f"{table}.parquet" for folder in cleaned])
         view(con, "steps", [folder / "steps.parquet" for folder in featured])
-        for mart in MARTS:
-            materialise(con, mart)
+        for table in TABLES:
+            materialise(con, table)
         steps = {row.pop("measure"): row for row in rows_of(con, "quality_steps")}
         [gaps] = rows_of(con, "quality_gaps")
         bins = rows_of(con, "quality_bins")
@@ -301,23 +300,16 @@ def pairs_of(values: Mapping[str, int | float]) -> Pairs:
     return [(name.replace("_", " "), spelt(value)) for name, value in values.items()]
 
 
-def markdown(title: str, tables: Mapping[str, Pairs]) -> str:
-    parts = [f"# {html.escape(title, quote=False)}"]
+def parts_of(
+    title: str, tables: Mapping[str, Pairs], figures: Mapping[str, bytes]
+) -> list[str | Picture]:
+    """The tables under their headings, and the figures before the last of them."""
+    parts: list[str | Picture] = [f"# {plain(title)}"]
     for heading, pairs in tables.items():
-        parts += [f"## {heading}", markdown_table(("fact", "value"), pairs)]
-    return "\n\n".join(parts) + "\n"
+        parts += [f"## {plain(heading)}", pairs_table(("fact", "value"), pairs)]
+    pictures = [Picture(name, content) for name, content in figures.items()]
+    hidden = [] if "map" in figures else ["No cell may be shown, so no map is drawn."]
+    return [*parts[:-2], *pictures, *hidden, *parts[-2:]]
 
 
-def page(title: str, tables: Mapping[str, Pairs], figures: Mapping[str, bytes]) -> str:
-    """One HTML page that needs no other file and no network."""
-    pictures = [picture(content, name) for name, content in figures.items()]
-    told = [
-        f"<h2>{html.escape(heading)}</h2>{html_pairs(pairs)}" for heading, pairs in tables.items()
-    ]
-    hidden = [] if "map" in figures else ["<p>No cell may be shown, so no map is drawn.</p>"]
-    return document(
-        title, [f"<h1>{html.escape(title)}</h1>", *told[:-1], *pictures, *hidden, told[-1]]
-    )
-
-
-STAGE = Stage("quality", build, sql=(*MARTS, CELLS))
+STAGE = Stage("quality", build, sql=(*TABLES, CELLS))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,17 +18,12 @@ from model.evaluation.judged_tasks import (
 )
 from tasks.config.pipeline import PipelineConfig
 from tasks.config.slices import ReportRules
-from tasks.evaluate.evaluate import EXAMPLES_FILE
-from tasks.pretrain import encoding_probe
-from tasks.report.error_tables import (
-    ErrorTable,
-    error_tables,
-    html_errors,
-    markdown_errors,
-    read_scores,
-)
+from tasks.prepare.conventions import EXAMPLES_FILE
+from tasks.report.error_tables import error_tables, markdown_errors, read_scores
 from tasks.report.facts import (
+    ENCODING_COLUMNS,
     data_pairs,
+    encoding_cells,
     initial_weights,
     recipes_of,
     split_counts,
@@ -37,16 +31,8 @@ from tasks.report.facts import (
     warnings_of,
 )
 from tasks.report.figures import MIN_ENTITIES, error_figure, example_map, training_figure
-from tasks.report.html_page import document, picture
-from tasks.report.markup import (
-    html_pairs,
-    html_rows,
-    markdown_table,
-    metres,
-    percent,
-    plain,
-    spoken,
-)
+from tasks.report.html_page import Picture, markdown_text, page
+from tasks.report.markup import grouped, markdown_table, metres, pairs_table, percent, plain, spoken
 from tasks.runtime.stage import Input, Job, Stage
 from tasks.runtime.store import Counts, Receipt, Store, spelt
 
@@ -110,8 +96,10 @@ def build(draft: Path, job: Job[ReportRules]) -> Counts:
     figures = drawn(job, scores)
     for name, content in figures.items():
         (draft / f"{name}.png").write_bytes(content)
-    (draft / "report.html").write_text(page(job, scores, figures), encoding="utf-8")
-    (draft / "report.md").write_text(markdown(job, scores), encoding="utf-8")
+    title = f"{job.settings.family} {job.settings.preset} on {job.settings.title}"
+    parts = parts_of(title, job, scores, figures)
+    (draft / "report.html").write_text(page(title, parts), encoding="utf-8")
+    (draft / "report.md").write_text(markdown_text(parts), encoding="utf-8")
     return {"figures": len(figures)}
 
 
@@ -152,9 +140,13 @@ class Section:
     explained: str
     empty: str = ""
 
-    def tables(self, scores: pa.Table) -> list[ErrorTable]:
-        splits = ("test", "validation")
-        return [table for split in splits for table in error_tables(scores, self.tasks, split)]
+    def parts(self, scores: pa.Table) -> list[str]:
+        tables = [
+            markdown_errors(table)
+            for split in ("test", "validation")
+            for table in error_tables(scores, self.tasks, split)
+        ]
+        return [f"## {self.heading}", self.explained if tables else self.empty, *tables]
 
 
 EXPLAINED = (
@@ -191,21 +183,6 @@ OTHERS = (
 )
 
 
-def other_errors(tasks: Sequence[str], scores: pa.Table) -> list[tuple[str, str, list[ErrorTable]]]:
-    """(heading, what it means, tables) of the sections beside forecasts that are asked for."""
-    found = [(one, one.tables(scores)) for one in OTHERS if {*one.tasks} & {*tasks}]
-    return [(one.heading, one.explained if any_ else one.empty, any_) for one, any_ in found]
-
-
-def forecast_tables(scores: pa.Table, shown: Sequence[tuple[str, str]]) -> list[ErrorTable]:
-    """The errors of forecasts on some splits and tracks."""
-    return [
-        table
-        for split, track in shown
-        for table in error_tables(scores, (FORECAST,), split, (track,))
-    ]
-
-
 def strata_cells(job: Job[ReportRules], scores: pa.Table) -> list[tuple[str, ...]]:
     """The test errors by what the windows are like, under `STRATA_COLUMNS`."""
     from model.evaluation.scores import ALL, wide_rows
@@ -240,75 +217,63 @@ def stratum_cells(
     )
 
 
-def strata_heading(rules: ReportRules) -> str:
-    return f"Test errors at step {rules.gate_horizon} by what the windows are like"
+# Parts ----------------------------------------------------------------------------------------
 
 
-# Page -------------------------------------------------------------------------------------------
-
-
-def page(job: Job[ReportRules], scores: pa.Table, figures: Mapping[str, bytes]) -> str:
-    """One HTML page that needs no other file and no network."""
+def parts_of(
+    title: str, job: Job[ReportRules], scores: pa.Table, figures: Mapping[str, bytes]
+) -> list[str | Picture]:
+    """All that the report says, in the order in which a reader wants it."""
     rules = job.settings
-    title = f"{rules.family} {rules.preset} on {rules.title}"
-    pictures = {name: picture(content, name) for name, content in figures.items()}
-    sections = [
-        f"<h1>{html.escape(title)}</h1>",
-        f'<p class="lead">{html.escape(lead(job))}</p>',
-        *(f"<p><strong>{html.escape(text)}</strong></p>" for text in warnings_of(job)),
-        *(forecast_sections(job, scores, pictures) if is_forecasting(job) else ()),
-        *other_sections(job, scores),
-        "<h2>Training</h2>",
+    pictures = {name: Picture(name, content) for name, content in figures.items()}
+    return [
+        f"# {plain(title)}",
+        lead(job),
+        *(f"**{plain(text)}**" for text in warnings_of(job)),
+        *(forecast_parts(job, scores, pictures) if is_forecasting(job) else ()),
+        *(text for one in OTHERS if {*one.tasks} & {*rules.tasks} for text in one.parts(scores)),
+        "## Training",
         pictures["training"],
-        "<h2>What the encoding keeps</h2>",
-        f"<p>{html.escape(KEPT)}</p>",
-        html_rows(encoding_probe.COLUMNS, encoding_probe.recovery_cells(job.folder("proved"))),
-        *map_section(job, pictures),
-        "<h2>Data</h2>",
-        html_pairs(data_pairs(job)),
-        "<h2>Split</h2>",
-        html_pairs(split_pairs(split_counts(job))),
-        "<h2>Recipes</h2>",
-        html_pairs(list(rules.recipes.items())),
+        "## What the encoding keeps",
+        KEPT,
+        markdown_table(ENCODING_COLUMNS, encoding_cells(job.folder("proved"))),
+        *map_parts(job, pictures),
+        "## Data",
+        pairs_table(("fact", "value"), data_pairs(job)),
+        "## Split",
+        pairs_table(("fact", "value"), split_pairs(split_counts(job))),
+        "## Recipes",
+        pairs_table(("step", "recipe"), list(rules.recipes.items())),
     ]
-    return document(title, sections)
 
 
-def forecast_sections(
-    job: Job[ReportRules], scores: pa.Table, pictures: Mapping[str, str]
-) -> list[str]:
+def forecast_parts(
+    job: Job[ReportRules], scores: pa.Table, pictures: Mapping[str, Picture]
+) -> list[str | Picture]:
     """The errors of forecasts: by horizon, by track, and by what the windows are like."""
     shown = (("test", TIMES_GIVEN), ("test", TIMES_PREDICTED), ("validation", TIMES_GIVEN))
+    tables = [
+        table
+        for split, track in shown
+        for table in error_tables(scores, (FORECAST,), split, (track,))
+    ]
     return [
-        "<h2>Errors in metres</h2>",
-        f"<p>{html.escape(EXPLAINED)}</p>",
-        *map(html_errors, forecast_tables(scores, shown)),
-        f"<h2>{html.escape(strata_heading(job.settings))}</h2>",
-        html_rows(STRATA_COLUMNS, strata_cells(job, scores)),
-        "<h2>Error by horizon</h2>",
+        "## Errors in metres",
+        EXPLAINED,
+        *map(markdown_errors, tables),
+        f"## Test errors at step {job.settings.gate_horizon} by what the windows are like",
+        markdown_table(STRATA_COLUMNS, grouped(strata_cells(job, scores))),
+        "## Error by horizon",
         pictures["error_by_horizon"],
     ]
 
 
-def other_sections(job: Job[ReportRules], scores: pa.Table) -> list[str]:
-    """The errors of every other task that is judged."""
-    return [
-        text
-        for heading, explained, tables in other_errors(job.settings.tasks, scores)
-        for text in (
-            f"<h2>{html.escape(heading)}</h2>",
-            f"<p>{html.escape(explained)}</p>",
-            *map(html_errors, tables),
-        )
-    ]
-
-
-def map_section(job: Job[ReportRules], pictures: Mapping[str, str]) -> list[str]:
+def map_parts(job: Job[ReportRules], pictures: Mapping[str, Picture]) -> list[str | Picture]:
     """The map; of people there is one, or the reason why not, whatever the family serves."""
     if "map" in pictures:
-        return ["<h2>Map</h2>", pictures["map"]]
-    hidden = f"<p>No cell holds {MIN_ENTITIES} entities, so no map is drawn.</p>"
-    return ["<h2>Map</h2>", hidden] if job.settings.is_personal else []
+        return ["## Map", pictures["map"]]
+    hidden = f"No cell holds {MIN_ENTITIES} entities, so no map is drawn."
+    return ["## Map", hidden] if job.settings.is_personal else []
 
 
 KEPT = (
@@ -337,43 +302,6 @@ def listed(texts: Sequence[str]) -> str:
     """Texts as a list in a sentence; without any, that there is nothing."""
     first, *others = texts or ["No test windows"]
     return f"{', '.join([first, *others[:-1]])} and {others[-1]}" if others else first
-
-
-# Markdown ---------------------------------------------------------------------------------------
-
-
-def markdown(job: Job[ReportRules], scores: pa.Table) -> str:
-    """The report as the artifact that Prefect shows."""
-    rules = job.settings
-    parts = [
-        f"# {plain(f'{rules.family} {rules.preset} on {rules.title}')}",
-        lead(job),
-        *(f"**{plain(text)}**" for text in warnings_of(job)),
-        *(forecast_parts(job, scores) if is_forecasting(job) else ()),
-        *(
-            text
-            for heading, explained, tables in other_errors(rules.tasks, scores)
-            for text in (f"## {heading}", explained, *map(markdown_errors, tables))
-        ),
-        "## Data",
-        markdown_table(("fact", "value"), data_pairs(job)),
-        "## Split",
-        markdown_table(("fact", "value"), split_pairs(split_counts(job))),
-        "## Recipes",
-        markdown_table(("step", "recipe"), list(rules.recipes.items())),
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
-def forecast_parts(job: Job[ReportRules], scores: pa.Table) -> list[str]:
-    shown = (("test", TIMES_GIVEN), ("validation", TIMES_GIVEN))
-    return [
-        "## Errors in metres",
-        EXPLAINED,
-        *map(markdown_errors, forecast_tables(scores, shown)),
-        f"## {strata_heading(job.settings)}",
-        markdown_table(STRATA_COLUMNS, strata_cells(job, scores)),
-    ]
 
 
 REPORT = Stage("report", build)

@@ -3,14 +3,13 @@
 The map is drawn in metres around the middle of the trip (azimuthal equidistant), so that the date
 line and the poles are places like any other. Lines of longitude and latitude tell where it lies.
 
-Shapes: N points.
+Shapes: N points or rows; a leading 2 is east and north in metres.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Array = NDArray[np.float64]
-Row = dict[str, Any]
+Table = Any  # a data frame of pandas, or a column of one
 TRACK, STAY, GAP, NET = RIVALS[1], RIVALS[3], "#c3ccd5", "#dfe5ea"
 DEGREE_M = 111_195.0
 RULE_COLOURS = {
@@ -39,99 +38,90 @@ WIDTH_TO_HEIGHT = 1.5
 MIN_WIDTH_M = 50.0
 LONG_STEPS = 10  # a step of that many typical ones is drawn as a gap
 MAX_NUMBERED, MAX_DOTTED = 12, 500
+UNITS = (("days", 86_400.0), ("hours", 3_600.0), ("minutes", 60.0), ("seconds", 1.0))
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What is drawn of a trip: rows of the published tables, in the order of time."""
+    """What is drawn of a trip: published rows in the order of time; points tell their steps."""
 
     title: str
-    points: Sequence[Row]
-    steps: Sequence[Row]
-    stays: Sequence[Row]
-    rejects: Sequence[Row]
-    windows: Sequence[Row]
+    points: Table
+    stays: Table
+    rejects: Table
+    forecasts: Table
 
     @property
     def started_at(self) -> datetime:
-        return self.points[0]["tracked_at"]
+        return self.points.tracked_at.iloc[0]
+
+    @property
+    def steps(self) -> Table:
+        return self.points[1:]
 
     @property
     def gap_s(self) -> float:
         """A step of more seconds is drawn as a gap: several typical ones."""
-        return LONG_STEPS * float(np.median([row["step_s"] for row in self.steps]))
+        return LONG_STEPS * float(self.steps.step_s.median())
 
     @property
     def is_gap_N(self) -> NDArray[np.bool_]:
         """Whether the step that arrives at each point but the first is long."""
-        return np.array([row["step_s"] for row in self.steps]) > self.gap_s
+        return (self.steps.step_s > self.gap_s).to_numpy()
 
     @property
-    def num_gaps(self) -> int:
-        return int(self.is_gap_N.sum())
+    def splits(self) -> str:
+        return ", ".join(sorted(set(self.forecasts.split)))
 
     @property
-    def places(self) -> list[Row]:
-        """The rejected points that have a place on Earth."""
-        return [
-            row
-            for row in self.rejects
-            if row["lon_deg"] is not None
-            and row["lat_deg"] is not None
-            and abs(row["lon_deg"]) <= 360
-            and abs(row["lat_deg"]) <= 90
-        ]
+    def unit(self) -> tuple[str, float]:
+        """The unit in which the trip's time is easiest to read, and its seconds."""
+        total_s = (self.points.tracked_at.iloc[-1] - self.started_at).total_seconds()
+        return next((unit for unit in UNITS[:-1] if total_s > 2 * unit[1]), UNITS[-1])
+
+    def since_start(self, instants: Table) -> Array:
+        """Time since the start of the trip, in its unit."""
+        return ((instants - self.started_at).dt.total_seconds() / self.unit[1]).to_numpy()
 
 
 class Frame:
     """Metres east and north of the middle of a trip, and the part of them that a map shows."""
 
-    def __init__(self, rows: Sequence[Row]) -> None:
-        lon_N, lat_N = (np.radians([row[name] for row in rows]) for name in ("lon_deg", "lat_deg"))
+    def __init__(self, lon_deg_N: Array, lat_deg_N: Array) -> None:
+        lon_N, lat_N = np.radians(lon_deg_N), np.radians(lat_deg_N)
         outward = [np.cos(lat_N) * np.cos(lon_N), np.cos(lat_N) * np.sin(lon_N), np.sin(lat_N)]
         x, y, z = (float(part.mean()) for part in outward)
         self.lon_deg = math.degrees(math.atan2(y, x))
         self.lat_deg = math.degrees(math.atan2(z, math.hypot(x, y)))
-        east_m_N, north_m_N = self.of_rows(rows)
-        self.east_m, half_east_m = middle_and_half(east_m_N)
-        self.north_m, half_north_m = middle_and_half(north_m_N)
-        self.half_height_m = 1.15 * max(
-            half_north_m, half_east_m / WIDTH_TO_HEIGHT, MIN_WIDTH_M / 2
-        )
-        self.half_width_m = self.half_height_m * WIDTH_TO_HEIGHT
+        place_2N = self.of(lon_deg_N, lat_deg_N)
+        low_2, high_2 = place_2N.min(1), place_2N.max(1)
+        self.middle_2 = (low_2 + high_2) / 2
+        half_east_m, half_north_m = (high_2 - low_2) / 2
+        half_m = 1.15 * max(half_north_m, half_east_m / WIDTH_TO_HEIGHT, MIN_WIDTH_M / 2)
+        self.half_2 = half_m * np.array([WIDTH_TO_HEIGHT, 1.0])
 
-    def of(self, lon_deg_N: Array, lat_deg_N: Array) -> tuple[Array, Array]:
+    def of(self, lon_deg_N: Any, lat_deg_N: Any) -> Array:
         import torch
 
         from model.earth.geometry import step_between
 
-        start = (torch.tensor(value, dtype=torch.float64) for value in (self.lon_deg, self.lat_deg))
-        ends = (torch.from_numpy(np.asarray(value, float)) for value in (lon_deg_N, lat_deg_N))
-        east_m_N, north_m_N = step_between(*start, *ends)
-        return east_m_N.numpy(), north_m_N.numpy()
+        places = (self.lon_deg, self.lat_deg, lon_deg_N, lat_deg_N)
+        tensors = (torch.from_numpy(np.array(value, float)) for value in places)
+        return torch.stack(step_between(*tensors)).numpy()
 
-    def of_rows(self, rows: Sequence[Row]) -> tuple[Array, Array]:
-        lon_deg_N, lat_deg_N = (
-            np.array([row[name] for row in rows], float) for name in ("lon_deg", "lat_deg")
-        )
-        return self.of(lon_deg_N, lat_deg_N)
+    def of_rows(self, rows: Table) -> Array:
+        return self.of(rows.lon_deg, rows.lat_deg)
 
-    def is_inside(self, east_m_N: Array, north_m_N: Array) -> NDArray[np.bool_]:
-        is_near_east = np.abs(east_m_N - self.east_m) <= self.half_width_m
-        return is_near_east & (np.abs(north_m_N - self.north_m) <= self.half_height_m)
-
-
-def middle_and_half(value_N: Array) -> tuple[float, float]:
-    low, high = float(value_N.min()), float(value_N.max())
-    return (low + high) / 2, (high - low) / 2
+    def is_inside(self, place_2N: Array) -> NDArray[np.bool_]:
+        return (np.abs(place_2N.T - self.middle_2) <= self.half_2).all(1)
 
 
 def trip_figure(shown: Shown) -> bytes:
     """The picture as PNG."""
-    figure, axes = new_figure(rows=3 if shown.windows else 2, size=(10, 9.2))
-    ax_map, ax_speed, *more = axes[:, 0]
-    ratios = [6.4, 2.2, 0.7] if shown.windows else [6.4, 2.2]
+    ratios = [6.4, 2.2] if shown.forecasts.empty else [6.4, 2.2, 0.7]
+    figure, axes = new_figure(rows=len(ratios), size=(10, 9.2))
     axes[0][0].get_gridspec().set_height_ratios(ratios)
+    ax_map, ax_speed, *more = axes[:, 0]
     draw_map(ax_map, shown)
     figure.legend(loc="outside right upper", frameon=False)
     draw_speed(ax_speed, shown)
@@ -139,91 +129,78 @@ def trip_figure(shown: Shown) -> bytes:
         draw_windows(ax, shown)
         ax.sharex(ax_speed)
         ax_speed.tick_params(labelbottom=False)
-    last = (more or [ax_speed])[-1]
-    _, unit = time_unit(shown)
-    last.set_xlabel(f"{unit} since {shown.started_at:%Y-%m-%d %H:%M:%S} UTC")
+    axes[-1][0].set_xlabel(f"{shown.unit[0]} since {shown.started_at:%Y-%m-%d %H:%M:%S} UTC")
     return png(figure)
 
 
-# Map ----------------------------------------------------------------------------------------------
-
-
 def draw_map(ax: Axes, shown: Shown) -> None:
-    frame = Frame([*shown.points, *shown.stays])
-    east_m_N, north_m_N = frame.of_rows(shown.points)
+    places = [rows[["lon_deg", "lat_deg"]].to_numpy(float) for rows in (shown.points, shown.stays)]
+    frame = Frame(*np.concatenate(places).T)
     draw_net(ax, frame)
-    # A gap breaks the line of the track and is drawn beside it.
-    is_gap_N = shown.is_gap_N
-    after = np.flatnonzero(is_gap_N) + 1
-    track = (np.insert(value_N, after, np.nan) for value_N in (east_m_N, north_m_N))
-    label = f"track, {len(shown.points):,} points"
-    marker = "." if len(shown.points) <= MAX_DOTTED else None
-    ax.plot(*track, color=TRACK, linewidth=1.4, marker=marker, markersize=4, label=label)
-    if after.size:
-        pairs = (
-            np.stack([value_N[after - 1], value_N[after], np.full(after.size, np.nan)], 1).ravel()
-            for value_N in (east_m_N, north_m_N)
-        )
-        label = f"gap, over {spelt_s(shown.gap_s)} ({after.size:,})"
-        ax.plot(*pairs, color=TRACK, linewidth=1.2, linestyle=(0, (2, 2)), alpha=0.6, label=label)
+    draw_track(ax, shown, frame)
     draw_stays(ax, shown, frame)
     draw_rejects(ax, shown, frame)
-    for name, colour, shape, place in (("start", TRUTH, "o", 0), ("end", INK, "s", -1)):
-        end = east_m_N[place], north_m_N[place]
-        style: Row = {"color": colour, "edgecolor": "white", "s": 70, "zorder": 6}
-        ax.scatter(*end, marker=shape, label=name, **style)
+    for name, colour, shape, row in (("start", TRUTH, "o", 0), ("end", INK, "s", -1)):
+        style: Any = {"color": colour, "edgecolor": "white", "s": 70, "zorder": 6}
+        ax.scatter(*frame.of_rows(shown.points)[:, row], marker=shape, label=name, **style)
     draw_scale(ax, frame)
     titled(ax, shown.title)
 
 
+def draw_track(ax: Axes, shown: Shown, frame: Frame) -> None:
+    """The line of a trip; a gap breaks it and is drawn beside it."""
+    place_2N = frame.of_rows(shown.points)
+    after = np.flatnonzero(shown.is_gap_N) + 1
+    label = f"track, {len(shown.points):,} points"
+    style: Any = {"marker": "." if len(shown.points) <= MAX_DOTTED else None, "markersize": 4}
+    track_2N = np.insert(place_2N, after, np.nan, 1)
+    ax.plot(*track_2N, color=TRACK, linewidth=1.4, label=label, **style)
+    if after.size:
+        ends = place_2N[:, after - 1], place_2N[:, after], np.full((2, after.size), np.nan)
+        label = f"gap, over {spelt_s(shown.gap_s)} ({after.size:,})"
+        style = {"linewidth": 1.2, "linestyle": (0, (2, 2)), "alpha": 0.6}
+        ax.plot(*np.stack(ends, 2).reshape(2, -1), color=TRACK, label=label, **style)
+
+
 def draw_stays(ax: Axes, shown: Shown, frame: Frame) -> None:
-    if not shown.stays:
+    if shown.stays.empty:
         return
-    east_m_N, north_m_N = frame.of_rows(shown.stays)
-    label = f"stay ({len(shown.stays):,})"
-    style: Row = {"s": 130, "color": STAY, "edgecolor": "white", "alpha": 0.9, "zorder": 5}
-    ax.scatter(east_m_N, north_m_N, label=label, **style)
-    if len(shown.stays) > MAX_NUMBERED:
-        return
-    for number, place in enumerate(zip(east_m_N, north_m_N, strict=True), 1):
-        ax.text(*place, str(number), ha="center", va="center", size=7, zorder=5.5)
+    place_2N = frame.of_rows(shown.stays)
+    style: Any = {"s": 130, "color": STAY, "edgecolor": "white", "alpha": 0.9, "zorder": 5}
+    ax.scatter(*place_2N, label=f"stay ({len(shown.stays):,})", **style)
+    if len(shown.stays) <= MAX_NUMBERED:
+        for number, (east_m, north_m) in enumerate(place_2N.T, 1):
+            style = {"ha": "center", "va": "center", "size": 7, "zorder": 5.5}
+            ax.text(east_m, north_m, str(number), **style)
 
 
 def draw_rejects(ax: Axes, shown: Shown, frame: Frame) -> None:
     """A cross for each rejected point; the legend tells how many are not on the map."""
-    totals = Counter(row["rule"] for row in shown.rejects)
     for rule, colour in RULE_COLOURS.items():
-        if not totals[rule]:
+        rows = shown.rejects[shown.rejects.rule == rule]
+        if rows.empty:
             continue
-        rows = [row for row in shown.places if row["rule"] == rule]
-        east_m_N, north_m_N = frame.of_rows(rows)
-        is_inside_N = frame.is_inside(east_m_N, north_m_N)
-        num_outside = totals[rule] - int(is_inside_N.sum())
+        is_on_earth_N = (rows.lon_deg.abs() <= 360) & (rows.lat_deg.abs() <= 90)
+        place_2N = frame.of_rows(rows[is_on_earth_N])
+        cross_2N = place_2N[:, frame.is_inside(place_2N)]
+        num_outside = len(rows) - cross_2N.shape[1]
         outside = f", {num_outside:,} off the map" if num_outside else ""
-        label = f"{rule.replace('_', ' ')} ({totals[rule]:,}{outside})"
-        crosses = east_m_N[is_inside_N], north_m_N[is_inside_N]
+        label = f"{rule.replace('_', ' ')} ({len(rows):,}{outside})"
         # Many crosses lie small and below the track, or they would hide it.
-        size, layer = (6, 4.0) if totals[rule] <= MAX_DOTTED else (3, 1.5)
-        ax.plot(*crosses, "x", markersize=size, color=colour, zorder=layer, label=label)
+        size, layer = (6, 4.0) if len(rows) <= MAX_DOTTED else (3, 1.5)
+        ax.plot(*cross_2N, "x", markersize=size, color=colour, zorder=layer, label=label)
 
 
 def draw_scale(ax: Axes, frame: Frame) -> None:
     """A bar of a round length in the lower left corner."""
-    length_m = round_down(frame.half_width_m / 2)
+    length_m = round_down(frame.half_2[0] / 2)
     scale, unit = unit_of(length_m)
-    west_m = frame.east_m - 0.95 * frame.half_width_m
-    south_m = frame.north_m - 0.92 * frame.half_height_m
+    west_m, south_m = frame.middle_2 - np.array([0.95, 0.92]) * frame.half_2
     ax.plot([west_m, west_m + length_m], [south_m, south_m], color=INK, linewidth=3, zorder=7)
-    ax.annotate(
-        f"{length_m / scale:g} {unit}",
-        (west_m + length_m / 2, south_m),
-        xytext=(0, 5),
-        textcoords="offset points",
-        ha="center",
-        zorder=7,
-        size=9,
-        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 1},
-    )
+    style: Any = {"xytext": (0, 5), "textcoords": "offset points", "ha": "center", "size": 9}
+    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 1}
+    middle = west_m + length_m / 2, south_m
+    ax.annotate(f"{length_m / scale:g} {unit}", middle, zorder=7, bbox=box, **style)
 
 
 def round_down(value: float) -> float:
@@ -232,66 +209,45 @@ def round_down(value: float) -> float:
     return max(step * power for step in (1, 2, 5) if step * power <= value * (1 + 1e-9))
 
 
-# Lines of longitude and latitude ------------------------------------------------------------------
-
-
 def draw_net(ax: Axes, frame: Frame) -> None:
     """Lines of longitude and latitude, named where they leave the map on the left and below."""
-    west_m, east_m = frame.east_m - frame.half_width_m, frame.east_m + frame.half_width_m
-    south_m, north_m = frame.north_m - frame.half_height_m, frame.north_m + frame.half_height_m
-    ax.set(xlim=(west_m, east_m), ylim=(south_m, north_m), aspect="equal")
+    low_2, high_2 = frame.middle_2 - frame.half_2, frame.middle_2 + frame.half_2
+    ax.set(xlim=(low_2[0], high_2[0]), ylim=(low_2[1], high_2[1]), aspect="equal")
+    ticks: tuple[dict[float, str], dict[float, str]] = ({}, {})
+    for side, name, line_2N in net_lines(frame):
+        ax.plot(*line_2N, color=NET, linewidth=0.8, zorder=0)
+        found = crossings(line_2N[1 - side], line_2N[side], low_2[1 - side])
+        ticks[side].update({at: name for at in found if low_2[side] <= at <= high_2[side]})
+    for axis, named_at in zip((ax.xaxis, ax.yaxis), ticks, strict=True):
+        axis.set_ticks(list(named_at), list(named_at.values()))
     ax.grid(visible=False)
-    left: list[tuple[float, str]] = []
-    below: list[tuple[float, str]] = []
-    for name, east_m_N, north_m_N in parallels(frame):
-        ax.plot(east_m_N, north_m_N, color=NET, linewidth=0.8, zorder=0)
-        left += [(at, name) for at in crossings(east_m_N, north_m_N, west_m, south_m, north_m)]
-    for name, east_m_N, north_m_N in meridians(frame):
-        ax.plot(east_m_N, north_m_N, color=NET, linewidth=0.8, zorder=0)
-        below += [(at, name) for at in crossings(north_m_N, east_m_N, south_m, west_m, east_m)]
-    ax.set_yticks([at for at, _ in left], [name for _, name in left])
-    ax.set_xticks([at for at, _ in below], [name for _, name in below])
     ax.tick_params(length=0, labelsize=8)
 
 
-def parallels(frame: Frame) -> Iterator[tuple[str, Array, Array]]:
-    """The name and the line in metres of each latitude that the map may show."""
+def net_lines(frame: Frame) -> Iterator[tuple[int, str, Array]]:
+    """The latitudes and longitudes that the map may show: side of the name, name, and line."""
     half_lon_deg, low_deg, high_deg = extent_deg(frame)
     lon_deg_N = frame.lon_deg + np.linspace(-half_lon_deg, half_lon_deg, 361)
-    step_deg = net_step_deg(2 * frame.half_height_m / DEGREE_M)
-    for lat_deg in multiples(low_deg, high_deg, step_deg):
-        name = named(lat_deg, step_deg, "N", "S")
-        yield name, *frame.of(lon_deg_N, np.full(lon_deg_N.size, lat_deg))
-
-
-def meridians(frame: Frame) -> Iterator[tuple[str, Array, Array]]:
-    """The name and the line in metres of each longitude that the map may show."""
-    half_lon_deg, low_deg, high_deg = extent_deg(frame)
     lat_deg_N = np.linspace(low_deg, high_deg, 361)
-    degree_m = DEGREE_M * math.cos(math.radians(min(abs(frame.lat_deg), 85.0)))
-    step_deg = net_step_deg(2 * frame.half_width_m / degree_m)
+    shrunk = math.cos(math.radians(min(abs(frame.lat_deg), 85.0)))
+    span_deg_2 = 2 * frame.half_2 / (DEGREE_M * np.array([shrunk, 1.0]))
+    lon_step_deg, lat_step_deg = (min(round_down(span / 3), 20.0) for span in span_deg_2)
+    for lat_deg in multiples(low_deg, high_deg, lat_step_deg):
+        yield 1, named(lat_deg, lat_step_deg, "N", "S"), frame.of(lon_deg_N, lat_deg)
     # Half open: a map around a pole shows each meridian once.
-    first_deg, last_deg = frame.lon_deg - half_lon_deg, frame.lon_deg + half_lon_deg - 1e-9
-    for lon_deg in multiples(first_deg, last_deg, step_deg):
-        name = named((lon_deg + 180) % 360 - 180, step_deg, "E", "W")
-        yield name, *frame.of(np.full(lat_deg_N.size, lon_deg), lat_deg_N)
+    for lon_deg in multiples(lon_deg_N[0], lon_deg_N[-1] - 1e-9, lon_step_deg):
+        name = named((lon_deg + 180) % 360 - 180, lon_step_deg, "E", "W")
+        yield 0, name, frame.of(lon_deg, lat_deg_N)
 
 
 def extent_deg(frame: Frame) -> tuple[float, float, float]:
     """Half the longitudes, and the lowest and highest latitude, of a circle around the map."""
-    reach_m = math.hypot(
-        abs(frame.east_m) + frame.half_width_m, abs(frame.north_m) + frame.half_height_m
-    )
-    reach_deg = min(180.0, reach_m / DEGREE_M)
+    reach_deg = min(180.0, math.hypot(*(np.abs(frame.middle_2) + frame.half_2)) / DEGREE_M)
     low_deg, high_deg = frame.lat_deg - reach_deg, frame.lat_deg + reach_deg
     if low_deg <= -90 or high_deg >= 90:
         return 180.0, max(low_deg, -90.0), min(high_deg, 90.0)
     sine = math.sin(math.radians(reach_deg)) / math.cos(math.radians(frame.lat_deg))
     return math.degrees(math.asin(sine)), low_deg, high_deg
-
-
-def net_step_deg(span_deg: float) -> float:
-    return min(round_down(span_deg / 3), 20.0)
 
 
 def multiples(low: float, high: float, step: float) -> list[float]:
@@ -306,93 +262,56 @@ def named(value_deg: float, step_deg: float, positive: str, negative: str) -> st
     return f"{abs(value_deg):.{digits}f}°{'' if is_seam else side}"
 
 
-def crossings(
-    across_N: Array, along_N: Array, level: float, low: float, high: float
-) -> list[float]:
-    """Where along an edge, between `low` and `high`, a line comes across its `level`."""
+def crossings(across_N: Array, along_N: Array, level: float) -> list[float]:
+    """Where along an edge a line comes across its `level`."""
     over_N = across_N - level
     before = np.flatnonzero(np.sign(over_N[:-1]) != np.sign(over_N[1:]))
     share = over_N[before] / (over_N[before] - over_N[before + 1])
-    found = along_N[before] + share * (along_N[before + 1] - along_N[before])
-    return [float(at) for at in found if low <= at <= high]
-
-
-# Speed and windows --------------------------------------------------------------------------------
+    return (along_N[before] + share * (along_N[before + 1] - along_N[before])).tolist()
 
 
 def draw_speed(ax: Axes, shown: Shown) -> None:
     """Speed of each step over its time; bands are stays and gaps, crosses are rejected points."""
-    scale_s, _ = time_unit(shown)
-    at_N = elapsed_s(shown, [row["tracked_at"] for row in shown.points]) / scale_s
-    for is_start, (start, end) in zip(shown.is_gap_N, pairs_of(at_N), strict=True):
-        if is_start:
-            ax.axvspan(start, end, color=GAP, alpha=0.5, linewidth=0)
-    for number, stay in enumerate(shown.stays, 1):
-        span = elapsed_s(shown, [stay["started_at"], stay["finished_at"]]) / scale_s
+    at_N, is_gap_N = shown.since_start(shown.points.tracked_at), shown.is_gap_N
+    for start, end in zip(at_N[:-1][is_gap_N], at_N[1:][is_gap_N], strict=True):
+        ax.axvspan(start, end, color=GAP, alpha=0.5, linewidth=0)
+    spans = (shown.since_start(shown.stays[name]) for name in ("started_at", "finished_at"))
+    for number, span in enumerate(zip(*spans, strict=True), 1):
         start, end = np.clip(span, at_N[0], at_N[-1])
         ax.axvspan(start, end, color=STAY, alpha=0.25, linewidth=0)
         if len(shown.stays) <= MAX_NUMBERED:
-            top = (start + end) / 2, 1.0
-            where = ax.get_xaxis_transform()
-            ax.text(*top, str(number), transform=where, ha="center", va="bottom", size=7)
-    speed_mps = np.array([row["speed_mps"] for row in shown.steps])
-    ax.stairs(np.where(shown.is_gap_N, np.nan, speed_mps), at_N, baseline=None, color=TRACK)
+            style: Any = {"transform": ax.get_xaxis_transform(), "ha": "center", "va": "bottom"}
+            ax.text((start + end) / 2, 1.0, str(number), size=7, **style)
+    ax.stairs(shown.steps.speed_mps.mask(is_gap_N), at_N, baseline=None, color=TRACK)
     for rule, colour in RULE_COLOURS.items():
-        times = [row["tracked_at"] for row in shown.rejects if row["rule"] == rule]
-        if times:
-            rug = np.zeros(len(times))
-            ax.plot(elapsed_s(shown, times) / scale_s, rug, "x", color=colour, clip_on=False)
+        cross_N = shown.since_start(shown.rejects.tracked_at[shown.rejects.rule == rule])
+        if cross_N.size:
+            ax.plot(cross_N, np.zeros(cross_N.size), "x", color=colour, clip_on=False)
     ax.set_axisbelow(True)
-    ax.set_xlim(at_N[0], at_N[-1])
-    ax.set_ylim(bottom=0)
-    subtitled(ax, "speed of each step (m/s)", pad=12)
-
-
-def subtitled(ax: Axes, text: str, pad: float = 6) -> None:
-    ax.set_title(text, loc="left", fontsize=9, color=INK, pad=pad)
+    ax.set(xlim=(at_N[0], at_N[-1]), ylim=(0, None))
+    ax.set_title("speed of each step (m/s)", loc="left", fontsize=9, color=INK, pad=12)
 
 
 def draw_windows(ax: Axes, shown: Shown) -> None:
     """The stored windows, each from its first point to its last: what is known, what is asked."""
-    scale_s, _ = time_unit(shown)
-    at_N = elapsed_s(shown, [row["tracked_at"] for row in shown.points]) / scale_s
+    at_N = shown.since_start(shown.points.tracked_at)
     ends: list[int] = []  # the last point of each lane so far
     bars: dict[tuple[int, str], list[tuple[float, float]]] = {}
-    for window in sorted(shown.windows, key=lambda row: row["start"]):
-        first, last = window["start"], window["start"] + window["num_points"] - 1
-        origin = min(first + window["num_context"] - 1, last)
+    for window in shown.forecasts.itertuples():
+        first, last = window.start, window.start + window.num_points - 1
+        origin = min(first + window.num_context - 1, last)
         lane = next((n for n, end in enumerate(ends) if end < first), len(ends))
         ends[lane : lane + 1] = [last]
         for start, end, colour in ((first, origin, INK), (origin, last, TRUTH)):
-            span = float(at_N[start]), float(at_N[end] - at_N[start])
-            bars.setdefault((lane, colour), []).append(span)
+            bars.setdefault((lane, colour), []).append((at_N[start], at_N[end] - at_N[start]))
     for (lane, colour), spans in bars.items():
         ax.broken_barh(spans, (lane - 0.35, 0.7), color=colour, linewidth=0)
-    ax.set_ylim(len(ends) - 0.4, -0.6)
-    ax.set_yticks([])
+    ax.set(ylim=(len(ends) - 0.4, -0.6), yticks=[])
     ax.grid(visible=False)
     ax.spines["left"].set_visible(False)
-    names = ", ".join(sorted({row["split"] for row in shown.windows}))
-    subtitled(
-        ax,
-        f"{len(shown.windows):,} stored forecast windows ({names}): "
-        "known points (dark), then those asked for (green)",
-    )
-
-
-def pairs_of(value_N: Array) -> Iterator[tuple[float, float]]:
-    return zip(value_N[:-1].tolist(), value_N[1:].tolist(), strict=True)
-
-
-def elapsed_s(shown: Shown, instants: Sequence[datetime]) -> Array:
-    return np.array([(at - shown.started_at).total_seconds() for at in instants])
-
-
-def time_unit(shown: Shown) -> tuple[float, str]:
-    """Seconds in the unit in which the trip is easiest to read, and its name."""
-    total_s = (shown.points[-1]["tracked_at"] - shown.started_at).total_seconds()
-    units = ((172_800, 86_400.0, "days"), (7_200, 3_600.0, "hours"), (120, 60.0, "minutes"))
-    return next(((size, name) for least, size, name in units if total_s > least), (1.0, "seconds"))
+    told = f"{len(shown.forecasts):,} stored forecast windows ({shown.splits}): "
+    told += "known points (dark), then those asked for (green)"
+    ax.set_title(told, loc="left", fontsize=9, color=INK)
 
 
 def spelt_s(duration_s: float) -> str:

@@ -71,8 +71,8 @@ def tree_of(node: Any) -> Any:
         return [tree_of(item) for item in node if not is_documentation(item)]
     if not isinstance(node, ast.AST):
         return [type(node).__name__, repr(node)]
-    fields = [(name, value) for name, value in ast.iter_fields(node) if value not in (None, [])]
-    return [type(node).__name__, [[name, tree_of(value)] for name, value in fields]]
+    fields = [(name, tree_of(value)) for name, value in ast.iter_fields(node) if value is not None]
+    return [type(node).__name__, [[name, tree] for name, tree in fields if tree]]
 
 
 def is_documentation(node: Any) -> bool:

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from model.data.prefetch import prefetched
 from tasks.config.datasets import dataset_named
 from tasks.config.pipeline import PipelineConfig
-from tasks.database import scratch
+from tasks.database import load_in_force, scratch
 from tasks.ingest.archive import Member, inventory, opened
 from tasks.ingest.ingest import SNAPSHOT, snapshot_job
 from tasks.ingest.readers.formats import FORMATS
 from tasks.ingest.snapshot import FilesInForce, Snapshot, read_snapshot
 from tasks.prepare.clean import STAGE as CLEAN
-from tasks.prepare.clean import clean_jobs, load_points, screen_points, tripped
+from tasks.prepare.clean import clean_jobs, screen_points, tripped
 from tasks.prepare.row_order import is_new, order_of, ranks
 from tasks.runtime.store import Receipt, Store
 
@@ -172,7 +172,7 @@ def measure_rules(
 
 def rows_by_stage(store: Path, files: FilesInForce) -> pa.Table:
     with scratch(store, *{path.parent for path, _ids in files}, is_in_memory=True) as con:
-        load_points(con, files)
+        load_in_force(con, "int_points_in_force", files)
         screen_points(con, CONFIG.clean_rules)
         return con.sql("from int_points_tripped").to_arrow_table()
 

@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 from helpers import ships
 
-from model.baselines import fitted
-from model.baselines.fitted import fitted_damping
 from model.baselines.forecast import LastPosition
 from model.data.reading import read_windows
 from model.data.shards import Shards
+from model.evaluation import fitted_baselines
 from model.evaluation.examples import NUM_EXAMPLES
+from model.evaluation.fitted_baselines import fitted_damping
 from model.evaluation.question import AnswerError, Judging
 from model.evaluation.scores import scored, wide_rows
 from model.inference.api import Context, forecast
@@ -227,7 +227,7 @@ def test_a_part_of_many_train_windows_gives_a_like_time_constant(monkeypatch):
     made = ships.good()
     shards = Shards.open(made.store.folder(made.shards), "UTC")
     every = fitted_damping(shards).tau_s
-    monkeypatch.setattr(fitted, "FITTED_WINDOWS", 60)
+    monkeypatch.setattr(fitted_baselines, "FITTED_WINDOWS", 60)
     assert fitted_damping(shards, batch_size=11).tau_s == pytest.approx(every, rel=0.5)
 
 

@@ -17,7 +17,7 @@ from model.earth.constants import EARTH_RADIUS_M
 from model.earth.geometry import haversine_m, step_from
 from model.evaluation import metrics
 
-PADDED_SCORE = FIXTURES / "w09" / "predictions.csv"
+PADDED_SCORE = FIXTURES / "padded_steps" / "predictions.csv"
 
 
 def padded_score():

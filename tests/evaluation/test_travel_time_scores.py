@@ -15,11 +15,11 @@ from helpers import masked_ships
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.baselines.fitted import fitted_baselines
 from model.baselines.travel_time import Boosting, Departures, MeanSpeed, OdHour, fitted_on
 from model.data.journeys import read_journeys
 from model.data.shards import Shards
 from model.earth.constants import EARTH_RADIUS_M
+from model.evaluation.fitted_baselines import fitted_baselines
 from model.evaluation.judged_tasks import ENDS, PATH_GIVEN, TRAVEL_TIME
 from model.evaluation.question import Errors, Judging
 from model.evaluation.scores import scored

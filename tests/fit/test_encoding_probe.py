@@ -17,7 +17,9 @@ from model.evaluation import encoding_probe
 from model.features.normaliser import Normaliser
 from model.features.point_features import NUM_SPATIAL, PointFeatures, point_features
 from model.interface.batch import Batch
+from tasks.prepare.conventions import RECOVERY_FILE
 from tasks.pretrain import encoding_probe as stage
+from tasks.report.facts import encoding_cells
 from tasks.runtime.errors import DataError
 from tasks.runtime.stage import without_orchestrator
 
@@ -57,7 +59,7 @@ def coarse(*given, **more) -> PointFeatures:
 
 def test_the_encoding_of_the_pipeline_passes():
     made = ships.good()
-    told = json.loads((made.store.folder(made.proved) / stage.RECOVERY).read_text())
+    told = json.loads((made.store.folder(made.proved) / RECOVERY_FILE).read_text())
     found = {name: encoding_probe.Recovery(**values) for name, values in told.items()}
     assert list(found) == list(encoding_probe.VARIANTS)
     assert encoding_probe.refusals(found) == []
@@ -145,5 +147,5 @@ def test_the_report_tells_what_the_encoding_keeps():
     made = ships.good()
     text = (made.store.folder(made.reported) / "report.html").read_text()
     assert "What the encoding keeps" in text
-    for cells in stage.recovery_cells(made.store.folder(made.proved)):
+    for cells in encoding_cells(made.store.folder(made.proved)):
         assert all(cell in text for cell in cells)

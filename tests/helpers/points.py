@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 
 from helpers.places import FIXTURES
 from tasks.config.pipeline import PipelineConfig
-from tasks.ingest.row_digests import CONTENTS, RowDigests
-from tasks.ingest.snapshot import INDEX, LEDGER, index_of
+from tasks.ingest.row_digests import RowDigests
+from tasks.ingest.snapshot import CONTENTS, INDEX, LEDGER, index_of
 from tasks.prepare import clean, regions, shards, split, step_features
 from tasks.runtime.store import Counts, Receipt, Recipe, Store
 

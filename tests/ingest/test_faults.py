@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 
 from tasks.config.datasets import DATASETS
 from tasks.config.pipeline import ColumnsConfig, PipelineConfig
-from tasks.ingest.ingest import SNAPSHOT, content_of
+from tasks.ingest.files_in_force import SNAPSHOT, content_of
 from tasks.ingest.snapshot import Snapshot, read_snapshot
 from tasks.prepare import clean
 from tasks.runtime.store import Receipt, Store

@@ -166,7 +166,7 @@ def test_any_bytes_are_ingested_without_a_loss(
 @pytest.mark.parametrize(
     ("format_name", "name"),
     [
-        ("gpx", "w02/evening_ride.gpx"),
+        ("gpx", "paused_recording/evening_ride.gpx"),
         ("traj", "ais_tracktable/real-tracks.traj"),
         ("opensky", "opensky/made-up.json"),
         ("icebergs", "icebergs/consol/x01.csv"),

@@ -231,7 +231,7 @@ def test_a_lost_part_is_read_again(tmp_path: Path, store: Store) -> None:
 def test_a_day_file_sent_again_with_later_rows(
     tmp_path: Path, store: Store, shared_dir: Path
 ) -> None:
-    """Case w06: both files are in force, 17 distinct lines, and a repeat doubles nothing."""
+    """Both files are in force, 17 distinct lines, and a repeat doubles nothing."""
     files = {}
     case = shared_dir / "cases" / "w06-same-second-and-resend"
     for name in ("day1", "day1_resend"):

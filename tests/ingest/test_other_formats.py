@@ -322,8 +322,8 @@ def test_all_icebergs_of_the_sample_are_there(
 
 
 def test_a_watch_export_with_prefixes_and_a_pause(store: Store) -> None:
-    """Case w02: 11 points in 2 segments; the waypoint is none; the pause has no length."""
-    receipt = ingested(FIXTURES / "w02", store, "gpx")
+    """11 points in 2 segments; the waypoint is none; the pause has no length."""
+    receipt = ingested(FIXTURES / "paused_recording", store, "gpx")
     assert receipt.counts["num_records"] == receipt.counts["num_points"] == 11
     rows = points_of(read_snapshot(store, receipt))
     assert Counter(row["source_trip_id"] for row in rows) == {"1.1": 6, "1.2": 5}

@@ -32,7 +32,7 @@ from tasks.runtime.store import Store
 
 
 def test_a_feed_with_semicolons_and_decimal_commas(store: Store):
-    """Case w01: day first, ids with leading zeros, no speed at base stations, heading 511."""
+    """Day first, ids with leading zeros, no speed at base stations, heading 511."""
     _receipt, snapshot = ingested(
         CASES / "harbour_feed.csv",
         store,
@@ -65,7 +65,7 @@ def test_a_feed_with_semicolons_and_decimal_commas(store: Store):
 
 
 def test_local_times_in_the_night_the_clocks_go_back(store: Store):
-    """Case w03: eight rows, ten minutes apart, at constant speed; none is a duplicate."""
+    """Eight rows, ten minutes apart, at constant speed; none is a duplicate."""
     source = CASES / "survey_local.csv"
     receipts = cleaned(source, store, zone="America/Chicago")
     rows = rows_of(store, receipts, "clean_points.parquet")
@@ -84,7 +84,7 @@ def test_local_times_in_the_night_the_clocks_go_back(store: Store):
 
 
 def test_the_upload_time_is_read(store: Store):
-    """Case w04, as far as ingest goes: both times of each row, as they are."""
+    """As far as ingest goes: both times of each row, as they are."""
     _receipt, snapshot = ingested(CASES / "loggers.csv", store, received_at="uploaded_at")
     rows = points_of(snapshot)
     assert Counter(row["entity_id"] for row in rows) == {"A": 10, "B": 4, "C": 5}
@@ -97,7 +97,7 @@ def test_the_upload_time_is_read(store: Store):
 
 
 def test_a_ferry_over_the_date_line_written_two_ways(store: Store):
-    """Case w05: both vessels alike, legs of 43 km, the half-way point on the date line."""
+    """Both vessels alike, legs of 43 km, the half-way point on the date line."""
     import torch
 
     from model.earth.geometry import step_between, step_from
@@ -135,8 +135,8 @@ def test_a_ferry_over_the_date_line_written_two_ways(store: Store):
 
 
 def test_a_day_file_sent_again_doubles_nothing(store: Store):
-    """Case w06: 33 lines of which 16 vehicle-seconds remain, also after everything ran twice."""
-    source = FIXTURES / "w06"
+    """33 lines of which 16 vehicle-seconds remain, also after everything ran twice."""
+    source = FIXTURES / "resent_file"
     receipt, snapshot = ingested(source, store)
     assert receipt.counts["num_records"] == len(points_of(snapshot)) == 15 + 18
     for _time in range(2):

@@ -205,7 +205,7 @@ def test_the_pool_bounds_what_is_held(shards, monkeypatch):
             held.append(len(self.held.t_s_N))
             return points
 
-    monkeypatch.setattr(reading, "Room", Watched)
+    monkeypatch.setattr(reading, "PointBuffer", Watched)
     read(shards, pool_points=50)
     largest_group = max(sum(LENGTHS[i : i + 3]) for i in range(0, len(LENGTHS), 3))
     assert max(held) < 50 + largest_group

@@ -460,7 +460,7 @@ def reported(rows, entity: str, **more):
 def test_two_places_in_one_second_and_a_file_sent_again(store: Store):
     """15 lines, then 18: 17 are distinct, one second has two places, so 16 points remain."""
     first, again = (
-        table_of(reported(read_csv(f"w06/{name}.csv"), "vehicle"), file_id)
+        table_of(reported(read_csv(f"resent_file/{name}.csv"), "vehicle"), file_id)
         for file_id, name in enumerate(("day1", "day1_resend"), 1)
     )
     receipts = cleaned(store, first, again)
@@ -473,7 +473,7 @@ def test_two_places_in_one_second_and_a_file_sent_again(store: Store):
 
 def test_a_silence_of_three_hours_parts_a_track(store: Store):
     """40 fixes; the one at 08:12 is the 23rd, and the next comes at 11:15."""
-    points = table_of(reported(read_csv("w08/fixes.csv"), "user"))
+    points = table_of(reported(read_csv("long_silence/fixes.csv"), "user"))
     trips = rows_of(store, cleaned(store, points, max_gap_s=900), "trips.parquet")
     assert [trip["num_points"] for trip in trips] == [23, 17]
     assert [trip["finished_at"].strftime("%H:%M") for trip in trips] == ["08:12", "11:31"]

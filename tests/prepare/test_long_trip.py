@@ -17,8 +17,8 @@ from helpers.places import PROJECT
 from helpers.points import SCHEMA, made_recipe, table_of, walk
 
 from tasks.database import scratch
-from tasks.ingest.row_digests import CONTENTS, RowDigests
-from tasks.ingest.snapshot import INDEX, LEDGER, index_of
+from tasks.ingest.row_digests import RowDigests
+from tasks.ingest.snapshot import CONTENTS, INDEX, LEDGER, index_of
 from tasks.runtime.errors import MemoryFull
 from tasks.runtime.store import Receipt, Store
 

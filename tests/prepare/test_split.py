@@ -119,7 +119,7 @@ def test_a_short_trip_that_is_copied_whole_is_a_copy(store: Store):
     pairs=st.lists(st.tuples(st.sampled_from("abcdefgh"), st.sampled_from("abcdefgh")), max_size=9)
 )
 def test_groups_are_the_components_of_the_pairs(pairs):
-    found = connected("abcdefgh", pairs)
+    found = dict(zip("abcdefgh", connected("abcdefgh", pairs), strict=True))
     reach = {name: {name} for name in "abcdefgh"}
     for _ in reach:
         for a, b in pairs:
@@ -159,7 +159,7 @@ def test_windows_of_copies_are_never_apart(store: Store):
 
 def test_the_windows_of_a_copied_trip_stay_on_one_side(store: Store):
     """Seven points a user make four windows of four points, and d's gap leaves one of its own."""
-    rows = read_csv("w09/trips.csv")
+    rows = read_csv("copied_trip/trips.csv")
     points = [
         point(row["user"], 0, 5 + float(row["x"]) / DEGREE_M, float(row["y"]) / DEGREE_M)
         | {"tracked_at": datetime.fromisoformat(row["t"]), "source_trip_id": row["trip"]}

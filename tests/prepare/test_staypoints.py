@@ -236,7 +236,9 @@ def reports(name: str, entity: str, instant: str, received: str = ""):
 
 def test_two_ships_under_one_identity_are_two_tracks(store: Store):
     """12.0 and 9.0 knots, 16,347 and 12,213 m, and no report is lost to the speed limit."""
-    found = cleaned(store, reports("w07/reports.csv", "mmsi", "t"), {"split_identities": True})
+    found = cleaned(
+        store, reports("shared_identity/reports.csv", "mmsi", "t"), {"split_identities": True}
+    )
     counts = total(found)
     assert (counts["points"], counts["kept"], counts["parted"]) == (24, 24, 12)
     north, south = sorted(rows_of(store, found, "trips.parquet"), key=lambda row: row["entity_id"])
@@ -247,7 +249,7 @@ def test_two_ships_under_one_identity_are_two_tracks(store: Store):
 
 
 def test_an_identity_is_left_whole_where_nobody_asks(store: Store):
-    counts = total(cleaned(store, reports("w07/reports.csv", "mmsi", "t")))
+    counts = total(cleaned(store, reports("shared_identity/reports.csv", "mmsi", "t")))
     assert (counts["kept"], counts["rejected_impossible_speed"]) == (12, 12)
     assert counts["parted"] == 0
 
@@ -270,7 +272,7 @@ def test_telling_entities_apart_loses_no_point(tmp_path_factory, track):
 
 def test_weeks_that_rolled_over_are_put_right(store: Store):
     """A lasts 45 s, B (truly of 2003) 90 s, C 20 s over midnight; 9 of 19 rows move."""
-    rows = reports("w04/loggers.csv", "device", "fix_time", "uploaded_at")
+    rows = reports("week_rollover/loggers.csv", "device", "fix_time", "uploaded_at")
     found = cleaned(store, rows)
     assert total(found)["redated"] == 9
     points = rows_of(store, found, "clean_points.parquet")
@@ -292,9 +294,9 @@ def test_weeks_that_rolled_over_are_put_right(store: Store):
 
 
 def test_a_stay_ends_with_its_last_point_and_not_after_the_silence(store: Store):
-    """Case w08: 08:00 to 08:12 with 13 fixes; the pause of four minutes is no stay."""
+    """08:00 to 08:12 with 13 fixes; the pause of four minutes is no stay."""
     stay = {"radius_m": 50.0, "min_stay_s": 300.0, "max_gap_s": 900.0}
-    found = cleaned(store, reports("w08/fixes.csv", "user", "t"), stay=stay)
+    found = cleaned(store, reports("long_silence/fixes.csv", "user", "t"), stay=stay)
     [one] = rows_of(store, found, "stays.parquet")
     assert f"{one['started_at']:%H:%M} {one['finished_at']:%H:%M}" == "08:00 08:12"
     assert (one["num_points"], one["duration_s"]) == (13, 720.0)

@@ -381,14 +381,14 @@ def plant(monkeypatch, name: str, sound: str, leaky: str) -> None:
         ),
         (
             "entity",
-            "intermediate/int_windows_masked",
+            "intermediate/int_windows_forecast",
             "place < $num_context",
             "place < $num_context or place = num_points - 1",
             "windows_respect_origin",
         ),
         (
             "entity",
-            "intermediate/int_windows_masked",
+            "intermediate/int_windows_forecast",
             "place < $num_context",
             "place <= $num_context",
             "windows_respect_origin",

@@ -6,8 +6,10 @@ import ast
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from textwrap import indent
 
 import pytest
 from helpers.places import PROJECT
@@ -137,37 +139,102 @@ def test_the_top_level_holds_what_the_readme_names():
     assert not (PROJECT / "flows" / "tasks.py").exists()
 
 
-FORBIDDEN_CALLS = {"eval", "exec", "compile", "pickle", "cloudpickle", "marshal", "shelve"}
+FORBIDDEN = {"eval", "exec", "compile", "pickle", "cloudpickle", "marshal", "shelve"}
+SLOW = {"torch", "mlflow", "matplotlib", "numba"}
+
+
+def forbidden_in(text: str) -> set[str]:
+    """What a source text does that none here may: pickles, texts run as code, and shells."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            found.add(node.func.id)
+        elif isinstance(node, ast.keyword) and node.arg == "shell":
+            found.add("exec")
+        elif isinstance(node, ast.ImportFrom):
+            found |= {alias.name for alias in node.names}
+        found |= imported_by(node)
+    return found & FORBIDDEN
+
+
+def slow_in(path: str, text: str) -> set[str]:
+    """The slow libraries that a module of tasks or flows loads whenever it is imported."""
+    # What MLflow runs is no start of a command.
+    if path.partition("/")[0] not in ("tasks", "flows") or path.endswith("/pyfunc_entry.py"):
+        return set()
+    found: set[str] = set()
+    for node in run_on_import(ast.parse(text)):
+        found |= imported_by(node)
+    return found & SLOW
+
+
+def run_on_import(node: ast.AST) -> Iterator[ast.AST]:
+    """All nodes of a tree but those in functions and below `if TYPE_CHECKING`."""
+    for child in ast.iter_child_nodes(node):
+        is_for_types = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)
+        if not is_for_types and not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield child
+            yield from run_on_import(child)
+
+
+def imported_by(node: ast.AST) -> set[str]:
+    """The packages that an import statement names."""
+    if isinstance(node, ast.Import):
+        return {alias.name.partition(".")[0] for alias in node.names}
+    if isinstance(node, ast.ImportFrom):
+        return {(node.module or "").partition(".")[0]}
+    return set()
 
 
 def test_no_pickle_no_eval_and_no_shell():
-    found = []
-    for path in sources():
-        for node in ast.walk(ast.parse(path.read_text())):
-            names: set[str] = set()
-            if isinstance(node, ast.Import | ast.ImportFrom):
-                names = {alias.name.partition(".")[0] for alias in node.names}
-                names.add((getattr(node, "module", "") or "").partition(".")[0])
-            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-                names = {node.func.id}
-            elif isinstance(node, ast.keyword) and node.arg == "shell":
-                names = {"eval"}
-            found += [(path.name, name) for name in names & FORBIDDEN_CALLS]
+    found = [(path, word) for path in sources() for word in forbidden_in(path.read_text())]
     assert found == []
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "import pickle",
+        "import json, pickle",
+        "from cloudpickle import dumps",
+        "from builtins import exec",
+        "def f():\n    import marshal.x",
+        "x = eval('1')",
+        "class A:\n    def f(self):\n        exec('1')",
+        "subprocess.run('ls', shell=True)",
+    ],
+)
+def test_a_planted_pickle_eval_or_shell_is_caught(planted):
+    text = (PROJECT / "tasks" / "prepare" / "clean.py").read_text()
+    assert forbidden_in(text) == set()
+    assert forbidden_in(f"{text}\n{planted}\n") != set()
 
 
 def test_torch_mlflow_and_matplotlib_stay_out_of_the_top_of_tasks_and_flows():
-    slow = {"torch", "mlflow", "matplotlib", "numba"}
-    found = []
-    for path in sources():
-        room = path.relative_to(PROJECT).parts[0]
-        if room not in ("tasks", "flows") or path.name == "pyfunc_entry.py":
-            continue
-        for node in ast.parse(path.read_text()).body:
-            if isinstance(node, ast.Import | ast.ImportFrom):
-                module = getattr(node, "module", None) or node.names[0].name
-                found += [path.name] if module.partition(".")[0] in slow else []
+    places = {path: path.relative_to(PROJECT).as_posix() for path in sources()}
+    found = [place for path, place in places.items() if slow_in(place, path.read_text())]
     assert found == []
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "import torch",
+        "import os, mlflow",
+        "from numba import njit",
+        "try:\n    import torch.nn\nfinally:\n    pass",
+    ],
+)
+@pytest.mark.parametrize(
+    "place", ["tasks/ingest/readers/gpx.py", "tasks/report/quality.py", "flows/local/child.py"]
+)
+def test_a_planted_slow_import_is_caught_in_any_room(place, planted):
+    text = (PROJECT / place).read_text()
+    assert slow_in(place, text) == set()
+    assert slow_in(place, f"{text}\n{planted}\n") != set()
+    late = f"def late():\n{indent(planted, '    ')}\nif TYPE_CHECKING:\n{indent(planted, '    ')}"
+    assert slow_in(place, f"{text}\n{late}\n") == set()
+    assert slow_in("model/earth/geometry.py", planted) == set()
 
 
 def test_the_make_file_lists_what_it_can_do():

@@ -156,11 +156,11 @@ TABLES = {
     },
     "int_windows_measured": {**WINDOW, "longest_step_s": "double", **LIKENESS},
     "int_trips_measured": {**WINDOW, **LIKENESS},
+    "int_windows_named": {**WINDOW, "window_name": "varchar", **LIKENESS},
     "int_windows_masked": {
         **STORED_WINDOW,
         "window_name": "varchar",
         "mask": "varchar",
-        "longest_step_s": "double",
         **LIKENESS,
     },
     "normaliser": {"num_steps": "bigint"},

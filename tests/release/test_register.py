@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -89,6 +90,27 @@ def test_the_same_again_finds_nothing_to_do(champion):
     assert num_runs(store) == before
 
 
+def test_equal_weights_of_another_recipe_are_no_new_version(champion):
+    made, before = ships.good(), num_runs(ships.good().store)
+    manifest = made.store.manifest(made.trained)
+    renamed = manifest.recipe.model_copy(update={"code": {"model": "written otherwise"}})
+    with made.store.draft() as draft:
+        for file in manifest.files:
+            shutil.copy(made.store.folder(made.trained) / file.name, draft / file.name)
+        again = made.store.publish(draft, renamed, dict(manifest.counts), licence=manifest.licence)
+    assert (again.content, again.recipe) != (made.trained.content, made.trained.recipe)
+    assert again.content == made.trained.content
+    found = register.register(
+        made.config, made.shards, again, made.evaluated, made.reported, made.store
+    )
+    assert (found.version, found.is_new) == (champion[0].version, False)
+    assert num_runs(made.store) == before
+    with registry(made.store) as client:
+        version = client.get_model_version(NAME, found.version)
+    assert version.tags["train_recipe"] == again.recipe
+    enrol(made)  # as it was, for the tests to come
+
+
 def test_a_version_says_what_it_is(champion):
     made, registration = ships.good(), champion[0]
     with registry(made.store) as client:
@@ -132,7 +154,7 @@ def test_a_newer_assessment_updates_the_version(champion):
     with registry(made.store) as client:
         version = client.get_model_version(NAME, updated.version)
     assert version.tags["evaluate_recipe"] == evaluated.recipe
-    assert "| **chemin** | **2** |" in version.description
+    assert "| **2** | **chemin** |" in version.description
     assert enrol(made).version == updated.version
 
 

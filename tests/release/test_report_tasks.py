@@ -21,12 +21,12 @@ from tasks.release.register import Registration
 from tasks.report import report as reports
 from tasks.report.error_tables import (
     error_tables,
-    html_errors,
     markdown_errors,
     mask_words,
     read_scores,
     summary_tables,
 )
+from tasks.report.html_page import page
 from tasks.runtime.run_records import StageRun
 
 FAMILIES = ("trajfm", "masked_chemin")
@@ -83,16 +83,20 @@ def test_ours_is_marked_and_a_skill_below_zero_is_shown_so():
     tables = error_tables(read_scores(place), (*masked_ships.RECOVERY, TRAVEL_TIME), "test")
     assert len(tables) == 5
     for table in tables:
-        marked = re.findall(r'<tr class="ours[^"]*"><td>([^<]*)', html_errors(table))
-        assert set(marked) == {"trajfm"}
-        bold = [line for line in markdown_errors(table).splitlines() if "**" in line]
-        assert len(bold) == len(marked)
-        assert all(line.startswith("| **trajfm** |") for line in bold)
-    shown = "".join(map(html_errors, tables))
+        text = markdown_errors(table)
+        for shown, cell in (
+            (text, "| **trajfm** |"),
+            (page("", [text]), "<strong>trajfm</strong>"),
+        ):
+            marked = [line for line in shown.splitlines() if cell in line]
+            assert len(marked) == sum(line.is_ours for line in table.lines) > 0
+        lines = [line for line in text.splitlines() if "trajfm" in line or "**" in line]
+        assert all("| **trajfm** |" in line for line in lines)
+    shown = page("", list(map(markdown_errors, tables)))
     rows = masked_ships.rows_of(evaluated, *masked_ships.RECOVERY, TRAVEL_TIME)
     worst = min(row["skill"] for row in rows if row["split"] == "test")
     assert worst < 0
-    assert f"<td>{worst:+.1%}</td>" in shown
+    assert f">{worst:+.1%}<" in shown
     assert "nan" not in shown
 
 
@@ -101,14 +105,17 @@ def test_the_best_of_a_mask_stands_first_and_a_single_mask_once():
     place = evaluated.store.folder(evaluated.evaluated)
     given, hidden, paths = error_tables(read_scores(place), masked_ships.RECOVERY, "test")
     for table in (given, hidden):
-        groups = [line.group for line in table.lines]
-        assert list(dict.fromkeys(groups)) == ["block_5", "keep_1_2", "all"]
+        groups = [line.cells[0] for line in table.lines]
+        assert list(dict.fromkeys(groups)) == ["a block of 5", "all but 1/2", "any of these"]
+        assert [row[0] for row in table.rows if row[0]] == list(dict.fromkeys(groups))
         for name in set(groups):
             errors = [
-                float(line.cells[3].replace(",", "")) for line in table.lines if line.group == name
+                float(line.cells[3].replace(",", ""))
+                for line in table.lines
+                if line.cells[0] == name
             ]
             assert errors == sorted(errors)
-    assert {line.group for line in paths.lines} == {"ends"}
+    assert {line.cells[0] for line in paths.lines} == {"all but the ends"}
 
 
 @pytest.mark.parametrize(
@@ -121,9 +128,8 @@ def test_masks_are_told_in_words(mask, words):
 
 def test_where_nothing_could_be_judged_the_report_says_why():
     """No masked windows, and train without journeys."""
-    found = reports.other_errors(masked_ships.TASKS, SCORES.empty_table())
-    assert [tables for _, _, tables in found] == [[], []]
-    assert [explained for _, explained, _ in found] == [one.empty for one in reports.OTHERS]
+    found = [one.parts(SCORES.empty_table()) for one in reports.OTHERS]
+    assert found == [[f"## {one.heading}", one.empty] for one in reports.OTHERS]
 
 
 @pytest.mark.parametrize("family", FAMILIES)

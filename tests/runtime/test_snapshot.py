@@ -24,6 +24,7 @@ from helpers.raw_files import (
     zipped,
 )
 
+from tasks.ingest import files_in_force
 from tasks.ingest import ingest as ingest_module
 from tasks.runtime.store import Store
 
@@ -60,7 +61,7 @@ def test_the_order_of_files_shapes_no_byte(tmp_path: Path) -> None:
 def test_a_second_run_reads_nothing(tmp_path: Path, store: Store, monkeypatch) -> None:
     source = zipped(tmp_path / "a.zip", {A: walk(0, 9)})
     first = ingested(source, store)
-    monkeypatch.setattr(ingest_module, "inventory", None)
+    monkeypatch.setattr(files_in_force, "inventory", None)
     assert ingested(source, store) == first
 
 

@@ -10,10 +10,15 @@ from collections.abc import Sequence
 
 import torch
 
+from ..baselines.forecast import ConstantVelocity, DampedVelocity, LastPosition
+from ..baselines.recovery import Hermite, Linear
+from ..baselines.travel_time import Departures, TravelTimeBaseline, fitted_on
 from ..data.journeys import read_journeys
 from ..data.shards import Shards, window_index
-from ..evaluation.forecast_scores import ForecastWindows, read_forecast_windows
-from ..evaluation.judged_tasks import (
+from ..interface.answerer import Answerer
+from ..interface.contexts import Context
+from .forecast_scores import ForecastWindows, read_forecast_windows
+from .judged_tasks import (
     ENDS,
     FORECAST,
     PATH_GIVEN,
@@ -21,12 +26,7 @@ from ..evaluation.judged_tasks import (
     RECOVER,
     TRAVEL_TIME,
 )
-from ..evaluation.travel_time_scores import travel_question
-from ..interface.answerer import Answerer
-from ..interface.contexts import Context
-from .forecast import ConstantVelocity, DampedVelocity, LastPosition
-from .recovery import Hermite, Linear
-from .travel_time import Departures, TravelTimeBaseline, fitted_on
+from .travel_time_scores import travel_question
 
 FITTED_WINDOWS = 20_000  # enough for one number, whatever the size of the data
 

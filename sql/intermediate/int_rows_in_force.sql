@@ -1,4 +1,4 @@
--- One row per label of a bucket, from those files of each part that are in force.
+-- One row per row of a bucket, from those files of each part that are in force.
 with
 
 in_force as (
@@ -11,7 +11,7 @@ in_force as (
 
 stored as (
 
-    select * from read_parquet($paths, filename = 'part_path')
+    select * from read_parquet($paths, union_by_name = true, filename = 'part_path')
 
 )
 

@@ -1,0 +1,12 @@
+-- The rule that a place breaks, or null: both its numbers are finite and on Earth, with
+-- longitudes as far as the source may count them.
+create or replace macro place_fault(
+    lon_deg, lat_deg, west_deg := -180, east_deg := 180
+) as
+case
+    when not (isfinite(lat_deg) and isfinite(lon_deg)) then 'not_finite'
+    when
+        lat_deg not between -90 and 90
+        or lon_deg not between west_deg and east_deg
+        then 'out_of_range'
+end

@@ -1,0 +1,15 @@
+"""Conventions that several stages share: the names of the splits, and the grid of places.
+
+Points are first put on a grid of `LINES_A_DEGREE`, so that a cell is looked up once a place and not
+once a point: that moves them by 8 m at most, and by nothing if they have four decimals or fewer.
+"""
+
+SPLITS = ("train", "validation", "test")
+LINES_A_DEGREE = 10_000
+# Files that a stage publishes and later ones read.
+RECOVERY_FILE = "recovery.json"  # of the probe of the encoding
+SCORES_FILE, WINDOW_ERRORS_FILE, EXAMPLES_FILE = (
+    "scores.parquet",
+    "window_errors.parquet",
+    "examples.parquet",
+)
