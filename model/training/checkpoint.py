@@ -107,7 +107,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     }
     save_json({"files": digests, "state": dict(checkpoint.state)}, draft / STATE_FILE)
     sync_folder(draft)
-    number = max((_number(path) for path in _folders(folder)), default=0) + 1
+    number = max(map(_number, _folders(folder)), default=0) + 1
     final = folder / f"{PREFIX}{number:08d}"
     draft.rename(final)
     sync_folder(folder)

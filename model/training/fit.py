@@ -16,8 +16,9 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -106,32 +107,27 @@ def make_optimiser(model: nn.Module, config: FitConfig) -> torch.optim.AdamW:
     )
 
 
+@dataclass
 class _Run:
     """The parts of a run that live as long as it does."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        make_train_batches: Callable[[Cursor], Iterator[Batch]],
-        make_validation_batches: Callable[[], Iterable[Batch]],
-        config: FitConfig,
-        folder: Path,
-        on_progress: Callable[[Progress], None] | None,
-    ) -> None:
-        self.model, self.config, self.folder = model, config, folder
-        self.make_train_batches = make_train_batches
-        self.make_validation_batches = make_validation_batches
-        self.on_progress = on_progress
-        self.device = device_of(model)
+    model: nn.Module
+    make_train_batches: Callable[[Cursor], Iterator[Batch]]
+    make_validation_batches: Callable[[], Iterable[Batch]]
+    config: FitConfig
+    folder: Path
+    on_progress: Callable[[Progress], None] | None
+    saved_best_step: int = 0
+    metrics: BinaryIO | None = None
+
+    def __post_init__(self) -> None:
+        self.device = device_of(self.model)
         self.ranks = Ranks.present(self.device)
-        self.optimiser = make_optimiser(model, config)
+        self.optimiser = make_optimiser(self.model, self.config)
         self.state = FitState()
-        self.saved_best_step = 0
-        self.is_stopping: Callable[[], bool] = lambda: False
-        self.metrics: BinaryIO | None = None
-        if config.accumulate % self.ranks.world:
+        if self.config.accumulate % self.ranks.world:
             raise TrainingError(
-                f"a step of {config.accumulate} batches cannot be shared by "
+                f"a step of {self.config.accumulate} batches cannot be shared by "
                 f"{self.ranks.world} ranks: accumulate a multiple of their number"
             )
 
@@ -140,32 +136,35 @@ class _Run:
         if self.ranks.is_first:
             sweep(self.folder / "checkpoints")
             sweep(self.folder / "best")
-        self._start()
+        if not self._restore():
+            self.ranks.share_first(self.model)
+            self.state.precision = self._precision()
         if self.state.stopped is None:
             with self._open_metrics() as self.metrics:
                 self._train()
         return self._finish()
 
-    def _start(self) -> None:
-        if not self._restore():
-            self.ranks.share_first(self.model)
-            self.state.precision = self._precision()
-
     def _precision(self) -> Precision:
         """What the first rank finds good, for all, and for whoever goes on from here."""
-        is_lower = False
-        if self.ranks.is_first:
-            is_lower = settled(self.config.precision, self.model, self.device) == "bfloat16"
+        is_lower = self.ranks.is_first and (
+            settled(self.config.precision, self.model, self.device) == "bfloat16"
+        )
         return "bfloat16" if any(self.ranks.agree(is_lower)) else "float32"
 
-    def _open_metrics(self) -> AbstractContextManager[BinaryIO | None]:
+    @contextmanager
+    def _open_metrics(self) -> Iterator[BinaryIO | None]:
+        """The file of metrics, cut to what the state knows of; None on all but the first rank."""
         if not self.ranks.is_first:
-            return nullcontext()
-        return _opened_at(self.folder / METRICS_FILE, self.state.metrics_bytes)
+            yield None
+            return
+        with (self.folder / METRICS_FILE).open("ab") as file:
+            file.truncate(self.state.metrics_bytes)
+            file.seek(self.state.metrics_bytes)
+            yield file
 
     def _train(self) -> None:
         saved_at_s = time.monotonic()
-        with _closing(self.make_train_batches(self.state.cursor)) as batches:
+        with closing(_closable(self.make_train_batches(self.state.cursor))) as batches:
             while self.state.stopped is None:
                 self._advance(batches)
                 age_s = time.monotonic() - saved_at_s
@@ -267,9 +266,7 @@ class _Run:
 
     def _tell(self, loss: float) -> None:
         if self.on_progress is not None and self.ranks.is_first:
-            state = self.state
-            place = (state.step, self.config.max_steps, state.cursor.epoch, state.num_tokens)
-            self.on_progress(Progress(*place, loss, state.best_loss))
+            self.on_progress(Progress(self.state.step, self.config.max_steps, loss))
 
     def _write(self, line: dict[str, Any]) -> None:
         if self.metrics is not None:
@@ -368,14 +365,12 @@ class _Run:
 
     def _has_files_of(self, state: FitState) -> bool:
         metrics = self.folder / METRICS_FILE
-        if (metrics.stat().st_size if metrics.exists() else 0) < state.metrics_bytes:
-            return False
         try:
             if state.best_loss is not None:
                 load_tensors(self._best(state.best_step), state.best_sha256)
         except CorruptCheckpoint:
             return False
-        return True
+        return (metrics.stat().st_size if metrics.exists() else 0) >= state.metrics_bytes
 
     def _finish(self) -> FitResult:
         state, weights = self.state, self.folder / WEIGHTS_FILE
@@ -399,22 +394,6 @@ class _Run:
         )
 
 
-@contextmanager
-def _opened_at(path: Path, num_bytes: int) -> Iterator[BinaryIO]:
-    """A file cut to its first bytes, to be written on from there."""
-    with path.open("r+b" if path.exists() else "x+b") as file:
-        file.truncate(num_bytes)
-        file.seek(num_bytes)
-        yield file
-
-
-@contextmanager
-def _closing(batches: Iterable[Batch]) -> Iterator[Iterator[Batch]]:
-    """An iterator that ends with the block, and with it the thread that may work ahead for it."""
-    iterator = iter(batches)
-    try:
-        yield iterator
-    finally:
-        close = getattr(iterator, "close", None)
-        if close is not None:
-            close()
+def _closable(batches: Iterable[Batch]) -> Generator[Batch, None, None]:
+    """The same batches; closing it closes what makes them, and ends a thread that works ahead."""
+    yield from batches

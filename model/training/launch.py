@@ -64,9 +64,6 @@ class Training:
         fit = FitConfig(**checked(FitConfig, value.get("fit", {})))
         return cls(**{**checked(cls, value), "fit": fit})
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 def checked(kind: type, value: Mapping[str, Any]) -> Mapping[str, Any]:
     """The value, if it names fields of a dataclass alone."""

@@ -95,5 +95,4 @@ class Ranks:
 
     def wait(self) -> None:
         """Go on when every rank has come here."""
-        if self.world > 1:
-            self.agree(False)
+        self.agree(False)

@@ -21,10 +21,7 @@ class Progress:
 
     step: int
     max_steps: int
-    epoch: int
-    num_tokens: int
     loss: float
-    best_validation_loss: float | None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -131,12 +132,12 @@ def job_of(store, max_steps: int = 20) -> Training:
 
 def test_a_training_survives_json():
     training = Training("somewhere", "chemin", "tiny", FitConfig(max_steps=3, init="there"))
-    assert Training.from_json(json.loads(json.dumps(training.to_json()))) == training
+    assert Training.from_json(json.loads(json.dumps(asdict(training)))) == training
 
 
 def test_torchrun_trains_a_model_that_can_be_served(store, tmp_path):
     training = job_of(store)
-    (tmp_path / "job.json").write_text(json.dumps(training.to_json()))
+    (tmp_path / "job.json").write_text(json.dumps(asdict(training)))
     process = torchrun("-m", "model.training.launch", tmp_path / "job.json", tmp_path / "shared")
     code, words = finished(process)
     assert code == 0, words
@@ -151,7 +152,7 @@ def test_torchrun_trains_a_model_that_can_be_served(store, tmp_path):
 @pytest.mark.slow
 def test_sigterm_to_torchrun_saves_and_the_same_command_goes_on(store, tmp_path):
     training = job_of(store, max_steps=300)
-    (tmp_path / "job.json").write_text(json.dumps(training.to_json()))
+    (tmp_path / "job.json").write_text(json.dumps(asdict(training)))
     command = ("-m", "model.training.launch", tmp_path / "job.json")
     code, words = finished(torchrun(*command, tmp_path / "whole"))
     assert code == 0, words
