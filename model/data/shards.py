@@ -107,19 +107,14 @@ def row_groups(shards: Shards, split: str) -> list[Group]:
         with _opened(path) as file:
             for number in range(file.metadata.num_row_groups):
                 part = file.metadata.row_group(number)
-                columns = (part.column(place) for place in range(part.num_columns))
-                lists = [found for found in columns if _list_name(found) is not None]
-                smallest = min(lists, key=lambda found: found.total_compressed_size)
-                name = _list_name(smallest) or ""
-                sizes = (part.num_rows, smallest.num_values)
+                columns = [part.column(place) for place in range(part.num_columns)]
+                lists = {column.path_in_schema.split(".")[0]: column for column in columns}
+                names = (*POINT_COLUMNS, *STEP_COLUMNS)
+                name = min(names, key=lambda name: lists[name].total_compressed_size)
+                sizes = (part.num_rows, lists[name].num_values)
                 groups.append(Group(path, number, first_row, *sizes, name, file.metadata))
                 first_row += part.num_rows
     return groups
-
-
-def _list_name(column: pq.ColumnChunkMetaData) -> str | None:
-    name = column.path_in_schema.split(".")[0]
-    return name if name in (*POINT_COLUMNS, *STEP_COLUMNS) else None
 
 
 def read_lengths(group: Group) -> Ints:

@@ -29,7 +29,7 @@ from torch.nn import functional
 from ..earth.geometry import step_between
 from ..features.normaliser import Normaliser
 from ..features.point_features import LAGS, NUM_SPATIAL, point_features
-from ..interface.batch import Batch
+from ..interface.batch import Batch, index_of
 from ..layers.position_encodings import sinusoidal_positions
 
 WIDTH, BOTTLENECK = 64, 6
@@ -60,7 +60,11 @@ class Recovery:
 
 @dataclass(frozen=True)
 class ProbeWindows:
-    """What is asked of some windows: the place and the time since the first point, in m and s."""
+    """What is asked of some windows: the place and the time since the first point, in m and s.
+
+    Sizes are the extent (the diagonal of what a window covers) and the duration. None is below a
+    typical step: a window that stands still has no extent to be measured by.
+    """
 
     feature_BTF: Tensor
     truth_BT3: Tensor
@@ -155,53 +159,29 @@ def scale_of(normaliser: Normaliser) -> Tensor:
 
 def probe_windows(batch: Batch, normaliser: Normaliser, scale: Tensor) -> ProbeWindows:
     """The features of the points of a batch, and what they must tell."""
-    is_point_BT = ~batch.is_pad_BT
-    index_BT = torch.arange(is_point_BT.shape[1]).expand(is_point_BT.shape)
-    lon_deg_BT, lat_deg_BT = batch.lon_deg_BT, batch.lat_deg_BT
-    seen = point_features(
-        lon_deg_BT,
-        lat_deg_BT,
-        batch.time_s_BT,
-        batch.calendar_BTK,
-        index_BT,
-        torch.zeros_like(index_BT),
-        normaliser,
-    )
+    lon_deg_BT, lat_deg_BT, index_BT = batch.lon_deg_BT, batch.lat_deg_BT, index_of(batch.is_pad_BT)
+    points = lon_deg_BT, lat_deg_BT, batch.time_s_BT, batch.calendar_BTK
+    seen = point_features(*points, index_BT, torch.zeros_like(index_BT), normaliser)
     since_first = step_between(lon_deg_BT[:, :1], lat_deg_BT[:, :1], lon_deg_BT, lat_deg_BT)
     since_first_s = batch.time_s_BT - batch.time_s_BT[:, :1]
     truth_BT3 = torch.stack([*since_first, since_first_s], dim=-1)
-    return ProbeWindows(
-        torch.cat([seen.spatial_BQS, seen.temporal_BQM], dim=-1),
-        truth_BT3,
-        sizes(truth_BT3, is_point_BT, scale),
-        is_point_BT,
-    )
-
-
-def sizes(truth_BT3: Tensor, is_point_BT: Tensor, scale: Tensor) -> Tensor:
-    """Extent (the diagonal of what a window covers) and duration, (B, 2).
-
-    None is below a typical step: a window that stands still has no extent to be measured by.
-    """
-    is_pad_BT1 = ~is_point_BT.unsqueeze(-1)
+    is_pad_BT1 = batch.is_pad_BT.unsqueeze(-1)
     low_B3 = truth_BT3.masked_fill(is_pad_BT1, math.inf).amin(1)
     high_B3 = truth_BT3.masked_fill(is_pad_BT1, -math.inf).amax(1)
     side_B3 = torch.maximum(high_B3 - low_B3, scale)
-    return torch.stack([side_B3[:, :2].norm(dim=-1), side_B3[:, 2]], dim=-1)
+    size_B2 = torch.stack([side_B3[:, :2].norm(dim=-1), side_B3[:, 2]], dim=-1)
+    feature_BTF = torch.cat([seen.spatial_BQS, seen.temporal_BQM], dim=-1)
+    return ProbeWindows(feature_BTF, truth_BT3, size_B2, ~batch.is_pad_BT)
 
 
 def probe_points(name: str, windows: Sequence[ProbeWindows], seed: int) -> Points:
     """What a variant shows of the points of some windows, their truth and their windows' sizes."""
     generator = torch.Generator().manual_seed(seed)
-    parts = [VARIANTS[name](one, generator) for one in windows]
-    chosen = [
-        (
-            shown_BTF[is_asked_BT],
-            one.truth_BT3[is_asked_BT],
-            one.size_BW.unsqueeze(1).expand(*is_asked_BT.shape, -1)[is_asked_BT],
-        )
-        for one, (shown_BTF, is_asked_BT) in zip(windows, parts, strict=True)
-    ]
+    chosen = []
+    for one in windows:
+        shown_BTF, is_asked_BT = VARIANTS[name](one, generator)
+        size_BTW = one.size_BW.unsqueeze(1).expand(*is_asked_BT.shape, -1)
+        chosen.append([value[is_asked_BT] for value in (shown_BTF, one.truth_BT3, size_BTW)])
     shown, truth, size = (torch.cat(column) for column in zip(*chosen, strict=True))
     return shown, truth, size
 

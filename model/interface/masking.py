@@ -81,8 +81,7 @@ def segments(generator: np.random.Generator, num_points: int) -> Mask:
 
 def places_of_segments(generator: np.random.Generator, num_points: int) -> Mask:
     """Stretches whose times are known and whose places are asked: recovery as it is judged."""
-    mask = segments(generator, num_points)
-    return replace(mask, shows_time_N=np.ones(num_points, bool))
+    return replace(segments(generator, num_points), shows_time_N=np.ones(num_points, bool))
 
 
 def endings(generator: np.random.Generator, num_points: int) -> Mask:
@@ -93,8 +92,7 @@ def endings(generator: np.random.Generator, num_points: int) -> Mask:
 
 def places_of_endings(generator: np.random.Generator, num_points: int) -> Mask:
     """A forecast whose times are given."""
-    mask = endings(generator, num_points)
-    return replace(mask, shows_time_N=np.ones(num_points, bool))
+    return replace(endings(generator, num_points), shows_time_N=np.ones(num_points, bool))
 
 
 def places_of_middles(generator: np.random.Generator, num_points: int) -> Mask:

@@ -159,12 +159,8 @@ def write_facts(folder: Path, training: Training, model: Model, result: FitResul
     }
     course = {key: value for key, value in asdict(result).items() if key != "weights"}
     course["parameters"] = sum(value.numel() for value in model.parameters())
-    facts = {
-        CONFIG_FILE: described,
-        NORMALISER_FILE: model.normaliser.to_json(),
-        COURSE_FILE: course,
-    }
-    for name, value in facts.items():
+    facts = (described, model.normaliser.to_json(), course)
+    for name, value in zip((CONFIG_FILE, NORMALISER_FILE, COURSE_FILE), facts, strict=True):
         (folder / name).write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
