@@ -27,6 +27,7 @@ class Journeys:
     all its points, `num_kept_J` of those that are here.
     """
 
+    window_id_J: tuple[int, ...]
     entity_id_J: tuple[str, ...]
     started_us_J: Ints
     duration_s_J: Floats
@@ -35,6 +36,10 @@ class Journeys:
     num_kept_J: Ints
     lon_deg_JK: Floats
     lat_deg_JK: Floats
+
+    def at(self, chosen: slice) -> Journeys:
+        """Some of the journeys."""
+        return Journeys(*(values[chosen] for values in vars(self).values()))
 
     @property
     def ends_deg(self) -> tuple[Floats, Floats, Floats, Floats]:
@@ -57,6 +62,7 @@ def read_journeys(shards: Shards, split: str, max_points: int) -> Journeys:
     kept_J = np.minimum(size_J, max_points)
     shape = (len(windows), int(kept_J.max(initial=2)))
     found = Journeys(
+        tuple(windows["window_id"].to_pylist()),
         tuple(windows["entity_id"].to_pylist()),
         np.zeros(len(windows), np.int64),
         np.zeros(len(windows)),

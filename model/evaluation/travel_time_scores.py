@@ -10,37 +10,17 @@ Shapes: J journeys, K points of a thinned path.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..data.journeys import Journeys, read_journeys
-from ..data.shards import Shards, window_index
+from ..data.shards import Shards
 from ..interface.answerer import Answerer, TravelTimer, max_points_of
 from ..interface.contexts import Partial
 from .judged_tasks import ENDS, TRAVEL_TIME
 from .question import Errors, Judging, Metric, Question, check_answered, mean_metric
-
-
-@dataclass(frozen=True)
-class JourneyWindows:
-    """Some journeys, with their paths thinned to as many points as each answerer reads."""
-
-    by_max_points: dict[int, Journeys]
-    chosen: slice
-    zone: str
-
-    def question(self, answerer: TravelTimer, track: str) -> Partial:
-        return travel_question(
-            self.by_max_points[max_points_of(answerer)], track, self.zone, self.chosen
-        )
-
-    @property
-    def true_s_J(self) -> Tensor:
-        journeys = next(iter(self.by_max_points.values()))
-        return torch.from_numpy(journeys.duration_s_J[self.chosen])
 
 
 class TravelTimeScorer:
@@ -54,20 +34,21 @@ class TravelTimeScorer:
     ) -> Iterator[Question]:
         sizes = {max_points_of(answerer) for answerer in answerers}
         journeys = {size: read_journeys(shards, split, size) for size in sizes}
-        window_id = window_index(shards, split, TRAVEL_TIME)["window_id"].to_pylist()
-        entity_id = next(iter(journeys.values())).entity_id_J
-        for first in range(0, len(window_id), judging.windows_at_once):
+        any_size = next(iter(journeys.values()))
+        for first in range(0, len(any_size.window_id_J), judging.windows_at_once):
             chosen = slice(first, first + judging.windows_at_once)
-            ids = window_id[chosen]
-            windows = JourneyWindows(journeys, chosen, shards.zone)
-            yield Question(ids, list(entity_id[chosen]), ["ends"] * len(ids), windows)
+            windows = {size: one.at(chosen) for size, one in journeys.items()}, shards.zone
+            ids, entity_id = list(any_size.window_id_J[chosen]), list(any_size.entity_id_J[chosen])
+            yield Question(ids, entity_id, ["ends"] * len(ids), windows)
 
     def errors(
         self, answerer: TravelTimer, question: Question, track: str, judging: Judging
     ) -> dict[str, Tensor]:
         """Absolute error (J), the same as a share, and whether four fifths held the truth."""
-        windows: JourneyWindows = question.windows
-        told, true_s_J = answerer.travel_time(windows.question(answerer, track)), windows.true_s_J
+        by_max_points, zone = question.windows
+        journeys: Journeys = by_max_points[max_points_of(answerer)]
+        told = answerer.travel_time(travel_question(journeys, track, zone))
+        true_s_J = torch.from_numpy(journeys.duration_s_J)
         seconds_J, low_s_J, high_s_J = (
             value_J.double() for value_J in (told.median_s_B, told.p10_s_B, told.p90_s_B)
         )
@@ -93,22 +74,20 @@ class TravelTimeScorer:
             yield Metric(name, float(value), len(miss_s_J))
 
 
-def travel_question(
-    journeys: Journeys, track: str, zone: str, chosen: slice = slice(None)
-) -> Partial:
+def travel_question(journeys: Journeys, track: str, zone: str) -> Partial:
     """Journeys as they are asked: places, and of all times only that of the departure."""
     path: dict[str, Tensor] = {}
     if track == ENDS:
-        origin_lon, origin_lat, lon, lat = (value[chosen] for value in journeys.ends_deg)
+        origin_lon, origin_lat, lon, lat = journeys.ends_deg
         lon_deg_JK, lat_deg_JK = np.stack([origin_lon, lon], 1), np.stack([origin_lat, lat], 1)
         num_kept_J = np.full(len(lon), 2)
     else:
-        num_kept_J = journeys.num_kept_J[chosen]
+        num_kept_J = journeys.num_kept_J
         longest = int(num_kept_J.max())
-        lon_deg_JK = journeys.lon_deg_JK[chosen, :longest]
-        lat_deg_JK = journeys.lat_deg_JK[chosen, :longest]
-        path["path_m_B"] = torch.from_numpy(journeys.path_m_J[chosen])
-        path["num_path_points_B"] = torch.from_numpy(journeys.num_points_J[chosen])
+        lon_deg_JK = journeys.lon_deg_JK[:, :longest]
+        lat_deg_JK = journeys.lat_deg_JK[:, :longest]
+        path["path_m_B"] = torch.from_numpy(journeys.path_m_J)
+        path["num_path_points_B"] = torch.from_numpy(journeys.num_points_J)
     slot_K = np.arange(lon_deg_JK.shape[1])
     is_pad_JK = torch.from_numpy(slot_K >= num_kept_J[:, None])
     shows_time_JK = torch.from_numpy(slot_K == 0).expand_as(is_pad_JK)
@@ -118,7 +97,7 @@ def travel_question(
         torch.where(shows_time_JK, 0.0, torch.nan).double(),
         ~is_pad_JK,
         shows_time_JK,
-        torch.from_numpy(journeys.started_us_J[chosen]),
+        torch.from_numpy(journeys.started_us_J),
         zone,
         is_pad_JK,
         **path,
