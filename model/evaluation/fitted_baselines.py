@@ -28,6 +28,7 @@ from .judged_tasks import (
 )
 from .travel_time_scores import travel_question
 
+ASKED = ("lon_deg_BH", "lat_deg_BH", "time_s_BH", "is_target_BH")
 FITTED_WINDOWS = 20_000  # enough for one number, whatever the size of the data
 
 
@@ -58,21 +59,15 @@ def fitted_damping(shards: Shards, batch_size: int = 1_024) -> DampedVelocity:
         kept.append(every(windows, -seen % stride, stride))
         seen += len(windows.time_s_BH)
     context = Context.joined([windows.context for windows in kept])
-    names = ("lon_deg_BH", "lat_deg_BH", "time_s_BH", "is_target_BH")
-    asked = (torch.cat([getattr(windows, name) for windows in kept]) for name in names)
+    asked = (torch.cat([getattr(windows, name) for windows in kept]) for name in ASKED)
     return DampedVelocity.fit(context, *asked)
 
 
 def every(windows: ForecastWindows, first: int, stride: int) -> ForecastWindows:
     """Some windows, as many apart as the stride."""
     rows = slice(first, None, stride)
-    return ForecastWindows(
-        windows.context.picked(rows),
-        windows.lon_deg_BH[rows],
-        windows.lat_deg_BH[rows],
-        windows.time_s_BH[rows],
-        windows.is_target_BH[rows],
-    )
+    asked = (getattr(windows, name)[rows] for name in ASKED)
+    return ForecastWindows(windows.context.picked(rows), *asked)
 
 
 def fitted_travel_times(shards: Shards, resolution: int, seed: int) -> list[TravelTimeBaseline]:
