@@ -190,7 +190,8 @@ def error_table(
 def markdown_errors(table: ErrorTable) -> str:
     """A table under its title, with ours in bold."""
     are_ours = [line.is_ours for line in table.lines]
-    return f"### {table.title}\n\n{markdown_table(table.columns, table.rows, are_ours, table.num_names)}"
+    cells = markdown_table(table.columns, table.rows, are_ours, table.num_names)
+    return f"### {table.title}\n\n{cells}"
 
 
 # Terminal ---------------------------------------------------------------------------------------
