@@ -5,6 +5,7 @@ They enter a recipe by value.
 
 from __future__ import annotations
 
+from tasks.config.datasets import Layout
 from tasks.config.own_columns import ColumnsConfig
 from tasks.config.sections import (
     ModelConfig,
@@ -26,6 +27,7 @@ class IngestRules(Section):
     zone: str
     num_buckets: int
     columns: ColumnsConfig | None = None
+    layout: Layout | None = None
 
 
 class SnapshotRules(IngestRules):

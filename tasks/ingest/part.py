@@ -135,9 +135,10 @@ def build_part(draft: Path, job: Job[IngestRules]) -> Counts:
 
 
 def blocks_of(job: PartJob) -> Iterator[Block]:
-    """The raw records of the files; where the configuration names the columns, by those."""
-    reader, pieces, columns = FORMATS[job.settings.decoder], ready_pieces(job), job.settings.columns
-    return reader.decode(pieces) if columns is None else reader.decode(pieces, columns)
+    """The raw records of the files, read as the layout or the configuration of columns says."""
+    reader, pieces = FORMATS[job.settings.decoder], ready_pieces(job)
+    form = job.settings.columns or job.settings.layout
+    return reader.decode(pieces) if form is None else reader.decode(pieces, form)
 
 
 def ready_pieces(job: PartJob) -> Iterator[Piece]:

@@ -71,7 +71,7 @@ def points_of(source: Path) -> pa.Table:
     with opened([source]) as entries:
         members = [member for member in inventory(entries, row.members) if member.state == "ready"]
         decoder = FORMATS[row.decoder]
-        blocks = [block.records for block in decoder.decode(decoder.cut(members))]
+        blocks = [block.records for block in decoder.decode(decoder.cut(members), row.layout)]
     columns = ["file_id", "tracked_at", "lon_deg", "lat_deg"]
     return pa.concat_tables([block.select(columns) for block in blocks]).combine_chunks()
 

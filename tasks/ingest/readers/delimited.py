@@ -10,8 +10,7 @@ from __future__ import annotations
 import csv
 from codecs import BOM_UTF8
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
@@ -21,39 +20,34 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from tasks.ingest.readers.records import Block, Integers, Piece, grouped, joined, parsable, placed
+from tasks.config.datasets import Layout
+from tasks.ingest.readers.records import (
+    Block,
+    Integers,
+    Piece,
+    Reader,
+    grouped,
+    joined,
+    parsable,
+    placed,
+)
 
 Order = tuple[str, ...]
 Line = tuple[int, bytes]
-NUMBER, COUNT, TEXT = pa.float64(), pa.int64(), pa.string()
-# What the parser takes for a value of a type has this shape, and so has more.
-SHAPES = {
-    pa.float64(): r"(?i)^[ \t]*([-+.0-9e]*|[-+]?(nan|inf).*)[ \t]*$",
-    pa.int64(): r"^[ \t]*[-+0-9a-fA-FxX]*[ \t]*$",
-    pa.date32(): r"^[-+0-9 \t]*$",
-    pa.time32("s"): r"^[-+0-9:.TZ \t]*$",
+TYPES = {
+    "number": pa.float64(),
+    "count": pa.int64(),
+    "text": pa.string(),
+    "date": pa.date32(),
+    "time": pa.time32("s"),
 }
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How the lines of a format are written, and which of their columns are read.
-
-    `columns` has the type of each column that is read. Either `order` names all columns of a line
-    in their order, below at most `max_header_lines` other lines; or the first line that is not
-    blank is a header, and `names` says which of our columns stands under which name there. Of a
-    header, only the `optional` columns may be missing: they are NULL then. Numbers are NULL where
-    the text is one of `null_values`; text stays as it is.
-    """
-
-    columns: Mapping[str, pa.DataType]
-    order: Order = ()
-    max_header_lines: int = 0
-    names: Mapping[str, str] = field(default_factory=dict)
-    optional: frozenset[str] = frozenset()
-    delimiter: str = ","
-    is_quoted: bool = False
-    null_values: tuple[str, ...] = ()
+# What the parser takes for a value of a kind has this shape, and so has more.
+SHAPES = {
+    "number": r"(?i)^[ \t]*([-+.0-9e]*|[-+]?(nan|inf).*)[ \t]*$",
+    "count": r"^[ \t]*[-+0-9a-fA-FxX]*[ \t]*$",
+    "date": r"^[-+0-9 \t]*$",
+    "time": r"^[-+0-9:.TZ \t]*$",
+}
 
 
 def decode_delimited(pieces: Iterable[Piece], layout: Layout) -> Iterator[Block]:
@@ -108,7 +102,7 @@ def order_of(text: bytes, layout: Layout) -> Order:
     counts = Counter(name for name in found if name)
     if any(count > 1 for count in counts.values()):
         return ()
-    if counts.keys() | layout.optional != layout.columns.keys():
+    if counts.keys() | set(layout.optional) != layout.columns.keys():
         return ()
     return tuple(name or f"column {i}" for i, name in enumerate(found))
 
@@ -149,7 +143,7 @@ def parsed(body: bytes, num_lines: int, layout: Layout, order: Order) -> pa.Tabl
                 ignore_empty_lines=False,
             ),
             convert_options=pyarrow.csv.ConvertOptions(
-                column_types=dict(layout.columns),
+                column_types=types_of(layout),
                 include_columns=list(layout.columns),
                 include_missing_columns=True,
                 null_values=list(layout.null_values),
@@ -205,7 +199,7 @@ def plausible(lines: Sequence[Line], layout: Layout, order: Order) -> list[Line]
         for line in lines
         if line[1].count(delimiter) == num_delimiters or (layout.is_quoted and b'"' in line[1])
     ]
-    as_text = replace(layout, columns=dict.fromkeys(layout.columns, pa.string()))
+    as_text = layout.model_copy(update={"columns": dict.fromkeys(layout.columns, "text")})
     whole = list(parsable(wide, parser_of(as_text, order)))
     table = parsed(ended(whole), len(whole), as_text, order) if whole else None
     if table is None:
@@ -237,9 +231,16 @@ def refused(group: Sequence[Piece], layout: Layout) -> Block:
     return Block(group, records_of(none, none, empty(layout)), places, counts)
 
 
+def types_of(layout: Layout) -> dict[str, pa.DataType]:
+    return {name: TYPES[kind] for name, kind in layout.columns.items()}
+
+
 def empty(layout: Layout) -> pa.Table:
-    return pa.schema(list(layout.columns.items())).empty_table()
+    return pa.schema(types_of(layout)).empty_table()
 
 
 def records_of(file_id: Integers, line_number: Integers, table: pa.Table) -> pa.Table:
     return placed(file_id, line_number, {name: table[name] for name in table.column_names})
+
+
+READER = Reader(decode_delimited)

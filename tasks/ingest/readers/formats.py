@@ -9,9 +9,7 @@ from tasks.ingest.readers.records import Reader
 
 # Each module defines `READER`.
 MODULES = {
-    "ais_noaa": "ais_noaa",
-    "bus_avl": "bus_avl",
-    "cabspotting": "cabspotting",
+    "delimited": "delimited",
     "gpx": "gpx",
     "hurdat2": "hurdat2",
     "icebergs": "icebergs",
@@ -20,7 +18,6 @@ MODULES = {
     "plt": "geolife",
     "porto": "porto",
     "synthetic": "synthetic",
-    "tdrive": "tdrive",
     "traj": "tracktable",
 }
 

@@ -180,8 +180,8 @@ class Reader:
     """How one format is read: cut into pieces, and those decoded into blocks of records.
 
     Most formats have lines; the others are cut so that one record stands on each line. Where the
-    configuration names the columns, `decode` takes them too, and `values` are what the staging SQL
-    binds for them.
+    dataset has a layout, `decode` takes it too. Where the configuration names the columns, it takes
+    those, and `values` are what the staging SQL binds for them.
     """
 
     decode: Callable[..., Iterator[Block]]
