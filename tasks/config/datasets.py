@@ -52,7 +52,7 @@ class Dataset(Frozen):
     url: str = Field("", description="Address of the public release, where it may be fetched.")
     sha256: str = Field("", description="SHA-256 of the file behind the address, where stable.")
     sample: tuple[str, ...] = Field((), description="Embedded files, used without a source.")
-    decoder: str = Field(description="Name of its reader in tasks/ingest/readers/formats.py.")
+    decoder: str = Field(description="Name of its reader in tasks/ingest/readers/.")
     layout: Layout | None = Field(None, description="Of delimited files, for their reader.")
     members: str = Field("*", description="Pattern of the file names that hold trajectories.")
     staging: str = Field(description="SQL file that makes canonical points of raw records.")

@@ -25,7 +25,7 @@ from tasks.config.slices import IngestRules
 from tasks.ingest.archive import Member
 from tasks.ingest.labels import LABELS, staged_labels
 from tasks.ingest.part_writers import REJECT_SCHEMA, Buckets, Writers
-from tasks.ingest.readers.formats import FORMATS, module_named
+from tasks.ingest.readers.formats import module_named, reader_named
 from tasks.ingest.readers.records import Block, Piece
 from tasks.ingest.row_digests import CONTENTS, RowDigests
 from tasks.ingest.snapshot import LEDGER, REJECTS
@@ -136,7 +136,7 @@ def build_part(draft: Path, job: Job[IngestRules]) -> Counts:
 
 def blocks_of(job: PartJob) -> Iterator[Block]:
     """The raw records of the files, read as the layout or the configuration of columns says."""
-    reader, pieces = FORMATS[job.settings.decoder], ready_pieces(job)
+    reader, pieces = reader_named(job.settings.decoder), ready_pieces(job)
     form = job.settings.columns or job.settings.layout
     return reader.decode(pieces) if form is None else reader.decode(pieces, form)
 
@@ -146,7 +146,7 @@ def ready_pieces(job: PartJob) -> Iterator[Piece]:
     ready = [m for m in job.members if m.state == "ready" and m.kind != LABELS]
     done, total = 0, sum(member.num_bytes for member in ready)
     with progress("ingest", f"Reading {len(ready):,} files of {job.dataset}") as tell:
-        for piece in FORMATS[job.settings.decoder].cut(ready):
+        for piece in reader_named(job.settings.decoder).cut(ready):
             yield piece
             done += len(piece.body)
             tell(min(done / total, 1.0), f"{done / 1e6:,.0f} of {total / 1e6:,.0f} MB")
@@ -227,7 +227,7 @@ def take_labels(
 def staged_of(connection: database.Connection, job: PartJob) -> pa.Table:
     """The rows of the staging query, which is told what it asks for: the columns, the zone."""
     query, columns = sql.read(job.staging), job.settings.columns
-    values_of = FORMATS[job.settings.decoder].values
+    values_of = reader_named(job.settings.decoder).values
     if values_of is not None:
         values = values_of(columns)
     else:

@@ -20,7 +20,7 @@ from tasks.config.pipeline import PipelineConfig
 from tasks.database import scratch
 from tasks.ingest.archive import Member, inventory, opened
 from tasks.ingest.ingest import SNAPSHOT, snapshot_job
-from tasks.ingest.readers.formats import FORMATS
+from tasks.ingest.readers.formats import reader_named
 from tasks.ingest.snapshot import FilesInForce, Snapshot, read_snapshot
 from tasks.prepare.clean import STAGE as CLEAN
 from tasks.prepare.clean import clean_jobs, load_points, screen_points, tripped
@@ -53,7 +53,7 @@ def parse(clock: Clock, source: Path) -> None:
     import pyarrow.compute as pc
 
     row = dataset_named(CONFIG.dataset)
-    reader = FORMATS[row.decoder]
+    reader = reader_named(row.decoder)
     with opened([source]) as entries:
         found = [m for m in inventory(entries, row.members) if m.state == "ready"]
         members = [Unhashed(**vars(member)) for member in found]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import duckdb
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,7 +19,7 @@ from tasks.config.datasets import DATASETS, Layout, dataset_named
 from tasks.ingest.readers import delimited, porto
 from tasks.ingest.readers.delimited import decode_delimited as decoded
 from tasks.ingest.readers.delimited import order_of
-from tasks.ingest.readers.formats import FORMATS
+from tasks.ingest.readers.formats import reader_named
 from tasks.ingest.readers.records import Block, Piece
 
 BUS_AVL = dataset_named("bus_avl").layout
@@ -59,7 +60,7 @@ def pieces(*bodies: bytes) -> list[Piece]:
 
 def decode_of(dataset: str) -> Decode:
     row = dataset_named(dataset)
-    return partial(FORMATS[row.decoder].decode, layout=row.layout)
+    return partial(reader_named(row.decoder).decode, layout=row.layout)
 
 
 def fates(blocks: Iterable[Block]) -> dict[int, list[tuple[int, str]]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 from codecs import BOM_UTF8
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
@@ -23,17 +23,18 @@ import pyarrow.csv
 from tasks.config.datasets import Layout
 from tasks.ingest.readers.records import (
     Block,
-    Integers,
+    Line,
+    Parse,
     Piece,
     Reader,
+    block_of,
     grouped,
     joined,
     parsable,
-    placed,
+    records_of,
 )
 
 Order = tuple[str, ...]
-Line = tuple[int, bytes]
 TYPES = {
     "number": pa.float64(),
     "count": pa.int64(),
@@ -130,12 +131,28 @@ def parsed(body: bytes, num_lines: int, layout: Layout, order: Order) -> pa.Tabl
         or (layout.is_quoted and has_bare_return(body))
     ):
         return None
-    block_bytes = min(4 << 20, len(body) + 1)
+    table = csv_columns(body, layout, order, min(4 << 20, len(body) + 1))
+    if table is None or table.num_rows != num_lines:
+        return None
+    return None if layout.is_quoted and has_stray_quote(table, body) else table
+
+
+def csv_columns(
+    body: bytes, layout: Layout, order: Sequence[str], block_bytes: int
+) -> pa.Table | None:
+    """The typed columns of a layout, NULL where the order lacks them, or None where one is not.
+
+    Without an order, all columns as texts, called f0, f1, ...
+    """
+    types = types_of(layout) if order else dict.fromkeys(layout.order, pa.string())
     try:
-        table = pyarrow.csv.read_csv(
+        return pyarrow.csv.read_csv(
             pa.BufferReader(body),
             read_options=pyarrow.csv.ReadOptions(
-                column_names=list(order), block_size=block_bytes, use_threads=False
+                column_names=list(order),
+                autogenerate_column_names=not order,
+                block_size=block_bytes,
+                use_threads=False,
             ),
             parse_options=pyarrow.csv.ParseOptions(
                 delimiter=layout.delimiter,
@@ -143,17 +160,14 @@ def parsed(body: bytes, num_lines: int, layout: Layout, order: Order) -> pa.Tabl
                 ignore_empty_lines=False,
             ),
             convert_options=pyarrow.csv.ConvertOptions(
-                column_types=types_of(layout),
-                include_columns=list(layout.columns),
+                column_types=types,
+                include_columns=list(types) if order else [],
                 include_missing_columns=True,
                 null_values=list(layout.null_values),
             ),
         )
     except pa.ArrowInvalid:
         return None
-    if table.num_rows != num_lines or (layout.is_quoted and has_stray_quote(table, body)):
-        return None
-    return table
 
 
 def has_blank_line(body: bytes) -> bool:
@@ -178,17 +192,8 @@ def has_stray_quote(table: pa.Table, body: bytes) -> bool:
 
 def careful_block(piece: Piece, layout: Layout, order: Order) -> Block:
     """One file whose neighbours, or itself, could not be parsed: its bad lines are named."""
-    lines = piece.lines()
-    good = list(parsable(plausible(lines, layout, order), parser_of(layout, order)))
-    malformed = sorted({line[0] for line in lines} - {line[0] for line in good})
-    table = parsed(ended(good), len(good), layout, order) if good else None
-    line_number = np.array([number for number, _text in good], dtype=np.int64)
-    return Block(
-        [piece],
-        records_of(np.full(len(good), piece.file_id), line_number, table or empty(layout)),
-        [(piece.file_id, number) for number in malformed],
-        Counter({piece.file_id: len(lines)}),
-    )
+    may_be = partial(plausible, layout=layout, order=order)
+    return block_of(piece, parser_of(layout, order), empty(layout), may_be)
 
 
 def plausible(lines: Sequence[Line], layout: Layout, order: Order) -> list[Line]:
@@ -200,8 +205,7 @@ def plausible(lines: Sequence[Line], layout: Layout, order: Order) -> list[Line]
         if line[1].count(delimiter) == num_delimiters or (layout.is_quoted and b'"' in line[1])
     ]
     as_text = layout.model_copy(update={"columns": dict.fromkeys(layout.columns, "text")})
-    whole = list(parsable(wide, parser_of(as_text, order)))
-    table = parsed(ended(whole), len(whole), as_text, order) if whole else None
+    whole, table = parsable(wide, parser_of(as_text, order))
     if table is None:
         return []
     is_plausible = np.full(len(whole), True)
@@ -212,15 +216,11 @@ def plausible(lines: Sequence[Line], layout: Layout, order: Order) -> list[Line]
                 pc.is_in(table[name], pa.array(layout.null_values, pa.string())),
             )
             is_plausible &= pc.fill_null(has_shape, True).to_numpy()
-    return [whole[i] for i in np.flatnonzero(is_plausible)]
+    return [whole[i] for i in np.flatnonzero(is_plausible).tolist()]
 
 
-def parser_of(layout: Layout, order: Order) -> Callable[[bytes, int], pa.Table | None]:
+def parser_of(layout: Layout, order: Order) -> Parse:
     return partial(parsed, layout=layout, order=order)
-
-
-def ended(lines: Sequence[Line]) -> bytes:
-    return b"".join(text + b"\n" for _number, text in lines)
 
 
 def refused(group: Sequence[Piece], layout: Layout) -> Block:
@@ -237,10 +237,6 @@ def types_of(layout: Layout) -> dict[str, pa.DataType]:
 
 def empty(layout: Layout) -> pa.Table:
     return pa.schema(types_of(layout)).empty_table()
-
-
-def records_of(file_id: Integers, line_number: Integers, table: pa.Table) -> pa.Table:
-    return placed(file_id, line_number, {name: table[name] for name in table.column_names})
 
 
 READER = Reader(decode_delimited)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.config.datasets import Layout
-from tasks.ingest.readers.delimited import decode_delimited, ended, parsed, parser_of
+from tasks.ingest.readers.delimited import decode_delimited, parsed, parser_of
 from tasks.ingest.readers.records import Block, Integers, Piece, Reader, parsable, placed
 
 VERTEX = Layout(
@@ -77,8 +77,7 @@ def vertices_of(lists: pa.Array, is_vertex: np.ndarray) -> tuple[pa.Array, pa.Ar
         row[is_vertex] = np.arange(table.num_rows)
     else:
         texts = list(enumerate(body.split(b"\n")[:-1]))
-        good = list(parsable(texts, parser_of(VERTEX, VERTEX.order)))
-        table = parsed(ended(good), len(good), VERTEX, VERTEX.order)
+        good, table = parsable(texts, parser_of(VERTEX, VERTEX.order))
         row[np.flatnonzero(is_vertex)[[number for number, _text in good]]] = np.arange(len(good))
     if table is None:
         return (pa.nulls(len(row), pa.float64()), pa.nulls(len(row), pa.float64()))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,9 @@ BLOCK_BYTES = 4 << 20  # larger blocks only took more memory
 MAX_RAW_CHARACTERS = 1_000
 NO_TEXT = "\ufffd"  # what bytes become that are no UTF-8
 Integers = NDArray[np.int64]
+Line = tuple[int, bytes]
+Parse = Callable[[bytes, int], pa.Table | None]  # of a body and its number of lines
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Piece:
     def num_lines(self) -> int:
         return self.body.count(b"\n")
 
-    def lines(self) -> list[tuple[int, bytes]]:
+    def lines(self) -> list[Line]:
         """(line number, text) of each line that is not blank: a blank line is no record."""
         texts = self.body.split(b"\n")[:-1]
         return [(self.first_line + i, text) for i, text in enumerate(texts) if text.strip()]
@@ -102,14 +105,21 @@ def cut_after_last_line(text: bytes) -> tuple[bytes, bytes]:
 
 def grouped(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
     """Pieces gathered to blocks: small files cost as little as large ones."""
-    group: list[Piece] = []
-    num_bytes = 0
-    for piece in pieces:
-        group.append(piece)
-        num_bytes += len(piece.body)
-        if num_bytes >= BLOCK_BYTES:
+    return gathered(pieces, lambda piece: len(piece.body), BLOCK_BYTES)
+
+
+def gathered(
+    items: Iterable[Item], size_of: Callable[[Item], int], enough: int
+) -> Iterator[list[Item]]:
+    """Items in groups, each closed as soon as it is large enough."""
+    group: list[Item] = []
+    size = 0
+    for item in items:
+        group.append(item)
+        size += size_of(item)
+        if size >= enough:
             yield group
-            group, num_bytes = [], 0
+            group, size = [], 0
     if group:
         yield group
 
@@ -150,17 +160,53 @@ def placed(
     return pa.table(place | columns)
 
 
-def parsable(
-    lines: Sequence[tuple[int, bytes]], parse: Callable[[bytes, int], pa.Table | None]
-) -> Iterator[tuple[int, bytes]]:
-    """The lines that the parser takes, found by halving: the same parser decides everywhere."""
+def parsable(lines: Sequence[Line], parse: Parse) -> tuple[Sequence[Line], pa.Table | None]:
+    """The lines that the parser takes, and what they hold: the same parser decides everywhere."""
     if not lines:
-        return
-    if parse(b"".join(text + b"\n" for _number, text in lines), len(lines)) is not None:
-        yield from lines
-    elif len(lines) > 1:
-        yield from parsable(lines[: len(lines) // 2], parse)
-        yield from parsable(lines[len(lines) // 2 :], parse)
+        return lines, None
+    table = parse(ended(lines), len(lines))
+    if table is not None:
+        return lines, table
+    good = list(halved(lines, parse))
+    return good, parse(ended(good), len(good)) if good else None
+
+
+def halved(lines: Sequence[Line], parse: Parse) -> Iterator[Line]:
+    """The lines that the parser takes of those that it does not take together."""
+    if len(lines) > 1:
+        for half in (lines[: len(lines) // 2], lines[len(lines) // 2 :]):
+            if parse(ended(half), len(half)) is not None:
+                yield from half
+            else:
+                yield from halved(half, parse)
+
+
+def ended(lines: Sequence[Line]) -> bytes:
+    return b"".join(text + b"\n" for _number, text in lines)
+
+
+def block_of(
+    piece: Piece,
+    parse: Parse,
+    empty: pa.Table,
+    plausible: Callable[[Sequence[Line]], Sequence[Line]] = list,
+) -> Block:
+    """The records of one piece; its lines that are not plausible or not parsed are malformed."""
+    lines = piece.lines()
+    good, table = parsable(plausible(lines), parse)
+    line_number = np.array([number for number, _text in good], dtype=np.int64)
+    refused = {number for number, _text in lines}.difference(line_number.tolist())
+    return Block(
+        [piece],
+        records_of(np.full(len(good), piece.file_id), line_number, table or empty),
+        [(piece.file_id, number) for number in sorted(refused)],
+        Counter({piece.file_id: len(lines)}),
+    )
+
+
+def records_of(file_id: Integers, line_number: Integers, table: pa.Table) -> pa.Table:
+    """Parsed columns as raw records."""
+    return placed(file_id, line_number, {name: table[name] for name in table.column_names})
 
 
 def joined(blocks: Sequence[Block]) -> Block:
