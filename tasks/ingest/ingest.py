@@ -28,8 +28,17 @@ from tasks.ingest.archive import (
 )
 from tasks.ingest.download import fetched, is_address
 from tasks.ingest.labels import LABELS
-from tasks.ingest.part import LEDGER_SCHEMA, PART, POINTS, counts_of, part_job, record_counts
-from tasks.ingest.readers.formats import module_named
+from tasks.ingest.part import (
+    LEDGER_SCHEMA,
+    PART,
+    POINTS,
+    Tally,
+    counts_of,
+    ledger_row,
+    part_job,
+    reading_code,
+    record_counts,
+)
 from tasks.ingest.snapshot import (
     INDEX,
     LEDGER,
@@ -75,19 +84,9 @@ def snapshot_job(config: PipelineConfig, source: str, store: Store) -> SnapshotJ
         source = str(fetched(row, source, store))
     rules = config.snapshot_rules
     content, members = looked_at(paths_of(row, source), rules.members, rules.labels)
-    job = SNAPSHOT.job(
-        row.name,
-        rules,
-        {"source": content},
-        store,
-        licence=row.licence,
-        source=source,
-        sql_names=row.staging_names,
-        modules=(module_named(rules.decoder),),
-    )
-    return SnapshotJob(
-        job.recipe, rules, job.inputs, store, row.licence, source=source, members=members
-    )
+    code, inputs = reading_code(row), {"source": content}
+    job = SNAPSHOT.job(row.name, rules, inputs, store, licence=row.licence, source=source, **code)
+    return SnapshotJob(**vars(job), members=members)
 
 
 def paths_of(row: Dataset, source: str) -> list[Path]:
@@ -117,7 +116,8 @@ def build_snapshot(draft: Path, job: Job[SnapshotRules]) -> Counts:
         if not is_one_archive(paths):
             check_unchanged(print_of(members), job, where)
         usable = [member for member in members if member.state != "ignored"]
-        report_ignored(row.name, [m for m in members if m.state == "ignored"])
+        ignored = [member for member in members if member.state == "ignored"]
+        report_ignored(row.name, ignored)
         if all(member.kind == LABELS for member in usable):
             raise DataError(
                 f"{where} holds no files like {job.settings.members}; is this {row.name}? "
@@ -127,7 +127,7 @@ def build_snapshot(draft: Path, job: Job[SnapshotRules]) -> Counts:
     if is_one_archive(paths):
         check_unchanged(content_of(paths, job.settings), job, where)
     job.requires.extend(part_receipt(row.name, recipe).place for recipe in holdings.parts)
-    ledger = holdings.ledger + [ignored_row(m) for m in members if m.state == "ignored"]
+    ledger = holdings.ledger + [ledger_row(member, Tally()) for member in ignored]
     check_share(holdings, job.settings.max_rejected_share, where)
     write_snapshot(draft, job.settings, holdings, ledger)
     return snapshot_counts(ledger, holdings)
@@ -168,7 +168,7 @@ class Holdings:
 def find_or_read(row: Dataset, job: Job[SnapshotRules], members: Sequence[Member]) -> Holdings:
     """Take what published parts of the same recipe hold already; read the rest into a new part."""
     rules = job.settings.reading
-    base = PART.recipe(row.name, rules, {}, row.staging_names, (module_named(rules.decoder),))
+    base = PART.recipe(row.name, rules, {}, **reading_code(row))
     wanted = {member.file_id: member for member in members}
     known = sorted(published_parts(job.store, base))
     parts, ledger = taken(job.store, row.name, known, wanted)
@@ -177,9 +177,8 @@ def find_or_read(row: Dataset, job: Job[SnapshotRules], members: Sequence[Member
     log(f"{row.name}: {len(fresh):,} files to read, {len(held):,} read before")
     if fresh:
         receipt = PART.plain(part_job(row, rules, job.store, fresh))
-        new_parts, new_rows = taken(
-            job.store, row.name, [receipt.recipe], {member.file_id for member in fresh}
-        )
+        unread = [member.file_id for member in fresh]
+        new_parts, new_rows = taken(job.store, row.name, [receipt.recipe], unread)
         parts, ledger = parts | new_parts, ledger + new_rows
     folders = {recipe: part_folder(job.store, row.name, recipe) for recipe in parts}
     return Holdings(base.digest, folders, parts, ledger)
@@ -206,22 +205,6 @@ def taken(
                 parts.setdefault(recipe, []).append(entry["file_id"])
                 ledger.append(entry)
     return parts, ledger
-
-
-def ignored_row(member: Member) -> dict[str, Any]:
-    """The ledger row of a file that is listed and not read."""
-    numbers = dict.fromkeys(("num_records", "num_kept", "num_rejected", "num_missing"), 0)
-    return {
-        "file_id": member.file_id,
-        "name": member.name,
-        "sha256": member.sha256,
-        "num_bytes": member.num_bytes,
-        "state": "ignored",
-        "kind": "",
-        "reason": member.reason,
-        "buckets": [],
-        **numbers,
-    }
 
 
 def check_share(holdings: Holdings, max_share: float, where: str) -> None:
