@@ -226,9 +226,8 @@ def parser_of(layout: Layout, order: Order) -> Parse:
 def refused(group: Sequence[Piece], layout: Layout) -> Block:
     """Files without the header that would say what their lines mean."""
     places = [(piece.file_id, number) for piece in group for number, _text in piece.lines()]
-    none = np.array([], dtype=np.int64)
     counts = Counter(file_id for file_id, _number in places)
-    return Block(group, records_of(none, none, empty(layout)), places, counts)
+    return Block(group, records_of(0, [], empty(layout)), places, counts)
 
 
 def types_of(layout: Layout) -> dict[str, pa.DataType]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -56,20 +55,14 @@ def icebergs_block(piece: Piece, names: Sequence[str], lines: Sequence[Line]) ->
     """The records of one piece; a row of another width, or without a header, is one malformed."""
     sensors = sensors_of(names)
     rows: list[tuple[int, list[str]]] = []
-    malformed: list[tuple[int, int]] = []
+    malformed: list[int] = []
     for number, line in lines:
         fields = fields_of(line)
         if sensors and len(fields) == len(names):
             rows.append((number, fields))
         else:
-            malformed.append((piece.file_id, number))
-    records = icebergs_records(piece.file_id, names, sensors, rows)
-    return Block(
-        [piece],
-        records,
-        malformed,
-        Counter({piece.file_id: records.num_rows + len(malformed)}),
-    )
+            malformed.append(number)
+    return Block.of(piece, icebergs_records(piece.file_id, names, sensors, rows), malformed)
 
 
 def icebergs_records(
@@ -102,7 +95,7 @@ def icebergs_records(
         "size_2": stacked("size_2"),
     }
     return placed(
-        np.full(len(preference), file_id, dtype=np.int64),
+        file_id,
         np.repeat(lines, len(sensors)),
         columns,
         preference + len(SENSORS) * ~is_observed,

@@ -8,14 +8,12 @@ from __future__ import annotations
 import json
 import re
 from codecs import BOM_UTF8
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -56,7 +54,10 @@ def undivided(pieces: Iterable[Piece], columns: ColumnsConfig) -> Iterator[list[
     may_divide = columns.zone == "UTC" or columns.time_form in ("epoch_s", "epoch_ms")
     for file_id, of_file in groupby(pieces, key=lambda piece: piece.file_id):
         blocks = file_blocks(file_id, of_file, columns, told)
-        yield from ([block] for block in blocks) if may_divide else [list(blocks)]
+        if may_divide:
+            yield from ([block] for block in blocks)
+        elif whole := list(blocks):
+            yield whole
 
 
 def num_bytes(blocks: Sequence[Block]) -> int:
@@ -70,18 +71,8 @@ def file_blocks(
     try:
         yield from READERS[columns.form](pieces, columns, told)
     except Unreadable as error:
-        place = Piece(file_id, 1, b"")
-        yield Block([place], text_records(file_id, [], {}), failed={file_id: str(error)})
-
-
-# Texts of records.
-
-
-def text_records(file_id: int, numbers: Sequence[int], fields: Mapping[str, pa.Array]) -> pa.Table:
-    """Records of one file."""
-    line_number = np.array(numbers, dtype=np.int64)
-    whole = np.full(len(line_number), file_id, dtype=np.int64)
-    return records_of(whole, line_number, table_of(len(line_number), fields))
+        nothing = records_of(file_id, [], table_of(0, {}))
+        yield Block([Piece(file_id, 1, b"")], nothing, failed={file_id: str(error)})
 
 
 def table_of(num_rows: int, fields: Mapping[str, pa.Array]) -> pa.Table:
@@ -184,14 +175,13 @@ class Delimited:
 
 
 def delimited_block(piece: Piece, form: Delimited) -> Block:
-    num_lines, file_id = piece.num_lines, piece.file_id
+    num_lines = piece.num_lines
     is_clean = num_lines and not form.has_blank(piece.body)
     table = form.parse(piece.body, num_lines) if is_clean else None
     if table is None:
         return block_of(piece, form.parse, table_of(0, {}), form.plausible)
-    line_number = np.arange(piece.first_line, piece.first_line + num_lines)
-    records = records_of(np.full(num_lines, file_id), line_number, table)
-    return Block([piece], records, num_records=Counter({file_id: num_lines}))
+    line_number = range(piece.first_line, piece.first_line + num_lines)
+    return Block.of(piece, records_of(piece.file_id, line_number, table))
 
 
 # JSON.
@@ -256,19 +246,13 @@ def keys_of(rows: Sequence[Any]) -> list[str]:
 def json_block(
     piece: Piece, numbers: Sequence[int], rows: Sequence[Any], known: Mapping[str, str]
 ) -> Block:
-    placed_rows = list(zip(numbers, rows, strict=True))
-    objects = [(number, row) for number, row in placed_rows if isinstance(row, dict)]
-    malformed = [number for number, row in placed_rows if not isinstance(row, dict)]
+    objects = {n: row for n, row in zip(numbers, rows, strict=True) if isinstance(row, dict)}
     fields = {
-        field: pa.array([text_of(row.get(name)) for _number, row in objects], pa.string())
+        field: pa.array([text_of(row.get(name)) for row in objects.values()], pa.string())
         for field, name in known.items()
     }
-    return Block(
-        [piece],
-        text_records(piece.file_id, [number for number, _row in objects], fields),
-        [(piece.file_id, number) for number in malformed],
-        Counter({piece.file_id: len(rows)}),
-    )
+    records = records_of(piece.file_id, list(objects), table_of(len(objects), fields))
+    return Block.of(piece, records, [number for number in numbers if number not in objects])
 
 
 def text_of(value: Any) -> str:
@@ -310,10 +294,9 @@ def read_parquet(
             texts = {name: texts_of(batch[name], columns) for name in names}
             fields = {field: texts[name] for field, name in known.items()}
             number = range(num_read + 1, num_read + batch.num_rows + 1)
-            records = text_records(parts[0].file_id, number, fields)
+            records = records_of(parts[0].file_id, number, table_of(batch.num_rows, fields))
             num_read += batch.num_rows
-            piece = Rows(parts[0].file_id, number.start, b"", records)
-            yield Block([piece], records, [], Counter({piece.file_id: batch.num_rows}))
+            yield Block.of(Rows(parts[0].file_id, number.start, b"", records), records)
     except (pa.ArrowException, OSError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)[:200]
         raise Unreadable(f"cannot be read as Parquet after row {num_read:,}: {reason}") from error

@@ -63,6 +63,20 @@ class Block:
     failed: Mapping[int, str] = field(default_factory=dict)
     truth: pa.Table | None = None  # what a generator knows of its records
 
+    @classmethod
+    def of(
+        cls, piece: Piece, records: pa.Table, malformed: Sequence[int] = (), num_missing: int = 0
+    ) -> Block:
+        """The records of one piece, and its lines that are none: all of them are counted."""
+        num_records = records.num_rows + len(malformed)
+        return cls(
+            [piece],
+            records,
+            [(piece.file_id, number) for number in malformed],
+            Counter({piece.file_id: num_records}),
+            Counter({piece.file_id: num_missing}),
+        )
+
     def raw_texts(self, places: Sequence[tuple[int, int]]) -> list[str]:
         """The raw text at each (file_id, line_number); a very long one is cut."""
         wanted: dict[int, set[int]] = {}
@@ -146,12 +160,14 @@ def point_ids(
 
 
 def placed(
-    file_id: Integers,
-    line_number: Integers,
+    file_id: Integers | int,
+    line_number: Integers | Sequence[int],
     columns: dict[str, pa.Array],
     index_in_line: Integers | None = None,
 ) -> pa.Table:
     """A table of raw records with their place and id in front."""
+    line_number = np.asarray(line_number, dtype=np.int64)
+    file_id = np.full_like(line_number, file_id)
     place = {
         "file_id": pa.array(file_id, pa.int64()),
         "line_number": pa.array(line_number, pa.int64()),
@@ -194,17 +210,14 @@ def block_of(
     """The records of one piece; its lines that are not plausible or not parsed are malformed."""
     lines = piece.lines()
     good, table = parsable(plausible(lines), parse)
-    line_number = np.array([number for number, _text in good], dtype=np.int64)
-    refused = {number for number, _text in lines}.difference(line_number.tolist())
-    return Block(
-        [piece],
-        records_of(np.full(len(good), piece.file_id), line_number, table or empty),
-        [(piece.file_id, number) for number in sorted(refused)],
-        Counter({piece.file_id: len(lines)}),
-    )
+    numbers = [number for number, _text in good]
+    refused = {number for number, _text in lines}.difference(numbers)
+    return Block.of(piece, records_of(piece.file_id, numbers, table or empty), sorted(refused))
 
 
-def records_of(file_id: Integers, line_number: Integers, table: pa.Table) -> pa.Table:
+def records_of(
+    file_id: Integers | int, line_number: Integers | Sequence[int], table: pa.Table
+) -> pa.Table:
     """Parsed columns as raw records."""
     return placed(file_id, line_number, {name: table[name] for name in table.column_names})
 

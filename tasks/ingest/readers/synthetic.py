@@ -7,8 +7,8 @@ A line is one JSON object: `world` (`model/synthetic/world.py`), and the entitie
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -45,10 +45,8 @@ def block_of(piece: Piece, line_number: int, text: bytes) -> Block:
         made = list(trajectories(world, order["start"], order["stop"]))
         records = records_of(piece.file_id, line_number, made)
     except (KeyError, TypeError, ValueError, ArithmeticError, RecursionError):
-        place = (piece.file_id, line_number)
-        return Block([piece], NO_RECORDS, [place], Counter({piece.file_id: 1}))
-    counts = Counter({piece.file_id: records.num_rows})
-    return Block([piece], records, num_records=counts, truth=truth_of(piece.file_id, world, made))
+        return Block.of(piece, NO_RECORDS, [line_number])
+    return replace(Block.of(piece, records), truth=truth_of(piece.file_id, world, made))
 
 
 def records_of(file_id: int, line_number: int, made: Sequence[Trajectory]) -> pa.Table:
@@ -68,8 +66,7 @@ def records_of(file_id: int, line_number: int, made: Sequence[Trajectory]) -> pa
         "is_anomaly": pa.array(np.concatenate([one.is_anomaly_T for one in made])),
         "region_id": regions(np.concatenate([one.region_T for one in made])),
     }
-    whole = np.ones(len(index), dtype=np.int64)
-    return placed(whole * file_id, whole * line_number, columns, index)
+    return placed(file_id, np.full_like(index, line_number), columns, index)
 
 
 def repeated(names: Sequence[str], codes: np.ndarray) -> pa.Array:
