@@ -324,8 +324,8 @@ def inventory(entries: Sequence[Entry], pattern: str, labels: str = "") -> list[
     folder unpacked from it, at whatever depth, give the same names.
     """
     kinds = [kind_of_entry(entry, pattern, labels) for entry in entries]
-    points = [entry for entry, kind in zip(entries, kinds, strict=True) if kind == "points"]
-    root = common_folder({head_of_match(entry.path, pattern) for entry in points})
+    points = {entry.path for entry, kind in zip(entries, kinds, strict=True) if kind == "points"}
+    root = common_folder({head_of_match(path, pattern) for path in points})
     members: dict[str, Member] = {}
     for member in read_members(entries, kinds, root):
         name = f"ignored {member.entry.path}" if member.state == "ignored" else member.name
@@ -336,17 +336,13 @@ def inventory(entries: Sequence[Entry], pattern: str, labels: str = "") -> list[
 
 
 def kind_of_entry(entry: Entry, pattern: str, labels: str) -> str:
-    """What a file holds by its name: points, labels, or nothing of this dataset."""
-    if labels and matches(entry, labels):
-        return "labels"
-    return "points" if matches(entry, pattern) else ""
-
-
-def matches(entry: Entry, pattern: str) -> bool:
-    """Whether a file holds trajectories by its name; what an operating system left never does."""
+    """What a file holds by its name: points, labels, or nothing, as what a system left behind."""
     path = PurePosixPath(entry.path)
-    is_litter = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
-    return path.match(pattern) and not is_litter
+    if any(part.startswith(".") or part == "__MACOSX" for part in path.parts):
+        return ""
+    if labels and path.match(labels):
+        return "labels"
+    return "points" if path.match(pattern) else ""
 
 
 def head_of_match(path: str, pattern: str) -> tuple[str, ...]:

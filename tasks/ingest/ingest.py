@@ -238,14 +238,9 @@ def write_snapshot(
 
 def snapshot_counts(ledger: list[dict[str, Any]], holdings: Holdings) -> Counts:
     """Files by state, records by fate, rejects by rule."""
-    states = [entry["state"] for entry in ledger]
-    counts: Counts = {
-        "num_files": len(ledger),
-        "num_files_read": states.count("read"),
-        "num_files_failed": states.count("failed"),
-        "num_files_ignored": states.count("ignored"),
-        **record_counts(ledger),
-    }
+    states = Counter(entry["state"] for entry in ledger)
+    by_state = {f"num_files_{state}": states[state] for state in ("read", "failed", "ignored")}
+    counts: Counts = {"num_files": len(ledger), **by_state, **record_counts(ledger)}
     return counts | rejects_by_rule(holdings)
 
 

@@ -104,17 +104,13 @@ def pieces_of(members: Iterable[Member]) -> Iterator[Piece]:
         for chunk in member.chunks():
             waiting += chunk
             if len(waiting) >= PIECE_BYTES and b"\n" in waiting:
-                body, waiting = cut_after_last_line(waiting)
+                end = waiting.rindex(b"\n") + 1
+                body, waiting = waiting[:end], waiting[end:]
                 yield Piece(member.file_id, first_line, body)
                 first_line += body.count(b"\n")
         if waiting:
             body = waiting if waiting.endswith(b"\n") else waiting + b"\n"
             yield Piece(member.file_id, first_line, body)
-
-
-def cut_after_last_line(text: bytes) -> tuple[bytes, bytes]:
-    end = text.rindex(b"\n") + 1
-    return text[:end], text[end:]
 
 
 def grouped(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
