@@ -35,6 +35,7 @@ from tasks.runtime.store import Counts, Store
 
 TRUTH = "truth.parquet"
 POINTS = "points"
+NOT_KEPT = ("rule", "raw_text")
 MAX_IDS_AT_ONCE = 2_000_000
 UNREADABLE, EMPTY, MALFORMED = "unreadable", "empty", "malformed"
 LEDGER_SCHEMA = pa.schema(
@@ -123,15 +124,18 @@ class Draft:
         self.tally.num_rejected.update(counts_of(rejects["file_id"]))
         self.tally.rules.update(counts_of(rejects["rule"]))
 
-    def keep(self, kind: str, staged: pa.Table) -> None:
-        """Staged rows into the buckets of their entities."""
-        rows = staged.select([n for n in staged.column_names if n not in ("rule", "raw_text")])
-        for bucket, kept in self.buckets.sort(rows):
-            self.writers.write(f"{kind}-{bucket:03d}.parquet", kept)
-            self.tally.digests.add(kind, bucket, kept)
-            for file_id, num_kept in counts_of(kept["file_id"]).items():
-                self.tally.num_kept[file_id] += num_kept
+    def keep(self, kind: str, staged: pa.Table) -> pa.Table:
+        """Staged rows into the buckets of their entities; those with a rule are given back."""
+        is_kept = pc.is_null(staged["rule"])
+        kept = staged if pc.all(is_kept).as_py() else staged.filter(is_kept)
+        kept = kept.select([name for name in kept.column_names if name not in NOT_KEPT])
+        for bucket, rows in self.buckets.sort(kept):
+            self.writers.write(f"{kind}-{bucket:03d}.parquet", rows)
+            self.tally.digests.add(kind, bucket, rows)
+            for file_id, num_rows in counts_of(rows["file_id"]).items():
+                self.tally.num_kept[file_id] += num_rows
                 self.tally.buckets.setdefault(file_id, set()).add(bucket)
+        return staged.filter(pc.invert(is_kept))
 
     def named(self, rows: pa.Table) -> pa.Table:
         """Rows with the name of their file, as a dictionary: a name is held only once."""
@@ -183,11 +187,7 @@ def stage_block(draft: Draft, block: Block) -> None:
     """One block through the staging SQL: its points into their buckets, the rest to the rejects."""
     draft.connection.register("records", draft.named(block.records))
     staged = in_order_of(block.records, staged_of(draft))
-    is_kept = pc.is_null(staged["rule"])
-    draft.keep(
-        POINTS, staged.filter(is_kept) if staged["rule"].null_count < len(staged) else staged
-    )
-    draft.reject(rejects_of(draft, block, staged.filter(pc.invert(is_kept))))
+    draft.reject(rejects_of(draft, block, draft.keep(POINTS, staged)))
     if block.truth is not None:
         draft.writers.write(TRUTH, block.truth)
     draft.tally.num_records.update(block.num_records)
@@ -200,9 +200,7 @@ def take_labels(draft: Draft) -> None:
     if not members or labels is None:
         return
     staged = staged_labels(draft.connection, members, labels.staging)
-    is_kept = pc.is_null(staged["rule"])
-    draft.keep(LABELS, staged.filter(is_kept))
-    rejects = draft.named(staged.filter(pc.invert(is_kept))).select(REJECT_SCHEMA.names)
+    rejects = draft.named(draft.keep(LABELS, staged)).select(REJECT_SCHEMA.names)
     draft.reject(rejects.cast(REJECT_SCHEMA))
     draft.tally.num_records.update(counts_of(staged["file_id"]))
 
