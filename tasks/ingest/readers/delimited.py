@@ -28,6 +28,7 @@ from tasks.ingest.readers.records import (
     Piece,
     Reader,
     block_of,
+    ended,
     grouped,
     joined,
     parsable,
@@ -220,7 +221,7 @@ def plausible(lines: Sequence[Line], layout: Layout, order: Order) -> list[Line]
 
 
 def parser_of(layout: Layout, order: Order) -> Parse:
-    return partial(parsed, layout=layout, order=order)
+    return lambda lines: parsed(ended(lines), len(lines), layout, order)
 
 
 def refused(group: Sequence[Piece], layout: Layout) -> Block:

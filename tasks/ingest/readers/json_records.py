@@ -17,7 +17,7 @@ import pyarrow.json
 
 from tasks.ingest.archive import Member
 from tasks.ingest.readers import records as decode
-from tasks.ingest.readers.records import Block, Piece, block_of, joined
+from tasks.ingest.readers.records import Block, Line, Piece, block_of, joined
 
 # Objects are flat. A text that looks like a boundary cuts its own record in two malformed ones.
 BOUNDARY = re.compile(rb"\}\s*+(?:,\s*+)?\{")
@@ -76,9 +76,9 @@ def opening(stream: Iterator[bytes]) -> bytes:
     return waiting.removeprefix(BOM_UTF8).lstrip()
 
 
-def parsed(body: bytes, num_lines: int, schema: pa.Schema) -> pa.Table | None:
+def parsed(lines: Sequence[Line], schema: pa.Schema) -> pa.Table | None:
     """The typed columns of records, or None where any line is not exactly one of them."""
-    texts = [text.strip() for text in body.split(b"\n")[:-1]]
+    texts = [text.strip() for _number, text in lines]
     if not all(text.startswith(b"{") and b"\0" not in text for text in texts):
         return None
     body = b"\n".join(texts)
@@ -93,7 +93,7 @@ def parsed(body: bytes, num_lines: int, schema: pa.Schema) -> pa.Table | None:
         table.validate(full=True)
     except pa.ArrowInvalid:
         return None
-    return table if table.num_rows == num_lines else None
+    return table if table.num_rows == len(lines) else None
 
 
 def json_block(group: Sequence[Piece], schema: pa.Schema) -> Block:

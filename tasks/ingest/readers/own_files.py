@@ -30,6 +30,7 @@ from tasks.ingest.readers.records import (
     Piece,
     Reader,
     block_of,
+    ended,
     gathered,
     joined,
     records_of,
@@ -162,6 +163,9 @@ class Delimited:
         texts = table.slice(0, num_lines).combine_chunks()
         return table_of(num_lines, {name: texts[f"f{i}"] for name, i in self.positions.items()})
 
+    def parse_lines(self, lines: Sequence[Line]) -> pa.Table | None:
+        return self.parse(ended(lines), len(lines))
+
     def plausible(self, lines: Sequence[Line]) -> list[Line]:
         """The lines that have as many columns as they should, as far as counting tells."""
         num_marks = self.num_columns - 1
@@ -179,7 +183,7 @@ def delimited_block(piece: Piece, form: Delimited) -> Block:
     is_clean = num_lines and not form.has_blank(piece.body)
     table = form.parse(piece.body, num_lines) if is_clean else None
     if table is None:
-        return block_of(piece, form.parse, table_of(0, {}), form.plausible)
+        return block_of(piece, form.parse_lines, table_of(0, {}), form.plausible)
     line_number = range(piece.first_line, piece.first_line + num_lines)
     return Block.of(piece, records_of(piece.file_id, line_number, table))
 

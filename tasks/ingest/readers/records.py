@@ -24,7 +24,7 @@ MAX_RAW_CHARACTERS = 1_000
 NO_TEXT = "\ufffd"  # what bytes become that are no UTF-8
 Integers = NDArray[np.int64]
 Line = tuple[int, bytes]
-Parse = Callable[[bytes, int], pa.Table | None]  # of a body and its number of lines
+Parse = Callable[[Sequence[Line]], pa.Table | None]
 Item = TypeVar("Item")
 
 
@@ -176,18 +176,18 @@ def parsable(lines: Sequence[Line], parse: Parse) -> tuple[Sequence[Line], pa.Ta
     """The lines that the parser takes, and what they hold: the same parser decides everywhere."""
     if not lines:
         return lines, None
-    table = parse(ended(lines), len(lines))
+    table = parse(lines)
     if table is not None:
         return lines, table
     good = list(halved(lines, parse))
-    return good, parse(ended(good), len(good)) if good else None
+    return good, parse(good) if good else None
 
 
 def halved(lines: Sequence[Line], parse: Parse) -> Iterator[Line]:
     """The lines that the parser takes of those that it does not take together."""
     if len(lines) > 1:
         for half in (lines[: len(lines) // 2], lines[len(lines) // 2 :]):
-            if parse(ended(half), len(half)) is not None:
+            if parse(half) is not None:
                 yield from half
             else:
                 yield from halved(half, parse)
