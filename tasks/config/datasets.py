@@ -31,10 +31,10 @@ class Layout(Frozen):
     text is one of `null_values`; text stays as it is.
     """
 
-    columns: dict[str, Kind] = Field(description="Our names of the columns that are read.")
+    columns: dict[str, Kind] = Field(description="Kind of each column that is read, by our name.")
     order: tuple[str, ...] = Field((), description="All columns of a line, without a header.")
     max_header_lines: int = Field(0, description="Other lines that may stand above an order.")
-    names: dict[str, str] = Field({}, description="Our name of each name in a header.")
+    names: dict[str, str] = Field({}, description="Our name for each name in a header.")
     optional: tuple[str, ...] = Field((), description="NULL where a header lacks them.")
     delimiter: str = ","
     is_quoted: bool = False
