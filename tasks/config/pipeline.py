@@ -105,6 +105,7 @@ class PipelineConfig(Section):
             zone=row.zone,
             num_buckets=row.num_buckets,
             columns=self.columns if row.has_own_columns else None,
+            layout=row.layout,
         )
 
     @property
