@@ -1,4 +1,4 @@
-"""Raw sources: a file, a folder or an archive as a list of named byte streams, read safely.
+"""Archives, folders and files of raw data: each a list of named byte streams, read safely.
 
 Nothing is ever unpacked to a name that an archive chose: members are streamed. Names that lead
 out of the folder refuse the whole archive; links, encrypted members and bombs fail as members.

@@ -1,4 +1,4 @@
-"""Raw files from an address: streamed into the store and named by their content.
+"""Download of raw files from an address: streamed into the store and named by their content.
 
 Only https is fetched, and plain http from this machine itself. A redirect stays on its host.
 """

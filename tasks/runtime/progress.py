@@ -1,4 +1,4 @@
-"""How far a long step has come: a bar in the terminal and a progress artifact in Prefect."""
+"""Progress of a long step: a bar in the terminal and a progress artifact in Prefect."""
 
 from __future__ import annotations
 

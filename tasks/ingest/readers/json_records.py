@@ -1,4 +1,4 @@
-"""Readers of JSON records: a list of flat objects, or an object a line; never the whole in memory.
+"""JSON records: a list of flat objects, or an object a line; never the whole in memory.
 
 A file is cut between its objects, so that each stands on a line of its own; the number of the line
 is then the number of the record.

@@ -1,4 +1,4 @@
-"""What the configuration says of a person's own columns: which are read, and what they mean.
+"""Own columns as the configuration tells them: which are read, and what they mean.
 
 A column without a name in the configuration is taken by one of its aliases where it is needed, and
 otherwise not read. Nothing is guessed from values.

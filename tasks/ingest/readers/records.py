@@ -1,4 +1,4 @@
-"""Readers of raw formats: the lines of files become blocks of raw records, as a stream.
+"""Records of raw files: the lines of a format become blocks of texts, as a stream.
 
 A reader knows how a format is written, not what its values mean: that is the staging SQL's part.
 A block never mixes up files: each record knows its file and its line, and what a file gives does

@@ -1,4 +1,4 @@
-"""Reader of orders: each line becomes the trajectories that it asks for, with their truth.
+"""Synthetic reader: each line of an order becomes the trajectories it asks for, with their truth.
 
 A line is one JSON object: `world` (`model/synthetic/world.py`), and the entities from `start` up to
 `stop`. Its records are the points of all of them, in that order.
