@@ -5,21 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
 from ...earth.calendar import NUM_CALENDAR
 from ...earth.geometry import from_heading, heading_of, step_between, to_heading
 from ...features.normaliser import MIN_STEP_S, Normaliser
 from ...features.point_features import recent_speed_mps
 from ...interface.masked_input import MaskedInput, neighbours
-from ...layers.distributions import (
-    MIN_LOG_STEP_SCALE,
-    MIN_STEP_SCALE_M,
-    GaussianMixture,
-    StepMixture,
-)
-from ...layers.heads import freedom_of, ladder, steer
+from ...layers.distributions import GaussianMixture, StepMixture
+from ...layers.heads import NumberHead, SteeringHead, ladder, steps_around
 
 NUM_SPATIAL = 13
 NUM_TEMPORAL = 6 + NUM_CALENDAR
@@ -174,27 +168,17 @@ def features_between(shown: MaskedInput, gap: Gap, normaliser: Normaliser) -> tu
 # ---------------------------------------------------------------------------------- heads
 
 
-class TimeBetweenHead(nn.Module):
+class TimeBetweenHead(NumberHead):
     """p(log-odds of the time): a mixture around even steps."""
 
     def __init__(self, width: int, num_components: int) -> None:
-        super().__init__()
-        self.project = nn.Linear(width, 3 * num_components)
-        with torch.no_grad():
-            self.project.weight.mul_(0.1)
-            self.project.bias.zero_()
-            self.project.bias[2 * num_components :] = ladder(num_components, 0.05, 1.5)
+        super().__init__(width, num_components, 1.5)
 
     def forward(self, hidden_ND: Tensor, gap: Gap) -> GaussianMixture:
-        logit_NM, mean_NM, log_scale_NM = self.project(hidden_ND).chunk(3, dim=-1)
-        return GaussianMixture(
-            log_weight_M=logit_NM.log_softmax(-1),
-            mean_M=gap.index_log_odds_BT.float().unsqueeze(-1) + mean_NM,
-            scale_M=MIN_LOG_STEP_SCALE + log_scale_NM.clamp(-8, 4).exp(),
-        )
+        return self.around(gap.index_log_odds_BT.float().unsqueeze(-1), 1.0, hidden_ND)
 
 
-class PlaceBetweenHead(nn.Module):
+class PlaceBetweenHead(SteeringHead):
     """p(east, north | time): a mixture around the great circle between the known points.
 
     The network bends it by the velocities of arriving and leaving, each damped and turned; with
@@ -202,48 +186,28 @@ class PlaceBetweenHead(nn.Module):
     """
 
     def __init__(
-        self, width: int, num_components: int, normaliser: Normaliser, has_tails: bool = False
+        self, width: int, num_components: int, normaliser: Normaliser, has_tails: bool
     ) -> None:
-        super().__init__()
+        super().__init__(width, 2, (0.0, 0.0), ladder(num_components, 0.05, 1.0), has_tails)
         self.normaliser = normaliser
-        self.widen = nn.Linear(width + 2, width)
-        num_tails = num_components if has_tails else 0
-        pairs = 2 * num_components
-        self.sizes = [num_tails, 2, 2, num_components, pairs, pairs]
-        self.project = nn.Linear(width, sum(self.sizes))
-        with torch.no_grad():
-            self.project.weight.mul_(0.1)
-            self.project.bias.zero_()
-            rungs = ladder(num_components, 0.05, 1.0).repeat_interleave(2)
-            self.project.bias[-2 * num_components :] = rungs
 
     def forward(self, hidden_ND: Tensor, gap: Gap, time_s_N: Tensor) -> StepMixture:
         """Metres from the known point before; `time_s_N` is the given time of the point."""
         log_odds_N = log_odds_of(time_s_N, gap).float()
         gap_code_N = torch.asinh(self.normaliser.encode_step_s(gap.gap_s_BT)).float()
         codes_N2 = torch.stack([log_odds_N, gap_code_N], dim=-1)
-        raw = self.project(functional.gelu(self.widen(torch.cat([hidden_ND, codes_N2], dim=-1))))
-        tails_NM, damp_N2, turn_N2, logit_NM, offset, log_scale = raw.split(self.sizes, dim=-1)
         share_N1 = torch.sigmoid(log_odds_N).unsqueeze(-1)
         chord_m_NC, velocity_NVC = gap.chord_m_BTC.float(), gap.velocity_mps_BTVC.float()
         mean_NC, arriving_NC, leaving_NC = velocity_NVC.unbind(-2)
         bend_N2C = torch.stack(
             [(1 - share_N1) * (arriving_NC - mean_NC), share_N1 * (mean_NC - leaving_NC)], dim=-2
         )
+        bent_mps_NC, numbers = self.steered(bend_N2C, hidden_ND, codes_N2)
         gap_s_N1 = gap.gap_s_BT.float().unsqueeze(-1)
-        bent_m_NC = gap_s_N1 * share_N1 * (1 - share_N1) * steer(bend_N2C, damp_N2, turn_N2)
+        bent_m_NC = gap_s_N1 * share_N1 * (1 - share_N1) * bent_mps_NC
         reach_m_N = self._reach_m(velocity_NVC, gap_s_N1, share_N1)
-        reach_m_N11 = reach_m_N[:, None, None]
         center_m_NC = share_N1 * chord_m_NC + bent_m_NC
-        scale_NMC = log_scale.unflatten(-1, (-1, 2)).clamp(-8, 4).exp()
-        return StepMixture(
-            log_weight_M=logit_NM.log_softmax(-1),
-            mean_m_MC=center_m_NC.unsqueeze(1) + reach_m_N11 * offset.unflatten(-1, (-1, 2)),
-            scale_m_MC=MIN_STEP_SCALE_M + reach_m_N11 * scale_NMC,
-            heading_C=heading_of(chord_m_NC),
-            reach_m=reach_m_N,
-            freedom_M=freedom_of(tails_NM),
-        )
+        return steps_around(center_m_NC, reach_m_N, heading_of(chord_m_NC), numbers)
 
     def _reach_m(self, velocity_NVC: Tensor, gap_s_N1: Tensor, share_N1: Tensor) -> Tensor:
         """How far a path that wanders at this speed strays, as a Brownian bridge does."""

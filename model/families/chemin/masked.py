@@ -90,15 +90,9 @@ class MaskedChemin(Model):
         step_m_NC = torch.stack(step_between(ahead.lon_deg_BT, ahead.lat_deg_BT, *ends), -1).float()
         place_nll = -place.log_density(step_m_NC).sum()
         miss = place.miss(step_m_NC).sum()
-        return Loss(
-            total=time_nll + place_nll + self.config.mean_weight * miss,
-            count=(asks_time_BT | asks_place_BT).sum(),
-            parts={
-                "time_nll": time_nll.detach(),
-                "place_nll": place_nll.detach(),
-                "miss": miss.detach(),
-            },
-        )
+        parts = {"time_nll": time_nll, "place_nll": place_nll, "miss": miss}
+        count = (asks_time_BT | asks_place_BT).sum()
+        return Loss.of(count, parts, miss=self.config.mean_weight)
 
     def recover(self, batch: Batch) -> Recovered:
         """The batch with what is hidden filled in: median times, and mean places given these."""

@@ -134,15 +134,8 @@ class Chemin(Model):
         duration_nll = -duration.log_density(torch.log(step_s_N + MIN_STEP_S)).sum()
         step_nll = -step.log_density(step_m_NC).sum()
         miss = step.miss(step_m_NC).sum()
-        return Loss(
-            total=duration_nll + step_nll + self.config.mean_weight * miss,
-            count=is_scored_BT.sum(),
-            parts={
-                "duration_nll": duration_nll.detach(),
-                "step_nll": step_nll.detach(),
-                "miss": miss.detach(),
-            },
-        )
+        parts = {"duration_nll": duration_nll, "step_nll": step_nll, "miss": miss}
+        return Loss.of(is_scored_BT.sum(), parts, miss=self.config.mean_weight)
 
     def forecast(
         self,

@@ -157,11 +157,8 @@ class Patch(Model):
         log_s_NJ = torch.log(elapsed_s_NJ.clamp(min=0) + MIN_STEP_S).float()
         time = pinball(self.time_head(hidden_ND), log_s_NJ, self.level_Q)
         given, blind, time = (part[is_target_NJ].sum().float() for part in (given, blind, time))
-        return Loss(
-            total=given + blind + self.config.time_weight * time,
-            count=is_target_NJ.sum(),
-            parts={"given": given.detach(), "blind": blind.detach(), "time": time.detach()},
-        )
+        parts = {"given": given, "blind": blind, "time": time}
+        return Loss.of(is_target_NJ.sum(), parts, time=self.config.time_weight)
 
     # ------------------------------------------------------------------ tasks
 

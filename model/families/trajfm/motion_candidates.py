@@ -9,22 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
 from ...earth.geometry import heading_of
 from ...features.normaliser import MIN_STEP_S, Normaliser
 from ...interface.masked_input import MaskedInput
-from ...layers.distributions import (
-    MIN_LOG_STEP_SCALE,
-    MIN_STEP_SCALE_M,
-    GaussianMixture,
-    StepMixture,
-)
-from ...layers.heads import freedom_of, ladder, steer
+from ...layers.distributions import GaussianMixture, StepMixture
+from ...layers.heads import NumberHead, SteeringHead, ladder, steps_around
 from .surroundings import KNOWN_LAGS, NUM_TIME_CODES, Surroundings, is_between, time_codes
 
-NUM_WAYS = 2 + 4 * len(KNOWN_LAGS)
 NUM_WAY_CODES = 6
 
 
@@ -145,72 +138,38 @@ def ascending(time_s_BT: Tensor, is_told_BT: Tensor, shown: MaskedInput) -> Tens
 # ---------------------------------------------------------------------------------- heads
 
 
-class TimeHead(nn.Module):
+class TimeHead(NumberHead):
     """p(code of a time): a mixture around typical steps, or even ones between two known times."""
 
     def __init__(self, width: int, num_components: int, normaliser: Normaliser) -> None:
-        super().__init__()
+        super().__init__(width, num_components, 1.5, NUM_TIME_CODES)
         self.normaliser = normaliser
-        self.widen = nn.Linear(width + NUM_TIME_CODES, width)
-        self.project = nn.Linear(width, 3 * num_components)
-        with torch.no_grad():
-            self.project.weight.mul_(0.1)
-            self.project.bias.zero_()
-            self.project.bias[2 * num_components :] = ladder(num_components, 0.05, 1.5)
 
     def forward(self, hidden_ND: Tensor, near: Surroundings) -> GaussianMixture:
         codes = time_codes(near, self.normaliser).to(hidden_ND)
-        raw = self.project(functional.gelu(self.widen(torch.cat([hidden_ND, codes], dim=-1))))
-        logit_NM, mean_NM, log_scale_NM = raw.chunk(3, dim=-1)
         after_N = near.clock_num_after_BT.clamp(min=1)
         center_N = near.clock_num_before_BT.clamp(min=1).log() + torch.where(
             is_between(near), -after_N.log(), self.normaliser.log_step_center
         )
-        return GaussianMixture(
-            log_weight_M=logit_NM.log_softmax(-1),
-            mean_M=center_N.to(hidden_ND).unsqueeze(-1) + mean_NM,
-            scale_M=MIN_LOG_STEP_SCALE + log_scale_NM.clamp(-8, 4).exp(),
-        )
+        return self.around(center_N.to(hidden_ND).unsqueeze(-1), 1.0, hidden_ND, codes)
 
 
-class PlaceHead(nn.Module):
+class PlaceHead(SteeringHead):
     """p(east, north | time): a mixture around a sum of ways that the network weighs and turns.
 
     Untrained, it keeps the velocities on both sides as a cubic does, and goes straight on outside.
     """
 
-    def __init__(
-        self, width: int, num_components: int, normaliser: Normaliser, has_tails: bool = False
-    ) -> None:
-        super().__init__()
-        self.normaliser = normaliser
-        self.widen = nn.Linear(width + NUM_WAY_CODES, width)
-        num_tails = num_components if has_tails else 0
-        pairs = 2 * num_components
-        self.sizes = [num_tails, NUM_WAYS, NUM_WAYS, num_components, pairs, pairs]
-        self.project = nn.Linear(width, sum(self.sizes))
-        with torch.no_grad():
-            self.project.weight.mul_(0.1)
-            self.project.bias.zero_()
-            self.project.bias[num_tails] = 1.0
-            by_time = slice(num_tails + 2, num_tails + 2 + 2 * len(KNOWN_LAGS))
-            self.project.bias[by_time] = 1 / len(KNOWN_LAGS)
-            rungs = ladder(num_components, 0.1, 1.5).repeat_interleave(2)
-            self.project.bias[-pairs:] = rungs
+    def __init__(self, width: int, num_components: int, has_tails: bool) -> None:
+        num_lags = len(KNOWN_LAGS)
+        # Evenly in time along the chord, bent by time on both sides; nothing by points.
+        damp_W = [1.0, 0.0] + 2 * num_lags * [1 / num_lags] + 2 * num_lags * [0.0]
+        scales = ladder(num_components, 0.1, 1.5)
+        super().__init__(width, NUM_WAY_CODES, damp_W, scales, has_tails)
 
     def forward(self, hidden_ND: Tensor, ways: Ways) -> StepMixture:
         """Metres from the anchor."""
-        seen = torch.cat([hidden_ND, ways.codes_NF.to(hidden_ND)], dim=-1)
-        raw = self.project(functional.gelu(self.widen(seen)))
-        tails_NM, damp_NW, turn_NW, logit_NM, offset, log_scale = raw.split(self.sizes, dim=-1)
-        reach_m_N11 = ways.reach_m_N[:, None, None]
-        center_m_NC = steer(ways.way_m_NWC, damp_NW, turn_NW)
-        scale_NMC = log_scale.unflatten(-1, (-1, 2)).clamp(-8, 4).exp()
-        return StepMixture(
-            log_weight_M=logit_NM.log_softmax(-1),
-            mean_m_MC=center_m_NC.unsqueeze(1) + reach_m_N11 * offset.unflatten(-1, (-1, 2)),
-            scale_m_MC=MIN_STEP_SCALE_M + reach_m_N11 * scale_NMC,
-            heading_C=heading_of(ways.way_m_NWC[:, 0] + ways.way_m_NWC[:, 2]),
-            reach_m=ways.reach_m_N,
-            freedom_M=freedom_of(tails_NM),
-        )
+        codes = ways.codes_NF.to(hidden_ND)
+        center_m_NC, numbers = self.steered(ways.way_m_NWC, hidden_ND, codes)
+        heading_NC = heading_of(ways.way_m_NWC[:, 0] + ways.way_m_NWC[:, 2])
+        return steps_around(center_m_NC, ways.reach_m_N, heading_NC, numbers)

@@ -141,7 +141,7 @@ class TrajFm(Model):
         self.register_buffer("frequency_CP", self._frequencies(), persistent=False)
         self.transformer = Transformer(width, config.num_layers, config.num_heads, config.dropout)
         self.time_head = TimeHead(width, config.num_components, normaliser)
-        self.place_head = PlaceHead(width, config.num_components, normaliser, config.has_tails)
+        self.place_head = PlaceHead(width, config.num_components, config.has_tails)
 
     def _frequencies(self) -> Tensor:
         config, step_m = self.config, self.normaliser.extent_scale_m
@@ -204,15 +204,9 @@ class TrajFm(Model):
         step_m_NC = self._step_m(batch, near, asks_place_BT)
         time_nll, place_nll = time_nll_N.sum(), -place.log_density(step_m_NC).sum()
         miss = place.miss(step_m_NC).sum()
-        return Loss(
-            total=time_nll + place_nll + self.config.mean_weight * miss,
-            count=(asks_time_BT | asks_place_BT).sum(),
-            parts={
-                "time_nll": time_nll.detach(),
-                "place_nll": place_nll.detach(),
-                "miss": miss.detach(),
-            },
-        )
+        parts = {"time_nll": time_nll, "place_nll": place_nll, "miss": miss}
+        count = (asks_time_BT | asks_place_BT).sum()
+        return Loss.of(count, parts, miss=self.config.mean_weight)
 
     def _step_m(self, batch: Batch, near: Surroundings, is_asked_BT: Tensor) -> Tensor:
         """The true step (N, C) from the anchor to each asked point."""
