@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from ...earth.calendar import NUM_CALENDAR
 from ...earth.geometry import from_heading, heading_of, step_between, to_heading
 from ...features.normaliser import MIN_STEP_S, Normaliser
 from ...features.point_features import recent_speed_mps
+from ...interface.columns import Columns
 from ...interface.masked_input import MaskedInput, neighbours
 from ...layers.distributions import GaussianMixture, StepMixture
 from ...layers.heads import NumberHead, SteeringHead, ladder, steps_around
@@ -23,7 +24,7 @@ NUM_TEMPORAL = 6 + NUM_CALENDAR
 
 
 @dataclass(frozen=True)
-class Gap:
+class Gap(Columns):
     """The known points before and after each point; all zero where one of them is missing.
 
     `velocity_mps_BTVC` holds the mean velocity over the gap, the one of arriving at it and the one
@@ -38,10 +39,6 @@ class Gap:
     chord_m_BTC: Tensor
     velocity_mps_BTVC: Tensor
     index_log_odds_BT: Tensor
-
-    def at(self, is_chosen_BT: Tensor) -> Gap:
-        """The same of some points alone, (N)."""
-        return Gap(*(getattr(self, entry.name)[is_chosen_BT] for entry in fields(self)))
 
 
 def gap_around(shown: MaskedInput, normaliser: Normaliser) -> Gap:

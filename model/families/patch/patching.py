@@ -6,7 +6,7 @@ J points ahead of an end, L lags, C coordinates (east, north), U calendar featur
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from ...earth.geometry import step_between
 from ...features.normaliser import Normaliser
 from ...features.point_features import LAGS, steps_of
 from ...interface.batch import Batch
+from ...interface.columns import Columns
 from ...interface.contexts import Context, calendar_at
 
 
@@ -154,20 +155,13 @@ def ahead_of(
 
 
 @dataclass(frozen=True)
-class Moved:
+class Moved(Columns):
     """How the ends of patches were arrived at, from their own patch and earlier ones alone."""
 
     scale_m_RP: Tensor  # root mean square step so far: a typical one where there is none
     way_m_RPLC: Tensor  # displacement over each lag, in the frame of the end
     num_RPL: Tensor  # points and seconds that it took
     elapsed_s_RPL: Tensor
-
-    def at(self, row_N: Tensor, patch_N: Tensor) -> Moved:
-        """The same at some of the ends, (N)."""
-        return Moved(*(getattr(self, entry.name)[row_N, patch_N] for entry in fields(self)))
-
-    def picked(self, index_N: Tensor) -> Moved:
-        return Moved(*(getattr(self, entry.name)[index_N] for entry in fields(self)))
 
     @property
     def per_point_m(self) -> Tensor:

@@ -36,51 +36,44 @@ def ways_of(near: Surroundings, time_s_N: Tensor, normaliser: Normaliser) -> Way
     The first goes along the chord evenly in time, the second evenly by points. The others bend it
     by motion before and after, as a cubic does, and where one side is missing they go straight on.
     """
-    is_first_N = near.num_before_BT == 0
-    is_last_N = near.num_after_BT == 0
-    num_before_N, num_after_N = near.num_before_BT, near.num_after_BT
+    before, after = near.before, near.after
+    num_before_N, num_after_N = before.num_BT, after.num_BT
+    is_first_N, is_last_N = num_before_N == 0, num_after_N == 0
+    elapsed_s_N = (time_s_N - before.time_s_BT).clamp(min=0).masked_fill(is_first_N, 0)
+    until_s_N = (after.time_s_BT - time_s_N).clamp(min=0).masked_fill(is_last_N, 0)
     gap_num_N = (num_before_N + num_after_N).clamp(min=1)
-    share_num_N = (num_before_N / gap_num_N).masked_fill(is_first_N, 1)
-    elapsed_s_N = (time_s_N - near.time_before_s_BT).clamp(min=0).masked_fill(is_first_N, 0)
-    until_s_N = (near.time_after_s_BT - time_s_N).clamp(min=0).masked_fill(is_last_N, 0)
     gap_s_N = elapsed_s_N + until_s_N
-    share_s_N = (elapsed_s_N / gap_s_N.clamp(min=MIN_STEP_S)).masked_fill(is_first_N, 1)
-    share_s_N = share_s_N.masked_fill(is_last_N & ~is_first_N, 0)
-    share_num_N = share_num_N.masked_fill(is_last_N & ~is_first_N, 0)
+    share_s_N, share_num_N = (
+        torch.where(is_first_N, 1.0, torch.where(is_last_N, 0.0, share_N))
+        for share_N in (elapsed_s_N / gap_s_N.clamp(min=MIN_STEP_S), num_before_N / gap_num_N)
+    )
     chord_N1C = near.chord_m_BTC.unsqueeze(-2)
     ways = [share_s_N[:, None, None] * chord_N1C, share_num_N[:, None, None] * chord_N1C]
+    shortest_gap_s_N = gap_s_N.clamp(min=normaliser.shortest_step_s)
     strays = []
-    for share_N, before_N, after_N, size_N, back_over, lead_over in (
-        (
-            share_s_N,
-            elapsed_s_N,
-            until_s_N,
-            gap_s_N.clamp(min=normaliser.shortest_step_s),
-            near.back_s_BTL,
-            near.lead_s_BTL,
-        ),
+    for share_N, before_N, after_N, size_N, back_over_NL, lead_over_NL in (
+        (share_s_N, elapsed_s_N, until_s_N, shortest_gap_s_N, before.way_s_BTL, after.way_s_BTL),
         (
             share_num_N,
             num_before_N,
             num_after_N,
             gap_num_N,
-            near.back_num_BTL,
-            near.lead_num_BTL,
+            before.num_way_BTL,
+            after.num_way_BTL,
         ),
     ):
         mean_N1C = chord_N1C / size_N[:, None, None]
-        back_NLC = near.back_m_BTLC / back_over.unsqueeze(-1)
-        lead_NLC = near.lead_m_BTLC / lead_over.unsqueeze(-1)
-        has_back_NL1 = (near.back_m_BTLC != 0).any(-1, keepdim=True)
-        has_lead_NL1 = (near.lead_m_BTLC != 0).any(-1, keepdim=True)
-        ways.append(
-            (before_N * (1 - share_N).square())[:, None, None]
-            * torch.where(has_back_NL1, back_NLC - mean_N1C, 0.0)
+        back_NLC = before.way_m_BTLC / back_over_NL.unsqueeze(-1)
+        lead_NLC = after.way_m_BTLC / lead_over_NL.unsqueeze(-1)
+        has_back_NL1, has_lead_NL1 = (
+            (side.way_m_BTLC != 0).any(-1, keepdim=True) for side in (before, after)
         )
-        ways.append(
-            (after_N * share_N.square())[:, None, None]
-            * torch.where(has_lead_NL1, mean_N1C - lead_NLC, 0.0)
-        )
+        arriving_N = before_N * (1 - share_N).square()
+        leaving_N = after_N * share_N.square()
+        ways += [
+            arriving_N[:, None, None] * torch.where(has_back_NL1, back_NLC - mean_N1C, 0.0),
+            leaving_N[:, None, None] * torch.where(has_lead_NL1, mean_N1C - lead_NLC, 0.0),
+        ]
         both_NLC = torch.cat([back_NLC, lead_NLC, mean_N1C], dim=-2)
         mean_square_N = both_NLC.square().sum(-1).mean(-1)
         # Between two known places as far as a Brownian bridge, outside as far as one would go.
@@ -89,8 +82,7 @@ def ways_of(near: Surroundings, time_s_N: Tensor, normaliser: Normaliser) -> Way
         )
         strays.append(mean_square_N.sqrt() * within_N)
     extent_m = normaliser.extent_scale_m
-    typical_N = (num_before_N + num_after_N).clamp(min=1) ** 0.5
-    reach_m_N = (strays[0] + strays[1]) / 2 + 0.1 * extent_m * typical_N
+    reach_m_N = (strays[0] + strays[1]) / 2 + 0.1 * extent_m * gap_num_N**0.5
     count_s_N = gap_num_N * normaliser.typical_step_s
     codes = [
         torch.log1p(num_before_N),
@@ -110,18 +102,18 @@ def ways_of(near: Surroundings, time_s_N: Tensor, normaliser: Normaliser) -> Way
 
 def code_of_time(time_s_N: Tensor, near: Surroundings) -> Tensor:
     """A time as a number without bounds: its log-odds between two known times, else log seconds."""
-    since_s_N = (time_s_N - near.clock_before_s_BT).clamp(min=0) + MIN_STEP_S
-    until_s_N = (near.clock_after_s_BT - time_s_N).clamp(min=0) + MIN_STEP_S
+    since_s_N = (time_s_N - near.before.clock_s_BT).clamp(min=0) + MIN_STEP_S
+    until_s_N = (near.after.clock_s_BT - time_s_N).clamp(min=0) + MIN_STEP_S
     return since_s_N.log() - torch.where(is_between(near), until_s_N.log(), 0.0)
 
 
 def time_of_code(code_N: Tensor, near: Surroundings) -> Tensor:
     """The inverse of `code_of_time`: never before the known time before, nor after the next."""
-    gap_s_N = near.clock_after_s_BT - near.clock_before_s_BT
+    gap_s_N = near.after.clock_s_BT - near.before.clock_s_BT
     within_s_N = torch.sigmoid(code_N) * (gap_s_N + 2 * MIN_STEP_S) - MIN_STEP_S
     within_s_N = torch.minimum(within_s_N.clamp(min=0), gap_s_N)
     beyond_s_N = (code_N.exp() - MIN_STEP_S).clamp(min=0)
-    return near.clock_before_s_BT + torch.where(is_between(near), within_s_N, beyond_s_N)
+    return near.before.clock_s_BT + torch.where(is_between(near), within_s_N, beyond_s_N)
 
 
 def ascending(time_s_BT: Tensor, is_told_BT: Tensor, shown: MaskedInput) -> Tensor:
@@ -147,8 +139,8 @@ class TimeHead(NumberHead):
 
     def forward(self, hidden_ND: Tensor, near: Surroundings) -> GaussianMixture:
         codes = time_codes(near, self.normaliser).to(hidden_ND)
-        after_N = near.clock_num_after_BT.clamp(min=1)
-        center_N = near.clock_num_before_BT.clamp(min=1).log() + torch.where(
+        after_N = near.after.num_clock_BT.clamp(min=1)
+        center_N = near.before.num_clock_BT.clamp(min=1).log() + torch.where(
             is_between(near), -after_N.log(), self.normaliser.log_step_center
         )
         return self.around(center_N.to(hidden_ND).unsqueeze(-1), 1.0, hidden_ND, codes)

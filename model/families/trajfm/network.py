@@ -351,7 +351,7 @@ def answerable_targets(shown: MaskedInput, near: Surroundings) -> tuple[Tensor, 
     is asked for its place: what stands there may be another's.
     """
     asks_time_BT = shown.is_asked_BT & ~shown.shows_time_BT
-    can_tell_time_BT = near.clock_num_before_BT > 0
+    can_tell_time_BT = near.before.num_clock_BT > 0
     asks_place_BT = shown.is_asked_BT & ~(asks_time_BT & shown.shows_place_BT) & near.has_place_BT
     is_timed_BT = shown.shows_time_BT | can_tell_time_BT
     return asks_time_BT & can_tell_time_BT, asks_place_BT & is_timed_BT
