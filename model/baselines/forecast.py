@@ -52,7 +52,8 @@ class ForecastBaseline(ABC):
             time_s_BH = predicted_time_s(context, num_horizon)
         lon_deg_B1, lat_deg_B1, last_s_B1 = context.last_B1()
         moved_m = self.moved_m(context, time_s_BH - last_s_B1)
-        return Forecast.of((*step_from(lon_deg_B1, lat_deg_B1, *moved_m), time_s_BH), None)
+        points = (*step_from(lon_deg_B1, lat_deg_B1, *moved_m), time_s_BH)
+        return Forecast.of([value_BH.unsqueeze(1) for value_BH in points])
 
 
 @dataclass(frozen=True)

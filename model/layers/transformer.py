@@ -93,11 +93,9 @@ class KeyValueCache:
         self.key_BHTK.scatter_(2, slot_BHQK, key_BHQK)
         self.value_BHTK.scatter_(2, slot_BHQK, value_BHQK)
 
-    def repeat_rows(self, times: int) -> KeyValueCache:
-        """A cache in which each row stands `times` times, next to itself."""
-        return KeyValueCache(
-            self.key_BHTK.repeat_interleave(times, 0), self.value_BHTK.repeat_interleave(times, 0)
-        )
+    def picked(self, chosen_B: Tensor) -> KeyValueCache:
+        """A copy of some rows."""
+        return KeyValueCache(self.key_BHTK[chosen_B], self.value_BHTK[chosen_B])
 
 
 class Attention(nn.Module):

@@ -6,7 +6,7 @@ J points ahead of an end, L lags, C coordinates (east, north), U calendar featur
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from ...features.normaliser import Normaliser
 from ...features.point_features import LAGS, steps_of
 from ...interface.batch import Batch
 from ...interface.columns import Columns
-from ...interface.contexts import Context, calendar_at
+from ...interface.contexts import Context
 
 
 @dataclass(frozen=True)
@@ -36,16 +36,8 @@ class SequenceRows:
 
 def sequence_rows(context: Context) -> SequenceRows:
     """Contexts as rows, all of which may be read, and be asked from the points before."""
-    is_pad_BT, num_B = context.is_pad_BT, context.num_points_B
-    lon_deg_BT, lat_deg_BT, time_s_BT = (
-        value_BT.masked_fill(is_pad_BT, 0)
-        for value_BT in (context.lon_deg_BT, context.lat_deg_BT, context.time_s_BT)
-    )
-    calendar_BTU = calendar_at(context.started_us_B, time_s_BT, context.zone)
-    zero_B = torch.zeros_like(num_B)
-    return SequenceRows(
-        lon_deg_BT, lat_deg_BT, time_s_BT, calendar_BTU, num_B, num_B, ~is_pad_BT, zero_B
-    )
+    batch = context.batch()
+    return rows_of_batch(replace(batch, is_target_BT=~batch.is_pad_BT))
 
 
 def rows_of_batch(batch: Batch) -> SequenceRows:

@@ -46,7 +46,7 @@ from ...interface.masking import (
     segments,
 )
 from ...layers.attention_masks import bidirectional_mask
-from ...layers.distributions import GaussianMixture, StepMixture
+from ...layers.distributions import StepMixture, told_number, told_step_m
 from ...layers.embeddings import LearnableFourier
 from ...layers.position_encodings import (
     angles_of,
@@ -251,14 +251,14 @@ class TrajFm(Model):
             time_s_BT, lon_deg_BT, lat_deg_BT = (
                 value.clone() for value in (shown.time_s_BT, shown.lon_deg_BT, shown.lat_deg_BT)
             )
-            code_N = time.median() if noise is None else _drawn_code(time, noise)
-            time_s_BT[asks_time_BT] = time_of_code(code_N.double(), ahead) + ahead.started_s_BT
+            code_N = told_number(time, noise).double()
+            time_s_BT[asks_time_BT] = time_of_code(code_N, ahead) + ahead.started_s_BT
             time_s_BT = ascending(time_s_BT, asks_time_BT, shown)
             if place is None or not is_timed:
                 place = self.place_at(hidden_BTD, near, asks_place_BT, time_s_BT)
-            step_m_NC = place.mean() if noise is None else _drawn_step_m(place, noise)
+            step_m_NC = told_step_m(place, noise).double()
             lon_deg_BT[asks_place_BT], lat_deg_BT[asks_place_BT] = step_from(
-                around_place.lon_deg_BT, around_place.lat_deg_BT, *step_m_NC.double().unbind(-1)
+                around_place.lon_deg_BT, around_place.lat_deg_BT, *step_m_NC.unbind(-1)
             )
             yield Recovered(lon_deg_BT, lat_deg_BT, time_s_BT, asks_time_BT | asks_place_BT)
 
@@ -280,20 +280,14 @@ class TrajFm(Model):
         noises = Noise.shared(num_samples, seed)
         shown = masked_input_of(Partial.of(kept, num_horizon, target_time_s_BH).batch())
         told = [
-            [
-                value_BT.gather(1, slot_BH)
-                for value_BT in (one.lon_deg_BT, one.lat_deg_BT, one.time_s_BT)
-            ]
-            for one in self.filled(shown, noises)
+            (one.lon_deg_BT, one.lat_deg_BT, one.time_s_BT) for one in self.filled(shown, noises)
         ]
-        first, *others = told
-        points = first[0], first[1], first[2]
-        if not others:
-            return Forecast.of(points, None)
-        lon_deg_BSH, lat_deg_BSH, time_s_BSH = (
-            torch.stack(paths, 1) for paths in zip(*others, strict=True)
+        return Forecast.of(
+            [
+                torch.stack([value_BT.gather(1, slot_BH) for value_BT in values], dim=1)
+                for values in zip(*told, strict=True)
+            ]
         )
-        return Forecast.of(points, (lon_deg_BSH, lat_deg_BSH, time_s_BSH))
 
     def travel_time(self, partial: Partial) -> Durations:
         """Seconds from the first point to the last, whose place is known and whose time is not."""
@@ -382,20 +376,6 @@ def ends_of(batch: Batch) -> MaskedBatch | None:
     columns["shown_BT"] = torch.arange(2, device=row_R.device).expand_as(point_R2)
     columns["sequence_BT"] = torch.zeros_like(point_R2)
     return replace(batch, window_id_B=batch.window_id_B[row_R], window_id_BS=None, **columns)
-
-
-def _drawn_code(density: GaussianMixture, noise: Noise) -> Tensor:
-    like_N = density.mean_M[..., 0]
-    uniform, normal = noise.uniform_SHE[0, 0, 0], noise.normal_SHE[0, 0, 0]
-    return density.sample(uniform.to(like_N).expand_as(like_N), normal.to(like_N))
-
-
-def _drawn_step_m(density: StepMixture, noise: Noise) -> Tensor:
-    like_N = density.reach_m
-    uniform, normal_C = noise.uniform_SHE[0, 0, 1], noise.normal_SHE[0, 0, 1:]
-    return density.sample(
-        uniform.to(like_N).expand_as(like_N), normal_C.to(like_N).expand(*like_N.shape, 2)
-    )
 
 
 FAMILY = Family(
