@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from ...earth.geometry import step_between
 from ...features.normaliser import Normaliser
-from ...features.point_features import LAGS, steps_of
+from ...features.point_features import LAGS, motion_since, steps_of
 from ...interface.batch import Batch
 from ...interface.columns import Columns
 from ...interface.contexts import Context
@@ -181,19 +181,11 @@ def moved_until(patches: Patches, step_RSF: Tensor, normaliser: Normaliser) -> M
     lag_L = torch.tensor(LAGS, device=num_RP.device)
     origin_RPL = torch.maximum(end_RP.unsqueeze(-1) - lag_L, patches.num_lead_R[:, None, None])
 
-    def at_origin(value_RS: Tensor) -> Tensor:
-        return value_RS.gather(1, origin_RPL.flatten(1)).view(origin_RPL.shape)
-
-    lon_deg_RP1, lat_deg_RP1, time_s_RP1 = (
-        patches.ends(value_RS).unsqueeze(-1)
-        for value_RS in (patches.lon_deg_RS, patches.lat_deg_RS, patches.time_s_RS)
-    )
-    origins = at_origin(patches.lon_deg_RS), at_origin(patches.lat_deg_RS)
-    back_m = step_between(lon_deg_RP1, lat_deg_RP1, *origins)
-    elapsed_s_RPL = time_s_RP1 - at_origin(patches.time_s_RS)
+    points = patches.lon_deg_RS, patches.lat_deg_RS, patches.time_s_RS
+    way_m_RPLC, elapsed_s_RPL = motion_since(*points, end_RP, origin_RPL)
     return Moved(
         scale_m_RP.where(num_RP > 0, normaliser.extent_scale_m),
-        -torch.stack(back_m, dim=-1).masked_fill((num_RP == 0)[..., None, None], 0),
+        way_m_RPLC.masked_fill((num_RP == 0)[..., None, None], 0),
         (end_RP.unsqueeze(-1) - origin_RPL).clamp(min=1).double(),
         elapsed_s_RPL.clamp(min=normaliser.shortest_step_s),
     )
