@@ -46,12 +46,18 @@ def motion_since(
     origin_BQL: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Displacement (B, Q, L, C) and seconds (B, Q, L) from origins to points, in their frame."""
-    (lon_deg_BQ1, from_lon_deg), (lat_deg_BQ1, from_lat_deg), (time_s_BQ1, from_time_s) = (
-        (_at(value_BT, index_BQ).unsqueeze(-1), _at(value_BT, origin_BQL))
-        for value_BT in (lon_deg_BT, lat_deg_BT, time_s_BT)
-    )
-    back_m = step_between(lon_deg_BQ1, lat_deg_BQ1, from_lon_deg, from_lat_deg)
-    return -torch.stack(back_m, dim=-1), time_s_BQ1 - from_time_s
+    index_BQ1 = index_BQ.unsqueeze(-1)
+    back_m_BQLC = step_m_between(lon_deg_BT, lat_deg_BT, index_BQ1, origin_BQL)
+    return -back_m_BQLC, _at(time_s_BT, index_BQ1) - _at(time_s_BT, origin_BQL)
+
+
+def step_m_between(
+    lon_deg_BT: Tensor, lat_deg_BT: Tensor, start_BQ: Tensor, end_BQ: Tensor
+) -> Tensor:
+    """Metres (B, Q, C) from some points of a row to others, in the frame of the first."""
+    starts = _at(lon_deg_BT, start_BQ), _at(lat_deg_BT, start_BQ)
+    ends = _at(lon_deg_BT, end_BQ), _at(lat_deg_BT, end_BQ)
+    return torch.stack(step_between(*starts, *ends), dim=-1)
 
 
 def _at(value_BT: Tensor, index_BQ: Tensor) -> Tensor:
@@ -91,9 +97,7 @@ def point_features(
     displacement_m_BQLC, elapsed_s_BQL = motion_since(*points, index_BQ, origin_BQL)
     least_s = normaliser.shortest_step_s
     velocity_BQLC = displacement_m_BQLC / elapsed_s_BQL.clamp(min=least_s).unsqueeze(-1)
-    starts = _at(lon_deg_BT, first_BQ), _at(lat_deg_BT, first_BQ)
-    ends = _at(lon_deg_BT, index_BQ), _at(lat_deg_BT, index_BQ)
-    since_first_m_BQC = torch.stack(step_between(*starts, *ends), dim=-1)
+    since_first_m_BQC = step_m_between(lon_deg_BT, lat_deg_BT, first_BQ, index_BQ)
     since_first_s_BQ = _at(time_s_BT, index_BQ) - _at(time_s_BT, first_BQ)
     step_code_BQ = torch.asinh(normaliser.encode_step_s(elapsed_s_BQL[..., 0]))
     temporal = [

@@ -10,7 +10,7 @@ from torch import Tensor
 from ...earth.calendar import NUM_CALENDAR
 from ...earth.geometry import from_heading, heading_of, step_between, to_heading
 from ...features.normaliser import MIN_STEP_S, Normaliser
-from ...features.point_features import recent_speed_mps
+from ...features.point_features import recent_speed_mps, step_m_between
 from ...interface.columns import Columns
 from ...interface.masked_input import MaskedInput, neighbours
 from ...layers.distributions import GaussianMixture, StepMixture
@@ -78,10 +78,7 @@ def gap_around(shown: MaskedInput, normaliser: Normaliser) -> Gap:
 
 
 def _step_m(shown: MaskedInput, start_BT: Tensor, end_BT: Tensor) -> Tensor:
-    lon_deg_BT, lat_deg_BT = shown.lon_deg_BT, shown.lat_deg_BT
-    starts = lon_deg_BT.gather(1, start_BT), lat_deg_BT.gather(1, start_BT)
-    ends = lon_deg_BT.gather(1, end_BT), lat_deg_BT.gather(1, end_BT)
-    return torch.stack(step_between(*starts, *ends), dim=-1)
+    return step_m_between(shown.lon_deg_BT, shown.lat_deg_BT, start_BT, end_BT)
 
 
 def _elapsed_s(

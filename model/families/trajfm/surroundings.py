@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ...earth.geometry import haversine_m, step_between
 from ...features.normaliser import MIN_STEP_S, Normaliser
+from ...features.point_features import step_m_between
 from ...interface.columns import Columns
 from ...interface.masked_input import MaskedInput, neighbours
 
@@ -142,9 +143,8 @@ def surroundings_of(
 
     def place_m(at_BT: Tensor) -> Tensor:
         """Places of points in the frame of the anchor."""
-        ends = _take(shown.lon_deg_BT, at_BT), _take(shown.lat_deg_BT, at_BT)
-        starts = _take(shown.lon_deg_BT, anchor_BT), _take(shown.lat_deg_BT, anchor_BT)
-        return torch.stack(step_between(*starts, *ends), dim=-1)
+        places = shown.lon_deg_BT, shown.lat_deg_BT
+        return step_m_between(*places, anchor_BT.clamp(min=0), at_BT.clamp(min=0))
 
     def ways(start_BT: Tensor, sign: int) -> tuple[Tensor, Tensor, Tensor]:
         """Displacements to (sign 1) or from (-1) `start_BT` over known lags; zero without any."""
