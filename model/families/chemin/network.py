@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -53,12 +52,10 @@ class CheminConfig:
         check_shape(self, num_components=1, max_points=4, mean_weight=0)
 
 
-PRESETS: Mapping[str, CheminConfig] = MappingProxyType(
-    {
-        "tiny": CheminConfig(width=32, num_layers=1, num_heads=2),
-        "small": CheminConfig(),
-    }
-)
+PRESETS: Mapping[str, CheminConfig] = {
+    "tiny": CheminConfig(width=32, num_layers=1, num_heads=2),
+    "small": CheminConfig(),
+}
 
 
 class Chemin(Model):

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -81,13 +80,11 @@ class GPT2Config:
         )
 
 
-PRESETS: Mapping[str, GPT2Config] = MappingProxyType(
-    {
-        "tiny": GPT2Config(32, 2, 2, num_positions=64, num_tokens=NUM_BYTES + 1, dropout=0.0),
-        "small": GPT2Config(128, 4, 4, num_positions=256, num_tokens=NUM_BYTES + 1, dropout=0.0),
-        "base": GPT2Config(),
-    }
-)
+PRESETS: Mapping[str, GPT2Config] = {
+    "tiny": GPT2Config(32, 2, 2, num_positions=64, num_tokens=NUM_BYTES + 1, dropout=0.0),
+    "small": GPT2Config(128, 4, 4, num_positions=256, num_tokens=NUM_BYTES + 1, dropout=0.0),
+    "base": GPT2Config(),
+}
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -75,12 +74,10 @@ class PatchConfig:
         return self.num_patch * self.num_output
 
 
-PRESETS: Mapping[str, PatchConfig] = MappingProxyType(
-    {
-        "tiny": PatchConfig(width=32, num_layers=1, num_heads=2),
-        "small": PatchConfig(),
-    }
-)
+PRESETS: Mapping[str, PatchConfig] = {
+    "tiny": PatchConfig(width=32, num_layers=1, num_heads=2),
+    "small": PatchConfig(),
+}
 
 
 class Patch(Model):

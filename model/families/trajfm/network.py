@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,6 @@ from ...features.normaliser import Normaliser
 from ...interface.answers import Durations, Forecast, Noise, Recovered, mean_hidden_state
 from ...interface.batch import Batch, first_of_sequence, index_of
 from ...interface.contexts import Context, Partial
-from ...interface.evaluating import evaluating
 from ...interface.family import Family, Model
 from ...interface.masked_input import MaskedInput, masked_input_of
 from ...interface.masking import (
@@ -110,12 +108,10 @@ class TrajFmConfig:
             raise ValueError(f"shortest_steps must be below {self.longest_steps} and above 0")
 
 
-PRESETS: Mapping[str, TrajFmConfig] = MappingProxyType(
-    {
-        "tiny": TrajFmConfig(width=32, num_layers=1, num_heads=2, num_waves=6),
-        "small": TrajFmConfig(),
-    }
-)
+PRESETS: Mapping[str, TrajFmConfig] = {
+    "tiny": TrajFmConfig(width=32, num_layers=1, num_heads=2, num_waves=6),
+    "small": TrajFmConfig(),
+}
 
 
 class TrajFm(Model):
@@ -235,8 +231,7 @@ class TrajFm(Model):
 
     def recover(self, batch: Batch) -> Recovered:
         """The batch with what is hidden filled in: median times, and mean places given these."""
-        with torch.inference_mode(), evaluating(self):
-            return next(self.filled(masked_input_of(batch), Noise.shared(0, 0)))
+        return next(self.filled(masked_input_of(batch), Noise.shared(0, 0)))
 
     def filled(self, shown: MaskedInput, noises: Noise) -> Iterator[Recovered]:
         """The medians and means of what is hidden, then a sample of it for each of the draws."""
