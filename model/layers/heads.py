@@ -175,17 +175,15 @@ def ladder(num_components: int, low: float, high: float) -> Tensor:
 
 
 class QuantileHead(nn.Module):
-    """Quantiles (..., V, Q) of each of V values at ascending levels; they never cross."""
+    """Deciles (..., V, Q) of each of V values; they never cross."""
 
     level_Q: Tensor
 
-    def __init__(self, width: int, num_values: int, levels: Sequence[float] = DECILES) -> None:
+    def __init__(self, width: int, num_values: int) -> None:
         super().__init__()
-        if not 0 < levels[0] or list(levels) != sorted(set(levels)) or not levels[-1] < 1:
-            raise ValueError(f"levels must ascend between 0 and 1, not {tuple(levels)}")
         self.num_values = num_values
-        self.register_buffer("level_Q", torch.tensor(levels), persistent=False)
-        self.project = nn.Linear(width, num_values * len(levels))
+        self.register_buffer("level_Q", torch.tensor(DECILES), persistent=False)
+        self.project = nn.Linear(width, num_values * len(DECILES))
 
     def forward(self, hidden_D: Tensor) -> Tensor:
         raw_VQ = self.project(hidden_D).unflatten(-1, (self.num_values, -1))

@@ -48,7 +48,7 @@ def gap_around(shown: MaskedInput, normaliser: Normaliser) -> Gap:
     has_both_BT = (before_BT >= 0) & (after_BT >= 0)
     start_BT, end_BT = before_BT.clamp(min=0), after_BT.clamp(min=0)
     chord_m_BTC = _step_m(shown, start_BT, end_BT)
-    mean_BTC = chord_m_BTC / _elapsed_s(shown, start_BT, end_BT, normaliser).unsqueeze(-1)
+    mean_BTC = _velocity_mps(shown, start_BT, end_BT, normaliser)
     earlier_BT, later_BT = before_BT.gather(1, start_BT), after_BT.gather(1, end_BT)
     arriving_BTC = -_velocity_mps(shown, start_BT, earlier_BT, normaliser)
     leaving_BTC = _velocity_mps(shown, end_BT, later_BT, normaliser)
@@ -81,19 +81,13 @@ def _step_m(shown: MaskedInput, start_BT: Tensor, end_BT: Tensor) -> Tensor:
     return step_m_between(shown.lon_deg_BT, shown.lat_deg_BT, start_BT, end_BT)
 
 
-def _elapsed_s(
-    shown: MaskedInput, one_BT: Tensor, other_BT: Tensor, normaliser: Normaliser
-) -> Tensor:
-    elapsed_s_BT = shown.time_s_BT.gather(1, other_BT) - shown.time_s_BT.gather(1, one_BT)
-    return elapsed_s_BT.abs().clamp(min=normaliser.shortest_step_s)
-
-
 def _velocity_mps(
     shown: MaskedInput, start_BT: Tensor, end_BT: Tensor, normaliser: Normaliser
 ) -> Tensor:
     """Away from `start_BT`, in its frame; anything where `end_BT` is -1."""
     end_BT = end_BT.clamp(min=0)
-    elapsed_s_BT = _elapsed_s(shown, start_BT, end_BT, normaliser)
+    elapsed_s_BT = shown.time_s_BT.gather(1, end_BT) - shown.time_s_BT.gather(1, start_BT)
+    elapsed_s_BT = elapsed_s_BT.abs().clamp(min=normaliser.shortest_step_s)
     return _step_m(shown, start_BT, end_BT) / elapsed_s_BT.unsqueeze(-1)
 
 

@@ -184,7 +184,7 @@ def surroundings_of(
 
     has_both_BT = (before_BT >= 0) & (after_BT >= 0)
     clock_before_BT, clock_after_BT = neighbours(shown.shows_time_BT, shown.sequence_BT)
-    length_m_BT = _length_m(shown)
+    length_m_BT = _length_m(shown, before_BT)
     return Surroundings(
         anchor_BT >= 0,
         guess.started_s_BT,
@@ -196,9 +196,8 @@ def surroundings_of(
     )
 
 
-def _length_m(shown: MaskedInput) -> Tensor:
+def _length_m(shown: MaskedInput, before_BT: Tensor) -> Tensor:
     """Metres along the known places of the sequence up to each point."""
-    before_BT, _ = neighbours(shown.shows_place_BT, shown.sequence_BT)
     step_m_BT = haversine_m(
         _take(shown.lon_deg_BT, before_BT),
         _take(shown.lat_deg_BT, before_BT),
