@@ -1,7 +1,7 @@
 """Heads: what a hidden state says of the next step, of quantiles, of a region.
 
-Shapes: D model width, M mixture components, L lags, C coordinates (east, north), V values, Q levels
-of quantiles, R regions; `...` any leading.
+Shapes: D model width, M mixture components, W ways, L lags, C coordinates (east, north), V values,
+Q levels of quantiles, R regions; `...` any leading.
 """
 
 from __future__ import annotations
