@@ -1,4 +1,4 @@
-"""Model and baselines on the same windows: a report, a candidate, and a champion or the reason."""
+"""Assess: model and baselines on the same windows, a report, a candidate, perhaps a champion."""
 
 from prefect import flow
 from prefect.runtime import flow_run

@@ -1,4 +1,4 @@
-"""The command line: `trajfoundry run | forecast | show | datasets | ui | cache`.
+"""CLI, the command line: `trajfoundry run | forecast | show | datasets | ui | cache`.
 
 Thin: its flags are the fields of the same configuration that the flows take. Exit codes: 0 done,
 1 unexpected, 2 wrong request, 3 unusable data, 4 store, 5 something did not answer, 130 stopped.

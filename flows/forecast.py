@@ -1,4 +1,4 @@
-"""A registered model on a file of trajectories: batch inference."""
+"""Forecast: a registered model on a file of trajectories, as batch inference."""
 
 from prefect import flow
 

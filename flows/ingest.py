@@ -1,4 +1,4 @@
-"""Raw files of one dataset to points."""
+"""Ingest: raw files of one dataset to points."""
 
 from prefect import flow
 

@@ -1,4 +1,4 @@
-"""From raw files to a registered model: ingest, prepare, pretrain, assess."""
+"""Pipeline: from raw files to a registered model: ingest, prepare, pretrain, assess."""
 
 from prefect import flow
 

@@ -1,4 +1,4 @@
-"""Points to clean points, trips, steps, windows and shards."""
+"""Prepare: points to clean points, trips, steps, windows and shards."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""Shards to a trained model."""
+"""Pretrain: shards to a trained model."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""The only file that imports DuckDB: a locked-down connection and how SQL files are run."""
+"""Database: the only file that imports DuckDB, a locked-down connection that runs SQL files."""
 
 from __future__ import annotations
 

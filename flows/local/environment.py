@@ -1,4 +1,4 @@
-"""What is set before Prefect and MLflow are imported: no telemetry, patience, readable lines."""
+"""Environment before Prefect and MLflow are imported: no telemetry, patience, readable lines."""
 
 import http.client
 import logging

@@ -10,7 +10,6 @@ Shapes: B windows, T context points, H horizon steps.
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -28,19 +27,17 @@ NUM_GRID = 30  # places of the coarse grid over log tau
 
 
 @dataclass(frozen=True)
-class ForecastBaseline(ABC):
-    """An answerer that goes on from the last point by a velocity of its own."""
+class ForecastBaseline:
+    """An answerer that goes on as it arrived, at a speed that decays as exp(-t / tau).
 
+    Speed and course are those of the last `num_steps` steps, taken as one.
+    """
+
+    name: str
+    num_steps: int = 1
+    tau_s: float = math.inf
     is_baseline: ClassVar[bool] = True
     tasks: ClassVar[tuple[str, ...]] = ("forecast",)
-
-    @property
-    @abstractmethod
-    def name(self) -> str: ...
-
-    @abstractmethod
-    def moved_m(self, context: Context, elapsed_s_BH: Tensor) -> tuple[Tensor, Tensor]:
-        """Metres east and north (B, H) of the last point, so many seconds after it."""
 
     def forecast(
         self, context: Context, num_horizon: int, target_time_s_BH: Tensor | None = None
@@ -50,47 +47,11 @@ class ForecastBaseline(ABC):
         if time_s_BH is None:
             time_s_BH = predicted_time_s(context, num_horizon)
         lon_deg_B1, lat_deg_B1, last_s_B1 = context.last_B1()
-        moved_m = self.moved_m(context, time_s_BH - last_s_B1)
-        return Forecast.of((*step_from(lon_deg_B1, lat_deg_B1, *moved_m), time_s_BH), None)
-
-
-@dataclass(frozen=True)
-class LastPosition(ForecastBaseline):
-    """Stand still at the last point."""
-
-    name: ClassVar[str] = "last_position"
-
-    def moved_m(self, context: Context, elapsed_s_BH: Tensor) -> tuple[Tensor, Tensor]:
-        still_m_BH = torch.zeros_like(elapsed_s_BH)
-        return still_m_BH, still_m_BH
-
-
-@dataclass(frozen=True)
-class ConstantVelocity(ForecastBaseline):
-    """Go on with the speed and course of the last step, or of the last few taken as one."""
-
-    num_steps: int = 1
-
-    @property
-    def name(self) -> str:
-        return "constant_velocity" + (f"_{self.num_steps}" if self.num_steps > 1 else "")
-
-    def moved_m(self, context: Context, elapsed_s_BH: Tensor) -> tuple[Tensor, Tensor]:
+        driven_s_BH = self.driven_s(time_s_BH - last_s_B1)
         east_mps_B, north_mps_B = arrival_velocity_mps(context, self.num_steps)
-        return east_mps_B[:, None] * elapsed_s_BH, north_mps_B[:, None] * elapsed_s_BH
-
-
-@dataclass(frozen=True)
-class DampedVelocity(ForecastBaseline):
-    """Start with the velocity of the last step, which decays as exp(-t / tau)."""
-
-    tau_s: float
-    name: ClassVar[str] = "damped_velocity"
-
-    def moved_m(self, context: Context, elapsed_s_BH: Tensor) -> tuple[Tensor, Tensor]:
-        east_mps_B, north_mps_B = arrival_velocity_mps(context)
-        driven_s_BH = self.driven_s(elapsed_s_BH)
-        return east_mps_B[:, None] * driven_s_BH, north_mps_B[:, None] * driven_s_BH
+        moved_m = east_mps_B[:, None] * driven_s_BH, north_mps_B[:, None] * driven_s_BH
+        points = (*step_from(lon_deg_B1, lat_deg_B1, *moved_m), time_s_BH)
+        return Forecast.of([value_BH.unsqueeze(1) for value_BH in points])
 
     def driven_s(self, elapsed_s: Tensor) -> Tensor:
         """Integral of exp(-t / tau): the time in which full speed would lead as far."""
@@ -100,40 +61,47 @@ class DampedVelocity(ForecastBaseline):
             return elapsed_s
         return -self.tau_s * torch.expm1(-elapsed_s / self.tau_s)
 
-    @classmethod
-    def fit(
-        cls,
-        context: Context,
-        lon_deg_BH: Tensor,
-        lat_deg_BH: Tensor,
-        time_s_BH: Tensor,
-        is_target_BH: Tensor | None = None,
-    ) -> DampedVelocity:
-        """The time constant with the least mean ADE over the first steps of the given windows.
 
-        Standing still (0) and constant velocity (infinity) are candidates as well.
-        """
-        num_steps = min(FITTED_STEPS, time_s_BH.shape[1])
-        lon_deg_BH, lat_deg_BH, time_s_BH = (
-            value_BH[:, :num_steps] for value_BH in (lon_deg_BH, lat_deg_BH, time_s_BH)
-        )
-        if is_target_BH is None:
-            is_target_BH = torch.ones_like(time_s_BH, dtype=torch.bool)
-        is_target_BH = is_target_BH[:, :num_steps]
-        is_whole_B = is_target_BH.all(dim=1)
+LAST_POSITION = ForecastBaseline("last_position", tau_s=0.0)
+CONSTANT_VELOCITY = ForecastBaseline("constant_velocity")
+CONSTANT_VELOCITY_3 = ForecastBaseline("constant_velocity_3", num_steps=3)
 
-        def error_m(tau_s: float) -> float:
-            found = cls(tau_s).forecast(context, num_steps, time_s_BH)
-            away_m_BH = haversine_m(found.lon_deg_BH, found.lat_deg_BH, lon_deg_BH, lat_deg_BH)
-            return float(away_m_BH[is_whole_B].mean(dim=1).mean())
 
-        elapsed_s = (time_s_BH - context.last_B1()[2])[is_target_BH]
-        elapsed_s = elapsed_s[elapsed_s > 0]
-        if len(elapsed_s) == 0 or math.isnan(error_m(math.inf)):
-            raise ValueError(f"no window of {num_steps} steps to fit the damped velocity on")
-        inner = _least_tau_s(error_m, 1e-3 * float(elapsed_s.min()), 1e4 * float(elapsed_s.max()))
-        # In order of preference where errors are equal: the simpler baseline.
-        return cls(min((math.inf, 0.0, inner), key=error_m))
+def damped_velocity(tau_s: float) -> ForecastBaseline:
+    """Start with the velocity of the last step, which decays."""
+    return ForecastBaseline("damped_velocity", tau_s=tau_s)
+
+
+def fitted_damped_velocity(
+    context: Context,
+    lon_deg_BH: Tensor,
+    lat_deg_BH: Tensor,
+    time_s_BH: Tensor,
+    is_target_BH: Tensor,
+) -> ForecastBaseline:
+    """The time constant with the least mean ADE over the first steps of the given windows.
+
+    Standing still (0) and constant velocity (infinity) are candidates as well.
+    """
+    num_steps = min(FITTED_STEPS, time_s_BH.shape[1])
+    lon_deg_BH, lat_deg_BH, time_s_BH, is_target_BH = (
+        value_BH[:, :num_steps] for value_BH in (lon_deg_BH, lat_deg_BH, time_s_BH, is_target_BH)
+    )
+
+    is_whole_B = is_target_BH.all(dim=1)
+
+    def error_m(tau_s: float) -> float:
+        found = damped_velocity(tau_s).forecast(context, num_steps, time_s_BH)
+        away_m_BH = haversine_m(found.lon_deg_BH, found.lat_deg_BH, lon_deg_BH, lat_deg_BH)
+        return float(away_m_BH[is_whole_B].mean(dim=1).mean())
+
+    elapsed_s = (time_s_BH - context.last_B1()[2])[is_target_BH]
+    elapsed_s = elapsed_s[elapsed_s > 0]
+    if len(elapsed_s) == 0 or math.isnan(error_m(math.inf)):
+        raise ValueError(f"no window of {num_steps} steps to fit the damped velocity on")
+    inner = _least_tau_s(error_m, 1e-3 * float(elapsed_s.min()), 1e4 * float(elapsed_s.max()))
+    # In order of preference where errors are equal: the simpler baseline.
+    return damped_velocity(min((math.inf, 0.0, inner), key=error_m))
 
 
 def predicted_time_s(context: Context, num_horizon: int) -> Tensor:

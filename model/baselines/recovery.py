@@ -9,69 +9,71 @@ Shapes: B windows, T points, C coordinates (east, north).
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from ..earth.geometry import from_heading, heading_of, step_between, step_from, to_heading
+from ..earth.geometry import from_heading, heading_of, step_from, to_heading
+from ..features.point_features import step_m_between
 from ..interface.answers import Recovered
 from ..interface.contexts import Partial
 from ..interface.masked_input import neighbours
 
 
 @dataclass(frozen=True)
-class RecoveryBaseline(ABC):
-    """An answerer that fills in hidden points by a path between their known neighbours."""
+class RecoveryBaseline:
+    """An answerer that fills in hidden points by a path between their known neighbours.
 
+    `moved_m` tells the metres (B, T, C) of each point from the known point before it.
+    """
+
+    name: str
+    moved_m: Callable[[Bracket], Tensor]
     is_baseline: ClassVar[bool] = True
     tasks: ClassVar[tuple[str, ...]] = ("recover",)
-
-    @property
-    @abstractmethod
-    def name(self) -> str: ...
-
-    @abstractmethod
-    def moved_m(self, around: Bracket) -> Tensor:
-        """Metres (B, T, C) of each point from the known point before it."""
 
     def recover(self, partial: Partial) -> Recovered:
         """Known points stay where they are; NaN where a row shows no point at all."""
         around = Bracket.of(partial)
-        lon_deg_BT, lat_deg_BT = around.reached(self.moved_m(around))
+        given = partial.lon_deg_BT, partial.lat_deg_BT
+        starts = (value_BT.gather(1, around.start_BT) for value_BT in given)
+        found = step_from(*starts, *self.moved_m(around).unbind(-1))
+        lon_deg_BT, lat_deg_BT = (
+            torch.where(around.is_known_BT, given_BT, told_BT.where(around.has_any_BT, torch.nan))
+            for given_BT, told_BT in zip(given, found, strict=True)
+        )
+        # Hidden times are spread evenly between the neighbours.
+        start_s_BT = partial.time_s_BT.gather(1, around.start_BT)
+        spread_s_BT = start_s_BT + around.share_BT1.squeeze(-1) * around.gap_s_BT
+        time_s_BT = torch.where(partial.shows_time_BT, partial.time_s_BT, spread_s_BT)
         is_asked_BT = ~around.is_known_BT & ~partial.is_pad_BT
-        return Recovered(lon_deg_BT, lat_deg_BT, around.time_s_BT(), is_asked_BT)
+        return Recovered(lon_deg_BT, lat_deg_BT, time_s_BT, is_asked_BT)
 
 
-@dataclass(frozen=True)
-class Linear(RecoveryBaseline):
+def linear_m(around: Bracket) -> Tensor:
     """Along the great circle between the known neighbours, at an even speed."""
-
-    name: ClassVar[str] = "linear"
-
-    def moved_m(self, around: Bracket) -> Tensor:
-        return around.chord_m_BTC * around.share_BT1
+    return around.chord_m_BTC * around.share_BT1
 
 
-@dataclass(frozen=True)
-class Hermite(RecoveryBaseline):
+def hermite_m(around: Bracket) -> Tensor:
     """A cubic that arrives and leaves as the known points beyond the gap tell.
 
     Where there are none on a side, with the mean velocity over the gap: with none on either side
-    it is `Linear`.
+    it is `linear_m`.
     """
+    u_BT1 = around.share_BT1
+    return (
+        (u_BT1**3 - 2 * u_BT1**2 + u_BT1) * around.arriving_m()
+        + (3 * u_BT1**2 - 2 * u_BT1**3) * around.chord_m_BTC
+        + (u_BT1**3 - u_BT1**2) * around.leaving_m()
+    )
 
-    name: ClassVar[str] = "hermite"
 
-    def moved_m(self, around: Bracket) -> Tensor:
-        u_BT1 = around.share_BT1
-        return (
-            (u_BT1**3 - 2 * u_BT1**2 + u_BT1) * around.arriving_m()
-            + (3 * u_BT1**2 - 2 * u_BT1**3) * around.chord_m_BTC
-            + (u_BT1**3 - u_BT1**2) * around.leaving_m()
-        )
+LINEAR = RecoveryBaseline("linear", linear_m)
+HERMITE = RecoveryBaseline("hermite", hermite_m)
 
 
 @dataclass(frozen=True)
@@ -122,12 +124,6 @@ class Bracket:
             share_BT.clamp(0, 1).unsqueeze(-1),
         )
 
-    def time_s_BT(self) -> Tensor:
-        """Times as shown, and where they are hidden spread evenly between the neighbours."""
-        start_s_BT = self.partial.time_s_BT.gather(1, self.start_BT)
-        spread_s_BT = start_s_BT + self.share_BT1.squeeze(-1) * self.gap_s_BT
-        return torch.where(self.partial.shows_time_BT, self.partial.time_s_BT, spread_s_BT)
-
     def arriving_m(self) -> Tensor:
         """How far the velocity on arrival at `start` leads in the time of the gap, (B, T, C)."""
         return self._led_m(self.start_BT, self.earlier_BT, self.chord_m_BTC)
@@ -150,21 +146,6 @@ class Bracket:
         is_told_BT = (beyond_BT >= 0) & (apart_s_BT != 0)
         return torch.where(is_told_BT.unsqueeze(-1), led_m_BTC, mean_m_BTC)
 
-    def reached(self, step_m_BTC: Tensor) -> tuple[Tensor, Tensor]:
-        """Where steps from `start` lead; known points stay where they are."""
-        given = self.partial.lon_deg_BT, self.partial.lat_deg_BT
-        starts = (value_BT.gather(1, self.start_BT) for value_BT in given)
-        found = step_from(*starts, *step_m_BTC.unbind(-1))
-        told = [torch.where(self.has_any_BT, value_BT, torch.nan) for value_BT in found]
-        lon_deg_BT, lat_deg_BT = (
-            torch.where(self.is_known_BT, given_BT, told_BT)
-            for given_BT, told_BT in zip(given, told, strict=True)
-        )
-        return lon_deg_BT, lat_deg_BT
-
 
 def _step_m(partial: Partial, start_BT: Tensor, end_BT: Tensor) -> Tensor:
-    lon_deg_BT, lat_deg_BT = partial.lon_deg_BT, partial.lat_deg_BT
-    starts = lon_deg_BT.gather(1, start_BT), lat_deg_BT.gather(1, start_BT)
-    ends = lon_deg_BT.gather(1, end_BT), lat_deg_BT.gather(1, end_BT)
-    return torch.stack(step_between(*starts, *ends), dim=-1)
+    return step_m_between(partial.lon_deg_BT, partial.lat_deg_BT, start_BT, end_BT)

@@ -1,6 +1,6 @@
 """Fitted baselines: every baseline of every table, fitted on train where it has something to fit.
 
-A new baseline is one class and one line here.
+A new baseline is one answerer and one line here.
 """
 
 from __future__ import annotations
@@ -9,15 +9,22 @@ import math
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
-from ..baselines.forecast import ConstantVelocity, DampedVelocity, LastPosition
-from ..baselines.recovery import Hermite, Linear
+from ..baselines.forecast import (
+    CONSTANT_VELOCITY,
+    CONSTANT_VELOCITY_3,
+    LAST_POSITION,
+    ForecastBaseline,
+    fitted_damped_velocity,
+)
+from ..baselines.recovery import HERMITE, LINEAR
 from ..baselines.travel_time import Departures, TravelTimeBaseline, fitted_on
 from ..data.journeys import read_journeys
 from ..data.shards import Shards, window_index
 from ..interface.answerer import Answerer
 from ..interface.contexts import Context
-from .forecast_scores import ForecastWindows, read_forecast_windows
+from .forecast_scores import read_forecast_windows
 from .judged_tasks import (
     ENDS,
     FORECAST,
@@ -28,7 +35,6 @@ from .judged_tasks import (
 )
 from .travel_time_scores import travel_question
 
-ASKED = ("lon_deg_BH", "lat_deg_BH", "time_s_BH", "is_target_BH")
 FITTED_WINDOWS = 20_000  # enough for one number, whatever the size of the data
 
 
@@ -41,33 +47,29 @@ def fitted_baselines(
     """
     found: list[Answerer] = []
     if FORECAST in tasks:
-        found += [LastPosition(), ConstantVelocity(), ConstantVelocity(num_steps=3)]
+        found += [LAST_POSITION, CONSTANT_VELOCITY, CONSTANT_VELOCITY_3]
         found.append(fitted_damping(shards))
     if {RECOVER, PATH_INFERENCE} & {*tasks}:
-        found += [Linear(), Hermite()]
+        found += [LINEAR, HERMITE]
     if TRAVEL_TIME in tasks:
         found += fitted_travel_times(shards, resolution, seed)
     return found
 
 
-def fitted_damping(shards: Shards, batch_size: int = 1_024) -> DampedVelocity:
+def fitted_damping(shards: Shards, batch_size: int = 1_024) -> ForecastBaseline:
     """The damped velocity whose time constant fits windows spread evenly over the train split."""
     stride = math.ceil(len(window_index(shards, "train")) / FITTED_WINDOWS)
-    kept: list[ForecastWindows] = []
+    contexts: list[Context] = []
+    asked: list[list[Tensor]] = []
     seen = 0
     for _, windows in read_forecast_windows(shards, "train", batch_size):
-        kept.append(every(windows, -seen % stride, stride))
+        rows = slice(-seen % stride, None, stride)
+        contexts.append(windows.context.picked(rows))
+        values = (windows.lon_deg_BH, windows.lat_deg_BH, windows.time_s_BH, windows.is_target_BH)
+        asked.append([value_BH[rows] for value_BH in values])
         seen += len(windows.time_s_BH)
-    context = Context.joined([windows.context for windows in kept])
-    asked = (torch.cat([getattr(windows, name) for windows in kept]) for name in ASKED)
-    return DampedVelocity.fit(context, *asked)
-
-
-def every(windows: ForecastWindows, first: int, stride: int) -> ForecastWindows:
-    """Some windows, as many apart as the stride."""
-    rows = slice(first, None, stride)
-    asked = (getattr(windows, name)[rows] for name in ASKED)
-    return ForecastWindows(windows.context.picked(rows), *asked)
+    columns = (torch.cat(parts) for parts in zip(*asked, strict=True))
+    return fitted_damped_velocity(Context.joined(contexts), *columns)
 
 
 def fitted_travel_times(shards: Shards, resolution: int, seed: int) -> list[TravelTimeBaseline]:

@@ -1,4 +1,4 @@
-"""Point features: steps, the points that they lead to, and what the model sees of each point.
+"""Point features: steps, motion since earlier points, and what the model sees of each point.
 
 Nothing here knows where on Earth a trajectory lies: positions enter as steps, as displacements seen
 from the present point, and relative to the window's first point (never its last, which would tell
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..earth.calendar import NUM_CALENDAR
-from ..earth.geometry import step_between, step_from
+from ..earth.geometry import step_between
 from .normaliser import Normaliser
 
 LAGS = (1, 2, 4, 8)  # points back to the origin of each recent velocity
@@ -29,37 +29,40 @@ NUM_TEMPORAL = 3 + NUM_CALENDAR
 
 def steps_of(lon_deg_BT: Tensor, lat_deg_BT: Tensor, time_s_BT: Tensor) -> Tensor:
     """The step arriving at each point, (..., T, F) in float64, zero at the first point."""
-    east_m, north_m = step_between(*_pairs(lon_deg_BT, lat_deg_BT))
-    step_BTF = torch.stack([east_m, north_m, _step_s(time_s_BT)], dim=-1)
+    starts, ends = (
+        (lon_deg_BT[..., part], lat_deg_BT[..., part]) for part in (slice(-1), slice(1, None))
+    )
+    # Instants are whole microseconds, and so are the seconds between them.
+    step_s = (time_s_BT.diff(dim=-1) * 1e6).round() / 1e6
+    step_BTF = torch.stack([*step_between(*starts, *ends), step_s], dim=-1)
     return torch.nn.functional.pad(step_BTF, (0, 0, 1, 0))
 
 
-def _pairs(lon_deg_BT: Tensor, lat_deg_BT: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Each point but the last, and the one after it."""
-    return lon_deg_BT[..., :-1], lat_deg_BT[..., :-1], lon_deg_BT[..., 1:], lat_deg_BT[..., 1:]
+def motion_since(
+    lon_deg_BT: Tensor,
+    lat_deg_BT: Tensor,
+    time_s_BT: Tensor,
+    index_BQ: Tensor,
+    origin_BQL: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Displacement (B, Q, L, C) and seconds (B, Q, L) from origins to points, in their frame."""
+    index_BQ1 = index_BQ.unsqueeze(-1)
+    back_m_BQLC = step_m_between(lon_deg_BT, lat_deg_BT, index_BQ1, origin_BQL)
+    return -back_m_BQLC, _at(time_s_BT, index_BQ1) - _at(time_s_BT, origin_BQL)
 
 
-def _step_s(time_s_BT: Tensor) -> Tensor:
-    """Seconds from each point to the next: instants are whole microseconds, and so are these."""
-    return (time_s_BT.diff(dim=-1) * 1e6).round() / 1e6
+def step_m_between(
+    lon_deg_BT: Tensor, lat_deg_BT: Tensor, start_BQ: Tensor, end_BQ: Tensor
+) -> Tensor:
+    """Metres (B, Q, C) from some points of a row to others, in the frame of the first."""
+    starts = _at(lon_deg_BT, start_BQ), _at(lat_deg_BT, start_BQ)
+    ends = _at(lon_deg_BT, end_BQ), _at(lat_deg_BT, end_BQ)
+    return torch.stack(step_between(*starts, *ends), dim=-1)
 
 
-def points_reached(
-    lon_deg_B: Tensor, lat_deg_B: Tensor, time_s_B: Tensor, step_BTF: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The points that steps lead to from a first point: the inverse of `steps_of`.
-
-    Directions are measured from the meridian, so a step that starts within a millionth of its
-    length of a pole turns with the last digits of its start: each step is exact from its own start
-    anywhere, a chain of them only past points that are further from the poles than that.
-    """
-    lon_deg, lat_deg = [lon_deg_B], [lat_deg_B]
-    for east_m, north_m, _ in (step.unbind(-1) for step in step_BTF.unbind(-2)[1:]):
-        end_lon_deg, end_lat_deg = step_from(lon_deg[-1], lat_deg[-1], east_m, north_m)
-        lon_deg.append(end_lon_deg)
-        lat_deg.append(end_lat_deg)
-    time_s_BT = time_s_B.unsqueeze(-1) + step_BTF[..., 2].cumsum(-1)
-    return torch.stack(lon_deg, -1), torch.stack(lat_deg, -1), time_s_BT
+def _at(value_BT: Tensor, index_BQ: Tensor) -> Tensor:
+    """Values at positions of each row; further axes of the index are kept."""
+    return value_BT.gather(1, index_BQ.flatten(1)).view(index_BQ.shape)
 
 
 # ---------------------------------------------------------------------------------- features
@@ -90,20 +93,19 @@ def point_features(
     """Features (float32) of the points at `index_BQ`, of sequences that begin at `first_BQ`."""
     lag_L = torch.tensor(LAGS, device=index_BQ.device)
     origin_BQL = torch.maximum(index_BQ.unsqueeze(-1) - lag_L, first_BQ.unsqueeze(-1))
-    displacement_m_BQLC = _displacement_m(lon_deg_BT, lat_deg_BT, index_BQ, origin_BQL)
-    elapsed_s_BQL = _at(time_s_BT, index_BQ).unsqueeze(-1) - _at(time_s_BT, origin_BQL)
-    velocity_BQLC = displacement_m_BQLC / elapsed_s_BQL.clamp(
-        min=normaliser.shortest_step_s
-    ).unsqueeze(-1)
-    since_first_m_BQC = _since_first_m(lon_deg_BT, lat_deg_BT, index_BQ, first_BQ)
+    points = lon_deg_BT, lat_deg_BT, time_s_BT
+    displacement_m_BQLC, elapsed_s_BQL = motion_since(*points, index_BQ, origin_BQL)
+    least_s = normaliser.shortest_step_s
+    velocity_BQLC = displacement_m_BQLC / elapsed_s_BQL.clamp(min=least_s).unsqueeze(-1)
+    since_first_m_BQC = step_m_between(lon_deg_BT, lat_deg_BT, first_BQ, index_BQ)
     since_first_s_BQ = _at(time_s_BT, index_BQ) - _at(time_s_BT, first_BQ)
+    step_code_BQ = torch.asinh(normaliser.encode_step_s(elapsed_s_BQL[..., 0]))
     temporal = [
-        torch.asinh(normaliser.encode_step_s(elapsed_s_BQL[..., 0])),
+        # The first point has no step; its place in the logarithm is the typical one.
+        torch.where(index_BQ == first_BQ, 0.0, step_code_BQ),
         torch.asinh(since_first_s_BQ / normaliser.typical_step_s),
         (index_BQ == first_BQ).double(),
     ]
-    # The first point has no step; its place in the logarithm is the typical one.
-    temporal[0] = torch.where(index_BQ == first_BQ, 0.0, temporal[0])
     return PointFeatures(
         spatial_BQS=_spatial(velocity_BQLC, since_first_m_BQC, normaliser).float(),
         temporal_BQM=torch.cat([torch.stack(temporal, -1).float(), calendar_BQK], dim=-1),
@@ -131,34 +133,3 @@ def _spatial(velocity_BQLC: Tensor, since_first_m_BQC: Tensor, normaliser: Norma
         log_speed_BQ.unsqueeze(-1),
     ]
     return torch.cat(parts, dim=-1)
-
-
-def _displacement_m(
-    lon_deg_BT: Tensor, lat_deg_BT: Tensor, index_BQ: Tensor, origin_BQL: Tensor
-) -> Tensor:
-    """Displacement from origin to present point, in the frame of the present point."""
-    back_east_m, back_north_m = step_between(
-        _at(lon_deg_BT, index_BQ).unsqueeze(-1),
-        _at(lat_deg_BT, index_BQ).unsqueeze(-1),
-        _at(lon_deg_BT, origin_BQL),
-        _at(lat_deg_BT, origin_BQL),
-    )
-    return -torch.stack([back_east_m, back_north_m], dim=-1)
-
-
-def _since_first_m(
-    lon_deg_BT: Tensor, lat_deg_BT: Tensor, index_BQ: Tensor, first_BQ: Tensor
-) -> Tensor:
-    """The present point in the frame of the first one."""
-    east_m, north_m = step_between(
-        _at(lon_deg_BT, first_BQ),
-        _at(lat_deg_BT, first_BQ),
-        _at(lon_deg_BT, index_BQ),
-        _at(lat_deg_BT, index_BQ),
-    )
-    return torch.stack([east_m, north_m], dim=-1)
-
-
-def _at(value_BT: Tensor, index_BQ: Tensor) -> Tensor:
-    """Values at positions of each row; further axes of the index are kept."""
-    return value_BT.gather(1, index_BQ.flatten(1)).view(index_BQ.shape)

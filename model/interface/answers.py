@@ -58,15 +58,16 @@ class Forecast:
     sample_time_s_BSH: Tensor | None = None
 
     @classmethod
-    def of(
-        cls, points: tuple[Tensor, Tensor, Tensor], samples: tuple[Tensor, Tensor, Tensor] | None
-    ) -> Forecast:
-        """From point forecasts (B, H) and samples (B, S, H): longitudes, latitudes, times."""
-        nothing_BH = torch.full_like(points[0], torch.nan)
-        if samples is None:
+    def of(cls, paths: Sequence[Tensor]) -> Forecast:
+        """From longitudes, latitudes and times (B, 1 + S, H): point forecasts, then samples."""
+        lon_deg_BGH, lat_deg_BGH, time_s_BGH = paths
+        points = lon_deg_BGH[:, 0], lat_deg_BGH[:, 0], time_s_BGH[:, 0]
+        samples = lon_deg_BGH[:, 1:], lat_deg_BGH[:, 1:], time_s_BGH[:, 1:]
+        if not samples[0].shape[1]:
+            nothing_BH = torch.full_like(points[0], torch.nan)
             return cls(*points, nothing_BH, nothing_BH)
-        lon_deg_BH, lat_deg_BH, _ = (value.unsqueeze(1) for value in points)
-        away_m_BSH = haversine_m(lon_deg_BH, lat_deg_BH, samples[0], samples[1])
+        starts = points[0].unsqueeze(1), points[1].unsqueeze(1)
+        away_m_BSH = haversine_m(*starts, samples[0], samples[1])
         radius_p50_m_BH, radius_p80_m_BH = (
             torch.quantile(away_m_BSH, share, dim=1) for share in (0.5, 0.8)
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -48,7 +48,28 @@ class Cursor:
 
 
 @dataclass(frozen=True)
-class Batch:
+class Rows:
+    """The base of what a model is fed: tensors with a row each, of points or of tokens."""
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same batch on another device."""
+        moved: dict[str, Any] = {key: value.to(device) for key, value in self.tensors().items()}
+        return replace(self, **moved)
+
+    def part(self, first: int, end: int, num_points: int | None = None) -> Self:
+        """Some rows, and of them the first `num_points`: all, if none are named."""
+        rows: dict[str, Any] = {key: value[first:end] for key, value in self.tensors().items()}
+        points = {key: value[:, :num_points] for key, value in rows.items() if "_BT" in key}
+        return replace(self, **(rows | points))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor that this batch has, by its name."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
+
+@dataclass(frozen=True)
+class Batch(Rows):
     """Windows of points, padded on the right; a packed row holds several, one after the other.
 
     Coordinates and times are float64 (the truth); `time_s_BT` counts seconds since the first point
@@ -71,27 +92,11 @@ class Batch:
     cursor: Cursor = Cursor()
     window_id_BS: Tensor | None = None  # of packed batches
 
-    def to(self, device: torch.device | str) -> Batch:
-        """The same batch on another device."""
-        moved: dict[str, Any] = {key: value.to(device) for key, value in self.tensors().items()}
-        return replace(self, **moved)
-
-    def part(self, first: int, end: int, num_points: int | None = None) -> Batch:
-        """Some rows, and of them the first `num_points`: all, if none are named."""
-        rows: dict[str, Any] = {key: value[first:end] for key, value in self.tensors().items()}
-        points = {key: value[:, :num_points] for key, value in rows.items() if "_BT" in key}
-        return replace(self, **(rows | points))
-
     def window_ids(self, row: int) -> list[int]:
         """The windows that stand in a row."""
         if self.window_id_BS is None:
             return [int(self.window_id_B[row])]
         return [number for number in self.window_id_BS[row].tolist() if number >= 0]
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Every tensor that this batch has, by its name."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 
     @property
     def num_points(self) -> int:

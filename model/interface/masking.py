@@ -8,8 +8,9 @@ Shapes: B windows, T points of a window, N points of one sequence.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import reduce
 
 import numpy as np
 import torch
@@ -31,6 +32,13 @@ class Loss:
     total: Tensor
     count: Tensor
     parts: dict[str, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, count: Tensor, parts: Mapping[str, Tensor], **weights: float) -> Loss:
+        """The sum of the parts, those that have a weight times that."""
+        weighted = (weights.get(name, 1.0) * part for name, part in parts.items())
+        detached = {name: part.detach() for name, part in parts.items()}
+        return cls(reduce(torch.add, weighted), count, detached)
 
     @property
     def mean(self) -> Tensor:

@@ -4,7 +4,8 @@ The next step is factorised p(log dt) p(east, north | dt). The unit of every neg
 log-likelihood here is nats per target point, with durations measured in log(seconds + MIN_STEP_S)
 and displacements in metres. Samples are a function of draws, so that the caller owns the chance.
 
-Shapes: M mixture components, C coordinates (east, north); `...` any leading.
+Shapes: M mixture components, C coordinates (east, north), N rows, S samples, H points of the
+horizon, E draws; `...` any leading.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..earth.geometry import from_heading, to_heading
+from ..interface.answers import Noise
 
 LOG_TWO_PI = math.log(2 * math.pi)
 MIN_LOG_STEP_SCALE = 0.01  # of a log second: constant sampling must not reach infinite density
@@ -145,6 +147,32 @@ class StepMixture:
         mean_m_C = self.mean_m_MC.gather(-2, chosen_C).squeeze(-2)
         scale_m_C = self.scale_m_MC.gather(-2, chosen_C).squeeze(-2)
         return mean_m_C + from_heading(scale_m_C * normal_C, self.heading_C)
+
+
+def told_number(density: GaussianMixture, noise: Noise | None, step: int = 0) -> Tensor:
+    """The median of each row, or what the draws of a step of the horizon stand for.
+
+    The samples of a context stand together.
+    """
+    if noise is None:
+        return density.median()
+    like_N = density.mean_M[:, 0]
+    uniform_N = _repeated(noise.uniform_SHE[:, step, 0], like_N)
+    return density.sample(uniform_N, _repeated(noise.normal_SHE[:, step, 0], like_N))
+
+
+def told_step_m(density: StepMixture, noise: Noise | None, step: int = 0) -> Tensor:
+    """The mean of each row, or what the draws of a step of the horizon stand for."""
+    if noise is None:
+        return density.mean()
+    uniform_N = _repeated(noise.uniform_SHE[:, step, 1], density.reach_m)
+    return density.sample(uniform_N, _repeated(noise.normal_SHE[:, step, 1:], density.reach_m))
+
+
+def _repeated(draw_SE: Tensor, like_N: Tensor) -> Tensor:
+    """The draws of the samples for each row."""
+    repeats = [len(like_N) // len(draw_SE)] + [1] * (draw_SE.ndim - 1)
+    return draw_SE.repeat(repeats).to(like_N)
 
 
 def _choose(log_weight_M: Tensor, uniform: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Heads: what a hidden state says of the next step, of quantiles, of a region.
 
-Shapes: D model width, M mixture components, L lags, C coordinates (east, north), V values, Q levels
-of quantiles, R regions; `...` any leading.
+Shapes: D model width, M mixture components, W ways, L lags, C coordinates (east, north), V values,
+Q levels of quantiles, R regions; `...` any leading.
 """
 
 from __future__ import annotations
@@ -28,29 +28,110 @@ DECILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 MIN_FREEDOM = 2.0  # above this the variance of a Student's t is finite
 
 
-class DurationHead(nn.Module):
-    """p(log dt): a mixture around the dataset's typical sampling interval."""
+class MixtureHead(nn.Module):
+    """The numbers of a mixture, from a state and from codes beside it.
 
-    def __init__(self, width: int, num_components: int, normaliser: Normaliser) -> None:
+    From the start some component is near any error: the last numbers begin as a ladder of scales.
+    All others begin near zero, whatever the state is.
+    """
+
+    def __init__(self, width: int, num_codes: int, sizes: Sequence[int], scales: Tensor) -> None:
         super().__init__()
-        self.normaliser = normaliser
-        self.project = nn.Linear(width, 3 * num_components)
+        if num_codes:
+            self.widen = nn.Linear(width + num_codes, width)
+        self.sizes = list(sizes)
+        self.project = nn.Linear(width, sum(sizes))
         with torch.no_grad():
             self.project.weight.mul_(0.1)
             self.project.bias.zero_()
-            self.project.bias[2 * num_components :] = ladder(num_components, 0.05, 2.0)
+            self.project.bias[-len(scales) :] = scales
 
-    def forward(self, hidden_D: Tensor) -> GaussianMixture:
-        logit_M, mean_M, log_scale_M = self.project(hidden_D).chunk(3, dim=-1)
-        scale = self.normaliser.log_step_scale
+    def numbers(self, hidden_D: Tensor, *codes: Tensor) -> tuple[Tensor, ...]:
+        """Numbers of each kind, of as many as `sizes` says."""
+        if codes:
+            hidden_D = functional.gelu(self.widen(torch.cat([hidden_D, *codes], dim=-1)))
+        return self.project(hidden_D).split(self.sizes, dim=-1)
+
+
+class NumberHead(MixtureHead):
+    """p(number): a mixture of Gaussians around a center."""
+
+    def __init__(self, width: int, num_components: int, widest: float, num_codes: int = 0) -> None:
+        scales = ladder(num_components, 0.05, widest)
+        super().__init__(width, num_codes, 3 * [num_components], scales)
+
+    def around(
+        self, center: Tensor | float, unit: float, hidden_D: Tensor, *codes: Tensor
+    ) -> GaussianMixture:
+        """Means and scales count in units."""
+        logit_M, mean_M, log_scale_M = self.numbers(hidden_D, *codes)
         return GaussianMixture(
             log_weight_M=logit_M.log_softmax(-1),
-            mean_M=self.normaliser.log_step_center + scale * mean_M,
-            scale_M=MIN_LOG_STEP_SCALE + scale * log_scale_M.clamp(-8, 4).exp(),
+            mean_M=center + unit * mean_M,
+            scale_M=MIN_LOG_STEP_SCALE + unit * log_scale_M.clamp(-8, 4).exp(),
         )
 
 
-class StepHead(nn.Module):
+class SteeringHead(MixtureHead):
+    """p(east, north): a mixture around a sum of ways, each damped and turned by the network.
+
+    Untrained, the ways are damped by `damp_W` and not turned.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        num_codes: int,
+        damp_W: Sequence[float],
+        scales: Tensor,
+        has_tails: bool,
+    ) -> None:
+        num_ways, num_components = len(damp_W), len(scales)
+        num_tails = num_components if has_tails else 0
+        pairs = 2 * num_components
+        sizes = [num_tails, num_ways, num_ways, num_components, pairs, pairs]
+        super().__init__(width, num_codes, sizes, scales.repeat_interleave(2))
+        with torch.no_grad():
+            self.project.bias[num_tails : num_tails + num_ways] = torch.tensor(damp_W)
+
+    def steered(
+        self, way_WC: Tensor, hidden_D: Tensor, *codes: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The sum of the ways, and the numbers of a mixture around it."""
+        tails_M, damp_W, turn_W, *others = self.numbers(hidden_D, *codes)
+        return steer(way_WC, damp_W, turn_W), (tails_M, *others)
+
+
+def steps_around(
+    center_m_C: Tensor, reach_m: Tensor, heading_C: Tensor, numbers: tuple[Tensor, ...]
+) -> StepMixture:
+    """A mixture around a step; offsets and scales count in the reach."""
+    tails_M, logit_M, offset, log_scale = numbers
+    reach_m_11 = reach_m[..., None, None]
+    scale_MC = log_scale.unflatten(-1, (-1, 2)).clamp(-8, 4).exp()
+    return StepMixture(
+        log_weight_M=logit_M.log_softmax(-1),
+        mean_m_MC=center_m_C.unsqueeze(-2) + reach_m_11 * offset.unflatten(-1, (-1, 2)),
+        scale_m_MC=MIN_STEP_SCALE_M + reach_m_11 * scale_MC,
+        heading_C=heading_C,
+        reach_m=reach_m,
+        freedom_M=MIN_FREEDOM + 10 * functional.softplus(tails_M) if tails_M.shape[-1] else None,
+    )
+
+
+class DurationHead(NumberHead):
+    """p(log dt): a mixture around the dataset's typical sampling interval."""
+
+    def __init__(self, width: int, num_components: int, normaliser: Normaliser) -> None:
+        super().__init__(width, num_components, 2.0)
+        self.normaliser = normaliser
+
+    def forward(self, hidden_D: Tensor) -> GaussianMixture:
+        normaliser = self.normaliser
+        return self.around(normaliser.log_step_center, normaliser.log_step_scale, hidden_D)
+
+
+class StepHead(SteeringHead):
     """p(east, north | dt): a mixture around the context's own motion.
 
     The mean step is dt times a sum of the recent velocities, each damped and turned by numbers
@@ -60,45 +141,19 @@ class StepHead(nn.Module):
     """
 
     def __init__(
-        self, width: int, num_components: int, normaliser: Normaliser, has_tails: bool = False
+        self, width: int, num_components: int, normaliser: Normaliser, has_tails: bool
     ) -> None:
-        super().__init__()
+        damp_L = len(LAGS) * [1 / len(LAGS)]
+        super().__init__(width, 1, damp_L, ladder(num_components, 0.1, 1.5), has_tails)
         self.normaliser = normaliser
-        self.widen = nn.Linear(width + 1, width)
-        num_tails = num_components if has_tails else 0
-        self.sizes = [
-            num_tails,
-            len(LAGS),
-            len(LAGS),
-            num_components,
-            2 * num_components,
-            2 * num_components,
-        ]
-        self.project = nn.Linear(width, sum(self.sizes))
-        with torch.no_grad():
-            self.project.weight.mul_(0.1)
-            self.project.bias.zero_()
-            self.project.bias[num_tails : num_tails + len(LAGS)] = 1 / len(LAGS)
-            rungs = ladder(num_components, 0.1, 1.5).repeat_interleave(2)
-            self.project.bias[-2 * num_components :] = rungs
 
     def forward(self, hidden_D: Tensor, velocity_mps_LC: Tensor, step_s: Tensor) -> StepMixture:
         """`step_s` is the given duration of the next step."""
         code = torch.asinh(self.normaliser.encode_step_s(step_s)).unsqueeze(-1)
-        raw = self.project(functional.gelu(self.widen(torch.cat([hidden_D, code], dim=-1))))
-        tails_M, damp_L, turn_L, logit_M, offset, log_scale = raw.split(self.sizes, dim=-1)
+        steered_mps_C, numbers = self.steered(velocity_mps_LC, hidden_D, code)
+        heading_C = heading_of(velocity_mps_LC[..., 1, :])
         reach_m = self._reach_m(velocity_mps_LC, step_s)
-        reach_m_11 = reach_m[..., None, None]
-        carried_m_C = step_s.unsqueeze(-1) * steer(velocity_mps_LC, damp_L, turn_L)
-        scale_MC = log_scale.unflatten(-1, (-1, 2)).clamp(-8, 4).exp()
-        return StepMixture(
-            log_weight_M=logit_M.log_softmax(-1),
-            mean_m_MC=carried_m_C.unsqueeze(-2) + reach_m_11 * offset.unflatten(-1, (-1, 2)),
-            scale_m_MC=MIN_STEP_SCALE_M + reach_m_11 * scale_MC,
-            heading_C=heading_of(velocity_mps_LC[..., 1, :]),
-            reach_m=reach_m,
-            freedom_M=freedom_of(tails_M),
-        )
+        return steps_around(step_s.unsqueeze(-1) * steered_mps_C, reach_m, heading_C, numbers)
 
     def _reach_m(self, velocity_mps_LC: Tensor, step_s: Tensor) -> Tensor:
         """How far the object goes in a step at its recent speed, with a floor in metres."""
@@ -114,28 +169,21 @@ def steer(velocity_LC: Tensor, damp_L: Tensor, turn_L: Tensor) -> Tensor:
     return (damp_L.unsqueeze(-1) * velocity_LC + turn_L.unsqueeze(-1) * left_LC).sum(-2)
 
 
-def freedom_of(raw_M: Tensor) -> Tensor | None:
-    """Degrees of freedom of Student's densities; None, for Gaussian ones, where none are asked."""
-    return MIN_FREEDOM + 10 * functional.softplus(raw_M) if raw_M.shape[-1] else None
-
-
 def ladder(num_components: int, low: float, high: float) -> Tensor:
-    """Logarithms of scales from low to high: from the start some component is near any error."""
+    """Logarithms of scales from low to high."""
     return torch.linspace(math.log(low), math.log(high), num_components)
 
 
 class QuantileHead(nn.Module):
-    """Quantiles (..., V, Q) of each of V values at ascending levels; they never cross."""
+    """Deciles (..., V, Q) of each of V values; they never cross."""
 
     level_Q: Tensor
 
-    def __init__(self, width: int, num_values: int, levels: Sequence[float] = DECILES) -> None:
+    def __init__(self, width: int, num_values: int) -> None:
         super().__init__()
-        if not 0 < levels[0] or list(levels) != sorted(set(levels)) or not levels[-1] < 1:
-            raise ValueError(f"levels must ascend between 0 and 1, not {tuple(levels)}")
         self.num_values = num_values
-        self.register_buffer("level_Q", torch.tensor(levels), persistent=False)
-        self.project = nn.Linear(width, num_values * len(levels))
+        self.register_buffer("level_Q", torch.tensor(DECILES), persistent=False)
+        self.project = nn.Linear(width, num_values * len(DECILES))
 
     def forward(self, hidden_D: Tensor) -> Tensor:
         raw_VQ = self.project(hidden_D).unflatten(-1, (self.num_values, -1))

@@ -24,13 +24,12 @@ from .position_encodings import rotate
 class BlockStyle:
     """What a block is made of.
 
-    Norms are `layer` or `rms`, before each part of the block or behind it. The feed-forward layer
-    is `gelu`, `gelu_tanh` (GPT-2's approximation) or `swiglu`, the gated one of Shazeer 2020.
+    Norms are `layer` or `rms`. The feed-forward layer is `gelu`, `gelu_tanh` (GPT-2's
+    approximation) or `swiglu`, the gated one of Shazeer 2020.
     """
 
     norm: str = "layer"
     activation: str = "gelu"
-    is_norm_first: bool = True
     has_bias: bool = True
     epsilon: float = 1e-5
 
@@ -93,11 +92,9 @@ class KeyValueCache:
         self.key_BHTK.scatter_(2, slot_BHQK, key_BHQK)
         self.value_BHTK.scatter_(2, slot_BHQK, value_BHQK)
 
-    def repeat_rows(self, times: int) -> KeyValueCache:
-        """A cache in which each row stands `times` times, next to itself."""
-        return KeyValueCache(
-            self.key_BHTK.repeat_interleave(times, 0), self.value_BHTK.repeat_interleave(times, 0)
-        )
+    def picked(self, chosen_B: Tensor) -> KeyValueCache:
+        """A copy of some rows."""
+        return KeyValueCache(self.key_BHTK[chosen_B], self.value_BHTK[chosen_B])
 
 
 class Attention(nn.Module):
@@ -145,7 +142,6 @@ class Block(nn.Module):
         self, width: int, num_heads: int, dropout: float = 0.0, style: BlockStyle = PLAIN
     ) -> None:
         super().__init__()
-        self.is_norm_first = style.is_norm_first
         self.activate = ACTIVATIONS[style.activation]
         # A gated layer has three matrices for two, so two thirds of the width cost the same.
         is_gated = style.activation == "swiglu"
@@ -165,22 +161,17 @@ class Block(nn.Module):
         cache: KeyValueCache | None = None,
         angle_BQP: Tensor | None = None,
     ) -> Tensor:
-        if self.is_norm_first:
-            normed = self.norm_attention(x_BQD)
-            x_BQD = x_BQD + self.dropout(
-                self.attention(normed, index_BQ, mask_BQT, cache, angle_BQP)
-            )
-            return x_BQD + self._feed_forward(self.norm_forward(x_BQD))
-        mixed_BQD = self.attention(x_BQD, index_BQ, mask_BQT, cache, angle_BQP)
-        x_BQD = self.norm_attention(x_BQD + self.dropout(mixed_BQD))
-        return self.norm_forward(x_BQD + self._feed_forward(x_BQD))
+        normed_BQD = self.norm_attention(x_BQD)
+        mixed_BQD = self.attention(normed_BQD, index_BQ, mask_BQT, cache, angle_BQP)
+        x_BQD = x_BQD + self.dropout(mixed_BQD)
+        return x_BQD + self._feed_forward(self.norm_forward(x_BQD))
 
     def _feed_forward(self, x_BQD: Tensor) -> Tensor:
         return self.dropout(self.narrow(self.dropout(self.activate(self.widen(x_BQD)))))
 
 
 class Transformer(nn.Module):
-    """A stack of blocks; blocks that begin with a norm are followed by a last one.
+    """A stack of blocks, which begin with a norm, and a last norm behind them.
 
     Without caches the input is a whole row of points. With caches it is any set of new points,
     told apart by `index_BQ`. Without a mask each point reads itself and what comes before it.
@@ -202,9 +193,7 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(
             Block(width, num_heads, dropout, style) for _ in range(num_layers)
         )
-        self.norm = (
-            NORMS[style.norm](width, eps=style.epsilon) if style.is_norm_first else nn.Identity()
-        )
+        self.norm = NORMS[style.norm](width, eps=style.epsilon)
 
     def forward(
         self,

@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..earth.arrays import Floats, Ints
-
-Stay = tuple[str, str, float, float, float, float]
+from ..earth.arrays import Floats
+from .path import Event, Path
 
 DAY_S = 86_400.0
 HOUR_S = 3_600.0
@@ -31,31 +30,25 @@ ANOMALIES = ("unusual_place", "unusual_hour")
 
 @dataclass
 class Diary:
-    """A path as it is written down: knots in time, what happens after each, and the stays."""
+    """A path as it is written down: knots in time, what happens after each, and the events."""
 
     now_s: float
     place: tuple[float, float]
-    time: list[float] = field(default_factory=list)
-    east: list[float] = field(default_factory=list)
-    north: list[float] = field(default_factory=list)
-    mode: list[int] = field(default_factory=list)
-    stays: list[Stay] = field(default_factory=list)
+    knots: list[tuple[float, float, float, int]] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
     ticks: float = 0.0
 
     def knot(self, mode: str) -> None:
         """From now on, in this mode."""
-        self.time.append(self.now_s)
-        self.east.append(self.place[0])
-        self.north.append(self.place[1])
-        self.mode.append(MODES.index(mode))
+        self.knots.append((self.now_s, *self.place, MODES.index(mode)))
 
     def stay(self, name: str, until_s: float, anomaly: str = "") -> None:
         """Stay where one is; somebody who comes late stays ten minutes."""
         until_s = max(until_s, self.now_s + 600.0)
         self.knot("stay")
-        self.stays.append(("visit", name, self.now_s, until_s, *self.place))
+        self.events.append(Event("visit", name, self.now_s, until_s, *self.place))
         if anomaly:
-            self.stays.append(("anomaly", anomaly, self.now_s, until_s, *self.place))
+            self.events.append(Event("anomaly", anomaly, self.now_s, until_s, *self.place))
         self.ticks += (until_s - self.now_s) / STAY_SLOWER
         self.now_s = until_s
 
@@ -132,11 +125,10 @@ class Person:
 
 def routine(
     generator: np.random.Generator, first_day: int, tick_T: Floats, is_unusual: bool
-) -> tuple[Floats, Floats, Ints, tuple[str, ...], list[Stay]]:
-    """The days of a person, looked at after so many ticks: seconds since the first midnight.
+) -> Path:
+    """The days of a person from the first midnight on, looked at after so many ticks.
 
-    A tick is a second of travelling or `STAY_SLOWER` seconds of staying. Returns elapsed_T,
-    place_TC, mode_T with the names of its codes, and the stays.
+    A tick is a second of travelling or `STAY_SLOWER` seconds of staying.
     """
     person = Person(generator)
     kind = ANOMALIES[int(generator.integers(len(ANOMALIES)))]
@@ -150,15 +142,15 @@ def routine(
             person.live(diary, generator, midnight_s, weekday)
         day += 1
     diary.knot("stay")
-    time_K, mode_K = np.array(diary.time), np.array(diary.mode)
+    time_K, east_K, north_K, mode_K = np.array(diary.knots).T
     rate_K = np.where(mode_K[:-1] == 0, 1 / STAY_SLOWER, 1.0)
     tick_K = np.append(0.0, np.cumsum(np.diff(time_K) * rate_K))
     elapsed_T = np.interp(tick_T, tick_K, time_K)
     knot_T = np.searchsorted(time_K, elapsed_T, side="right") - 1
     place_TC = np.stack(
-        [np.interp(elapsed_T, time_K, side) for side in (diary.east, diary.north)], axis=1
+        [np.interp(elapsed_T, time_K, side_K) for side_K in (east_K, north_K)], axis=1
     )
-    return elapsed_T, place_TC, mode_K[knot_T], MODES, diary.stays
+    return Path(elapsed_T, place_TC, mode_K[knot_T].astype(np.int64), MODES, diary.events)
 
 
 def offset(generator: np.random.Generator, nearest_m: float, farthest_m: float) -> Floats:

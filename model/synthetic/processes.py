@@ -185,11 +185,6 @@ class RegionChain:
         share = np.broadcast_to(self.stationary_R[:, None], self.transition_RR.shape)
         return float(-(share[self.transition_RR > 0] * transition * np.log(transition)).sum())
 
-    @property
-    def best_accuracy(self) -> float:
-        """How often the likeliest next region is the right one."""
-        return float(self.stationary_R @ self.transition_RR.max(axis=1))
-
     def nll(self, region_T: Ints) -> Floats:
         """Surprise of each region but the first, given the one before, in nats."""
         with np.errstate(divide="ignore"):
@@ -216,13 +211,6 @@ class RegionChain:
         """Column and row of regions, counted from the middle of the square."""
         middle = np.float64(self.side - 1) / 2
         return region % self.side - middle, region // self.side - middle
-
-    def region_at(self, column: Floats, row: Floats) -> Ints:
-        """The region of a place, the inverse of `places`; -1 outside the square."""
-        middle = (self.side - 1) / 2
-        x, y = np.rint(column + middle).astype(int), np.rint(row + middle).astype(int)
-        is_inside = (x >= 0) & (x < self.side) & (y >= 0) & (y < self.side)
-        return np.where(is_inside, y * self.side + x, -1)
 
 
 def moved(

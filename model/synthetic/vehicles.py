@@ -14,8 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..earth.arrays import Bools, Floats, Ints
-
-Stay = tuple[str, str, float, float, float, float]
+from .path import Event, Path
 
 BLOCK_M = 120.0
 NUM_STREETS = 80  # a vehicle starts at one of so many crossings each way
@@ -35,10 +34,8 @@ UNUSUAL_BLOCKS = 12
 ANOMALIES = ("speeding", "circling", "long_stop")
 
 
-def drive(
-    generator: np.random.Generator, elapsed_T: Floats, is_unusual: bool
-) -> tuple[Floats, Bools, list[Stay]]:
-    """Places `place_TC` at these seconds, whether the vehicle stands, and what it does when."""
+def drive(generator: np.random.Generator, elapsed_T: Floats, is_unusual: bool) -> Path:
+    """Where a vehicle is at these seconds, whether it stands, and what it does when."""
     route = Route.drawn(generator, int(elapsed_T[-1] * MAX_SPEED_MPS / BLOCK_M) + 4)
     chosen = elapsed_T[generator.integers(len(elapsed_T), size=1)]
     kind, long_stop_s = int(generator.integers(len(ANOMALIES))), generator.uniform(*LONG_STOP_S)
@@ -51,10 +48,10 @@ def drive(
     start_LC, direction_LC = route.blocks()
     place_TC = start_LC[block_T] * BLOCK_M + direction_LC[block_T] * along_T[:, None]
     end_LC = (start_LC + direction_LC).astype(np.float64) * BLOCK_M
-    stays = motion.stays(end_LC, float(elapsed_T[-1]))
+    events = motion.stops(end_LC, float(elapsed_T[-1]))
     if is_unusual:
-        stays.append(motion.anomaly(ANOMALIES[kind], first))
-    return place_TC, is_stop_T, stays
+        events.append(motion.anomaly(ANOMALIES[kind], first))
+    return Path(elapsed_T, place_TC, is_stop_T.astype(np.int64), ("drive", "stop"), events)
 
 
 @dataclass
@@ -150,20 +147,22 @@ class Motion:
         is_stop_T = since_T > self.driven_L[block_T]
         return np.minimum(along_T, BLOCK_M), block_T, is_stop_T
 
-    def stays(self, end_LC: Floats, until_s: float) -> list[Stay]:
+    def stops(self, end_LC: Floats, until_s: float) -> list[Event]:
         """The waits at lights that begin before `until_s`."""
         waits = np.flatnonzero((self.wait_L > 0) & (self.stopped_L < until_s))
         times = self.stopped_L[waits].tolist(), self.finished_L[waits].tolist()
         return [
-            ("stop", "light" if to_s - from_s <= WAIT_S[2] + 1 else "long", from_s, to_s, *end_C)
+            Event(
+                "stop", "light" if to_s - from_s <= WAIT_S[2] + 1 else "long", from_s, to_s, *end_C
+            )
             for from_s, to_s, end_C in zip(*times, end_LC[waits].tolist(), strict=True)
         ]
 
-    def anomaly(self, name: str, first: int) -> Stay:
+    def anomaly(self, name: str, first: int) -> Event:
         """From when to when a vehicle does something unusual, which it does along its way."""
         if name == "long_stop":
             times = self.stopped_L[first], self.finished_L[first]
         else:
             last = min(first + UNUSUAL_BLOCKS, len(self.wait_L)) - 1
             times = self.started_L[first], self.finished_L[last]
-        return ("anomaly", name, float(times[0]), float(times[1]), np.nan, np.nan)
+        return Event("anomaly", name, float(times[0]), float(times[1]))

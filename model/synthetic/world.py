@@ -18,11 +18,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from ..earth.arrays import Bools, Floats, Ints
+from .path import Event, Path
 from .people import STAY_SLOWER, routine
 from .processes import Ar1, Interval, RegionChain, moved, walked
 from .vehicles import drive
@@ -81,25 +82,9 @@ class World:
         return Ar1(innovation_m=0.5 * self.interval_s, noise_m=self.noise_m)
 
     @property
-    def chain(self) -> RegionChain:
-        return CHAIN
-
-    @property
     def region_m(self) -> float:
         """Edge of a cell of `markov`."""
         return 5.0 * self.interval_s
-
-
-@dataclass(frozen=True)
-class Event:
-    """Something that is true from one second to another of a trajectory, at a place or on it."""
-
-    event: str
-    name: str
-    started_s: float
-    finished_s: float
-    east_m: float = math.nan
-    north_m: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -125,16 +110,6 @@ class Trajectory:
     events: Sequence[Event] = ()
 
 
-@dataclass(frozen=True)
-class TruePath:
-    """Where something truly is at the instants of its points, in metres around the centre."""
-
-    place_TC: Floats
-    mode_T: Ints
-    modes: Sequence[str]
-    events: Sequence[Event] = field(default_factory=tuple)
-
-
 def trajectories(world: World, start: int, stop: int) -> Iterator[Trajectory]:
     """The trajectories of a world from index `start` up to `stop`, one at a time."""
     return (trajectory(world, index) for index in range(start, stop))
@@ -149,25 +124,17 @@ def trajectory(world: World, index: int) -> Trajectory:
 def vehicle(world: World, generator: np.random.Generator, entity_id: str) -> Trajectory:
     started_us = MONDAY_US + int(generator.integers(NUM_DAYS * DAY_S)) * 1_000_000
     elapsed_T, is_after_gap_T = clock(world, generator)
-    is_unusual = generator.random() < world.anomaly_share
-    place_TC, is_stop_T, stays = drive(generator, elapsed_T, is_unusual)
-    path = TruePath(place_TC, is_stop_T.astype(np.int64), ("drive", "stop"), events_of(stays))
-    return seen(world, generator, entity_id, started_us, elapsed_T, is_after_gap_T, path)
+    path = drive(generator, elapsed_T, generator.random() < world.anomaly_share)
+    return seen(world, generator, entity_id, started_us, is_after_gap_T, path)
 
 
 def person(world: World, generator: np.random.Generator, entity_id: str) -> Trajectory:
     """People look up less often while they stay; the silence of a gap goes on in their day."""
     first_day = int(generator.integers(NUM_DAYS))
     tick_T, is_after_gap_T = clock(world, generator)
-    is_unusual = generator.random() < world.anomaly_share
-    elapsed_T, place_TC, mode_T, modes, stays = routine(generator, first_day, tick_T, is_unusual)
-    path = TruePath(place_TC, mode_T, modes, events_of(stays))
+    path = routine(generator, first_day, tick_T, generator.random() < world.anomaly_share)
     started_us = MONDAY_US + first_day * DAY_S * 1_000_000
-    return seen(world, generator, entity_id, started_us, elapsed_T, is_after_gap_T, path)
-
-
-def events_of(stays: Sequence[tuple[str, str, float, float, float, float]]) -> list[Event]:
-    return [Event(*stay) for stay in stays]
+    return seen(world, generator, entity_id, started_us, is_after_gap_T, path)
 
 
 def clock(world: World, generator: np.random.Generator) -> tuple[Floats, Bools]:
@@ -186,12 +153,11 @@ def seen(
     generator: np.random.Generator,
     entity_id: str,
     started_us: int,
-    elapsed_T: Floats,
     is_after_gap_T: Bools,
-    path: TruePath,
+    path: Path,
 ) -> Trajectory:
     """What a receiver makes of a path: noise on each point, and some points far away."""
-    num = world.num_points
+    num, elapsed_T = world.num_points, path.elapsed_T
     noise_TC = generator.standard_normal((num, 2))
     length_T = np.maximum(np.hypot(noise_TC[:, 0], noise_TC[:, 1]), 1e-300)
     noise_TC *= world.noise_m * np.minimum(1.0, MAX_NOISE_SIGMA / length_T)[:, None]
@@ -201,12 +167,15 @@ def seen(
     jump_TC = jump_T[:, None] * np.stack([np.cos(angle_T), np.sin(angle_T)], axis=1)
     lon_T, lat_T = on_earth(world, path.place_TC + noise_TC + jump_TC)
     true_lon_T, true_lat_T = on_earth(world, path.place_TC)
-    finished_s = float(elapsed_T[-1])
-    events = [event for event in path.events if event.started_s <= finished_s]
-    unusual = [(e.started_s, e.finished_s) for e in events if e.event == "anomaly"]
+    events = [event for event in path.events if event.started_s <= elapsed_T[-1]]
     is_anomaly_T = np.zeros(num, dtype=bool)
-    for begin_s, end_s in unusual:
-        is_anomaly_T |= (elapsed_T >= begin_s) & (elapsed_T <= end_s)
+    for event in events:
+        if event.event == "anomaly":
+            is_anomaly_T |= (elapsed_T >= event.started_s) & (elapsed_T <= event.finished_s)
+    silences = [
+        Event("gap", "silence", float(elapsed_T[t - 1]), float(elapsed_T[t]))
+        for t in np.flatnonzero(is_after_gap_T).tolist()
+    ]
     return Trajectory(
         entity_id,
         started_us,
@@ -221,16 +190,8 @@ def seen(
         is_outlier_T,
         is_anomaly_T,
         np.full(num, -1),
-        [*events, *gaps(elapsed_T, is_after_gap_T)],
+        [*events, *silences],
     )
-
-
-def gaps(elapsed_T: Floats, is_after_gap_T: Bools) -> list[Event]:
-    """The silences between points, as events."""
-    return [
-        Event("gap", "silence", float(elapsed_T[t - 1]), float(elapsed_T[t]))
-        for t in np.flatnonzero(is_after_gap_T).tolist()
-    ]
 
 
 def on_earth(world: World, place_TC: Floats) -> tuple[Floats, Floats]:
@@ -251,9 +212,8 @@ def autoregression(world: World, generator: np.random.Generator, entity_id: str)
 
 def region_walk(world: World, generator: np.random.Generator, entity_id: str) -> Trajectory:
     """A Markov chain over cells; each point lies in the inner half of its cell."""
-    chain = world.chain
-    region_T = chain.draw(generator, world.num_points)
-    place_TC = np.stack(chain.places(region_T), axis=1)
+    region_T = CHAIN.draw(generator, world.num_points)
+    place_TC = np.stack(CHAIN.places(region_T), axis=1)
     place_TC += generator.uniform(-0.25, 0.25, place_TC.shape)
     places = on_earth(world, place_TC * world.region_m)
     return lawful(world, generator, entity_id, places, places, region_T)

@@ -1,4 +1,4 @@
-"""The record of a run: written however the run ends, with the warehouse brought up to date."""
+"""Run record: written however the run ends, with the warehouse brought up to date."""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ from filelock import FileLock
 import sql
 from tasks import database
 from tasks.ingest.snapshot import FilesInForce, Snapshot, read_snapshot
+from tasks.prepare.conventions import SCORES_FILE
 from tasks.runtime.errors import ConfigError
 from tasks.runtime.run_records import RunRecord, read_records, timed_stage
 from tasks.runtime.store import Receipt, Store
@@ -172,7 +173,8 @@ def add_dataset(
         if cleaned:
             add_calendar(connection, dataset, store.manifest(receipt).recipe.settings["zone"])
     for receipt in receipts.get("evaluate", []):
-        add_scores(connection, dataset, receipt.recipe, store.folder(receipt) / "scores.parquet")
+        with contextlib.suppress(FileNotFoundError):  # evaluated before there was one table
+            add_scores(connection, dataset, receipt.recipe, store.folder(receipt) / SCORES_FILE)
     for receipt in receipts.get("split", []):
         split = pq.read_table(store.folder(receipt) / "split.parquet")
         named = split.add_column(0, "dataset", pa.array([dataset] * len(split), pa.string()))

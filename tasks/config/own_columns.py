@@ -1,4 +1,4 @@
-"""The section of the configuration that tells how your own files are written."""
+"""Own columns: the section of the configuration that tells how your own files are written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The typed configuration: one frozen, closed object that is form, flags and cache key at once.
+"""Pipeline configuration: one frozen, closed object that is form, flags and cache key at once.
 
 `PipelineConfig` holds everything that can change a result and nothing else. Each stage takes its
 own slice (`slices.py`), so that a new learning rate rebuilds no shards.
@@ -105,6 +105,7 @@ class PipelineConfig(Section):
             zone=row.zone,
             num_buckets=row.num_buckets,
             columns=self.columns if row.has_own_columns else None,
+            layout=row.layout,
         )
 
     @property

@@ -10,6 +10,7 @@ from typing import Annotated
 from pydantic import PlainSerializer
 
 from model.training.config import FitConfig
+from tasks.config.datasets import Layout
 from tasks.config.own_columns import ColumnsConfig
 from tasks.config.sections import (
     ModelConfig,
@@ -30,6 +31,7 @@ class IngestRules(Section):
     zone: str
     num_buckets: int
     columns: ColumnsConfig | None = None
+    layout: Layout | None = None
 
 
 class SnapshotRules(IngestRules):

@@ -1,4 +1,4 @@
-"""Raw sources: a file, a folder or an archive as a list of named byte streams, read safely.
+"""Archives, folders and files of raw data: each a list of named byte streams, read safely.
 
 Nothing is ever unpacked to a name that an archive chose: members are streamed. Names that lead
 out of the folder refuse the whole archive; links, encrypted members and bombs fail as members.
@@ -11,19 +11,21 @@ import gzip
 import hashlib
 import lzma
 import re
+import stat
 import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from tasks.runtime.errors import ConfigError, DataError
-from tasks.runtime.store import FULL_DISK
+from tasks.runtime.store import FULL_DISK, sha256_file
 
 CHUNK_BYTES = 1 << 20
 NUM_HASHERS = 2
@@ -133,22 +135,19 @@ def opened(sources: Sequence[Path], spool: Path | None = None) -> Iterator[list[
     A compressed tar archive is unrolled once into a nameless file in the `spool` folder.
     """
     with contextlib.ExitStack() as stack:
-        yield [entry for path in sources for entry in stack.enter_context(opened_one(path, spool))]
+        yield [entry for path in sources for entry in entries_of(path, spool, stack)]
 
 
-@contextlib.contextmanager
-def opened_one(path: Path, spool: Path | None) -> Iterator[list[Entry]]:
+def entries_of(path: Path, spool: Path | None, stack: contextlib.ExitStack) -> list[Entry]:
+    """The files inside one source, which the stack keeps open."""
     kind = kind_of(path)
     if kind == "folder":
-        yield folder_entries(path)
-    elif kind == "zip":
-        with opened_zip(path) as entries:
-            yield entries
-    elif kind == "tar":
-        with opened_tar(path, spool) as entries:
-            yield entries
-    else:
-        yield [file_entry(path, path.name)]
+        return folder_entries(path)
+    if kind == "zip":
+        return zip_entries(path, stack)
+    if kind == "tar":
+        return tar_entries(path, spool, stack)
+    return [file_entry(path, path.name)]
 
 
 def kind_of(path: Path) -> str:
@@ -224,18 +223,12 @@ def printable(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-@contextlib.contextmanager
-def opened_zip(path: Path) -> Iterator[list[Entry]]:
-    try:
-        archive = zipfile.ZipFile(path)
-    except UNREADABLE as error:
-        raise DataError(
-            f"{path} is a broken or truncated zip archive ({reason_of(error)}); fetch it again"
-        ) from error
-    with archive:
-        files = [info for info in archive.infolist() if not info.is_dir()]
-        check_members(path, [(info.filename, info.file_size) for info in files])
-        yield [zip_entry(archive, info) for info in files]
+def zip_entries(path: Path, stack: contextlib.ExitStack) -> list[Entry]:
+    with whole_archive(path, "zip"):
+        archive = stack.enter_context(zipfile.ZipFile(path))
+    files = [info for info in archive.infolist() if not info.is_dir()]
+    check_members(path, [(info.filename, info.file_size) for info in files])
+    return [zip_entry(archive, info) for info in files]
 
 
 def zip_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Entry:
@@ -245,26 +238,31 @@ def zip_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Entry:
         problem = "is encrypted"
     elif info.file_size > limit:
         problem = f"expands to more than {MAX_RATIO} times its size"
-    elif (info.external_attr >> 16) & 0o170000 == 0o120000:
+    elif stat.S_ISLNK(info.external_attr >> 16):
         problem = "is a link"
     return Entry(info.filename, lambda: archive.open(info), problem, limit)  # type: ignore[arg-type, return-value]
 
 
+def tar_entries(path: Path, spool: Path | None, stack: contextlib.ExitStack) -> list[Entry]:
+    with whole_archive(path, "tar"):
+        stream = stack.enter_context(unrolled(path, spool))
+        archive = stack.enter_context(tarfile.open(fileobj=stream, mode="r:"))
+        infos = [info for info in archive.getmembers() if not info.isdir()]
+    check_members(path, [(info.name, info.size) for info in infos])
+    return [tar_entry(archive, info) for info in infos]
+
+
 @contextlib.contextmanager
-def opened_tar(path: Path, spool: Path | None) -> Iterator[list[Entry]]:
-    with contextlib.ExitStack() as stack:
-        try:
-            plain = stack.enter_context(unrolled(path, spool))
-            archive = stack.enter_context(tarfile.open(fileobj=plain, mode="r:"))
-            infos = [info for info in archive.getmembers() if not info.isdir()]
-        except UNREADABLE as error:
-            if getattr(error, "errno", None) in FULL_DISK:
-                raise
-            raise DataError(
-                f"{path} is a broken or truncated tar archive ({reason_of(error)}); fetch it again"
-            ) from error
-        check_members(path, [(info.name, info.size) for info in infos])
-        yield [tar_entry(archive, info) for info in infos]
+def whole_archive(path: Path, kind: str) -> Iterator[None]:
+    """What hinders opening an archive is the archive's fault, save for a disk without room."""
+    try:
+        yield
+    except UNREADABLE as error:
+        if getattr(error, "errno", None) in FULL_DISK:
+            raise
+        raise DataError(
+            f"{path} is a broken or truncated {kind} archive ({reason_of(error)}); fetch it again"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -326,8 +324,8 @@ def inventory(entries: Sequence[Entry], pattern: str, labels: str = "") -> list[
     folder unpacked from it, at whatever depth, give the same names.
     """
     kinds = [kind_of_entry(entry, pattern, labels) for entry in entries]
-    points = [entry for entry, kind in zip(entries, kinds, strict=True) if kind == "points"]
-    root = common_folder(sorted({head_of_match(entry.path, pattern) for entry in points}))
+    points = {entry.path for entry, kind in zip(entries, kinds, strict=True) if kind == "points"}
+    root = common_folder({head_of_match(path, pattern) for path in points})
     members: dict[str, Member] = {}
     for member in read_members(entries, kinds, root):
         name = f"ignored {member.entry.path}" if member.state == "ignored" else member.name
@@ -338,17 +336,13 @@ def inventory(entries: Sequence[Entry], pattern: str, labels: str = "") -> list[
 
 
 def kind_of_entry(entry: Entry, pattern: str, labels: str) -> str:
-    """What a file holds by its name: points, labels, or nothing of this dataset."""
-    if labels and matches(entry, labels):
-        return "labels"
-    return "points" if matches(entry, pattern) else ""
-
-
-def matches(entry: Entry, pattern: str) -> bool:
-    """Whether a file holds trajectories by its name; what an operating system left never does."""
+    """What a file holds by its name: points, labels, or nothing, as what a system left behind."""
     path = PurePosixPath(entry.path)
-    is_litter = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
-    return path.match(pattern) and not is_litter
+    if any(part.startswith(".") or part == "__MACOSX" for part in path.parts):
+        return ""
+    if labels and path.match(labels):
+        return "labels"
+    return "points" if path.match(pattern) else ""
 
 
 def head_of_match(path: str, pattern: str) -> tuple[str, ...]:
@@ -356,13 +350,10 @@ def head_of_match(path: str, pattern: str) -> tuple[str, ...]:
     return PurePosixPath(path).parts[: -len(PurePosixPath(pattern).parts)]
 
 
-def common_folder(heads: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+def common_folder(heads: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
     """The folders that all of the heads begin with."""
-    if not heads:
-        return ()
-    first, last = heads[0], heads[-1]
-    same = [a == b for a, b in zip(first, last, strict=False)]
-    return first[: same.index(False) if False in same else len(same)]
+    same = takewhile(lambda names: len(set(names)) == 1, zip(*heads, strict=False))
+    return tuple(names[0] for names in same)
 
 
 def relative(path: str, root: tuple[str, ...]) -> str:
@@ -400,18 +391,16 @@ def read_member(entry: Entry, name: str, kind: str) -> Member:
     return Member(name, digest.hexdigest(), num_bytes, state, reason, entry, kind or "points")
 
 
-def fingerprint(sources: Sequence[Path], pattern: str, labels: str = "") -> str:
-    """What a source holds, wherever it lies: an archive by its bytes, else by names and content."""
-    return looked_at(sources, pattern, labels)[0]
-
-
 def looked_at(
     sources: Sequence[Path], pattern: str, labels: str = ""
 ) -> tuple[str, list[Member] | None]:
-    """The fingerprint of a source, and its inventory where that stays open: not of an archive."""
+    """The fingerprint of a source, and its inventory where that stays open: not of an archive.
+
+    The fingerprint is the same wherever a source lies: that of an archive is of its bytes, else it
+    is of names and content.
+    """
     if is_one_archive(sources):
-        with sources[0].open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest(), None
+        return sha256_file(sources[0]), None
     with opened(sources) as entries:
         members = inventory(entries, pattern, labels)
     is_archived = any(kind_of(path) in ("zip", "tar") for path in sources)

@@ -1,11 +1,10 @@
-"""Raw files from an address: streamed into the store and named by their content.
+"""Download of raw files from an address: streamed into the store and named by their content.
 
 Only https is fetched, and plain http from this machine itself. A redirect stays on its host.
 """
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import re
 import time
@@ -21,7 +20,7 @@ from tasks.config.datasets import Dataset
 from tasks.ingest.archive import CHUNK_BYTES, kind_of
 from tasks.runtime.errors import ConfigError, DataError, Unavailable
 from tasks.runtime.progress import progress
-from tasks.runtime.store import Recipe, Store, storage_errors
+from tasks.runtime.store import Recipe, Store, sha256_file, storage_errors
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 MAX_BYTES = 100 << 30
@@ -48,34 +47,9 @@ def fetched(
 ) -> Path:
     """The file behind an address, in the store; one whose checksum is known is fetched once."""
     check_address(address)
-    sha256 = row.sha256 if address == row.url else ""
-    if sha256:
-        recipe = raw_recipe(row, address, sha256)
-        if store.is_complete(recipe):
-            return store.folder(recipe) / file_name(address)
-    return fetch(row, address, store, sha256, max_bytes, retry_delays_s)
-
-
-def patiently(attempt: Callable[[], str], retry_delays_s: Sequence[float]) -> str:
-    """Try again after each delay what may pass by itself; a site may ask for a longer delay."""
-    for delay_s in retry_delays_s:
-        try:
-            return attempt()
-        except Unavailable as error:
-            time.sleep(max(delay_s, min(error.retry_after_s, MAX_RETRY_AFTER_S)))
-    return attempt()
-
-
-def fetch(
-    row: Dataset,
-    address: str,
-    store: Store,
-    sha256: str,
-    max_bytes: int,
-    retry_delays_s: Sequence[float],
-) -> Path:
-    """Stream, check, publish. What an attempt left is where the next one goes on."""
-    name = file_name(address)
+    name, sha256 = file_name(address), row.sha256 if address == row.url else ""
+    if sha256 and store.is_complete(known := raw_recipe(row, address, sha256)):
+        return store.folder(known) / name
     with storage_errors(store.root, "raw"), store.draft() as draft:
         body = Body(draft / name, address, max_bytes)
         found = patiently(body.complete, retry_delays_s)
@@ -91,6 +65,19 @@ def fetch(
         recipe = raw_recipe(row, address, found)
         store.publish(draft, recipe, {"num_files": 1}, licence=row.licence)
     return store.folder(recipe) / name
+
+
+def patiently(attempt: Callable[[], str], retry_delays_s: Sequence[float]) -> str:
+    """Try again after each delay what may pass by itself; a site may ask for a longer delay.
+
+    What an attempt left is where the next one goes on.
+    """
+    for delay_s in retry_delays_s:
+        try:
+            return attempt()
+        except Unavailable as error:
+            time.sleep(max(delay_s, min(error.retry_after_s, MAX_RETRY_AFTER_S)))
+    return attempt()
 
 
 def raw_recipe(row: Dataset, address: str, sha256: str) -> Recipe:
@@ -190,8 +177,7 @@ class Body:
             raise Unavailable(f"cannot reach {self.address}: {error.reason}; try later") from error
         except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
             raise self._broken(f"broke off: {error or type(error).__name__}") from error
-        with self.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_file(self.path)
 
     def _rest(self) -> dict[str, str]:
         """The headers that ask for the missing rest of the same version, if it can be told."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -18,20 +18,35 @@ from tasks.config.datasets import Dataset, dataset_named
 from tasks.config.slices import SnapshotRules
 from tasks.ingest.archive import (
     Member,
-    fingerprint,
     inventory,
     is_one_archive,
     opened,
     print_of,
 )
 from tasks.ingest.labels import LABELS
-from tasks.ingest.part import LEDGER_SCHEMA, PART, POINTS, counts_of, part_job, record_counts
-from tasks.ingest.readers.formats import module_named
-from tasks.ingest.snapshot import INDEX, LEDGER, REJECTS, index_of, part_folder, part_receipt
+from tasks.ingest.part import (
+    LEDGER_SCHEMA,
+    PART,
+    POINTS,
+    Tally,
+    counts_of,
+    ledger_row,
+    part_job,
+    reading_code,
+    record_counts,
+)
+from tasks.ingest.snapshot import (
+    INDEX,
+    LEDGER,
+    REJECTS,
+    index_of,
+    part_folder,
+    part_receipt,
+)
 from tasks.runtime.errors import ConfigError, DataError, TooManyRejected
 from tasks.runtime.progress import log
 from tasks.runtime.stage import Job, Stage
-from tasks.runtime.store import Counts, Recipe, Store, write_synced
+from tasks.runtime.store import Counts, Recipe, Store, sha256_file, write_synced
 
 SAMPLE = "the embedded sample"
 
@@ -56,11 +71,6 @@ def paths_of(row: Dataset, source: str) -> list[Path]:
     return [Path(str(samples.joinpath(name))) for name in row.sample]
 
 
-def content_of(paths: Sequence[Path], rules: SnapshotRules) -> str:
-    """The hash of what a source holds, as far as it is read."""
-    return fingerprint(paths, rules.members, rules.labels)
-
-
 def build_snapshot(draft: Path, job: Job[SnapshotRules]) -> Counts:
     """Read the files that no part holds yet, then name what is in force."""
     row = dataset_named(job.dataset)
@@ -70,7 +80,8 @@ def build_snapshot(draft: Path, job: Job[SnapshotRules]) -> Counts:
         if not is_one_archive(paths):
             check_unchanged(print_of(members), job, where)
         usable = [member for member in members if member.state != "ignored"]
-        report_ignored(row.name, [m for m in members if m.state == "ignored"])
+        ignored = [member for member in members if member.state == "ignored"]
+        report_ignored(row.name, ignored)
         if all(member.kind == LABELS for member in usable):
             raise DataError(
                 f"{where} holds no files like {job.settings.members}; is this {row.name}? "
@@ -78,9 +89,9 @@ def build_snapshot(draft: Path, job: Job[SnapshotRules]) -> Counts:
             )
         holdings = find_or_read(row, job, usable)
     if is_one_archive(paths):
-        check_unchanged(content_of(paths, job.settings), job, where)
+        check_unchanged(sha256_file(paths[0]), job, where)
     job.requires.extend(part_receipt(row.name, recipe).place for recipe in holdings.parts)
-    ledger = holdings.ledger + [ignored_row(m) for m in members if m.state == "ignored"]
+    ledger = holdings.ledger + [ledger_row(member, Tally()) for member in ignored]
     check_share(holdings, job.settings.max_rejected_share, where)
     write_snapshot(draft, job.settings, holdings, ledger)
     return snapshot_counts(ledger, holdings)
@@ -112,69 +123,45 @@ def check_unchanged(found: str, job: Job[SnapshotRules], where: str) -> None:
 class Holdings:
     """Where the rows of the files in force stand: file ids by part, and their ledger rows."""
 
-    base: str
-    folders: Mapping[str, Path]
-    parts: Mapping[str, Sequence[int]]
-    ledger: list[dict[str, Any]]
+    store: Store
+    base: Recipe
+    parts: dict[str, list[int]] = field(default_factory=dict)
+    ledger: list[dict[str, Any]] = field(default_factory=list)
+
+    def take(self, recipes: Iterable[str], wanted: Iterable[int]) -> None:
+        """The wanted files that these parts hold, each from the first that does."""
+        missing = set(wanted)
+        for recipe in recipes:
+            for entry in pq.read_table(self.folder(recipe) / LEDGER).to_pylist():
+                if entry["file_id"] in missing:
+                    missing.remove(entry["file_id"])
+                    self.parts.setdefault(recipe, []).append(entry["file_id"])
+                    self.ledger.append(entry)
+
+    def folder(self, recipe: str) -> Path:
+        return part_folder(self.store, self.base.dataset, recipe)
 
 
 def find_or_read(row: Dataset, job: Job[SnapshotRules], members: Sequence[Member]) -> Holdings:
     """Take what published parts of the same recipe hold already; read the rest into a new part."""
     rules = job.settings.reading
-    base = PART.recipe(row.name, rules, {}, row.staging_names, (module_named(rules.decoder),))
+    holdings = Holdings(job.store, PART.recipe(row.name, rules, {}, **reading_code(row)))
     wanted = {member.file_id: member for member in members}
-    known = sorted(published_parts(job.store, base))
-    parts, ledger = taken(job.store, row.name, known, wanted)
-    held = {file_id for file_ids in parts.values() for file_id in file_ids}
-    fresh = [member for file_id, member in wanted.items() if file_id not in held]
+    holdings.take(published_parts(job.store, holdings.base), wanted)
+    held = {entry["file_id"] for entry in holdings.ledger}
+    fresh = {file_id: member for file_id, member in wanted.items() if file_id not in held}
     log(f"{row.name}: {len(fresh):,} files to read, {len(held):,} read before")
     if fresh:
-        receipt = PART.plain(part_job(row, rules, job.store, fresh))
-        new_parts, new_rows = taken(
-            job.store, row.name, [receipt.recipe], {member.file_id for member in fresh}
-        )
-        parts, ledger = parts | new_parts, ledger + new_rows
-    folders = {recipe: part_folder(job.store, row.name, recipe) for recipe in parts}
-    return Holdings(base.digest, folders, parts, ledger)
+        receipt = PART.plain(part_job(row, rules, job.store, list(fresh.values())))
+        holdings.take([receipt.recipe], fresh)
+    return holdings
 
 
-def published_parts(store: Store, base: Recipe) -> Iterable[str]:
+def published_parts(store: Store, base: Recipe) -> list[str]:
     """The parts that were read by the same code, SQL and rules."""
-    for manifest in store.published(base.stage, base.dataset):
-        if manifest.recipe.model_copy(update={"inputs": {}}) == base:
-            yield manifest.recipe.digest
-
-
-def taken(
-    store: Store, dataset: str, recipes: Sequence[str], wanted: Iterable[int]
-) -> tuple[dict[str, list[int]], list[dict[str, Any]]]:
-    """The wanted files that these parts hold, each taken from the first that does."""
-    missing = set(wanted)
-    parts: dict[str, list[int]] = {}
-    ledger = []
-    for recipe in recipes:
-        for entry in pq.read_table(part_folder(store, dataset, recipe) / LEDGER).to_pylist():
-            if entry["file_id"] in missing:
-                missing.remove(entry["file_id"])
-                parts.setdefault(recipe, []).append(entry["file_id"])
-                ledger.append(entry)
-    return parts, ledger
-
-
-def ignored_row(member: Member) -> dict[str, Any]:
-    """The ledger row of a file that is listed and not read."""
-    numbers = dict.fromkeys(("num_records", "num_kept", "num_rejected", "num_missing"), 0)
-    return {
-        "file_id": member.file_id,
-        "name": member.name,
-        "sha256": member.sha256,
-        "num_bytes": member.num_bytes,
-        "state": "ignored",
-        "kind": "",
-        "reason": member.reason,
-        "buckets": [],
-        **numbers,
-    }
+    recipes = [manifest.recipe for manifest in store.published(base.stage, base.dataset)]
+    same = [recipe for recipe in recipes if recipe.model_copy(update={"inputs": {}}) == base]
+    return sorted(recipe.digest for recipe in same)
 
 
 def check_share(holdings: Holdings, max_share: float, where: str) -> None:
@@ -187,7 +174,7 @@ def check_share(holdings: Holdings, max_share: float, where: str) -> None:
         return
     worst = min(ledger, key=lambda entry: (-entry["num_rejected"], entry["name"]))
     recipe = next(r for r, ids in holdings.parts.items() if worst["file_id"] in ids)
-    rejects = holdings.folders[recipe] / REJECTS
+    rejects = holdings.folder(recipe) / REJECTS
     raise TooManyRejected(
         f"{where}: {num_rejected:,} of {num_records:,} records were rejected "
         f"(at most {max_share:.0%} may be); worst is {worst['name']}, first: "
@@ -212,7 +199,7 @@ def write_snapshot(
         {e["file_id"]: e["buckets"] for e in holdings.ledger if e["kind"] == kind}
         for kind in (POINTS, LABELS)
     )
-    index = index_of(holdings.base, rules.num_buckets, holdings.parts, points, labels)
+    index = index_of(holdings.base.digest, rules.num_buckets, holdings.parts, points, labels)
     write_synced(draft / INDEX, index.model_dump_json(indent=1) + "\n")
     in_order = sorted(ledger, key=lambda entry: (entry["name"], entry["file_id"]))
     table = pa.Table.from_pylist(in_order, schema=LEDGER_SCHEMA)
@@ -221,21 +208,16 @@ def write_snapshot(
 
 def snapshot_counts(ledger: list[dict[str, Any]], holdings: Holdings) -> Counts:
     """Files by state, records by fate, rejects by rule."""
-    states = [entry["state"] for entry in ledger]
-    counts: Counts = {
-        "num_files": len(ledger),
-        "num_files_read": states.count("read"),
-        "num_files_failed": states.count("failed"),
-        "num_files_ignored": states.count("ignored"),
-        **record_counts(ledger),
-    }
+    states = Counter(entry["state"] for entry in ledger)
+    by_state = {f"num_files_{state}": states[state] for state in ("read", "failed", "ignored")}
+    counts: Counts = {"num_files": len(ledger), **by_state, **record_counts(ledger)}
     return counts | rejects_by_rule(holdings)
 
 
 def rejects_by_rule(holdings: Holdings) -> Counts:
     counts: Counter[str] = Counter()
     for recipe, file_ids in holdings.parts.items():
-        rows = pq.read_table(holdings.folders[recipe] / REJECTS, columns=["file_id", "rule"])
+        rows = pq.read_table(holdings.folder(recipe) / REJECTS, columns=["file_id", "rule"])
         in_force = pc.is_in(rows["file_id"], value_set=pa.array(file_ids, pa.int64()))
         counts.update(counts_of(rows.filter(in_force)["rule"]))
     return {f"num_{rule}": number for rule, number in sorted(counts.items())}

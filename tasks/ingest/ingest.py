@@ -6,7 +6,7 @@ from tasks.config.pipeline import PipelineConfig
 from tasks.ingest.archive import looked_at
 from tasks.ingest.download import fetched, is_address
 from tasks.ingest.files_in_force import SNAPSHOT, SnapshotJob, paths_of, some_of
-from tasks.ingest.readers.formats import module_named
+from tasks.ingest.part import reading_code
 from tasks.ingest.snapshot import Snapshot, read_snapshot
 from tasks.ingest.synthetic_orders import ordered
 from tasks.runtime.progress import log
@@ -32,19 +32,9 @@ def snapshot_job(config: PipelineConfig, source: str, store: Store) -> SnapshotJ
         source = str(fetched(row, source, store))
     rules = config.snapshot_rules
     content, members = looked_at(paths_of(row, source), rules.members, rules.labels)
-    job = SNAPSHOT.job(
-        row.name,
-        rules,
-        {"source": content},
-        store,
-        licence=row.licence,
-        source=source,
-        sql_names=row.staging_names,
-        modules=(module_named(rules.decoder),),
-    )
-    return SnapshotJob(
-        job.recipe, rules, job.inputs, store, row.licence, source=source, members=members
-    )
+    code, inputs = reading_code(row), {"source": content}
+    job = SNAPSHOT.job(row.name, rules, inputs, store, licence=row.licence, source=source, **code)
+    return SnapshotJob(**vars(job), members=members)
 
 
 def last_snapshot(store: Store, dataset: str) -> Snapshot | None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import count, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,12 @@ from numpy.typing import NDArray
 import sql
 from model.data.prefetch import prefetched
 from tasks import database
-from tasks.config.datasets import Dataset
+from tasks.config.datasets import Dataset, dataset_named
 from tasks.config.slices import IngestRules
 from tasks.ingest.archive import Member
 from tasks.ingest.labels import LABELS, staged_labels
 from tasks.ingest.part_writers import REJECT_SCHEMA, Buckets, Writers
-from tasks.ingest.readers.formats import FORMATS, module_named
+from tasks.ingest.readers.formats import module_named, reader_named
 from tasks.ingest.readers.records import Block, Piece
 from tasks.ingest.row_digests import RowDigests
 from tasks.ingest.snapshot import CONTENTS, LEDGER, REJECTS
@@ -37,6 +36,7 @@ from tasks.runtime.store import Counts, Store
 TRUTH = "truth.parquet"
 POINTS = "points"
 POINT_COLUMNS = "staging/point_columns"
+NOT_KEPT = ("rule", "raw_text")
 MAX_IDS_AT_ONCE = 2_000_000
 UNREADABLE, EMPTY, MALFORMED = "unreadable", "empty", "malformed"
 LEDGER_SCHEMA = pa.schema(
@@ -62,13 +62,26 @@ class PartJob(Job[IngestRules]):
     """A job that also carries the files to read, opened."""
 
     members: Sequence[Member] = ()
-    staging: str = ""
-    labels_staging: str = ""
 
-    @cached_property
-    def names(self) -> dict[int, str]:
-        """The name of each file, by its id."""
-        return names_by_id(self.members)
+    def ready(self, *, are_labels: bool) -> list[Member]:
+        """The files that can be read: those of labels, or those of points."""
+        ready = [member for member in self.members if member.state == "ready"]
+        return [member for member in ready if (member.kind == LABELS) == are_labels]
+
+
+def part_job(row: Dataset, rules: IngestRules, store: Store, members: Sequence[Member]) -> PartJob:
+    """The job that reads these files and no others."""
+    in_order = sorted(members, key=lambda member: (member.name, member.file_id))
+    file_ids = sorted(f"{member.file_id:016x}" for member in members)
+    job = PART.job(
+        row.name, rules, {"files": file_ids}, store, licence=row.licence, **reading_code(row)
+    )
+    return PartJob(**vars(job), members=in_order)
+
+
+def reading_code(row: Dataset) -> dict[str, Any]:
+    """The SQL and the modules of a dataset's own that read it."""
+    return {"sql_names": row.staging_names, "modules": (module_named(row.decoder),)}
 
 
 @dataclass
@@ -85,170 +98,128 @@ class Tally:
     reasons: dict[int, str] = field(default_factory=dict)
 
 
-def part_job(row: Dataset, rules: IngestRules, store: Store, members: Sequence[Member]) -> PartJob:
-    """The job that reads these files and no others."""
-    in_order = sorted(members, key=lambda member: (member.name, member.file_id))
-    file_ids = sorted(f"{member.file_id:016x}" for member in members)
-    job = PART.job(
-        row.name,
-        rules,
-        {"files": file_ids},
-        store,
-        licence=row.licence,
-        sql_names=row.staging_names,
-        modules=(module_named(rules.decoder),),
-    )
-    return PartJob(
-        job.recipe,
-        rules,
-        job.inputs,
-        store,
-        row.licence,
-        members=in_order,
-        staging=row.staging,
-        labels_staging=row.labels.staging if row.labels else "",
-    )
+@dataclass
+class Draft:
+    """A part that is being written: where its rows go, and what became of them."""
+
+    job: PartJob
+    connection: database.Connection
+    buckets: Buckets
+    writers: Writers
+    tally: Tally = field(default_factory=Tally)
+
+    @cached_property
+    def members(self) -> dict[int, Member]:
+        """Each file by its id."""
+        return {member.file_id: member for member in self.job.members}
+
+    def reject_file(self, file_id: int, rule: str, reason: str) -> None:
+        """A file without any record counts as one record, rejected."""
+        self.tally.num_records[file_id] += 1
+        self.tally.reasons[file_id] = reason
+        row = [file_id], [self.members[file_id].name], [0], [rule], [reason]
+        self.reject(pa.table(list(row), schema=REJECT_SCHEMA))
+
+    def reject(self, rejects: pa.Table) -> None:
+        self.writers.write(REJECTS, rejects)
+        self.tally.num_rejected.update(counts_of(rejects["file_id"]))
+        self.tally.rules.update(counts_of(rejects["rule"]))
+
+    def keep(self, kind: str, staged: pa.Table) -> pa.Table:
+        """Staged rows into the buckets of their entities; those with a rule are given back."""
+        is_kept = pc.is_null(staged["rule"])
+        kept = staged if pc.all(is_kept).as_py() else staged.filter(is_kept)
+        kept = kept.select([name for name in kept.column_names if name not in NOT_KEPT])
+        for bucket, rows in self.buckets.sort(kept):
+            self.writers.write(f"{kind}-{bucket:03d}.parquet", rows)
+            self.tally.digests.add(kind, bucket, rows)
+            for file_id, num_rows in counts_of(rows["file_id"]).items():
+                self.tally.num_kept[file_id] += num_rows
+                self.tally.buckets.setdefault(file_id, set()).add(bucket)
+        return staged.filter(pc.invert(is_kept))
+
+    def named(self, rows: pa.Table) -> pa.Table:
+        """Rows with the name of their file, as a dictionary: a name is held only once."""
+        file_id = rows["file_id"].combine_chunks().dictionary_encode()
+        names = [self.members[number].name for number in file_id.dictionary.to_pylist()]
+        column = pa.DictionaryArray.from_arrays(file_id.indices, pa.array(names, pa.string()))
+        return rows.append_column("file_name", column)
 
 
-def build_part(draft: Path, job: Job[IngestRules]) -> Counts:
+def build_part(folder: Path, job: Job[IngestRules]) -> Counts:
     """Read, stage, sort into buckets, and account for every record."""
     if not isinstance(job, PartJob):
         raise TypeError("a part is built of opened files; make its job with part_job")
-    tally = Tally()
-    with contextlib.ExitStack() as stack:
-        connection = stack.enter_context(database.scratch(draft))
-        buckets = Buckets(connection, job.settings.num_buckets)
-        writers = stack.enter_context(Writers(draft))
+    with database.scratch(folder) as connection, Writers(folder) as writers:
+        draft = Draft(job, connection, Buckets(connection, job.settings.num_buckets), writers)
         for member in job.members:
             if member.state == "failed":
-                reject_file(member, UNREADABLE, member.reason, writers, tally)
+                draft.reject_file(member.file_id, UNREADABLE, member.reason)
         for block in prefetched(blocks_of(job), 1):
-            stage_block(connection, block, job, buckets, writers, tally)
-            for member in job.members:
-                if member.file_id in block.failed:
-                    reason = block.failed[member.file_id]
-                    reject_file(member, UNREADABLE, reason, writers, tally)
-        take_labels(connection, job, buckets, writers, tally)
-        for member in job.members:
-            if not tally.num_records[member.file_id]:
-                reject_file(member, EMPTY, "holds no record", writers, tally)
-    return account(draft, job.members, tally)
+            stage_block(draft, block)
+            for file_id, reason in block.failed.items():
+                draft.reject_file(file_id, UNREADABLE, reason)
+        take_labels(draft)
+        for file_id in draft.members:
+            if not draft.tally.num_records[file_id]:
+                draft.reject_file(file_id, EMPTY, "holds no record")
+    return account(folder, job.members, draft.tally)
 
 
 def blocks_of(job: PartJob) -> Iterator[Block]:
-    """The raw records of the files; where the configuration names the columns, by those."""
-    reader, pieces, columns = FORMATS[job.settings.decoder], ready_pieces(job), job.settings.columns
-    return reader.decode(pieces) if columns is None else reader.decode(pieces, columns)
+    """The raw records of the files, read as the layout or the configuration of columns says."""
+    reader, pieces = reader_named(job.settings.decoder), ready_pieces(job)
+    form = job.settings.columns or job.settings.layout
+    return reader.decode(pieces) if form is None else reader.decode(pieces, form)
 
 
 def ready_pieces(job: PartJob) -> Iterator[Piece]:
     """The records of the files that can be read, with the progress told on the way."""
-    ready = [m for m in job.members if m.state == "ready" and m.kind != LABELS]
+    ready = job.ready(are_labels=False)
     done, total = 0, sum(member.num_bytes for member in ready)
     with progress("ingest", f"Reading {len(ready):,} files of {job.dataset}") as tell:
-        for piece in FORMATS[job.settings.decoder].cut(ready):
+        for piece in reader_named(job.settings.decoder).cut(ready):
             yield piece
             done += len(piece.body)
             tell(min(done / total, 1.0), f"{done / 1e6:,.0f} of {total / 1e6:,.0f} MB")
 
 
-def reject_file(member: Member, rule: str, reason: str, writers: Writers, tally: Tally) -> None:
-    """A file without any record counts as one record, rejected."""
-    tally.num_records[member.file_id] += 1
-    tally.num_rejected[member.file_id] += 1
-    tally.rules[rule] += 1
-    tally.reasons[member.file_id] = reason
-    row = [member.file_id], [member.name], [0], [rule], [reason]
-    writers.write(REJECTS, pa.table(list(row), schema=REJECT_SCHEMA))
-
-
-def stage_block(
-    connection: database.Connection,
-    block: Block,
-    job: PartJob,
-    buckets: Buckets,
-    writers: Writers,
-    tally: Tally,
-) -> None:
+def stage_block(draft: Draft, block: Block) -> None:
     """One block through the staging SQL: its points into their buckets, the rest to the rejects."""
-    names = job.names
-    records = named(block.records, names)
-    connection.register("records", records)
-    staged = in_order_of(block.records, staged_of(connection, job))
-    is_kept = pc.is_null(staged["rule"])
-    kept = staged.filter(is_kept) if staged["rule"].null_count < len(staged) else staged
-    kept = kept.select([name for name in kept.column_names if name not in ("rule", "raw_text")])
-    rejects = rejects_of(block, staged.filter(pc.invert(is_kept)), names)
-    for bucket, points in buckets.sort(kept):
-        writers.write(f"points-{bucket:03d}.parquet", points)
-        tally.digests.add(POINTS, bucket, points)
-        for file_id, num_points in counts_of(points["file_id"]).items():
-            tally.num_kept[file_id] += num_points
-            tally.buckets.setdefault(file_id, set()).add(bucket)
-    writers.write(REJECTS, rejects)
+    draft.connection.register("records", draft.named(block.records))
+    staged = in_order_of(block.records, staged_of(draft))
+    draft.reject(rejects_of(draft, block, draft.keep(POINTS, staged)))
     if block.truth is not None:
-        writers.write(TRUTH, block.truth)
-    tally.num_records.update(block.num_records)
-    tally.num_missing.update(block.num_missing)
-    tally.num_rejected.update(counts_of(rejects["file_id"]))
-    tally.rules.update(counts_of(rejects["rule"]))
+        draft.writers.write(TRUTH, block.truth)
+    draft.tally.num_records.update(block.num_records)
+    draft.tally.num_missing.update(block.num_missing)
 
 
-def take_labels(
-    connection: database.Connection,
-    job: PartJob,
-    buckets: Buckets,
-    writers: Writers,
-    tally: Tally,
-) -> None:
+def take_labels(draft: Draft) -> None:
     """The labels of the files into the buckets of their entities, and the other lines apart."""
-    members = [m for m in job.members if m.state == "ready" and m.kind == LABELS]
-    if not members:
+    members, labels = draft.job.ready(are_labels=True), dataset_named(draft.job.dataset).labels
+    if not members or labels is None:
         return
-    staged = staged_labels(connection, members, job.labels_staging)
-    names = names_by_id(members)
-    is_kept = pc.is_null(staged["rule"])
-    rejects = staged.filter(pc.invert(is_kept))
-    file_names = pa.array([names[number] for number in rejects["file_id"].to_pylist()], pa.string())
-    rejects = rejects.append_column("file_name", file_names).select(REJECT_SCHEMA.names)
-    kept = staged.filter(is_kept).drop_columns(["rule", "raw_text"])
-    for bucket, labels in buckets.sort(kept):
-        writers.write(f"{LABELS}-{bucket:03d}.parquet", labels)
-        tally.digests.add(LABELS, bucket, labels)
-        for file_id in counts_of(labels["file_id"]):
-            tally.buckets.setdefault(file_id, set()).add(bucket)
-    writers.write(REJECTS, rejects.cast(REJECT_SCHEMA))
-    tally.num_records.update(counts_of(staged["file_id"]))
-    tally.num_kept.update(counts_of(kept["file_id"]))
-    tally.num_rejected.update(counts_of(rejects["file_id"]))
-    tally.rules.update(counts_of(rejects["rule"]))
+    staged = staged_labels(draft.connection, members, labels.staging)
+    rejects = draft.named(draft.keep(LABELS, staged)).select(REJECT_SCHEMA.names)
+    draft.reject(rejects.cast(REJECT_SCHEMA))
+    draft.tally.num_records.update(counts_of(staged["file_id"]))
 
 
-def staged_of(connection: database.Connection, job: PartJob) -> pa.Table:
+def staged_of(draft: Draft) -> pa.Table:
     """The rows of the staging query, which is told what it asks for: the columns, the zone.
 
     Columns of a point that the source does not have are filled by name.
     """
-    columns = job.settings.columns
-    query = f"{sql.read(POINT_COLUMNS)} union all by name (\n{sql.read(job.staging)}\n)"
-    values_of = FORMATS[job.settings.decoder].values
+    rules = draft.job.settings
+    staging = dataset_named(draft.job.dataset).staging
+    query = f"{sql.read(POINT_COLUMNS)} union all by name (\n{sql.read(staging)}\n)"
+    values_of = reader_named(rules.decoder).values
     if values_of is not None:
-        values = values_of(columns)
+        values = values_of(rules.columns)
     else:
-        values = {"zone": job.settings.zone} if "$zone" in query else {}
-    return connection.sql(query, params=values or None).to_arrow_table()
-
-
-def named(records: pa.Table, names: dict[int, str]) -> pa.Table:
-    """Records with the name of their file, as a dictionary: a name is held only once."""
-    file_id = records["file_id"].combine_chunks().dictionary_encode()
-    dictionary = pa.array([names[number] for number in file_id.dictionary.to_pylist()], pa.string())
-    column = pa.DictionaryArray.from_arrays(file_id.indices, dictionary)
-    return records.append_column("file_name", column)
-
-
-def names_by_id(members: Sequence[Member]) -> dict[int, str]:
-    return {member.file_id: member.name for member in members}
+        values = {"zone": rules.zone} if "$zone" in query else {}
+    return draft.connection.sql(query, params=values or None).to_arrow_table()
 
 
 def in_order_of(records: pa.Table, staged: pa.Table) -> pa.Table:
@@ -261,7 +232,7 @@ def in_order_of(records: pa.Table, staged: pa.Table) -> pa.Table:
     return staged.take(np.argsort(place, kind="stable"))
 
 
-def rejects_of(block: Block, ruled_out: pa.Table, names: dict[int, str]) -> pa.Table:
+def rejects_of(draft: Draft, block: Block, ruled_out: pa.Table) -> pa.Table:
     """All rejects of a block, in order of files and lines, with their raw text.
 
     The raw text is the line, or what the staging query gives as `raw_text`, as it does where a
@@ -270,23 +241,22 @@ def rejects_of(block: Block, ruled_out: pa.Table, names: dict[int, str]) -> pa.T
     columns = ruled_out.select(["file_id", "line_number", "rule"]).to_pydict()
     ruled_places = list(zip(columns["file_id"], columns["line_number"], strict=True))
     places = [*block.malformed, *ruled_places]
-    rules = [MALFORMED] * len(block.malformed) + columns["rule"]
     texts = block.raw_texts(places)
     if "raw_text" in ruled_out.column_names:
         given = [*[None] * len(block.malformed), *ruled_out["raw_text"].to_pylist()]
         texts = [text if own is None else own for text, own in zip(texts, given, strict=True)]
-    rank = {piece.file_id: number for number, piece in zip(count(), block.pieces, strict=False)}
-    order = sorted(range(len(places)), key=lambda i: (rank[places[i][0]], places[i][1]))
-    return pa.table(
-        [
-            [places[i][0] for i in order],
-            [names[places[i][0]] for i in order],
-            [places[i][1] for i in order],
-            [rules[i] for i in order],
-            [texts[i] for i in order],
-        ],
-        schema=REJECT_SCHEMA,
-    )
+    rank = {piece.file_id: number for number, piece in enumerate(block.pieces)}
+    file_ids = [file_id for file_id, _line_number in places]
+    line_numbers = [line_number for _file_id, line_number in places]
+    rejects = [
+        file_ids,
+        [draft.members[file_id].name for file_id in file_ids],
+        line_numbers,
+        [MALFORMED] * len(block.malformed) + columns["rule"],
+        texts,
+    ]
+    order = np.lexsort((line_numbers, [rank[file_id] for file_id in file_ids]))
+    return pa.table(rejects, schema=REJECT_SCHEMA).take(order)
 
 
 def counts_of(column: pa.ChunkedArray) -> dict[Any, int]:
@@ -331,29 +301,30 @@ def record_counts(ledger: Sequence[dict[str, Any]]) -> Counts:
 
 
 def ledger_of(members: Sequence[Member], tally: Tally) -> pa.Table:
-    rows = []
-    for member in members:
-        file_id = member.file_id
-        has_failed = member.state == "failed" or not (
-            tally.num_kept[file_id] or tally.num_records[file_id] > 1
-        )
-        rows.append(
-            {
-                "file_id": file_id,
-                "name": member.name,
-                "sha256": member.sha256,
-                "num_bytes": member.num_bytes,
-                "state": "failed" if has_failed else "read",
-                "kind": member.kind,
-                "reason": tally.reasons.get(file_id, member.reason),
-                "num_records": tally.num_records[file_id],
-                "num_kept": tally.num_kept[file_id],
-                "num_rejected": tally.num_rejected[file_id],
-                "num_missing": tally.num_missing[file_id],
-                "buckets": sorted(tally.buckets.get(file_id, ())),
-            }
-        )
-    return pa.Table.from_pylist(rows, schema=LEDGER_SCHEMA)
+    return pa.Table.from_pylist([ledger_row(member, tally) for member in members], LEDGER_SCHEMA)
+
+
+def ledger_row(member: Member, tally: Tally) -> dict[str, Any]:
+    """What became of one file; one that was not read has the counts of an empty tally."""
+    file_id = member.file_id
+    state = member.state
+    if state == "ready":
+        was_read = tally.num_kept[file_id] or tally.num_records[file_id] > 1
+        state = "read" if was_read else "failed"
+    return {
+        "file_id": file_id,
+        "name": member.name,
+        "sha256": member.sha256,
+        "num_bytes": member.num_bytes,
+        "state": state,
+        "kind": member.kind if state != "ignored" else "",
+        "reason": tally.reasons.get(file_id, member.reason),
+        "num_records": tally.num_records[file_id],
+        "num_kept": tally.num_kept[file_id],
+        "num_rejected": tally.num_rejected[file_id],
+        "num_missing": tally.num_missing[file_id],
+        "buckets": sorted(tally.buckets.get(file_id, ())),
+    }
 
 
 def check_point_ids(paths: Sequence[Path]) -> None:

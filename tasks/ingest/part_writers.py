@@ -1,4 +1,4 @@
-"""The files of a part: rows sorted into the buckets of their entities, written block by block."""
+"""Part writers: rows sorted into the buckets of their entities, and written block by block."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows in order, in memory: what arrives in order, as raw files mostly do, is only looked through.
+"""Row order, in memory: what arrives in order, as raw files mostly do, is only looked through.
 
 Shapes: N rows.
 """

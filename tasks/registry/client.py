@@ -1,4 +1,4 @@
-"""The registry: MLflow's database and files, reached by one process of a store at a time."""
+"""Client of the registry: MLflow's database and files, reached by one process at a time."""
 
 from __future__ import annotations
 

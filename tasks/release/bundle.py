@@ -1,4 +1,4 @@
-"""What a registered model carries: the source of its inference, its weights, and its facts."""
+"""Bundle of a registered model: the source of its inference, its weights, and its facts."""
 
 from __future__ import annotations
 

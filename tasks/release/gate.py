@@ -22,6 +22,7 @@ from tasks.release.gate_metrics import (
     NotReproduced,
     measure_of,
 )
+from tasks.report.markup import spoken
 from tasks.runtime.errors import Unavailable
 from tasks.runtime.frozen import Frozen
 from tasks.runtime.store import Manifest, Receipt, Store, canonical_json, sha256_text
@@ -135,10 +136,6 @@ def refusal(reason: str) -> Decision:
     return Decision(is_promoted=False, reason=reason)
 
 
-def spoken(model: str) -> str:
-    return model.replace("_", " ")
-
-
 def clean_error_m(
     measure: Measure, uri: str, tracking_uri: str, shards: Path, zone: str, scratch: Path
 ) -> float:
@@ -147,17 +144,17 @@ def clean_error_m(
 
     batches = measure.batches(Shards.open(shards, zone))
     answer = scratch / "answer.parquet"
-    run_clean_process(uri, tracking_uri, measure.question(batches, scratch), answer, scratch)
+    run_clean_process(uri, tracking_uri, measure.call(batches, scratch), answer, scratch)
     return measure.answered_m(answer, batches)
 
 
 def run_clean_process(
-    uri: str, tracking_uri: str, question: CleanProcessCall, answer: Path, scratch: Path
+    uri: str, tracking_uri: str, call: CleanProcessCall, answer: Path, scratch: Path
 ) -> None:
     """Load a registered version and ask it, where nothing of this process can help."""
     inherited = {key: text for key, text in os.environ.items() if not key.startswith("PYTHON")}
-    choices = json.dumps(dict(question.choices))
-    arguments = [uri, question.method, choices, *map(str, (*question.files, answer))]
+    choices = json.dumps(dict(call.choices))
+    arguments = [uri, call.method, choices, *map(str, (*call.files, answer))]
     try:
         done = subprocess.run(
             [sys.executable, "-I", "-c", CLEAN_PROCESS, *arguments],

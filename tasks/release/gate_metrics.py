@@ -1,6 +1,6 @@
-"""What the gate measures: one error a kind of model, as evaluated and as asked of a clean process.
+"""Gate metrics: one error a kind of model, as evaluated and as asked of a clean process.
 
-Shapes: B windows, T points, H horizon steps.
+Shapes: B windows, T points, A points that are answered.
 """
 
 from __future__ import annotations
@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from model.evaluation.judged_tasks import FORECAST, TIMES_GIVEN
+from model.evaluation.judged_tasks import FORECAST, RECOVER, TIMES_GIVEN
 from tasks.config.pipeline import PipelineConfig
 from tasks.report.error_tables import read_scores
 from tasks.runtime.errors import DataError
@@ -41,191 +41,139 @@ class CleanProcessCall:
     choices: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Measure(Protocol):
-    """An error in metres on the validation windows: lower is better."""
+def measure_of(config: PipelineConfig) -> Measure:
+    """What models of a family are judged by: what its first task is asked."""
+    from model.families import FAMILIES
 
-    @property
-    def name(self) -> str:
-        """How a reason calls it."""
-        ...
+    if FAMILIES[config.model.family].tasks[0] == FORECAST:
+        return forecast_measure(config.window.num_context, config.assess.gate_horizon)
+    return RECOVERY_MEASURE
 
-    @property
-    def tag(self) -> str:
-        """The tag of a version that holds it."""
-        ...
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What decides, beside the shards, what it is measured on."""
-        ...
+def forecast_measure(num_context: int, step: int) -> Measure:
+    """The mean over windows of the mean displacement over the first steps."""
+    settings = {"num_context": num_context, "gate_horizon": step}
+    return Measure(FORECAST, f"ADE at step {step}", "score_ade_m", settings, num_context, step)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A mean error in metres on the validation windows, at the true times: lower is better.
+
+    A reason calls it by its name, and a version has it as a tag. The settings decide, beside the
+    shards, what it is measured on.
+    """
+
+    task: str
+    name: str
+    tag: str
+    settings: Mapping[str, Any]
+    num_context: int | None = None
+    horizon: int | None = None
 
     def errors_m(self, evaluated: Path) -> dict[str, float]:
         """The error of each model in a folder of the evaluation."""
-        ...
+        from model.evaluation.scores import ALL, MAIN_METRICS, chosen_rows
+
+        rows = chosen_rows(
+            read_scores(evaluated),
+            split=GATE_SPLIT,
+            task=self.task,
+            track=TIMES_GIVEN,
+            mask=ALL,
+            stratum=ALL,
+            metric=MAIN_METRICS[self.task],
+            horizon=self.horizon,
+        )
+        if not rows:
+            raise DataError(
+                f"no window of {GATE_SPLIT} was judged on {self.task}, and a model of this family "
+                f"is promoted by these; keep {self.task} in window.tasks"
+            )
+        return {row["model"]: row["value"] for row in rows}
 
     def batches(self, shards: Shards) -> list[WindowBatch]:
         """The windows that it is measured on."""
-        ...
-
-    def question(self, batches: list[WindowBatch], scratch: Path) -> CleanProcessCall:
-        """Write what a model may know of the windows."""
-        ...
-
-    def answered_m(self, answer: Path, batches: list[WindowBatch]) -> float:
-        """The error of what a model has written."""
-        ...
-
-
-def measure_of(config: PipelineConfig) -> Measure:
-    """What models of a family are judged by."""
-    from model.families import FAMILIES
-
-    task = FAMILIES[config.model.family].tasks[0]
-    if task == "forecast":
-        return ForecastError(config.window.num_context, config.assess.gate_horizon)
-    return RecoveryError()
-
-
-def gate_errors_m(evaluated: Path, task: str, horizon: int | None) -> dict[str, float]:
-    """The main error of everyone on all windows of the gate's split, times given."""
-    from model.evaluation.scores import ALL, MAIN_METRICS, chosen_rows
-
-    wanted = {"split": GATE_SPLIT, "task": task, "track": TIMES_GIVEN, "mask": ALL, "stratum": ALL}
-    rows = chosen_rows(read_scores(evaluated), **wanted, metric=MAIN_METRICS[task], horizon=horizon)
-    return {row["model"]: row["value"] for row in rows}
-
-
-# Forecast ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class ForecastError:
-    """Mean over windows of the mean displacement over the first steps, at the true times."""
-
-    num_context: int
-    step: int
-    tag: ClassVar[str] = "score_ade_m"
-
-    @property
-    def name(self) -> str:
-        return f"ADE at step {self.step}"
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        return {"num_context": self.num_context, "gate_horizon": self.step}
-
-    def errors_m(self, evaluated: Path) -> dict[str, float]:
-        return gate_errors_m(evaluated, FORECAST, self.step)
-
-    def batches(self, shards: Shards) -> list[WindowBatch]:
         from model.data.reading import read_windows
 
-        return list(read_windows(shards, GATE_SPLIT, WINDOWS_AT_ONCE, self.num_context))
+        windows = read_windows(
+            shards, GATE_SPLIT, WINDOWS_AT_ONCE, self.num_context, task=self.task
+        )
+        return list(windows)
 
-    def question(self, batches: list[WindowBatch], scratch: Path) -> CleanProcessCall:
+    def call(self, batches: list[WindowBatch], scratch: Path) -> CleanProcessCall:
+        """Write what a model may know of the windows."""
         points, target_at = scratch / "points.parquet", scratch / "target_at.parquet"
-        end = self.num_context + self.step
-        write_groups(points, [window_rows(batch, 0, self.num_context) for batch in batches])
-        write_groups(target_at, [window_rows(batch, self.num_context, end) for batch in batches])
+        if self.task == RECOVER:
+            write_groups(points, [shown_rows(windows) for windows in batches])
+            return CleanProcessCall("recover_files", (points,))
+        known = slice(None, self.num_context)
+        write_groups(points, [window_rows(windows, known) for windows in batches])
+        write_groups(target_at, [window_rows(windows, self.answered) for windows in batches])
         return CleanProcessCall("forecast_files", (points, target_at), {"num_samples": 0})
 
-    def answered_m(self, answer: Path, batches: list[WindowBatch]) -> float:
-        import torch
-
-        from model.earth.geometry import haversine_m
-
-        found = pq.read_table(answer, columns=["lon_deg", "lat_deg"])
-        lon_deg_BH, lat_deg_BH = (
-            torch.tensor(found[name].to_numpy()).reshape(-1, self.step)
-            for name in ("lon_deg", "lat_deg")
-        )
-        asked = slice(self.num_context, self.num_context + self.step)
-        true_lon_deg_BH, true_lat_deg_BH = (
-            torch.cat([getattr(b.batch, name)[:, asked] for b in batches])
-            for name in ("lon_deg_BT", "lat_deg_BT")
-        )
-        if lon_deg_BH.shape != true_lon_deg_BH.shape:
-            raise NotReproduced("a clean process gives another number of forecasts")
-        away_m_BH = haversine_m(lon_deg_BH, lat_deg_BH, true_lon_deg_BH, true_lat_deg_BH)
-        return float(away_m_BH.mean())
-
-
-# Recover ----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class RecoveryError:
-    """Mean over windows of the mean displacement over hidden points, at the true times."""
-
-    name: ClassVar[str] = "MAE of recovered points"
-    tag: ClassVar[str] = "score_mae_m"
-    task: ClassVar[str] = "recover"
-
     @property
-    def settings(self) -> dict[str, Any]:
-        return {"task": self.task, "track": TIMES_GIVEN}
-
-    def errors_m(self, evaluated: Path) -> dict[str, float]:
-        errors_m = gate_errors_m(evaluated, self.task, None)
-        if not errors_m:
-            raise DataError(
-                f"no window of {GATE_SPLIT} was recovered, and a model that forecasts nothing is "
-                "judged on these; keep recover in window.tasks"
-            )
-        return errors_m
-
-    def batches(self, shards: Shards) -> list[WindowBatch]:
-        from model.data.reading import read_windows
-
-        return list(read_windows(shards, GATE_SPLIT, WINDOWS_AT_ONCE, task=self.task))
-
-    def question(self, batches: list[WindowBatch], scratch: Path) -> CleanProcessCall:
-        points = scratch / "points.parquet"
-        write_groups(points, [shown_rows(batch) for batch in batches])
-        return CleanProcessCall("recover_files", (points,))
+    def answered(self) -> slice:
+        """The points of a window that an answer holds: all of them, or those that are forecast."""
+        if self.horizon is None or self.num_context is None:
+            return slice(None)
+        return slice(self.num_context, self.num_context + self.horizon)
 
     def answered_m(self, answer: Path, batches: list[WindowBatch]) -> float:
+        """The error of what a model has written; NaN if it left a point without an answer."""
         import torch
 
         from model.earth.geometry import haversine_m
         from model.evaluation.metrics import ade_m
 
         found = pq.read_table(answer, columns=["lon_deg", "lat_deg"])
-        if found.num_rows != sum(windows.batch.num_points for windows in batches):
-            raise NotReproduced("a clean process gives another number of points")
         errors_m, first = [], 0
         for batch in (windows.batch for windows in batches):
-            rows = found.slice(first, batch.num_points)
-            first += batch.num_points
-            lon_deg_BT, lat_deg_BT = (
-                padded(rows[name], batch.is_pad_BT) for name in ("lon_deg", "lat_deg")
+            columns = (batch.lon_deg_BT, batch.lat_deg_BT, batch.is_pad_BT, batch.is_target_BT)
+            lon_deg_BA, lat_deg_BA, is_pad_BA, is_target_BA = (
+                column_BT[:, self.answered] for column_BT in columns
             )
-            away_m_BT = haversine_m(lon_deg_BT, lat_deg_BT, batch.lon_deg_BT, batch.lat_deg_BT)
-            # A window that hides nothing has no error; a point that is not answered makes it NaN.
-            asks_B = batch.is_target_BT.any(1)
-            errors_m.append(ade_m(away_m_BT, batch.is_target_BT)[asks_B])
+            num_points = int((~is_pad_BA).sum())
+            rows = found.slice(first, num_points)
+            first += num_points
+            if rows.num_rows < num_points:
+                break
+            told_lon_deg_BA, told_lat_deg_BA = (
+                padded(rows[name], is_pad_BA) for name in ("lon_deg", "lat_deg")
+            )
+            away_m_BA = haversine_m(told_lon_deg_BA, told_lat_deg_BA, lon_deg_BA, lat_deg_BA)
+            # A window that asks nothing has no error.
+            errors_m.append(ade_m(away_m_BA, is_target_BA)[is_target_BA.any(1)])
+        if first != found.num_rows:
+            raise NotReproduced("a clean process answers another number of points")
         return float(torch.cat(errors_m).mean())
 
 
-def padded(column: pa.ChunkedArray, is_pad_BT: Tensor) -> Tensor:
+RECOVERY_MEASURE = Measure(
+    RECOVER,
+    "MAE of recovered points",
+    "score_mae_m",
+    {"task": RECOVER, "track": TIMES_GIVEN},
+)
+
+
+def padded(column: pa.ChunkedArray, is_pad_BA: Tensor) -> Tensor:
     """The values of all points under each other again, NaN at pads."""
     import torch
 
-    value_BT = torch.full(is_pad_BT.shape, torch.nan, dtype=torch.float64)
-    value_BT[~is_pad_BT] = torch.tensor(column.to_numpy())
-    return value_BT
+    value_BA = torch.full(is_pad_BA.shape, torch.nan, dtype=torch.float64)
+    value_BA[~is_pad_BA] = torch.tensor(column.to_numpy())
+    return value_BA
 
 
 # Rows -------------------------------------------------------------------------------------------
 
 
-def window_rows(windows: WindowBatch, start: int, stop: int) -> pa.Table:
+def window_rows(windows: WindowBatch, chosen: slice) -> pa.Table:
     """Some points of each window as a long table, one trajectory a window."""
-    import torch
-
-    is_chosen_BT = torch.zeros_like(windows.batch.is_pad_BT)
-    is_chosen_BT[:, start:stop] = True
     batch = windows.batch
+    is_chosen_BT = batch.is_pad_BT.new_zeros(batch.is_pad_BT.shape)
+    is_chosen_BT[:, chosen] = True
     return long_table(windows, is_chosen_BT, batch.lon_deg_BT, batch.lat_deg_BT)
 
 

@@ -1,4 +1,4 @@
-"""The entry of a registered model: what MLflow runs to load it, with nothing of this project.
+"""Pyfunc entry of a registered model: what MLflow runs to load it, with nothing of this project.
 
 MLflow copies this one file into the model. It reads the model's own source from the bundle beside
 it, under a name made of that source: no other module, and no other version, can take its place.

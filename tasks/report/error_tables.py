@@ -66,7 +66,12 @@ class ErrorTable:
     def rows(self) -> list[Sequence[str]]:
         """The cells of the lines; what lines in turn are about is written once."""
         cells = [line.cells for line in self.lines]
-        return list(cells) if self.columns[0] == "model" else grouped(cells)
+        return grouped(cells) if self.num_names > 1 else list(cells)
+
+    @property
+    def num_names(self) -> int:
+        """The columns that tell lines apart: the model, and before it what lines are about."""
+        return self.columns.index("model") + 1
 
 
 # What is told of each task ----------------------------------------------------------------------
@@ -185,7 +190,8 @@ def error_table(
 def markdown_errors(table: ErrorTable) -> str:
     """A table under its title, with ours in bold."""
     are_ours = [line.is_ours for line in table.lines]
-    return f"### {table.title}\n\n{markdown_table(table.columns, table.rows, are_ours)}"
+    cells = markdown_table(table.columns, table.rows, are_ours, table.num_names)
+    return f"### {table.title}\n\n{cells}"
 
 
 # Terminal ---------------------------------------------------------------------------------------
@@ -212,11 +218,11 @@ def terminal_table(title: str, errors: ErrorTable) -> Table:
 
     table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     shown = [place for place, name in enumerate(errors.columns) if name not in LEFT_OUT]
-    for name in (errors.columns[place] for place in shown):
-        justify: Any = "left" if name in ("model", "step", "hidden") else "right"
-        table.add_column(name, justify=justify, no_wrap=True)
+    for place in shown:
+        justify: Any = "left" if place < errors.num_names else "right"
+        table.add_column(errors.columns[place], justify=justify, no_wrap=True)
     for number, (row, line) in enumerate(zip(errors.rows, errors.lines, strict=True)):
-        if number and row[0] and errors.columns[0] != "model":
+        if number and row[0] and errors.num_names > 1:
             table.add_section()
         table.add_row(*(row[place] for place in shown), style="bold" if line.is_ours else "")
     return table

@@ -1,4 +1,4 @@
-"""What a reader should know beside errors: warnings, the data, their split, and recipes."""
+"""Facts of a report beside its errors: warnings, the data, their split, recipes and lineage."""
 
 from __future__ import annotations
 

@@ -22,9 +22,9 @@ h1 + p { margin: 0; color: #5b6b7a; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .82rem;
         font-variant-numeric: tabular-nums; }
-th, td { padding: .38rem .6rem; white-space: nowrap; border-bottom: 1px solid var(--line); }
+th, td { padding: .38rem .6rem; text-align: left; white-space: nowrap;
+         border-bottom: 1px solid var(--line); }
 th { background: var(--soft); font-weight: 600; }
-th:first-child, td:first-child { text-align: left; }
 td[style="text-align:left"] { white-space: normal; }
 td strong { color: var(--ours); font-weight: 600; }
 table:has(td:first-child:empty) tr:has(td:first-child:not(:empty)) td

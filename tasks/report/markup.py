@@ -40,10 +40,14 @@ def plain(text: str) -> str:
 
 
 def markdown_table(
-    header: Sequence[str], rows: Sequence[Sequence[str]], are_strong: Sequence[bool] = ()
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    are_strong: Sequence[bool] = (),
+    num_names: int = 1,
 ) -> str:
-    """A table with names on the left and numbers on the right; some of its rows in bold."""
-    return _table(header, ["---", *["---:"] * (len(header) - 1)], rows, are_strong)
+    """A table of names, flush left, then numbers, flush right; some of its rows in bold."""
+    rule = ["---"] * num_names + ["---:"] * (len(header) - num_names)
+    return _table(header, rule, rows, are_strong)
 
 
 def pairs_table(header: tuple[str, str], pairs: Sequence[tuple[str, str]]) -> str:

@@ -262,7 +262,7 @@ def forecast_parts(
         EXPLAINED,
         *map(markdown_errors, tables),
         f"## Test errors at step {job.settings.gate_horizon} by what the windows are like",
-        markdown_table(STRATA_COLUMNS, grouped(strata_cells(job, scores))),
+        markdown_table(STRATA_COLUMNS, grouped(strata_cells(job, scores)), num_names=2),
         "## Error by horizon",
         pictures["error_by_horizon"],
     ]

@@ -1,4 +1,4 @@
-"""One trip as a picture: a map that is true to scale anywhere on Earth, and speed over time below.
+"""Trip figure: a map that is true to scale anywhere on Earth, and speed over time below.
 
 The map is drawn in metres around the middle of the trip (azimuthal equidistant), so that the date
 line and the poles are places like any other. Lines of longitude and latitude tell where it lies.

@@ -1,4 +1,4 @@
-"""A look at one trip: its map, its speed, what was rejected of it, and what it became.
+"""Trip page: a map of one trip, its speed, what was rejected of it, and what it became.
 
 It reads what the last successful runs of a dataset have published and writes one local file. A
 page holds its picture and needs no other file and no network.

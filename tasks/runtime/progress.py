@@ -1,4 +1,4 @@
-"""How far a long step has come: a bar in the terminal and a progress artifact in Prefect."""
+"""Progress of a long step: a bar in the terminal and a progress artifact in Prefect."""
 
 from __future__ import annotations
 
@@ -18,16 +18,12 @@ SECONDS_BETWEEN_UPDATES = 2.0
 
 def log(line: str) -> None:
     """Into the log of the run, where there is one; a plain call need not load an orchestrator."""
-    if "prefect" in sys.modules:
-        from prefect.context import get_run_context
-        from prefect.exceptions import MissingContextError
+    if _is_in_run():
         from prefect.logging import get_run_logger
 
-        with contextlib.suppress(MissingContextError):
-            get_run_context()
-            get_run_logger().info("%s", line)
-            return
-    logger.info("%s", line)
+        get_run_logger().info("%s", line)
+    else:
+        logger.info("%s", line)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Forecast: a registered model on a file of trajectories, Parquet or CSV in and out."""
+"""Batch prediction: a registered model on a file of trajectories, Parquet or CSV in and out."""
 
 from __future__ import annotations
 

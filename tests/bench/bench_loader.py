@@ -30,7 +30,7 @@ from model.interface.batch import Batch, Cursor
 from model.training.launch import PREFETCHED_BATCHES
 from tasks.config.datasets import dataset_named
 from tasks.ingest.archive import inventory, opened
-from tasks.ingest.readers.formats import FORMATS
+from tasks.ingest.readers.formats import reader_named
 from tasks.prepare.shards import ENCODING, GROUP_POINTS, SCHEMA
 
 NUM_FILES, BATCH_SIZE, MIN_POINTS, MAX_POINTS = 8, 128, 64, 200
@@ -71,8 +71,8 @@ def points_of(source: Path) -> pa.Table:
     row = dataset_named("geolife")
     with opened([source]) as entries:
         members = [member for member in inventory(entries, row.members) if member.state == "ready"]
-        decoder = FORMATS[row.decoder]
-        blocks = [block.records for block in decoder.decode(decoder.cut(members))]
+        decoder = reader_named(row.decoder)
+        blocks = [block.records for block in decoder.decode(decoder.cut(members), row.layout)]
     columns = ["file_id", "tracked_at", "lon_deg", "lat_deg"]
     return pa.concat_tables([block.select(columns) for block in blocks]).combine_chunks()
 

@@ -20,7 +20,7 @@ from tasks.config.pipeline import PipelineConfig
 from tasks.database import load_in_force, scratch
 from tasks.ingest.archive import Member, inventory, opened
 from tasks.ingest.ingest import SNAPSHOT, snapshot_job
-from tasks.ingest.readers.formats import FORMATS
+from tasks.ingest.readers.formats import reader_named
 from tasks.ingest.snapshot import FilesInForce, Snapshot, read_snapshot
 from tasks.prepare.clean import STAGE as CLEAN
 from tasks.prepare.clean import clean_jobs, screen_points, tripped
@@ -53,6 +53,7 @@ def parse(clock: Clock, source: Path) -> None:
     import pyarrow.compute as pc
 
     row = dataset_named(CONFIG.dataset)
+    reader = reader_named(row.decoder)
     with opened([source]) as entries:
         found = [m for m in inventory(entries, row.members) if m.state == "ready"]
         members = [Unhashed(**vars(member)) for member in found]
@@ -60,7 +61,7 @@ def parse(clock: Clock, source: Path) -> None:
             num_records: Counter[int] = Counter()
             sum_lat_deg = sum_lon_deg = 0.0
             num_points = num_malformed = 0
-            for block in FORMATS[row.decoder].decode(FORMATS[row.decoder].cut(members)):
+            for block in reader.decode(reader.cut(members), row.layout):
                 num_records += block.num_records
                 num_points += block.records.num_rows
                 num_malformed += len(block.malformed)

@@ -12,10 +12,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from model.baselines.forecast import (
-    ConstantVelocity,
-    DampedVelocity,
-    LastPosition,
+    CONSTANT_VELOCITY,
+    CONSTANT_VELOCITY_3,
+    LAST_POSITION,
     arrival_velocity_mps,
+    damped_velocity,
+    fitted_damped_velocity,
     predicted_time_s,
 )
 from model.earth.constants import EARTH_RADIUS_M
@@ -59,7 +61,7 @@ def places(baseline, context, target_s):
 
 
 def every_baseline():
-    return LastPosition(), ConstantVelocity(), ConstantVelocity(num_steps=3), DampedVelocity(60.0)
+    return LAST_POSITION, CONSTANT_VELOCITY, CONSTANT_VELOCITY_3, damped_velocity(60.0)
 
 
 @given(
@@ -77,7 +79,7 @@ def test_constant_velocity_is_exact_on_a_great_circle(
     context, target_s, truth = split(*track, time_s, num_context=4)
     # Two places a hair from a pole lose their course in the digits of degrees.
     assume(float(track[1].abs().max()) < 89.999)
-    for baseline in (ConstantVelocity(), ConstantVelocity(3), DampedVelocity(math.inf)):
+    for baseline in (CONSTANT_VELOCITY, CONSTANT_VELOCITY_3, damped_velocity(math.inf)):
         error_m = haversine_m(*places(baseline, context, target_s), *truth)
         # The context's own digits (1e-9 m a degree's last bit) grow with the ratio of times.
         assert float(error_m.max()) < 0.01
@@ -87,7 +89,7 @@ def test_the_course_is_the_one_of_arrival():
     time_s = torch.arange(0, 8, dtype=torch.float64)[None] * 600
     track = great_circle(10, 84, 60, 250 * time_s[0])
     context, target_s, truth = split(*track, time_s, num_context=2)
-    assert float(haversine_m(*places(ConstantVelocity(), context, target_s), *truth).max()) < 0.01
+    assert float(haversine_m(*places(CONSTANT_VELOCITY, context, target_s), *truth).max()) < 0.01
     # Planted fault: the initial course of the last step, kept at its end, leads kilometres astray.
     east_m, north_m = step_between(
         context[0][:, 0], context[1][:, 0], context[0][:, 1], context[1][:, 1]
@@ -100,38 +102,38 @@ def test_crossing_a_pole_goes_straight_on():
     time_s = torch.arange(0, 6, dtype=torch.float64)[None]
     track = great_circle(30, 89.9, 0, 5_000 * time_s[0])
     context, target_s, truth = split(*track, time_s, num_context=2)
-    assert float(haversine_m(*places(ConstantVelocity(), context, target_s), *truth).max()) < 0.01
+    assert float(haversine_m(*places(CONSTANT_VELOCITY, context, target_s), *truth).max()) < 0.01
     assert float(track[0][0, -1]) == pytest.approx(-150)
 
 
 def test_longitudes_stay_in_range_over_the_date_line():
     context = (tensor(179.0, 179.5), tensor(0.0, 0.0), tensor(0.0, 1.0))
-    lon_deg, lat_deg = places(ConstantVelocity(), context, tensor(2.0, 3.0, 4.0))
+    lon_deg, lat_deg = places(CONSTANT_VELOCITY, context, tensor(2.0, 3.0, 4.0))
     assert lon_deg[0].tolist() == pytest.approx([-180.0, -179.5, -179.0])
     assert lat_deg[0].tolist() == pytest.approx([0, 0, 0])
 
 
 def test_last_position_stands_still():
     context = (tensor(1.0, 2.0), tensor(3.0, 4.0), tensor(0.0, 1.0))
-    lon_deg, lat_deg = places(LastPosition(), context, tensor(2.0, 9.0))
+    lon_deg, lat_deg = places(LAST_POSITION, context, tensor(2.0, 9.0))
     assert (lon_deg[0].tolist(), lat_deg[0].tolist()) == ([2.0, 2.0], [4.0, 4.0])
 
 
 def test_three_steps_are_taken_as_one():
     """A zigzag: its last step points aside, its last three point ahead."""
     context = (tensor(0, 0.001, 0.002, 0.003), tensor(0, 0.0, 0.001, 0.0), tensor(0, 10, 20, 30))
-    lon_deg, lat_deg = places(ConstantVelocity(3), context, tensor(40.0))
+    lon_deg, lat_deg = places(CONSTANT_VELOCITY_3, context, tensor(40.0))
     assert (float(lon_deg), float(lat_deg)) == pytest.approx((0.004, 0.0), abs=1e-9)
-    lon_deg, lat_deg = places(ConstantVelocity(1), context, tensor(40.0))
+    lon_deg, lat_deg = places(CONSTANT_VELOCITY, context, tensor(40.0))
     assert (float(lon_deg), float(lat_deg)) == pytest.approx((0.004, -0.001), abs=1e-9)
 
 
 def test_steps_without_duration_are_passed_over():
     moving = (tensor(0, 0.001, 0.002, 0.002), tensor(0, 0, 0, 0), tensor(0, 10, 20, 20))
-    lon_deg, _ = places(ConstantVelocity(), moving, tensor(30.0))
+    lon_deg, _ = places(CONSTANT_VELOCITY, moving, tensor(30.0))
     assert float(lon_deg) == pytest.approx(0.003)
     frozen = (tensor(0.0, 1.0, 2.0), tensor(0.0, 0.0, 0.0), tensor(5.0, 5.0, 5.0))
-    for baseline in (ConstantVelocity(), ConstantVelocity(3), DampedVelocity(60.0)):
+    for baseline in (CONSTANT_VELOCITY, CONSTANT_VELOCITY_3, damped_velocity(60.0)):
         lon_deg, lat_deg = places(baseline, frozen, tensor(6.0, 7.0))
         assert lon_deg[0].tolist() == pytest.approx([2.0, 2.0])
         assert lat_deg[0].tolist() == pytest.approx([0.0, 0.0])
@@ -143,7 +145,7 @@ def test_one_point_of_context_stands_still():
         lon_deg, lat_deg = places(baseline, context, tensor(9.0))
         assert (float(lon_deg), float(lat_deg)) == pytest.approx((1.0, 2.0))
     with pytest.raises(ValueError, match="one point"):
-        LastPosition().forecast(known(context), 3)
+        LAST_POSITION.forecast(known(context), 3)
 
 
 def test_windows_do_not_see_each_other():
@@ -167,7 +169,7 @@ def test_windows_do_not_see_each_other():
 def test_damping_is_the_integral_of_the_decaying_speed(tau_s):
     elapsed_s = torch.tensor([0.0, 1.0, 10.0, 100.0], dtype=torch.float64)
     for elapsed, driven in zip(
-        elapsed_s.tolist(), DampedVelocity(tau_s).driven_s(elapsed_s), strict=True
+        elapsed_s.tolist(), damped_velocity(tau_s).driven_s(elapsed_s), strict=True
     ):
         middle = (np.arange(200_000) + 0.5) / 200_000 * elapsed
         expected = float(np.exp(-middle / tau_s).mean() * elapsed)
@@ -177,9 +179,9 @@ def test_damping_is_the_integral_of_the_decaying_speed(tau_s):
 def test_the_limits_of_damping_are_the_other_baselines():
     context = (tensor(10.0, 10.01), tensor(60.0, 60.02), tensor(0.0, 30.0))
     target_s = tensor(60.0, 90.0, 600.0)
-    velocity, position = ConstantVelocity(), LastPosition()
+    velocity, position = CONSTANT_VELOCITY, LAST_POSITION
     for tau_s, other in ((1e12, velocity), (math.inf, velocity), (1e-9, position), (0.0, position)):
-        ours, theirs = (places(b, context, target_s) for b in (DampedVelocity(tau_s), other))
+        ours, theirs = (places(b, context, target_s) for b in (damped_velocity(tau_s), other))
         assert float(haversine_m(*ours, *theirs).max()) < 1e-3
 
 
@@ -192,7 +194,7 @@ def windows(tau_s, num_windows=40, num_context=5, num_horizon=12, noise_m=0.0):
         time_s = step_s * np.arange(1 - num_context, num_horizon + 1)
         driven_s = time_s.copy()
         ahead = time_s > 0
-        driven_s[ahead] = DampedVelocity(tau_s).driven_s(torch.from_numpy(time_s[ahead])).numpy()
+        driven_s[ahead] = damped_velocity(tau_s).driven_s(torch.from_numpy(time_s[ahead])).numpy()
         driven_s = driven_s - driven_s[0] + generator.normal(0, noise_m, len(time_s)) / speed_mps
         start = (generator.uniform(-180, 180), generator.uniform(-80, 80))
         rows.append(
@@ -203,24 +205,30 @@ def windows(tau_s, num_windows=40, num_context=5, num_horizon=12, noise_m=0.0):
     return split(lon_deg, lat_deg, time_s, num_context)
 
 
+def fitted(context, lon_deg, lat_deg, target_s):
+    """On windows of which every point is a target."""
+    is_target = torch.ones_like(target_s, dtype=torch.bool)
+    return fitted_damped_velocity(known(context), lon_deg, lat_deg, target_s, is_target)
+
+
 @pytest.mark.parametrize("tau_s", [3.0, 45.0, 900.0])
 def test_the_time_constant_is_recovered(tau_s):
     context, target_s, truth = windows(tau_s)
-    fitted = DampedVelocity.fit(known(context), *truth, target_s)
-    assert fitted.tau_s == pytest.approx(tau_s, rel=1e-3)
-    error_m = haversine_m(*places(fitted, context, target_s), *truth)
+    found = fitted(context, *truth, target_s)
+    assert found.tau_s == pytest.approx(tau_s, rel=1e-3)
+    error_m = haversine_m(*places(found, context, target_s), *truth)
     assert float(error_m.mean()) < 0.1
 
 
 def test_undamped_motion_gives_an_infinite_time_constant():
     context, target_s, truth = windows(math.inf, noise_m=1e-3)
-    fitted = DampedVelocity.fit(known(context), *truth, target_s)
-    assert fitted.tau_s > 1e3 * float(target_s.max())
+    found = fitted(context, *truth, target_s)
+    assert found.tau_s > 1e3 * float(target_s.max())
 
 
 def test_a_stop_gives_a_time_constant_near_zero():
     context, target_s, truth = windows(0.0)
-    assert DampedVelocity.fit(known(context), *truth, target_s).tau_s == 0.0
+    assert fitted(context, *truth, target_s).tau_s == 0.0
 
 
 def test_the_fitted_constant_is_no_worse_than_a_fine_search():
@@ -228,12 +236,12 @@ def test_the_fitted_constant_is_no_worse_than_a_fine_search():
     everything = torch.ones_like(target_s, dtype=torch.bool)
 
     def error_m(tau_s):
-        forecast = places(DampedVelocity(tau_s), context, target_s)
+        forecast = places(damped_velocity(tau_s), context, target_s)
         return float(ade_m(haversine_m(*forecast, *truth), everything, 10).mean())
 
-    fitted = DampedVelocity.fit(known(context), *truth, target_s)
+    found = fitted(context, *truth, target_s)
     assert (
-        error_m(fitted.tau_s) <= min(error_m(value) for value in np.geomspace(0.1, 1e5, 300)) + 1e-6
+        error_m(found.tau_s) <= min(error_m(value) for value in np.geomspace(0.1, 1e5, 300)) + 1e-6
     )
 
 
@@ -242,10 +250,10 @@ def test_pads_have_no_say_in_the_fit():
     is_target = torch.ones_like(target_s, dtype=torch.bool)
     is_target[::2, 9:] = False  # too short for ten steps: not scored at all
     spoiled = [torch.where(is_target, value, 0.0) for value in (*truth, target_s)]
-    fitted = DampedVelocity.fit(known(context), *spoiled, is_target)
-    assert fitted.tau_s == pytest.approx(45.0, rel=1e-3)
+    found = fitted_damped_velocity(known(context), *spoiled, is_target)
+    assert found.tau_s == pytest.approx(45.0, rel=1e-3)
     with pytest.raises(ValueError, match="no window"):
-        DampedVelocity.fit(known(context), *truth, target_s, torch.zeros_like(is_target))
+        fitted_damped_velocity(known(context), *truth, target_s, torch.zeros_like(is_target))
 
 
 def test_predicted_times_go_on_with_the_median_step():

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from helpers import ships
 
-from model.baselines.forecast import LastPosition
+from model.baselines.forecast import LAST_POSITION, ForecastBaseline
 from model.data.reading import read_windows
 from model.data.shards import Shards
 from model.evaluation import fitted_baselines
@@ -181,7 +181,7 @@ def test_evaluating_again_gives_the_same_bytes(tmp_path):
 def test_the_size_of_a_batch_changes_nothing():
     made = ships.good()
     shards = Shards.open(made.store.folder(made.shards), "UTC")
-    answerers = [load_trained(made.store.folder(made.trained)), LastPosition()]
+    answerers = [load_trained(made.store.folder(made.trained)), LAST_POSITION]
     found, expected = (
         scored(shards, answerers, "test", Judging((1, 4), 4, windows_at_once=size))
         for size in (7, 1_000)
@@ -231,7 +231,7 @@ def test_a_part_of_many_train_windows_gives_a_like_time_constant(monkeypatch):
     assert fitted_damping(shards, batch_size=11).tau_s == pytest.approx(every, rel=0.5)
 
 
-class Silent(LastPosition):
+class Silent(ForecastBaseline):
     """The fault: a forecast without a number, which a mean could pass over."""
 
     def forecast(self, context, num_horizon, target_time_s_BH=None):
@@ -244,7 +244,7 @@ def test_a_forecast_that_is_no_number_is_refused():
     made = ships.good()
     shards = Shards.open(made.store.folder(made.shards), "UTC")
     with pytest.raises(AnswerError, match="last_position left points of times_given forecasts"):
-        scored(shards, [Silent()], "test", Judging((1, 4)))
+        scored(shards, [Silent("last_position", tau_s=0.0)], "test", Judging((1, 4)))
 
 
 # A model of one's own ---------------------------------------------------------------------------
@@ -256,14 +256,14 @@ class Mine:
     name, tasks, is_baseline = "mine", ("forecast",), False
 
     def forecast(self, context, num_horizon, target_time_s_BH):
-        still = LastPosition().forecast(context, num_horizon, target_time_s_BH)
+        still = LAST_POSITION.forecast(context, num_horizon, target_time_s_BH)
         return replace(still, lat_deg_BH=still.lat_deg_BH + 1 / 111_195)
 
 
 def test_anyone_is_scored_beside_the_baselines_without_a_pipeline():
     made = ships.good()
     shards = Shards.open(made.store.folder(made.shards), "UTC")
-    found = scored(shards, [Mine(), LastPosition()], "test", Judging((1, 4))).table
+    found = scored(shards, [Mine(), LAST_POSITION], "test", Judging((1, 4))).table
     rows = {row["model"]: row for row in wide_rows(found, track="times_given", horizon=4)}
     assert set(rows) == {"mine", "last_position"}
     assert rows["last_position"]["ade_m"] == pytest.approx(metrics()["last_position", 4]["ade_m"])

@@ -149,17 +149,6 @@ def test_regions_drawn_follow_the_chain():
     assert np.bincount(region, minlength=25) / 200_000 == pytest.approx(
         chain.stationary_R, abs=0.01
     )
-    likeliest = chain.transition_RR.argmax(axis=1)
-    hits = (likeliest[region[:-1]] == region[1:]).mean()
-    assert hits == pytest.approx(chain.best_accuracy, abs=0.01)
-
-
-def test_a_region_is_found_again_by_its_place():
-    chain = RegionChain()
-    region = np.arange(chain.num_regions)
-    column, row = chain.places(region)
-    assert chain.region_at(column + 0.4, row - 0.4).tolist() == region.tolist()
-    assert chain.region_at(np.array([9.0]), np.array([0.0])).tolist() == [-1]
 
 
 @given(longitudes(), latitudes(), st.floats(-1e6, 1e6), st.floats(-1e6, 1e6))

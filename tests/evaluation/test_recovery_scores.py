@@ -11,7 +11,7 @@ import pytest
 import torch
 from helpers import masked_ships
 
-from model.baselines.recovery import Hermite, Linear
+from model.baselines.recovery import HERMITE, LINEAR, RecoveryBaseline, linear_m
 from model.data.reading import read_windows
 from model.data.shards import Shards
 from model.earth.geometry import haversine_m
@@ -85,7 +85,7 @@ def test_the_rows_agree_with_a_slow_loop(track, answerer):
             "UTC",
             batch.is_pad_BT,
         )
-        found = Linear().recover(asked) if answerer == "linear" else recover(trained.model, asked)
+        found = LINEAR.recover(asked) if answerer == "linear" else recover(trained.model, asked)
         lon_deg_BT, lat_deg_BT = found.lon_deg_BT, found.lat_deg_BT
         away_m = [
             float(
@@ -132,7 +132,7 @@ def test_with_the_ends_alone_both_baselines_are_one():
         assert errors["hermite"] == pytest.approx(errors["linear"], rel=1e-9)
 
 
-class Peeking(Linear):
+class Peeking(RecoveryBaseline):
     """The fault: it looks up what it should tell."""
 
     def recover(self, partial):
@@ -143,7 +143,7 @@ class Peeking(Linear):
 def test_a_baseline_that_peeks_is_caught():
     shards, _ = opened("trajfm")
     with pytest.raises(AnswerError, match="linear left hidden points of recover without"):
-        scored(shards, [Peeking()], "test", Judging(tasks=("recover",)))
+        scored(shards, [Peeking("linear", linear_m)], "test", Judging(tasks=("recover",)))
 
 
 def test_the_size_of_a_batch_changes_nothing():
@@ -151,7 +151,7 @@ def test_the_size_of_a_batch_changes_nothing():
     whole, parts = (
         scored(
             shards,
-            [trained, Linear(), Hermite()],
+            [trained, LINEAR, HERMITE],
             "test",
             Judging(tasks=masked_ships.RECOVERY, windows_at_once=size),
         ).table.to_pylist()

@@ -358,4 +358,4 @@ def test_a_training_run_goes_on_with_the_same_masks(tmp_path):
 
 def away_m(recovered, batch):
     places = recovered.lon_deg_BT, recovered.lat_deg_BT, batch.lon_deg_BT, batch.lat_deg_BT
-    return float(haversine_m(*places)[recovered.is_recovered_BT].mean())
+    return float(haversine_m(*places)[recovered.is_recovered_BT].mean().detach())

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from helpers.motion import points_reached
 from helpers.walks import STILL, WALKING, batch_of, context_of, shaken, standing, walk
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +17,7 @@ from model.families import FAMILIES, build
 from model.families.patch.network import Patch, PatchConfig
 from model.families.patch.patching import cut, moved_until, rows_of_batch, sequence_rows, steps_in
 from model.features.normaliser import Normaliser
-from model.features.point_features import points_reached, steps_of
+from model.features.point_features import steps_of
 from model.inference.api import forecast, score
 from model.layers.heads import DECILES, QuantileHead, log_density_at, value_at
 

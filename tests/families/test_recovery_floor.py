@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from helpers.motion import points_reached
 from helpers.walks import batch_of
 
 from model.families.chemin.masked import MaskedChemin
 from model.families.chemin.network import PRESETS
 from model.features.normaliser import Normaliser
-from model.features.point_features import points_reached
 from model.interface.masking import masked, places_of_segments
 from model.synthetic.processes import Ar1
 

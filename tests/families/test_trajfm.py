@@ -469,11 +469,11 @@ def test_untrained_places_go_on_along_the_great_circle(lon_deg, lat_deg):
 def test_ways_end_where_the_known_places_are():
     batch = window_of(walk(3, 12))
     near = surroundings(batch).at(batch.is_target_BT)
-    edge = torch.zeros_like(near.time_before_s_BT)
-    start = ways_of(near, near.time_before_s_BT + edge, WALKING).way_m_NWC
+    edge = torch.zeros_like(near.before.time_s_BT)
+    start = ways_of(near, near.before.time_s_BT + edge, WALKING).way_m_NWC
     assert float(start[:, 0].abs().max()) == 0.0
     assert float(start[:, 2:8].abs().max()) == 0.0
-    end = ways_of(near, near.time_after_s_BT, WALKING).way_m_NWC
+    end = ways_of(near, near.after.time_s_BT, WALKING).way_m_NWC
     torch.testing.assert_close(end[:, 0], near.chord_m_BTC.float())
     assert float(end[:, 2:8].abs().max()) == 0.0
 

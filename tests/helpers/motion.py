@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model.earth.geometry import haversine_m, step_between
+from model.earth.geometry import haversine_m, step_between, step_from
 
 MIN_TURN_STEP_M = 1e-3  # a shorter step stands still: it has no direction
 
@@ -65,3 +65,21 @@ def azimuth_rad(
 def wrap_rad(angle_rad: Tensor) -> Tensor:
     """The same angle in [-pi, pi]."""
     return angle_rad - 2 * torch.pi * torch.round(angle_rad / (2 * torch.pi))
+
+
+def points_reached(
+    lon_deg_B: Tensor, lat_deg_B: Tensor, time_s_B: Tensor, step_BTF: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The points that steps lead to from a first point: the inverse of `steps_of`.
+
+    Directions are measured from the meridian, so a step that starts within a millionth of its
+    length of a pole turns with the last digits of its start: each step is exact from its own start
+    anywhere, a chain of them only past points that are further from the poles than that.
+    """
+    lon_deg, lat_deg = [lon_deg_B], [lat_deg_B]
+    for east_m, north_m, _ in (step.unbind(-1) for step in step_BTF.unbind(-2)[1:]):
+        end_lon_deg, end_lat_deg = step_from(lon_deg[-1], lat_deg[-1], east_m, north_m)
+        lon_deg.append(end_lon_deg)
+        lat_deg.append(end_lat_deg)
+    time_s_BT = time_s_B.unsqueeze(-1) + step_BTF[..., 2].cumsum(-1)
+    return torch.stack(lon_deg, -1), torch.stack(lat_deg, -1), time_s_BT

@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 
 from helpers.points import rows_of
 from helpers.raw_files import FIXTURES
-from tasks.config.datasets import dataset_named
 from tasks.config.pipeline import CleanConfig, ColumnsConfig, PipelineConfig
 from tasks.ingest.archive import Entry, inventory
 from tasks.ingest.ingest import SNAPSHOT, snapshot_job
@@ -65,7 +64,6 @@ def read(files: dict[str, bytes], **columns: Any) -> tuple[Rows, Rows]:
             store,
             "made up",
             members=inventory(entries, "*"),
-            staging=dataset_named("own").staging,
         )
         counts = build_part(Path(folder), job)
         points = [

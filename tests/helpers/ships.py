@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from helpers.motion import points_reached
 from helpers.shards import SCHEMA, forecast_window
 from model.data.shards import WINDOW_SCHEMA
-from model.features.point_features import points_reached
 from tasks.config.pipeline import (
     AssessConfig,
     ModelConfig,

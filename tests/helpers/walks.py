@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from helpers.motion import points_reached
 from model.earth.calendar import calendar_features
 from model.features.normaliser import Normaliser
-from model.features.point_features import points_reached, steps_of
+from model.features.point_features import steps_of
 from model.inference.api import Context
 from model.interface.batch import Batch
 from model.interface.masked_input import masked_input_of

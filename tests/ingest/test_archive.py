@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.ingest import archive
-from tasks.ingest.archive import Entry, fingerprint, inventory, is_hostile, opened
+from tasks.ingest.archive import Entry, inventory, is_hostile, looked_at, opened
 from tasks.runtime.errors import DataError
 
 PATTERN = "*/Trajectory/*.plt"
@@ -202,11 +202,11 @@ def test_no_two_files_come_to_share_a_name(paths: list[str]) -> None:
 
 def test_content_and_names_decide_the_fingerprint(tmp_path: Path) -> None:
     def of(folder: str, files: dict[str, bytes]) -> str:
-        return fingerprint([tree(tmp_path / folder, files)], PATTERN)
+        return looked_at([tree(tmp_path / folder, files)], PATTERN)[0]
 
     base = of("a", {A: walk(0, 3), B: walk(9, 3)})
     assert of("elsewhere", {B: walk(9, 3), A: walk(0, 3)}) == base
-    assert fingerprint([tmp_path / "a" / "Data"], PATTERN) == base
+    assert looked_at([tmp_path / "a" / "Data"], PATTERN)[0] == base
     assert of("b", {A: walk(0, 3), B: walk(9, 4)}) != base
     assert of("c", {A: walk(0, 3)}) != base
     # the user's folder is part of the name, also where there is only one

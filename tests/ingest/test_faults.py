@@ -28,7 +28,8 @@ from hypothesis import strategies as st
 
 from tasks.config.datasets import DATASETS
 from tasks.config.pipeline import ColumnsConfig, PipelineConfig
-from tasks.ingest.files_in_force import SNAPSHOT, content_of
+from tasks.ingest.archive import looked_at
+from tasks.ingest.files_in_force import SNAPSHOT
 from tasks.ingest.snapshot import Snapshot, read_snapshot
 from tasks.prepare import clean
 from tasks.runtime.store import Receipt, Store
@@ -60,7 +61,7 @@ def ingested(source: Source, path: Path, store: Store) -> Receipt:
     job = SNAPSHOT.job(
         row.name,
         rules,
-        {"source": content_of([path], rules)},
+        {"source": looked_at([path], rules.members, rules.labels)[0]},
         store,
         licence=row.licence,
         source=str(path),

@@ -29,7 +29,7 @@ from hypothesis import strategies as st
 from tasks.config.datasets import DATASETS, dataset_named
 from tasks.ingest.archive import Entry, Member, inventory, opened, read_member
 from tasks.ingest.readers import gpx
-from tasks.ingest.readers.formats import FORMATS
+from tasks.ingest.readers.formats import reader_named
 from tasks.ingest.readers.records import Block
 from tasks.ingest.snapshot import read_snapshot
 from tasks.runtime.errors import DataError
@@ -56,7 +56,7 @@ def member_of(name: str, body: bytes) -> Member:
 
 def decoded(format_name: str, *bodies: bytes) -> list[Block]:
     """The blocks of some files; each must account for what it counts."""
-    chosen = FORMATS[format_name]
+    chosen = reader_named(format_name)
     members = [member_of(f"{i}.gpx", body) for i, body in enumerate(bodies)]
     blocks = list(chosen.decode(chosen.cut(members)))
     for block in blocks:
@@ -112,7 +112,7 @@ def test_any_bytes_as_gpx_are_counted(bodies: list[bytes]) -> None:
 @settings(max_examples=150)
 @given(st.lists(track_bodies, min_size=1, max_size=3))
 def test_any_bytes_as_tracks_are_counted(bodies: list[bytes]) -> None:
-    blocks = decoded("traj", *bodies)
+    blocks = decoded("tracktable", *bodies)
     lines = [line for body in bodies for line in body.split(b"\n") if line.strip()]
     assert num_records(blocks) >= len(lines)
 
@@ -167,7 +167,7 @@ def test_any_bytes_are_ingested_without_a_loss(
     ("format_name", "name"),
     [
         ("gpx", "paused_recording/evening_ride.gpx"),
-        ("traj", "ais_tracktable/real-tracks.traj"),
+        ("tracktable", "ais_tracktable/real-tracks.traj"),
         ("opensky", "opensky/made-up.json"),
         ("icebergs", "icebergs/consol/x01.csv"),
     ],
@@ -188,11 +188,11 @@ def test_how_a_file_is_cut_changes_nothing(
     assert [place for block in blocks for place in block.malformed] == whole.malformed
 
 
-@pytest.mark.parametrize("format_name", ["gpx", "traj", "opensky", "icebergs"])
+@pytest.mark.parametrize("format_name", ["gpx", "tracktable", "opensky", "icebergs"])
 def test_a_file_gives_the_same_whatever_stands_beside_it(format_name: str) -> None:
     """Not even an aircraft that another file leaves at the very same place."""
     fast = ROW.replace(b"null", b"300")
-    good = {"gpx": GPX, "traj": TRACK, "opensky": fast, "icebergs": BERG}[format_name]
+    good = {"gpx": GPX, "tracktable": TRACK, "opensky": fast, "icebergs": BERG}[format_name]
     alone = pa.concat_tables([block.records for block in decoded(format_name, good)])
     pair = pa.concat_tables([block.records for block in decoded(format_name, good, good)])
     own = [name for name in alone.column_names if name not in ("file_id", "point_id")]
@@ -289,10 +289,10 @@ def test_the_encoding_of_xml_is_its_own_matter(encoding: str) -> None:
 @pytest.mark.parametrize(
     ("format_name", "body", "num_good", "num_malformed"),
     [
-        ("traj", b"\xef\xbb\xbf" + TRACK + b"\n" + TRACK, 2, 0),
-        ("traj", TRACK.decode().encode("utf-16"), 0, 1),
-        ("traj", TRACK + b"\r\n" + b"x" * (10 << 20) + b"\r\n" + TRACK, 2, 1),
-        ("traj", TRACK.replace(b"terrestrial", b'"terrestrial'), 0, 1),
+        ("tracktable", b"\xef\xbb\xbf" + TRACK + b"\n" + TRACK, 2, 0),
+        ("tracktable", TRACK.decode().encode("utf-16"), 0, 1),
+        ("tracktable", TRACK + b"\r\n" + b"x" * (10 << 20) + b"\r\n" + TRACK, 2, 1),
+        ("tracktable", TRACK.replace(b"terrestrial", b'"terrestrial'), 0, 1),
         ("icebergs", b"\xef\xbb\xbf" + BERG.replace(b"\n", b"\r\n"), 1, 0),
         ("icebergs", BERG.decode().encode("utf-16"), 0, 3),
         ("icebergs", BERG + b"date,ers_1,ers_2,ers_3\n2001002,-65,11,1\n", 1, 2),

@@ -150,6 +150,14 @@ def test_the_repeated_hour_does_not_depend_on_how_a_file_is_divided(monkeypatch)
     assert [row["tracked_at"].hour for row in rows] == [6, 6, 6, 6, 7, 7, 8, 8]
 
 
+def test_a_file_of_blank_lines_is_one_reject_where_clocks_are_put_back():
+    good = f"{HEADER}a,2024-03-07,1,2\n".encode()
+    for files in ({"blank.csv": b"\n \n"}, {"blank.csv": b"\n \n", "good.csv": good}):
+        rows, rejects = read(files, zone="Europe/Oslo")
+        assert [(row["file_name"], row["rule"]) for row in rejects] == [("blank.csv", "empty")]
+        assert len(rows) == len(files) - 1
+
+
 def test_a_local_time_that_the_clocks_skip_is_rejected_or_read_as_asked():
     body = HEADER + "a,2023-03-12 01:50:00,1,2\na,2023-03-12 02:10:00,1,2\n"
     rows, rejects = read_one(body, zone="America/Chicago")

@@ -6,6 +6,7 @@ import io
 from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,11 +14,13 @@ from helpers.raw_files import PLT_HEADER, STORM_TAIL, plt, plt_line
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.config.datasets import dataset_named
 from tasks.ingest.archive import Entry, Opener, read_member
-from tasks.ingest.readers import records
-from tasks.ingest.readers.geolife import decode_plt
+from tasks.ingest.readers import geolife, records
 from tasks.ingest.readers.hurdat2 import HURDAT2_HEADER, decode_hurdat2
 from tasks.ingest.readers.records import Block, Piece, pieces_of, point_ids
+
+decode_plt = partial(geolife.decode_plt, layout=dataset_named("geolife").layout)
 
 
 def pieces(*bodies: bytes) -> list[Piece]:

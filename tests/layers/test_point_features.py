@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 import torch
+from helpers.motion import points_reached
 from helpers.strategies import durations_s, longitudes, places
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,7 +22,6 @@ from model.features.point_features import (
     NUM_SPATIAL,
     NUM_TEMPORAL,
     point_features,
-    points_reached,
     steps_of,
 )
 

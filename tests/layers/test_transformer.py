@@ -12,7 +12,6 @@ from model.layers.position_encodings import angles_of, index_frequencies
 from model.layers.transformer import GATED, PLAIN, Block, BlockStyle, Transformer
 
 WIDTH, HEADS, LAYERS = 16, 4, 3
-POST_NORM = BlockStyle(is_norm_first=False)
 
 
 def random_weights(style=PLAIN):
@@ -35,13 +34,12 @@ def points(num_rows=2, num_points=9, seed=1):
     return x_BTD, torch.arange(num_points).expand(num_rows, num_points)
 
 
-def torch_twin(transformer, is_norm_first=True):
+def torch_twin(transformer):
     """torch's encoder with the same weights."""
     layer = nn.TransformerEncoderLayer(
-        WIDTH, HEADS, 4 * WIDTH, 0.0, "gelu", batch_first=True, norm_first=is_norm_first
+        WIDTH, HEADS, 4 * WIDTH, 0.0, "gelu", batch_first=True, norm_first=True
     )
-    norm = nn.LayerNorm(WIDTH) if is_norm_first else None
-    twin = nn.TransformerEncoder(layer, LAYERS, norm, enable_nested_tensor=False)
+    twin = nn.TransformerEncoder(layer, LAYERS, nn.LayerNorm(WIDTH), enable_nested_tensor=False)
     twin = twin.double().eval()
     pairs = [("norm1", "norm_attention"), ("norm2", "norm_forward")]
     pairs += [("linear1", "widen"), ("linear2", "narrow"), ("self_attn.out_proj", "attention.out")]
@@ -51,8 +49,7 @@ def torch_twin(transformer, is_norm_first=True):
         for their_name, our_name in pairs:
             source = ours.get_submodule(our_name).state_dict()
             theirs.get_submodule(their_name).load_state_dict(source)
-    if is_norm_first:
-        twin.norm.load_state_dict(transformer.norm.state_dict())
+    twin.norm.load_state_dict(transformer.norm.state_dict())
     return twin
 
 
@@ -60,13 +57,12 @@ def everyone(index_BT):
     return torch.ones_like(index_BT, dtype=torch.bool)
 
 
-@pytest.mark.parametrize("style", [PLAIN, POST_NORM])
 @pytest.mark.parametrize("is_causal", [True, False])
-def test_equals_the_encoder_of_torch(style, is_causal):
-    transformer = random_weights(style)
+def test_equals_the_encoder_of_torch(is_causal):
+    transformer = random_weights()
     x_BTD, index_BT = points()
     mask_TT = nn.Transformer.generate_square_subsequent_mask(x_BTD.shape[1], dtype=torch.float64)
-    twin = torch_twin(transformer, style.is_norm_first)
+    twin = torch_twin(transformer)
     expected = twin(x_BTD, mask=mask_TT if is_causal else None)
     mask_BQT = None if is_causal else bidirectional_mask(everyone(index_BT))
     torch.testing.assert_close(transformer(x_BTD, index_BT, mask_BQT), expected, rtol=0, atol=1e-9)
@@ -141,7 +137,7 @@ def test_gradient_to_the_future_is_exactly_zero(transformer, asked):
 
 
 @pytest.mark.parametrize("known", [1, 5, 8])
-@pytest.mark.parametrize("style", [PLAIN, POST_NORM, GATED])
+@pytest.mark.parametrize("style", [PLAIN, GATED])
 @pytest.mark.parametrize("is_rotary", [True, False])
 def test_cached_equals_uncached(known, style, is_rotary):
     transformer = random_weights(style)
@@ -217,7 +213,7 @@ HIDDEN = [2, 3, 8]
 SPAN = [0, 0, 1, 1, 0, 2, 2, 0, 0]
 
 
-@pytest.mark.parametrize("style", [PLAIN, POST_NORM, GATED])
+@pytest.mark.parametrize("style", [PLAIN, GATED])
 def test_what_may_not_be_read_has_no_effect(style):
     """Each output depends on exactly what its mask lets it read, through any number of blocks."""
     transformer = random_weights(style)

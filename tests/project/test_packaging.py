@@ -33,8 +33,8 @@ def call(*command: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_every_sql_file_and_sample_is_inside(installed):
-    for folder, pattern in (("sql", "*.sql"), ("tasks/ingest/samples", "*.xz")):
+def test_every_sql_file_table_and_sample_is_inside(installed):
+    for folder, pattern in (("sql", "*.sql"), ("tasks", "*.toml"), ("tasks", "samples/*.xz")):
         expected = {path.relative_to(PROJECT) for path in (PROJECT / folder).rglob(pattern)}
         found = {path.relative_to(installed) for path in (installed / folder).rglob(pattern)}
         assert expected

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -253,3 +254,33 @@ def test_constraints_pin_every_direct_requirement():
     names = {text.replace(">", " ").replace("<", " ").split()[0] for text in wanted}
     assert names - pinned == set()
     assert not any("+" in line for line in lines), "a local build tag installs nowhere else"
+
+
+# Nouns ------------------------------------------------------------------------------------------
+
+
+def begins_with_its_noun(path: Path, text: str) -> bool:
+    """Whether the first words of a module say a word of its own name, or of its folder's."""
+    first = (ast.get_docstring(ast.parse(text)) or "").split("\n")[0]
+    said = [word.lower() for word in re.findall(r"\w+", first.replace("-", ""))[:6]]
+    names = {word[:4] for word in re.split(r"\W|_", f"{path.parent.name}_{path.stem}") if word}
+    return any(word.startswith(name) for word in said for name in names)
+
+
+def test_each_file_begins_with_the_noun_of_its_name():
+    named = [path for path in sources() if path.name != "__init__.py"]
+    riddles = [path for path in named if not begins_with_its_noun(path, path.read_text())]
+    assert riddles == []
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "begins"),
+    [
+        ("model/layers/attention_masks.py", '"""Attention masks: who reads whom."""', True),
+        ("model/layers/attention_masks.py", '"""Who may read whom."""', False),
+        ("tasks/runtime/progress.py", '"""How far a long step has come."""', False),
+        ("model/families/trajfm/network.py", '"""TrajFM: one model."""', True),
+    ],
+)
+def test_a_riddle_is_seen(path, text, begins):
+    assert begins_with_its_noun(Path(path), text) == begins

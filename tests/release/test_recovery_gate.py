@@ -39,9 +39,9 @@ from tasks.registry.client import registry
 from tasks.release import register
 from tasks.release.gate import gate_errors
 from tasks.release.gate_metrics import (
-    ForecastError,
+    RECOVERY_MEASURE,
     NotReproduced,
-    RecoveryError,
+    forecast_measure,
     measure_of,
     shown_rows,
 )
@@ -341,7 +341,7 @@ def test_one_model_of_many_tasks_answers_each(store, shards):
     reported = published(store, "report", {"trained": trained.recipe}, {"report.md": "made up\n"})
     made = Made(config, shards, trained, evaluated, reported)
     registration = enrol(made, store)
-    assert measure_of(config) == ForecastError(ships.NUM_CONTEXT, 4)
+    assert measure_of(config) == forecast_measure(ships.NUM_CONTEXT, 4)
     with registry(store) as client:
         tags = client.get_model_version(registration.name, registration.version).tags
     assert float(tags["score_ade_m"]) == gate_errors(config, evaluated, store)[0]
@@ -458,7 +458,7 @@ def answer_of(windows: list[WindowBatch], path: Path) -> pa.Table:
 def test_the_answer_of_a_clean_process_is_measured_as_it_is(store, shards, tmp_path):
     windows, path = windows_of(store, shards), tmp_path / "answer.parquet"
     table = answer_of(windows, path)
-    measure = RecoveryError()
+    measure = RECOVERY_MEASURE
     assert measure.answered_m(path, windows) == 0
     places = [straight(w) for w in windows]
     moved = table
@@ -468,7 +468,7 @@ def test_the_answer_of_a_clean_process_is_measured_as_it_is(store, shards, tmp_p
     pq.write_table(moved, path)
     assert measure.answered_m(path, windows) == pytest.approx(mae_m(windows, places), rel=1e-12)
     pq.write_table(moved.slice(1), path)
-    with pytest.raises(NotReproduced, match="another number of points"):
+    with pytest.raises(NotReproduced, match="answers another number of points"):
         measure.answered_m(path, windows)
     silent = table["lat_deg"].to_numpy().copy()
     silent[BLOCK.start] = np.nan
@@ -491,7 +491,7 @@ def test_a_clean_process_sees_no_hidden_place(store, shards, tmp_path):
     written = []
     for name, some in (("true", windows), ("spoilt", spoilt)):
         (tmp_path / name).mkdir()
-        question = RecoveryError().question(some, tmp_path / name)
+        question = RECOVERY_MEASURE.call(some, tmp_path / name)
         written.append(pq.read_table(question.files[0]).to_pandas())
     pd.testing.assert_frame_equal(*written)
     num_hidden = sum(int((w.batch.is_target_BT).sum()) for w in windows)

@@ -25,7 +25,7 @@ from tasks.registry.client import registry, tracking_uri
 from tasks.registry.models import load_model
 from tasks.release import bundle, register
 from tasks.release.gate import Decision, Score, decide, windows_digest
-from tasks.release.gate_metrics import ForecastError, NotReproduced, RecoveryError
+from tasks.release.gate_metrics import RECOVERY_MEASURE, NotReproduced, forecast_measure
 from tasks.release.promote import Promotion, promote
 from tasks.release.register import Registration
 from tasks.runtime.errors import ConfigError, DataError, Unavailable
@@ -285,9 +285,9 @@ def test_windows_have_the_same_name_only_if_nothing_about_them_changed():
     made = ships.good()
     manifest = made.store.manifest(made.shards)
     other = made.store.manifest(ships.stored_shards(made.store, seed=1))
-    asked, shorter, recovered = ForecastError(8, 4), ForecastError(8, 3), RecoveryError()
+    asked, shorter, recovered = forecast_measure(8, 4), forecast_measure(8, 3), RECOVERY_MEASURE
     same = windows_digest(manifest, asked.settings)
-    assert windows_digest(manifest, ForecastError(8, 4).settings) == same
+    assert windows_digest(manifest, forecast_measure(8, 4).settings) == same
     names = {same, windows_digest(other, asked.settings)}
     names |= {windows_digest(manifest, measure.settings) for measure in (shorter, recovered)}
     assert len(names) == 4

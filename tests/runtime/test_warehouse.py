@@ -62,6 +62,15 @@ def test_views_show_the_newest_completed_run(store):
     assert count(store, "ops.stages") == 5
 
 
+def test_an_evaluation_of_before_the_one_table_of_scores_stops_nobody(store):
+    recipe = Recipe(stage="evaluate", dataset="toy", code={}, sql={}, settings={}, inputs={})
+    with recorded_run(store, "assess", "toy"), timed_stage(is_cached=False) as receipts:
+        with store.draft() as draft:
+            pq.write_table(numbered(2), draft / "metrics.parquet")
+            receipts.append(store.publish(draft, recipe, {}, licence="ours"))
+    assert count(store, "ops.runs") == 1
+
+
 def test_a_folder_that_is_gone_is_not_current(store):
     with recorded_run(store, "prepare", "toy"):
         clean(store, 0, 3)

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
 from ...earth.calendar import NUM_CALENDAR
 from ...earth.geometry import from_heading, heading_of, step_between, to_heading
 from ...features.normaliser import MIN_STEP_S, Normaliser
-from ...features.point_features import recent_speed_mps
+from ...features.point_features import recent_speed_mps, step_m_between
+from ...interface.columns import Columns
 from ...interface.masked_input import MaskedInput, neighbours
-from ...layers.distributions import (
-    MIN_LOG_STEP_SCALE,
-    MIN_STEP_SCALE_M,
-    GaussianMixture,
-    StepMixture,
-)
-from ...layers.heads import freedom_of, ladder, steer
+from ...layers.distributions import GaussianMixture, StepMixture
+from ...layers.heads import NumberHead, SteeringHead, ladder, steps_around
 
 NUM_SPATIAL = 13
 NUM_TEMPORAL = 6 + NUM_CALENDAR
@@ -29,7 +24,7 @@ NUM_TEMPORAL = 6 + NUM_CALENDAR
 
 
 @dataclass(frozen=True)
-class Gap:
+class Gap(Columns):
     """The known points before and after each point; all zero where one of them is missing.
 
     `velocity_mps_BTVC` holds the mean velocity over the gap, the one of arriving at it and the one
@@ -45,10 +40,6 @@ class Gap:
     velocity_mps_BTVC: Tensor
     index_log_odds_BT: Tensor
 
-    def at(self, is_chosen_BT: Tensor) -> Gap:
-        """The same of some points alone, (N)."""
-        return Gap(*(getattr(self, entry.name)[is_chosen_BT] for entry in fields(self)))
-
 
 def gap_around(shown: MaskedInput, normaliser: Normaliser) -> Gap:
     """The gap that each point lies in, from points that show both place and time."""
@@ -57,7 +48,7 @@ def gap_around(shown: MaskedInput, normaliser: Normaliser) -> Gap:
     has_both_BT = (before_BT >= 0) & (after_BT >= 0)
     start_BT, end_BT = before_BT.clamp(min=0), after_BT.clamp(min=0)
     chord_m_BTC = _step_m(shown, start_BT, end_BT)
-    mean_BTC = chord_m_BTC / _elapsed_s(shown, start_BT, end_BT, normaliser).unsqueeze(-1)
+    mean_BTC = _velocity_mps(shown, start_BT, end_BT, normaliser)
     earlier_BT, later_BT = before_BT.gather(1, start_BT), after_BT.gather(1, end_BT)
     arriving_BTC = -_velocity_mps(shown, start_BT, earlier_BT, normaliser)
     leaving_BTC = _velocity_mps(shown, end_BT, later_BT, normaliser)
@@ -87,17 +78,7 @@ def gap_around(shown: MaskedInput, normaliser: Normaliser) -> Gap:
 
 
 def _step_m(shown: MaskedInput, start_BT: Tensor, end_BT: Tensor) -> Tensor:
-    lon_deg_BT, lat_deg_BT = shown.lon_deg_BT, shown.lat_deg_BT
-    starts = lon_deg_BT.gather(1, start_BT), lat_deg_BT.gather(1, start_BT)
-    ends = lon_deg_BT.gather(1, end_BT), lat_deg_BT.gather(1, end_BT)
-    return torch.stack(step_between(*starts, *ends), dim=-1)
-
-
-def _elapsed_s(
-    shown: MaskedInput, one_BT: Tensor, other_BT: Tensor, normaliser: Normaliser
-) -> Tensor:
-    elapsed_s_BT = shown.time_s_BT.gather(1, other_BT) - shown.time_s_BT.gather(1, one_BT)
-    return elapsed_s_BT.abs().clamp(min=normaliser.shortest_step_s)
+    return step_m_between(shown.lon_deg_BT, shown.lat_deg_BT, start_BT, end_BT)
 
 
 def _velocity_mps(
@@ -105,7 +86,8 @@ def _velocity_mps(
 ) -> Tensor:
     """Away from `start_BT`, in its frame; anything where `end_BT` is -1."""
     end_BT = end_BT.clamp(min=0)
-    elapsed_s_BT = _elapsed_s(shown, start_BT, end_BT, normaliser)
+    elapsed_s_BT = shown.time_s_BT.gather(1, end_BT) - shown.time_s_BT.gather(1, start_BT)
+    elapsed_s_BT = elapsed_s_BT.abs().clamp(min=normaliser.shortest_step_s)
     return _step_m(shown, start_BT, end_BT) / elapsed_s_BT.unsqueeze(-1)
 
 
@@ -174,27 +156,17 @@ def features_between(shown: MaskedInput, gap: Gap, normaliser: Normaliser) -> tu
 # ---------------------------------------------------------------------------------- heads
 
 
-class TimeBetweenHead(nn.Module):
+class TimeBetweenHead(NumberHead):
     """p(log-odds of the time): a mixture around even steps."""
 
     def __init__(self, width: int, num_components: int) -> None:
-        super().__init__()
-        self.project = nn.Linear(width, 3 * num_components)
-        with torch.no_grad():
-            self.project.weight.mul_(0.1)
-            self.project.bias.zero_()
-            self.project.bias[2 * num_components :] = ladder(num_components, 0.05, 1.5)
+        super().__init__(width, num_components, 1.5)
 
     def forward(self, hidden_ND: Tensor, gap: Gap) -> GaussianMixture:
-        logit_NM, mean_NM, log_scale_NM = self.project(hidden_ND).chunk(3, dim=-1)
-        return GaussianMixture(
-            log_weight_M=logit_NM.log_softmax(-1),
-            mean_M=gap.index_log_odds_BT.float().unsqueeze(-1) + mean_NM,
-            scale_M=MIN_LOG_STEP_SCALE + log_scale_NM.clamp(-8, 4).exp(),
-        )
+        return self.around(gap.index_log_odds_BT.float().unsqueeze(-1), 1.0, hidden_ND)
 
 
-class PlaceBetweenHead(nn.Module):
+class PlaceBetweenHead(SteeringHead):
     """p(east, north | time): a mixture around the great circle between the known points.
 
     The network bends it by the velocities of arriving and leaving, each damped and turned; with
@@ -202,48 +174,28 @@ class PlaceBetweenHead(nn.Module):
     """
 
     def __init__(
-        self, width: int, num_components: int, normaliser: Normaliser, has_tails: bool = False
+        self, width: int, num_components: int, normaliser: Normaliser, has_tails: bool
     ) -> None:
-        super().__init__()
+        super().__init__(width, 2, (0.0, 0.0), ladder(num_components, 0.05, 1.0), has_tails)
         self.normaliser = normaliser
-        self.widen = nn.Linear(width + 2, width)
-        num_tails = num_components if has_tails else 0
-        pairs = 2 * num_components
-        self.sizes = [num_tails, 2, 2, num_components, pairs, pairs]
-        self.project = nn.Linear(width, sum(self.sizes))
-        with torch.no_grad():
-            self.project.weight.mul_(0.1)
-            self.project.bias.zero_()
-            rungs = ladder(num_components, 0.05, 1.0).repeat_interleave(2)
-            self.project.bias[-2 * num_components :] = rungs
 
     def forward(self, hidden_ND: Tensor, gap: Gap, time_s_N: Tensor) -> StepMixture:
         """Metres from the known point before; `time_s_N` is the given time of the point."""
         log_odds_N = log_odds_of(time_s_N, gap).float()
         gap_code_N = torch.asinh(self.normaliser.encode_step_s(gap.gap_s_BT)).float()
         codes_N2 = torch.stack([log_odds_N, gap_code_N], dim=-1)
-        raw = self.project(functional.gelu(self.widen(torch.cat([hidden_ND, codes_N2], dim=-1))))
-        tails_NM, damp_N2, turn_N2, logit_NM, offset, log_scale = raw.split(self.sizes, dim=-1)
         share_N1 = torch.sigmoid(log_odds_N).unsqueeze(-1)
         chord_m_NC, velocity_NVC = gap.chord_m_BTC.float(), gap.velocity_mps_BTVC.float()
         mean_NC, arriving_NC, leaving_NC = velocity_NVC.unbind(-2)
         bend_N2C = torch.stack(
             [(1 - share_N1) * (arriving_NC - mean_NC), share_N1 * (mean_NC - leaving_NC)], dim=-2
         )
+        bent_mps_NC, numbers = self.steered(bend_N2C, hidden_ND, codes_N2)
         gap_s_N1 = gap.gap_s_BT.float().unsqueeze(-1)
-        bent_m_NC = gap_s_N1 * share_N1 * (1 - share_N1) * steer(bend_N2C, damp_N2, turn_N2)
+        bent_m_NC = gap_s_N1 * share_N1 * (1 - share_N1) * bent_mps_NC
         reach_m_N = self._reach_m(velocity_NVC, gap_s_N1, share_N1)
-        reach_m_N11 = reach_m_N[:, None, None]
         center_m_NC = share_N1 * chord_m_NC + bent_m_NC
-        scale_NMC = log_scale.unflatten(-1, (-1, 2)).clamp(-8, 4).exp()
-        return StepMixture(
-            log_weight_M=logit_NM.log_softmax(-1),
-            mean_m_MC=center_m_NC.unsqueeze(1) + reach_m_N11 * offset.unflatten(-1, (-1, 2)),
-            scale_m_MC=MIN_STEP_SCALE_M + reach_m_N11 * scale_NMC,
-            heading_C=heading_of(chord_m_NC),
-            reach_m=reach_m_N,
-            freedom_M=freedom_of(tails_NM),
-        )
+        return steps_around(center_m_NC, reach_m_N, heading_of(chord_m_NC), numbers)
 
     def _reach_m(self, velocity_NVC: Tensor, gap_s_N1: Tensor, share_N1: Tensor) -> Tensor:
         """How far a path that wanders at this speed strays, as a Brownian bridge does."""

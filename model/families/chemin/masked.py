@@ -19,7 +19,6 @@ from ...features.normaliser import Normaliser
 from ...interface.answers import Recovered, mean_hidden_state
 from ...interface.batch import Batch, first_of_sequence, index_of
 from ...interface.contexts import Context
-from ...interface.evaluating import evaluating
 from ...interface.family import Family, Model
 from ...interface.masked_input import MaskedInput, masked_input_of
 from ...interface.masking import Loss, segments
@@ -90,27 +89,12 @@ class MaskedChemin(Model):
         step_m_NC = torch.stack(step_between(ahead.lon_deg_BT, ahead.lat_deg_BT, *ends), -1).float()
         place_nll = -place.log_density(step_m_NC).sum()
         miss = place.miss(step_m_NC).sum()
-        return Loss(
-            total=time_nll + place_nll + self.config.mean_weight * miss,
-            count=(asks_time_BT | asks_place_BT).sum(),
-            parts={
-                "time_nll": time_nll.detach(),
-                "place_nll": place_nll.detach(),
-                "miss": miss.detach(),
-            },
-        )
+        parts = {"time_nll": time_nll, "place_nll": place_nll, "miss": miss}
+        count = (asks_time_BT | asks_place_BT).sum()
+        return Loss.of(count, parts, miss=self.config.mean_weight)
 
     def recover(self, batch: Batch) -> Recovered:
         """The batch with what is hidden filled in: median times, and mean places given these."""
-        with torch.inference_mode(), evaluating(self):
-            return self._recover(batch)
-
-    def embed(self, context: Context) -> Tensor:
-        """The mean hidden state (B, D) of the points of each trajectory, all of them shown."""
-        hidden_BTD, _ = self.encode(masked_input_of(context.batch()))
-        return mean_hidden_state(hidden_BTD, context.is_pad_BT)
-
-    def _recover(self, batch: Batch) -> Recovered:
         shown = masked_input_of(batch)
         hidden_BTD, gap = self.encode(shown)
         asks_time_BT, asks_place_BT = imputation_targets(shown, gap)
@@ -126,6 +110,11 @@ class MaskedChemin(Model):
             ahead.lon_deg_BT, ahead.lat_deg_BT, *place.mean().double().unbind(-1)
         )
         return Recovered(lon_deg_BT, lat_deg_BT, time_s_BT, asks_time_BT | asks_place_BT)
+
+    def embed(self, context: Context) -> Tensor:
+        """The mean hidden state (B, D) of the points of each trajectory, all of them shown."""
+        hidden_BTD, _ = self.encode(masked_input_of(context.batch()))
+        return mean_hidden_state(hidden_BTD, context.is_pad_BT)
 
 
 def imputation_targets(shown: MaskedInput, gap: Gap) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -53,12 +52,10 @@ class CheminConfig:
         check_shape(self, num_components=1, max_points=4, mean_weight=0)
 
 
-PRESETS: Mapping[str, CheminConfig] = MappingProxyType(
-    {
-        "tiny": CheminConfig(width=32, num_layers=1, num_heads=2),
-        "small": CheminConfig(),
-    }
-)
+PRESETS: Mapping[str, CheminConfig] = {
+    "tiny": CheminConfig(width=32, num_layers=1, num_heads=2),
+    "small": CheminConfig(),
+}
 
 
 class Chemin(Model):
@@ -134,15 +131,8 @@ class Chemin(Model):
         duration_nll = -duration.log_density(torch.log(step_s_N + MIN_STEP_S)).sum()
         step_nll = -step.log_density(step_m_NC).sum()
         miss = step.miss(step_m_NC).sum()
-        return Loss(
-            total=duration_nll + step_nll + self.config.mean_weight * miss,
-            count=is_scored_BT.sum(),
-            parts={
-                "duration_nll": duration_nll.detach(),
-                "step_nll": step_nll.detach(),
-                "miss": miss.detach(),
-            },
-        )
+        parts = {"duration_nll": duration_nll, "step_nll": step_nll, "miss": miss}
+        return Loss.of(is_scored_BT.sum(), parts, miss=self.config.mean_weight)
 
     def forecast(
         self,

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ...interface.batch import Cursor
+from ...interface.batch import Cursor, Rows, index_of
 from ...interface.evaluating import evaluating
 from ...interface.masking import Loss
 from ...layers.transformer import BlockStyle, KeyValueCache, Transformer, check_shape
@@ -81,41 +80,21 @@ class GPT2Config:
         )
 
 
-PRESETS: Mapping[str, GPT2Config] = MappingProxyType(
-    {
-        "tiny": GPT2Config(32, 2, 2, num_positions=64, num_tokens=NUM_BYTES + 1, dropout=0.0),
-        "small": GPT2Config(128, 4, 4, num_positions=256, num_tokens=NUM_BYTES + 1, dropout=0.0),
-        "base": GPT2Config(),
-    }
-)
+PRESETS: Mapping[str, GPT2Config] = {
+    "tiny": GPT2Config(32, 2, 2, num_positions=64, num_tokens=NUM_BYTES + 1, dropout=0.0),
+    "small": GPT2Config(128, 4, 4, num_positions=256, num_tokens=NUM_BYTES + 1, dropout=0.0),
+    "base": GPT2Config(),
+}
 
 
 @dataclass(frozen=True)
-class TokenBatch:
+class TokenBatch(Rows):
     """Rows of tokens, padded on the right; every token but the first of a row is a target."""
 
     token_BT: Tensor
     is_pad_BT: Tensor
     window_id_B: Tensor
     cursor: Cursor = field(default_factory=Cursor)
-
-    def to(self, device: torch.device | str) -> TokenBatch:
-        """The same batch on another device."""
-        moved = {
-            entry.name: getattr(self, entry.name).to(device)
-            for entry in fields(self)
-            if entry.name != "cursor"
-        }
-        return replace(self, **moved)
-
-    def part(self, first: int, end: int) -> TokenBatch:
-        """Some rows."""
-        rows = {
-            entry.name: getattr(self, entry.name)[first:end]
-            for entry in fields(self)
-            if entry.name != "cursor"
-        }
-        return replace(self, **rows)
 
     def window_ids(self, row: int) -> list[int]:
         """What stands in a row."""
@@ -165,14 +144,12 @@ class GPT2(nn.Module):
         return functional.linear(hidden_D, self.token.weight)
 
     def forward(self, token_BT: Tensor) -> Tensor:
-        index_BT = torch.arange(token_BT.shape[1], device=token_BT.device).expand_as(token_BT)
-        return self.head(self.encode(token_BT, index_BT))
+        return self.head(self.encode(token_BT, index_of(token_BT)))
 
     def loss(self, batch: TokenBatch) -> Loss:
         """Surprise of each token but the first, given those before it, in nats."""
         token_BT = batch.token_BT.masked_fill(batch.is_pad_BT, 0)
-        index_BT = torch.arange(token_BT.shape[1], device=token_BT.device).expand_as(token_BT)
-        hidden_BTD = self.encode(token_BT, index_BT)
+        hidden_BTD = self.encode(token_BT, index_of(token_BT))
         is_target_BT = ~batch.is_pad_BT[:, 1:]
         logit_NV = self.head(hidden_BTD[:, :-1][is_target_BT])
         nll = functional.cross_entropy(logit_NV, token_BT[:, 1:][is_target_BT], reduction="sum")

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +37,7 @@ from ...layers.transformer import GATED, Transformer, check_shape
 from .patching import (
     Moved,
     Patches,
+    SequenceRows,
     ahead_of,
     cut,
     moved_until,
@@ -74,12 +74,10 @@ class PatchConfig:
         return self.num_patch * self.num_output
 
 
-PRESETS: Mapping[str, PatchConfig] = MappingProxyType(
-    {
-        "tiny": PatchConfig(width=32, num_layers=1, num_heads=2),
-        "small": PatchConfig(),
-    }
-)
+PRESETS: Mapping[str, PatchConfig] = {
+    "tiny": PatchConfig(width=32, num_layers=1, num_heads=2),
+    "small": PatchConfig(),
+}
 
 
 class Patch(Model):
@@ -140,12 +138,10 @@ class Patch(Model):
         in training patches end at every point.
         """
         rows = rows_of_batch(batch)
-        patches = cut(rows, self.config.num_patch, rows.window_R % self.config.num_patch)
-        row_N, patch_N, end_N = origins_of(patches, rows.num_readable_R)
-        hidden_RPD, moved = self.encode(patches)
-        hidden_ND, moved = hidden_RPD[row_N, patch_N], moved.at(row_N, patch_N)
-        ahead_J = torch.arange(1, self.config.num_told + 1, device=row_N.device)
-        moved_m_NJC, elapsed_s_NJ, is_target_NJ = ahead_of(rows, row_N, end_N, ahead_J)
+        ahead_J = torch.arange(1, self.config.num_told + 1, device=rows.window_R.device)
+        lead_R = rows.window_R % self.config.num_patch
+        _, hidden_ND, moved, ahead = self._origins(rows, lead_R, rows.num_readable_R, ahead_J)
+        moved_m_NJC, elapsed_s_NJ, is_target_NJ = ahead
         unit_m_NJ = moved.scale_m_RP.unsqueeze(-1) * ahead_J
         given, blind = (
             pinball(found_NJCQ, moved_m_NJC.to(found_NJCQ), self.level_Q).mean(-1) / unit_m_NJ
@@ -157,11 +153,18 @@ class Patch(Model):
         log_s_NJ = torch.log(elapsed_s_NJ.clamp(min=0) + MIN_STEP_S).float()
         time = pinball(self.time_head(hidden_ND), log_s_NJ, self.level_Q)
         given, blind, time = (part[is_target_NJ].sum().float() for part in (given, blind, time))
-        return Loss(
-            total=given + blind + self.config.time_weight * time,
-            count=is_target_NJ.sum(),
-            parts={"given": given.detach(), "blind": blind.detach(), "time": time.detach()},
-        )
+        parts = {"given": given, "blind": blind, "time": time}
+        return Loss.of(is_target_NJ.sum(), parts, time=self.config.time_weight)
+
+    def _origins(
+        self, rows: SequenceRows, num_lead_R: Tensor, num_readable_R: Tensor, ahead_J: Tensor
+    ) -> tuple[Tensor, Tensor, Moved, tuple[Tensor, Tensor, Tensor]]:
+        """Rows, states and motion (N) at the ends of patches, and what lies ahead of these."""
+        patches = cut(rows, self.config.num_patch, num_lead_R)
+        row_N, patch_N, end_N = origins_of(patches, num_readable_R)
+        hidden_RPD, moved = self.encode(patches)
+        ahead = ahead_of(rows, row_N, end_N, ahead_J)
+        return row_N, hidden_RPD[row_N, patch_N], moved.at(row_N, patch_N), ahead
 
     # ------------------------------------------------------------------ tasks
 
@@ -184,7 +187,7 @@ class Patch(Model):
         normal_NE = functional.pad(normal_SE, (0, 0, 1, 0)).repeat(num_rows, 1)
         row_N = torch.arange(num_rows).repeat_interleave(num_paths)
         hidden_BD, moved = self.read_last(context)
-        hidden_ND, moved, grown = hidden_BD[row_N], moved.picked(row_N), context.picked(row_N)
+        hidden_ND, moved, grown = hidden_BD[row_N], moved.at(row_N), context.picked(row_N)
         told = []
         for start in range(0, num_horizon, self.config.num_told):
             stop = min(num_horizon, start + self.config.num_told)
@@ -193,13 +196,8 @@ class Patch(Model):
             given_s_NJ = None if target_time_s_BH is None else target_time_s_BH[row_N, start:stop]
             told.append(self._told(hidden_ND, moved, grown, given_s_NJ, normal_NE, stop - start))
             grown = grown.extended(*told[-1]).latest(self.config.max_points)
-        lon_deg_BGH, lat_deg_BGH, time_s_BGH = (
-            torch.cat(parts, 1).unflatten(0, (num_rows, num_paths))
-            for parts in zip(*told, strict=True)
-        )
-        points = lon_deg_BGH[:, 0], lat_deg_BGH[:, 0], time_s_BGH[:, 0]
-        samples = lon_deg_BGH[:, 1:], lat_deg_BGH[:, 1:], time_s_BGH[:, 1:]
-        return Forecast.of(points, samples if num_samples else None)
+        paths = (torch.cat(parts, 1) for parts in zip(*told, strict=True))
+        return Forecast.of([path_NH.unflatten(0, (num_rows, num_paths)) for path_NH in paths])
 
     def read_last(self, context: Context) -> tuple[Tensor, Moved]:
         """State (B, D) at the end of each context, and the motion until there."""
@@ -219,11 +217,7 @@ class Patch(Model):
         num_told: int,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Longitudes, latitudes and times of the next points, for a draw of each row."""
-        last_N1 = context.num_points_B.unsqueeze(1) - 1
-        lon_deg_N1, lat_deg_N1, now_s_N1 = (
-            value_NT.gather(1, last_N1)
-            for value_NT in (context.lon_deg_BT, context.lat_deg_BT, context.time_s_BT)
-        )
+        lon_deg_N1, lat_deg_N1, now_s_N1 = context.last_B1()
         if target_time_s_NJ is None:
             code_NJQ = self.time_head(hidden_ND)[:, :num_told]
             code_NJ = value_at(code_NJQ, self.level_Q, normal_NE[:, :1].expand(-1, num_told))
@@ -250,11 +244,10 @@ class Patch(Model):
         rows = sequence_rows(context)
         total_B = torch.zeros(len(rows.num_points_R), dtype=torch.float64)
         for lead in range(self.config.num_patch):
-            patches = cut(rows, self.config.num_patch, torch.full_like(rows.window_R, lead))
-            row_N, patch_N, end_N = origins_of(patches, rows.num_points_R - 1)
-            hidden_RPD, moved = self.encode(patches)
-            hidden_ND, moved = hidden_RPD[row_N, patch_N], moved.at(row_N, patch_N)
-            ahead = ahead_of(rows, row_N, end_N, torch.ones(1, dtype=torch.long))
+            lead_R, next_J = torch.full_like(rows.window_R, lead), torch.ones(1, dtype=torch.long)
+            row_N, hidden_ND, moved, ahead = self._origins(
+                rows, lead_R, rows.num_points_R - 1, next_J
+            )
             total_B.index_add_(0, row_N, self._surprise(hidden_ND, moved, *ahead[:2]))
         num_steps_B = rows.num_points_R - 1
         return total_B / num_steps_B.double().where(num_steps_B > 0, torch.nan)

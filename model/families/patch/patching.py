@@ -6,7 +6,7 @@ J points ahead of an end, L lags, C coordinates (east, north), U calendar featur
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -14,9 +14,10 @@ from torch.nn import functional
 
 from ...earth.geometry import step_between
 from ...features.normaliser import Normaliser
-from ...features.point_features import LAGS, steps_of
+from ...features.point_features import LAGS, motion_since, steps_of
 from ...interface.batch import Batch
-from ...interface.contexts import Context, calendar_at
+from ...interface.columns import Columns
+from ...interface.contexts import Context
 
 
 @dataclass(frozen=True)
@@ -35,16 +36,8 @@ class SequenceRows:
 
 def sequence_rows(context: Context) -> SequenceRows:
     """Contexts as rows, all of which may be read, and be asked from the points before."""
-    is_pad_BT, num_B = context.is_pad_BT, context.num_points_B
-    lon_deg_BT, lat_deg_BT, time_s_BT = (
-        value_BT.masked_fill(is_pad_BT, 0)
-        for value_BT in (context.lon_deg_BT, context.lat_deg_BT, context.time_s_BT)
-    )
-    calendar_BTU = calendar_at(context.started_us_B, time_s_BT, context.zone)
-    zero_B = torch.zeros_like(num_B)
-    return SequenceRows(
-        lon_deg_BT, lat_deg_BT, time_s_BT, calendar_BTU, num_B, num_B, ~is_pad_BT, zero_B
-    )
+    batch = context.batch()
+    return rows_of_batch(replace(batch, is_target_BT=~batch.is_pad_BT))
 
 
 def rows_of_batch(batch: Batch) -> SequenceRows:
@@ -154,20 +147,13 @@ def ahead_of(
 
 
 @dataclass(frozen=True)
-class Moved:
+class Moved(Columns):
     """How the ends of patches were arrived at, from their own patch and earlier ones alone."""
 
     scale_m_RP: Tensor  # root mean square step so far: a typical one where there is none
     way_m_RPLC: Tensor  # displacement over each lag, in the frame of the end
     num_RPL: Tensor  # points and seconds that it took
     elapsed_s_RPL: Tensor
-
-    def at(self, row_N: Tensor, patch_N: Tensor) -> Moved:
-        """The same at some of the ends, (N)."""
-        return Moved(*(getattr(self, entry.name)[row_N, patch_N] for entry in fields(self)))
-
-    def picked(self, index_N: Tensor) -> Moved:
-        return Moved(*(getattr(self, entry.name)[index_N] for entry in fields(self)))
 
     @property
     def per_point_m(self) -> Tensor:
@@ -195,19 +181,11 @@ def moved_until(patches: Patches, step_RSF: Tensor, normaliser: Normaliser) -> M
     lag_L = torch.tensor(LAGS, device=num_RP.device)
     origin_RPL = torch.maximum(end_RP.unsqueeze(-1) - lag_L, patches.num_lead_R[:, None, None])
 
-    def at_origin(value_RS: Tensor) -> Tensor:
-        return value_RS.gather(1, origin_RPL.flatten(1)).view(origin_RPL.shape)
-
-    lon_deg_RP1, lat_deg_RP1, time_s_RP1 = (
-        patches.ends(value_RS).unsqueeze(-1)
-        for value_RS in (patches.lon_deg_RS, patches.lat_deg_RS, patches.time_s_RS)
-    )
-    origins = at_origin(patches.lon_deg_RS), at_origin(patches.lat_deg_RS)
-    back_m = step_between(lon_deg_RP1, lat_deg_RP1, *origins)
-    elapsed_s_RPL = time_s_RP1 - at_origin(patches.time_s_RS)
+    points = patches.lon_deg_RS, patches.lat_deg_RS, patches.time_s_RS
+    way_m_RPLC, elapsed_s_RPL = motion_since(*points, end_RP, origin_RPL)
     return Moved(
         scale_m_RP.where(num_RP > 0, normaliser.extent_scale_m),
-        -torch.stack(back_m, dim=-1).masked_fill((num_RP == 0)[..., None, None], 0),
+        way_m_RPLC.masked_fill((num_RP == 0)[..., None, None], 0),
         (end_RP.unsqueeze(-1) - origin_RPL).clamp(min=1).double(),
         elapsed_s_RPL.clamp(min=normaliser.shortest_step_s),
     )

@@ -9,22 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
 from ...earth.geometry import heading_of
 from ...features.normaliser import MIN_STEP_S, Normaliser
 from ...interface.masked_input import MaskedInput
-from ...layers.distributions import (
-    MIN_LOG_STEP_SCALE,
-    MIN_STEP_SCALE_M,
-    GaussianMixture,
-    StepMixture,
-)
-from ...layers.heads import freedom_of, ladder, steer
+from ...layers.distributions import GaussianMixture, StepMixture
+from ...layers.heads import NumberHead, SteeringHead, ladder, steps_around
 from .surroundings import KNOWN_LAGS, NUM_TIME_CODES, Surroundings, is_between, time_codes
 
-NUM_WAYS = 2 + 4 * len(KNOWN_LAGS)
 NUM_WAY_CODES = 6
 
 
@@ -43,51 +36,44 @@ def ways_of(near: Surroundings, time_s_N: Tensor, normaliser: Normaliser) -> Way
     The first goes along the chord evenly in time, the second evenly by points. The others bend it
     by motion before and after, as a cubic does, and where one side is missing they go straight on.
     """
-    is_first_N = near.num_before_BT == 0
-    is_last_N = near.num_after_BT == 0
-    num_before_N, num_after_N = near.num_before_BT, near.num_after_BT
+    before, after = near.before, near.after
+    num_before_N, num_after_N = before.num_BT, after.num_BT
+    is_first_N, is_last_N = num_before_N == 0, num_after_N == 0
+    elapsed_s_N = (time_s_N - before.time_s_BT).clamp(min=0).masked_fill(is_first_N, 0)
+    until_s_N = (after.time_s_BT - time_s_N).clamp(min=0).masked_fill(is_last_N, 0)
     gap_num_N = (num_before_N + num_after_N).clamp(min=1)
-    share_num_N = (num_before_N / gap_num_N).masked_fill(is_first_N, 1)
-    elapsed_s_N = (time_s_N - near.time_before_s_BT).clamp(min=0).masked_fill(is_first_N, 0)
-    until_s_N = (near.time_after_s_BT - time_s_N).clamp(min=0).masked_fill(is_last_N, 0)
     gap_s_N = elapsed_s_N + until_s_N
-    share_s_N = (elapsed_s_N / gap_s_N.clamp(min=MIN_STEP_S)).masked_fill(is_first_N, 1)
-    share_s_N = share_s_N.masked_fill(is_last_N & ~is_first_N, 0)
-    share_num_N = share_num_N.masked_fill(is_last_N & ~is_first_N, 0)
+    share_s_N, share_num_N = (
+        torch.where(is_first_N, 1.0, torch.where(is_last_N, 0.0, share_N))
+        for share_N in (elapsed_s_N / gap_s_N.clamp(min=MIN_STEP_S), num_before_N / gap_num_N)
+    )
     chord_N1C = near.chord_m_BTC.unsqueeze(-2)
     ways = [share_s_N[:, None, None] * chord_N1C, share_num_N[:, None, None] * chord_N1C]
+    shortest_gap_s_N = gap_s_N.clamp(min=normaliser.shortest_step_s)
     strays = []
-    for share_N, before_N, after_N, size_N, back_over, lead_over in (
-        (
-            share_s_N,
-            elapsed_s_N,
-            until_s_N,
-            gap_s_N.clamp(min=normaliser.shortest_step_s),
-            near.back_s_BTL,
-            near.lead_s_BTL,
-        ),
+    for share_N, before_N, after_N, size_N, back_over_NL, lead_over_NL in (
+        (share_s_N, elapsed_s_N, until_s_N, shortest_gap_s_N, before.way_s_BTL, after.way_s_BTL),
         (
             share_num_N,
             num_before_N,
             num_after_N,
             gap_num_N,
-            near.back_num_BTL,
-            near.lead_num_BTL,
+            before.num_way_BTL,
+            after.num_way_BTL,
         ),
     ):
         mean_N1C = chord_N1C / size_N[:, None, None]
-        back_NLC = near.back_m_BTLC / back_over.unsqueeze(-1)
-        lead_NLC = near.lead_m_BTLC / lead_over.unsqueeze(-1)
-        has_back_NL1 = (near.back_m_BTLC != 0).any(-1, keepdim=True)
-        has_lead_NL1 = (near.lead_m_BTLC != 0).any(-1, keepdim=True)
-        ways.append(
-            (before_N * (1 - share_N).square())[:, None, None]
-            * torch.where(has_back_NL1, back_NLC - mean_N1C, 0.0)
+        back_NLC = before.way_m_BTLC / back_over_NL.unsqueeze(-1)
+        lead_NLC = after.way_m_BTLC / lead_over_NL.unsqueeze(-1)
+        has_back_NL1, has_lead_NL1 = (
+            (side.way_m_BTLC != 0).any(-1, keepdim=True) for side in (before, after)
         )
-        ways.append(
-            (after_N * share_N.square())[:, None, None]
-            * torch.where(has_lead_NL1, mean_N1C - lead_NLC, 0.0)
-        )
+        arriving_N = before_N * (1 - share_N).square()
+        leaving_N = after_N * share_N.square()
+        ways += [
+            arriving_N[:, None, None] * torch.where(has_back_NL1, back_NLC - mean_N1C, 0.0),
+            leaving_N[:, None, None] * torch.where(has_lead_NL1, mean_N1C - lead_NLC, 0.0),
+        ]
         both_NLC = torch.cat([back_NLC, lead_NLC, mean_N1C], dim=-2)
         mean_square_N = both_NLC.square().sum(-1).mean(-1)
         # Between two known places as far as a Brownian bridge, outside as far as one would go.
@@ -96,8 +82,7 @@ def ways_of(near: Surroundings, time_s_N: Tensor, normaliser: Normaliser) -> Way
         )
         strays.append(mean_square_N.sqrt() * within_N)
     extent_m = normaliser.extent_scale_m
-    typical_N = (num_before_N + num_after_N).clamp(min=1) ** 0.5
-    reach_m_N = (strays[0] + strays[1]) / 2 + 0.1 * extent_m * typical_N
+    reach_m_N = (strays[0] + strays[1]) / 2 + 0.1 * extent_m * gap_num_N**0.5
     count_s_N = gap_num_N * normaliser.typical_step_s
     codes = [
         torch.log1p(num_before_N),
@@ -117,18 +102,18 @@ def ways_of(near: Surroundings, time_s_N: Tensor, normaliser: Normaliser) -> Way
 
 def code_of_time(time_s_N: Tensor, near: Surroundings) -> Tensor:
     """A time as a number without bounds: its log-odds between two known times, else log seconds."""
-    since_s_N = (time_s_N - near.clock_before_s_BT).clamp(min=0) + MIN_STEP_S
-    until_s_N = (near.clock_after_s_BT - time_s_N).clamp(min=0) + MIN_STEP_S
+    since_s_N = (time_s_N - near.before.clock_s_BT).clamp(min=0) + MIN_STEP_S
+    until_s_N = (near.after.clock_s_BT - time_s_N).clamp(min=0) + MIN_STEP_S
     return since_s_N.log() - torch.where(is_between(near), until_s_N.log(), 0.0)
 
 
 def time_of_code(code_N: Tensor, near: Surroundings) -> Tensor:
     """The inverse of `code_of_time`: never before the known time before, nor after the next."""
-    gap_s_N = near.clock_after_s_BT - near.clock_before_s_BT
+    gap_s_N = near.after.clock_s_BT - near.before.clock_s_BT
     within_s_N = torch.sigmoid(code_N) * (gap_s_N + 2 * MIN_STEP_S) - MIN_STEP_S
     within_s_N = torch.minimum(within_s_N.clamp(min=0), gap_s_N)
     beyond_s_N = (code_N.exp() - MIN_STEP_S).clamp(min=0)
-    return near.clock_before_s_BT + torch.where(is_between(near), within_s_N, beyond_s_N)
+    return near.before.clock_s_BT + torch.where(is_between(near), within_s_N, beyond_s_N)
 
 
 def ascending(time_s_BT: Tensor, is_told_BT: Tensor, shown: MaskedInput) -> Tensor:
@@ -145,72 +130,38 @@ def ascending(time_s_BT: Tensor, is_told_BT: Tensor, shown: MaskedInput) -> Tens
 # ---------------------------------------------------------------------------------- heads
 
 
-class TimeHead(nn.Module):
+class TimeHead(NumberHead):
     """p(code of a time): a mixture around typical steps, or even ones between two known times."""
 
     def __init__(self, width: int, num_components: int, normaliser: Normaliser) -> None:
-        super().__init__()
+        super().__init__(width, num_components, 1.5, NUM_TIME_CODES)
         self.normaliser = normaliser
-        self.widen = nn.Linear(width + NUM_TIME_CODES, width)
-        self.project = nn.Linear(width, 3 * num_components)
-        with torch.no_grad():
-            self.project.weight.mul_(0.1)
-            self.project.bias.zero_()
-            self.project.bias[2 * num_components :] = ladder(num_components, 0.05, 1.5)
 
     def forward(self, hidden_ND: Tensor, near: Surroundings) -> GaussianMixture:
         codes = time_codes(near, self.normaliser).to(hidden_ND)
-        raw = self.project(functional.gelu(self.widen(torch.cat([hidden_ND, codes], dim=-1))))
-        logit_NM, mean_NM, log_scale_NM = raw.chunk(3, dim=-1)
-        after_N = near.clock_num_after_BT.clamp(min=1)
-        center_N = near.clock_num_before_BT.clamp(min=1).log() + torch.where(
+        after_N = near.after.num_clock_BT.clamp(min=1)
+        center_N = near.before.num_clock_BT.clamp(min=1).log() + torch.where(
             is_between(near), -after_N.log(), self.normaliser.log_step_center
         )
-        return GaussianMixture(
-            log_weight_M=logit_NM.log_softmax(-1),
-            mean_M=center_N.to(hidden_ND).unsqueeze(-1) + mean_NM,
-            scale_M=MIN_LOG_STEP_SCALE + log_scale_NM.clamp(-8, 4).exp(),
-        )
+        return self.around(center_N.to(hidden_ND).unsqueeze(-1), 1.0, hidden_ND, codes)
 
 
-class PlaceHead(nn.Module):
+class PlaceHead(SteeringHead):
     """p(east, north | time): a mixture around a sum of ways that the network weighs and turns.
 
     Untrained, it keeps the velocities on both sides as a cubic does, and goes straight on outside.
     """
 
-    def __init__(
-        self, width: int, num_components: int, normaliser: Normaliser, has_tails: bool = False
-    ) -> None:
-        super().__init__()
-        self.normaliser = normaliser
-        self.widen = nn.Linear(width + NUM_WAY_CODES, width)
-        num_tails = num_components if has_tails else 0
-        pairs = 2 * num_components
-        self.sizes = [num_tails, NUM_WAYS, NUM_WAYS, num_components, pairs, pairs]
-        self.project = nn.Linear(width, sum(self.sizes))
-        with torch.no_grad():
-            self.project.weight.mul_(0.1)
-            self.project.bias.zero_()
-            self.project.bias[num_tails] = 1.0
-            by_time = slice(num_tails + 2, num_tails + 2 + 2 * len(KNOWN_LAGS))
-            self.project.bias[by_time] = 1 / len(KNOWN_LAGS)
-            rungs = ladder(num_components, 0.1, 1.5).repeat_interleave(2)
-            self.project.bias[-pairs:] = rungs
+    def __init__(self, width: int, num_components: int, has_tails: bool) -> None:
+        num_lags = len(KNOWN_LAGS)
+        # Evenly in time along the chord, bent by time on both sides; nothing by points.
+        damp_W = [1.0, 0.0] + 2 * num_lags * [1 / num_lags] + 2 * num_lags * [0.0]
+        scales = ladder(num_components, 0.1, 1.5)
+        super().__init__(width, NUM_WAY_CODES, damp_W, scales, has_tails)
 
     def forward(self, hidden_ND: Tensor, ways: Ways) -> StepMixture:
         """Metres from the anchor."""
-        seen = torch.cat([hidden_ND, ways.codes_NF.to(hidden_ND)], dim=-1)
-        raw = self.project(functional.gelu(self.widen(seen)))
-        tails_NM, damp_NW, turn_NW, logit_NM, offset, log_scale = raw.split(self.sizes, dim=-1)
-        reach_m_N11 = ways.reach_m_N[:, None, None]
-        center_m_NC = steer(ways.way_m_NWC, damp_NW, turn_NW)
-        scale_NMC = log_scale.unflatten(-1, (-1, 2)).clamp(-8, 4).exp()
-        return StepMixture(
-            log_weight_M=logit_NM.log_softmax(-1),
-            mean_m_MC=center_m_NC.unsqueeze(1) + reach_m_N11 * offset.unflatten(-1, (-1, 2)),
-            scale_m_MC=MIN_STEP_SCALE_M + reach_m_N11 * scale_NMC,
-            heading_C=heading_of(ways.way_m_NWC[:, 0] + ways.way_m_NWC[:, 2]),
-            reach_m=ways.reach_m_N,
-            freedom_M=freedom_of(tails_NM),
-        )
+        codes = ways.codes_NF.to(hidden_ND)
+        center_m_NC, numbers = self.steered(ways.way_m_NWC, hidden_ND, codes)
+        heading_NC = heading_of(ways.way_m_NWC[:, 0] + ways.way_m_NWC[:, 2])
+        return steps_around(center_m_NC, ways.reach_m_N, heading_NC, numbers)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,6 @@ from ...features.normaliser import Normaliser
 from ...interface.answers import Durations, Forecast, Noise, Recovered, mean_hidden_state
 from ...interface.batch import Batch, first_of_sequence, index_of
 from ...interface.contexts import Context, Partial
-from ...interface.evaluating import evaluating
 from ...interface.family import Family, Model
 from ...interface.masked_input import MaskedInput, masked_input_of
 from ...interface.masking import (
@@ -46,7 +44,7 @@ from ...interface.masking import (
     segments,
 )
 from ...layers.attention_masks import bidirectional_mask
-from ...layers.distributions import GaussianMixture, StepMixture
+from ...layers.distributions import StepMixture, told_number, told_step_m
 from ...layers.embeddings import LearnableFourier
 from ...layers.position_encodings import (
     angles_of,
@@ -110,12 +108,10 @@ class TrajFmConfig:
             raise ValueError(f"shortest_steps must be below {self.longest_steps} and above 0")
 
 
-PRESETS: Mapping[str, TrajFmConfig] = MappingProxyType(
-    {
-        "tiny": TrajFmConfig(width=32, num_layers=1, num_heads=2, num_waves=6),
-        "small": TrajFmConfig(),
-    }
-)
+PRESETS: Mapping[str, TrajFmConfig] = {
+    "tiny": TrajFmConfig(width=32, num_layers=1, num_heads=2, num_waves=6),
+    "small": TrajFmConfig(),
+}
 
 
 class TrajFm(Model):
@@ -141,7 +137,7 @@ class TrajFm(Model):
         self.register_buffer("frequency_CP", self._frequencies(), persistent=False)
         self.transformer = Transformer(width, config.num_layers, config.num_heads, config.dropout)
         self.time_head = TimeHead(width, config.num_components, normaliser)
-        self.place_head = PlaceHead(width, config.num_components, normaliser, config.has_tails)
+        self.place_head = PlaceHead(width, config.num_components, config.has_tails)
 
     def _frequencies(self) -> Tensor:
         config, step_m = self.config, self.normaliser.extent_scale_m
@@ -204,15 +200,9 @@ class TrajFm(Model):
         step_m_NC = self._step_m(batch, near, asks_place_BT)
         time_nll, place_nll = time_nll_N.sum(), -place.log_density(step_m_NC).sum()
         miss = place.miss(step_m_NC).sum()
-        return Loss(
-            total=time_nll + place_nll + self.config.mean_weight * miss,
-            count=(asks_time_BT | asks_place_BT).sum(),
-            parts={
-                "time_nll": time_nll.detach(),
-                "place_nll": place_nll.detach(),
-                "miss": miss.detach(),
-            },
-        )
+        parts = {"time_nll": time_nll, "place_nll": place_nll, "miss": miss}
+        count = (asks_time_BT | asks_place_BT).sum()
+        return Loss.of(count, parts, miss=self.config.mean_weight)
 
     def _step_m(self, batch: Batch, near: Surroundings, is_asked_BT: Tensor) -> Tensor:
         """The true step (N, C) from the anchor to each asked point."""
@@ -241,8 +231,7 @@ class TrajFm(Model):
 
     def recover(self, batch: Batch) -> Recovered:
         """The batch with what is hidden filled in: median times, and mean places given these."""
-        with torch.inference_mode(), evaluating(self):
-            return next(self.filled(masked_input_of(batch), Noise.shared(0, 0)))
+        return next(self.filled(masked_input_of(batch), Noise.shared(0, 0)))
 
     def filled(self, shown: MaskedInput, noises: Noise) -> Iterator[Recovered]:
         """The medians and means of what is hidden, then a sample of it for each of the draws."""
@@ -257,14 +246,14 @@ class TrajFm(Model):
             time_s_BT, lon_deg_BT, lat_deg_BT = (
                 value.clone() for value in (shown.time_s_BT, shown.lon_deg_BT, shown.lat_deg_BT)
             )
-            code_N = time.median() if noise is None else _drawn_code(time, noise)
-            time_s_BT[asks_time_BT] = time_of_code(code_N.double(), ahead) + ahead.started_s_BT
+            code_N = told_number(time, noise).double()
+            time_s_BT[asks_time_BT] = time_of_code(code_N, ahead) + ahead.started_s_BT
             time_s_BT = ascending(time_s_BT, asks_time_BT, shown)
             if place is None or not is_timed:
                 place = self.place_at(hidden_BTD, near, asks_place_BT, time_s_BT)
-            step_m_NC = place.mean() if noise is None else _drawn_step_m(place, noise)
+            step_m_NC = told_step_m(place, noise).double()
             lon_deg_BT[asks_place_BT], lat_deg_BT[asks_place_BT] = step_from(
-                around_place.lon_deg_BT, around_place.lat_deg_BT, *step_m_NC.double().unbind(-1)
+                around_place.lon_deg_BT, around_place.lat_deg_BT, *step_m_NC.unbind(-1)
             )
             yield Recovered(lon_deg_BT, lat_deg_BT, time_s_BT, asks_time_BT | asks_place_BT)
 
@@ -286,20 +275,14 @@ class TrajFm(Model):
         noises = Noise.shared(num_samples, seed)
         shown = masked_input_of(Partial.of(kept, num_horizon, target_time_s_BH).batch())
         told = [
-            [
-                value_BT.gather(1, slot_BH)
-                for value_BT in (one.lon_deg_BT, one.lat_deg_BT, one.time_s_BT)
-            ]
-            for one in self.filled(shown, noises)
+            (one.lon_deg_BT, one.lat_deg_BT, one.time_s_BT) for one in self.filled(shown, noises)
         ]
-        first, *others = told
-        points = first[0], first[1], first[2]
-        if not others:
-            return Forecast.of(points, None)
-        lon_deg_BSH, lat_deg_BSH, time_s_BSH = (
-            torch.stack(paths, 1) for paths in zip(*others, strict=True)
+        return Forecast.of(
+            [
+                torch.stack([value_BT.gather(1, slot_BH) for value_BT in values], dim=1)
+                for values in zip(*told, strict=True)
+            ]
         )
-        return Forecast.of(points, (lon_deg_BSH, lat_deg_BSH, time_s_BSH))
 
     def travel_time(self, partial: Partial) -> Durations:
         """Seconds from the first point to the last, whose place is known and whose time is not."""
@@ -357,7 +340,7 @@ def answerable_targets(shown: MaskedInput, near: Surroundings) -> tuple[Tensor, 
     is asked for its place: what stands there may be another's.
     """
     asks_time_BT = shown.is_asked_BT & ~shown.shows_time_BT
-    can_tell_time_BT = near.clock_num_before_BT > 0
+    can_tell_time_BT = near.before.num_clock_BT > 0
     asks_place_BT = shown.is_asked_BT & ~(asks_time_BT & shown.shows_place_BT) & near.has_place_BT
     is_timed_BT = shown.shows_time_BT | can_tell_time_BT
     return asks_time_BT & can_tell_time_BT, asks_place_BT & is_timed_BT
@@ -388,20 +371,6 @@ def ends_of(batch: Batch) -> MaskedBatch | None:
     columns["shown_BT"] = torch.arange(2, device=row_R.device).expand_as(point_R2)
     columns["sequence_BT"] = torch.zeros_like(point_R2)
     return replace(batch, window_id_B=batch.window_id_B[row_R], window_id_BS=None, **columns)
-
-
-def _drawn_code(density: GaussianMixture, noise: Noise) -> Tensor:
-    like_N = density.mean_M[..., 0]
-    uniform, normal = noise.uniform_SHE[0, 0, 0], noise.normal_SHE[0, 0, 0]
-    return density.sample(uniform.to(like_N).expand_as(like_N), normal.to(like_N))
-
-
-def _drawn_step_m(density: StepMixture, noise: Noise) -> Tensor:
-    like_N = density.reach_m
-    uniform, normal_C = noise.uniform_SHE[0, 0, 1], noise.normal_SHE[0, 0, 1:]
-    return density.sample(
-        uniform.to(like_N).expand_as(like_N), normal_C.to(like_N).expand(*like_N.shape, 2)
-    )
 
 
 FAMILY = Family(

@@ -10,13 +10,15 @@ C coordinates (east, north).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ...earth.geometry import haversine_m, step_between
 from ...features.normaliser import MIN_STEP_S, Normaliser
+from ...features.point_features import step_m_between
+from ...interface.columns import Columns
 from ...interface.masked_input import MaskedInput, neighbours
 
 KNOWN_LAGS = (1, 2, 4)  # known places back from the last one, and on from the next one
@@ -38,39 +40,34 @@ class InitialGuess:
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """The known places and times around each point; counts are 0 where there is none.
+class Side(Columns):
+    """What is known before each point, or after it; counts are 0 where there is nothing.
 
-    `back_m` leads from earlier known places to the one before, `lead_m` from the one after to later
-    ones; `_s` and `_num` tell over how many seconds and points. `length_m` runs along the known
-    places since the known time before, and on to the one after.
+    A way leads over some known places, from earlier ones to the nearest before or from the nearest
+    after to later ones; `num_way` and `way_s` tell over how many points and seconds.
     """
+
+    num_BT: Tensor  # points between a point and the nearest known place
+    time_s_BT: Tensor  # of this place, as far as it is known
+    way_m_BTLC: Tensor
+    num_way_BTL: Tensor
+    way_s_BTL: Tensor
+    clock_s_BT: Tensor  # the nearest known time
+    num_clock_BT: Tensor
+    length_m_BT: Tensor  # along the known places, as far as that time
+
+
+@dataclass(frozen=True)
+class Surroundings(Columns):
+    """The known places and times around each point."""
 
     has_place_BT: Tensor
     started_s_BT: Tensor  # the first shown time of the sequence, from which times here count
     lon_deg_BT: Tensor  # of the anchor, as is the next
     lat_deg_BT: Tensor
-    num_before_BT: Tensor  # points since the known place before, and until the one after
-    num_after_BT: Tensor
-    time_before_s_BT: Tensor  # of these places, as far as they are known
-    time_after_s_BT: Tensor
     chord_m_BTC: Tensor
-    back_m_BTLC: Tensor
-    back_num_BTL: Tensor
-    back_s_BTL: Tensor
-    lead_m_BTLC: Tensor
-    lead_num_BTL: Tensor
-    lead_s_BTL: Tensor
-    clock_before_s_BT: Tensor  # the known time before, and after
-    clock_after_s_BT: Tensor
-    clock_num_before_BT: Tensor
-    clock_num_after_BT: Tensor
-    length_before_m_BT: Tensor
-    length_after_m_BT: Tensor
-
-    def at(self, is_chosen_BT: Tensor) -> Surroundings:
-        """The same of some points alone, (N)."""
-        return Surroundings(*(getattr(self, entry.name)[is_chosen_BT] for entry in fields(self)))
+    before: Side
+    after: Side
 
 
 def _take(value_BT: Tensor, index_BT: Tensor) -> Tensor:
@@ -104,31 +101,21 @@ def guess_of(shown: MaskedInput, normaliser: Normaliser) -> InitialGuess:
     )
     first_time_s_BT = _take(shown.time_s_BT, _first_of(shown.shows_time_BT, shown.sequence_BT))
     first_BT = _first_of(shown.shows_place_BT, shown.sequence_BT)
-    own_m_BTC = torch.stack(
-        step_between(
-            _take(shown.lon_deg_BT, first_BT),
-            _take(shown.lat_deg_BT, first_BT),
-            shown.lon_deg_BT,
-            shown.lat_deg_BT,
-        ),
-        dim=-1,
-    )
+    starts = _take(shown.lon_deg_BT, first_BT), _take(shown.lat_deg_BT, first_BT)
+    own_m = step_between(*starts, shown.lon_deg_BT, shown.lat_deg_BT)
     before_BT, after_BT = neighbours(shown.shows_place_BT, shown.sequence_BT)
     nearest_BT = torch.where(before_BT >= 0, before_BT, after_BT)
-    place_m_BTC = torch.stack(
-        [
-            torch.where(
-                shown.shows_place_BT,
-                own_m_BT,
-                _blend(own_m_BT, before_BT, after_BT, _take(own_m_BT, nearest_BT)),
-            )
-            for own_m_BT in own_m_BTC.unbind(-1)
-        ],
-        dim=-1,
-    )
+    place_m = [
+        torch.where(
+            shown.shows_place_BT,
+            own_m_BT,
+            _blend(own_m_BT, before_BT, after_BT, _take(own_m_BT, nearest_BT)),
+        )
+        for own_m_BT in own_m
+    ]
     is_pad_BT = shown.is_pad_BT
     return InitialGuess(
-        place_m_BTC.masked_fill(is_pad_BT.unsqueeze(-1), 0),
+        torch.stack(place_m, dim=-1).masked_fill(is_pad_BT.unsqueeze(-1), 0),
         (time_s_BT - first_time_s_BT).masked_fill(is_pad_BT, 0),
         first_time_s_BT,
     )
@@ -156,15 +143,14 @@ def surroundings_of(
 
     def place_m(at_BT: Tensor) -> Tensor:
         """Places of points in the frame of the anchor."""
-        ends = _take(shown.lon_deg_BT, at_BT), _take(shown.lat_deg_BT, at_BT)
-        starts = _take(shown.lon_deg_BT, anchor_BT), _take(shown.lat_deg_BT, anchor_BT)
-        return torch.stack(step_between(*starts, *ends), dim=-1)
+        places = shown.lon_deg_BT, shown.lat_deg_BT
+        return step_m_between(*places, anchor_BT.clamp(min=0), at_BT.clamp(min=0))
 
-    def ways(start_BT: Tensor, onward_BT: Tensor, sign: int) -> tuple[Tensor, Tensor, Tensor]:
+    def ways(start_BT: Tensor, sign: int) -> tuple[Tensor, Tensor, Tensor]:
         """Displacements to (sign 1) or from (-1) `start_BT` over known lags; zero without any."""
         reached_BT, found = start_BT, {}
         for lag in range(1, max(KNOWN_LAGS) + 1):
-            further_BT = torch.where(reached_BT >= 0, _take(onward_BT, reached_BT), -1)
+            further_BT = torch.where(reached_BT >= 0, _take(start_BT, reached_BT), -1)
             # Where there are fewer known points the furthest one stands for the rest.
             reached_BT = torch.where(further_BT >= 0, further_BT, reached_BT)
             found[lag] = reached_BT
@@ -179,43 +165,39 @@ def surroundings_of(
             elapsed.append(elapsed_BT.clamp(min=normaliser.shortest_step_s))
         return torch.stack(moved, -2), torch.stack(num, -1), torch.stack(elapsed, -1)
 
+    def side(place_BT: Tensor, clock_BT: Tensor, sign: int) -> Side:
+        """What is known before (sign 1) or after (-1) each point."""
+        num_BT, num_clock_BT = (
+            torch.where(known_BT >= 0, sign * (index_BT - known_BT), 0).double()
+            for known_BT in (place_BT, clock_BT)
+        )
+        # Along the known places; a hidden one counts where the path was last seen.
+        run_m_BT = (sign * (length_m_BT - _take(length_m_BT, clock_BT))).clamp(min=0)
+        return Side(
+            num_BT,
+            _take(time_s_BT, place_BT),
+            *ways(place_BT, sign),
+            _take(time_s_BT, clock_BT),
+            num_clock_BT,
+            torch.where(clock_BT >= 0, run_m_BT, 0.0),
+        )
+
     has_both_BT = (before_BT >= 0) & (after_BT >= 0)
     clock_before_BT, clock_after_BT = neighbours(shown.shows_time_BT, shown.sequence_BT)
-    length_m_BT = _length_m(shown)
-    nowhere_BT = torch.zeros_like(time_s_BT)
-
-    def number(is_there_BT: Tensor, count_BT: Tensor) -> Tensor:
-        return torch.where(is_there_BT, count_BT.double(), nowhere_BT)
-
-    def length(one_BT: Tensor, other_BT: Tensor, is_there_BT: Tensor) -> Tensor:
-        """Along the known places; a hidden one counts where the path was last seen."""
-        run_m_BT = (_take(length_m_BT, one_BT) - _take(length_m_BT, other_BT)).clamp(min=0)
-        return torch.where(is_there_BT, run_m_BT, 0.0)
-
+    length_m_BT = _length_m(shown, before_BT)
     return Surroundings(
         anchor_BT >= 0,
         guess.started_s_BT,
         _take(shown.lon_deg_BT, anchor_BT),
         _take(shown.lat_deg_BT, anchor_BT),
-        number(before_BT >= 0, index_BT - before_BT),
-        number(after_BT >= 0, after_BT - index_BT),
-        _take(time_s_BT, before_BT),
-        _take(time_s_BT, after_BT),
         torch.where(has_both_BT.unsqueeze(-1), place_m(after_BT), 0.0),
-        *ways(before_BT, before_BT, 1),
-        *ways(after_BT, after_BT, -1),
-        _take(time_s_BT, clock_before_BT),
-        _take(time_s_BT, clock_after_BT),
-        number(clock_before_BT >= 0, index_BT - clock_before_BT),
-        number(clock_after_BT >= 0, clock_after_BT - index_BT),
-        length(index_BT, clock_before_BT, clock_before_BT >= 0),
-        length(clock_after_BT, index_BT, clock_after_BT >= 0),
+        side(before_BT, clock_before_BT, 1),
+        side(after_BT, clock_after_BT, -1),
     )
 
 
-def _length_m(shown: MaskedInput) -> Tensor:
+def _length_m(shown: MaskedInput, before_BT: Tensor) -> Tensor:
     """Metres along the known places of the sequence up to each point."""
-    before_BT, _ = neighbours(shown.shows_place_BT, shown.sequence_BT)
     step_m_BT = haversine_m(
         _take(shown.lon_deg_BT, before_BT),
         _take(shown.lat_deg_BT, before_BT),
@@ -227,20 +209,20 @@ def _length_m(shown: MaskedInput) -> Tensor:
 
 def is_between(near: Surroundings) -> Tensor:
     """Points with a known time on each side."""
-    return (near.clock_num_before_BT > 0) & (near.clock_num_after_BT > 0)
+    return (near.before.num_clock_BT > 0) & (near.after.num_clock_BT > 0)
 
 
 def time_codes(near: Surroundings, normaliser: Normaliser) -> Tensor:
     """Where a time may lie, by points and by the length of the path: (..., 6)."""
-    step_m = normaliser.extent_scale_m
+    before, after, step_m = near.before, near.after, normaliser.extent_scale_m
     return torch.stack(
         [
             is_between(near).double(),
-            torch.log1p(near.clock_num_before_BT),
-            torch.log1p(near.clock_num_after_BT),
-            torch.log1p(near.length_before_m_BT / step_m),
-            torch.log1p(near.length_after_m_BT / step_m),
-            torch.log1p(near.clock_num_before_BT * (near.length_before_m_BT == 0)),
+            torch.log1p(before.num_clock_BT),
+            torch.log1p(after.num_clock_BT),
+            torch.log1p(before.length_m_BT / step_m),
+            torch.log1p(after.length_m_BT / step_m),
+            torch.log1p(before.num_clock_BT * (before.length_m_BT == 0)),
         ],
         dim=-1,
     )
@@ -257,31 +239,32 @@ def features_around(
     Where a time is shown, the times around it tell nothing of it, and are left out: so a forecast
     does not depend on how far it goes.
     """
-    extent_m = normaliser.extent_scale_m
-    gap_num_BT = (near.num_before_BT + near.num_after_BT).clamp(min=1)
-    per_point = [
-        (near.back_m_BTLC / near.back_num_BTL.unsqueeze(-1)).flatten(-2),
-        (near.lead_m_BTLC / near.lead_num_BTL.unsqueeze(-1)).flatten(-2),
-        near.chord_m_BTC / gap_num_BT.unsqueeze(-1),
-    ]
+    extent_m, before, after = normaliser.extent_scale_m, near.before, near.after
+    gap_num_BT = (before.num_BT + after.num_BT).clamp(min=1)
     own_m_BTC = torch.stack(
         step_between(near.lon_deg_BT, near.lat_deg_BT, shown.lon_deg_BT, shown.lat_deg_BT), dim=-1
     )
     has_own_BT = shown.shows_place_BT & near.has_place_BT
-    per_point.append(torch.where(has_own_BT.unsqueeze(-1), own_m_BTC, 0.0))
+    per_point = [
+        (before.way_m_BTLC / before.num_way_BTL.unsqueeze(-1)).flatten(-2),
+        (after.way_m_BTLC / after.num_way_BTL.unsqueeze(-1)).flatten(-2),
+        near.chord_m_BTC / gap_num_BT.unsqueeze(-1),
+        torch.where(has_own_BT.unsqueeze(-1), own_m_BTC, 0.0),
+    ]
     clocks_BTU = time_codes(near, normaliser).masked_fill(shown.shows_time_BT.unsqueeze(-1), 0)
-    elapsed_s_BT = guess.time_s_BT - near.time_before_s_BT
+    elapsed_s_BT = guess.time_s_BT - before.time_s_BT
     pace_BT = torch.log(elapsed_s_BT.clamp(min=0) + MIN_STEP_S) - normaliser.log_step_center
     numbers = [
-        torch.log1p(near.num_before_BT),
-        torch.log1p(near.num_after_BT),
-        near.has_place_BT.double(),
-        (near.num_before_BT > 0).double(),
-        (near.num_after_BT > 0).double(),
-        shown.shows_place_BT.double(),
-        shown.shows_time_BT.double(),
-        torch.where(near.num_before_BT > 0, torch.asinh(pace_BT / normaliser.log_step_scale), 0.0),
-        torch.log1p(near.back_m_BTLC.square().sum(-1).mean(-1).sqrt() / extent_m),
+        torch.log1p(before.num_BT),
+        torch.log1p(after.num_BT),
+        near.has_place_BT,
+        before.num_BT > 0,
+        after.num_BT > 0,
+        shown.shows_place_BT,
+        shown.shows_time_BT,
+        torch.where(before.num_BT > 0, torch.asinh(pace_BT / normaliser.log_step_scale), 0.0),
+        torch.log1p(before.way_m_BTLC.square().sum(-1).mean(-1).sqrt() / extent_m),
     ]
+    numbers_BTF = torch.stack([value.double() for value in numbers], dim=-1)
     features = [torch.asinh(part / extent_m) for part in per_point]
-    return torch.cat([*features, torch.stack(numbers, -1), clocks_BTU], dim=-1).float()
+    return torch.cat([*features, numbers_BTF, clocks_BTU], dim=-1).float()

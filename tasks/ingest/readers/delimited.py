@@ -10,8 +10,7 @@ from __future__ import annotations
 import csv
 from codecs import BOM_UTF8
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
@@ -21,39 +20,36 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from tasks.ingest.readers.records import Block, Integers, Piece, grouped, joined, parsable, placed
+from tasks.config.datasets import Layout
+from tasks.ingest.readers.records import (
+    Block,
+    Line,
+    Parse,
+    Piece,
+    Reader,
+    block_of,
+    ended,
+    grouped,
+    joined,
+    parsable,
+    records_of,
+)
 
 Order = tuple[str, ...]
-Line = tuple[int, bytes]
-NUMBER, COUNT, TEXT = pa.float64(), pa.int64(), pa.string()
-# What the parser takes for a value of a type has this shape, and so has more.
-SHAPES = {
-    pa.float64(): r"(?i)^[ \t]*([-+.0-9e]*|[-+]?(nan|inf).*)[ \t]*$",
-    pa.int64(): r"^[ \t]*[-+0-9a-fA-FxX]*[ \t]*$",
-    pa.date32(): r"^[-+0-9 \t]*$",
-    pa.time32("s"): r"^[-+0-9:.TZ \t]*$",
+TYPES = {
+    "number": pa.float64(),
+    "count": pa.int64(),
+    "text": pa.string(),
+    "date": pa.date32(),
+    "time": pa.time32("s"),
 }
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How the lines of a format are written, and which of their columns are read.
-
-    `columns` has the type of each column that is read. Either `order` names all columns of a line
-    in their order, below at most `max_header_lines` other lines; or the first line that is not
-    blank is a header, and `names` says which of our columns stands under which name there. Of a
-    header, only the `optional` columns may be missing: they are NULL then. Numbers are NULL where
-    the text is one of `null_values`; text stays as it is.
-    """
-
-    columns: Mapping[str, pa.DataType]
-    order: Order = ()
-    max_header_lines: int = 0
-    names: Mapping[str, str] = field(default_factory=dict)
-    optional: frozenset[str] = frozenset()
-    delimiter: str = ","
-    is_quoted: bool = False
-    null_values: tuple[str, ...] = ()
+# What the parser takes for a value of a kind has this shape, and so has more.
+SHAPES = {
+    "number": r"(?i)^[ \t]*([-+.0-9e]*|[-+]?(nan|inf).*)[ \t]*$",
+    "count": r"^[ \t]*[-+0-9a-fA-FxX]*[ \t]*$",
+    "date": r"^[-+0-9 \t]*$",
+    "time": r"^[-+0-9:.TZ \t]*$",
+}
 
 
 def decode_delimited(pieces: Iterable[Piece], layout: Layout) -> Iterator[Block]:
@@ -108,7 +104,7 @@ def order_of(text: bytes, layout: Layout) -> Order:
     counts = Counter(name for name in found if name)
     if any(count > 1 for count in counts.values()):
         return ()
-    if counts.keys() | layout.optional != layout.columns.keys():
+    if counts.keys() | set(layout.optional) != layout.columns.keys():
         return ()
     return tuple(name or f"column {i}" for i, name in enumerate(found))
 
@@ -136,12 +132,28 @@ def parsed(body: bytes, num_lines: int, layout: Layout, order: Order) -> pa.Tabl
         or (layout.is_quoted and has_bare_return(body))
     ):
         return None
-    block_bytes = min(4 << 20, len(body) + 1)
+    table = csv_columns(body, layout, order, min(4 << 20, len(body) + 1))
+    if table is None or table.num_rows != num_lines:
+        return None
+    return None if layout.is_quoted and has_stray_quote(table, body) else table
+
+
+def csv_columns(
+    body: bytes, layout: Layout, order: Sequence[str], block_bytes: int
+) -> pa.Table | None:
+    """The typed columns of a layout, NULL where the order lacks them, or None where one is not.
+
+    Without an order, all columns as texts, called f0, f1, ...
+    """
+    types = types_of(layout) if order else dict.fromkeys(layout.order, pa.string())
     try:
-        table = pyarrow.csv.read_csv(
+        return pyarrow.csv.read_csv(
             pa.BufferReader(body),
             read_options=pyarrow.csv.ReadOptions(
-                column_names=list(order), block_size=block_bytes, use_threads=False
+                column_names=list(order),
+                autogenerate_column_names=not order,
+                block_size=block_bytes,
+                use_threads=False,
             ),
             parse_options=pyarrow.csv.ParseOptions(
                 delimiter=layout.delimiter,
@@ -149,17 +161,14 @@ def parsed(body: bytes, num_lines: int, layout: Layout, order: Order) -> pa.Tabl
                 ignore_empty_lines=False,
             ),
             convert_options=pyarrow.csv.ConvertOptions(
-                column_types=dict(layout.columns),
-                include_columns=list(layout.columns),
+                column_types=types,
+                include_columns=list(types) if order else [],
                 include_missing_columns=True,
                 null_values=list(layout.null_values),
             ),
         )
     except pa.ArrowInvalid:
         return None
-    if table.num_rows != num_lines or (layout.is_quoted and has_stray_quote(table, body)):
-        return None
-    return table
 
 
 def has_blank_line(body: bytes) -> bool:
@@ -184,17 +193,8 @@ def has_stray_quote(table: pa.Table, body: bytes) -> bool:
 
 def careful_block(piece: Piece, layout: Layout, order: Order) -> Block:
     """One file whose neighbours, or itself, could not be parsed: its bad lines are named."""
-    lines = piece.lines()
-    good = list(parsable(plausible(lines, layout, order), parser_of(layout, order)))
-    malformed = sorted({line[0] for line in lines} - {line[0] for line in good})
-    table = parsed(ended(good), len(good), layout, order) if good else None
-    line_number = np.array([number for number, _text in good], dtype=np.int64)
-    return Block(
-        [piece],
-        records_of(np.full(len(good), piece.file_id), line_number, table or empty(layout)),
-        [(piece.file_id, number) for number in malformed],
-        Counter({piece.file_id: len(lines)}),
-    )
+    may_be = partial(plausible, layout=layout, order=order)
+    return block_of(piece, parser_of(layout, order), empty(layout), may_be)
 
 
 def plausible(lines: Sequence[Line], layout: Layout, order: Order) -> list[Line]:
@@ -205,9 +205,8 @@ def plausible(lines: Sequence[Line], layout: Layout, order: Order) -> list[Line]
         for line in lines
         if line[1].count(delimiter) == num_delimiters or (layout.is_quoted and b'"' in line[1])
     ]
-    as_text = replace(layout, columns=dict.fromkeys(layout.columns, pa.string()))
-    whole = list(parsable(wide, parser_of(as_text, order)))
-    table = parsed(ended(whole), len(whole), as_text, order) if whole else None
+    as_text = layout.model_copy(update={"columns": dict.fromkeys(layout.columns, "text")})
+    whole, table = parsable(wide, parser_of(as_text, order))
     if table is None:
         return []
     is_plausible = np.full(len(whole), True)
@@ -218,28 +217,26 @@ def plausible(lines: Sequence[Line], layout: Layout, order: Order) -> list[Line]
                 pc.is_in(table[name], pa.array(layout.null_values, pa.string())),
             )
             is_plausible &= pc.fill_null(has_shape, True).to_numpy()
-    return [whole[i] for i in np.flatnonzero(is_plausible)]
+    return [whole[i] for i in np.flatnonzero(is_plausible).tolist()]
 
 
-def parser_of(layout: Layout, order: Order) -> Callable[[bytes, int], pa.Table | None]:
-    return partial(parsed, layout=layout, order=order)
-
-
-def ended(lines: Sequence[Line]) -> bytes:
-    return b"".join(text + b"\n" for _number, text in lines)
+def parser_of(layout: Layout, order: Order) -> Parse:
+    return lambda lines: parsed(ended(lines), len(lines), layout, order)
 
 
 def refused(group: Sequence[Piece], layout: Layout) -> Block:
     """Files without the header that would say what their lines mean."""
     places = [(piece.file_id, number) for piece in group for number, _text in piece.lines()]
-    none = np.array([], dtype=np.int64)
     counts = Counter(file_id for file_id, _number in places)
-    return Block(group, records_of(none, none, empty(layout)), places, counts)
+    return Block(group, records_of(0, [], empty(layout)), places, counts)
+
+
+def types_of(layout: Layout) -> dict[str, pa.DataType]:
+    return {name: TYPES[kind] for name, kind in layout.columns.items()}
 
 
 def empty(layout: Layout) -> pa.Table:
-    return pa.schema(list(layout.columns.items())).empty_table()
+    return pa.schema(types_of(layout)).empty_table()
 
 
-def records_of(file_id: Integers, line_number: Integers, table: pa.Table) -> pa.Table:
-    return placed(file_id, line_number, {name: table[name] for name in table.column_names})
+READER = Reader(decode_delimited)

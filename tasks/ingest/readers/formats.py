@@ -2,46 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from importlib import import_module
 
 from tasks.ingest.readers.records import Reader
 
-# Each module defines `READER`.
-MODULES = {
-    "ais_noaa": "ais_noaa",
-    "bus_avl": "bus_avl",
-    "cabspotting": "cabspotting",
-    "gpx": "gpx",
-    "hurdat2": "hurdat2",
-    "icebergs": "icebergs",
-    "opensky": "opensky",
-    "own": "own_files",
-    "plt": "geolife",
-    "porto": "porto",
-    "synthetic": "synthetic",
-    "tdrive": "tdrive",
-    "traj": "tracktable",
-}
 
-
-class _Formats(Mapping[str, Reader]):
-    """The readers, loaded one by one."""
-
-    def __getitem__(self, name: str) -> Reader:
-        reader: Reader = import_module(module_named(name)).READER
-        return reader
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(MODULES)
-
-    def __len__(self) -> int:
-        return len(MODULES)
-
-
-FORMATS: Mapping[str, Reader] = _Formats()
+def reader_named(name: str) -> Reader:
+    """The reader of a format, which its module defines as `READER`."""
+    reader: Reader = import_module(module_named(name)).READER
+    return reader
 
 
 def module_named(name: str) -> str:
     """The full name of a format's module, which no `import` statement shows."""
-    return f"{__package__}.{MODULES[name]}"
+    return f"{__package__}.{name}"

@@ -8,29 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-from tasks.ingest.readers.delimited import (
-    NUMBER,
-    Layout,
-    decode_delimited,
-)
+from tasks.config.datasets import Layout
+from tasks.ingest.readers.delimited import decode_delimited
 from tasks.ingest.readers.records import Block, Piece, Reader
 
-PLT = Layout(
-    columns={
-        "lat_deg": NUMBER,
-        "lon_deg": NUMBER,
-        "altitude_ft": NUMBER,
-        "date": pa.date32(),
-        "time": pa.time32("s"),
-    },
-    order=("lat_deg", "lon_deg", "zero", "altitude_ft", "serial_day", "date", "time"),
-    max_header_lines=6,
-)
 
-
-def decode_plt(pieces: Iterable[Piece]) -> Iterator[Block]:
+def decode_plt(pieces: Iterable[Piece], layout: Layout) -> Iterator[Block]:
     """Trajectories of GeoLife."""
-    for block in decode_delimited(pieces, PLT):
+    for block in decode_delimited(pieces, layout):
         yield replace(block, records=with_instant(block.records))
 
 

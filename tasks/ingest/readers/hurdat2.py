@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import pyarrow as pa
 
 from tasks.ingest.readers.records import NO_TEXT, Block, Piece, Reader, placed
@@ -49,7 +47,7 @@ class Storm:
 def hurdat2_block(piece: Piece, storm: Storm) -> Block:
     """The rows of one piece. An announced row counts as missing until it comes."""
     rows: list[tuple[int, str | None, list[str]]] = []
-    malformed: list[tuple[int, int]] = []
+    malformed: list[int] = []
     num_missing = 0
     for number, line in piece.lines():
         text = line.decode("utf-8", "replace").removeprefix("\ufeff").strip()
@@ -63,16 +61,10 @@ def hurdat2_block(piece: Piece, storm: Storm) -> Block:
         if fields := hurdat2_fields(text):
             rows.append((number, storm.storm_id, fields))
         else:
-            malformed.append((piece.file_id, number))
+            malformed.append(number)
             if HURDAT2_HEADER_LIKE.match(text):
                 storm.storm_id = None  # a broken header: the rows below are not the last storm's
-    return Block(
-        [piece],
-        hurdat2_records(piece.file_id, rows),
-        malformed,
-        Counter({piece.file_id: len(rows) + len(malformed)}),
-        Counter({piece.file_id: num_missing}),
-    )
+    return Block.of(piece, hurdat2_records(piece.file_id, rows), malformed, num_missing)
 
 
 def hurdat2_fields(text: str) -> list[str] | None:
@@ -87,8 +79,7 @@ def hurdat2_records(file_id: int, rows: list[tuple[int, str | None, list[str]]])
     columns = {"storm_id": pa.array([storm_id for _number, storm_id, _row in rows], pa.string())}
     for i, name in enumerate(HURDAT2_COLUMNS):
         columns[name] = pa.array([row[i] for _number, _storm_id, row in rows], pa.string())
-    line_number = np.array([number for number, _storm_id, _row in rows], dtype=np.int64)
-    return placed(np.full(len(rows), file_id), line_number, columns)
+    return placed(file_id, [number for number, _storm_id, _row in rows], columns)
 
 
 READER = Reader(decode_hurdat2)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
 
-from tasks.ingest.readers.records import Block, Piece, Reader, joined, placed
+from tasks.ingest.readers.records import Block, Line, Piece, Reader, gathered, joined, placed
 
 # Where several sensors give a place for one day, the observed ones come before the interpolated
 # ones, and these in this order, the mapped ones before the reports by hand; cleaning keeps the
@@ -18,24 +17,24 @@ SENSORS = ("ascat", "qscat", "oscat", "seawinds", "ers", "nscat", "sass", "nic")
 SENSOR_COLUMN = re.compile(r"([a-z]+)_[123]")
 BLOCK_RECORDS = 100_000  # a row of the files makes up to eight of them
 OWN_COLUMNS = {"date", "size_1", "size_2"}
-Line = tuple[int, bytes]
 
 
 def decode_icebergs(pieces: Iterable[Piece]) -> Iterator[Block]:
-    """One record for each row and sensor; all fields stay text. A file's header is its own."""
+    """One record for each row and sensor; all fields stay text."""
+    blocks = icebergs_blocks(pieces)
+    for group in gathered(blocks, lambda block: block.num_records.total(), BLOCK_RECORDS):
+        yield joined(group)
+
+
+def icebergs_blocks(pieces: Iterable[Piece]) -> Iterator[Block]:
+    """The records of each piece. A file's header is its own."""
     file_id, names = -1, [""]
-    blocks: list[Block] = []
     for piece in pieces:
         lines = piece.lines()
         if piece.file_id != file_id:
             file_id, names = piece.file_id, fields_of(lines[0][1]) if lines else [""]
             lines = lines[1:] if sensors_of(names) else lines
-        blocks.append(icebergs_block(piece, names, lines))
-        if sum(block.num_records.total() for block in blocks) >= BLOCK_RECORDS:
-            yield joined(blocks)
-            blocks = []
-    if blocks:
-        yield joined(blocks)
+        yield icebergs_block(piece, names, lines)
 
 
 def fields_of(line: bytes) -> list[str]:
@@ -56,20 +55,14 @@ def icebergs_block(piece: Piece, names: Sequence[str], lines: Sequence[Line]) ->
     """The records of one piece; a row of another width, or without a header, is one malformed."""
     sensors = sensors_of(names)
     rows: list[tuple[int, list[str]]] = []
-    malformed: list[tuple[int, int]] = []
+    malformed: list[int] = []
     for number, line in lines:
         fields = fields_of(line)
         if sensors and len(fields) == len(names):
             rows.append((number, fields))
         else:
-            malformed.append((piece.file_id, number))
-    records = icebergs_records(piece.file_id, names, sensors, rows)
-    return Block(
-        [piece],
-        records,
-        malformed,
-        Counter({piece.file_id: records.num_rows + len(malformed)}),
-    )
+            malformed.append(number)
+    return Block.of(piece, icebergs_records(piece.file_id, names, sensors, rows), malformed)
 
 
 def icebergs_records(
@@ -102,7 +95,7 @@ def icebergs_records(
         "size_2": stacked("size_2"),
     }
     return placed(
-        np.full(len(preference), file_id, dtype=np.int64),
+        file_id,
         np.repeat(lines, len(sensors)),
         columns,
         preference + len(SENSORS) * ~is_observed,

@@ -1,4 +1,4 @@
-"""Readers of JSON records: a list of flat objects, or an object a line; never the whole in memory.
+"""JSON records: a list of flat objects, or an object a line; never the whole in memory.
 
 A file is cut between its objects, so that each stands on a line of its own; the number of the line
 is then the number of the record.
@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import re
 from codecs import BOM_UTF8
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import chain
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.json
 
 from tasks.ingest.archive import Member
 from tasks.ingest.readers import records as decode
-from tasks.ingest.readers.records import Block, Piece, placed
+from tasks.ingest.readers.records import Block, Line, Piece, block_of, joined
 
 # Objects are flat. A text that looks like a boundary cuts its own record in two malformed ones.
 BOUNDARY = re.compile(rb"\}\s*+(?:,\s*+)?\{")
 MAX_RECORD_BYTES = 1 << 20
 NO_END = b"the file ends before its list does"
-Line = tuple[int, bytes]
 
 
 def json_pieces(members: Iterable[Member]) -> Iterator[Piece]:
@@ -98,37 +96,7 @@ def parsed(lines: Sequence[Line], schema: pa.Schema) -> pa.Table | None:
     return table if table.num_rows == len(lines) else None
 
 
-def parsable(lines: Sequence[Line], schema: pa.Schema) -> Iterator[tuple[list[Line], pa.Table]]:
-    """The runs of lines that the parser takes, found by halving, with what they hold."""
-    if not lines:
-        return
-    table = parsed(lines, schema)
-    if table is not None:
-        yield list(lines), table
-    elif len(lines) > 1:
-        middle = len(lines) // 2
-        yield from parsable(lines[:middle], schema)
-        yield from parsable(lines[middle:], schema)
-
-
 def json_block(group: Sequence[Piece], schema: pa.Schema) -> Block:
     """The records of some pieces; a line that is no object of the schema is malformed."""
-    file_ids: list[int] = []
-    numbers: list[int] = []
-    tables = [schema.empty_table()]
-    malformed: list[tuple[int, int]] = []
-    counts: Counter[int] = Counter()
-    for piece in group:
-        lines = piece.lines()
-        good: set[int] = set()
-        for run, table in parsable(lines, schema):
-            tables.append(table)
-            good.update(number for number, _text in run)
-            numbers.extend(number for number, _text in run)
-        file_ids.extend([piece.file_id] * len(good))
-        malformed.extend((piece.file_id, number) for number, _text in lines if number not in good)
-        counts[piece.file_id] += len(lines)
-    table = pa.concat_tables(tables).combine_chunks()
-    place = np.array(file_ids, dtype=np.int64), np.array(numbers, dtype=np.int64)
-    records = placed(*place, {name: table[name] for name in table.column_names})
-    return Block(group, records, malformed, counts)
+    parse, empty = partial(parsed, schema=schema), schema.empty_table()
+    return joined([block_of(piece, parse, empty) for piece in group])

@@ -1,4 +1,4 @@
-"""What the configuration says of a person's own columns: which are read, and what they mean.
+"""Own columns as the configuration tells them: which are read, and what they mean.
 
 A column without a name in the configuration is taken by one of its aliases where it is needed, and
 otherwise not read. Nothing is guessed from values.
@@ -82,12 +82,8 @@ def chosen(names: Sequence[str], columns: ColumnsConfig, told: set[str]) -> dict
     asked = {
         "entity": columns.entity,
         "day": columns.tracked_at or columns.date,
-        "clock": columns.clock,
-        "lon": columns.lon,
-        "lat": columns.lat,
-        **{name: getattr(columns, name) for name in ("altitude", "speed", "course")},
-        "trip": columns.trip,
-        "received_at": columns.received_at,
+        **{name: getattr(columns, name) for name in ("clock", "lon", "lat", "altitude", "speed")},
+        **{name: getattr(columns, name) for name in ("course", "trip", "received_at")},
     }
     known = {field: named_column(names, name) for field, name in asked.items() if name}
     if not asked["day"] and alias_of(names, ALIASES["day"][:-1]) is None:

@@ -8,47 +8,57 @@ from __future__ import annotations
 import json
 import re
 from codecs import BOM_UTF8
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 import pyarrow.parquet as pq
 
+from tasks.config.datasets import Layout
 from tasks.config.pipeline import ColumnsConfig
 from tasks.ingest.archive import Unreadable
-from tasks.ingest.readers.delimited import has_blank_line
+from tasks.ingest.readers.delimited import csv_columns, has_bare_return, has_blank_line
 from tasks.ingest.readers.own_columns import FIELDS, chosen, decimal_mark, delimiter, staging_values
-from tasks.ingest.readers.records import BLOCK_BYTES, Block, Piece, Reader, joined, parsable, placed
+from tasks.ingest.readers.records import (
+    BLOCK_BYTES,
+    Block,
+    Line,
+    Piece,
+    Reader,
+    block_of,
+    ended,
+    gathered,
+    joined,
+    records_of,
+)
 
 PARQUET_ROWS = 65_536
 
 
 def decode_own(pieces: Iterable[Piece], columns: ColumnsConfig) -> Iterator[Block]:
-    """Blocks of records; small files share one, and a file that cannot be read fails alone.
+    """Blocks of records; small files share one, and a file that cannot be read fails alone."""
+    for group in gathered(undivided(pieces, columns), num_bytes, BLOCK_BYTES):
+        yield joined([block for blocks in group for block in blocks])
+
+
+def undivided(pieces: Iterable[Piece], columns: ColumnsConfig) -> Iterator[list[Block]]:
+    """The blocks that must stay together.
 
     Where clocks are put back, a file is never divided: which pass of an hour a record belongs to
     depends on the records above it.
     """
-    ready: list[Block] = []
     told: set[str] = set()
     may_divide = columns.zone == "UTC" or columns.time_form in ("epoch_s", "epoch_ms")
     for file_id, of_file in groupby(pieces, key=lambda piece: piece.file_id):
-        for block in file_blocks(file_id, of_file, columns, told):
-            if may_divide and num_bytes(ready) >= BLOCK_BYTES:
-                yield joined(ready)
-                ready = []
-            ready.append(block)
-        if num_bytes(ready) >= BLOCK_BYTES:
-            yield joined(ready)
-            ready = []
-    if ready:
-        yield joined(ready)
+        blocks = file_blocks(file_id, of_file, columns, told)
+        if may_divide:
+            yield from ([block] for block in blocks)
+        elif whole := list(blocks):
+            yield whole
 
 
 def num_bytes(blocks: Sequence[Block]) -> int:
@@ -59,25 +69,17 @@ def file_blocks(
     file_id: int, pieces: Iterator[Piece], columns: ColumnsConfig, told: set[str]
 ) -> Iterator[Block]:
     """The blocks of one file, and why the rest could not be read."""
-    read = READERS[columns.form]
     try:
-        yield from read(pieces, columns, told)
+        yield from READERS[columns.form](pieces, columns, told)
     except Unreadable as error:
-        place = Piece(file_id, 1, b"")
-        yield Block([place], text_records(file_id, [], {}), failed={file_id: str(error)})
+        nothing = records_of(file_id, [], table_of(0, {}))
+        yield Block([Piece(file_id, 1, b"")], nothing, failed={file_id: str(error)})
 
 
-# Texts of records.
-
-
-def text_records(
-    file_id: int, line_number: Sequence[int], fields: Mapping[str, pa.Array]
-) -> pa.Table:
-    """Records of one file; a field that was not asked for is null everywhere."""
-    number = np.array(line_number, dtype=np.int64)
-    absent = pa.nulls(len(number), pa.string())
-    texts = {name: fields.get(name, absent) for name in FIELDS}
-    return placed(np.full(len(number), file_id, dtype=np.int64), number, texts)
+def table_of(num_rows: int, fields: Mapping[str, pa.Array]) -> pa.Table:
+    """The texts of all fields; one that was not asked for is null everywhere."""
+    absent = pa.nulls(num_rows, pa.string())
+    return pa.table({name: fields.get(name, absent) for name in FIELDS})
 
 
 # Delimited text.
@@ -123,33 +125,15 @@ def below(piece: Piece, number: int) -> Piece:
 
 def names_of(line: bytes, columns: ColumnsConfig) -> list[str]:
     """The names of the columns in a header line, or their numbers where there is none."""
-    table = parsed_line(line, delimiter(columns))
-    if table is None:
+    mark = delimiter(columns)
+    layout = Delimited(mark, line.count(mark) + 1, {}).layout
+    body = line.rstrip(b"\r") + b"\n"
+    table = csv_columns(body, layout, (), len(body) + 16)
+    if table is None or table.num_rows != 1:
         raise Unreadable("does not begin with a line of columns")
     if columns.is_headerless:
         return [str(number) for number in range(1, table.num_columns + 1)]
     return [column[0].as_py().strip("# \t\ufeff") for column in table.columns]
-
-
-def parsed_line(line: bytes, mark: bytes) -> pa.Table | None:
-    """The columns of one line as texts, called f0, f1, ..."""
-    names = [f"f{number}" for number in range(line.count(mark) + 1)]
-    try:
-        table = pyarrow.csv.read_csv(
-            pa.BufferReader(line.rstrip(b"\r") + b"\n"),
-            read_options=pyarrow.csv.ReadOptions(
-                autogenerate_column_names=True, use_threads=False, block_size=len(line) + 16
-            ),
-            parse_options=pyarrow.csv.ParseOptions(delimiter=mark.decode()),
-            convert_options=pyarrow.csv.ConvertOptions(
-                column_types=dict.fromkeys(names, pa.string()),
-                null_values=[],
-                strings_can_be_null=False,
-            ),
-        )
-    except pa.ArrowException:
-        return None
-    return table if table.num_rows == 1 else None
 
 
 @dataclass(frozen=True)
@@ -160,66 +144,48 @@ class Delimited:
     num_columns: int
     positions: Mapping[str, int]
 
+    @cached_property
+    def layout(self) -> Layout:
+        """Texts, called f0, f1, ..., as the parser is told to read them."""
+        read = {f"f{position}": "text" for position in sorted(set(self.positions.values()))}
+        order = tuple(f"f{number}" for number in range(self.num_columns))
+        return Layout(columns=read, order=order, delimiter=self.mark.decode(), is_quoted=True)
+
     def parse(self, body: bytes, num_lines: int) -> pa.Table | None:
-        """The columns that are read as texts, or None where a line is not exactly a record."""
-        if body.count(b"\r") != body.count(b"\r\n"):
-            return None  # the parser would take a lone carriage return for a line end
+        """The fields of records, or None where a line is not exactly one."""
+        if has_bare_return(body):
+            return None
         # An empty record below shows whether the last line leaves a quote open.
         body += self.mark * (self.num_columns - 1) + b"\n"
-        names = [f"f{number}" for number in range(self.num_columns)]
-        wanted = sorted({names[position] for position in self.positions.values()})
-        try:
-            table = pyarrow.csv.read_csv(
-                pa.BufferReader(body),
-                read_options=pyarrow.csv.ReadOptions(
-                    column_names=names, use_threads=False, block_size=len(body) + 16
-                ),
-                parse_options=pyarrow.csv.ParseOptions(
-                    delimiter=self.mark.decode(), ignore_empty_lines=False
-                ),
-                convert_options=pyarrow.csv.ConvertOptions(
-                    column_types=dict.fromkeys(names, pa.string()),
-                    include_columns=wanted,
-                    null_values=[],
-                    strings_can_be_null=False,
-                ),
-            )
-        except pa.ArrowException:
+        table = csv_columns(body, self.layout, self.layout.order, len(body) + 16)
+        if table is None or table.num_rows != num_lines + 1:
             return None
-        return table.slice(0, num_lines) if table.num_rows == num_lines + 1 else None
+        texts = table.slice(0, num_lines).combine_chunks()
+        return table_of(num_lines, {name: texts[f"f{i}"] for name, i in self.positions.items()})
 
-    def fields(self, table: pa.Table) -> dict[str, pa.Array]:
-        return {
-            field: table[f"f{position}"].combine_chunks()
-            for field, position in self.positions.items()
-        }
+    def parse_lines(self, lines: Sequence[Line]) -> pa.Table | None:
+        return self.parse(ended(lines), len(lines))
 
-    def may_parse(self, line: bytes) -> bool:
-        """Whether a line has as many columns as it should, as far as counting tells."""
-        return b'"' in line or line.count(self.mark) == self.num_columns - 1
+    def plausible(self, lines: Sequence[Line]) -> list[Line]:
+        """The lines that have as many columns as they should, as far as counting tells."""
+        num_marks = self.num_columns - 1
+        return [line for line in lines if b'"' in line[1] or line[1].count(self.mark) == num_marks]
+
+    def has_blank(self, body: bytes) -> bool:
+        """Whether some line is blank, which the parser could take for a record of tabs."""
+        return has_blank_line(body) or (
+            self.mark == b"\t" and re.search(rb"(?m)^[\t\x0b\x0c\r ]*$\n", body) is not None
+        )
 
 
 def delimited_block(piece: Piece, form: Delimited) -> Block:
     num_lines = piece.num_lines
-    has_blank = has_blank_line(piece.body) or (
-        form.mark == b"\t" and re.search(rb"(?m)^[\t\x0b\x0c\r ]*$\n", piece.body)
-    )
-    table = None if has_blank or not num_lines else form.parse(piece.body, num_lines)
-    number: Sequence[int] = range(piece.first_line, piece.first_line + num_lines)
-    malformed: list[int] = []
+    is_clean = num_lines and not form.has_blank(piece.body)
+    table = form.parse(piece.body, num_lines) if is_clean else None
     if table is None:
-        lines = piece.lines()
-        good = list(parsable([line for line in lines if form.may_parse(line[1])], form.parse))
-        number = [line[0] for line in good]
-        malformed = sorted({line[0] for line in lines} - set(number))
-        table = form.parse(b"".join(text + b"\n" for _number, text in good), len(good))
-    fields = {} if table is None else form.fields(table)
-    return Block(
-        [piece],
-        text_records(piece.file_id, number, fields),
-        [(piece.file_id, number) for number in malformed],
-        Counter({piece.file_id: len(number) + len(malformed)}),
-    )
+        return block_of(piece, form.parse_lines, table_of(0, {}), form.plausible)
+    line_number = range(piece.first_line, piece.first_line + num_lines)
+    return Block.of(piece, records_of(piece.file_id, line_number, table))
 
 
 # JSON.
@@ -284,19 +250,13 @@ def keys_of(rows: Sequence[Any]) -> list[str]:
 def json_block(
     piece: Piece, numbers: Sequence[int], rows: Sequence[Any], known: Mapping[str, str]
 ) -> Block:
-    placed_rows = list(zip(numbers, rows, strict=True))
-    objects = [(number, row) for number, row in placed_rows if isinstance(row, dict)]
-    malformed = [number for number, row in placed_rows if not isinstance(row, dict)]
+    objects = {n: row for n, row in zip(numbers, rows, strict=True) if isinstance(row, dict)}
     fields = {
-        field: pa.array([text_of(row.get(name)) for _number, row in objects], pa.string())
+        field: pa.array([text_of(row.get(name)) for row in objects.values()], pa.string())
         for field, name in known.items()
     }
-    return Block(
-        [piece],
-        text_records(piece.file_id, [number for number, _row in objects], fields),
-        [(piece.file_id, number) for number in malformed],
-        Counter({piece.file_id: len(rows)}),
-    )
+    records = records_of(piece.file_id, list(objects), table_of(len(objects), fields))
+    return Block.of(piece, records, [number for number in numbers if number not in objects])
 
 
 def text_of(value: Any) -> str:
@@ -338,10 +298,9 @@ def read_parquet(
             texts = {name: texts_of(batch[name], columns) for name in names}
             fields = {field: texts[name] for field, name in known.items()}
             number = range(num_read + 1, num_read + batch.num_rows + 1)
-            records = text_records(parts[0].file_id, number, fields)
+            records = records_of(parts[0].file_id, number, table_of(batch.num_rows, fields))
             num_read += batch.num_rows
-            piece = Rows(parts[0].file_id, number.start, b"", records)
-            yield Block([piece], records, [], Counter({piece.file_id: batch.num_rows}))
+            yield Block.of(Rows(parts[0].file_id, number.start, b"", records), records)
     except (pa.ArrowException, OSError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)[:200]
         raise Unreadable(f"cannot be read as Parquet after row {num_read:,}: {reason}") from error

@@ -10,62 +10,32 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.ingest.readers.delimited import (
-    COUNT,
-    NUMBER,
-    TEXT,
-    Layout,
-    decode_delimited,
-    ended,
-    parsed,
-    parser_of,
-)
+from tasks.config.datasets import Layout
+from tasks.ingest.readers.delimited import decode_delimited, parsed, parser_of
 from tasks.ingest.readers.records import Block, Integers, Piece, Reader, parsable, placed
 
-PORTO = Layout(
-    columns={
-        "trip_id": TEXT,
-        "call_type": TEXT,
-        "origin_stand": TEXT,
-        "taxi_id": TEXT,
-        "started_s": COUNT,
-        "missing_data": TEXT,
-        "polyline": TEXT,
-    },
-    names={
-        "TRIP_ID": "trip_id",
-        "CALL_TYPE": "call_type",
-        "ORIGIN_STAND": "origin_stand",
-        "TAXI_ID": "taxi_id",
-        "TIMESTAMP": "started_s",
-        "MISSING_DATA": "missing_data",
-        "POLYLINE": "polyline",
-    },
-    is_quoted=True,
-    null_values=("", "NA"),
-)
 VERTEX = Layout(
-    columns={"lon_deg": NUMBER, "lat_deg": NUMBER},
+    columns={"lon_deg": "number", "lat_deg": "number"},
     order=("lon_deg", "lat_deg"),
     null_values=("",),
 )
 POLYLINE = r"^\[\[[^\[\]\r\n]*(\],\[[^\[\]\r\n]*)*\]\]$"
 
 
-def decode_porto(pieces: Iterable[Piece]) -> Iterator[Block]:
+def decode_porto(pieces: Iterable[Piece], layout: Layout) -> Iterator[Block]:
     """Vertices of trips: each is a record of its own."""
-    for block in decode_delimited(pieces, PORTO):
-        yield exploded(block)
+    for block in decode_delimited(pieces, layout):
+        yield exploded(block, layout)
 
 
-def exploded(block: Block) -> Block:
+def exploded(block: Block, layout: Layout) -> Block:
     """A record for each vertex; a list that is empty or cannot be read stays one record."""
     lists = pc.replace_substring(block.records["polyline"].combine_chunks(), " ", "")
     is_list = pc.match_substring_regex(lists, POLYLINE).to_numpy(zero_copy_only=False)
     num_vertices = np.where(is_list, pc.count_substring(lists, "],[").to_numpy() + 1, 0)
     line = np.repeat(np.arange(len(lists)), np.maximum(num_vertices, 1))
     lon_deg, lat_deg = vertices_of(lists.filter(pa.array(is_list)), is_list[line])
-    trips = {name: block.records[name].combine_chunks() for name in PORTO.columns}
+    trips = {name: block.records[name].combine_chunks() for name in layout.columns}
     code = pa.array(line.astype(np.int32))
     columns = {
         name: pa.DictionaryArray.from_arrays(code, trip)
@@ -107,11 +77,10 @@ def vertices_of(lists: pa.Array, is_vertex: np.ndarray) -> tuple[pa.Array, pa.Ar
         row[is_vertex] = np.arange(table.num_rows)
     else:
         texts = list(enumerate(body.split(b"\n")[:-1]))
-        good = list(parsable(texts, parser_of(VERTEX, VERTEX.order)))
-        table = parsed(ended(good), len(good), VERTEX, VERTEX.order)
+        good, table = parsable(texts, parser_of(VERTEX, VERTEX.order))
         row[np.flatnonzero(is_vertex)[[number for number, _text in good]]] = np.arange(len(good))
     if table is None:
-        return pa.nulls(len(row), NUMBER), pa.nulls(len(row), NUMBER)
+        return (pa.nulls(len(row), pa.float64()), pa.nulls(len(row), pa.float64()))
     take = pa.array(row, mask=row < 0)
     lon_deg, lat_deg = (table[name].combine_chunks().take(take) for name in VERTEX.order)
     return lon_deg, lat_deg

@@ -1,4 +1,4 @@
-"""Readers of raw formats: the lines of files become blocks of raw records, as a stream.
+"""Records of raw files: the lines of a format become blocks of texts, as a stream.
 
 A reader knows how a format is written, not what its values mean: that is the staging SQL's part.
 A block never mixes up files: each record knows its file and its line, and what a file gives does
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,9 @@ BLOCK_BYTES = 4 << 20  # larger blocks only took more memory
 MAX_RAW_CHARACTERS = 1_000
 NO_TEXT = "\ufffd"  # what bytes become that are no UTF-8
 Integers = NDArray[np.int64]
+Line = tuple[int, bytes]
+Parse = Callable[[Sequence[Line]], pa.Table | None]
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Piece:
     def num_lines(self) -> int:
         return self.body.count(b"\n")
 
-    def lines(self) -> list[tuple[int, bytes]]:
+    def lines(self) -> list[Line]:
         """(line number, text) of each line that is not blank: a blank line is no record."""
         texts = self.body.split(b"\n")[:-1]
         return [(self.first_line + i, text) for i, text in enumerate(texts) if text.strip()]
@@ -59,6 +62,20 @@ class Block:
     num_missing: Counter[int] = field(default_factory=Counter)
     failed: Mapping[int, str] = field(default_factory=dict)
     truth: pa.Table | None = None  # what a generator knows of its records
+
+    @classmethod
+    def of(
+        cls, piece: Piece, records: pa.Table, malformed: Sequence[int] = (), num_missing: int = 0
+    ) -> Block:
+        """The records of one piece, and its lines that are none: all of them are counted."""
+        num_records = records.num_rows + len(malformed)
+        return cls(
+            [piece],
+            records,
+            [(piece.file_id, number) for number in malformed],
+            Counter({piece.file_id: num_records}),
+            Counter({piece.file_id: num_missing}),
+        )
 
     def raw_texts(self, places: Sequence[tuple[int, int]]) -> list[str]:
         """The raw text at each (file_id, line_number); a very long one is cut."""
@@ -87,7 +104,8 @@ def pieces_of(members: Iterable[Member]) -> Iterator[Piece]:
         for chunk in member.chunks():
             waiting += chunk
             if len(waiting) >= PIECE_BYTES and b"\n" in waiting:
-                body, waiting = cut_after_last_line(waiting)
+                end = waiting.rindex(b"\n") + 1
+                body, waiting = waiting[:end], waiting[end:]
                 yield Piece(member.file_id, first_line, body)
                 first_line += body.count(b"\n")
         if waiting:
@@ -95,21 +113,23 @@ def pieces_of(members: Iterable[Member]) -> Iterator[Piece]:
             yield Piece(member.file_id, first_line, body)
 
 
-def cut_after_last_line(text: bytes) -> tuple[bytes, bytes]:
-    end = text.rindex(b"\n") + 1
-    return text[:end], text[end:]
-
-
 def grouped(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
     """Pieces gathered to blocks: small files cost as little as large ones."""
-    group: list[Piece] = []
-    num_bytes = 0
-    for piece in pieces:
-        group.append(piece)
-        num_bytes += len(piece.body)
-        if num_bytes >= BLOCK_BYTES:
+    return gathered(pieces, lambda piece: len(piece.body), BLOCK_BYTES)
+
+
+def gathered(
+    items: Iterable[Item], size_of: Callable[[Item], int], enough: int
+) -> Iterator[list[Item]]:
+    """Items in groups, each closed as soon as it is large enough."""
+    group: list[Item] = []
+    size = 0
+    for item in items:
+        group.append(item)
+        size += size_of(item)
+        if size >= enough:
             yield group
-            group, num_bytes = [], 0
+            group, size = [], 0
     if group:
         yield group
 
@@ -136,12 +156,14 @@ def point_ids(
 
 
 def placed(
-    file_id: Integers,
-    line_number: Integers,
+    file_id: Integers | int,
+    line_number: Integers | Sequence[int],
     columns: dict[str, pa.Array],
     index_in_line: Integers | None = None,
 ) -> pa.Table:
     """A table of raw records with their place and id in front."""
+    line_number = np.asarray(line_number, dtype=np.int64)
+    file_id = np.full_like(line_number, file_id)
     place = {
         "file_id": pa.array(file_id, pa.int64()),
         "line_number": pa.array(line_number, pa.int64()),
@@ -150,17 +172,50 @@ def placed(
     return pa.table(place | columns)
 
 
-def parsable(
-    lines: Sequence[tuple[int, bytes]], parse: Callable[[bytes, int], pa.Table | None]
-) -> Iterator[tuple[int, bytes]]:
-    """The lines that the parser takes, found by halving: the same parser decides everywhere."""
+def parsable(lines: Sequence[Line], parse: Parse) -> tuple[Sequence[Line], pa.Table | None]:
+    """The lines that the parser takes, and what they hold: the same parser decides everywhere."""
     if not lines:
-        return
-    if parse(b"".join(text + b"\n" for _number, text in lines), len(lines)) is not None:
-        yield from lines
-    elif len(lines) > 1:
-        yield from parsable(lines[: len(lines) // 2], parse)
-        yield from parsable(lines[len(lines) // 2 :], parse)
+        return lines, None
+    table = parse(lines)
+    if table is not None:
+        return lines, table
+    good = list(halved(lines, parse))
+    return good, parse(good) if good else None
+
+
+def halved(lines: Sequence[Line], parse: Parse) -> Iterator[Line]:
+    """The lines that the parser takes of those that it does not take together."""
+    if len(lines) > 1:
+        for half in (lines[: len(lines) // 2], lines[len(lines) // 2 :]):
+            if parse(half) is not None:
+                yield from half
+            else:
+                yield from halved(half, parse)
+
+
+def ended(lines: Sequence[Line]) -> bytes:
+    return b"".join(text + b"\n" for _number, text in lines)
+
+
+def block_of(
+    piece: Piece,
+    parse: Parse,
+    empty: pa.Table,
+    plausible: Callable[[Sequence[Line]], Sequence[Line]] = list,
+) -> Block:
+    """The records of one piece; its lines that are not plausible or not parsed are malformed."""
+    lines = piece.lines()
+    good, table = parsable(plausible(lines), parse)
+    numbers = [number for number, _text in good]
+    refused = {number for number, _text in lines}.difference(numbers)
+    return Block.of(piece, records_of(piece.file_id, numbers, table or empty), sorted(refused))
+
+
+def records_of(
+    file_id: Integers | int, line_number: Integers | Sequence[int], table: pa.Table
+) -> pa.Table:
+    """Parsed columns as raw records."""
+    return placed(file_id, line_number, {name: table[name] for name in table.column_names})
 
 
 def joined(blocks: Sequence[Block]) -> Block:
@@ -180,8 +235,8 @@ class Reader:
     """How one format is read: cut into pieces, and those decoded into blocks of records.
 
     Most formats have lines; the others are cut so that one record stands on each line. Where the
-    configuration names the columns, `decode` takes them too, and `values` are what the staging SQL
-    binds for them.
+    dataset has a layout, `decode` takes it too. Where the configuration names the columns, it takes
+    those, and `values` are what the staging SQL binds for them.
     """
 
     decode: Callable[..., Iterator[Block]]

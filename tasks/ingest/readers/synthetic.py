@@ -1,4 +1,4 @@
-"""Reader of orders: each line becomes the trajectories that it asks for, with their truth.
+"""Synthetic reader: each line of an order becomes the trajectories it asks for, with their truth.
 
 A line is one JSON object: `world` (`model/synthetic/world.py`), and the entities from `start` up to
 `stop`. Its records are the points of all of them, in that order.
@@ -7,8 +7,8 @@ A line is one JSON object: `world` (`model/synthetic/world.py`), and the entitie
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +17,10 @@ from model.synthetic.processes import moved
 from model.synthetic.world import Trajectory, World, trajectories
 from tasks.ingest.readers.records import Block, Piece, Reader, placed
 
+AS_THEY_ARE = (
+    *("lon_deg", "lat_deg", "true_lon_deg", "true_lat_deg"),
+    *("is_after_gap", "is_outlier", "is_anomaly"),
+)
 TRUTH_SCHEMA = pa.schema(
     {
         "file_id": pa.int64(),
@@ -45,10 +49,8 @@ def block_of(piece: Piece, line_number: int, text: bytes) -> Block:
         made = list(trajectories(world, order["start"], order["stop"]))
         records = records_of(piece.file_id, line_number, made)
     except (KeyError, TypeError, ValueError, ArithmeticError, RecursionError):
-        place = (piece.file_id, line_number)
-        return Block([piece], NO_RECORDS, [place], Counter({piece.file_id: 1}))
-    counts = Counter({piece.file_id: records.num_rows})
-    return Block([piece], records, num_records=counts, truth=truth_of(piece.file_id, world, made))
+        return Block.of(piece, NO_RECORDS, [line_number])
+    return replace(Block.of(piece, records), truth=truth_of(piece.file_id, world, made))
 
 
 def records_of(file_id: int, line_number: int, made: Sequence[Trajectory]) -> pa.Table:
@@ -58,18 +60,12 @@ def records_of(file_id: int, line_number: int, made: Sequence[Trajectory]) -> pa
     columns = {
         "entity_id": repeated([one.entity_id for one in made], np.repeat(range(len(made)), num_T)),
         "tracked_at": instants(np.concatenate([one.tracked_us_T for one in made])),
-        "lon_deg": pa.array(np.concatenate([one.lon_deg_T for one in made])),
-        "lat_deg": pa.array(np.concatenate([one.lat_deg_T for one in made])),
-        "true_lon_deg": pa.array(np.concatenate([one.true_lon_deg_T for one in made])),
-        "true_lat_deg": pa.array(np.concatenate([one.true_lat_deg_T for one in made])),
         "mode": repeated(made[0].modes, np.concatenate([one.mode_T for one in made])),
-        "is_after_gap": pa.array(np.concatenate([one.is_after_gap_T for one in made])),
-        "is_outlier": pa.array(np.concatenate([one.is_outlier_T for one in made])),
-        "is_anomaly": pa.array(np.concatenate([one.is_anomaly_T for one in made])),
         "region_id": regions(np.concatenate([one.region_T for one in made])),
     }
-    whole = np.ones(len(index), dtype=np.int64)
-    return placed(whole * file_id, whole * line_number, columns, index)
+    for name in AS_THEY_ARE:
+        columns[name] = pa.array(np.concatenate([getattr(one, f"{name}_T") for one in made]))
+    return placed(file_id, np.full_like(index, line_number), columns, index)
 
 
 def repeated(names: Sequence[str], codes: np.ndarray) -> pa.Array:
@@ -89,10 +85,10 @@ def truth_of(file_id: int, world: World, made: Sequence[Trajectory]) -> pa.Table
     """One row per event: stops, visits, gaps, anomalies; with a place where it has one."""
     started = [(one, event) for one in made for event in one.events]
     base = np.array([one.started_us for one, _event in started], dtype=np.int64)
-    begin = np.array([event.started_s for _one, event in started], dtype=np.float64)
-    end = np.array([event.finished_s for _one, event in started], dtype=np.float64)
-    east = np.array([event.east_m for _one, event in started], dtype=np.float64)
-    north = np.array([event.north_m for _one, event in started], dtype=np.float64)
+    begin, end, east, north = (
+        np.array([getattr(event, name) for _one, event in started], dtype=np.float64)
+        for name in ("started_s", "finished_s", "east_m", "north_m")
+    )
     lon, lat = moved(np.array(world.lon_deg), np.array(world.lat_deg), east, north)
     columns = [
         pa.array(np.full(len(started), file_id)),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from codecs import BOM_UTF8
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import repeat
 
@@ -34,47 +33,34 @@ def traj_block(piece: Piece) -> Block:
     track_ids: list[str] = []
     line_numbers: list[int] = []
     indices: list[int] = []
-    malformed: list[tuple[int, int]] = []
+    malformed: list[int] = []
     num_missing = 0
     for number, line in piece.lines():
         line = line.removeprefix(BOM_UTF8 if number == 1 else b"").rstrip()
         header = HEADER.match(line)
         if not header or header.end() == len(line):
-            malformed.append((piece.file_id, number))
+            malformed.append(number)
             continue
         points = line[header.end() :].decode("utf-8", "replace").removesuffix(",")
         values = points.split(",")
         num_points, num_left = divmod(len(values), len(POINT_COLUMNS))
         if len(values) > int(header[2]) * len(POINT_COLUMNS):
             # No telling which value is one too many: all behind it would be taken for others.
-            malformed.append((piece.file_id, number))
+            malformed.append(number)
             continue
         if num_left:
-            malformed.append((piece.file_id, number))
+            malformed.append(number)
         num_missing += max(int(header[2]) - num_points - bool(num_left), 0)
         for i, column in enumerate(columns):
             column.extend(values[i : num_points * len(columns) : len(columns)])
         track_ids.extend(repeat(header[1].decode("utf-8", "replace"), num_points))
         line_numbers.extend(repeat(number, num_points))
         indices.extend(range(num_points))
-    texts = dict(zip(POINT_COLUMNS, columns, strict=True))
-    line_number = np.array(line_numbers, dtype=np.int64)
-    records = placed(
-        np.full(len(line_number), piece.file_id),
-        line_number,
-        {
-            name: pa.array(values, pa.string())
-            for name, values in (texts | {"track_id": track_ids}).items()
-        },
-        np.array(indices, dtype=np.int64),
-    )
-    return Block(
-        [piece],
-        records,
-        malformed,
-        Counter({piece.file_id: records.num_rows + len(malformed)}),
-        Counter({piece.file_id: num_missing}),
-    )
+    texts = dict(zip((*POINT_COLUMNS, "track_id"), (*columns, track_ids), strict=True))
+    fields = {name: pa.array(values, pa.string()) for name, values in texts.items()}
+    index = np.array(indices, dtype=np.int64)
+    records = placed(piece.file_id, line_numbers, fields, index)
+    return Block.of(piece, records, malformed, num_missing)
 
 
 READER = Reader(decode_traj)
