@@ -12,7 +12,7 @@ Shapes: B contexts, T points of the context, H points of the horizon, S samples,
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,8 +26,7 @@ from ...interface.contexts import Context, calendar_at
 from ...layers.distributions import told_number, told_step_m
 from ...layers.transformer import KeyValueCache
 
-if TYPE_CHECKING:
-    from .network import Chemin
+Chemin = Any  # the network of `network.py`, which imports this file
 
 
 def rolled_out(
