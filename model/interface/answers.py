@@ -1,4 +1,4 @@
-"""Answers of a model: forecasts, recovered points and durations, and the draws of samples."""
+"""Answers of a model: forecasts, recovered points and durations."""
 
 from __future__ import annotations
 
@@ -75,45 +75,6 @@ class Forecast:
 
 
 Answer = TypeVar("Answer", Forecast, Durations)
-
-
-@dataclass(frozen=True)
-class Noise:
-    """Draws that make one sample of a horizon: the same for every context.
-
-    A context's samples then depend neither on its neighbours nor on its place in the batch.
-    """
-
-    uniform_SHE: Tensor  # component of the duration, component of the step
-    normal_SHE: Tensor  # duration, along, across
-
-    @classmethod
-    def drawn(cls, num_samples: int, num_horizon: int, seed: int) -> Noise:
-        generator = torch.Generator().manual_seed(seed)
-        return cls(
-            torch.rand(num_samples, num_horizon, 2, generator=generator),
-            torch.randn(num_samples, num_horizon, 3, generator=generator),
-        )
-
-    @classmethod
-    def shared(cls, num_samples: int, seed: int) -> Noise:
-        """Draws that all points of a sample share, (S, 1, E).
-
-        They are spread evenly (Sobol 1967, scrambled), for chance would not average out: every
-        context has the same draws, so an uneven set would make all radii too wide or too narrow.
-        """
-        if not num_samples:
-            return cls(torch.zeros(0, 1, 2), torch.zeros(0, 1, 3))
-        engine = torch.quasirandom.SobolEngine(5, scramble=True, seed=seed)
-        draw_SE = engine.draw(num_samples, dtype=torch.float64).clamp(1e-9, 1 - 1e-9)
-        draw_S1E = draw_SE.unsqueeze(1)
-        normal_S1E = torch.special.ndtri(draw_S1E[..., 2:]).float()
-        return cls(draw_S1E[..., :2].float(), normal_S1E)
-
-    def sample(self, number: int) -> Noise:
-        """The draws of one of the samples."""
-        one = slice(number, number + 1)
-        return Noise(self.uniform_SHE[one], self.normal_SHE[one])
 
 
 def mean_hidden_state(hidden_BTD: Tensor, is_pad_BT: Tensor) -> Tensor:

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from ..earth.geometry import from_heading, to_heading
-from ..interface.answers import Noise
 
 LOG_TWO_PI = math.log(2 * math.pi)
 MIN_LOG_STEP_SCALE = 0.01  # of a log second: constant sampling must not reach infinite density
@@ -147,6 +146,45 @@ class StepMixture:
         mean_m_C = self.mean_m_MC.gather(-2, chosen_C).squeeze(-2)
         scale_m_C = self.scale_m_MC.gather(-2, chosen_C).squeeze(-2)
         return mean_m_C + from_heading(scale_m_C * normal_C, self.heading_C)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Draws that make one sample of a horizon: the same for every context.
+
+    A context's samples then depend neither on its neighbours nor on its place in the batch.
+    """
+
+    uniform_SHE: Tensor  # component of the duration, component of the step
+    normal_SHE: Tensor  # duration, along, across
+
+    @classmethod
+    def drawn(cls, num_samples: int, num_horizon: int, seed: int) -> Noise:
+        generator = torch.Generator().manual_seed(seed)
+        return cls(
+            torch.rand(num_samples, num_horizon, 2, generator=generator),
+            torch.randn(num_samples, num_horizon, 3, generator=generator),
+        )
+
+    @classmethod
+    def shared(cls, num_samples: int, seed: int) -> Noise:
+        """Draws that all points of a sample share, (S, 1, E).
+
+        They are spread evenly (Sobol 1967, scrambled), for chance would not average out: every
+        context has the same draws, so an uneven set would make all radii too wide or too narrow.
+        """
+        if not num_samples:
+            return cls(torch.zeros(0, 1, 2), torch.zeros(0, 1, 3))
+        engine = torch.quasirandom.SobolEngine(5, scramble=True, seed=seed)
+        draw_SE = engine.draw(num_samples, dtype=torch.float64).clamp(1e-9, 1 - 1e-9)
+        draw_S1E = draw_SE.unsqueeze(1)
+        normal_S1E = torch.special.ndtri(draw_S1E[..., 2:]).float()
+        return cls(draw_S1E[..., :2].float(), normal_S1E)
+
+    def sample(self, number: int) -> Noise:
+        """The draws of one of the samples."""
+        one = slice(number, number + 1)
+        return Noise(self.uniform_SHE[one], self.normal_SHE[one])
 
 
 def told_number(density: GaussianMixture, noise: Noise | None, step: int = 0) -> Tensor:

@@ -17,8 +17,8 @@ from model.earth.geometry import haversine_m
 from model.families import FAMILIES
 from model.inference import api
 from model.inference.api import check_task, forecast, score
-from model.interface.answers import Noise
 from model.interface.masking import masked
+from model.layers.distributions import Noise
 
 
 @pytest.mark.parametrize(("family", "task"), EVERY)

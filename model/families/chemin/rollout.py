@@ -20,10 +20,10 @@ from torch.nn import functional
 
 from ...earth.geometry import step_from
 from ...features.normaliser import MIN_STEP_S
-from ...interface.answers import Forecast, Noise
+from ...interface.answers import Forecast
 from ...interface.batch import index_of
 from ...interface.contexts import Context, calendar_at
-from ...layers.distributions import told_number, told_step_m
+from ...layers.distributions import Noise, told_number, told_step_m
 from ...layers.transformer import KeyValueCache
 
 Chemin = Any  # the network of `network.py`, which imports this file

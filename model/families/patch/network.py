@@ -25,12 +25,12 @@ from ...earth.calendar import NUM_CALENDAR
 from ...earth.geometry import step_from
 from ...features.normaliser import MIN_STEP_S, Normaliser
 from ...features.point_features import LAGS
-from ...interface.answers import Forecast, Noise, mean_hidden_state
+from ...interface.answers import Forecast, mean_hidden_state
 from ...interface.batch import Batch
 from ...interface.contexts import Context
 from ...interface.family import Family, Model
 from ...interface.masking import Loss
-from ...layers.distributions import MIN_LOG_STEP_SCALE, MIN_STEP_SCALE_M
+from ...layers.distributions import MIN_LOG_STEP_SCALE, MIN_STEP_SCALE_M, Noise
 from ...layers.heads import DECILES, QuantileHead, log_density_at, pinball, steer, value_at
 from ...layers.position_encodings import angles_of, index_frequencies
 from ...layers.transformer import GATED, Transformer, check_shape

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from ...earth.calendar import NUM_CALENDAR
 from ...earth.geometry import step_between, step_from
 from ...features.normaliser import Normaliser
-from ...interface.answers import Durations, Forecast, Noise, Recovered, mean_hidden_state
+from ...interface.answers import Durations, Forecast, Recovered, mean_hidden_state
 from ...interface.batch import Batch, first_of_sequence, index_of
 from ...interface.contexts import Context, Partial
 from ...interface.family import Family, Model
@@ -44,7 +44,7 @@ from ...interface.masking import (
     segments,
 )
 from ...layers.attention_masks import bidirectional_mask
-from ...layers.distributions import StepMixture, told_number, told_step_m
+from ...layers.distributions import Noise, StepMixture, told_number, told_step_m
 from ...layers.embeddings import LearnableFourier
 from ...layers.position_encodings import (
     angles_of,
