@@ -1,4 +1,4 @@
-"""Point rules: each compares a point with the last kept, or an anchor; sequential and compiled.
+"""Point rules of speed, stays and identities: each compares a point with the last kept or an anchor.
 
 A window function sees raw neighbours only, so that a run of spikes would be judged against itself.
 

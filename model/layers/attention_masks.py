@@ -14,7 +14,8 @@ from torch import Tensor
 def causal_mask(sequence_BT: Tensor | None) -> Tensor | None:
     """Own and earlier points of the own sequence.
 
-    None, which stands for the faster plain causal mask, where each row is one sequence.
+    None where each row is one sequence: `transformer.Attention` then takes the faster plain causal
+    mask of torch.
     """
     if sequence_BT is None or bool((sequence_BT == sequence_BT[:, :1]).all()):
         return None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tasks.config.pipeline import PipelineConfig
 from tasks.registry.client import registry, tracking_uri
 from tasks.registry.models import CHAMPION, alias_version
-from tasks.release.gate import (
+from tasks.release.champion_gate import (
     Decision,
     Score,
     clean_error_m,

@@ -25,7 +25,7 @@ from tasks.release.bundle import (
     source_digest,
     write_bundle,
 )
-from tasks.release.gate import score_tags
+from tasks.release.champion_gate import score_tags
 from tasks.release.mlflow_metrics import mlflow_metrics
 from tasks.release.model_card import model_card
 from tasks.runtime.frozen import Frozen

@@ -23,7 +23,7 @@ from tasks.config.sections import SplitKind
 from tasks.prepare import shards as shards_module
 from tasks.prepare import split as split_module
 from tasks.prepare.split import SPLITS
-from tasks.release.gate import leak_refusal
+from tasks.release.champion_gate import leak_refusal
 from tasks.release.promote import judge
 from tasks.runtime.errors import DataError
 from tasks.runtime.store import Receipt, Store

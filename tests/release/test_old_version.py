@@ -21,7 +21,7 @@ from helpers.places import FIXTURES
 
 from tasks.config.pipeline import ForecastConfig
 from tasks.release.bundle import example_points
-from tasks.release.gate import REPRODUCED_WITHIN, run_clean_process
+from tasks.release.champion_gate import REPRODUCED_WITHIN, run_clean_process
 from tasks.release.gate_metrics import CleanProcessCall
 from tasks.runtime.store import Store
 from tasks.serve.batch_predict import forecast_file

@@ -37,7 +37,7 @@ from tasks.evaluate.evaluate import evaluate
 from tasks.pretrain.train import train
 from tasks.registry.client import registry
 from tasks.release import register
-from tasks.release.gate import gate_errors
+from tasks.release.champion_gate import gate_errors
 from tasks.release.gate_metrics import (
     RECOVERY_MEASURE,
     NotReproduced,

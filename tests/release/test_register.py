@@ -24,7 +24,7 @@ from tasks.evaluate.evaluate import evaluate
 from tasks.registry.client import registry, tracking_uri
 from tasks.registry.models import load_model
 from tasks.release import bundle, register
-from tasks.release.gate import Decision, Score, decide, windows_digest
+from tasks.release.champion_gate import Decision, Score, decide, windows_digest
 from tasks.release.gate_metrics import RECOVERY_MEASURE, NotReproduced, forecast_measure
 from tasks.release.promote import Promotion, promote
 from tasks.release.register import Registration

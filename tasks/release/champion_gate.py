@@ -1,4 +1,4 @@
-"""The gate: which version may be champion, decided on stored validation windows, in plain words.
+"""Champion gate: which version may be champion, decided on stored validation windows, in words.
 
 Nothing here knows the registry; `promote.py` asks it and keeps what is decided.
 """
