@@ -1,4 +1,4 @@
-"""Point rules of speed, stays and identities: each compares a point with the last kept or an anchor.
+"""Point rules of speed, stays and identities: a point beside the last kept, or beside an anchor.
 
 A window function sees raw neighbours only, so that a run of spikes would be judged against itself.
 
