@@ -21,7 +21,7 @@ from tasks import database
 from tasks.ingest.snapshot import FilesInForce, Snapshot, read_snapshot
 from tasks.prepare.conventions import SCORES_FILE
 from tasks.runtime.errors import ConfigError
-from tasks.runtime.run_records import RunRecord, read_records, timed_stage
+from tasks.runtime.run_records import RunRecord, note_stage, read_records
 from tasks.runtime.store import Receipt, Store
 
 # View: the stage and the file whose buckets together are the table.
@@ -112,8 +112,7 @@ def points_in_force(dataset: str, store: Store) -> Receipt:
             f"no points of {dataset} are in the store {store.root}; "
             "run the ingest flow or the pipeline first"
         )
-    with timed_stage(is_cached=True) as receipts:
-        receipts.append(found[-1])
+    note_stage(found[-1], is_cached=True)
     return found[-1]
 
 

@@ -23,23 +23,18 @@ class ColumnsConfig(Section):
 
     form: Literal["csv", "tsv", "jsonl", "json", "parquet"] = Field(
         "csv",
-        title="Form",
         description="csv, tsv: one line a point; jsonl: one object a line; json: one array of "
         "objects; parquet.",
     )
-    files: str = Field(
-        "*", min_length=1, title="Files", description="Pattern of file names, such as *.csv."
-    )
+    files: str = Field("*", min_length=1, description="Pattern of file names, such as *.csv.")
     delimiter: Literal["auto", "comma", "semicolon", "tab", "pipe"] = Field(
-        "auto",
-        title="Delimiter",
-        description="auto: tab for tsv, semicolon with a decimal comma, else comma.",
+        "auto", description="auto: tab for tsv, semicolon with a decimal comma, else comma."
     )
     decimal: Literal["point", "comma"] = Field(
         "point", title="Decimal mark", description="How numbers are written: 56.1 or 56,1."
     )
     encoding: Literal["utf-8", "latin-1"] = Field(
-        "utf-8", title="Encoding", description="A byte order mark is passed over."
+        "utf-8", description="A byte order mark is passed over."
     )
     is_headerless: bool = Field(
         False,
@@ -79,30 +74,25 @@ class ColumnsConfig(Section):
     )
     zone: str = Field(
         "UTC",
-        title="Zone",
         description="IANA zone of times without an offset and of the calendar, such as "
         "Europe/Oslo.",
     )
     repeated_hour: Literal["recorded", "first", "second"] = Field(
         "recorded",
-        title="Repeated hour",
         description="Local times that come twice in autumn. recorded: second once the clock has "
         "stepped back within the hour, in the order of the file.",
     )
     skipped_hour: Literal["reject", "before"] = Field(
         "reject",
-        title="Skipped hour",
         description="Local times that do not exist in spring. before: of a clock not yet put "
         "forward.",
     )
     coordinates: Literal["degrees", "degrees_e7"] = Field(
-        "degrees", title="Coordinates", description="degrees_e7: whole numbers, degrees times 1e7."
+        "degrees", description="degrees_e7: whole numbers, degrees times 1e7."
     )
-    altitude_unit: Literal["m", "ft"] = Field(
-        "m", title="Altitude unit", description="Metres or feet."
-    )
+    altitude_unit: Literal["m", "ft"] = Field("m", description="Metres or feet.")
     speed_unit: Literal["mps", "kmh", "knots"] = Field(
-        "mps", title="Speed unit", description="Metres a second, kilometres an hour, or knots."
+        "mps", description="Metres a second, kilometres an hour, or knots."
     )
     missing: tuple[str, ...] = Field(
         ("NA", "N/A", "NaN", "nan", "null", "None"),

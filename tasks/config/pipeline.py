@@ -20,6 +20,7 @@ from tasks.config.sections import (
     ModelConfig,
     RegionConfig,
     Section,
+    Seed,
     SplitConfig,
     StayConfig,
     SyntheticConfig,
@@ -37,6 +38,7 @@ from tasks.config.slices import (
     SplitRules,
     TrainRules,
     WindowRules,
+    taken,
 )
 from tasks.runtime.errors import ConfigError
 
@@ -59,19 +61,19 @@ class PipelineConfig(Section):
     """Everything that can change a result, and nothing else."""
 
     dataset: DatasetName = Field(
-        "hurdat2", title="Dataset", description="Whose raw files are read; own: your own files."
+        "hurdat2", description="Whose raw files are read; own: your own files."
     )
     synthetic: SyntheticConfig = Field(SyntheticConfig(), title="Generator")
     columns: ColumnsConfig = Field(ColumnsConfig(), title="Your own columns")
     clean: CleanConfig = Field(CleanConfig(), title="Cleaning")
     stay: StayConfig = Field(StayConfig(), title="Stays")
-    split: SplitConfig = Field(SplitConfig(), title="Split")
+    split: SplitConfig = Field(SplitConfig())
     window: WindowConfig = Field(WindowConfig(), title="Windows")
     region: RegionConfig = Field(RegionConfig(), title="Regions")
-    model: ModelConfig = Field(ModelConfig(), title="Model")
+    model: ModelConfig = Field(ModelConfig())
     train: TrainConfig = Field(TrainConfig(), title="Training")
     assess: AssessConfig = Field(AssessConfig(), title="Assessment")
-    seed: int = Field(0, ge=0, le=2**31 - 1, title="Seed", description="Fixes every random choice.")
+    seed: Seed = Field(0, description="Fixes every random choice.")
 
     @model_validator(mode="after")
     def horizons_fit_the_window(self) -> PipelineConfig:
@@ -98,35 +100,21 @@ class PipelineConfig(Section):
     @property
     def ingest_rules(self) -> IngestRules:
         row = self.source_row
-        return IngestRules(
-            decoder=row.decoder,
-            members=row.members,
+        return taken(
+            IngestRules,
+            row,
             labels=row.labels.members if row.labels else "",
-            zone=row.zone,
-            num_buckets=row.num_buckets,
             columns=self.columns if row.has_own_columns else None,
-            layout=row.layout,
         )
 
     @property
     def snapshot_rules(self) -> SnapshotRules:
-        return SnapshotRules(
-            **self.ingest_rules.model_dump(), max_rejected_share=self.source_row.max_rejected_share
-        )
+        return taken(SnapshotRules, self.ingest_rules, self.source_row)
 
     @property
     def clean_rules(self) -> CleanRules:
         row = self.source_row
-        return CleanRules(
-            max_speed_mps=self.clean.max_speed_mps or row.max_speed_mps,
-            max_gap_s=self.clean.max_gap_s or row.max_gap_s,
-            min_points=self.clean.min_points,
-            split_identities=row.split_identities
-            if self.clean.split_identities is None
-            else self.clean.split_identities,
-            has_labels=row.labels is not None,
-            stay=self.stay,
-        )
+        return taken(CleanRules, self.clean, row, self, has_labels=row.labels is not None)
 
     @property
     def expected_interval_s(self) -> float | None:
@@ -148,72 +136,42 @@ class PipelineConfig(Section):
     @property
     def split_rules(self) -> SplitRules:
         """What the kind of split rests on; the rest is left out, so that it rebuilds nothing."""
-        split, kind = self.split, self.split.kind
-        rules = SplitRules(
-            kind=kind,
-            validation_percent=split.validation_percent,
-            test_percent=split.test_percent,
-            seed=self.seed,
-        )
-        if kind == "region":
-            return rules.model_copy(update={name: getattr(split, name) for name in EDGES})
-        if kind in ("time", "random_window"):
-            rules = rules.model_copy(update={"window_points": self.window.num_points})
-        if kind == "time":
+        split, num_points = self.split, self.window.num_points
+        names = {"kind", "validation_percent", "test_percent"}
+        asked = split.model_dump(include=names.union(EDGES if split.kind == "region" else ()))
+        if split.kind in ("time", "random_window"):
+            asked["window_points"] = num_points
+        if split.kind == "time":
             longest_step_s = self.longest_step_s or self.clean_rules.max_gap_s
-            longest_window_s = (self.window.num_points - 1) * longest_step_s
-            gap_s = max(split.purge_gap_s or 0.0, longest_window_s)
-            rules = rules.model_copy(update={"purge_gap_s": gap_s})
-        return rules
+            asked["purge_gap_s"] = max(split.purge_gap_s or 0.0, (num_points - 1) * longest_step_s)
+        return SplitRules(**asked, seed=self.seed)
 
     @property
     def window_rules(self) -> WindowRules:
-        return WindowRules(
-            **self.window.model_dump(),
-            longest_step_s=self.longest_step_s,
-            seed=self.seed,
-            resolution=self.region_rules.resolution,
-            split=self.split_rules,
-        )
+        resolution = self.region_rules.resolution
+        return taken(WindowRules, self.window, self, resolution=resolution, split=self.split_rules)
 
     @property
     def region_rules(self) -> RegionRules:
         own = self.region.resolution
-        return RegionRules(
-            **self.region.model_dump(exclude={"resolution"}),
-            resolution=self.source_row.region_resolution if own is None else own,
-        )
+        resolution = self.source_row.region_resolution if own is None else own
+        return taken(RegionRules, self.region, resolution=resolution)
 
     @property
     def training(self) -> TrainRules:
         """Without the address of the initial weights: their content is an input of the stage."""
-        return TrainRules(
-            model=self.model,
-            fit=FitConfig(**self.train.model_dump(exclude={"init"}), seed=self.seed),
-            window=self.window,
-            zone=self.source_row.zone,
-        )
+        fit = FitConfig(**self.train.model_dump(exclude={"init"}), seed=self.seed)
+        return taken(TrainRules, self, self.source_row, fit=fit)
 
     @property
     def probe_rules(self) -> ProbeRules:
-        return ProbeRules(
-            max_points=self.train.max_points, zone=self.source_row.zone, seed=self.seed
-        )
+        return taken(ProbeRules, self.train, self.source_row, self)
 
     @property
     def evaluate_rules(self) -> EvaluateRules:
-        return EvaluateRules(
-            num_context=self.window.num_context,
-            num_horizon=self.window.num_horizon,
-            horizons=tuple(sorted({*self.assess.horizons, self.assess.gate_horizon})),
-            gate_horizon=self.assess.gate_horizon,
-            num_bootstrap=self.assess.num_bootstrap,
-            tasks=self.window.tasks,
-            resolution=self.region_rules.resolution,
-            zone=self.source_row.zone,
-            seed=self.seed,
-            is_personal=self.source_row.is_personal,
-        )
+        horizons = tuple(sorted({*self.assess.horizons, self.assess.gate_horizon}))
+        sources = (self.window, self.assess, self.region_rules, self.source_row, self)
+        return taken(EvaluateRules, *sources, horizons=horizons)
 
 
 class ForecastConfig(Section):
@@ -222,7 +180,6 @@ class ForecastConfig(Section):
     model: str = Field(
         "models:/trajfoundry-chemin-hurdat2@candidate",
         pattern=r"^(models|runs|file):/|^/",
-        title="Model",
         description="Address in the registry, such as models:/NAME@champion.",
     )
     horizon: int = Field(
@@ -231,4 +188,4 @@ class ForecastConfig(Section):
     num_samples: int = Field(
         64, ge=0, le=1_000, title="Samples", description="Drawn futures; 0 gives no radii."
     )
-    seed: int = Field(0, ge=0, le=2**31 - 1, title="Seed", description="Fixes the samples.")
+    seed: Seed = Field(0, description="Fixes the samples.")

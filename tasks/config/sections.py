@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
@@ -20,6 +20,10 @@ def tell_ranges(schema: dict[str, Any]) -> None:
             field["description"] = f"{field.get('description', '')} Range: {' '.join(words)}."
 
 
+Longitude = Annotated[float, Field(ge=-180, le=180)]
+Latitude = Annotated[float, Field(ge=-90, le=90)]
+Percent = Annotated[int, Field(ge=1, le=45)]
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 RANGE_WORDS = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to"}
 
 
@@ -27,7 +31,11 @@ class Section(Frozen):
     """A section of the configuration."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_default=True, json_schema_extra=tell_ranges
+        frozen=True,
+        extra="forbid",
+        validate_default=True,
+        json_schema_extra=tell_ranges,
+        field_title_generator=lambda name, _field: name.replace("_", " ").capitalize(),
     )
 
 
@@ -48,7 +56,6 @@ class CleanConfig(Section):
     )
     split_identities: bool | None = Field(
         None,
-        title="Split identities",
         description="Tell entities apart that report in turns under one identity; as the "
         "dataset says if empty.",
     )
@@ -72,7 +79,6 @@ class StayConfig(Section):
     )
     end: Literal["last_point", "exit"] = Field(
         "last_point",
-        title="End",
         description="last_point: the last point inside; exit: the first one outside, and a stay "
         "that a silence ends is none (as trackintel).",
     )
@@ -86,21 +92,16 @@ class SplitConfig(Section):
 
     kind: SplitKind = Field(
         "entity",
-        title="Kind",
         description="entity: whole entities; time: the last points of each entity; region: all "
         "trips in a box are test; random_window: a control that leaks, never promoted.",
     )
-    validation_percent: int = Field(
+    validation_percent: Percent = Field(
         10,
-        ge=1,
-        le=45,
         title="Validation (%)",
         description="Share for early stopping: of entities; of each entity's points in time.",
     )
-    test_percent: int = Field(
+    test_percent: Percent = Field(
         10,
-        ge=1,
-        le=45,
         title="Test (%)",
         description="Share that is only reported, likewise; region: what the box holds.",
     )
@@ -112,21 +113,17 @@ class SplitConfig(Section):
         description="For time: points this long before a border belong to no split; as long as "
         "the longest window if empty, and never shorter.",
     )
-    west_deg: float = Field(
-        0.0, ge=-180, le=180, title="West edge", description="Of the region, degrees east."
+    west_deg: Longitude = Field(0.0, title="West edge", description="Of the region, degrees east.")
+    south_deg: Latitude = Field(
+        0.0, title="South edge", description="Of the region, degrees north."
     )
-    south_deg: float = Field(
-        0.0, ge=-90, le=90, title="South edge", description="Of the region, degrees north."
-    )
-    east_deg: float = Field(
+    east_deg: Longitude = Field(
         0.0,
-        ge=-180,
-        le=180,
         title="East edge",
         description="Degrees east; less than the west edge if the region spans the date line.",
     )
-    north_deg: float = Field(
-        0.0, ge=-90, le=90, title="North edge", description="Of the region, degrees north."
+    north_deg: Latitude = Field(
+        0.0, title="North edge", description="Of the region, degrees north."
     )
 
     @model_validator(mode="after")
@@ -157,7 +154,6 @@ class WindowConfig(Section):
     )
     tasks: tuple[Task, ...] = Field(
         ("forecast", "path_inference", "recover", "travel_time"),
-        title="Tasks",
         description="Tasks whose windows are stored; forecast is always needed.",
     )
 
@@ -214,12 +210,11 @@ class ModelConfig(Section):
 
     family: Literal["chemin", "masked_chemin", "patch", "trajfm"] = Field(
         "chemin",
-        title="Family",
         description="chemin: causal, step by step; patch: many points ahead in one pass; "
         "masked_chemin: recovers what is hidden; trajfm: both, and travel times.",
     )
     preset: Literal["tiny", "small"] = Field(
-        "small", title="Preset", description="tiny: seconds, for a trial; small: minutes on a CPU."
+        "small", description="tiny: seconds, for a trial; small: minutes on a CPU."
     )
 
 
@@ -256,22 +251,16 @@ class TrainConfig(Section):
     )
     batching: Batching = Field(
         FitConfig.batching,
-        title="Batching",
         description="bucketed: one crop a row, batches of like length; packed: rows filled with "
         "crops, each blind to the others.",
     )
     precision: Precision = Field(
         FitConfig.precision,
-        title="Precision",
         description="Of the transformer's blocks. auto: bfloat16 if a second's trial on this "
         "machine shows that it gains, so that machines may differ.",
     )
     learning_rate: float = Field(
-        FitConfig.learning_rate,
-        gt=0,
-        le=1,
-        title="Learning rate",
-        description="Peak rate, after the warm-up.",
+        FitConfig.learning_rate, gt=0, le=1, description="Peak rate, after the warm-up."
     )
     warmup_steps: int = Field(
         FitConfig.warmup_steps,
@@ -281,11 +270,7 @@ class TrainConfig(Section):
         description="Steps of rising rate.",
     )
     weight_decay: float = Field(
-        FitConfig.weight_decay,
-        ge=0,
-        le=1,
-        title="Weight decay",
-        description="AdamW's decoupled decay.",
+        FitConfig.weight_decay, ge=0, le=1, description="AdamW's decoupled decay."
     )
     max_gradient_norm: float = Field(
         FitConfig.max_gradient_norm,
@@ -302,11 +287,7 @@ class TrainConfig(Section):
         description="Steps in between.",
     )
     patience: int = Field(
-        FitConfig.patience,
-        ge=1,
-        le=10_000,
-        title="Patience",
-        description="Validations without gain before a stop.",
+        FitConfig.patience, ge=1, le=10_000, description="Validations without gain before a stop."
     )
 
 
@@ -315,7 +296,6 @@ class SyntheticConfig(Section):
 
     kind: Literal["vehicles", "people", "ar1", "markov"] = Field(
         "vehicles",
-        title="Kind",
         description="vehicles: streets; people: routine; ar1, markov: laws with a known floor.",
     )
     num_entities: int = Field(
@@ -324,9 +304,7 @@ class SyntheticConfig(Section):
     num_points: int = Field(
         500, ge=2, le=100_000, title="Points", description="Points of each trajectory."
     )
-    seed: int = Field(
-        0, ge=0, le=2**31 - 1, title="World seed", description="Fixes the trajectories alone."
-    )
+    seed: Seed = Field(0, title="World seed", description="Fixes the trajectories alone.")
     interval_s: float = Field(
         10.0, ge=1, le=3_600, title="Interval (s)", description="Median time between points."
     )
@@ -348,12 +326,8 @@ class SyntheticConfig(Section):
     anomaly_share: float = Field(
         0.1, ge=0, le=1, title="Anomalies", description="Share of entities that act unusually."
     )
-    lon_deg: float = Field(
-        13.4, ge=-180, le=180, title="Centre, longitude", description="Degrees east."
-    )
-    lat_deg: float = Field(
-        52.5, ge=-90, le=90, title="Centre, latitude", description="Degrees north."
-    )
+    lon_deg: Longitude = Field(13.4, title="Centre, longitude", description="Degrees east.")
+    lat_deg: Latitude = Field(52.5, title="Centre, latitude", description="Degrees north.")
 
     @property
     def world(self) -> dict[str, Any]:

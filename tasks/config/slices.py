@@ -5,7 +5,7 @@ They enter a recipe by value.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 from pydantic import PlainSerializer
 
@@ -14,12 +14,27 @@ from tasks.config.datasets import Layout
 from tasks.config.own_columns import ColumnsConfig
 from tasks.config.sections import (
     ModelConfig,
+    RegionConfig,
     Section,
     SplitKind,
     StayConfig,
     Task,
     WindowConfig,
 )
+from tasks.runtime.frozen import Frozen
+
+Rules = TypeVar("Rules", bound=Section)
+
+
+def taken(rules: type[Rules], *sources: Frozen, **given: Any) -> Rules:
+    """A slice whose fields are given, or taken by name from the first source that tells them."""
+    found = {
+        name: getattr(source, name)
+        for name in rules.model_fields
+        for source in reversed(sources)
+        if getattr(source, name, None) is not None
+    }
+    return rules(**found | given)
 
 
 class IngestRules(Section):
@@ -42,7 +57,7 @@ class SnapshotRules(IngestRules):
     @property
     def reading(self) -> IngestRules:
         """The slice that decides the rows of a file, whatever files are beside it."""
-        return IngestRules(**self.model_dump(exclude={"max_rejected_share"}))
+        return taken(IngestRules, self)
 
 
 class CleanRules(Section):
@@ -85,19 +100,16 @@ class WindowRules(WindowConfig):
     The resolution of regions and the rules of the split are what the shards are checked against.
     """
 
-    longest_step_s: float | None
+    longest_step_s: float | None = None
     seed: int
     resolution: int
     split: SplitRules
 
 
-class RegionRules(Section):
+class RegionRules(RegionConfig):
     """What decides regions, and the windows of next visits."""
 
     resolution: int
-    min_count: int
-    min_history: int
-    max_history: int
 
 
 class TrainRules(Section):

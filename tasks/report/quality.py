@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from tasks.config.pipeline import PipelineConfig
-from tasks.config.slices import QualityRules
+from tasks.config.slices import QualityRules, taken
 from tasks.database import Connection, materialise, scratch, view
 from tasks.ingest.snapshot import LEDGER, REJECTS, part_receipt, read_snapshot
 from tasks.report.figures import MIN_ENTITIES, cell_figure, histogram_figure, near_busiest
@@ -39,10 +39,9 @@ Found = dict[str, Any]
 
 
 def rules_of(config: PipelineConfig) -> QualityRules:
-    row, limits = config.source_row, config.clean_rules
-    about = {name: getattr(row, name) for name in QualityRules.model_fields if hasattr(row, name)}
-    about |= {"max_speed_mps": limits.max_speed_mps, "max_gap_s": limits.max_gap_s}
-    return QualityRules(**about, min_entities=MIN_ENTITIES if row.is_personal else 1)
+    row = config.source_row
+    min_entities = MIN_ENTITIES if row.is_personal else 1
+    return taken(QualityRules, config.clean_rules, row, min_entities=min_entities)
 
 
 def quality(

@@ -17,7 +17,7 @@ from model.evaluation.judged_tasks import (
     TRAVEL_TIME,
 )
 from tasks.config.pipeline import PipelineConfig
-from tasks.config.slices import ReportRules
+from tasks.config.slices import ReportRules, taken
 from tasks.prepare.conventions import EXAMPLES_FILE
 from tasks.report.error_tables import error_tables, markdown_errors, read_scores
 from tasks.report.facts import (
@@ -54,18 +54,9 @@ def report(
     Of people it shows the map of the quality report, if there is one.
     """
     row = config.source_row
-    rules = ReportRules(
-        title=row.title,
-        licence=row.licence,
-        citation=row.citation,
-        homepage=row.homepage,
-        entity_kind=row.entity_kind,
-        is_personal=row.is_personal,
-        family=config.model.family,
-        preset=config.model.preset,
-        num_context=config.window.num_context,
-        num_horizon=config.window.num_horizon,
-        gate_horizon=config.assess.gate_horizon,
+    rules = taken(
+        ReportRules,
+        *(row, config.model, config.window, config.assess),
         tasks=judged_tasks_of(config),
         data_counts=dict(data_counts),
         recipes=recipes_of(shards, trained, evaluated, store),

@@ -49,21 +49,10 @@ def _bar(stage: str) -> Iterator[Tell]:
         yield lambda share, text: None
         return
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import Progress, TextColumn
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[text]}"),
-        TimeRemainingColumn(),
-    )
+    *columns, remaining = Progress.get_default_columns()
+    columns = [*columns, TextColumn("{task.fields[text]}"), remaining]
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(stage, total=1.0, text="")
         yield lambda share, text: bar.update(task, completed=share, text=text)

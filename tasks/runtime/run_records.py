@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import resource
-import time
 from collections.abc import Iterator
 from contextvars import ContextVar
 from datetime import datetime
@@ -59,24 +58,17 @@ def collected_stages() -> Iterator[list[StageRun]]:
         _stage_runs.reset(token)
 
 
-@contextlib.contextmanager
-def timed_stage(*, is_cached: bool) -> Iterator[list[Receipt]]:
-    """Note the receipt that the caller appends, with its cost, in the present run."""
-    began_s = time.monotonic()
-    receipts: list[Receipt] = []
-    yield receipts
+def note_stage(receipt: Receipt, *, is_cached: bool, wall_s: float = 0.0) -> None:
+    """Note a finished step, with its cost, in the present run, if there is one."""
     runs = _stage_runs.get()
     if runs is not None:
-        wall_s = round(time.monotonic() - began_s, 3)
-        runs.extend(
-            StageRun(
-                receipt=receipt,
-                is_cached=is_cached,
-                wall_s=wall_s,
-                peak_memory_mb=peak_memory_mb(),
-            )
-            for receipt in receipts
+        run = StageRun(
+            receipt=receipt,
+            is_cached=is_cached,
+            wall_s=round(wall_s, 3),
+            peak_memory_mb=peak_memory_mb(),
         )
+        runs.append(run)
 
 
 def stages_so_far() -> tuple[StageRun, ...]:

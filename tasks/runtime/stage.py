@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ import sql
 from tasks.runtime.code_closure import code_hashes, sql_hash
 from tasks.runtime.errors import is_passing
 from tasks.runtime.frozen import Frozen
-from tasks.runtime.run_records import timed_stage
+from tasks.runtime.run_records import note_stage
 from tasks.runtime.store import (
     Counts,
     Receipt,
@@ -156,13 +157,14 @@ class Stage(Generic[Rules]):
         store = job.store
         store.prepare()
         is_complete = store.is_complete(job.recipe)
-        with timed_stage(is_cached=is_complete) as receipts:
-            if _is_plain.get():
-                self.plain(job)
-            else:
-                self._run_task(job, is_hit=is_complete and is_own_record(job))
-            receipts.append(store.receipt(job.recipe))
-        return receipts[0]
+        began_s = time.monotonic()
+        if _is_plain.get():
+            self.plain(job)
+        else:
+            self._run_task(job, is_hit=is_complete and is_own_record(job))
+        receipt = store.receipt(job.recipe)
+        note_stage(receipt, is_cached=is_complete, wall_s=time.monotonic() - began_s)
+        return receipt
 
     def _run_task(self, job: Job[Rules], *, is_hit: bool) -> None:
         from prefect import get_run_logger

@@ -126,6 +126,10 @@ class Store:
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root).expanduser().absolute()
+        self.drafts = self.root / ".tmp"
+        self.receipts = self.root / ".receipts"
+        self.runs = self.root / "runs"
+        self.warehouse = self.root / "warehouse.duckdb"
 
     def prepare(self) -> None:
         """Make the private folders, or say plainly why that is impossible."""
@@ -144,22 +148,6 @@ class Store:
                 f"cannot write to the store {self.root}: {reason}; "
                 "give a writable folder with --store DIR"
             ) from error
-
-    @property
-    def drafts(self) -> Path:
-        return self.root / ".tmp"
-
-    @property
-    def receipts(self) -> Path:
-        return self.root / ".receipts"
-
-    @property
-    def runs(self) -> Path:
-        return self.root / "runs"
-
-    @property
-    def warehouse(self) -> Path:
-        return self.root / "warehouse.duckdb"
 
     def work(self, recipe: str) -> Path:
         """The resumable work folder of a step that takes long."""
@@ -261,7 +249,7 @@ class Store:
             versions=library_versions(),
         ).sealed()
         write_synced(draft / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
-        sync_folder(draft)
+        sync(draft)
         self._move_into_place(draft, self.folder(recipe))
         return self.receipt(recipe)
 
@@ -278,7 +266,7 @@ class Store:
                 with contextlib.suppress(FileNotFoundError):
                     folder.rename(self.drafts / f"aside-{uuid.uuid4().hex}")
             else:
-                sync_folder(folder.parent)
+                sync(folder.parent)
                 return
         raise StorageError(f"could not put {folder.name} in place; run again")
 
@@ -302,7 +290,7 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 def describe_file(path: Path, base: Path) -> StoredFile:
     """The manifest entry of one file, which is first brought to the disk for good."""
-    sync_file(path)
+    sync(path)
     rows, columns = None, None
     if path.suffix == ".parquet":
         with pq.ParquetFile(path) as parquet:
@@ -356,10 +344,8 @@ def size_of(path: Path) -> int | None:
 
 def write_synced(path: Path, text: str) -> None:
     """Write a text and bring it to the disk."""
-    with path.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
+    path.write_text(text, encoding="utf-8")
+    sync(path)
 
 
 def replace_synced(path: Path, text: str) -> None:
@@ -370,16 +356,12 @@ def replace_synced(path: Path, text: str) -> None:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    sync(path.parent)
 
 
-def sync_file(path: Path) -> None:
-    with path.open("rb") as stream:
-        os.fsync(stream.fileno())
-
-
-def sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+def sync(path: Path) -> None:
+    """Bring a file, or the names in a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
