@@ -130,7 +130,11 @@ def screen_points(con: Connection, rules: CleanRules) -> None:
     con.register("int_point_identities", identified_points(con, rules))
     materialise(con, "intermediate/int_points_screened")
     define(con, "intermediate/int_points_tracked")
-    con.register("int_points_reached", reached_points(con, rules))
+    tracked = con.sql(
+        "select point_id, entity_id, source_trip_id, tracked_us, lon_deg, lat_deg "
+        "from int_points_tracked"
+    ).to_arrow_table()
+    con.register("int_points_reached", tripped(tracked, rules.max_speed_mps, rules.max_gap_s))
     materialise(con, "intermediate/int_points_tripped")
 
 
@@ -145,15 +149,6 @@ def identified_points(con: Connection, rules: CleanRules) -> pa.Table:
     identity_N = identities(*(placed[name].to_numpy() for name in names), rules.max_speed_mps)
     found = pa.table({"point_id": placed["point_id"], "identity": identity_N})
     return found.filter(pa.array(identity_N > 1))
-
-
-def reached_points(con: Connection, rules: CleanRules) -> pa.Table:
-    """The points that keep to the speed limit, with their trips and steps."""
-    tracked = con.sql(
-        "select point_id, entity_id, source_trip_id, tracked_us, lon_deg, lat_deg "
-        "from int_points_tracked"
-    ).to_arrow_table()
-    return tripped(tracked, rules.max_speed_mps, rules.max_gap_s)
 
 
 def tripped(tracked: pa.Table, max_speed_mps: float, max_gap_s: float) -> pa.Table:

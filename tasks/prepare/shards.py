@@ -91,7 +91,8 @@ def shards(
 ) -> Receipt:
     """The shards of a dataset; `featured` holds the features of `cleaned`, in the same order."""
     inputs: dict[str, Input] = {
-        "buckets": [bucket_of(receipt, store) for receipt in cleaned],
+        # They name the files that are made of the cleaned points.
+        "buckets": [str(store.manifest(step).recipe.inputs["bucket"]) for step in cleaned],
         "cleaned": cleaned,
         "featured": featured,
         "split": split,
@@ -99,11 +100,6 @@ def shards(
     }
     licence = config.source_row.licence
     return STAGE(STAGE.job(config.dataset, config.window_rules, inputs, store, licence=licence))
-
-
-def bucket_of(cleaned: Receipt, store: Store) -> str:
-    """The bucket of a cleaned step, which names the files that are made of it."""
-    return str(store.manifest(cleaned).recipe.inputs["bucket"])
 
 
 def build(draft: Path, job: Job[WindowRules]) -> Counts:
@@ -129,13 +125,9 @@ def build(draft: Path, job: Job[WindowRules]) -> Counts:
         windows.check_windows(con, job.settings)
         counts = count_shards(con) | windows.count_windows(con, files)
     require_windows(counts)
-    return counts | split_facts(job.receipt("split"))
-
-
-def split_facts(split: Receipt) -> Counts:
-    """What whoever reads the shards should know of their split."""
-    kind, is_leaky, name = (split.counts[fact] for fact in ("kind", "is_leaky", "split_hash"))
-    return {"split_kind": kind, "is_leaky": is_leaky, "split_hash": name}
+    told = job.receipt("split").counts
+    facts = {"split_kind": "kind", "is_leaky": "is_leaky", "split_hash": "split_hash"}
+    return counts | {name: told[fact] for name, fact in facts.items()}
 
 
 def view_tables(con: Connection, cleaned: Sequence[Path], featured: Sequence[Path]) -> None:
