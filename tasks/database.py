@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,11 +85,18 @@ def as_os_error(error: duckdb.IOException) -> Exception:
 def materialise(connection: Connection, name: str, table: str = "", **values: Value) -> int:
     """Replace a table, by default the one named by the last part of `name`, with its SELECT.
 
-    The row count is returned.
+    It takes what it asks for of the values. The row count is returned.
     """
     table = table or name.rsplit("/", 1)[-1]
-    connection.execute(f"create or replace table {identifier(table)} as {sql.read(name)}", values)
+    query = f"create or replace table {identifier(table)} as {sql.read(name)}"
+    connection.execute(query, asked_of(connection, query, values))
     return count_rows(connection, table)
+
+
+def asked_of(connection: Connection, query: str, values: Mapping[str, Value]) -> dict[str, Value]:
+    """Those of the values that a query asks for by their names; it must ask for no other."""
+    [statement] = connection.extract_statements(query)
+    return {name: values[name] for name in statement.named_parameters}
 
 
 def define(connection: Connection, name: str) -> None:
@@ -111,17 +119,14 @@ def count_rows(connection: Connection, table: str) -> int:
 
 def identifier(name: str) -> str:
     """A table name that is safe to stand in SQL text; anything else is refused."""
-    if not (name.isidentifier() and name.isascii()):
+    if not (name.isascii() and all(part.isidentifier() for part in name.split("."))):
         raise ValueError(f"not a table name: {name!r}")
     return name
 
 
-def load(connection: Connection, table: str, paths: Sequence[Path], **values: Value) -> None:
-    """Read Parquet files into a table, in the order of the files."""
-    connection.execute(
-        f"create or replace table {identifier(table)} as select * from read_parquet($paths)",
-        {"paths": [glob_escaped(path) for path in paths], **values},
-    )
+def load(connection: Connection, table: str, path: Path) -> None:
+    """Read a Parquet file into a table."""
+    connection.read_parquet(glob_escaped(path)).create(identifier(table))
 
 
 def load_in_force(
@@ -144,32 +149,28 @@ def view(connection: Connection, table: str, paths: Sequence[Path]) -> None:
     relation.create_view(identifier(table), replace=True)
 
 
-def write_parquet(
-    connection: Connection,
-    name: str,
-    path: Path,
-    *,
-    row_group_rows: int = ROW_GROUP_ROWS,
-    **values: Value,
-) -> int:
-    """Write the rows of a SELECT file, in its own order, with checksums; return their number."""
-    return write_query(connection, sql.read(name), path, row_group_rows=row_group_rows, **values)
+def view_files(connection: Connection, folders: Sequence[Path], *tables: str) -> None:
+    """Let each table name stand for the files of that name in these folders."""
+    for table in tables:
+        view(connection, table, [folder / f"{table}.parquet" for folder in folders])
 
 
-def write_query(
-    connection: Connection,
-    query: str,
-    path: Path,
-    *,
-    row_group_rows: int = ROW_GROUP_ROWS,
-    **values: Value,
-) -> int:
-    """As `write_parquet`, for a query of the stage's own; identical rows give identical bytes."""
-    reader = connection.sql(query, params=values or None).to_arrow_reader(row_group_rows)
+def write_tables(connection: Connection, folder: Path, *tables: str) -> None:
+    """Write each table to a file of its name."""
+    for table in tables:
+        write_query(connection, f"from {identifier(table)}", folder / f"{table}.parquet")
+
+
+def write_query(connection: Connection, query: str, path: Path) -> int:
+    """Write rows in the order of their query, with checksums; return their number.
+
+    Identical rows give identical bytes.
+    """
+    reader = connection.sql(query).to_arrow_reader(ROW_GROUP_ROWS)
     rows = 0
     with parquet_writer(path, reader.schema) as writer:
-        for table in regrouped(reader, row_group_rows):
-            writer.write_table(table, row_group_size=row_group_rows)
+        for table in itertools.takewhile(len, regrouped(reader, itertools.repeat(ROW_GROUP_ROWS))):
+            writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
             rows += table.num_rows
     return rows
 
@@ -202,28 +203,28 @@ def encoding_of(column: pa.Field) -> str | None:
     return None
 
 
-def regrouped(reader: pa.RecordBatchReader, num_rows: int) -> Iterator[pa.Table]:
-    """Arrow batches joined to tables of exactly `num_rows`, so that bytes do not depend on them."""
-    waiting: list[pa.RecordBatch] = []
-    held = 0
-    for batch in reader:
-        while batch.num_rows:
-            part = batch.slice(0, num_rows - held)
-            waiting.append(part)
-            held += part.num_rows
-            batch = batch.slice(part.num_rows)
-            if held == num_rows:
-                yield pa.Table.from_batches(waiting, reader.schema)
-                waiting, held = [], 0
-    if waiting:
-        yield pa.Table.from_batches(waiting, reader.schema)
+def regrouped(reader: pa.RecordBatchReader, sizes: Iterable[int]) -> Iterator[pa.Table]:
+    """Arrow batches joined to tables of these sizes, so that bytes do not depend on the batches.
+
+    Where the rows come to an end, tables are smaller, and then empty.
+    """
+    rest = reader.schema.empty_table()
+    for num_rows in sizes:
+        waiting, held = [rest], rest.num_rows
+        while held < num_rows and (batch := next(reader, None)) is not None:
+            waiting.append(pa.Table.from_batches([batch]))
+            held += batch.num_rows
+        rows = pa.concat_tables(waiting)
+        rest = rows.slice(num_rows)
+        yield rows.slice(0, num_rows)
 
 
 def check(connection: Connection, name: str, **values: Value) -> None:
     """Run a check, a SELECT that returns offenders; any row is a `DataError` that counts them."""
-    offenders = connection.execute(sql.read(name), values).fetchall()
+    query = sql.read(name)
+    offenders = connection.execute(query, asked_of(connection, query, values)).fetchall()
     if offenders:
-        reason = sql.read(name).splitlines()[0].removeprefix("--").strip()
+        reason = query.splitlines()[0].removeprefix("--").strip()
         raise DataError(
             f"{len(offenders)} rows break the check {name.rsplit('/', 1)[-1]}: {reason}"
         )
@@ -250,11 +251,9 @@ def new_file(path: Path) -> Iterator[Connection]:
 
 def add_table(connection: Connection, schema: str, table: str, rows: pa.Table) -> None:
     """Append Arrow rows to a table, which is made where it is missing."""
-    name = f"{identifier(schema)}.{identifier(table)}"
     connection.execute(f"create schema if not exists {identifier(schema)}")
     connection.register("arriving", rows)
-    connection.execute(f"create table if not exists {name} as from arriving limit 0")
-    connection.execute(f"insert into {name} from arriving")
+    append(connection, "arriving", f"{schema}.{table}")
     connection.unregister("arriving")
 
 

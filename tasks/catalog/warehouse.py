@@ -18,7 +18,7 @@ from filelock import FileLock
 
 import sql
 from tasks import database
-from tasks.ingest.snapshot import FilesInForce, Snapshot, read_snapshot
+from tasks.ingest.snapshot import Snapshot, read_snapshot
 from tasks.prepare.conventions import SCORES_FILE
 from tasks.runtime.errors import ConfigError
 from tasks.runtime.run_records import RunRecord, note_stage, read_records
@@ -38,34 +38,24 @@ BUCKET_VIEWS = {
 }
 RUNS = pa.schema(
     {
-        "run_id": pa.string(),
-        "flow": pa.string(),
-        "dataset": pa.string(),
-        "started_at": pa.timestamp("us", tz="UTC"),
-        "finished_at": pa.timestamp("us", tz="UTC"),
-        "outcome": pa.string(),
-        "error": pa.string(),
+        **dict.fromkeys(("run_id", "flow", "dataset"), pa.string()),
+        **dict.fromkeys(("started_at", "finished_at"), pa.timestamp("us", tz="UTC")),
+        **dict.fromkeys(("outcome", "error"), pa.string()),
     }
 )
 STAGES = pa.schema(
     {
         "run_id": pa.string(),
         "position": pa.int64(),
-        "stage": pa.string(),
-        "dataset": pa.string(),
-        "recipe": pa.string(),
+        **dict.fromkeys(("stage", "dataset", "recipe"), pa.string()),
         "is_cached": pa.bool_(),
-        "wall_s": pa.float64(),
-        "peak_memory_mb": pa.float64(),
+        **dict.fromkeys(("wall_s", "peak_memory_mb"), pa.float64()),
         "counts": pa.string(),
     }
 )
 QUALITY = pa.schema(
     {
-        "dataset": pa.string(),
-        "stage": pa.string(),
-        "recipe": pa.string(),
-        "measure": pa.string(),
+        **dict.fromkeys(("dataset", "stage", "recipe", "measure"), pa.string()),
         "value": pa.float64(),
     }
 )
@@ -124,10 +114,17 @@ def add_operations(
     """The `ops` tables on runs, stages and counts."""
     runs = [record.model_dump(include=set(RUNS.names)) for record in records]
     stages = [row for record in records for row in stage_rows(record)]
-    database.add_table(connection, "ops", "runs", pa.Table.from_pylist(runs, RUNS))
-    database.add_table(connection, "ops", "stages", pa.Table.from_pylist(stages, STAGES))
     quality = list(quality_rows(current))
-    database.add_table(connection, "ops", "quality", pa.Table.from_pylist(quality, QUALITY))
+    add_rows(connection, "runs", pa.Table.from_pylist(runs, RUNS))
+    add_rows(connection, "stages", pa.Table.from_pylist(stages, STAGES))
+    add_rows(connection, "quality", pa.Table.from_pylist(quality, QUALITY))
+
+
+def add_rows(connection: database.Connection, table: str, rows: pa.Table, **labels: str) -> None:
+    """Append rows to a table of `ops`, each with these labels before its own columns."""
+    for place, (name, value) in enumerate(labels.items()):
+        rows = rows.add_column(place, name, pa.array([value] * len(rows), pa.string()))
+    database.add_table(connection, "ops", table, rows)
 
 
 def stage_rows(record: RunRecord) -> Iterator[dict[str, object]]:
@@ -144,15 +141,10 @@ def stage_rows(record: RunRecord) -> Iterator[dict[str, object]]:
 def quality_rows(current: dict[str, dict[str, list[Receipt]]]) -> Iterator[dict[str, object]]:
     for dataset, stages in sorted(current.items()):
         for receipt in (receipt for receipts in stages.values() for receipt in receipts):
+            named = {"dataset": dataset, **receipt.model_dump(include={"stage", "recipe"})}
             for measure, value in receipt.counts.items():
                 if isinstance(value, int | float):
-                    yield {
-                        "dataset": dataset,
-                        "stage": receipt.stage,
-                        "recipe": receipt.recipe,
-                        "measure": measure,
-                        "value": float(value),
-                    }
+                    yield {**named, "measure": measure, "value": float(value)}
 
 
 def add_dataset(
@@ -173,27 +165,24 @@ def add_dataset(
             add_calendar(connection, dataset, store.manifest(receipt).recipe.settings["zone"])
     for receipt in receipts.get("evaluate", []):
         with contextlib.suppress(FileNotFoundError):  # evaluated before there was one table
-            add_scores(connection, dataset, receipt.recipe, store.folder(receipt) / SCORES_FILE)
+            scores = pq.read_table(store.folder(receipt) / SCORES_FILE)
+            add_rows(connection, "scores", scores, dataset=dataset, recipe=receipt.recipe)
     for receipt in receipts.get("split", []):
         split = pq.read_table(store.folder(receipt) / "split.parquet")
-        named = split.add_column(0, "dataset", pa.array([dataset] * len(split), pa.string()))
-        database.add_table(connection, "ops", "splits", named)
-
-
-def add_scores(connection: database.Connection, dataset: str, recipe: str, path: Path) -> None:
-    """The scores of the newest evaluation of a dataset as rows of `ops.scores`."""
-    scores = pq.read_table(path)
-    for name, value in (("recipe", recipe), ("dataset", dataset)):
-        scores = scores.add_column(0, name, pa.array([value] * len(scores), pa.string()))
-    database.add_table(connection, "ops", "scores", scores)
+        add_rows(connection, "splits", split, dataset=dataset)
 
 
 def add_snapshot(connection: database.Connection, snapshot: Snapshot, cleaned: list[Path]) -> None:
-    """Views on the points, rejects and files in force of one dataset."""
+    """Views on the points and rejects of one dataset, and the rows of `ops` on its files."""
     points = [place for bucket in snapshot.buckets for place in snapshot.points(bucket)]
     rejects = snapshot.rejects()
-    add_in_force(connection, snapshot.dataset, points + rejects)
-    add_ledger(connection, snapshot)
+    in_force = [
+        {"dataset": snapshot.dataset, "path": str(path), "file_id": file_id}
+        for path, file_ids in points + rejects
+        for file_id in file_ids
+    ]
+    add_rows(connection, "files_in_force", pa.Table.from_pylist(in_force, IN_FORCE))
+    add_rows(connection, "files", pq.read_table(snapshot.ledger), dataset=snapshot.dataset)
     database.add_view_in_force(connection, snapshot.dataset, "points", [path for path, _ in points])
     database.add_view_in_force(
         connection,
@@ -212,19 +201,3 @@ def add_calendar(connection: database.Connection, dataset: str, zone: str) -> No
     offsets = pa.table({"from_us": from_us, "offset_us": offset_us})
     database.add_table(connection, dataset, "zone_offsets", offsets)
     database.create_view(connection, dataset, "calendar", sql.read("marts/calendar"))
-
-
-def add_ledger(connection: database.Connection, snapshot: Snapshot) -> None:
-    """The ledger of the files of one dataset as rows of `ops.files`."""
-    ledger = pq.read_table(snapshot.ledger)
-    names = pa.array([snapshot.dataset] * len(ledger), pa.string())
-    database.add_table(connection, "ops", "files", ledger.add_column(0, "dataset", names))
-
-
-def add_in_force(connection: database.Connection, dataset: str, places: FilesInForce) -> None:
-    rows = [
-        {"dataset": dataset, "path": str(path), "file_id": file_id}
-        for path, file_ids in places
-        for file_id in file_ids
-    ]
-    database.add_table(connection, "ops", "files_in_force", pa.Table.from_pylist(rows, IN_FORCE))

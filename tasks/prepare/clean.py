@@ -37,7 +37,7 @@ from tasks.database import (
     load_in_force,
     materialise,
     scratch,
-    write_query,
+    write_tables,
 )
 from tasks.ingest.snapshot import read_snapshot
 from tasks.prepare import staypoints, transport_modes
@@ -73,16 +73,14 @@ SQL = (
 
 
 def clean(config: PipelineConfig, snapshot: Receipt, store: Store) -> list[Receipt]:
-    """Clean points, rejects and trips of a snapshot: one receipt per bucket that has points."""
-    return [STAGE(job) for job in clean_jobs(config, snapshot, store)]
+    """Clean points, rejects and trips of a snapshot: one receipt per bucket that has points.
 
-
-def clean_jobs(config: PipelineConfig, snapshot: Receipt, store: Store) -> list[Job[CleanRules]]:
-    """One job per bucket, named by what touches the bucket and not by the whole snapshot."""
+    Each is named by what touches the bucket and not by the whole snapshot.
+    """
     contents = read_snapshot(store, snapshot).bucket_contents()
     if not contents:
         raise DataError(f"no point of {config.dataset} could be read; see the table of rejects")
-    return [
+    jobs = [
         STAGE.job(
             config.dataset,
             config.clean_rules,
@@ -92,6 +90,7 @@ def clean_jobs(config: PipelineConfig, snapshot: Receipt, store: Store) -> list[
         )
         for bucket, content in contents.items()
     ]
+    return [STAGE(job) for job in jobs]
 
 
 def build(draft: Path, job: Job[CleanRules]) -> Counts:
@@ -121,8 +120,7 @@ def clean_points(con: Connection, draft: Path, rules: CleanRules) -> Counts:
     if "mode" in con.table("clean_points").columns:
         materialise(con, "marts/triplegs")
         tables.append("triplegs")
-    for table in tables:
-        write_query(con, f"select * from {table}", draft / f"{table}.parquet")
+    write_tables(con, draft, *tables)
     return counts(con)
 
 
@@ -132,7 +130,11 @@ def screen_points(con: Connection, rules: CleanRules) -> None:
     con.register("int_point_identities", identified_points(con, rules))
     materialise(con, "intermediate/int_points_screened")
     define(con, "intermediate/int_points_tracked")
-    con.register("int_points_reached", reached_points(con, rules))
+    tracked = con.sql(
+        "select point_id, entity_id, source_trip_id, tracked_us, lon_deg, lat_deg "
+        "from int_points_tracked"
+    ).to_arrow_table()
+    con.register("int_points_reached", tripped(tracked, rules.max_speed_mps, rules.max_gap_s))
     materialise(con, "intermediate/int_points_tripped")
 
 
@@ -142,25 +144,11 @@ def identified_points(con: Connection, rules: CleanRules) -> pa.Table:
 
     if not rules.split_identities:
         return pa.schema({"point_id": pa.int64(), "identity": pa.int64()}).empty_table()
-    placed = con.execute(sql.read("intermediate/int_points_placed")).fetchnumpy()
-    identity_N = identities(
-        np.asarray(placed["is_track_start"]),
-        np.asarray(placed["tracked_us"]),
-        np.asarray(placed["lon_deg"]),
-        np.asarray(placed["lat_deg"]),
-        rules.max_speed_mps,
-    )
-    found = pa.table({"point_id": np.asarray(placed["point_id"]), "identity": identity_N})
-    return found.filter(identity_N > 1)
-
-
-def reached_points(con: Connection, rules: CleanRules) -> pa.Table:
-    """The points that keep to the speed limit, with their trips and steps."""
-    tracked = con.sql(
-        "select point_id, entity_id, source_trip_id, tracked_us, lon_deg, lat_deg "
-        "from int_points_tracked"
-    ).to_arrow_table()
-    return tripped(tracked, rules.max_speed_mps, rules.max_gap_s)
+    placed = con.sql(sql.read("intermediate/int_points_placed")).to_arrow_table()
+    names = ("is_track_start", "tracked_us", "lon_deg", "lat_deg")
+    identity_N = identities(*(placed[name].to_numpy() for name in names), rules.max_speed_mps)
+    found = pa.table({"point_id": placed["point_id"], "identity": identity_N})
+    return found.filter(pa.array(identity_N > 1))
 
 
 def tripped(tracked: pa.Table, max_speed_mps: float, max_gap_s: float) -> pa.Table:

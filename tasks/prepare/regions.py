@@ -16,18 +16,22 @@ import pyarrow as pa
 from model.earth.cells import cells_of
 from tasks.config.pipeline import PipelineConfig
 from tasks.config.slices import RegionRules
-from tasks.database import Connection, check, load, materialise, scratch, view, write_query
+from tasks.database import (
+    Connection,
+    check,
+    load,
+    materialise,
+    scratch,
+    view_files,
+    write_query,
+    write_tables,
+)
 from tasks.prepare.conventions import LINES_A_DEGREE, SPLITS
 from tasks.runtime.stage import Input, Job, Stage
 from tasks.runtime.store import Counts, Receipt, Store
 
 UNKNOWN_ID = 0
 KINDS = ("point", "visit")
-TABLES = {
-    "regions": "regions.parquet",
-    "region_visits": "visits.parquet",
-    "visit_windows": "visit_windows.parquet",
-}
 SQL = (
     "intermediate/int_point_splits",
     "intermediate/int_places",
@@ -44,15 +48,9 @@ def regions(
     config: PipelineConfig, cleaned: Sequence[Receipt], split: Receipt, store: Store
 ) -> Receipt:
     """The regions of a dataset, and its visits and their windows told by them."""
-    return STAGE(regions_job(config, cleaned, split, store))
-
-
-def regions_job(
-    config: PipelineConfig, cleaned: Sequence[Receipt], split: Receipt, store: Store
-) -> Job[RegionRules]:
     inputs: dict[str, Input] = {"cleaned": cleaned, "split": split}
     licence = config.source_row.licence
-    return STAGE.job(config.dataset, config.region_rules, inputs, store, licence=licence)
+    return STAGE(STAGE.job(config.dataset, config.region_rules, inputs, store, licence=licence))
 
 
 def build(draft: Path, job: Job[RegionRules]) -> Counts:
@@ -60,12 +58,11 @@ def build(draft: Path, job: Job[RegionRules]) -> Counts:
     folders = [job.store.folder(receipt) for receipt in job.receipts("cleaned")]
     split_folder = job.folder("split")
     with scratch(draft, *folders, split_folder) as con:
-        load(con, "split", [split_folder / "split.parquet"])
-        for table in ("clean_points", "visits"):
-            view(con, table, [folder / f"{table}.parquet" for folder in folders])
+        load(con, "split", split_folder / "split.parquet")
+        view_files(con, folders, "clean_points", "visits")
         counts = fit_regions(con, job.settings)
-        for table, name in TABLES.items():
-            write_query(con, f"select * from {table}", draft / name)
+        write_tables(con, draft, "regions", "visit_windows")
+        write_query(con, "from region_visits", draft / "visits.parquet")
     described = {"grid": "h3", "unknown_id": UNKNOWN_ID, "lines_a_degree": LINES_A_DEGREE}
     described |= job.settings.model_dump(include={"resolution", "min_count"}) | counts
     (draft / "regions.json").write_text(json.dumps(described, indent=2) + "\n", "utf-8")
@@ -77,11 +74,8 @@ def fit_regions(con: Connection, rules: RegionRules) -> Counts:
     materialise(con, "intermediate/int_point_splits")
     materialise(con, "intermediate/int_places", lines_a_degree=LINES_A_DEGREE)
     con.register("int_place_cells", place_cells(con, rules.resolution))
-    materialise(con, "marts/regions", min_count=rules.min_count)
-    materialise(con, "marts/region_visits")
-    materialise(
-        con, "marts/visit_windows", min_history=rules.min_history, max_history=rules.max_history
-    )
+    for mart in ("marts/regions", "marts/region_visits", "marts/visit_windows"):
+        materialise(con, mart, **rules.model_dump())
     check(con, "checks/regions_come_from_train", min_count=rules.min_count)
     check(con, "checks/visit_windows_look_back")
     return region_counts(con)

@@ -17,8 +17,18 @@ import pyarrow.parquet as pq
 
 import sql
 from tasks.config.pipeline import PipelineConfig
-from tasks.config.slices import EDGES, SplitRules, WindowRules
-from tasks.database import Connection, check, count_rows, load, materialise, scratch, view
+from tasks.config.slices import SplitRules, WindowRules
+from tasks.database import (
+    Connection,
+    check,
+    count_rows,
+    load,
+    materialise,
+    regrouped,
+    scratch,
+    view,
+    view_files,
+)
 from tasks.prepare import windows
 from tasks.prepare.conventions import SPLITS
 from tasks.runtime.errors import DataError
@@ -29,11 +39,9 @@ GROUP_POINTS = 200_000  # a row group ends with the trip that reaches this
 BATCH_POINTS = 65_536
 QUANTILES = ("p10", "p50", "p90")
 MEASURES = ("step_s", "speed_mps", "step_m")
+NAMES = ("dataset", "entity_id", "trip_id", "split")
 TRIP_COLUMNS = {
-    "dataset": pa.string(),
-    "entity_id": pa.string(),
-    "trip_id": pa.string(),
-    "split": pa.string(),
+    **dict.fromkeys(NAMES, pa.string()),
     "started_at": pa.timestamp("us", tz="UTC"),
 }
 POINT_COLUMNS = {
@@ -46,7 +54,7 @@ SCHEMA = pa.schema({**TRIP_COLUMNS, **POINT_COLUMNS})
 # Bytes of like place side by side: smaller than dictionaries of numbers, and read sooner.
 ENCODING = {
     "compression": "lz4",
-    "use_dictionary": ["dataset", "entity_id", "trip_id", "split"],
+    "use_dictionary": [*NAMES],
     "column_encoding": {f"{name}.list.element": "BYTE_STREAM_SPLIT" for name in POINT_COLUMNS},
     "write_page_checksum": True,
 }
@@ -55,12 +63,11 @@ CHECKS = (
     "checks/shards_are_whole",
     "checks/splits_share_no_points",
 )
-# What else must hold for a kind of split, and what the check asks for.
-CHECKS_OF_KIND: dict[str, dict[str, tuple[str, ...]]] = {
-    "entity": {"checks/shards_share_no_entity": ()},
-    "time": {"checks/purge_gap_is_kept": ("purge_gap_s",)},
-    "region": {"checks/region_is_held_out": EDGES},
-    "random_window": {},
+# What else must hold for a kind of split.
+CHECK_OF_KIND = {
+    "entity": "checks/shards_share_no_entity",
+    "time": "checks/purge_gap_is_kept",
+    "region": "checks/region_is_held_out",
 }
 SQL = (
     "intermediate/int_points_parted",
@@ -70,7 +77,7 @@ SQL = (
     "checks/normaliser_is_of_train",
     *windows.SQL,
     *CHECKS,
-    *(name for checks in CHECKS_OF_KIND.values() for name in checks),
+    *CHECK_OF_KIND.values(),
 )
 
 
@@ -83,32 +90,16 @@ def shards(
     store: Store,
 ) -> Receipt:
     """The shards of a dataset; `featured` holds the features of `cleaned`, in the same order."""
-    return STAGE(shards_job(config, cleaned, featured, split, regions, store))
-
-
-def shards_job(
-    config: PipelineConfig,
-    cleaned: Sequence[Receipt],
-    featured: Sequence[Receipt],
-    split: Receipt,
-    regions: Receipt,
-    store: Store,
-) -> Job[WindowRules]:
     inputs: dict[str, Input] = {
-        "buckets": [bucket_of(receipt, store) for receipt in cleaned],
+        # They name the files that are made of the cleaned points.
+        "buckets": [str(store.manifest(step).recipe.inputs["bucket"]) for step in cleaned],
         "cleaned": cleaned,
         "featured": featured,
         "split": split,
         "regions": regions,
     }
-    return STAGE.job(
-        config.dataset, config.window_rules, inputs, store, licence=config.source_row.licence
-    )
-
-
-def bucket_of(cleaned: Receipt, store: Store) -> str:
-    """The bucket of a cleaned step, which names the files that are made of it."""
-    return str(store.manifest(cleaned).recipe.inputs["bucket"])
+    licence = config.source_row.licence
+    return STAGE(STAGE.job(config.dataset, config.window_rules, inputs, store, licence=licence))
 
 
 def build(draft: Path, job: Job[WindowRules]) -> Counts:
@@ -118,8 +109,8 @@ def build(draft: Path, job: Job[WindowRules]) -> Counts:
     clean_folders = [job.store.folder(receipt) for receipt in cleaned]
     feature_folders = [job.store.folder(receipt) for receipt in featured]
     with scratch(draft, *clean_folders, *feature_folders, drawn, fitted) as con:
-        load(con, "split", [drawn / "split.parquet"])
-        load(con, "regions", [fitted / "regions.parquet"])
+        load(con, "split", drawn / "split.parquet")
+        load(con, "regions", fitted / "regions.parquet")
         buckets = zip(job.inputs["buckets"], clean_folders, feature_folders, strict=True)
         for bucket, clean, features in buckets:
             view_tables(con, [clean], [features])
@@ -134,20 +125,15 @@ def build(draft: Path, job: Job[WindowRules]) -> Counts:
         windows.check_windows(con, job.settings)
         counts = count_shards(con) | windows.count_windows(con, files)
     require_windows(counts)
-    return counts | split_facts(job.receipt("split"))
-
-
-def split_facts(split: Receipt) -> Counts:
-    """What whoever reads the shards should know of their split."""
-    kind, is_leaky, name = (split.counts[fact] for fact in ("kind", "is_leaky", "split_hash"))
-    return {"split_kind": kind, "is_leaky": is_leaky, "split_hash": name}
+    told = job.receipt("split").counts
+    facts = {"split_kind": "kind", "is_leaky": "is_leaky", "split_hash": "split_hash"}
+    return counts | {name: told[fact] for name, fact in facts.items()}
 
 
 def view_tables(con: Connection, cleaned: Sequence[Path], featured: Sequence[Path]) -> None:
     """Let the tables of the earlier stages stand for the files of these folders."""
-    for table in ("clean_points", "trips"):
-        view(con, table, [folder / f"{table}.parquet" for folder in cleaned])
-    view(con, "steps", [folder / "steps.parquet" for folder in featured])
+    view_files(con, cleaned, "clean_points", "trips")
+    view_files(con, featured, "steps")
 
 
 def write_bucket(con: Connection, draft: Path, dataset: str, bucket: str) -> None:
@@ -157,18 +143,23 @@ def write_bucket(con: Connection, draft: Path, dataset: str, bucket: str) -> Non
     trips = con.sql("select * from shard_trips order by trip_number").to_arrow_table()
     names = pa.array([dataset] * trips.num_rows, pa.string())
     trips = trips.append_column("dataset", names)
-    points = PointReader(con.sql(sql.read("marts/shard_points")).to_arrow_reader(BATCH_POINTS))
-    for split in sorted(SPLITS):
-        of_split = trips.filter(pc.equal(trips["split"], split))
-        if of_split.num_rows:
-            write_trips(draft / f"{split}-{bucket}.parquet", of_split, points)
+    groups = {
+        split: list(row_groups(trips.filter(pc.equal(trips["split"], split))))
+        for split in sorted(SPLITS)
+    }
+    sizes = [pc.sum(group["num_points"]).as_py() for found in groups.values() for group in found]
+    reader = con.sql(sql.read("marts/shard_points")).to_arrow_reader(BATCH_POINTS)
+    points = regrouped(reader, sizes)
+    for split, found in groups.items():
+        if found:
+            write_trips(draft / f"{split}-{bucket}.parquet", found, points)
 
 
-def write_trips(path: Path, trips: pa.Table, points: PointReader) -> None:
-    """Write trips as rows of lists; their points are the next ones of the reader."""
+def write_trips(path: Path, groups: Sequence[pa.Table], points: Iterator[pa.Table]) -> None:
+    """Write groups of trips as rows of lists; the points of each are the next of `points`."""
     with pq.ParquetWriter(path, SCHEMA, **ENCODING) as writer:
-        for group in row_groups(trips):
-            table = with_points(group, points)
+        for group in groups:
+            table = with_points(group, next(points))
             writer.write_table(table, row_group_size=table.num_rows)
 
 
@@ -182,38 +173,18 @@ def row_groups(trips: pa.Table, group_points: int = GROUP_POINTS) -> Iterator[pa
             start, held = row, 0
 
 
-def with_points(trips: pa.Table, points: PointReader) -> pa.Table:
+def with_points(trips: pa.Table, flat: pa.Table) -> pa.Table:
     """Rows of a shard: trips with the lists of their points, cut out of flat columns."""
     ends = np.cumsum(trips["num_points"].to_numpy())
+    if ends[-1] > flat.num_rows:
+        raise DataError(f"trips name {ends[-1] - flat.num_rows} points more than there are")
     offsets = pa.array(np.concatenate([[0], ends]), pa.int32())
-    flat = points.take(int(ends[-1]))
     columns = [trips[name].cast(kind).combine_chunks() for name, kind in TRIP_COLUMNS.items()]
     columns += [
         pa.ListArray.from_arrays(offsets, flat[name].combine_chunks(), type=kind)
         for name, kind in POINT_COLUMNS.items()
     ]
     return pa.Table.from_arrays(columns, schema=SCHEMA)
-
-
-class PointReader:
-    """Rows of an Arrow stream, a stated number at a time."""
-
-    def __init__(self, reader: pa.RecordBatchReader) -> None:
-        self.reader = reader
-        self.rest = pa.Table.from_batches([], reader.schema)
-
-    def take(self, num_rows: int) -> pa.Table:
-        """The next `num_rows` rows; fewer left is an error, for trips and points would differ."""
-        waiting, held = [self.rest], self.rest.num_rows
-        while held < num_rows:
-            batch = next(self.reader, None)
-            if batch is None:
-                raise DataError(f"trips name {num_rows - held} points more than there are")
-            waiting.append(pa.Table.from_batches([batch]))
-            held += batch.num_rows
-        rows = pa.concat_tables(waiting)
-        self.rest = rows.slice(num_rows)
-        return rows.slice(0, num_rows)
 
 
 def write_normaliser(con: Connection, path: Path) -> None:
@@ -233,8 +204,8 @@ def check_shards(con: Connection, rules: SplitRules) -> None:
     """Hold what was written against the clean points, the split and its kind."""
     for name in CHECKS:
         check(con, name)
-    for name, asked in CHECKS_OF_KIND[rules.kind].items():
-        check(con, name, **{field: getattr(rules, field) for field in asked})
+    if rules.kind in CHECK_OF_KIND:
+        check(con, CHECK_OF_KIND[rules.kind], **rules.model_dump())
 
 
 def count_shards(con: Connection) -> Counts:

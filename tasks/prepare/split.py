@@ -17,14 +17,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pyarrow as pa
 
 import sql
 from tasks.config.pipeline import PipelineConfig
-from tasks.config.slices import EDGES, SplitRules
-from tasks.database import Connection, check, materialise, scratch, view, write_query
+from tasks.config.sections import SplitKind
+from tasks.config.slices import SplitRules
+from tasks.database import Connection, check, materialise, scratch, view_files, write_tables
 from tasks.prepare.conventions import SPLITS
 from tasks.runtime.errors import DataError
 from tasks.runtime.stage import Job, Stage
@@ -33,56 +35,38 @@ from tasks.runtime.store import Counts, Receipt, Store
 # Ten places of a path agree by chance nowhere; a stand or a berth is one place for many points.
 MIN_PLACES = 10
 GROUP_COLUMNS = ("entity_id", "content_group")
-# What each kind of split asks for.
-ASKED = {
-    "entity": ("validation_percent", "test_percent"),
-    "time": ("validation_percent", "test_percent", "window_points", "purge_gap_s"),
-    "region": ("validation_percent", *EDGES),
-    "random_window": ("validation_percent", "test_percent", "window_points", "seed"),
-}
-CHECKS = {
-    "entity": ("checks/split_keeps_groups_whole",),
-    "time": ("checks/split_cuts_copies_alike",),
-    "region": (),
-    "random_window": (),
+# What else must hold for a kind of split.
+CHECK_OF_KIND = {
+    "entity": "checks/split_keeps_groups_whole",
+    "time": "checks/split_cuts_copies_alike",
 }
 SQL = (
     "intermediate/int_points_shared",
     "intermediate/int_trips_copied",
     "intermediate/int_entities_drawn",
-    *(f"intermediate/int_spans_{kind}" for kind in ASKED),
+    *(f"intermediate/int_spans_{kind}" for kind in get_args(SplitKind)),
     "intermediate/int_split_lines",
     "marts/split",
     "reports/split_counts",
     "checks/split_spans_are_disjoint",
     "checks/split_shares_no_copies",
-    *(name for names in CHECKS.values() for name in names),
+    *CHECK_OF_KIND.values(),
 )
 
 
 def split(config: PipelineConfig, cleaned: Sequence[Receipt], store: Store) -> Receipt:
     """The split of all trips."""
-    return STAGE(split_job(config, cleaned, store))
-
-
-def split_job(config: PipelineConfig, cleaned: Sequence[Receipt], store: Store) -> Job[SplitRules]:
-    return STAGE.job(
-        config.dataset,
-        config.split_rules,
-        {"cleaned": cleaned},
-        store,
-        licence=config.source_row.licence,
-    )
+    rules, licence = config.split_rules, config.source_row.licence
+    return STAGE(STAGE.job(config.dataset, rules, {"cleaned": cleaned}, store, licence=licence))
 
 
 def build(draft: Path, job: Job[SplitRules]) -> Counts:
     """Group copies, draw the split, check it, and count."""
     folders = [job.store.folder(receipt) for receipt in job.receipts("cleaned")]
     with scratch(draft, *folders) as con:
-        for table in ("clean_points", "trips"):
-            view(con, table, [folder / f"{table}.parquet" for folder in folders])
+        view_files(con, folders, "clean_points", "trips")
         counts = split_trips(con, job.settings)
-        write_query(con, "select * from split", draft / "split.parquet")
+        write_tables(con, draft, "split")
     return counts
 
 
@@ -90,8 +74,8 @@ def split_trips(con: Connection, rules: SplitRules) -> Counts:
     """Make the table `split` of the tables `clean_points` and `trips`; return its counts."""
     draw_spans(con, rules)
     check(con, "checks/split_spans_are_disjoint")
-    for name in CHECKS[rules.kind]:
-        check(con, name)
+    if rules.kind in CHECK_OF_KIND:
+        check(con, CHECK_OF_KIND[rules.kind])
     if not rules.is_leaky:
         check(con, "checks/split_shares_no_copies", min_places=MIN_PLACES)
     counts = split_counts(con, rules)
@@ -105,8 +89,8 @@ def draw_spans(con: Connection, rules: SplitRules) -> None:
     materialise(con, "intermediate/int_trips_copied", min_places=MIN_PLACES)
     con.register("int_content_groups", content_groups(con))
     materialise(con, "intermediate/int_entities_drawn", seed=rules.seed)
-    asked = {name: getattr(rules, name) for name in ASKED[rules.kind]}
-    materialise(con, f"intermediate/int_spans_{rules.kind}", table="int_spans", **asked)
+    spans = f"intermediate/int_spans_{rules.kind}"
+    materialise(con, spans, table="int_spans", **rules.model_dump())
     materialise(con, "marts/split")
 
 

@@ -6,7 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tasks.config.pipeline import PipelineConfig
-from tasks.database import Connection, check, count_rows, materialise, scratch, view, write_query
+from tasks.database import (
+    Connection,
+    check,
+    count_rows,
+    materialise,
+    scratch,
+    view_files,
+    write_tables,
+)
 from tasks.runtime.frozen import Frozen
 from tasks.runtime.stage import Job, Stage
 from tasks.runtime.store import Counts, Receipt, Store
@@ -16,27 +24,21 @@ SQL = ("marts/steps", "checks/steps_go_forward")
 
 def features(config: PipelineConfig, cleaned: Sequence[Receipt], store: Store) -> list[Receipt]:
     """Steps, one receipt per bucket, in the order of the cleaned buckets."""
-    return [STAGE(job) for job in features_jobs(config, cleaned, store)]
-
-
-def features_jobs(
-    config: PipelineConfig, cleaned: Sequence[Receipt], store: Store
-) -> list[Job[Frozen]]:
     licence = config.source_row.licence
-    return [
+    jobs = [
         STAGE.job(config.dataset, Frozen(), {"cleaned": bucket}, store, licence=licence)
         for bucket in cleaned
     ]
+    return [STAGE(job) for job in jobs]
 
 
 def build(draft: Path, job: Job[Frozen]) -> Counts:
     """Features of one bucket."""
     folder = job.folder("cleaned")
     with scratch(draft, folder) as con:
-        for table in ("clean_points", "trips"):
-            view(con, table, [folder / f"{table}.parquet"])
+        view_files(con, [folder], "clean_points", "trips")
         counts = make_features(con)
-        write_query(con, "select * from steps", draft / "steps.parquet")
+        write_tables(con, draft, "steps")
     return counts
 
 

@@ -18,24 +18,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import get_args
 
 import pyarrow as pa
 
 import sql
 from model.earth.cells import cells_of
+from tasks.config.sections import Task
 from tasks.config.slices import WindowRules
-from tasks.database import Connection, append, check, count_rows, materialise, write_parquet
+from tasks.database import Connection, append, check, count_rows, materialise, write_query
 from tasks.prepare.conventions import LINES_A_DEGREE, SPLITS
 from tasks.prepare.near_duplicates import near_duplicates
 from tasks.runtime.store import Counts
 
-# What the SELECT of each task asks for.
-ASKED: dict[str, tuple[str, ...]] = {
-    "forecast": ("num_context",),
-    "path_inference": (),
-    "recover": ("seed",),
-    "travel_time": (),
-}
 SQL = (
     "checks/windows_match_shards",
     "checks/windows_are_masked",
@@ -43,7 +38,7 @@ SQL = (
     "intermediate/int_windows_measured",
     "intermediate/int_trips_measured",
     "intermediate/int_windows_named",
-    *(f"intermediate/int_windows_{task}" for task in ASKED),
+    *(f"intermediate/int_windows_{task}" for task in get_args(Task)),
     "intermediate/int_forecasts_judged",
     "marts/windows",
     "marts/window_origins",
@@ -53,18 +48,14 @@ SQL = (
 
 def add_windows(con: Connection, rules: WindowRules) -> None:
     """Add the windows of a bucket, made of `int_points_parted`, to the table `all_windows`."""
-    materialise(
-        con,
-        "intermediate/int_windows_measured",
-        window_points=rules.num_points,
-        stride=rules.stride,
-    )
+    measured = "intermediate/int_windows_measured"
+    materialise(con, measured, window_points=rules.num_points, stride=rules.stride)
     append(con, "int_windows_measured", "all_stretches")
     materialise(con, "intermediate/int_windows_named", longest_step_s=rules.longest_step_s)
     materialise(con, "intermediate/int_trips_measured")
     for task in rules.tasks:
-        asked = {name: getattr(rules, name) for name in ASKED[task]}
-        materialise(con, f"intermediate/int_windows_{task}", table="int_windows_masked", **asked)
+        masked = f"intermediate/int_windows_{task}"
+        materialise(con, masked, table="int_windows_masked", **rules.model_dump())
         materialise(con, "marts/windows")
         append(con, "windows", "all_windows")
         materialise(con, "marts/window_origins", lines_a_degree=LINES_A_DEGREE)
@@ -77,7 +68,7 @@ def write_windows(con: Connection, path: Path, resolution: int) -> None:
     lon_deg_N, lat_deg_N = (origins[name].to_numpy() for name in ("lon_deg", "lat_deg"))
     cells = pa.array(cells_of(lon_deg_N, lat_deg_N, resolution))
     con.register("window_cells", pa.table({"window_id": origins["window_id"], "cell": cells}))
-    write_parquet(con, "marts/stored_windows", path)
+    write_query(con, sql.read("marts/stored_windows"), path)
 
 
 def check_windows(con: Connection, rules: WindowRules) -> None:

@@ -22,9 +22,10 @@ from tasks.ingest.archive import Member, inventory, opened
 from tasks.ingest.ingest import SNAPSHOT, snapshot_job
 from tasks.ingest.readers.formats import reader_named
 from tasks.ingest.snapshot import FilesInForce, Snapshot, read_snapshot
-from tasks.prepare.clean import STAGE as CLEAN
-from tasks.prepare.clean import clean_jobs, screen_points, tripped
+from tasks.prepare.clean import clean as clean_stage
+from tasks.prepare.clean import screen_points, tripped
 from tasks.prepare.row_order import is_new, order_of, ranks
+from tasks.runtime.stage import without_orchestrator
 from tasks.runtime.store import Receipt, Store
 
 if TYPE_CHECKING:
@@ -131,8 +132,8 @@ def clean(clock: Clock, store: Path) -> None:
     receipt, _snapshot = ingested(store)
     point = [np.ones(1, kind) for kind in (np.bool_, np.int64, np.float64, np.float64)]
     point_rules.is_speed_possible(*point, 1.0, 1.0)
-    with clock.measure("clean") as answers:
-        receipts = [CLEAN.plain(job) for job in clean_jobs(CONFIG, receipt, Store(store))]
+    with clock.measure("clean") as answers, without_orchestrator():
+        receipts = clean_stage(CONFIG, receipt, Store(store))
     counts = [Store(store).manifest(receipt).counts for receipt in receipts]
     for name in ("points", "kept", "rejected", "trips"):
         answers[name] = sum(float(count[name]) for count in counts)

@@ -36,18 +36,15 @@ def scale(clock: Clock, num_trips: Path, folder: Path) -> None:
         with stage(clock, "ingest"):
             points = ingest(config, "", store)
         with stage(clock, "clean"):
-            jobs = clean.clean_jobs(config, points, store)
-            cleaned = [clean.STAGE.plain(job) for job in jobs]
+            cleaned = clean.clean(config, points, store)
         with stage(clock, "split"):
-            drawn = split.STAGE.plain(split.split_job(config, cleaned, store))
+            drawn = split.split(config, cleaned, store)
         with stage(clock, "features"):
-            jobs = step_features.features_jobs(config, cleaned, store)
-            featured = [step_features.STAGE.plain(job) for job in jobs]
+            featured = step_features.features(config, cleaned, store)
         with stage(clock, "regions"):
-            known = regions.STAGE.plain(regions.regions_job(config, cleaned, drawn, store))
+            known = regions.regions(config, cleaned, drawn, store)
         with stage(clock, "shards"):
-            job = shards.shards_job(config, cleaned, featured, drawn, known, store)
-            made = shards.STAGE.plain(job)
+            made = shards.shards(config, cleaned, featured, drawn, known, store)
         inputs = {"shards": made}
         job = TRAIN.job(config.dataset, config.training, inputs, store, licence="none")
         with stage(clock, "train"), resident() as readings_mb:

@@ -72,8 +72,7 @@ def clean_points(dataset: str, source: str, store: Store) -> pa.Table:
     store.prepare()
     config = PipelineConfig(dataset=dataset)
     with without_orchestrator():
-        jobs = clean.clean_jobs(config, ingest(config, source, store), store)
-        receipts = [clean.STAGE.plain(job) for job in jobs]
+        receipts = clean.clean(config, ingest(config, source, store), store)
     columns = ["entity_id", "source_trip_id", "trip_id", "tracked_at", "lon_deg", "lat_deg"]
     paths = [store.folder(receipt) / "clean_points.parquet" for receipt in receipts]
     return pa.concat_tables(pq.read_table(path, columns=columns) for path in paths)

@@ -10,14 +10,15 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from helpers.points import rows_of
+from helpers.points import cleaned_of, rows_of
 from helpers.raw_files import FIXTURES
 from tasks.config.pipeline import CleanConfig, ColumnsConfig, PipelineConfig
 from tasks.ingest.archive import Entry, inventory
 from tasks.ingest.ingest import SNAPSHOT, snapshot_job
 from tasks.ingest.part import PartJob, build_part
 from tasks.ingest.snapshot import Snapshot, read_snapshot
-from tasks.prepare import clean, step_features
+from tasks.prepare import step_features
+from tasks.runtime.stage import without_orchestrator
 from tasks.runtime.store import Receipt, Recipe, Store
 
 CASES = FIXTURES / "own"
@@ -42,13 +43,14 @@ def ingested(source: Path, store: Store, **columns: Any) -> tuple[Receipt, Snaps
 def cleaned(source: Path, store: Store, **columns: Any) -> list[Receipt]:
     config = config_of(**columns)
     receipt, _snapshot = ingested(source, store, **columns)
-    return [clean.STAGE.plain(job) for job in clean.clean_jobs(config, receipt, store)]
+    return cleaned_of(config, receipt, store)
 
 
 def steps_of(source: Path, store: Store, **columns: Any) -> Rows:
     config = config_of(**columns)
-    jobs = step_features.features_jobs(config, cleaned(source, store, **columns), store)
-    return rows_of(store, [step_features.STAGE.plain(job) for job in jobs], "steps.parquet")
+    with without_orchestrator():
+        featured = step_features.features(config, cleaned(source, store, **columns), store)
+    return rows_of(store, featured, "steps.parquet")
 
 
 def read(files: dict[str, bytes], **columns: Any) -> tuple[Rows, Rows]:

@@ -18,6 +18,7 @@ from tasks.config.pipeline import PipelineConfig
 from tasks.ingest.row_digests import RowDigests
 from tasks.ingest.snapshot import CONTENTS, INDEX, LEDGER, index_of
 from tasks.prepare import clean, regions, shards, split, step_features
+from tasks.runtime.stage import without_orchestrator
 from tasks.runtime.store import Counts, Receipt, Recipe, Store
 
 START = datetime(2024, 5, 1, 23, 50, tzinfo=UTC)
@@ -136,12 +137,18 @@ def in_buckets(table: pa.Table, num_buckets: int) -> Iterable[tuple[int, pa.Tabl
 
 def prepared(config: PipelineConfig, snapshot: Receipt, store: Store) -> Receipt:
     """The shards of a snapshot, made stage by stage without an orchestrator."""
-    cleaned = [clean.STAGE.plain(job) for job in clean.clean_jobs(config, snapshot, store)]
-    drawn = split.STAGE.plain(split.split_job(config, cleaned, store))
-    jobs = step_features.features_jobs(config, cleaned, store)
-    featured = [step_features.STAGE.plain(job) for job in jobs]
-    known = regions.STAGE.plain(regions.regions_job(config, cleaned, drawn, store))
-    return shards.STAGE.plain(shards.shards_job(config, cleaned, featured, drawn, known, store))
+    with without_orchestrator():
+        cleaned = clean.clean(config, snapshot, store)
+        drawn = split.split(config, cleaned, store)
+        featured = step_features.features(config, cleaned, store)
+        known = regions.regions(config, cleaned, drawn, store)
+        return shards.shards(config, cleaned, featured, drawn, known, store)
+
+
+def cleaned_of(config: PipelineConfig, snapshot: Receipt, store: Store) -> list[Receipt]:
+    """The cleaned buckets of a snapshot, made without an orchestrator."""
+    with without_orchestrator():
+        return clean.clean(config, snapshot, store)
 
 
 def total(receipts: Sequence[Receipt]) -> Counts:

@@ -22,6 +22,7 @@ import pytest
 from helpers.fault_rows import FAULTS, TAGS, file_name, values
 from helpers.fault_sources import SOURCES, Labels, Source, Value
 from helpers.fault_table import EVERY, EXPECTED, RULES, SENTINELS, cell
+from helpers.points import cleaned_of
 from helpers.raw_files import ledger_of, points_of, rejects_of, rows_in_force, tree, walk
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -31,7 +32,6 @@ from tasks.config.pipeline import ColumnsConfig, PipelineConfig
 from tasks.ingest.archive import looked_at
 from tasks.ingest.files_in_force import SNAPSHOT
 from tasks.ingest.snapshot import Snapshot, read_snapshot
-from tasks.prepare import clean
 from tasks.runtime.store import Receipt, Store
 
 BY_NAME = {source.name: source for source in SOURCES}
@@ -72,8 +72,8 @@ def ingested(source: Source, path: Path, store: Store) -> Receipt:
 
 def cleaned(source: Source, receipt: Receipt, store: Store, name: str) -> list[dict[str, Any]]:
     """The rows of a table of the clean stage."""
-    jobs = clean.clean_jobs(config_of(source), receipt, store)
-    folders = [store.folder(clean.STAGE.plain(job)) for job in jobs]
+    buckets = cleaned_of(config_of(source), receipt, store)
+    folders = [store.folder(bucket) for bucket in buckets]
     return [row for folder in folders for row in pq.read_table(folder / name).to_pylist()]
 
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from helpers.points import rows_of, total
+from helpers.points import cleaned_of, rows_of, total
 from helpers.raw_files import FIXTURES, ingested, points_of, rejects_of, snapshot_of, tree, zipped
 
 from model.earth.point_rules import distance_m
@@ -27,7 +27,6 @@ from tasks.config.datasets import DATASETS, dataset_named
 from tasks.config.pipeline import CleanConfig, PipelineConfig
 from tasks.ingest.readers.json_records import json_lines
 from tasks.ingest.snapshot import Snapshot, read_snapshot
-from tasks.prepare.clean import STAGE, clean_jobs
 from tasks.runtime.store import Counts, Receipt, Store
 
 KNOT_MPS = 1852 / 3600
@@ -43,7 +42,7 @@ def any_share(monkeypatch) -> None:
 
 def cleaned(receipt: Receipt, store: Store, dataset: str, **rules: float) -> list[Receipt]:
     config = PipelineConfig(dataset=dataset, clean=CleanConfig(**rules))
-    return [STAGE.plain(job) for job in clean_jobs(config, receipt, store)]
+    return cleaned_of(config, receipt, store)
 
 
 def columns_of(snapshot: Snapshot, *names: str) -> pa.Table:

@@ -15,7 +15,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from helpers.points import prepared, rows_of, total
+from helpers.points import cleaned_of, prepared, rows_of, total
 from helpers.raw_files import (
     FIXTURES,
     allow_rejects,
@@ -31,7 +31,6 @@ import sql
 from tasks.config.datasets import DATASETS, dataset_named
 from tasks.config.pipeline import PipelineConfig
 from tasks.ingest.snapshot import Snapshot, read_snapshot
-from tasks.prepare import clean
 from tasks.runtime.store import Store
 
 KNOT_MPS = 1852 / 3600
@@ -145,8 +144,7 @@ def test_cabspotting_newest_first_is_put_in_order(fixture_of, store: Store) -> N
     assert (rows[0]["lat_deg"], rows[0]["lon_deg"]) == (37.75, -122.39)
     config = PipelineConfig(dataset="cabspotting", clean={"min_points": 2, "max_speed_mps": 1e4})
     receipt = ingested(FIXTURES / "cabspotting", store, "cabspotting")
-    jobs = clean.clean_jobs(config, receipt, store)
-    cleaned = rows_of(store, [clean.STAGE.plain(job) for job in jobs], "clean_points.parquet")
+    cleaned = rows_of(store, cleaned_of(config, receipt, store), "clean_points.parquet")
     assert seconds([row for row in cleaned if row["entity_id"] == "zzmade"]) == [0, 60, 120]
 
 
@@ -194,7 +192,7 @@ def test_tdrive_duplicates_fall_to_cleaning(fixture_of, store: Store) -> None:
     assert len(at(fixture_of("tdrive"), "901.txt", 3)) == 1
     config = PipelineConfig(dataset="tdrive")
     receipt = ingested(FIXTURES / "tdrive", store, "tdrive")
-    cleaned = [clean.STAGE.plain(job) for job in clean.clean_jobs(config, receipt, store)]
+    cleaned = cleaned_of(config, receipt, store)
     rejects = rows_of(store, cleaned, "clean_rejects.parquet")
     assert [(r["line_number"], r["rule"]) for r in rejects if r["rule"] == "exact_duplicate"] == [
         (3, "exact_duplicate")
@@ -399,7 +397,7 @@ def test_tdrive_is_read_whole(store: Store, shared_dir: Path) -> None:
     assert Counter(row["entity_id"] for row in points_of(snapshot)) == {"1": 588, "2": 1_674}
     config = PipelineConfig(dataset="tdrive")
     receipt = ingested(shared_dir / "data" / SAMPLES["tdrive"], store, "tdrive")
-    cleaned = total([clean.STAGE.plain(job) for job in clean.clean_jobs(config, receipt, store)])
+    cleaned = total(cleaned_of(config, receipt, store))
     assert cleaned["points"] == 2_262 == cleaned["kept"] + cleaned["rejected"]
     # 24 and 102 rows are exact copies
     assert cleaned["rejected_exact_duplicate"] == 126

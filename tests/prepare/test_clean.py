@@ -13,6 +13,7 @@ import pytest
 from helpers.points import (
     START,
     bucket_of,
+    cleaned_of,
     point,
     read_csv,
     rows_of,
@@ -30,7 +31,7 @@ from model.earth import geometry
 from model.earth.point_rules import distance_m, is_speed_possible, side_of_limit
 from tasks import database
 from tasks.config.pipeline import CleanConfig, PipelineConfig
-from tasks.prepare.clean import RULES, STAGE, clean_jobs, tripped
+from tasks.prepare.clean import RULES, tripped
 from tasks.runtime.errors import DataError
 from tasks.runtime.store import Receipt, Store
 
@@ -312,7 +313,7 @@ def test_steps_of_trips_equal_those_of_sql(oracle, track):
 def cleaned(store: Store, *parts: pa.Table, num_buckets: int = 2, **limits) -> list[Receipt]:
     config = config_of(**limits)
     snapshot = snapshot_of(store, *parts, num_buckets=num_buckets)
-    return [STAGE.plain(job) for job in clean_jobs(config, snapshot, store)]
+    return cleaned_of(config, snapshot, store)
 
 
 def config_of(max_speed_mps=50.0, max_gap_s=600.0, min_points=2) -> PipelineConfig:
@@ -409,8 +410,8 @@ def test_a_file_out_of_force_is_not_read(store: Store):
     old, other = table_of(walk("a", 20, 1), file_id=1), table_of(walk("b", 20, 2), file_id=2)
     new = table_of(walk("a", 30, 3), file_id=3)
     parts = pa.concat_tables([old, other]), new
-    jobs = clean_jobs(config_of(), snapshot_of(store, *parts, out_of_force=[1]), store)
-    trips = rows_of(store, [STAGE.plain(job) for job in jobs], "trips.parquet")
+    buckets = cleaned_of(config_of(), snapshot_of(store, *parts, out_of_force=[1]), store)
+    trips = rows_of(store, buckets, "trips.parquet")
     assert {trip["entity_id"]: trip["num_points"] for trip in trips} == {"a": 30, "b": 20}
 
 

@@ -22,8 +22,9 @@ from tasks.config.pipeline import CleanConfig, PipelineConfig, RegionConfig, Sta
 from tasks.config.slices import RegionRules
 from tasks.database import check
 from tasks.prepare import clean, split
-from tasks.prepare.regions import LINES_A_DEGREE, STAGE, cells_of, fit_regions, regions_job
+from tasks.prepare.regions import LINES_A_DEGREE, cells_of, fit_regions, regions
 from tasks.runtime.errors import DataError
+from tasks.runtime.stage import without_orchestrator
 from tasks.runtime.store import Store
 
 RULES = RegionRules(resolution=8, min_count=2, min_history=2, max_history=3)
@@ -175,9 +176,10 @@ def routine(number: int):
 def regions_of(store: Store, points, **more):
     config = PipelineConfig(clean=CleanConfig(max_gap_s=600, min_points=2), **more)
     snapshot = snapshot_of(store, table_of(points))
-    cleaned = [clean.STAGE.plain(job) for job in clean.clean_jobs(config, snapshot, store)]
-    drawn = split.STAGE.plain(split.split_job(config, cleaned, store))
-    return STAGE.plain(regions_job(config, cleaned, drawn, store))
+    with without_orchestrator():
+        cleaned = clean.clean(config, snapshot, store)
+        drawn = split.split(config, cleaned, store)
+        return regions(config, cleaned, drawn, store)
 
 
 def test_the_stage_keeps_what_it_fitted_beside_what_it_tells(store: Store):

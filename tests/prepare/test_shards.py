@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from helpers.points import (
     bucket_of,
+    cleaned_of,
     point,
     prepared,
     rows_of,
@@ -23,9 +24,10 @@ from helpers.points import (
 from model.data.reading import Shards, read_windows
 from model.features.normaliser import Normaliser
 from tasks.config.pipeline import CleanConfig, PipelineConfig, SplitConfig
+from tasks.database import regrouped
 from tasks.ingest.ingest import ingest
 from tasks.prepare import clean, shards
-from tasks.prepare.shards import PointReader, row_groups
+from tasks.prepare.shards import row_groups
 from tasks.prepare.split import SPLITS
 from tasks.runtime.errors import DataError
 from tasks.runtime.stage import without_orchestrator
@@ -158,11 +160,15 @@ def test_a_reader_hands_out_rows_in_order_whatever_the_batches():
         pa.record_batch({"x": pa.array(range(a, b), pa.int64())})
         for a, b in ((0, 3), (3, 3), (3, 10))
     ]
-    reader = PointReader(pa.RecordBatchReader.from_batches(batches[0].schema, batches))
-    taken = [reader.take(count)["x"].to_pylist() for count in (2, 0, 5, 3)]
-    assert taken == [[0, 1], [], [2, 3, 4, 5, 6], [7, 8, 9]]
+    reader = pa.RecordBatchReader.from_batches(batches[0].schema, batches)
+    taken = [table["x"].to_pylist() for table in regrouped(reader, (2, 0, 5, 2, 3))]
+    assert taken == [[0, 1], [], [2, 3, 4, 5, 6], [7, 8], [9]]
+
+
+def test_trips_that_name_too_many_points_are_refused():
+    trips = pa.table({"num_points": [2, 3]})
     with pytest.raises(DataError, match="1 points more"):
-        reader.take(1)
+        shards.with_points(trips, pa.table({"t_s": [0.0, 1.0, 2.0, 3.0]}))
 
 
 def test_row_groups_hold_many_trips(store: Store, monkeypatch):
@@ -258,7 +264,7 @@ def test_the_storms_of_the_embedded_sample(store: Store):
 def test_the_people_of_the_geolife_sample(store: Store, shared_dir):
     config = PipelineConfig(dataset="geolife")
     snapshot = ingested("geolife", str(shared_dir / "data" / "geolife-sample.zip"), store)
-    cleaned = [clean.STAGE.plain(job) for job in clean.clean_jobs(config, snapshot, store)]
+    cleaned = cleaned_of(config, snapshot, store)
     counts = total(cleaned)
     assert counts["points"] == snapshot.counts["num_points"] == 2_944_569
     assert counts["kept"] + counts["rejected"] == counts["points"]

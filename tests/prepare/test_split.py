@@ -7,7 +7,17 @@ from datetime import datetime
 
 import pyarrow as pa
 import pytest
-from helpers.points import point, prepared, read_csv, rows_of, snapshot_of, table_of, walk, walks
+from helpers.points import (
+    cleaned_of,
+    point,
+    prepared,
+    read_csv,
+    rows_of,
+    snapshot_of,
+    table_of,
+    walk,
+    walks,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,10 +30,9 @@ from tasks.config.pipeline import (
     WindowConfig,
 )
 from tasks.prepare import split as split_module
-from tasks.prepare.clean import STAGE as CLEAN
-from tasks.prepare.clean import clean_jobs
-from tasks.prepare.split import SPLITS, STAGE, connected, split_job
+from tasks.prepare.split import SPLITS, connected
 from tasks.runtime.errors import DataError
+from tasks.runtime.stage import without_orchestrator
 from tasks.runtime.store import Receipt, Store
 
 DEGREE_M = 111_195.080233
@@ -38,8 +47,8 @@ def config_of(split: SplitConfig = HALVES, seed: int = 0) -> PipelineConfig:
 def drawn(store: Store, points, config: PipelineConfig | None = None) -> Receipt:
     config = config or config_of()
     snapshot = snapshot_of(store, table_of(points))
-    cleaned = [CLEAN.plain(job) for job in clean_jobs(config, snapshot, store)]
-    return STAGE.plain(split_job(config, cleaned, store))
+    with without_orchestrator():
+        return split_module.split(config, cleaned_of(config, snapshot, store), store)
 
 
 def split_of(store: Store, receipt: Receipt) -> dict[str, tuple[str, str]]:

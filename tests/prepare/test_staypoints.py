@@ -10,14 +10,23 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from helpers.points import START, point, read_csv, rows_of, snapshot_of, table_of, total, walk
+from helpers.points import (
+    START,
+    cleaned_of,
+    point,
+    read_csv,
+    rows_of,
+    snapshot_of,
+    table_of,
+    total,
+    walk,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.earth import point_rules
 from tasks.config.pipeline import CleanConfig, PipelineConfig, StayConfig
 from tasks.database import scratch
-from tasks.prepare.clean import STAGE, clean_jobs
 from tasks.runtime.store import Store
 
 STEP_DEG = 1e-4
@@ -222,7 +231,7 @@ def cleaned(store: Store, rows, clean: dict | None = None, stay: dict | None = N
         dataset="hurdat2", clean=CleanConfig(**limits), stay=StayConfig(**(stay or {}))
     )
     snapshot = snapshot_of(store, table_of(rows))
-    return [STAGE.plain(job) for job in clean_jobs(config, snapshot, store)]
+    return cleaned_of(config, snapshot, store)
 
 
 def reports(name: str, entity: str, instant: str, received: str = ""):

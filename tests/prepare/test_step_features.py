@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pytest
 import torch
 from helpers.motion import MIN_TURN_STEP_M, motion_of
-from helpers.points import SCHEMA, rows_of, snapshot_of, table_of, walk
+from helpers.points import SCHEMA, cleaned_of, rows_of, snapshot_of, table_of, walk
 from helpers.strategies import places
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -23,10 +23,9 @@ from model.earth.constants import EARTH_RADIUS_M
 from model.earth.geometry import haversine_m, step_between
 from model.features.point_features import steps_of
 from tasks.config.pipeline import CleanConfig, PipelineConfig
-from tasks.prepare.clean import STAGE as CLEAN
-from tasks.prepare.clean import clean_jobs
 from tasks.prepare.shards import MEASURES
-from tasks.prepare.step_features import STAGE, features_jobs
+from tasks.prepare.step_features import features
+from tasks.runtime.stage import without_orchestrator
 from tasks.runtime.store import Store
 
 START = datetime(1999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
@@ -318,9 +317,9 @@ def calendar_in_sql(connection, instant_us, zone):
 def featured(store: Store, table: pa.Table):
     """Cleaned buckets and their features."""
     config = PipelineConfig(clean=CleanConfig(max_gap_s=600, min_points=2))
-    jobs = clean_jobs(config, snapshot_of(store, table), store)
-    cleaned = [CLEAN.plain(job) for job in jobs]
-    return cleaned, [STAGE.plain(job) for job in features_jobs(config, cleaned, store)]
+    cleaned = cleaned_of(config, snapshot_of(store, table), store)
+    with without_orchestrator():
+        return cleaned, features(config, cleaned, store)
 
 
 def test_each_point_but_the_first_of_a_trip_has_its_step(store: Store):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from helpers.points import rows_of, total
+from helpers.points import cleaned_of, rows_of, total
 from helpers.raw_files import (
     ingested,
     ledger_of,
@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 
 from tasks.config.pipeline import PipelineConfig
 from tasks.ingest.snapshot import Snapshot, read_snapshot
-from tasks.prepare.clean import STAGE, clean_jobs
 from tasks.runtime.store import Store
 
 HEADER = b"Start Time\tEnd Time\tTransportation Mode\r\n"
@@ -45,8 +44,7 @@ def source(folder: Path, *lines: bytes) -> Path:
 
 
 def cleaned(receipt, store: Store):
-    jobs = clean_jobs(PipelineConfig(dataset="geolife"), receipt, store)
-    return [STAGE.plain(job) for job in jobs]
+    return cleaned_of(PipelineConfig(dataset="geolife"), receipt, store)
 
 
 def test_points_and_triplegs_have_the_mode_of_their_label(store: Store, tmp_path):
