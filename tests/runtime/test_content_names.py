@@ -228,7 +228,7 @@ def test_reports_and_cards_name_what_the_shards_were_really_made_of(toy: Toy):
     assert "cleaned" not in told
     assert {told["shards"], told["trained"]} == {before.recipe, trained.recipe}
     card = recipes(after, trained, trained, trained, toy.store)
-    assert f"| split | `{first.recipe}` |" in card
+    assert f"| split | {first.recipe} |" in card
 
 
 def test_a_step_made_anew_is_told_by_its_new_recipe(toy: Toy):
