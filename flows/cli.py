@@ -278,7 +278,7 @@ def dataset_lines(row: Dataset) -> str:
     """What a person needs to know of a dataset before running it."""
     start = "embedded sample" if row.sample else row.url or "needs --source PATH"
     start = "made on demand" if row.is_generated else start
-    return f"{row.name:10} {row.title}\n{'':10} {row.entity_kind}s; {start}; {row.licence}"
+    return f"{row.name:10} {row.title}\n{'':10} {row.entity_kinds}; {start}; {row.licence}"
 
 
 def show_outcome(assessment: Assessment, store: Store) -> None:

@@ -1,6 +1,4 @@
-"""The table of datasets, `datasets.toml`: a new public source is one entry there, one SQL file and
-one fixture.
-"""
+"""Datasets: the table `datasets.toml`, where a new public source is one entry, and its fields."""
 
 from __future__ import annotations
 
@@ -86,6 +84,12 @@ class Dataset(Frozen):
     def staging_names(self) -> tuple[str, ...]:
         """The SQL files that read this dataset."""
         return (self.staging, self.labels.staging) if self.labels else (self.staging,)
+
+    @property
+    def entity_kinds(self) -> str:
+        """The plural of what moves."""
+        irregular = {"aircraft": "aircraft", "bus": "buses", "entity": "entities"}
+        return irregular.get(self.entity_kind, f"{self.entity_kind}s")
 
 
 TABLE = Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")

@@ -12,6 +12,7 @@ from model.evaluation.judged_tasks import (
     TRACKS,
     TRAVEL_TIME,
 )
+from tasks.config.datasets import Dataset
 from tasks.config.pipeline import PipelineConfig
 from tasks.report.error_tables import error_tables, markdown_errors, read_scores
 from tasks.report.facts import INITIALISED, LEAKY, initial_weights, split_pairs
@@ -45,12 +46,12 @@ def model_card(
         "Skill is 1 - error / error of the best simple baseline; below zero is worse than it. "
         "Gates read validation; test is only reported.",
         "## Limits",
-        f"Judged on {row.entity_kind}s of this dataset only, with points about "
+        f"Judged on {row.entity_kinds} of this dataset only, with points about "
         f"{row.interval_s:g} s apart; other objects, regions and sampling are untested. "
         f"Trained for {counts.get('steps', '?')} steps, "
         f"{counts.get('parameters', '?')} parameters. Not for navigation or safety.",
         "## Privacy",
-        privacy_note(row.is_personal, row.entity_kind),
+        privacy_note(row),
         "## Recipes",
         recipes(shards, trained, evaluated, reported, store),
     ]
@@ -99,28 +100,29 @@ def origin_note(config: PipelineConfig, trained: Receipt, store: Store) -> list[
 
 def split_note(config: PipelineConfig) -> str:
     """How the data were set apart, in a sentence."""
-    split, kind = config.split, config.source_row.entity_kind
+    split, row = config.split, config.source_row
+    kind, kinds = row.entity_kind, row.entity_kinds
     shares = f"{split.validation_percent} % validation, {split.test_percent} % test"
     notes = {
-        "entity": f"Entities ({kind}s) are split whole, copies together: {shares}.",
+        "entity": f"Entities ({kinds}) are split whole, copies together: {shares}.",
         "time": f"The last points of each {kind} are test, those before validation ({shares} of "
         "its points), with a purge gap before each border; copies are cut alike.",
         "region": f"Trips wholly between {split.west_deg} and {split.east_deg} degrees east and "
-        f"{split.south_deg} and {split.north_deg} degrees north are test; the other {kind}s are "
+        f"{split.south_deg} and {split.north_deg} degrees north are test; the other {kinds} are "
         f"split whole, {split.validation_percent} % validation.",
         "random_window": f"Stretches of every trip are drawn at random: {shares}.",
     }
     return notes[split.kind]
 
 
-def privacy_note(is_personal: bool, entity_kind: str) -> str:
-    if is_personal:
+def privacy_note(row: Dataset) -> str:
+    if row.is_personal:
         return (
-            f"Trained on movements of a {entity_kind} at a time: four points often single out one "
-            "person, and a model may remember what it saw. Share it only under the licence of the "
+            f"Trained on movements of a {row.entity_kind} at a time: four points often single out "
+            "one person, and a model may remember what it saw. Share it only under the licence of the "
             "data. Nothing stored with this version holds a coordinate of the data."
         )
-    return f"The data follow {entity_kind}s and hold no movements of people."
+    return f"The data follow {row.entity_kinds} and hold no movements of people."
 
 
 def recipes(
