@@ -119,8 +119,8 @@ def privacy_note(row: Dataset) -> str:
     if row.is_personal:
         return (
             f"Trained on movements of a {row.entity_kind} at a time: four points often single out "
-            "one person, and a model may remember what it saw. Share it only under the licence of the "
-            "data. Nothing stored with this version holds a coordinate of the data."
+            "one person, and a model may remember what it saw. Share it only under the licence of "
+            "the data. Nothing stored with this version holds a coordinate of the data."
         )
     return f"The data follow {row.entity_kinds} and hold no movements of people."
 
