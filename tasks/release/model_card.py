@@ -14,24 +14,17 @@ from model.evaluation.judged_tasks import (
 )
 from tasks.config.pipeline import PipelineConfig
 from tasks.report.error_tables import error_tables, markdown_errors, read_scores
-from tasks.report.facts import INITIALISED, LEAKY, initial_weights, split_pairs
+from tasks.report.facts import INITIALISED, LEAKY, RunSteps, split_pairs
 from tasks.report.markup import pairs_table
-from tasks.runtime.store import Receipt, Store
+from tasks.runtime.store import Receipt
 
 SPLITS = ("validation", "test")
 
 
-def model_card(
-    config: PipelineConfig,
-    shards: Receipt,
-    trained: Receipt,
-    evaluated: Receipt,
-    reported: Receipt,
-    store: Store,
-) -> str:
+def model_card(steps: RunSteps, reported: Receipt) -> str:
     """Data with licence, split, metrics beside the baselines, limits, privacy, and recipes."""
-    row = config.source_row
-    counts, scores = trained.counts, read_scores(store.folder(evaluated))
+    config, row = steps.config, steps.config.source_row
+    counts, scores = steps.trained.counts, read_scores(steps.evaluation)
     parts = [
         f"# {config.model.family} ({config.model.preset}) trained on {row.title}",
         what_it_does(scores),
@@ -39,8 +32,8 @@ def model_card(
         f"{row.title}: {row.homepage}  \nLicence: {row.licence}. Citation: {row.citation}.  \n"
         + split_note(config),
         *([f"**{LEAKY}**"] if config.split.kind == "random_window" else []),
-        pairs_table(("fact", "value"), split_pairs(shards.counts)),
-        *origin_note(config, trained, store),
+        pairs_table(("fact", "value"), split_pairs(steps.shards.counts)),
+        *origin_note(steps),
         *errors(config, scores),
         "Skill is 1 - error / error of the best simple baseline; below zero is worse than it. "
         "Gates read validation; test is only reported.",
@@ -52,7 +45,7 @@ def model_card(
         "## Privacy",
         privacy_note(row.is_personal, row.entity_kind),
         "## Recipes",
-        recipes(shards, trained, evaluated, reported, store),
+        recipes(steps, reported),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -89,12 +82,11 @@ def errors(config: PipelineConfig, scores: pa.Table) -> list[str]:
     return parts
 
 
-def origin_note(config: PipelineConfig, trained: Receipt, store: Store) -> list[str]:
+def origin_note(steps: RunSteps) -> list[str]:
     """What the training went on from, if it did not begin with fresh weights."""
-    digest = initial_weights(trained, store)
-    if not digest:
-        return []
-    return ["## Initial weights", f"`{config.train.init}`, content `{digest}`. {INITIALISED}"]
+    digest, address = steps.initial_weights, steps.config.train.init
+    note = f"`{address}`, content `{digest}`. {INITIALISED}"
+    return ["## Initial weights", note] if digest else []
 
 
 def split_note(config: PipelineConfig) -> str:
@@ -123,10 +115,9 @@ def privacy_note(is_personal: bool, entity_kind: str) -> str:
     return f"The data follow {entity_kind}s and hold no movements of people."
 
 
-def recipes(
-    shards: Receipt, trained: Receipt, evaluated: Receipt, reported: Receipt, store: Store
-) -> str:
+def recipes(steps: RunSteps, reported: Receipt) -> str:
     """The steps that led here, by their names in the store."""
-    named = {"split": str(store.manifest(shards).lineage.get("split", "unknown"))}
-    named |= {step.stage: step.recipe for step in (shards, trained, evaluated, reported)}
+    named = {"split": str(steps.store.manifest(steps.shards).lineage.get("split", "unknown"))}
+    for step in (steps.shards, steps.trained, steps.evaluated, reported):
+        named[step.stage] = step.recipe
     return pairs_table(("step", "recipe"), list(named.items()))

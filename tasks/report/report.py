@@ -22,10 +22,9 @@ from tasks.prepare.conventions import EXAMPLES_FILE
 from tasks.report.error_tables import error_tables, markdown_errors, read_scores
 from tasks.report.facts import (
     ENCODING_COLUMNS,
+    RunSteps,
     data_pairs,
     encoding_cells,
-    initial_weights,
-    recipes_of,
     split_counts,
     split_pairs,
     warnings_of,
@@ -34,43 +33,36 @@ from tasks.report.figures import MIN_ENTITIES, error_figure, example_map, traini
 from tasks.report.html_page import Picture, markdown_text, page
 from tasks.report.markup import grouped, markdown_table, metres, pairs_table, percent, plain, spoken
 from tasks.runtime.stage import Input, Job, Stage
-from tasks.runtime.store import Counts, Receipt, Store, spelt
+from tasks.runtime.store import Counts, Receipt, spelt
 
 STRATA_COLUMNS = ("windows are", "", "windows", "entities", "ADE", "best baseline", "ADE", "skill")
 
 
 def report(
-    config: PipelineConfig,
-    shards: Receipt,
-    trained: Receipt,
-    evaluated: Receipt,
-    proved: Receipt,
-    store: Store,
-    data_counts: Mapping[str, int | float | str],
-    quality: Receipt | None = None,
+    steps: RunSteps, proved: Receipt, data_counts: Mapping[str, int | float | str]
 ) -> Receipt:
     """The report of a run; `data_counts` are records read, kept and rejected by rule.
 
     Of people it shows the map of the quality report, if there is one.
     """
-    row = config.source_row
+    config, row = steps.config, steps.config.source_row
     rules = taken(
         ReportRules,
         *(row, config.model, config.window, config.assess),
         tasks=judged_tasks_of(config),
         data_counts=dict(data_counts),
-        recipes=recipes_of(shards, trained, evaluated, store),
-        init=initial_weights(trained, store),
+        recipes=steps.recipes,
+        init=steps.initial_weights,
     )
     inputs: dict[str, Input] = {
-        "shards": shards,
-        "trained": trained,
-        "evaluated": evaluated,
+        "shards": steps.shards,
+        "trained": steps.trained,
+        "evaluated": steps.evaluated,
         "proved": proved,
     }
-    if quality is not None:
-        inputs["quality"] = quality
-    return REPORT(REPORT.job(config.dataset, rules, inputs, store, licence=row.licence))
+    if steps.quality is not None:
+        inputs["quality"] = steps.quality
+    return REPORT(REPORT.job(config.dataset, rules, inputs, steps.store, licence=row.licence))
 
 
 def judged_tasks_of(config: PipelineConfig) -> tuple[str, ...]:

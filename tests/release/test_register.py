@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -37,12 +38,11 @@ NAME = "trajfoundry-chemin-hurdat2"
 
 
 def enrol(made: ships.Assessed, flow_run_id: str | None = "run-7") -> Registration:
-    steps = (made.shards, made.trained, made.evaluated, made.reported)
-    return register.register(made.config, *steps, made.store, flow_run_id)
+    return register.register(made, made.reported, flow_run_id)
 
 
 def gate(made: ships.Assessed, registration: Registration) -> Promotion:
-    return promote(made.config, registration, made.shards, made.evaluated, made.store)
+    return promote(made, registration)
 
 
 def aliases(store: Store) -> dict[str, str]:
@@ -100,9 +100,7 @@ def test_equal_weights_of_another_recipe_are_no_new_version(champion):
         again = made.store.publish(draft, renamed, dict(manifest.counts), licence=manifest.licence)
     assert (again.content, again.recipe) != (made.trained.content, made.trained.recipe)
     assert again.content == made.trained.content
-    found = register.register(
-        made.config, made.shards, again, made.evaluated, made.reported, made.store
-    )
+    found = register.register(replace(made, trained=again), made.reported)
     assert (found.version, found.is_new) == (champion[0].version, False)
     assert num_runs(made.store) == before
     with registry(made.store) as client:
@@ -147,9 +145,7 @@ def test_a_newer_assessment_updates_the_version(champion):
     )
     with without_orchestrator():
         evaluated = evaluate(config, made.shards, made.trained, made.store)
-    updated = register.register(
-        config, made.shards, made.trained, evaluated, made.reported, made.store
-    )
+    updated = register.register(replace(made, config=config, evaluated=evaluated), made.reported)
     assert (updated.version, updated.is_new) == (champion[0].version, False)
     with registry(made.store) as client:
         version = client.get_model_version(NAME, updated.version)

@@ -40,7 +40,7 @@ def folder(family: str):
 def card_of(family: str) -> str:
     made = masked_ships.evaluated(family)
     written = masked_ships.reported(family)
-    return model_card(made.config, made.shards, made.trained, made.evaluated, written, made.store)
+    return model_card(made, written)
 
 
 def test_a_family_that_does_not_forecast_has_no_word_of_forecasts():
