@@ -9,7 +9,7 @@ from tasks.catalog.run import recorded_run
 from tasks.catalog.warehouse import points_in_force
 from tasks.config.pipeline import PipelineConfig
 from tasks.evaluate.evaluate import evaluate
-from tasks.release.outcome import Assessment, assessed, data_counts, show_in_prefect
+from tasks.release.outcome import Assessment, data_counts, show_in_prefect
 from tasks.release.promote import promote
 from tasks.release.register import register
 from tasks.report.facts import RunSteps
@@ -29,7 +29,7 @@ def assessment_of(
     reported = report(steps, trained.probe, counts)
     candidate = as_task(register)(steps, reported, flow_run.id)
     promotion = as_task(promote)(steps, candidate)
-    assessment = assessed(config.dataset, candidate, promotion)
+    assessment = Assessment(dataset=config.dataset, registration=candidate, promotion=promotion)
     show_in_prefect(assessment, store)
     return assessment
 

@@ -17,7 +17,6 @@ from typing import Any
 from tasks.release.gate_metrics import (
     GATE_SPLIT,
     CleanProcessCall,
-    Measure,
     NotReproduced,
     measure_of,
 )
@@ -41,11 +40,10 @@ getattr(served, method)(*files, **json.loads(choices))
 
 
 class Score(Frozen):
-    """The error of one version that the gate compares, and the windows that it was measured on."""
+    """The error of one version that the gate compares."""
 
     version: str
     error_m: float
-    windows: str
 
 
 class Decision(Frozen):
@@ -131,13 +129,12 @@ def refusal(reason: str) -> Decision:
     return Decision(is_promoted=False, reason=reason)
 
 
-def clean_error_m(
-    measure: Measure, uri: str, tracking_uri: str, shards: Path, zone: str, scratch: Path
-) -> float:
+def clean_error_m(steps: RunSteps, uri: str, tracking_uri: str, scratch: Path) -> float:
     """The error of a registered version that runs in a process of its own, in metres."""
     from model.data.shards import Shards
 
-    batches = measure.batches(Shards.open(shards, zone))
+    measure, shards = measure_of(steps.config), steps.store.folder(steps.shards)
+    batches = measure.batches(Shards.open(shards, steps.config.source_row.zone))
     answer = scratch / "answer.parquet"
     run_clean_process(uri, tracking_uri, measure.call(batches, scratch), answer, scratch)
     return measure.answered_m(answer, batches)

@@ -4,16 +4,9 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from model.evaluation.judged_tasks import (
-    FORECAST,
-    PATH_INFERENCE,
-    RECOVER,
-    TIMES_GIVEN,
-    TRACKS,
-    TRAVEL_TIME,
-)
+from model.evaluation.judged_tasks import FORECAST, RECOVER, TRAVEL_TIME
 from tasks.config.pipeline import PipelineConfig
-from tasks.report.error_tables import error_tables, markdown_errors, read_scores
+from tasks.report.error_tables import FORECASTS, TOPICS, markdown_errors, read_scores
 from tasks.report.facts import INITIALISED, LEAKY, RunSteps, split_pairs
 from tasks.report.markup import pairs_table
 from tasks.runtime.store import Receipt
@@ -70,14 +63,13 @@ SAID = {
 
 def errors(config: PipelineConfig, scores: pa.Table) -> list[str]:
     """The errors of every task, ours in bold."""
-    windows = f"{config.window.num_context} known points, {config.window.num_horizon} forecast"
-    parts = []
-    for heading, tasks, tracks in (
-        (f"## Errors in metres, times given ({windows})", (FORECAST,), (TIMES_GIVEN,)),
-        ("## Recovery errors in metres", (RECOVER, PATH_INFERENCE), TRACKS[RECOVER]),
-        ("## Travel time errors in seconds", (TRAVEL_TIME,), TRACKS[TRAVEL_TIME]),
-    ):
-        tables = [table for split in SPLITS for table in error_tables(scores, tasks, split, tracks)]
+    window, parts = config.window, []
+    for topic in TOPICS:
+        heading = f"## {topic.heading}"
+        if topic is FORECASTS:
+            known, asked = window.num_context, window.num_horizon
+            heading += f", times given ({known} known points, {asked} forecast)"
+        tables = topic.tables(scores, *SPLITS)
         parts += [heading, *map(markdown_errors, tables)] if tables else []
     return parts
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -76,44 +75,30 @@ def judge(
     """Compare a version with the baselines and the present champion on the same windows."""
     if (refusal := leak_refusal(steps.shards)) is not None:
         return refusal
-    windows, measure = gate_windows(steps), measure_of(steps.config)
+    name, measure = registration.name, measure_of(steps.config)
     model_m, baselines = gate_errors(steps)
 
     def measured_m(version: str) -> float:
         folder = scratch / version
         folder.mkdir()
-        return clean_error_m(
-            measure,
-            f"models:/{registration.name}/{version}",
-            tracking_uri(steps.store),
-            steps.store.folder(steps.shards),
-            steps.config.source_row.zone,
-            folder,
-        )
+        return clean_error_m(steps, f"models:/{name}/{version}", tracking_uri(steps.store), folder)
 
     champion, champion_error = None, ""
-    try:
-        champion = champion_score(client, registration.name, windows, measure.tag, measured_m)
-    except NotReproduced as error:
-        champion_error = str(error)
+    number = alias_version(client, name, CHAMPION)
+    if number is not None:
+        tags = client.get_model_version(name, number).tags
+        # A stored error compares if it is of these windows.
+        is_comparable = tags.get("score_windows") == gate_windows(steps) and measure.tag in tags
+        try:
+            champion_m = float(tags[measure.tag]) if is_comparable else measured_m(number)
+            champion = Score(version=number, error_m=champion_m)
+        except NotReproduced as error:
+            champion_error = str(error)
     return decide(
-        Score(version=registration.version, error_m=model_m, windows=windows),
+        Score(version=registration.version, error_m=model_m),
         baselines,
         champion,
         measure.name,
         lambda: measured_m(registration.version),
         champion_error,
     )
-
-
-def champion_score(
-    client: MlflowClient, name: str, windows: str, tag: str, measured_m: Callable[[str], float]
-) -> Score | None:
-    """The champion's error on these windows: the stored one if it is of them, else a new one."""
-    number = alias_version(client, name, CHAMPION)
-    if number is None:
-        return None
-    tags = client.get_model_version(name, number).tags
-    is_comparable = tags.get("score_windows") == windows and tag in tags
-    error_m = float(tags[tag]) if is_comparable else measured_m(number)
-    return Score(version=number, error_m=error_m, windows=windows)

@@ -107,10 +107,8 @@ def find_version(client: MlflowClient, name: str, facts: Mapping[str, str]) -> M
         [f"name = '{name}'"]
         + [f"tags.`{key}` = '{facts[key]}'" for key in ("train_content", "source")]
     )
-    for version in client.search_model_versions(wanted, order_by=["version_number DESC"]):
-        if has_files(client, version):
-            return version
-    return None
+    found = client.search_model_versions(wanted, order_by=["version_number DESC"])
+    return next((version for version in found if has_files(client, version)), None)
 
 
 def has_files(client: MlflowClient, version: ModelVersion) -> bool:
@@ -139,6 +137,7 @@ def log_run(
 ) -> tuple[str, str, str]:
     """One MLflow run with all that is known of a model: its id, the model's id and address."""
     import mlflow
+    import pandas as pd
 
     config, store, trained = steps.config, steps.store, steps.trained
     papers = {"report": reported} | ({"quality": steps.quality} if steps.quality else {})
@@ -150,7 +149,9 @@ def log_run(
         experiment_id=experiment_id(client, store), run_name=title, tags=tags
     ) as started:
         run_id = str(started.info.run_id)
-        log_params(client, run_id, config)
+        # Nested settings with dotted names.
+        [settings] = pd.json_normalize(config.model_dump(mode="json")).to_dict("records")
+        mlflow.log_params({str(name): value for name, value in settings.items()})
         log_metrics(client, run_id, steps.evaluation)
         log_curve(client, run_id, store.folder(trained) / "metrics.jsonl")
         mlflow.log_input(dataset_input(config, steps.shards), context="training")
@@ -161,22 +162,6 @@ def log_run(
         with store.draft() as scratch:
             model = log_model(config, store.verify(trained), scratch)
     return run_id, model.model_id, model.model_uri
-
-
-def log_params(client: MlflowClient, run_id: str, config: PipelineConfig) -> None:
-    from mlflow.entities import Param
-
-    flat = flattened(config.model_dump(mode="json"))
-    client.log_batch(run_id, params=[Param(key, str(value)) for key, value in flat.items()])
-
-
-def flattened(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings with dotted names."""
-    flat: dict[str, Any] = {}
-    for key, item in value.items():
-        name = f"{prefix}{key}"
-        flat |= flattened(item, f"{name}.") if isinstance(item, Mapping) else {name: item}
-    return flat
 
 
 def log_metrics(client: MlflowClient, run_id: str, evaluated: Path) -> None:

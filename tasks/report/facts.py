@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tasks.prepare.conventions import RECOVERY_FILE
 from tasks.runtime.stage import Job
-from tasks.runtime.store import Counts, Receipt, Store, spelt
+from tasks.runtime.store import Receipt, Store, spelt
 
 if TYPE_CHECKING:
     from tasks.config.pipeline import PipelineConfig
@@ -52,7 +52,7 @@ class RunSteps:
 
 def warnings_of(job: Job[ReportRules]) -> list[str]:
     """What a reader must know before any number."""
-    is_leaky = split_counts(job).get("is_leaky")
+    is_leaky = job.receipt("shards").counts.get("is_leaky")
     is_tuned = job.settings.init
     return [text for text, holds in ((LEAKY, is_leaky), (INITIALISED, is_tuned)) if holds]
 
@@ -67,11 +67,6 @@ INITIALISED = (
     "Training went on from an earlier model, with that model's normaliser. What that one was "
     "trained on is not known here: it may hold parts of this validation and test."
 )
-
-
-def split_counts(job: Job[ReportRules]) -> Counts:
-    """What the shards tell of their split."""
-    return job.receipt("shards").counts
 
 
 def split_pairs(counts: Mapping[str, int | float | str]) -> list[tuple[str, str]]:

@@ -239,8 +239,8 @@ BASELINES = {"last_position": 30.0, "damped_velocity": 20.0}
 
 
 def judged(ade_m: float, champion_m: float | None = None, again_m: float | None = None) -> Decision:
-    champion = None if champion_m is None else Score(version="3", error_m=champion_m, windows="w")
-    candidate = Score(version="4", error_m=ade_m, windows="w")
+    champion = None if champion_m is None else Score(version="3", error_m=champion_m)
+    candidate = Score(version="4", error_m=ade_m)
 
     def reproduced_m() -> float:
         return ade_m if again_m is None else again_m
@@ -271,9 +271,9 @@ def test_a_failing_reproduction_is_a_reason_and_runs_last():
     def broken() -> float:
         raise NotReproduced("it does not load in a clean process: no torch")
 
-    candidate = Score(version="4", error_m=10.0, windows="w")
+    candidate = Score(version="4", error_m=10.0)
     assert "no torch" in decide(candidate, BASELINES, None, "ADE", broken).reason
-    beaten = Score(version="3", error_m=9.0, windows="w")
+    beaten = Score(version="3", error_m=9.0)
     assert "present champion" in decide(candidate, BASELINES, beaten, "ADE", broken).reason
 
 

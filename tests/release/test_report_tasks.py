@@ -129,7 +129,7 @@ def test_masks_are_told_in_words(mask, words):
 def test_where_nothing_could_be_judged_the_report_says_why():
     """No masked windows, and train without journeys."""
     found = [one.parts(SCORES.empty_table()) for one in reports.OTHERS]
-    assert found == [[f"## {one.heading}", one.empty] for one in reports.OTHERS]
+    assert found == [[f"## {one.topic.heading}", one.empty] for one in reports.OTHERS]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
