@@ -9,9 +9,10 @@ from tasks.catalog.run import recorded_run
 from tasks.catalog.warehouse import points_in_force
 from tasks.config.pipeline import PipelineConfig
 from tasks.evaluate.evaluate import evaluate
-from tasks.release.outcome import Assessment, assessed, data_counts, show_in_prefect
+from tasks.release.outcome import Assessment, data_counts, show_in_prefect
 from tasks.release.promote import promote
 from tasks.release.register import register
+from tasks.report.facts import RunSteps
 from tasks.report.report import report
 from tasks.runtime.machine import Machine
 from tasks.runtime.stage import as_task
@@ -22,15 +23,13 @@ def assessment_of(
     config: PipelineConfig, data: Prepared, trained: Pretrained, store: Store
 ) -> Assessment:
     """The errors of a model beside the baselines, its version, and what the gate says of it."""
-    shards, model = data.shards, trained.model
     counts = data_counts([data.points, *data.cleaned, data.regions])
-    evaluated = evaluate(config, shards, model, store)
-    reported = report(config, shards, model, evaluated, trained.probe, store, counts, data.quality)
-    candidate = as_task(register)(
-        config, shards, model, evaluated, reported, store, flow_run.id, data.quality
-    )
-    promotion = as_task(promote)(config, candidate, shards, evaluated, store)
-    assessment = assessed(config.dataset, candidate, promotion)
+    evaluated = evaluate(config, data.shards, trained.model, store)
+    steps = RunSteps(config, store, data.shards, trained.model, evaluated, data.quality)
+    reported = report(steps, trained.probe, counts)
+    candidate = as_task(register)(steps, reported, flow_run.id)
+    promotion = as_task(promote)(steps, candidate)
+    assessment = Assessment(dataset=config.dataset, registration=candidate, promotion=promotion)
     show_in_prefect(assessment, store)
     return assessment
 

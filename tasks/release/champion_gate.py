@@ -14,18 +14,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tasks.config.pipeline import PipelineConfig
 from tasks.release.gate_metrics import (
     GATE_SPLIT,
     CleanProcessCall,
-    Measure,
     NotReproduced,
     measure_of,
 )
+from tasks.report.facts import RunSteps
 from tasks.report.markup import spoken
 from tasks.runtime.errors import Unavailable
 from tasks.runtime.frozen import Frozen
-from tasks.runtime.store import Manifest, Receipt, Store, canonical_json, sha256_text
+from tasks.runtime.store import Manifest, Receipt, canonical_json, sha256_text
 
 REPRODUCED_WITHIN = 1e-3  # relative: float32 sums differ between batch sizes and machines
 CLEAN_PROCESS_S = 1_800
@@ -41,11 +40,10 @@ getattr(served, method)(*files, **json.loads(choices))
 
 
 class Score(Frozen):
-    """The error of one version that the gate compares, and the windows that it was measured on."""
+    """The error of one version that the gate compares."""
 
     version: str
     error_m: float
-    windows: str
 
 
 class Decision(Frozen):
@@ -65,25 +63,20 @@ def windows_digest(shards: Manifest, settings: Mapping[str, Any]) -> str:
     return sha256_text(canonical_json({"files": files, **settings}))[:32]
 
 
-def score_tags(
-    config: PipelineConfig, shards: Receipt, evaluated: Receipt, store: Store
-) -> dict[str, str]:
+def score_tags(steps: RunSteps) -> dict[str, str]:
     """The gate's own measurement of a model, as tags: the error, and the windows' name."""
-    model_m, _ = gate_errors(config, evaluated, store)
-    tag = measure_of(config).tag
-    return {tag: repr(model_m), "score_windows": gate_windows(config, shards, store)}
+    model_m, _ = gate_errors(steps)
+    return {measure_of(steps.config).tag: repr(model_m), "score_windows": gate_windows(steps)}
 
 
-def gate_windows(config: PipelineConfig, shards: Receipt, store: Store) -> str:
-    return windows_digest(store.manifest(shards), measure_of(config).settings)
+def gate_windows(steps: RunSteps) -> str:
+    return windows_digest(steps.store.manifest(steps.shards), measure_of(steps.config).settings)
 
 
-def gate_errors(
-    config: PipelineConfig, evaluated: Receipt, store: Store
-) -> tuple[float, dict[str, float]]:
+def gate_errors(steps: RunSteps) -> tuple[float, dict[str, float]]:
     """What the gate compares, on validation windows: the model's error, and each baseline's."""
-    errors = measure_of(config).errors_m(store.folder(evaluated))
-    return errors.pop(config.model.family), errors
+    errors = measure_of(steps.config).errors_m(steps.evaluation)
+    return errors.pop(steps.config.model.family), errors
 
 
 def decide(
@@ -136,13 +129,12 @@ def refusal(reason: str) -> Decision:
     return Decision(is_promoted=False, reason=reason)
 
 
-def clean_error_m(
-    measure: Measure, uri: str, tracking_uri: str, shards: Path, zone: str, scratch: Path
-) -> float:
+def clean_error_m(steps: RunSteps, uri: str, tracking_uri: str, scratch: Path) -> float:
     """The error of a registered version that runs in a process of its own, in metres."""
     from model.data.shards import Shards
 
-    batches = measure.batches(Shards.open(shards, zone))
+    measure, shards = measure_of(steps.config), steps.store.folder(steps.shards)
+    batches = measure.batches(Shards.open(shards, steps.config.source_row.zone))
     answer = scratch / "answer.parquet"
     run_clean_process(uri, tracking_uri, measure.call(batches, scratch), answer, scratch)
     return measure.answered_m(answer, batches)

@@ -1,10 +1,11 @@
 """Gate metrics: one error a kind of model, as evaluated and as asked of a clean process.
 
-Shapes: B windows, T points, A points that are answered.
+Shapes: B windows, T points, A points that are answered, N chosen points.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,8 +109,8 @@ class Measure:
             write_groups(points, [shown_rows(windows) for windows in batches])
             return CleanProcessCall("recover_files", (points,))
         known = slice(None, self.num_context)
-        write_groups(points, [window_rows(windows, known) for windows in batches])
-        write_groups(target_at, [window_rows(windows, self.answered) for windows in batches])
+        write_groups(points, [shown_rows(windows, known) for windows in batches])
+        write_groups(target_at, [shown_rows(windows, self.answered) for windows in batches])
         return CleanProcessCall("forecast_files", (points, target_at), {"num_samples": 0})
 
     @property
@@ -169,38 +170,24 @@ def padded(column: pa.ChunkedArray, is_pad_BA: Tensor) -> Tensor:
 # Rows -------------------------------------------------------------------------------------------
 
 
-def window_rows(windows: WindowBatch, chosen: slice) -> pa.Table:
-    """Some points of each window as a long table, one trajectory a window."""
+def shown_rows(windows: WindowBatch, chosen: slice = slice(None)) -> pa.Table:
+    """Some points of each window as a long table, the window as its trajectory.
+
+    The places that are hidden are missing.
+    """
     batch = windows.batch
     is_chosen_BT = batch.is_pad_BT.new_zeros(batch.is_pad_BT.shape)
-    is_chosen_BT[:, chosen] = True
-    return long_table(windows, is_chosen_BT, batch.lon_deg_BT, batch.lat_deg_BT)
-
-
-def shown_rows(windows: WindowBatch) -> pa.Table:
-    """All points of each window as a long table, without the places that are hidden."""
-    batch, is_hidden_BT = windows.batch, ~windows.batch.is_observed_BT
-    places = (
-        value_BT.masked_fill(is_hidden_BT, float("nan"))
-        for value_BT in (batch.lon_deg_BT, batch.lat_deg_BT)
-    )
-    return long_table(windows, ~batch.is_pad_BT, *places)
-
-
-def long_table(
-    windows: WindowBatch, is_chosen_BT: Tensor, lon_deg_BT: Tensor, lat_deg_BT: Tensor
-) -> pa.Table:
-    """One row per chosen point, the window as its trajectory."""
-    time_us_BT = (windows.batch.time_s_BT * 1e6).round().long()
-    instant_us_BT = windows.started_us_B.unsqueeze(1) + time_us_BT
-    window_id_BT = windows.batch.window_id_B.unsqueeze(1).expand_as(instant_us_BT)
+    is_chosen_BT[:, chosen] = ~batch.is_pad_BT[:, chosen]
+    is_hidden_N = ~batch.is_observed_BT[is_chosen_BT]
+    instant_us_BT = windows.started_us_B.unsqueeze(1) + (batch.time_s_BT * 1e6).round().long()
+    window_id_BT = batch.window_id_B.unsqueeze(1).expand_as(instant_us_BT)
     instant = pa.array(instant_us_BT[is_chosen_BT].numpy())
     return pa.table(
         {
             "trajectory_id": window_id_BT[is_chosen_BT].numpy(),
             "tracked_at": instant.cast(pa.timestamp("us", "UTC")),
-            "lon_deg": lon_deg_BT[is_chosen_BT].numpy(),
-            "lat_deg": lat_deg_BT[is_chosen_BT].numpy(),
+            "lon_deg": batch.lon_deg_BT[is_chosen_BT].masked_fill(is_hidden_N, math.nan).numpy(),
+            "lat_deg": batch.lat_deg_BT[is_chosen_BT].masked_fill(is_hidden_N, math.nan).numpy(),
         }
     )
 

@@ -4,35 +4,21 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from model.evaluation.judged_tasks import (
-    FORECAST,
-    PATH_INFERENCE,
-    RECOVER,
-    TIMES_GIVEN,
-    TRACKS,
-    TRAVEL_TIME,
-)
+from model.evaluation.judged_tasks import FORECAST, RECOVER, TRAVEL_TIME
 from tasks.config.datasets import Dataset
 from tasks.config.pipeline import PipelineConfig
-from tasks.report.error_tables import error_tables, markdown_errors, read_scores
-from tasks.report.facts import INITIALISED, LEAKY, initial_weights, split_pairs
+from tasks.report.error_tables import FORECASTS, TOPICS, markdown_errors, read_scores
+from tasks.report.facts import INITIALISED, LEAKY, RunSteps, split_pairs
 from tasks.report.markup import pairs_table
-from tasks.runtime.store import Receipt, Store
+from tasks.runtime.store import Receipt
 
 SPLITS = ("validation", "test")
 
 
-def model_card(
-    config: PipelineConfig,
-    shards: Receipt,
-    trained: Receipt,
-    evaluated: Receipt,
-    reported: Receipt,
-    store: Store,
-) -> str:
+def model_card(steps: RunSteps, reported: Receipt) -> str:
     """Data with licence, split, metrics beside the baselines, limits, privacy, and recipes."""
-    row = config.source_row
-    counts, scores = trained.counts, read_scores(store.folder(evaluated))
+    config, row = steps.config, steps.config.source_row
+    counts, scores = steps.trained.counts, read_scores(steps.evaluation)
     parts = [
         f"# {config.model.family} ({config.model.preset}) trained on {row.title}",
         what_it_does(scores),
@@ -40,8 +26,8 @@ def model_card(
         f"{row.title}: {row.homepage}  \nLicence: {row.licence}. Citation: {row.citation}.  \n"
         + split_note(config),
         *([f"**{LEAKY}**"] if config.split.kind == "random_window" else []),
-        pairs_table(("fact", "value"), split_pairs(shards.counts)),
-        *origin_note(config, trained, store),
+        pairs_table(("fact", "value"), split_pairs(steps.shards.counts)),
+        *origin_note(steps),
         *errors(config, scores),
         "Skill is 1 - error / error of the best simple baseline; below zero is worse than it. "
         "Gates read validation; test is only reported.",
@@ -53,7 +39,7 @@ def model_card(
         "## Privacy",
         privacy_note(row),
         "## Recipes",
-        recipes(shards, trained, evaluated, reported, store),
+        recipes(steps, reported),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -78,24 +64,22 @@ SAID = {
 
 def errors(config: PipelineConfig, scores: pa.Table) -> list[str]:
     """The errors of every task, ours in bold."""
-    windows = f"{config.window.num_context} known points, {config.window.num_horizon} forecast"
-    parts = []
-    for heading, tasks, tracks in (
-        (f"## Errors in metres, times given ({windows})", (FORECAST,), (TIMES_GIVEN,)),
-        ("## Recovery errors in metres", (RECOVER, PATH_INFERENCE), TRACKS[RECOVER]),
-        ("## Travel time errors in seconds", (TRAVEL_TIME,), TRACKS[TRAVEL_TIME]),
-    ):
-        tables = [table for split in SPLITS for table in error_tables(scores, tasks, split, tracks)]
+    window, parts = config.window, []
+    for topic in TOPICS:
+        heading = f"## {topic.heading}"
+        if topic is FORECASTS:
+            known, asked = window.num_context, window.num_horizon
+            heading += f", times given ({known} known points, {asked} forecast)"
+        tables = topic.tables(scores, *SPLITS)
         parts += [heading, *map(markdown_errors, tables)] if tables else []
     return parts
 
 
-def origin_note(config: PipelineConfig, trained: Receipt, store: Store) -> list[str]:
+def origin_note(steps: RunSteps) -> list[str]:
     """What the training went on from, if it did not begin with fresh weights."""
-    digest = initial_weights(trained, store)
-    if not digest:
-        return []
-    return ["## Initial weights", f"`{config.train.init}`, content `{digest}`. {INITIALISED}"]
+    digest, address = steps.initial_weights, steps.config.train.init
+    note = f"`{address}`, content `{digest}`. {INITIALISED}"
+    return ["## Initial weights", note] if digest else []
 
 
 def split_note(config: PipelineConfig) -> str:
@@ -125,10 +109,9 @@ def privacy_note(row: Dataset) -> str:
     return f"The data follow {row.entity_kinds} and hold no movements of people."
 
 
-def recipes(
-    shards: Receipt, trained: Receipt, evaluated: Receipt, reported: Receipt, store: Store
-) -> str:
+def recipes(steps: RunSteps, reported: Receipt) -> str:
     """The steps that led here, by their names in the store."""
-    named = {"split": str(store.manifest(shards).lineage.get("split", "unknown"))}
-    named |= {step.stage: step.recipe for step in (shards, trained, evaluated, reported)}
+    named = {"split": str(steps.store.manifest(steps.shards).lineage.get("split", "unknown"))}
+    for step in (steps.shards, steps.trained, steps.evaluated, reported):
+        named[step.stage] = step.recipe
     return pairs_table(("step", "recipe"), list(named.items()))

@@ -6,16 +6,11 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from model.evaluation.judged_tasks import (
-    FORECAST,
-    PATH_INFERENCE,
-    RECOVER,
-    TIMES_GIVEN,
-    TRAVEL_TIME,
-)
+from pydantic import Field
+
 from tasks.release.promote import Promotion
 from tasks.release.register import Registration
-from tasks.report.error_tables import TRACK_WORDS, error_tables, read_scores
+from tasks.report.error_tables import FORECASTS, RECOVERIES, TRAVEL_TIMES, Topic, read_scores
 from tasks.runtime.frozen import Frozen
 from tasks.runtime.machine import Machine
 from tasks.runtime.run_records import StageRun, stages_so_far
@@ -24,15 +19,12 @@ from tasks.runtime.store import Counts, Receipt, Store
 SHOWN_SPLIT = "test"
 
 
-# Tables that Prefect shows beside a run: the key, what stands in it, and the tasks.
-SHOWN: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(
+# Tables that Prefect shows beside a run: the key, what stands in it, and of which tasks.
+SHOWN: Mapping[str, tuple[str, Topic]] = MappingProxyType(
     {
-        "errors": ("Errors in metres on test windows, times given.", (FORECAST,)),
-        "recovery": (
-            "Errors in metres at hidden points of test windows.",
-            (RECOVER, PATH_INFERENCE),
-        ),
-        "durations": ("Errors of travel times in seconds on test journeys.", (TRAVEL_TIME,)),
+        "errors": ("Errors in metres on test windows, times given.", FORECASTS),
+        "recovery": ("Errors in metres at hidden points of test windows.", RECOVERIES),
+        "durations": ("Errors of travel times in seconds on test journeys.", TRAVEL_TIMES),
     }
 )
 
@@ -41,9 +33,9 @@ class Assessment(Frozen):
     """The steps of a run, the registered version, and what the gate said of it."""
 
     dataset: str
-    stages: tuple[StageRun, ...]
     registration: Registration
     promotion: Promotion
+    stages: tuple[StageRun, ...] = Field(default_factory=stages_so_far)
 
     def receipt(self, stage: str) -> Receipt:
         """The receipt of a stage that makes one folder."""
@@ -71,16 +63,6 @@ class Assessment(Frozen):
         root = tracking if tracking.startswith("http") else Machine().mlflow_page
         name, version = self.registration.name, self.registration.version
         return f"{root.rstrip('/')}/#/models/{name}/versions/{version}"
-
-
-def assessed(dataset: str, registration: Registration, promotion: Promotion) -> Assessment:
-    """What the present run has come to."""
-    return Assessment(
-        dataset=dataset,
-        stages=stages_so_far(),
-        registration=registration,
-        promotion=promotion,
-    )
 
 
 def data_counts(steps: Sequence[Receipt]) -> Counts:
@@ -126,10 +108,8 @@ def shown_errors(
 ) -> list[dict[str, Any]]:
     """Errors of the model and the baselines on the test split, as the report spells them."""
     scores = read_scores(store.folder(assessment.receipt("evaluate")))
-    tasks = SHOWN[kind][1]
-    tracks = (TIMES_GIVEN,) if tasks == (FORECAST,) else tuple(TRACK_WORDS)
     return [
         {"asked": table.title, **dict(zip(table.columns, line.cells, strict=True))}
-        for table in error_tables(scores, tasks, SHOWN_SPLIT, tracks)
+        for table in SHOWN[kind][1].tables(scores, SHOWN_SPLIT)
         for line in table.lines
     ]

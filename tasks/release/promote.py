@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.config.pipeline import PipelineConfig
 from tasks.registry.client import registry, tracking_uri
 from tasks.registry.models import CHAMPION, alias_version
 from tasks.release.champion_gate import (
@@ -22,8 +20,8 @@ from tasks.release.champion_gate import (
 )
 from tasks.release.gate_metrics import NotReproduced, measure_of
 from tasks.release.register import Registration
+from tasks.report.facts import RunSteps
 from tasks.runtime.frozen import Frozen
-from tasks.runtime.store import Receipt, Store
 
 if TYPE_CHECKING:
     from tasks.registry.client import MlflowClient
@@ -39,22 +37,16 @@ class Promotion(Frozen):
     reason: str
 
 
-def promote(
-    config: PipelineConfig,
-    registration: Registration,
-    shards: Receipt,
-    evaluated: Receipt,
-    store: Store,
-) -> Promotion:
+def promote(steps: RunSteps, registration: Registration) -> Promotion:
     """Make a version the champion if it passes the gate; the decision stays with the version."""
     name, number = registration.name, registration.version
-    with registry(store) as client:
+    with registry(steps.store) as client:
         version = client.get_model_version(name, number)
         champion = alias_version(client, name, CHAMPION)
         key = decision_key(
             {
-                "windows": gate_windows(config, shards, store),
-                "evaluate_recipe": evaluated.recipe,
+                "windows": gate_windows(steps),
+                "evaluate_recipe": steps.evaluated.recipe,
                 "champion": champion or "",
             }
         )
@@ -62,8 +54,8 @@ def promote(
         if champion == number or version.tags.get("decision_key") == key:
             reason = version.tags.get("decision_reason", "made champion by hand")
             return promotion(is_champion=champion == number, is_new=False, reason=reason)
-        with store.draft() as scratch:
-            decision = judge(client, config, registration, shards, evaluated, store, scratch)
+        with steps.store.draft() as scratch:
+            decision = judge(client, steps, registration, scratch)
         tags = {
             "decision": "promoted" if decision.is_promoted else "not promoted",
             "decision_reason": decision.reason,
@@ -78,56 +70,35 @@ def promote(
 
 
 def judge(
-    client: MlflowClient,
-    config: PipelineConfig,
-    registration: Registration,
-    shards: Receipt,
-    evaluated: Receipt,
-    store: Store,
-    scratch: Path,
+    client: MlflowClient, steps: RunSteps, registration: Registration, scratch: Path
 ) -> Decision:
     """Compare a version with the baselines and the present champion on the same windows."""
-    if (refusal := leak_refusal(shards)) is not None:
+    if (refusal := leak_refusal(steps.shards)) is not None:
         return refusal
-    windows = gate_windows(config, shards, store)
-    model_m, baselines = gate_errors(config, evaluated, store)
-    measure = measure_of(config)
+    name, measure = registration.name, measure_of(steps.config)
+    model_m, baselines = gate_errors(steps)
 
     def measured_m(version: str) -> float:
         folder = scratch / version
         folder.mkdir()
-        return clean_error_m(
-            measure,
-            f"models:/{registration.name}/{version}",
-            tracking_uri(store),
-            store.folder(shards),
-            config.source_row.zone,
-            folder,
-        )
+        return clean_error_m(steps, f"models:/{name}/{version}", tracking_uri(steps.store), folder)
 
     champion, champion_error = None, ""
-    try:
-        champion = champion_score(client, registration.name, windows, measure.tag, measured_m)
-    except NotReproduced as error:
-        champion_error = str(error)
+    number = alias_version(client, name, CHAMPION)
+    if number is not None:
+        tags = client.get_model_version(name, number).tags
+        # A stored error compares if it is of these windows.
+        is_comparable = tags.get("score_windows") == gate_windows(steps) and measure.tag in tags
+        try:
+            champion_m = float(tags[measure.tag]) if is_comparable else measured_m(number)
+            champion = Score(version=number, error_m=champion_m)
+        except NotReproduced as error:
+            champion_error = str(error)
     return decide(
-        Score(version=registration.version, error_m=model_m, windows=windows),
+        Score(version=registration.version, error_m=model_m),
         baselines,
         champion,
         measure.name,
         lambda: measured_m(registration.version),
         champion_error,
     )
-
-
-def champion_score(
-    client: MlflowClient, name: str, windows: str, tag: str, measured_m: Callable[[str], float]
-) -> Score | None:
-    """The champion's error on these windows: the stored one if it is of them, else a new one."""
-    number = alias_version(client, name, CHAMPION)
-    if number is None:
-        return None
-    tags = client.get_model_version(name, number).tags
-    is_comparable = tags.get("score_windows") == windows and tag in tags
-    error_m = float(tags[tag]) if is_comparable else measured_m(number)
-    return Score(version=number, error_m=error_m, windows=windows)

@@ -6,12 +6,15 @@ it, under a name made of that source: no other module, and no other version, can
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import importlib.util
+import itertools
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -89,13 +92,26 @@ class TrajectoryModel(PythonModel):
         answer: pd.DataFrame = getattr(self, task)(model_input, **(params or {}))
         return answer
 
-    def params_of(self, task: str, choices: dict[str, Any]) -> Any:
-        """The caller's choices in place of the defaults, for one task."""
+    def asked(
+        self, task: str, points: Any, choices: dict[str, Any], may_lack: bool = False
+    ) -> tuple[Any, Any, Any]:
+        """The caller's choices in place of the defaults, the points, and the trajectories' ids.
+
+        Of points that may lack something, places and times may be missing.
+        """
         params = self.defaults.with_choices({"task": task} | choices)
         self.serving.check_task(self.trained.model, params.task)
         if params.task != task:
             raise ValueError(f"{task} was called with the task {params.task!r}; leave it out")
-        return params
+        frame = as_frame(points, COLUMNS)
+        number_N, id_R = numbered(frame)
+        instant_N = instants(frame["tracked_at"], may_lack)
+        places = numbers(frame["lon_deg"]), numbers(frame["lat_deg"])
+        columns = number_N, as_us(instant_N), *places
+        if may_lack:
+            has_time_N = instant_N.notna().to_numpy()
+            return params, self.serving.sorted_sketch(*columns, has_time_N), id_R
+        return params, self.serving.sorted_points(*columns), id_R
 
     # ------------------------------------------------------------------ tasks
 
@@ -108,8 +124,7 @@ class TrajectoryModel(PythonModel):
         `target_at` holds the instants asked for, as rows (trajectory_id, tracked_at) of equally
         many for each trajectory; without it they are predicted. Repeated rows count once.
         """
-        params = self.params_of("forecast", choices)
-        known, id_R = self.known(points)
+        params, known, id_R = self.asked("forecast", points, choices)
         target_us_RH = None
         if target_at is not None:
             target_us_RH = targets_us(as_frame(target_at, COLUMNS[:2]), id_R)
@@ -124,8 +139,7 @@ class TrajectoryModel(PythonModel):
         such a trajectory count in the order given, all others in the order of time. What the model
         cannot tell, such as a stretch without a known point on both sides, stays missing.
         """
-        params = self.params_of("recover", choices)
-        sketch, id_R = self.sketch(points)
+        params, sketch, id_R = self.asked("recover", points, choices, may_lack=True)
         found = self.serving.recover_points(self.trained, sketch, params)
         return as_points(found, id_R)
 
@@ -135,8 +149,7 @@ class TrajectoryModel(PythonModel):
         Rows count in the order given. Those between are the path: places without times. Of a long
         one the model reads points at even distances in the row.
         """
-        params = self.params_of("travel_time", choices)
-        sketch, id_R = self.sketch(points)
+        params, sketch, id_R = self.asked("travel_time", points, choices, may_lack=True)
         found = self.serving.travel_times(self.trained, sketch, params)
         return pd.DataFrame(
             {
@@ -149,8 +162,7 @@ class TrajectoryModel(PythonModel):
 
     def embed(self, points: pd.DataFrame | pa.Table, **choices: Any) -> pd.DataFrame:
         """A vector of each trajectory in the columns e0, e1, and so on."""
-        params = self.params_of("embed", choices)
-        known, id_R = self.known(points)
+        params, known, id_R = self.asked("embed", points, choices)
         value_RD = self.serving.embeddings(self.trained, known, params)
         names = [f"e{number}" for number in range(value_RD.shape[1])]
         rows = pd.DataFrame(value_RD, columns=names)
@@ -159,8 +171,7 @@ class TrajectoryModel(PythonModel):
 
     def score(self, points: pd.DataFrame | pa.Table, **choices: Any) -> pd.DataFrame:
         """Mean surprise of a step of each trajectory in nats; missing where there is no step."""
-        params = self.params_of("score", choices)
-        known, id_R = self.known(points)
+        params, known, id_R = self.asked("score", points, choices)
         value_R = self.serving.scores(self.trained, known, params)
         return pd.DataFrame({"trajectory_id": id_R, "surprise_nats": value_R})
 
@@ -171,52 +182,23 @@ class TrajectoryModel(PythonModel):
 
         The row groups of both files hold whole trajectories, the same ones in the same order.
         """
-        with pq.ParquetFile(points) as known, pq.ParquetFile(target_at) as asked:
-            groups = range(known.metadata.num_row_groups)
-            write_frames(
-                output,
-                (
-                    self.forecast(known.read_row_group(i), asked.read_row_group(i), **choices)
-                    for i in groups
-                ),
-            )
+        write_answers(partial(self.forecast, **choices), (points, target_at), output)
 
     def recover_files(self, points: Path, output: Path, **choices: Any) -> None:
         """As `recover`, from Parquet to Parquet, one row group of whole trajectories at a time."""
-        with pq.ParquetFile(points) as given:
-            groups = range(given.metadata.num_row_groups)
-            write_frames(output, (self.recover(given.read_row_group(i), **choices) for i in groups))
-
-    # ------------------------------------------------------------------ input
-
-    def known(self, points: pd.DataFrame | pa.Table) -> tuple[Any, Any]:
-        """Points of which nothing is missing, and the ids of their trajectories."""
-        frame = as_frame(points, COLUMNS)
-        number_N, id_R = numbered(frame)
-        instant_us_N = instants_us(frame["tracked_at"])
-        places = numbers(frame["lon_deg"]), numbers(frame["lat_deg"])
-        return self.serving.sorted_points(number_N, instant_us_N, *places), id_R
-
-    def sketch(self, points: pd.DataFrame | pa.Table) -> tuple[Any, Any]:
-        """Points of which places and times may be missing, and the ids of their trajectories."""
-        frame = as_frame(points, COLUMNS)
-        number_N, id_R = numbered(frame)
-        instant_N = instants(frame["tracked_at"])
-        places = numbers(frame["lon_deg"]), numbers(frame["lat_deg"])
-        has_time_N = instant_N.notna().to_numpy()
-        return (
-            self.serving.sorted_sketch(number_N, as_us(instant_N), *places, has_time_N),
-            id_R,
-        )
+        write_answers(partial(self.recover, **choices), (points,), output)
 
 
-def write_frames(output: Path, frames: Iterator[pd.DataFrame]) -> None:
-    """Write each frame as a row group."""
-    tables = (pa.table({name: as_column(frame[name]) for name in frame}) for frame in frames)
-    first = next(tables)
-    with pq.ParquetWriter(output, first.schema) as writer:
-        writer.write_table(first)
-        for table in tables:
+def write_answers(ask: Callable[..., pd.DataFrame], files: tuple[Path, ...], output: Path) -> None:
+    """Ask about each row group of the files and write the answer as a row group."""
+    with contextlib.ExitStack() as opened:
+        given = [opened.enter_context(pq.ParquetFile(path)) for path in files]
+        groups = range(given[0].metadata.num_row_groups)
+        frames = (ask(*(file.read_row_group(i) for file in given)) for i in groups)
+        tables = (pa.table({name: as_column(frame[name]) for name in frame}) for frame in frames)
+        first = next(tables)
+        writer = opened.enter_context(pq.ParquetWriter(output, first.schema))
+        for table in itertools.chain([first], tables):
             writer.write_table(table)
 
 
@@ -248,19 +230,14 @@ def numbered(frame: pd.DataFrame) -> tuple[Any, Any]:
     return number_N.astype(np.int64), id_R
 
 
-def instants_us(tracked_at: pd.Series) -> Any:
-    """Microseconds since 1970 UTC, none of them missing."""
-    num_missing = int(tracked_at.isna().sum())
-    if num_missing:
-        raise ValueError(f"tracked_at is missing in {num_missing} of {len(tracked_at)} rows")
-    return as_us(instants(tracked_at))
-
-
-def instants(tracked_at: pd.Series) -> pd.Series:
-    """Instants, as far as they are given; a time without a zone is taken as UTC.
+def instants(tracked_at: pd.Series, may_lack: bool = False) -> pd.Series:
+    """Instants, all of them or as far as given; a time without a zone is taken as UTC.
 
     Numbers are refused: nobody can tell seconds from milliseconds.
     """
+    num_missing = int(tracked_at.isna().sum())
+    if num_missing and not may_lack:
+        raise ValueError(f"tracked_at is missing in {num_missing} of {len(tracked_at)} rows")
     is_number = pd.api.types.is_numeric_dtype(tracked_at) or (
         tracked_at.dtype == object
         and any(isinstance(value, int | float | np.number) for value in tracked_at.dropna())
@@ -275,6 +252,7 @@ def instants(tracked_at: pd.Series) -> pd.Series:
 
 
 def as_us(instant: pd.Series) -> Any:
+    """Microseconds since 1970 UTC."""
     return instant.dt.as_unit("us").astype("int64").to_numpy()
 
 
@@ -291,7 +269,7 @@ def targets_us(frame: pd.DataFrame, id_R: Any) -> Any:
     count_R = np.bincount(number_N[number_N >= 0], minlength=len(id_R))
     if (number_N < 0).any() or count_R.min() < 1 or count_R.min() != count_R.max():
         raise ValueError("target_at needs equally many instants for each trajectory of the points")
-    instant_us_N = instants_us(frame["tracked_at"])
+    instant_us_N = as_us(instants(frame["tracked_at"]))
     order_N = np.lexsort((instant_us_N, number_N))
     return instant_us_N[order_N].reshape(len(id_R), count_R[0])
 

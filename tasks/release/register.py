@@ -28,8 +28,9 @@ from tasks.release.bundle import (
 from tasks.release.champion_gate import score_tags
 from tasks.release.mlflow_metrics import mlflow_metrics
 from tasks.release.model_card import model_card
+from tasks.report.facts import RunSteps
 from tasks.runtime.frozen import Frozen
-from tasks.runtime.store import Receipt, Store
+from tasks.runtime.store import Receipt
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -58,45 +59,38 @@ def registered_name(config: PipelineConfig) -> str:
 # Register ---------------------------------------------------------------------------------------
 
 
-def register(
-    config: PipelineConfig,
-    shards: Receipt,
-    trained: Receipt,
-    evaluated: Receipt,
-    reported: Receipt,
-    store: Store,
-    flow_run_id: str | None = None,
-    quality: Receipt | None = None,
-) -> Registration:
+def register(steps: RunSteps, reported: Receipt, flow_run_id: str | None = None) -> Registration:
     """The version of a trained model, made only if there is none yet; always the candidate.
 
     The report, and the quality report of its data where there is one, are logged with the run.
     """
-    papers = {"report": reported} | ({"quality": quality} if quality else {})
+    config = steps.config
     name = registered_name(config)
     facts = {
-        "train_content": store.manifest(trained).content,
-        "train_recipe": trained.recipe,
+        "train_content": steps.store.manifest(steps.trained).content,
+        "train_recipe": steps.trained.recipe,
         "source": source_digest(config.model.family),
-        "evaluate_recipe": evaluated.recipe,
+        "evaluate_recipe": steps.evaluated.recipe,
         "report_recipe": reported.recipe,
         "dataset": config.dataset,
-        **score_tags(config, shards, evaluated, store),
+        **score_tags(steps),
     }
-    card = model_card(config, shards, trained, evaluated, reported, store)
-    with registry(store) as client:
+    card = model_card(steps, reported)
+    with registry(steps.store) as client:
         version = find_version(client, name, facts)
         is_new = version is None
         if version is None:
-            run_id, model_id, source = log_run(
-                client, config, shards, trained, evaluated, papers, store, flow_run_id
-            )
+            run_id, model_id, source = log_run(client, steps, reported, flow_run_id)
             ensure_registered(client, name, config)
             version = client.create_model_version(
                 name, source, run_id, tags=facts, description=card, model_id=model_id
             )
         elif any(version.tags.get(key) != text for key, text in facts.items()):
-            refresh(client, version, facts, card, evaluated, store)
+            # A newer assessment of the same weights.
+            log_metrics(client, str(version.run_id), steps.evaluation)
+            client.update_model_version(name, version.version, card)
+            for key, text in facts.items():
+                client.set_model_version_tag(name, version.version, key, text)
         if alias_version(client, name, CANDIDATE) != str(version.version):
             client.set_registered_model_alias(name, CANDIDATE, version.version)
         return Registration(
@@ -113,10 +107,8 @@ def find_version(client: MlflowClient, name: str, facts: Mapping[str, str]) -> M
         [f"name = '{name}'"]
         + [f"tags.`{key}` = '{facts[key]}'" for key in ("train_content", "source")]
     )
-    for version in client.search_model_versions(wanted, order_by=["version_number DESC"]):
-        if has_files(client, version):
-            return version
-    return None
+    found = client.search_model_versions(wanted, order_by=["version_number DESC"])
+    return next((version for version in found if has_files(client, version)), None)
 
 
 def has_files(client: MlflowClient, version: ModelVersion) -> bool:
@@ -141,18 +133,14 @@ def ensure_registered(client: MlflowClient, name: str, config: PipelineConfig) -
 
 
 def log_run(
-    client: MlflowClient,
-    config: PipelineConfig,
-    shards: Receipt,
-    trained: Receipt,
-    evaluated: Receipt,
-    papers: Mapping[str, Receipt],
-    store: Store,
-    flow_run_id: str | None,
+    client: MlflowClient, steps: RunSteps, reported: Receipt, flow_run_id: str | None
 ) -> tuple[str, str, str]:
     """One MLflow run with all that is known of a model: its id, the model's id and address."""
     import mlflow
+    import pandas as pd
 
+    config, store, trained = steps.config, steps.store, steps.trained
+    papers = {"report": reported} | ({"quality": steps.quality} if steps.quality else {})
     tags = {"train_recipe": trained.recipe, "mlflow.source.name": "trajfoundry"}
     if flow_run_id:
         tags["prefect.flow_run_id"] = flow_run_id
@@ -161,10 +149,12 @@ def log_run(
         experiment_id=experiment_id(client, store), run_name=title, tags=tags
     ) as started:
         run_id = str(started.info.run_id)
-        log_params(client, run_id, config)
-        log_metrics(client, run_id, evaluated, store)
+        # Nested settings with dotted names.
+        [settings] = pd.json_normalize(config.model_dump(mode="json")).to_dict("records")
+        mlflow.log_params({str(name): value for name, value in settings.items()})
+        log_metrics(client, run_id, steps.evaluation)
         log_curve(client, run_id, store.folder(trained) / "metrics.jsonl")
-        mlflow.log_input(dataset_input(config, shards), context="training")
+        mlflow.log_input(dataset_input(config, steps.shards), context="training")
         for folder, receipt in papers.items():
             for path in sorted(store.folder(receipt).iterdir()):
                 if path.suffix in (".html", ".md", ".png") or path.name == "quality.json":
@@ -174,27 +164,11 @@ def log_run(
     return run_id, model.model_id, model.model_uri
 
 
-def log_params(client: MlflowClient, run_id: str, config: PipelineConfig) -> None:
-    from mlflow.entities import Param
-
-    flat = flattened(config.model_dump(mode="json"))
-    client.log_batch(run_id, params=[Param(key, str(value)) for key, value in flat.items()])
-
-
-def flattened(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings with dotted names."""
-    flat: dict[str, Any] = {}
-    for key, item in value.items():
-        name = f"{prefix}{key}"
-        flat |= flattened(item, f"{name}.") if isinstance(item, Mapping) else {name: item}
-    return flat
-
-
-def log_metrics(client: MlflowClient, run_id: str, evaluated: Receipt, store: Store) -> None:
+def log_metrics(client: MlflowClient, run_id: str, evaluated: Path) -> None:
     """The errors of the model and the baselines on every task that is judged."""
     from mlflow.entities import Metric
 
-    metrics = [Metric(name, value, 0, 0) for name, value in mlflow_metrics(store.folder(evaluated))]
+    metrics = [Metric(name, value, 0, 0) for name, value in mlflow_metrics(evaluated)]
     for first in range(0, len(metrics), 1_000):
         client.log_batch(run_id, metrics=metrics[first : first + 1_000])
 
@@ -253,18 +227,3 @@ def signature(defaults: Mapping[str, Any]) -> Any:
     types = {str: "string", int: "long"}
     params = [ParamSpec(name, types[type(value)], value) for name, value in defaults.items()]
     return ModelSignature(Schema(inputs), Schema(outputs), ParamSchema(params))
-
-
-def refresh(
-    client: MlflowClient,
-    version: ModelVersion,
-    facts: Mapping[str, str],
-    card: str,
-    evaluated: Receipt,
-    store: Store,
-) -> None:
-    """Bring a version's tags, card and metrics up to a newer assessment of the same weights."""
-    log_metrics(client, str(version.run_id), evaluated, store)
-    client.update_model_version(version.name, version.version, card)
-    for key, text in facts.items():
-        client.set_model_version_tag(version.name, version.version, key, text)

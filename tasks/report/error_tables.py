@@ -44,6 +44,29 @@ TASK_WORDS = {
 
 
 @dataclass(frozen=True)
+class Topic:
+    """Tasks that are told of under one heading, on these of their tracks."""
+
+    heading: str
+    tasks: tuple[str, ...]
+    tracks: tuple[str, ...]
+
+    def tables(self, scores: pa.Table, *splits: str) -> list[ErrorTable]:
+        """A table for each split, task and track that anyone was judged on."""
+        return [
+            table
+            for split in splits
+            for table in error_tables(scores, self.tasks, split, self.tracks)
+        ]
+
+
+FORECASTS = Topic("Errors in metres", (FORECAST,), (TIMES_GIVEN,))
+RECOVERIES = Topic("Recovery errors in metres", (RECOVER, PATH_INFERENCE), TRACKS[RECOVER])
+TRAVEL_TIMES = Topic("Travel time errors in seconds", (TRAVEL_TIME,), TRACKS[TRAVEL_TIME])
+TOPICS = (FORECASTS, RECOVERIES, TRAVEL_TIMES)
+
+
+@dataclass(frozen=True)
 class Line:
     """One row of a table as text."""
 
@@ -200,16 +223,15 @@ def markdown_errors(table: ErrorTable) -> str:
 def summary_tables(evaluated: Path) -> list[Table]:
     """The test errors of every task that was judged, for the terminal."""
     scores = read_scores(evaluated)
-    forecasts = error_tables(scores, (FORECAST,), "test", (TIMES_GIVEN,))
-    others = error_tables(scores, (RECOVER, PATH_INFERENCE, TRAVEL_TIME), "test")
-    return [
-        terminal_table(
-            f"{found.num_windows:,} test windows of {found.num_entities:,} entities, "
-            f"times given, {found.unit}",
-            found,
-        )
-        for found in forecasts
-    ] + [terminal_table(f"{found.title}, {found.unit}", found) for found in others]
+    shown = []
+    for topic in TOPICS:
+        for found in topic.tables(scores, "test"):
+            title = found.title
+            if topic is FORECASTS:
+                windows, entities = found.num_windows, found.num_entities
+                title = f"{windows:,} test windows of {entities:,} entities, times given"
+            shown.append(terminal_table(f"{title}, {found.unit}", found))
+    return shown
 
 
 def terminal_table(title: str, errors: ErrorTable) -> Table:

@@ -4,27 +4,57 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.prepare.conventions import RECOVERY_FILE
 from tasks.runtime.stage import Job
-from tasks.runtime.store import Counts, Receipt, Store, spelt
+from tasks.runtime.store import Receipt, Store, spelt
 
 if TYPE_CHECKING:
+    from tasks.config.pipeline import PipelineConfig
     from tasks.config.slices import ReportRules
+
+
+@dataclass(frozen=True)
+class RunSteps:
+    """The steps of a run that its report and its version tell of, and the store that holds them."""
+
+    config: PipelineConfig
+    store: Store
+    shards: Receipt
+    trained: Receipt
+    evaluated: Receipt
+    quality: Receipt | None = None
+
+    @property
+    def evaluation(self) -> Path:
+        """The folder of the errors."""
+        return self.store.folder(self.evaluated)
+
+    @property
+    def initial_weights(self) -> str:
+        """The content that the training went on from; empty if it began with fresh weights."""
+        return str(self.store.manifest(self.trained).recipe.inputs.get("init", ""))
+
+    @property
+    def recipes(self) -> dict[str, str]:
+        """The names, in the store, of the steps that led here."""
+        lineage = sorted(self.store.manifest(self.shards).lineage.items())
+        steps = {name: getattr(self, name).recipe for name in ("shards", "trained", "evaluated")}
+        return (
+            {name: given for name, given in lineage if isinstance(given, str)}
+            | steps
+            | ({"initial weights": self.initial_weights} if self.initial_weights else {})
+        )
 
 
 def warnings_of(job: Job[ReportRules]) -> list[str]:
     """What a reader must know before any number."""
-    is_leaky = split_counts(job).get("is_leaky")
+    is_leaky = job.receipt("shards").counts.get("is_leaky")
     is_tuned = job.settings.init
     return [text for text, holds in ((LEAKY, is_leaky), (INITIALISED, is_tuned)) if holds]
-
-
-def initial_weights(trained: Receipt, store: Store) -> str:
-    """The content that a training went on from; empty if it began with fresh weights."""
-    return str(store.manifest(trained).recipe.inputs.get("init", ""))
 
 
 LEAKY = (
@@ -37,11 +67,6 @@ INITIALISED = (
     "Training went on from an earlier model, with that model's normaliser. What that one was "
     "trained on is not known here: it may hold parts of this validation and test."
 )
-
-
-def split_counts(job: Job[ReportRules]) -> Counts:
-    """What the shards tell of their split."""
-    return job.receipt("shards").counts
 
 
 def split_pairs(counts: Mapping[str, int | float | str]) -> list[tuple[str, str]]:
@@ -73,24 +98,6 @@ def data_pairs(job: Job[ReportRules]) -> list[tuple[str, str]]:
     ]
     counted = rules.data_counts.items()
     return about + [(name.replace("_", " "), spelt(value)) for name, value in counted]
-
-
-def recipes_of(
-    shards: Receipt, trained: Receipt, evaluated: Receipt, store: Store
-) -> dict[str, str]:
-    """The names, in the store, of the steps that led here."""
-    before = {
-        name: given
-        for name, given in sorted(store.manifest(shards).lineage.items())
-        if isinstance(given, str)
-    }
-    steps = {"shards": shards, "trained": trained, "evaluated": evaluated}
-    init = initial_weights(trained, store)
-    return (
-        before
-        | {name: receipt.recipe for name, receipt in steps.items()}
-        | ({"initial weights": init} if init else {})
-    )
 
 
 ENCODING_COLUMNS = ("shown", "place p50", "p99", "time p50", "p99", "worse share p50", "p99")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ INK, MODEL, TRUTH = "#22313f", "#d1495b", "#2a9d8f"
 RIVALS = ("#8d99ae", "#457b9d", "#a8b5c2", "#e9a03b")
 MIN_ENTITIES = 5
 CELLS_ACROSS = 60
+Cell = tuple[float, float, float, int]  # west, south, size, number of entities
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
@@ -47,7 +49,7 @@ def png(figure: Figure) -> bytes:
 
 
 def new_figure(columns: int = 1, rows: int = 1, size: tuple[float, float] = (7.2, 3.8)) -> Any:
-    """An empty figure and its axes, in our style."""
+    """An empty figure and its axes, one or an array of them, in our style."""
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -55,7 +57,7 @@ def new_figure(columns: int = 1, rows: int = 1, size: tuple[float, float] = (7.2
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=size, layout="constrained")
         FigureCanvasAgg(figure)
-        axes = figure.subplots(rows, columns, squeeze=False)
+        axes = figure.subplots(rows, columns)
     return figure, axes
 
 
@@ -78,8 +80,7 @@ def error_figure(scores: pa.Table, family: str, split: str) -> bytes:
     for row in rows:
         lines.setdefault(row["model"], []).append((row["horizon"], row["value"]))
     scale, unit = unit_of(max(row["value"] for row in rows))
-    figure, axes = new_figure()
-    ax = axes[0][0]
+    figure, ax = new_figure()
     colours = iter(RIVALS * 2)
     for model in sorted(lines, key=lambda name: (name == family, name)):
         is_ours = model == family
@@ -92,10 +93,7 @@ def error_figure(scores: pa.Table, family: str, split: str) -> bytes:
             marker="o" if len(steps) == 1 else None,
             label=model.replace("_", " "),
         )
-    ax.set(
-        xlabel="steps ahead",
-        ylabel=f"displacement ({unit})",
-    )
+    ax.set(xlabel="steps ahead", ylabel=f"displacement ({unit})")
     titled(ax, f"Mean displacement by horizon, {split} windows, times given")
     ax.set_ylim(bottom=0)
     ax.xaxis.get_major_locator().set_params(integer=True)
@@ -106,8 +104,7 @@ def error_figure(scores: pa.Table, family: str, split: str) -> bytes:
 def training_figure(course: Path) -> bytes:
     """Training and validation loss by step."""
     lines = [json.loads(line) for line in course.read_text().splitlines()]
-    figure, axes = new_figure()
-    ax = axes[0][0]
+    figure, ax = new_figure()
     for name, label, style in (
         ("loss", "training", {"color": RIVALS[0], "linewidth": 1.2}),
         ("validation_loss", "validation", {"color": MODEL, "linewidth": 2.2, "marker": "o"}),
@@ -124,8 +121,7 @@ def training_figure(course: Path) -> bytes:
 
 def histogram_figure(bins: Sequence[tuple[float, float, int]], title: str, label: str) -> bytes:
     """How often values occur, in bins (from, to, number) that are equal on a logarithmic scale."""
-    figure, axes = new_figure(size=(7.2, 2.8))
-    ax = axes[0][0]
+    figure, ax = new_figure(size=(7.2, 2.8))
     starts, ends, numbers = zip(*bins, strict=True)
     widths = [end - start for start, end in zip(starts, ends, strict=True)]
     ax.bar(starts, numbers, width=widths, align="edge", color=RIVALS[1], edgecolor="white")
@@ -149,12 +145,12 @@ def example_map(examples: Path, family: str) -> bytes | None:
         return None
     across = min(3, len(windows))
     down = -(-len(windows) // across)
-    figure, axes = new_figure(across, down, (3.1 * across, 2.9 * down + 0.5))
-    for ax in axes.flat[len(windows) :]:
+    figure, _ = new_figure(across, down, (3.1 * across, 2.9 * down + 0.5))
+    for ax in figure.axes[len(windows) :]:
         ax.set_visible(False)
-    for ax, (_, points) in zip(axes.flat, sorted(windows.items()), strict=False):
+    for ax, (_, points) in zip(figure.axes, sorted(windows.items()), strict=False):
         draw_window(ax, points, family)
-    handles, labels = axes.flat[0].get_legend_handles_labels()
+    handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
     figure.suptitle(
         "Forecasts of test windows, times given (degrees east and north)",
@@ -198,23 +194,16 @@ def unwrapped(lon_deg: float, near_deg: float) -> float:
 
 def equal_metres(ax: Axes, lat_deg: float) -> None:
     """As many metres to an inch east as north, at a latitude."""
-    import math
-
     ax.set_aspect(1 / max(math.cos(math.radians(lat_deg)), 0.05), adjustable="datalim")
 
 
-def cell_figure(
-    cells: Sequence[tuple[float, float, float, int]], lat_deg: float, min_entities: int
-) -> bytes:
+def cell_figure(cells: Sequence[Cell], lat_deg: float, min_entities: int) -> bytes:
     """A map of cells (west, south, size, number of entities), true to scale at a latitude."""
     import numpy as np
 
     size_deg = cells[0][2]
-    figure, axes = new_figure(size=(7.2, 5.2))
-    ax = axes[0][0]
-    lon_deg_N, lat_deg_N, _, num_entities_N = (
-        np.array(column) for column in zip(*cells, strict=True)
-    )
+    figure, ax = new_figure(size=(7.2, 5.2))
+    lon_deg_N, lat_deg_N, _, num_entities_N = np.array(cells).T
     columns = np.rint((lon_deg_N - lon_deg_N.min()) / size_deg).astype(int)
     rows = np.rint((lat_deg_N - lat_deg_N.min()) / size_deg).astype(int)
     grid = np.full((rows.max() + 1, columns.max() + 1), np.nan)
@@ -235,9 +224,7 @@ def cell_figure(
     return png(figure)
 
 
-def near_busiest(
-    cells: Sequence[tuple[float, float, float, int]],
-) -> tuple[list[tuple[float, float, float, int]], float]:
+def near_busiest(cells: Sequence[Cell]) -> tuple[list[Cell], float]:
     """The cells around the one with most entities, as far as a map reaches, and its latitude."""
     if not cells:
         return [], 0.0

@@ -20,7 +20,7 @@ from tasks.config.pipeline import PipelineConfig
 from tasks.config.slices import QualityRules, taken
 from tasks.database import Connection, materialise, scratch, view
 from tasks.ingest.snapshot import LEDGER, REJECTS, part_receipt, read_snapshot
-from tasks.report.figures import MIN_ENTITIES, cell_figure, histogram_figure, near_busiest
+from tasks.report.figures import MIN_ENTITIES, Cell, cell_figure, histogram_figure, near_busiest
 from tasks.report.html_page import Picture, markdown_text, page
 from tasks.report.markup import pairs_table, plain
 from tasks.runtime.errors import TooManyRejected
@@ -44,6 +44,11 @@ def rules_of(config: PipelineConfig) -> QualityRules:
     return taken(QualityRules, config.clean_rules, row, min_entities=min_entities)
 
 
+def made(config: PipelineConfig, inputs: dict[str, Input], store: Store) -> Receipt:
+    licence = config.source_row.licence
+    return STAGE(STAGE.job(config.dataset, rules_of(config), inputs, store, licence=licence))
+
+
 def quality(
     config: PipelineConfig,
     snapshot: Receipt,
@@ -61,11 +66,7 @@ def quality(
         "featured": list(featured),
         "regions": known,
     }
-    return STAGE(
-        STAGE.job(
-            config.dataset, rules_of(config), inputs, store, licence=config.source_row.licence
-        )
-    )
+    return made(config, inputs, store)
 
 
 @contextlib.contextmanager
@@ -77,8 +78,7 @@ def refusal_reported(config: PipelineConfig, store: Store) -> Iterator[None]:
         parts = [store.receipt(part_receipt(config.dataset, recipe)) for recipe in error.parts]
         files = [f"{file_id:016x}" for file_id in sorted(error.file_ids)]
         inputs: dict[str, Input] = {"parts": parts, "files": files}
-        licence = config.source_row.licence
-        receipt = STAGE(STAGE.job(config.dataset, rules_of(config), inputs, store, licence=licence))
+        receipt = made(config, inputs, store)
         show_quality(receipt, store)
         page = store.folder(receipt) / "quality.html"
         raise TooManyRejected(f"{error}; report: {page}", error.parts, error.file_ids) from None
@@ -224,7 +224,7 @@ def edges_of(bins: Sequence[Mapping[str, Any]], measure: str) -> list[tuple[floa
     ]
 
 
-def crowded(con: Connection, min_entities: int) -> list[tuple[float, float, float, int]]:
+def crowded(con: Connection, min_entities: int) -> list[Cell]:
     """(west, south, size, entities) of the cells that may be shown: the finer, the fewer they are.
 
     The coarse cells of one degree decide on the size, so that a city is shown as a city.
@@ -239,7 +239,7 @@ def crowded(con: Connection, min_entities: int) -> list[tuple[float, float, floa
     ]
 
 
-def extent_of(cells: Sequence[tuple[float, float, float, int]]) -> dict[str, float]:
+def extent_of(cells: Sequence[Cell]) -> dict[str, float]:
     """The bounds of the cells that may be told, of which the map may show a part."""
     if not cells:
         return {"num_cells": 0}

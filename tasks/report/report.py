@@ -8,25 +8,24 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from model.evaluation.judged_tasks import (
-    FORECAST,
-    PATH_INFERENCE,
-    RECOVER,
-    TIMES_GIVEN,
-    TIMES_PREDICTED,
-    TRAVEL_TIME,
-)
+from model.evaluation.judged_tasks import FORECAST, TIMES_GIVEN, TIMES_PREDICTED
 from tasks.config.pipeline import PipelineConfig
 from tasks.config.slices import ReportRules, taken
 from tasks.prepare.conventions import EXAMPLES_FILE
-from tasks.report.error_tables import error_tables, markdown_errors, read_scores
+from tasks.report.error_tables import (
+    FORECASTS,
+    RECOVERIES,
+    TRAVEL_TIMES,
+    Topic,
+    error_tables,
+    markdown_errors,
+    read_scores,
+)
 from tasks.report.facts import (
     ENCODING_COLUMNS,
+    RunSteps,
     data_pairs,
     encoding_cells,
-    initial_weights,
-    recipes_of,
-    split_counts,
     split_pairs,
     warnings_of,
 )
@@ -34,43 +33,36 @@ from tasks.report.figures import MIN_ENTITIES, error_figure, example_map, traini
 from tasks.report.html_page import Picture, markdown_text, page
 from tasks.report.markup import grouped, markdown_table, metres, pairs_table, percent, plain, spoken
 from tasks.runtime.stage import Input, Job, Stage
-from tasks.runtime.store import Counts, Receipt, Store, spelt
+from tasks.runtime.store import Counts, Receipt, spelt
 
 STRATA_COLUMNS = ("windows are", "", "windows", "entities", "ADE", "best baseline", "ADE", "skill")
 
 
 def report(
-    config: PipelineConfig,
-    shards: Receipt,
-    trained: Receipt,
-    evaluated: Receipt,
-    proved: Receipt,
-    store: Store,
-    data_counts: Mapping[str, int | float | str],
-    quality: Receipt | None = None,
+    steps: RunSteps, proved: Receipt, data_counts: Mapping[str, int | float | str]
 ) -> Receipt:
     """The report of a run; `data_counts` are records read, kept and rejected by rule.
 
     Of people it shows the map of the quality report, if there is one.
     """
-    row = config.source_row
+    config, row = steps.config, steps.config.source_row
     rules = taken(
         ReportRules,
         *(row, config.model, config.window, config.assess),
         tasks=judged_tasks_of(config),
         data_counts=dict(data_counts),
-        recipes=recipes_of(shards, trained, evaluated, store),
-        init=initial_weights(trained, store),
+        recipes=steps.recipes,
+        init=steps.initial_weights,
     )
     inputs: dict[str, Input] = {
-        "shards": shards,
-        "trained": trained,
-        "evaluated": evaluated,
+        "shards": steps.shards,
+        "trained": steps.trained,
+        "evaluated": steps.evaluated,
         "proved": proved,
     }
-    if quality is not None:
-        inputs["quality"] = quality
-    return REPORT(REPORT.job(config.dataset, rules, inputs, store, licence=row.licence))
+    if steps.quality is not None:
+        inputs["quality"] = steps.quality
+    return REPORT(REPORT.job(config.dataset, rules, inputs, steps.store, licence=row.licence))
 
 
 def judged_tasks_of(config: PipelineConfig) -> tuple[str, ...]:
@@ -100,18 +92,14 @@ def drawn(job: Job[ReportRules], scores: pa.Table) -> dict[str, bytes]:
     figures = {"training": training_figure(job.folder("trained") / "metrics.jsonl")}
     if is_forecasting(job):
         figures["error_by_horizon"] = error_figure(scores, rules.family, "test")
-    drawn_map = None
     if rules.is_personal:
-        drawn_map = cell_map(job)
-    elif is_forecasting(job):
-        drawn_map = example_map(job.folder("evaluated") / EXAMPLES_FILE, rules.family)
+        # The map of the quality report shows no cell of fewer than `MIN_ENTITIES`.
+        path = job.folder("quality") / "map.png" if "quality" in job.inputs else None
+        drawn_map = path.read_bytes() if path is not None and path.is_file() else None
+    else:
+        forecasts = job.folder("evaluated") / EXAMPLES_FILE
+        drawn_map = example_map(forecasts, rules.family) if is_forecasting(job) else None
     return figures if drawn_map is None else figures | {"map": drawn_map}
-
-
-def cell_map(job: Job[ReportRules]) -> bytes | None:
-    """The map of the quality report, which shows no cell of fewer than `MIN_ENTITIES`."""
-    path = job.folder("quality") / "map.png" if "quality" in job.inputs else None
-    return path.read_bytes() if path is not None and path.is_file() else None
 
 
 def is_forecasting(job: Job[ReportRules]) -> bool:
@@ -124,20 +112,15 @@ def is_forecasting(job: Job[ReportRules]) -> bool:
 
 @dataclass(frozen=True)
 class Section:
-    """The errors of some tasks: under which heading, what they mean, and why there may be none."""
+    """The errors of some tasks: what they mean, and why there may be none."""
 
-    tasks: tuple[str, ...]
-    heading: str
+    topic: Topic
     explained: str
-    empty: str = ""
+    empty: str
 
     def parts(self, scores: pa.Table) -> list[str]:
-        tables = [
-            markdown_errors(table)
-            for split in ("test", "validation")
-            for table in error_tables(scores, self.tasks, split)
-        ]
-        return [f"## {self.heading}", self.explained if tables else self.empty, *tables]
+        tables = [markdown_errors(one) for one in self.topic.tables(scores, "test", "validation")]
+        return [f"## {self.topic.heading}", self.explained if tables else self.empty, *tables]
 
 
 EXPLAINED = (
@@ -147,8 +130,7 @@ EXPLAINED = (
 )
 OTHERS = (
     Section(
-        (RECOVER, PATH_INFERENCE),
-        "Recovery errors in metres",
+        RECOVERIES,
         "MAE is the mean over windows of the mean displacement of hidden points, p50 and p90 are "
         "over windows, RMSE is over points. With times given, hidden points show when they were; "
         "with times hidden they show nothing. Linear goes along the great circle between the known "
@@ -158,8 +140,7 @@ OTHERS = (
         "Recovery is not judged: no masked windows of validation and test are stored.",
     ),
     Section(
-        (TRAVEL_TIME,),
-        "Travel time errors in seconds",
+        TRAVEL_TIMES,
         "Whole journeys. A path of more points than the model reads is thinned evenly for it, with "
         "both ends kept. Baselines are fitted on journeys of train: distance over mean speed, the "
         "mean between the same two cells at the same hour (else at any hour, else mean speed), and "
@@ -178,34 +159,28 @@ def strata_cells(job: Job[ReportRules], scores: pa.Table) -> list[tuple[str, ...
     """The test errors by what the windows are like, under `STRATA_COLUMNS`."""
     from model.evaluation.scores import ALL, wide_rows
 
-    parts: dict[str, list[dict[str, object]]] = {}
-    for row in wide_rows(scores, split="test", task=FORECAST, track=TIMES_GIVEN):
-        if row["stratum"] != ALL:
-            parts.setdefault(row["stratum"], []).append(row)
-    cells = []
+    found = wide_rows(scores, split="test", task=FORECAST, track=TIMES_GIVEN)
+    cells: list[tuple[str, ...]] = []
     for stratum in scores["stratum"].unique().to_pylist():
-        if stratum in parts:
-            rows = parts[stratum]
-            ours = next(row for row in rows if row["model"] == job.settings.family)
-            best = next(row for row in rows if row["is_baseline"])
-            cells.append(stratum_cells(stratum, ours, best))
+        rows = [row for row in found if row["stratum"] == stratum]
+        if stratum == ALL or not rows:
+            continue
+        ours = next(row for row in rows if row["model"] == job.settings.family)
+        best = next(row for row in rows if row["is_baseline"])
+        name, _, part = stratum.partition(": ")
+        cells.append(
+            (
+                name,
+                part,
+                f"{ours['num_windows']:,}",
+                f"{ours['num_entities']:,}",
+                metres(ours["ade_m"]),
+                spoken(best["model"]),
+                metres(best["ade_m"]),
+                percent(ours["skill"]),
+            )
+        )
     return cells
-
-
-def stratum_cells(
-    stratum: str, ours: Mapping[str, object], best: Mapping[str, object]
-) -> tuple[str, ...]:
-    name, _, part = stratum.partition(": ")
-    return (
-        name,
-        part,
-        f"{ours['num_windows']:,}",
-        f"{ours['num_entities']:,}",
-        metres(float(str(ours["ade_m"]))),
-        spoken(str(best["model"])),
-        metres(float(str(best["ade_m"]))),
-        percent(float(str(ours["skill"]))),
-    )
 
 
 # Parts ----------------------------------------------------------------------------------------
@@ -222,7 +197,12 @@ def parts_of(
         lead(job),
         *(f"**{plain(text)}**" for text in warnings_of(job)),
         *(forecast_parts(job, scores, pictures) if is_forecasting(job) else ()),
-        *(text for one in OTHERS if {*one.tasks} & {*rules.tasks} for text in one.parts(scores)),
+        *(
+            text
+            for one in OTHERS
+            if {*one.topic.tasks} & {*rules.tasks}
+            for text in one.parts(scores)
+        ),
         "## Training",
         pictures["training"],
         "## What the encoding keeps",
@@ -232,7 +212,7 @@ def parts_of(
         "## Data",
         pairs_table(("fact", "value"), data_pairs(job)),
         "## Split",
-        pairs_table(("fact", "value"), split_pairs(split_counts(job))),
+        pairs_table(("fact", "value"), split_pairs(job.receipt("shards").counts)),
         "## Recipes",
         pairs_table(("step", "recipe"), list(rules.recipes.items())),
     ]
@@ -249,7 +229,7 @@ def forecast_parts(
         for table in error_tables(scores, (FORECAST,), split, (track,))
     ]
     return [
-        "## Errors in metres",
+        f"## {FORECASTS.heading}",
         EXPLAINED,
         *map(markdown_errors, tables),
         f"## Test errors at step {job.settings.gate_horizon} by what the windows are like",

@@ -120,8 +120,8 @@ def trip_figure(shown: Shown) -> bytes:
     """The picture as PNG."""
     ratios = [6.4, 2.2] if shown.forecasts.empty else [6.4, 2.2, 0.7]
     figure, axes = new_figure(rows=len(ratios), size=(10, 9.2))
-    axes[0][0].get_gridspec().set_height_ratios(ratios)
-    ax_map, ax_speed, *more = axes[:, 0]
+    axes[0].get_gridspec().set_height_ratios(ratios)
+    ax_map, ax_speed, *more = axes
     draw_map(ax_map, shown)
     figure.legend(loc="outside right upper", frameon=False)
     draw_speed(ax_speed, shown)
@@ -129,7 +129,7 @@ def trip_figure(shown: Shown) -> bytes:
         draw_windows(ax, shown)
         ax.sharex(ax_speed)
         ax_speed.tick_params(labelbottom=False)
-    axes[-1][0].set_xlabel(f"{shown.unit[0]} since {shown.started_at:%Y-%m-%d %H:%M:%S} UTC")
+    axes[-1].set_xlabel(f"{shown.unit[0]} since {shown.started_at:%Y-%m-%d %H:%M:%S} UTC")
     return png(figure)
 
 

@@ -38,9 +38,7 @@ def registered() -> ships.Assessed:
     root = Path(_folder.name) / "store"
     shutil.copytree(others.pop(), root, ignore=shutil.ignore_patterns("mlflow*", "mlartifacts"))
     made = replace(ships.good(), store=Store(root))
-    register.register(
-        made.config, made.shards, made.trained, made.evaluated, made.reported, made.store
-    )
+    register.register(made, made.reported)
     return made
 
 
@@ -130,17 +128,16 @@ def test_card_and_report_say_what_it_went_on_from():
     config = tuned(CANDIDATE)
     receipt, _ = trained(config, made.shards, made.store)
     digest = initial_digest(CANDIDATE, made.store)
-    card = model_card(config, made.shards, receipt, made.evaluated, made.reported, made.store)
+    steps = replace(made, config=config, trained=receipt)
+    card = model_card(steps, made.reported)
     assert f"`{CANDIDATE}`, content `{digest}`" in card
     with without_orchestrator():
-        written = report(config, made.shards, receipt, made.evaluated, made.proved, made.store, {})
+        written = report(steps, made.proved, {})
     for name in ("report.md", "report.html"):
         text = (made.store.folder(written) / name).read_text()
         assert digest in text
         assert "went on from an earlier model" in text
-    fresh = model_card(
-        made.config, made.shards, made.trained, made.evaluated, made.reported, made.store
-    )
+    fresh = model_card(made, made.reported)
     assert "Initial weights" not in fresh
 
 

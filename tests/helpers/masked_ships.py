@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from tasks.config.pipeline import ModelConfig, PipelineConfig
 from tasks.evaluate.evaluate import evaluate
 from tasks.pretrain.train import train
 from tasks.report.error_tables import read_scores
+from tasks.report.facts import RunSteps
 from tasks.report.report import report
 from tasks.runtime.stage import without_orchestrator
 from tasks.runtime.store import Receipt, Recipe, Store
@@ -89,27 +89,16 @@ def trained(family: str) -> tuple[Store, Receipt, Receipt]:
         return store, shards, train(config_of(family), shards, store)
 
 
-@dataclass(frozen=True)
-class Evaluated:
-    """A store with a model that went through training and evaluation."""
-
-    store: Store
-    config: PipelineConfig
-    shards: Receipt
-    trained: Receipt
-    evaluated: Receipt
-
-
 @cache
-def evaluated(family: str) -> Evaluated:
-    """The same, judged on every task that it serves."""
+def evaluated(family: str) -> RunSteps:
+    """The steps up to the errors on every task that a family serves."""
     store, shards, model = trained(family)
     config = config_of(family)
     with without_orchestrator():
-        return Evaluated(store, config, shards, model, evaluate(config, shards, model, store))
+        return RunSteps(config, store, shards, model, evaluate(config, shards, model, store))
 
 
-def rows_of(made: Evaluated, *tasks: str) -> list[dict]:
+def rows_of(made: RunSteps, *tasks: str) -> list[dict]:
     """The scores of some tasks, the metrics of each answerer side by side."""
     scores = read_scores(made.store.folder(made.evaluated))
     return [row for task in tasks for row in wide_rows(scores, task=task, stratum="all")]
@@ -125,6 +114,5 @@ def reported(family: str) -> Receipt:
     place = made.store.folder(good.proved)
     place.parent.mkdir(parents=True, exist_ok=True)
     place.symlink_to(good.store.folder(good.proved))
-    steps = (made.shards, made.trained, made.evaluated, good.proved)
     with without_orchestrator():
-        return report(made.config, *steps, made.store, {"records read": 1_000})
+        return report(made, good.proved, {"records read": 1_000})

@@ -30,6 +30,7 @@ from tasks.config.pipeline import (
 from tasks.evaluate.evaluate import evaluate
 from tasks.pretrain.encoding_probe import probe_encoding
 from tasks.pretrain.train import train
+from tasks.report.facts import RunSteps
 from tasks.report.report import report
 from tasks.runtime.stage import without_orchestrator
 from tasks.runtime.store import Counts, Receipt, Recipe, Store
@@ -139,15 +140,10 @@ def trip(generator: np.random.Generator, split: str, number: int) -> dict[str, o
     }
 
 
-@dataclass(frozen=True)
-class Assessed:
+@dataclass(frozen=True, kw_only=True)
+class Assessed(RunSteps):
     """A store with a model that went through training, evaluation and report."""
 
-    store: Store
-    config: PipelineConfig
-    shards: Receipt
-    trained: Receipt
-    evaluated: Receipt
     proved: Receipt
     reported: Receipt
 
@@ -160,8 +156,9 @@ def assess(store: Store, config: PipelineConfig) -> Assessed:
         trained = train(config, shards, store)
         evaluated = evaluate(config, shards, trained, store)
         proved = probe_encoding(config, shards, store)
-        reported = report(config, shards, trained, evaluated, proved, store, counts)
-    return Assessed(store, config, shards, trained, evaluated, proved, reported)
+        steps = RunSteps(config, store, shards, trained, evaluated)
+        reported = report(steps, proved, counts)
+    return Assessed(**vars(steps), proved=proved, reported=reported)
 
 
 _folder = tempfile.TemporaryDirectory(prefix="ships-")

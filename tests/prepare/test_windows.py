@@ -25,6 +25,7 @@ from tasks.prepare import split as split_module
 from tasks.prepare.split import SPLITS
 from tasks.release.champion_gate import leak_refusal
 from tasks.release.promote import judge
+from tasks.report.facts import RunSteps
 from tasks.runtime.errors import DataError
 from tasks.runtime.store import Receipt, Store
 
@@ -468,5 +469,5 @@ def test_what_was_judged_on_the_control_is_never_promoted(store: Store, is_leaky
         assert not refusal.is_promoted
         assert "control that leaks" in refusal.reason
         # It is refused before the registry or any number is looked at.
-        config = ships.config_of()
-        assert judge(None, config, None, shards, shards, store, tmp_path) == refusal
+        steps = RunSteps(ships.config_of(), store, shards, shards, shards)
+        assert judge(None, steps, None, tmp_path) == refusal

@@ -47,6 +47,7 @@ from tasks.release.gate_metrics import (
 )
 from tasks.release.promote import Promotion, promote
 from tasks.release.register import Registration
+from tasks.report.facts import RunSteps
 from tasks.runtime.errors import ConfigError, DataError
 from tasks.runtime.stage import without_orchestrator
 from tasks.runtime.store import Receipt, Recipe, Store
@@ -56,14 +57,10 @@ BLOCK = slice(4, 8)  # the points that a window of recovery hides
 HIDDEN = (2, 3, 7)
 
 
-@dataclass(frozen=True)
-class Made:
+@dataclass(frozen=True, kw_only=True)
+class Made(RunSteps):
     """A trained model with what the registry needs of it."""
 
-    config: PipelineConfig
-    shards: Receipt
-    trained: Receipt
-    evaluated: Receipt
     reported: Receipt
 
 
@@ -218,7 +215,7 @@ def made(store: Store, shards: Receipt) -> Made:
     with without_orchestrator():
         trained = train(config, shards, store)
     reported = published(store, "report", {"trained": trained.recipe}, {"report.md": "made up\n"})
-    unjudged = Made(config, shards, trained, trained, reported)
+    unjudged = Made(config, store, shards, trained, trained, reported=reported)
     windows = windows_of(store, shards)
     errors_m = {
         "masked_chemin": mae_m(windows, [recovered(store.folder(trained), w) for w in windows]),
@@ -228,19 +225,18 @@ def made(store: Store, shards: Receipt) -> Made:
     return replace(unjudged, evaluated=evaluated)
 
 
-def enrol(made: Made, store: Store) -> Registration:
-    steps = (made.shards, made.trained, made.evaluated, made.reported)
-    return register.register(made.config, *steps, store)
+def enrol(made: Made) -> Registration:
+    return register.register(made, made.reported)
 
 
-def gate(made: Made, registration: Registration, store: Store) -> Promotion:
-    return promote(made.config, registration, made.shards, made.evaluated, store)
+def gate(made: Made, registration: Registration) -> Promotion:
+    return promote(made, registration)
 
 
 @pytest.fixture(scope="module")
 def champion(made: Made, store: Store) -> tuple[Registration, Promotion]:
-    registration = enrol(made, store)
-    return registration, gate(made, registration, store)
+    registration = enrol(made)
+    return registration, gate(made, registration)
 
 
 def loaded(uri: str, store: Store) -> Any:
@@ -339,12 +335,12 @@ def test_one_model_of_many_tasks_answers_each(store, shards):
         trained = train(config, shards, store)
         evaluated = evaluate(config, shards, trained, store)
     reported = published(store, "report", {"trained": trained.recipe}, {"report.md": "made up\n"})
-    made = Made(config, shards, trained, evaluated, reported)
-    registration = enrol(made, store)
+    made = Made(config, store, shards, trained, evaluated, reported=reported)
+    registration = enrol(made)
     assert measure_of(config) == forecast_measure(ships.NUM_CONTEXT, 4)
     with registry(store) as client:
         tags = client.get_model_version(registration.name, registration.version).tags
-    assert float(tags["score_ade_m"]) == gate_errors(config, evaluated, store)[0]
+    assert float(tags["score_ade_m"]) == gate_errors(made)[0]
     model = loaded(registration.uri, store)
     whole = frame_of(*walk(2, 10), (10, 10))
     assert_recovered(asked(model, gapped(), task="recover"), store.folder(trained))
@@ -362,7 +358,7 @@ def test_one_model_of_many_tasks_answers_each(store, shards):
 def test_a_model_that_recovers_better_than_a_line_is_champion(champion, made, store):
     registration, promotion = champion
     assert promotion.is_champion
-    model_m, baselines_m = gate_errors(made.config, made.evaluated, store)
+    model_m, baselines_m = gate_errors(made)
     assert list(baselines_m) == ["linear"]
     assert promotion.reason == (
         f"MAE of recovered points on validation windows is {model_m:,.1f} m, below the "
@@ -373,16 +369,16 @@ def test_a_model_that_recovers_better_than_a_line_is_champion(champion, made, st
         tags = client.get_model_version(registration.name, registration.version).tags
     assert float(tags["score_mae_m"]) == model_m
     assert "score_ade_m" not in tags
-    again = gate(made, registration, store)
+    again = gate(made, registration)
     assert (again.is_champion, again.is_new) == (True, False)
 
 
 def test_a_model_that_a_baseline_equals_is_not_promoted(champion, made, store):
-    model_m, _ = gate_errors(made.config, made.evaluated, store)
+    model_m, _ = gate_errors(made)
     table = recovery_table({"masked_chemin": model_m, "linear": 1e9, "hermite": model_m})
     other = replace(made, evaluated=evaluated_as(store, made, table, "equal"))
     without_champion(champion[0], store)
-    refusal = gate(other, champion[0], store)
+    refusal = gate(other, champion[0])
     assert not refusal.is_champion
     assert f"not below the {model_m:,.1f} m of hermite" in refusal.reason
 
@@ -391,7 +387,7 @@ def test_an_evaluation_without_recovery_says_what_to_store(made, store):
     table = recovery_table({"masked_chemin": 1.0}, split="test")
     other = replace(made, evaluated=evaluated_as(store, made, table, "none"))
     with pytest.raises(DataError, match=r"keep recover in window\.tasks"):
-        gate_errors(other.config, other.evaluated, store)
+        gate_errors(other)
 
 
 def without_champion(registration: Registration, store: Store) -> None:
@@ -421,7 +417,7 @@ def test_a_changed_weight_is_refused(champion, made, store, bundle):
     weights = bundle / "weights.safetensors"
     content = weights.read_bytes()
     weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    refusal = gate(made, champion[0], store)
+    refusal = gate(made, champion[0])
     assert not refusal.is_champion
     assert "does not load in a clean process" in refusal.reason
 
@@ -436,7 +432,7 @@ def test_other_weights_that_load_are_refused_by_what_they_answer(champion, made,
     facts = json.loads((bundle / "serving.json").read_text())
     facts["weights_sha256"] = sha256_file(bundle / "weights.safetensors")
     (bundle / "serving.json").write_text(json.dumps(facts))
-    refusal = gate(made, champion[0], store)
+    refusal = gate(made, champion[0])
     assert not refusal.is_champion
     assert "a clean process measures" in refusal.reason
 

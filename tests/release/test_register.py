@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -37,12 +38,11 @@ NAME = "trajfoundry-chemin-hurdat2"
 
 
 def enrol(made: ships.Assessed, flow_run_id: str | None = "run-7") -> Registration:
-    steps = (made.shards, made.trained, made.evaluated, made.reported)
-    return register.register(made.config, *steps, made.store, flow_run_id)
+    return register.register(made, made.reported, flow_run_id)
 
 
 def gate(made: ships.Assessed, registration: Registration) -> Promotion:
-    return promote(made.config, registration, made.shards, made.evaluated, made.store)
+    return promote(made, registration)
 
 
 def aliases(store: Store) -> dict[str, str]:
@@ -100,9 +100,7 @@ def test_equal_weights_of_another_recipe_are_no_new_version(champion):
         again = made.store.publish(draft, renamed, dict(manifest.counts), licence=manifest.licence)
     assert (again.content, again.recipe) != (made.trained.content, made.trained.recipe)
     assert again.content == made.trained.content
-    found = register.register(
-        made.config, made.shards, again, made.evaluated, made.reported, made.store
-    )
+    found = register.register(replace(made, trained=again), made.reported)
     assert (found.version, found.is_new) == (champion[0].version, False)
     assert num_runs(made.store) == before
     with registry(made.store) as client:
@@ -147,9 +145,7 @@ def test_a_newer_assessment_updates_the_version(champion):
     )
     with without_orchestrator():
         evaluated = evaluate(config, made.shards, made.trained, made.store)
-    updated = register.register(
-        config, made.shards, made.trained, evaluated, made.reported, made.store
-    )
+    updated = register.register(replace(made, config=config, evaluated=evaluated), made.reported)
     assert (updated.version, updated.is_new) == (champion[0].version, False)
     with registry(made.store) as client:
         version = client.get_model_version(NAME, updated.version)
@@ -243,8 +239,8 @@ BASELINES = {"last_position": 30.0, "damped_velocity": 20.0}
 
 
 def judged(ade_m: float, champion_m: float | None = None, again_m: float | None = None) -> Decision:
-    champion = None if champion_m is None else Score(version="3", error_m=champion_m, windows="w")
-    candidate = Score(version="4", error_m=ade_m, windows="w")
+    champion = None if champion_m is None else Score(version="3", error_m=champion_m)
+    candidate = Score(version="4", error_m=ade_m)
 
     def reproduced_m() -> float:
         return ade_m if again_m is None else again_m
@@ -275,9 +271,9 @@ def test_a_failing_reproduction_is_a_reason_and_runs_last():
     def broken() -> float:
         raise NotReproduced("it does not load in a clean process: no torch")
 
-    candidate = Score(version="4", error_m=10.0, windows="w")
+    candidate = Score(version="4", error_m=10.0)
     assert "no torch" in decide(candidate, BASELINES, None, "ADE", broken).reason
-    beaten = Score(version="3", error_m=9.0, windows="w")
+    beaten = Score(version="3", error_m=9.0)
     assert "present champion" in decide(candidate, BASELINES, beaten, "ADE", broken).reason
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -105,16 +106,10 @@ def other_report(
     config = made.config.model_copy(update={"dataset": dataset})
     given_counts = {"records read": 1_000, "rejected: impossible speed": 3}
     with without_orchestrator():
-        receipt = report(
-            config,
-            shards or made.shards,
-            made.trained,
-            made.evaluated,
-            made.proved,
-            store,
-            given_counts if counts is None else counts,
-            quality,
+        steps = replace(
+            made, config=config, store=store, shards=shards or made.shards, quality=quality
         )
+        receipt = report(steps, made.proved, given_counts if counts is None else counts)
     return store.folder(receipt)
 
 
@@ -195,7 +190,6 @@ def test_a_leaky_split_is_labelled_in_report_and_card(tmp_path):
     leaky = other_report(tmp_path, shards=shards)
     for name in ("report.html", "report.md"):
         assert "Leakage control, not a result" in (leaky / name).read_text()
-    parts = (made.shards, made.trained, made.evaluated, made.reported, made.store)
     kinds = {
         "entity": SplitConfig(),
         "time": SplitConfig(kind="time"),
@@ -203,7 +197,9 @@ def test_a_leaky_split_is_labelled_in_report_and_card(tmp_path):
         "random_window": SplitConfig(kind="random_window"),
     }
     cards = {
-        kind: model_card(made.config.model_copy(update={"split": split}), *parts)
+        kind: model_card(
+            replace(made, config=made.config.model_copy(update={"split": split})), made.reported
+        )
         for kind, split in kinds.items()
     }
     assert {kind for kind, card in cards.items() if "Leakage control" in card} == {"random_window"}

@@ -40,7 +40,7 @@ def folder(family: str):
 def card_of(family: str) -> str:
     made = masked_ships.evaluated(family)
     written = masked_ships.reported(family)
-    return model_card(made.config, made.shards, made.trained, made.evaluated, written, made.store)
+    return model_card(made, written)
 
 
 def test_a_family_that_does_not_forecast_has_no_word_of_forecasts():
@@ -129,7 +129,7 @@ def test_masks_are_told_in_words(mask, words):
 def test_where_nothing_could_be_judged_the_report_says_why():
     """No masked windows, and train without journeys."""
     found = [one.parts(SCORES.empty_table()) for one in reports.OTHERS]
-    assert found == [[f"## {one.heading}", one.empty] for one in reports.OTHERS]
+    assert found == [[f"## {one.topic.heading}", one.empty] for one in reports.OTHERS]
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from tasks.catalog.warehouse import current_receipts
+from tasks.config.pipeline import PipelineConfig
 from tasks.release.model_card import recipes
-from tasks.report.facts import recipes_of
+from tasks.report.facts import RunSteps
 from tasks.runtime.errors import StorageError
 from tasks.runtime.frozen import Frozen
 from tasks.runtime.run_records import RunRecord, StageRun, read_records, write_record
@@ -223,11 +224,12 @@ def test_reports_and_cards_name_what_the_shards_were_really_made_of(toy: Toy):
     trained = toy.sum(first)
     after = shards(toy.rows(edition=1))
     assert after == before
-    told = recipes_of(after, trained, trained, toy.store)
+    steps = RunSteps(PipelineConfig(), toy.store, after, trained, trained)
+    told = steps.recipes
     assert told["split"] == first.recipe
     assert "cleaned" not in told
     assert {told["shards"], told["trained"]} == {before.recipe, trained.recipe}
-    card = recipes(after, trained, trained, trained, toy.store)
+    card = recipes(steps, trained)
     assert f"| split | {first.recipe} |" in card
 
 
@@ -235,6 +237,9 @@ def test_a_step_made_anew_is_told_by_its_new_recipe(toy: Toy):
     """Equal shards by another recipe: what shows recipes must not be kept for its equal content."""
     first, twin = toy.rows(), toy.rows(edition=1)
     trained = toy.sum(first)
-    told = [recipes_of(shards, trained, trained, toy.store) for shards in (first, twin)]
+    told = [
+        RunSteps(PipelineConfig(), toy.store, shards, trained, trained).recipes
+        for shards in (first, twin)
+    ]
     assert [one["shards"] for one in told] == [first.recipe, twin.recipe]
     assert told[0] != told[1], "by value in the settings of the report, it runs again"

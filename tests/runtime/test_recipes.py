@@ -30,6 +30,7 @@ from tasks.evaluate.evaluate import evaluate
 from tasks.ingest.readers import hurdat2
 from tasks.pretrain import encoding_probe as probe_stage
 from tasks.release.outcome import data_counts
+from tasks.report.facts import RunSteps
 from tasks.report.report import report
 from tasks.runtime import code_closure
 from tasks.runtime.stage import without_orchestrator
@@ -203,8 +204,9 @@ class Pipeline:
             trained = pretrained(config, data.shards, self.store)
             evaluated = evaluate(config, data.shards, trained.model, self.store)
             counts = data_counts([points, *data.cleaned, data.regions])
-            steps = (data.shards, trained.model, evaluated, trained.probe)
-            report(config, *steps, self.store, counts, data.quality)
+            models = (data.shards, trained.model, evaluated)
+            steps = RunSteps(config, self.store, *models, data.quality)
+            report(steps, trained.probe, counts)
         return self.folders() - before
 
     def folders(self) -> set[Path]:
