@@ -14,7 +14,7 @@ import torch
 from helpers.motion import MIN_TURN_STEP_M, motion_of
 from helpers.points import SCHEMA, cleaned_of, rows_of, snapshot_of, table_of, walk
 from helpers.strategies import places
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 import sql
@@ -106,6 +106,7 @@ def wrapped_rad(angle_rad):
 
 
 @given(trip=trips())
+@example(trip=([(-180.0, 1.0), (180.0, 1.0)], [0, 1_000_000]))
 def test_stored_steps_are_the_cast_of_the_steps(connection, trip):
     """Shards hold float32: the nearest one to the number here, and to the model's own within one.
 
@@ -126,7 +127,10 @@ def test_stored_steps_are_the_cast_of_the_steps(connection, trip):
     step_TF = steps_of(lon_deg_T, lat_deg_T, time_s_T)[1:]
     assert np.array_equal(step_TF[:, 2].float().numpy(), found[1].astype(np.float32))
     length_m = torch.hypot(step_TF[:, 0], step_TF[:, 1]).float().numpy()
-    np.testing.assert_array_max_ulp(length_m, found[3].astype(np.float32), maxulp=1)
+    stored_m = found[3].astype(np.float32)
+    # From one name of the date line to the other SQL's sine of half a turn leaves a nanometre.
+    is_still_T = (length_m < 1e-6) & (stored_m < 1e-6)
+    np.testing.assert_array_max_ulp(length_m[~is_still_T], stored_m[~is_still_T], maxulp=1)
 
 
 def test_what_compares_two_steps_is_zero_at_the_first_and_where_nothing_moves(connection):
