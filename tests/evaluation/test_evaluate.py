@@ -169,9 +169,7 @@ def again(tmp_path: Path, dataset: str = "hurdat2", **changes: object) -> ships.
     config = made.config.model_copy(update={"dataset": dataset, **changes})
     with without_orchestrator():
         evaluated = evaluate(config, made.shards, made.trained, store)
-    return ships.Assessed(
-        store, config, made.shards, made.trained, evaluated, made.proved, made.reported
-    )
+    return replace(made, store=store, config=config, evaluated=evaluated)
 
 
 def test_evaluating_again_gives_the_same_bytes(tmp_path):
