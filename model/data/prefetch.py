@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from itertools import islice
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -20,46 +21,17 @@ def prefetched(items: Iterator[Item], depth: int) -> Iterator[Item]:
     """
     if depth < 1:
         raise ValueError(f"a thread works at least one item ahead, not {depth}")
-    return _consume(items, depth)
+    run, thread = copy_context().run, ThreadPoolExecutor(1)
 
+    def following() -> list[Item]:
+        return list(islice(items, 1))
 
-def _consume(items: Iterator[Item], depth: int) -> Iterator[Item]:
-    ready: queue.Queue[tuple[str, object]] = queue.Queue(depth)
-    is_over = threading.Event()
-    run = copy_context().run
-    thread = threading.Thread(target=run, args=(_produce, items, ready, is_over), daemon=True)
-    thread.start()
     try:
-        while True:
-            kind, value = ready.get()
-            if kind == "end":
-                return
-            if kind == "error":
-                assert isinstance(value, BaseException)
-                raise value
-            yield value  # type: ignore[misc]
+        ahead = deque(thread.submit(run, following) for _ in range(depth))
+        while found := ahead.popleft().result():
+            ahead.append(thread.submit(run, following))
+            yield from found
     finally:
-        is_over.set()
-        while thread.is_alive():  # room for what it is about to put down
-            try:
-                ready.get(timeout=0.01)
-            except queue.Empty:
-                continue
-        thread.join()
-
-
-def _produce(
-    items: Iterator[Item], ready: queue.Queue[tuple[str, object]], is_over: threading.Event
-) -> None:
-    try:
-        for item in items:
-            ready.put(("item", item))
-            if is_over.is_set():
-                return
-        ready.put(("end", None))
-    except BaseException as error:
-        ready.put(("error", error))
-    finally:
-        close = getattr(items, "close", None)
-        if close is not None:
-            close()
+        thread.shutdown(cancel_futures=True)
+        if isinstance(items, Generator):
+            items.close()

@@ -28,7 +28,7 @@ from .mixture import shares_in_turn
 from .options import POOL_POINTS, Reading
 from .point_buffer import PointBuffer
 from .prefetch import prefetched
-from .shards import Group, ShardError, Shards, rows_of, stretches, window_index
+from .shards import Group, ShardError, Shards, stretches, trip_rows, window_index
 
 # Training ---------------------------------------------------------------------------------------
 
@@ -47,7 +47,8 @@ def read_batches(
     Each batch carries the cursor of the place after it. Every point but a crop's first is a target.
     Without `num_epochs` the reader goes on forever. A thread prepares `prefetch` batches ahead.
     """
-    return made(planned(EpochPlan.of(shards, reading), start, num_epochs, rank, world), prefetch)
+    plan = EpochPlan.of(shards, reading)
+    return assembled(planned(plan, start, num_epochs, rank, world), prefetch)
 
 
 def part_seed(seed: int, number: int) -> int:
@@ -67,7 +68,7 @@ class Planned:
         return replace(self.reader.batch(self.pieces), cursor=self.cursor)
 
 
-def made(batches: Iterator[Planned], prefetch: int = 0) -> Iterator[Batch]:
+def assembled(batches: Iterator[Planned], prefetch: int = 0) -> Iterator[Batch]:
     """The batches themselves, `prefetch` of them made ahead."""
     read = (planned.batch() for planned in batches)
     return prefetched(read, prefetch) if prefetch else read
@@ -83,14 +84,9 @@ def planned(
     """A rank's batches from a cursor on, epoch after epoch."""
     if not 0 <= rank < world:
         raise ValueError(f"rank {rank} is none of {world}")
-    return _planned(plan, start, num_epochs, rank, world)
-
-
-def _planned(
-    plan: EpochPlan, start: Cursor, num_epochs: int | None, rank: int, world: int
-) -> Iterator[Planned]:
     epoch, place = start.epoch, start.batch
-    with closing(PoolReader(clock_of(plan.shards.zone), plan.reading)) as reader:
+    with closing(PointBuffer()) as buffer:
+        reader = PoolReader(buffer, clock_of(plan.shards.zone), plan.reading)
         while num_epochs is None or epoch < num_epochs:
             held = None
             for number, pieces in plan.rounds(epoch, place, rank, world):
@@ -132,25 +128,21 @@ def planned_mixed(
         yield replace(found, cursor=Cursor(0, sum(taken), tuple(parts), tuple(taken)))
 
 
+@dataclass(frozen=True)
 class PoolReader:
-    """Makes batches of planned pieces; holds the points of the last pool it was asked for."""
+    """Makes batches of planned pieces, from the points of their pool."""
 
-    def __init__(self, clock: Clock, reading: Reading) -> None:
-        self.clock = clock
-        self.is_packed = reading.batching == "packed"
-        self.max_points = reading.max_points
-        self.room = PointBuffer()
-
-    def close(self) -> None:
-        self.room.close()
+    buffer: PointBuffer
+    clock: Clock
+    reading: Reading
 
     def batch(self, pieces: tuple[BatchRows, ...]) -> Batch:
         """Pieces under each other in one batch; no pieces are a row of pads."""
         num_rows = sum(len(piece.num_crops_B) for piece in pieces)
-        if self.is_packed:
+        if self.reading.batching == "packed":
             most = max((int(piece.num_crops_B.max()) for piece in pieces), default=1)
             # A packed batch stays one even if each of its rows holds a single crop.
-            num_points, num_sequences = self.max_points, max(2, most)
+            num_points, num_sequences = self.reading.max_points, max(2, most)
         else:
             sizes = [piece.pool.crops.num_points_Q[piece.crop_Q].max() for piece in pieces]
             num_points, num_sequences = int(max(sizes, default=2)), 1
@@ -173,7 +165,7 @@ class PoolReader:
         place = CropPlacement(
             crops.trip_Q[crop_Q], crops.first_Q[crop_Q], num_points_Q, row_Q, column_Q, sequence_Q
         )
-        draft.fill(self.room.of(piece.pool), self.clock, place)
+        draft.fill(self.buffer.of(piece.pool), self.clock, place)
 
 
 def _before(sizes: Ints) -> Ints:
@@ -221,7 +213,7 @@ def read_windows(
             f"{split}: windows of {task} are stored with {sorted(known)} points of context, not "
             f"{num_context}"
         )
-    row_B, groups = rows_of(shards, split, windows["trip_id"])
+    row_B, groups = trip_rows(shards, split, windows["trip_id"])
     clock = clock_of(shards.zone)
     # Whole batches a pool, so that the row groups of one are read once.
     num_pooled = batch_size * max(1, pool_points // int(num_points_B.max()) // batch_size)

@@ -136,7 +136,7 @@ def window_index(shards: Shards, split: str, task: str = "forecast") -> pa.Table
     return table.combine_chunks().sort_by("window_id")
 
 
-def rows_of(shards: Shards, split: str, trip_id_B: pa.ChunkedArray) -> tuple[Ints, list[Group]]:
+def trip_rows(shards: Shards, split: str, trip_id_B: pa.ChunkedArray) -> tuple[Ints, list[Group]]:
     """The row of each window's trip within the split."""
     groups = row_groups(shards, split)
     columns = [_read(group, ["trip_id"])["trip_id"] for group in groups]

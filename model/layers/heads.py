@@ -177,12 +177,9 @@ def ladder(num_components: int, low: float, high: float) -> Tensor:
 class QuantileHead(nn.Module):
     """Deciles (..., V, Q) of each of V values; they never cross."""
 
-    level_Q: Tensor
-
     def __init__(self, width: int, num_values: int) -> None:
         super().__init__()
         self.num_values = num_values
-        self.register_buffer("level_Q", torch.tensor(DECILES), persistent=False)
         self.project = nn.Linear(width, num_values * len(DECILES))
 
     def forward(self, hidden_D: Tensor) -> Tensor:

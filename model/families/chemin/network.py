@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ...features.normaliser import MIN_STEP_S, Normaliser
 from ...features.point_features import NUM_SPATIAL, NUM_TEMPORAL, point_features
-from ...interface.answers import Forecast, mean_hidden_state
+from ...interface.answers import mean_hidden_state
 from ...interface.batch import Batch, first_of_sequence, index_of, scored_targets
 from ...interface.contexts import Context
 from ...interface.family import Family, Model
@@ -134,16 +134,7 @@ class Chemin(Model):
         parts = {"duration_nll": duration_nll, "step_nll": step_nll, "miss": miss}
         return Loss.of(is_scored_BT.sum(), parts, miss=self.config.mean_weight)
 
-    def forecast(
-        self,
-        context: Context,
-        num_horizon: int,
-        target_time_s_BH: Tensor | None,
-        num_samples: int,
-        seed: int,
-    ) -> Forecast:
-        """The points that follow each context, one step at a time."""
-        return rolled_out(self, context, num_horizon, target_time_s_BH, num_samples, seed)
+    forecast = rolled_out  # one step at a time
 
     def embed(self, context: Context) -> Tensor:
         """The mean hidden state (B, D) of the points of each trajectory."""

@@ -121,7 +121,7 @@ class _Rows:
             self,
             places=tuple(value_NT[chosen_N] for value_NT in self.places),
             started_us_N=self.started_us_N[chosen_N],
-            caches=[cache.picked(chosen_N) for cache in self.caches],
+            caches=[cache.at(chosen_N) for cache in self.caches],
             last_N=self.last_N[chosen_N],
             hidden_ND=self.hidden_ND[chosen_N],
             velocity_mps_NLC=self.velocity_mps_NLC[chosen_N],

@@ -187,7 +187,7 @@ class Patch(Model):
         normal_NE = functional.pad(normal_SE, (0, 0, 1, 0)).repeat(num_rows, 1)
         row_N = torch.arange(num_rows).repeat_interleave(num_paths)
         hidden_BD, moved = self.read_last(context)
-        hidden_ND, moved, grown = hidden_BD[row_N], moved.at(row_N), context.picked(row_N)
+        hidden_ND, moved, grown = hidden_BD[row_N], moved.at(row_N), context.at(row_N)
         told = []
         for start in range(0, num_horizon, self.config.num_told):
             stop = min(num_horizon, start + self.config.num_told)
@@ -345,7 +345,7 @@ def narrowed(head: QuantileHead) -> QuantileHead:
     with torch.no_grad():
         head.project.weight.mul_(0.1)
         head.project.bias.fill_(-1.5)
-        head.project.bias.view(head.num_values, -1)[:, len(head.level_Q) // 2] = 0
+        head.project.bias.view(head.num_values, -1)[:, len(DECILES) // 2] = 0
     return head
 
 

@@ -316,9 +316,8 @@ class TrajFm(Model):
         count_B, total_B = context.num_points_B, torch.zeros(len(context.started_us_B)).double()
         for end in range(1, context.is_pad_BT.shape[1]):
             is_row_B = count_B > end
-            start = max(0, end + 1 - self.config.max_points)
-            past = context.picked(is_row_B).columns(start, end + 1)
-            total_B[is_row_B] += self._surprise_of_last(past)
+            past = context.at(is_row_B).part(0, None, end + 1)
+            total_B[is_row_B] += self._surprise_of_last(past.latest(self.config.max_points))
         return total_B / (count_B - 1).double().where(count_B > 1, torch.nan)
 
     def _surprise_of_last(self, context: Context) -> Tensor:
@@ -365,7 +364,7 @@ def ends_of(batch: Batch) -> MaskedBatch | None:
     point_R2 = torch.stack([first_BT[row_R, last_R], last_R], dim=-1)
     columns: dict[str, Any] = {
         name: value[row_R.unsqueeze(-1), point_R2]
-        for name, value in batch.tensors().items()
+        for name, value in batch.columns().items()
         if "_BT" in name
     }
     columns["shown_BT"] = torch.arange(2, device=row_R.device).expand_as(point_R2)
