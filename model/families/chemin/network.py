@@ -58,24 +58,43 @@ PRESETS: Mapping[str, CheminConfig] = {
 }
 
 
-class Chemin(Model):
-    """The network: `encode` reads points, the heads say what comes next, `loss` scores them."""
+class PointEncoder(Model):
+    """Embedding, positions and blocks, which the masked family shares."""
 
-    family = "chemin"
     position_ND: Tensor
 
-    def __init__(self, config: CheminConfig, normaliser: Normaliser) -> None:
-        super().__init__()
-        self.config = config
-        self.normaliser = normaliser
+    def __init__(
+        self, config: CheminConfig, normaliser: Normaliser, num_spatial: int, num_temporal: int
+    ) -> None:
+        super().__init__(config, normaliser)
         width = config.width
-        self.spatial = nn.Linear(NUM_SPATIAL, width // 2)
-        self.temporal = nn.Linear(NUM_TEMPORAL, width - width // 2)
+        self.spatial = nn.Linear(num_spatial, width // 2)
+        self.temporal = nn.Linear(num_temporal, width - width // 2)
         table_ND = sinusoidal_positions(config.max_points, width)
         self.register_buffer("position_ND", table_ND, persistent=False)
         self.transformer = Transformer(width, config.num_layers, config.num_heads, config.dropout)
-        self.duration_head = DurationHead(width, config.num_components, normaliser)
-        self.step_head = StepHead(width, config.num_components, normaliser, config.has_tails)
+
+    def embedded(self, spatial_BQS: Tensor, temporal_BQM: Tensor, place_BQ: Tensor) -> Tensor:
+        """Points (B, Q, D) as the blocks read them, from their features and places in the window.
+
+        Past the longest window of training a point counts as the last of one.
+        """
+        kind = self.spatial.weight.dtype
+        parts = [self.spatial(spatial_BQS.to(kind)), self.temporal(temporal_BQM.to(kind))]
+        longest = self.config.max_points
+        return torch.cat(parts, dim=-1) + self.position_ND[place_BQ.clamp(max=longest - 1)]
+
+
+class Chemin(PointEncoder):
+    """The network: `encode` reads points, the heads say what comes next, `loss` scores them."""
+
+    family = "chemin"
+
+    def __init__(self, config: CheminConfig, normaliser: Normaliser) -> None:
+        super().__init__(config, normaliser, NUM_SPATIAL, NUM_TEMPORAL)
+        width, num_components = config.width, config.num_components
+        self.duration_head = DurationHead(width, num_components, normaliser)
+        self.step_head = StepHead(width, num_components, normaliser, config.has_tails)
 
     def encode(
         self,
@@ -92,14 +111,7 @@ class Chemin(Model):
         seen = point_features(
             lon_deg_BT, lat_deg_BT, time_s_BT, calendar_BQK, index_BQ, first_BQ, self.normaliser
         )
-        kind = self.spatial.weight.dtype
-        content_BQD = torch.cat(
-            [self.spatial(seen.spatial_BQS.to(kind)), self.temporal(seen.temporal_BQM.to(kind))],
-            dim=-1,
-        )
-        # Past the longest window of training a point counts as the last of one.
-        place_BQ = (index_BQ - first_BQ).clamp(max=self.config.max_points - 1)
-        x_BQD = content_BQD + self.position_ND[place_BQ]
+        x_BQD = self.embedded(seen.spatial_BQS, seen.temporal_BQM, index_BQ - first_BQ)
         mask_BQT = causal_mask(sequence_BT) if caches is None else None
         hidden_BQD = self.transformer(x_BQD, index_BQ, mask_BQT, caches)
         return hidden_BQD, seen.velocity_mps_BQLC

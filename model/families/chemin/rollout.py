@@ -109,10 +109,8 @@ class _Rows:
         rows = cls(model, places, context.started_us_B, context.zone, caches, last_N, none, none)
         hidden_NTD, velocity_NTLC = rows.read(index_of(context.is_pad_BT))
         row_N = torch.arange(num_rows, device=last_N.device)
-        rows.hidden_ND, rows.velocity_mps_NLC = (
-            hidden_NTD[row_N, last_N],
-            velocity_NTLC[row_N, last_N],
-        )
+        rows.hidden_ND = hidden_NTD[row_N, last_N]
+        rows.velocity_mps_NLC = velocity_NTLC[row_N, last_N]
         return rows
 
     def picked(self, chosen_N: Tensor) -> _Rows:

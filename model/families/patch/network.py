@@ -88,9 +88,7 @@ class Patch(Model):
     level_Q: Tensor
 
     def __init__(self, config: PatchConfig, normaliser: Normaliser) -> None:
-        super().__init__()
-        self.config = config
-        self.normaliser = normaliser
+        super().__init__(config, normaliser)
         width = config.width
         num_inputs = 4 * config.num_patch + 1 + 2 * len(LAGS) + NUM_CALENDAR
         self.skip = nn.Linear(num_inputs, width)

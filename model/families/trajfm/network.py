@@ -122,9 +122,7 @@ class TrajFm(Model):
     frequency_CP: Tensor
 
     def __init__(self, config: TrajFmConfig, normaliser: Normaliser) -> None:
-        super().__init__()
-        self.config = config
-        self.normaliser = normaliser
+        super().__init__(config, normaliser)
         width = config.width
         self.place_waves = LearnableFourier(2, config.num_waves)
         self.time_waves = LearnableFourier(1, config.num_waves)
