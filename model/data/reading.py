@@ -28,7 +28,7 @@ from .mixture import shares_in_turn
 from .options import POOL_POINTS, Reading
 from .point_buffer import PointBuffer
 from .prefetch import prefetched
-from .shards import Group, ShardError, Shards, stretches, trip_rows, window_index
+from .shards import Group, ShardError, Shards, ints, stretches, trip_rows, window_index
 
 # Training ---------------------------------------------------------------------------------------
 
@@ -204,7 +204,7 @@ def read_windows(
     after `num_context` points names it, and other windows are refused.
     """
     windows = window_index(shards, split, task)
-    num_points_B = _ints(windows["num_points"])
+    num_points_B = ints(windows["num_points"])
     if len(windows) == 0:
         return
     known = set(windows["num_context"].unique().to_pylist())
@@ -235,8 +235,8 @@ def observed_mask(windows: pa.Table, num_points: int) -> np.ndarray:
     """Which of the first `num_points` points of each window may be read, (B, T)."""
     is_observed_BT = np.zeros((len(windows), num_points), bool)
     lists = windows["is_observed"].combine_chunks()
-    sizes_B = _ints(lists.value_lengths())
-    if not np.array_equal(sizes_B, _ints(windows["num_points"])):
+    sizes_B = ints(lists.value_lengths())
+    if not np.array_equal(sizes_B, ints(windows["num_points"])):
         raise ShardError("windows: is_observed does not say so of each point")
     is_known_BT = np.arange(num_points) < sizes_B[:, None]
     is_observed_BT[is_known_BT] = lists.flatten().to_numpy(zero_copy_only=False)
@@ -247,9 +247,9 @@ def _stored(
     groups: list[Group], windows: pa.Table, row_B: Ints, clock: Clock
 ) -> tuple[Batch, Tensor]:
     """Windows as one batch, observed as their masks say, and the instants of their first points."""
-    start_B, num_points_B = _ints(windows["start"]), _ints(windows["num_points"])
+    start_B, num_points_B = ints(windows["start"]), ints(windows["num_points"])
     draft = BatchBuilder(len(row_B), int(num_points_B.max()), 1)
-    draft.window_id_BS[:, 0] = _ints(windows["window_id"])
+    draft.window_id_BS[:, 0] = ints(windows["window_id"])
     started_us_B = np.zeros_like(row_B)
     for inside, points, trip, first in stretches(groups, row_B, start_B, num_points_B):
         none = np.zeros_like(inside)
@@ -261,7 +261,3 @@ def _stored(
     is_target_BT = ~batch.is_pad_BT & ~is_observed_BT
     batch = replace(batch, is_observed_BT=is_observed_BT, is_target_BT=is_target_BT)
     return batch, torch.from_numpy(started_us_B)
-
-
-def _ints(column: pa.Array | pa.ChunkedArray) -> Ints:
-    return column.to_numpy().astype(np.int64)

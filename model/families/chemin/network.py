@@ -122,16 +122,7 @@ class Chemin(PointEncoder):
         Negative log-likelihood in nats a point, plus `mean_weight` times the miss
         of the mean step; `parts` holds the three sums unweighted.
         """
-        is_readable_BT = batch.is_observed_BT & ~batch.is_pad_BT
-        lon_deg_BT, lat_deg_BT, time_s_BT = (
-            value_BT.masked_fill(~is_readable_BT, 0)
-            for value_BT in (batch.lon_deg_BT, batch.lat_deg_BT, batch.time_s_BT)
-        )
-        calendar_BTK = batch.calendar_BTK.masked_fill(~is_readable_BT.unsqueeze(-1), 0)
-        index_BT = index_of(is_readable_BT)
-        hidden_BTD, velocity_BTLC = self.encode(
-            lon_deg_BT, lat_deg_BT, time_s_BT, calendar_BTK, index_BT, batch.sequence_BT
-        )
+        hidden_BTD, velocity_BTLC = self._read(batch)
         is_scored_BT = scored_targets(batch)
         hidden_ND, velocity_NLC = (
             before[:, :-1][is_scored_BT[:, 1:]] for before in (hidden_BTD, velocity_BTLC)
@@ -167,9 +158,17 @@ class Chemin(PointEncoder):
         return total_B / num_steps_B.where(num_steps_B > 0, torch.nan)
 
     def _read(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """`encode` of whole sequences of which every point may be read."""
-        places = batch.lon_deg_BT, batch.lat_deg_BT, batch.time_s_BT
-        return self.encode(*places, batch.calendar_BTK, index_of(batch.is_pad_BT))
+        """`encode` of whole sequences; a point that may not be read is zero."""
+        is_readable_BT = batch.is_observed_BT & ~batch.is_pad_BT
+        lon_deg_BT, lat_deg_BT, time_s_BT = (
+            value_BT.masked_fill(~is_readable_BT, 0)
+            for value_BT in (batch.lon_deg_BT, batch.lat_deg_BT, batch.time_s_BT)
+        )
+        calendar_BTK = batch.calendar_BTK.masked_fill(~is_readable_BT.unsqueeze(-1), 0)
+        index_BT = index_of(is_readable_BT)
+        return self.encode(
+            lon_deg_BT, lat_deg_BT, time_s_BT, calendar_BTK, index_BT, batch.sequence_BT
+        )
 
 
 FAMILY = Family(Chemin, CheminConfig, PRESETS, ("forecast", "embed", "score"))

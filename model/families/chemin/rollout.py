@@ -44,8 +44,7 @@ def rolled_out(
     num_rows = len(rows.last_N)
     row_N = torch.arange(num_rows, device=rows.last_N.device).repeat_interleave(num_samples)
     sampled = rows.picked(row_N)
-    points = _roll(rows, num_horizon, target_time_s_BH, None)
-    paths = [value_BH.unsqueeze(1) for value_BH in points]
+    paths = [value.unsqueeze(1) for value in _roll(rows, num_horizon, target_time_s_BH, None)]
     if num_samples:
         times = None if target_time_s_BH is None else target_time_s_BH[row_N]
         others = _roll(sampled, num_horizon, times, Noise.drawn(num_samples, num_horizon, seed))

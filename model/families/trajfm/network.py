@@ -17,7 +17,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -29,20 +28,7 @@ from ...interface.batch import Batch, first_of_sequence, index_of
 from ...interface.contexts import Context, Partial
 from ...interface.family import Family, Model
 from ...interface.masked_input import MaskedInput, masked_input_of
-from ...interface.masking import (
-    Draw,
-    Loss,
-    Mask,
-    MaskedBatch,
-    arrivals,
-    dimensions,
-    endings,
-    places_of_endings,
-    places_of_middles,
-    places_of_segments,
-    random_points,
-    segments,
-)
+from ...interface.masking import Loss, MaskedBatch, any_task
 from ...layers.attention_masks import bidirectional_mask
 from ...layers.distributions import Noise, StepMixture, told_number, told_step_m
 from ...layers.embeddings import LearnableFourier
@@ -61,22 +47,6 @@ from .surroundings import (
     guess_of,
     surroundings_of,
 )
-
-DRAWS: tuple[Draw, ...] = (
-    segments,
-    places_of_segments,
-    random_points,
-    dimensions,
-    endings,
-    places_of_endings,
-    places_of_middles,
-    arrivals,
-)
-
-
-def any_task(generator: np.random.Generator, num_points: int) -> Mask:
-    """The mask of one of the tasks, each as likely."""
-    return DRAWS[generator.integers(len(DRAWS))](generator, num_points)
 
 
 @dataclass(frozen=True)
@@ -240,7 +210,7 @@ class TrajFm(Model):
         is_timed = not bool(asks_time_BT.any())
         place = None
         for number in range(-1, len(noises.uniform_SHE)):
-            noise = None if number < 0 else noises.sample(number)
+            noise = None if number < 0 else noises.at(slice(number, number + 1))
             time_s_BT, lon_deg_BT, lat_deg_BT = (
                 value.clone() for value in (shown.time_s_BT, shown.lon_deg_BT, shown.lat_deg_BT)
             )
@@ -302,9 +272,8 @@ class TrajFm(Model):
 
     def embed(self, context: Context) -> Tensor:
         """The mean hidden state (B, D) of the points of each trajectory."""
-        batch = context.batch()
-        hidden_BTD, _ = self.encode(masked_input_of(batch))
-        return mean_hidden_state(hidden_BTD, batch.is_pad_BT)
+        hidden_BTD, _ = self.encode(masked_input_of(context.batch()))
+        return mean_hidden_state(hidden_BTD, context.is_pad_BT)
 
     def score(self, context: Context) -> Tensor:
         """Mean surprise (B) of a step, each told from the points before it: nats, as in chemin.
