@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from itertools import islice
+from queue import SimpleQueue
+from threading import Event, Semaphore
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -21,17 +21,26 @@ def prefetched(items: Iterator[Item], depth: int) -> Iterator[Item]:
     """
     if depth < 1:
         raise ValueError(f"a thread works at least one item ahead, not {depth}")
-    run, thread = copy_context().run, ThreadPoolExecutor(1)
+    ready: SimpleQueue[list[Item]] = SimpleQueue()  # one item each, none at the end
+    room, is_over = Semaphore(depth), Event()
 
-    def following() -> list[Item]:
-        return list(islice(items, 1))
-
-    try:
-        ahead = deque(thread.submit(run, following) for _ in range(depth))
-        while found := ahead.popleft().result():
-            ahead.append(thread.submit(run, following))
-            yield from found
-    finally:
-        thread.shutdown(cancel_futures=True)
+    def produce() -> None:
+        for item in items:
+            ready.put([item])
+            room.acquire()
+            if is_over.is_set():
+                break
         if isinstance(items, Generator):
             items.close()
+
+    with ThreadPoolExecutor(1) as thread:
+        produced = thread.submit(copy_context().run, produce)
+        produced.add_done_callback(lambda _: ready.put([]))
+        try:
+            while found := ready.get():
+                room.release()
+                yield from found
+            produced.result()
+        finally:
+            is_over.set()
+            room.release()
