@@ -11,7 +11,7 @@ Shapes: B windows, T points.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,7 +26,7 @@ from .collate import BatchBuilder, CropPlacement
 from .epoch_plan import BatchRows, EpochPlan
 from .mixture import shares_in_turn
 from .options import POOL_POINTS, Reading
-from .point_buffer import PointBuffer
+from .point_buffer import NUM_READERS, PointBuffer
 from .prefetch import prefetched
 from .shards import Group, ShardError, Shards, ints, stretches, trip_rows, window_index
 
@@ -85,8 +85,8 @@ def planned(
     if not 0 <= rank < world:
         raise ValueError(f"rank {rank} is none of {world}")
     epoch, place = start.epoch, start.batch
-    with closing(PointBuffer()) as buffer:
-        reader = PoolReader(buffer, clock_of(plan.shards.zone), plan.reading)
+    with ThreadPoolExecutor(NUM_READERS) as threads:
+        reader = PoolReader(PointBuffer(threads), clock_of(plan.shards.zone), plan.reading)
         while num_epochs is None or epoch < num_epochs:
             held = None
             for number, pieces in plan.rounds(epoch, place, rank, world):

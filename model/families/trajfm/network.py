@@ -102,19 +102,15 @@ class TrajFm(Model):
         self.surroundings = nn.Linear(NUM_AROUND, width)
         table_ND = sinusoidal_positions(config.max_points, width)
         self.register_buffer("position_ND", table_ND, persistent=False)
-        self.register_buffer("frequency_CP", self._frequencies(), persistent=False)
+        step_m, step_s = normaliser.extent_scale_m, normaliser.typical_step_s
+        low, high = config.shortest_steps, config.longest_steps
+        frequency_CP = spatio_temporal_frequencies(
+            width // config.num_heads // 2, low * step_m, high * step_m, low * step_s, high * step_s
+        )
+        self.register_buffer("frequency_CP", frequency_CP, persistent=False)
         self.transformer = Transformer(width, config.num_layers, config.num_heads, config.dropout)
         self.time_head = TimeHead(width, config.num_components, normaliser)
         self.place_head = PlaceHead(width, config.num_components, config.has_tails)
-
-    def _frequencies(self) -> Tensor:
-        config, step_m = self.config, self.normaliser.extent_scale_m
-        step_s = self.normaliser.typical_step_s
-        low, high = config.shortest_steps, config.longest_steps
-        num_pairs = config.width // config.num_heads // 2
-        return spatio_temporal_frequencies(
-            num_pairs, low * step_m, high * step_m, low * step_s, high * step_s
-        )
 
     def encode(self, shown: MaskedInput) -> tuple[Tensor, Surroundings]:
         """Hidden state (B, T, D) of each point, and what lies around it."""
