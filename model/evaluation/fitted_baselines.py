@@ -22,8 +22,8 @@ from ..baselines.recovery import HERMITE, LINEAR
 from ..baselines.travel_time import Departures, TravelTimeBaseline, fitted_on
 from ..data.journeys import read_journeys
 from ..data.shards import Shards, window_index
+from ..earth.columns import joined
 from ..interface.answerer import Answerer
-from ..interface.columns import joined
 from ..interface.contexts import Context
 from .forecast_scores import read_forecast_windows
 from .judged_tasks import (

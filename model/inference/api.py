@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..earth.columns import joined
 from ..families import FAMILIES
 from ..interface.answers import Durations, Forecast, Recovered
-from ..interface.columns import joined
 from ..interface.contexts import Context, Partial, check_target_times
 from ..interface.evaluating import evaluating
 from ..interface.family import Model

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..earth.columns import Columns
 from ..earth.geometry import haversine_m
-from .columns import Columns
 
 
 @dataclass(frozen=True)

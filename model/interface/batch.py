@@ -13,7 +13,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from .columns import Columns
+from ..earth.columns import Columns
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from ..earth.arrays import Bools, Floats, Ints
-from .columns import Columns
+from ..earth.columns import Columns
 from .contexts import Context, Partial
 
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..earth.columns import Columns
 from ..earth.geometry import from_heading, to_heading
-from ..interface.columns import Columns
 
 LOG_TWO_PI = math.log(2 * math.pi)
 MIN_LOG_STEP_SCALE = 0.01  # of a log second: constant sampling must not reach infinite density

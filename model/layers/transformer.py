@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..interface.columns import Columns
+from ..earth.columns import Columns
 from .position_encodings import rotate
 
 

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from ...earth.calendar import NUM_CALENDAR
+from ...earth.columns import Columns
 from ...earth.geometry import from_heading, heading_of, step_between, to_heading
 from ...features.normaliser import MIN_STEP_S, Normaliser
 from ...features.point_features import recent_speed_mps, step_m_between
 from ...interface.batch import index_of
-from ...interface.columns import Columns
 from ...interface.masked_input import MaskedInput, neighbours
 from ...layers.distributions import GaussianMixture, StepMixture
 from ...layers.heads import NumberHead, SteeringHead, ladder, steps_around

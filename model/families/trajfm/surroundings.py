@@ -15,11 +15,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...earth.columns import Columns
 from ...earth.geometry import haversine_m, step_between
 from ...features.normaliser import MIN_STEP_S, Normaliser
 from ...features.point_features import step_m_between
 from ...interface.batch import index_of
-from ...interface.columns import Columns
 from ...interface.masked_input import MaskedInput, neighbours
 
 KNOWN_LAGS = (1, 2, 4)  # known places back from the last one, and on from the next one
