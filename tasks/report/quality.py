@@ -22,7 +22,7 @@ from tasks.database import Connection, materialise, scratch, view
 from tasks.ingest.snapshot import LEDGER, REJECTS, part_receipt, read_snapshot
 from tasks.report.figures import MIN_ENTITIES, Cell, cell_figure, histogram_figure, near_busiest
 from tasks.report.html_page import Picture, markdown_text, page
-from tasks.report.markup import pairs_table, plain
+from tasks.report.markup import escaped, pairs_table
 from tasks.runtime.errors import TooManyRejected
 from tasks.runtime.stage import Input, Job, NamedInput, Stage
 from tasks.runtime.store import Counts, Receipt, Store, spelt
@@ -44,7 +44,7 @@ def rules_of(config: PipelineConfig) -> QualityRules:
     return taken(QualityRules, config.clean_rules, row, min_entities=min_entities)
 
 
-def made(config: PipelineConfig, inputs: dict[str, Input], store: Store) -> Receipt:
+def run_quality(config: PipelineConfig, inputs: dict[str, Input], store: Store) -> Receipt:
     licence = config.source_row.licence
     return STAGE(STAGE.job(config.dataset, rules_of(config), inputs, store, licence=licence))
 
@@ -66,7 +66,7 @@ def quality(
         "featured": list(featured),
         "regions": known,
     }
-    return made(config, inputs, store)
+    return run_quality(config, inputs, store)
 
 
 @contextlib.contextmanager
@@ -78,7 +78,7 @@ def refusal_reported(config: PipelineConfig, store: Store) -> Iterator[None]:
         parts = [store.receipt(part_receipt(config.dataset, recipe)) for recipe in error.parts]
         files = [f"{file_id:016x}" for file_id in sorted(error.file_ids)]
         inputs: dict[str, Input] = {"parts": parts, "files": files}
-        receipt = made(config, inputs, store)
+        receipt = run_quality(config, inputs, store)
         show_quality(receipt, store)
         page = store.folder(receipt) / "quality.html"
         raise TooManyRejected(f"{error}; report: {page}", error.parts, error.file_ids) from None
@@ -111,7 +111,7 @@ def build(draft: Path, job: Job[QualityRules]) -> Counts:
     for name, content in figures.items():
         (draft / f"{name}.png").write_bytes(content)
     title = f"Quality of {job.settings.title}"
-    parts = parts_of(title, tables_of(found, job.settings), figures)
+    parts = quality_parts(title, tables_of(found, job.settings), figures)
     (draft / "quality.json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
     (draft / "quality.md").write_text(markdown_text(parts), encoding="utf-8")
     (draft / "quality.html").write_text(page(title, parts), encoding="utf-8")
@@ -192,9 +192,9 @@ def measures(draft: Path, job: Job[QualityRules]) -> tuple[Found, dict[str, byte
         view(con, "steps", [folder / "steps.parquet" for folder in featured])
         for table in TABLES:
             materialise(con, table)
-        steps = {row.pop("measure"): row for row in rows_of(con, "quality_steps")}
-        [gaps] = rows_of(con, "quality_gaps")
-        bins = rows_of(con, "quality_bins")
+        steps = {row.pop("measure"): row for row in table_rows(con, "quality_steps")}
+        [gaps] = table_rows(con, "quality_gaps")
+        bins = table_rows(con, "quality_bins")
         cells = crowded(con, job.settings.min_entities)
     figures = {
         measure: histogram_figure(edges_of(bins, measure), *LABELS[measure])
@@ -206,7 +206,7 @@ def measures(draft: Path, job: Job[QualityRules]) -> tuple[Found, dict[str, byte
     return {"steps": steps, "gaps": gaps, "bins": bins, "extent": extent_of(cells)}, figures
 
 
-def rows_of(con: Connection, table: str) -> list[dict[str, Any]]:
+def table_rows(con: Connection, table: str) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = con.table(table).to_arrow_table().to_pylist()
     return rows
 
@@ -230,12 +230,12 @@ def crowded(con: Connection, min_entities: int) -> list[Cell]:
     The coarse cells of one degree decide on the size, so that a city is shown as a city.
     """
     materialise(con, CELLS, size_deg=1.0, min_entities=min_entities)
-    num_coarse = len(rows_of(con, "quality_cells"))
+    num_coarse = len(table_rows(con, "quality_cells"))
     size_deg = SIZES_DEG[sum(num_coarse > limit for limit in MAX_COARSE_CELLS)]
     materialise(con, CELLS, size_deg=size_deg, min_entities=min_entities)
     return [
         (row["east"] * size_deg, row["north"] * size_deg, size_deg, row["num_entities"])
-        for row in rows_of(con, "quality_cells")
+        for row in table_rows(con, "quality_cells")
     ]
 
 
@@ -299,13 +299,13 @@ def pairs_of(values: Mapping[str, int | float]) -> Pairs:
     return [(name.replace("_", " "), spelt(value)) for name, value in values.items()]
 
 
-def parts_of(
+def quality_parts(
     title: str, tables: Mapping[str, Pairs], figures: Mapping[str, bytes]
 ) -> list[str | Picture]:
     """The tables under their headings, and the figures before the last of them."""
-    parts: list[str | Picture] = [f"# {plain(title)}"]
+    parts: list[str | Picture] = [f"# {escaped(title)}"]
     for heading, pairs in tables.items():
-        parts += [f"## {plain(heading)}", pairs_table(("fact", "value"), pairs)]
+        parts += [f"## {escaped(heading)}", pairs_table(("fact", "value"), pairs)]
     pictures = [Picture(name, content) for name, content in figures.items()]
     hidden = [] if "map" in figures else ["No cell may be shown, so no map is drawn."]
     return [*parts[:-2], *pictures, *hidden, *parts[-2:]]

@@ -31,7 +31,7 @@ from tasks.report.facts import (
 )
 from tasks.report.figures import MIN_ENTITIES, error_figure, example_map, training_figure
 from tasks.report.html_page import Picture, markdown_text, page
-from tasks.report.markup import grouped, markdown_table, metres, pairs_table, percent, plain, spoken
+from tasks.report.markup import escaped, grouped, markdown_table, metres, pairs_table, percent, spoken
 from tasks.runtime.stage import Input, Job, Stage
 from tasks.runtime.store import Counts, Receipt, spelt
 
@@ -80,7 +80,7 @@ def build(draft: Path, job: Job[ReportRules]) -> Counts:
     for name, content in figures.items():
         (draft / f"{name}.png").write_bytes(content)
     title = f"{job.settings.family} {job.settings.preset} on {job.settings.title}"
-    parts = parts_of(title, job, scores, figures)
+    parts = report_parts(title, job, scores, figures)
     (draft / "report.html").write_text(page(title, parts), encoding="utf-8")
     (draft / "report.md").write_text(markdown_text(parts), encoding="utf-8")
     return {"figures": len(figures)}
@@ -186,16 +186,16 @@ def strata_cells(job: Job[ReportRules], scores: pa.Table) -> list[tuple[str, ...
 # Parts ----------------------------------------------------------------------------------------
 
 
-def parts_of(
+def report_parts(
     title: str, job: Job[ReportRules], scores: pa.Table, figures: Mapping[str, bytes]
 ) -> list[str | Picture]:
     """All that the report says, in the order in which a reader wants it."""
     rules = job.settings
     pictures = {name: Picture(name, content) for name, content in figures.items()}
     return [
-        f"# {plain(title)}",
+        f"# {escaped(title)}",
         lead(job),
-        *(f"**{plain(text)}**" for text in warnings_of(job)),
+        *(f"**{escaped(text)}**" for text in warnings_of(job)),
         *(forecast_parts(job, scores, pictures) if is_forecasting(job) else ()),
         *(
             text
