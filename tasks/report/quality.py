@@ -18,12 +18,13 @@ import pyarrow.parquet as pq
 
 from tasks.config.pipeline import PipelineConfig
 from tasks.config.slices import QualityRules, taken
-from tasks.database import Connection, materialise, scratch, view
+from tasks.database import Connection, materialise, scratch, view_files
 from tasks.ingest.snapshot import LEDGER, REJECTS, part_receipt, read_snapshot
 from tasks.report.figures import MIN_ENTITIES, Cell, cell_figure, histogram_figure, near_busiest
 from tasks.report.html_page import Picture, markdown_text, page
 from tasks.report.markup import escaped, pairs_table
 from tasks.runtime.errors import TooManyRejected
+from tasks.runtime.progress import is_in_run
 from tasks.runtime.stage import Input, Job, NamedInput, Stage
 from tasks.runtime.store import Counts, Receipt, Store, spelt
 
@@ -86,9 +87,7 @@ def refusal_reported(config: PipelineConfig, store: Store) -> Iterator[None]:
 
 def show_quality(receipt: Receipt, store: Store) -> None:
     """Leave the report beside the flow run; without one there is nothing to leave it beside."""
-    from prefect.context import FlowRunContext
-
-    if FlowRunContext.get() is None:
+    if not is_in_run():
         return
     from prefect.artifacts import create_markdown_artifact
 
@@ -159,11 +158,8 @@ def in_force(job: Job[QualityRules]) -> tuple[list[dict[str, Any]], Counter[str]
         file_ids = [int(text, 16) for text in job.inputs["files"] if isinstance(text, str)]
         folders = [job.store.folder(part) for part in job.receipts("parts")]
         ids = [("file_id", "in", file_ids)]
-        ledger = [
-            entry
-            for folder in folders
-            for entry in pq.read_table(folder / LEDGER, filters=ids).to_pylist()
-        ]
+        paths = [folder / LEDGER for folder in folders]
+        ledger = pq.read_table(paths, filters=ids, partitioning=None).to_pylist()
         places = [(folder / REJECTS, file_ids) for folder in folders]
     rules: Counter[str] = Counter()
     for path, wanted in places:
@@ -187,9 +183,8 @@ def measures(draft: Path, job: Job[QualityRules]) -> tuple[Found, dict[str, byte
         for name in ("cleaned", "featured")
     )
     with scratch(draft, *cleaned, *featured) as con:
-        for table in ("clean_points", "trips"):
-            view(con, table, [folder / f"{table}.parquet" for folder in cleaned])
-        view(con, "steps", [folder / "steps.parquet" for folder in featured])
+        view_files(con, cleaned, "clean_points", "trips")
+        view_files(con, featured, "steps")
         for table in TABLES:
             materialise(con, table)
         steps = {row.pop("measure"): row for row in table_rows(con, "quality_steps")}
@@ -197,9 +192,9 @@ def measures(draft: Path, job: Job[QualityRules]) -> tuple[Found, dict[str, byte
         bins = table_rows(con, "quality_bins")
         cells = crowded(con, job.settings.min_entities)
     figures = {
-        measure: histogram_figure(edges_of(bins, measure), *LABELS[measure])
-        for measure in LABELS
-        if edges_of(bins, measure)
+        measure: histogram_figure(edges, *words)
+        for measure, words in LABELS.items()
+        if (edges := edges_of(bins, measure))
     }
     if cells:
         figures["map"] = cell_figure(*near_busiest(cells), job.settings.min_entities)

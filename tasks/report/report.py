@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,8 +15,7 @@ from tasks.report.error_tables import (
     FORECASTS,
     RECOVERIES,
     TRAVEL_TIMES,
-    Topic,
-    error_tables,
+    error_table,
     markdown_errors,
     read_scores,
 )
@@ -31,7 +29,15 @@ from tasks.report.facts import (
 )
 from tasks.report.figures import MIN_ENTITIES, error_figure, example_map, training_figure
 from tasks.report.html_page import Picture, markdown_text, page
-from tasks.report.markup import escaped, grouped, markdown_table, metres, pairs_table, percent, spoken
+from tasks.report.markup import (
+    escaped,
+    grouped,
+    markdown_table,
+    metres,
+    pairs_table,
+    percent,
+    spoken,
+)
 from tasks.runtime.stage import Input, Job, Stage
 from tasks.runtime.store import Counts, Receipt, spelt
 
@@ -110,51 +116,6 @@ def is_forecasting(job: Job[ReportRules]) -> bool:
 # Errors -----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Section:
-    """The errors of some tasks: what they mean, and why there may be none."""
-
-    topic: Topic
-    explained: str
-    empty: str
-
-    def parts(self, scores: pa.Table) -> list[str]:
-        tables = [markdown_errors(one) for one in self.topic.tables(scores, "test", "validation")]
-        return [f"## {self.topic.heading}", self.explained if tables else self.empty, *tables]
-
-
-EXPLAINED = (
-    "ADE is the mean, FDE the last displacement over the first steps of the horizon. Every "
-    "forecaster sees the same stored windows. The interval is a bootstrap over entities; skill is "
-    "1 - error / error of the best simple baseline, so below zero is worse than that baseline."
-)
-OTHERS = (
-    Section(
-        RECOVERIES,
-        "MAE is the mean over windows of the mean displacement of hidden points, p50 and p90 are "
-        "over windows, RMSE is over points. With times given, hidden points show when they were; "
-        "with times hidden they show nothing. Linear goes along the great circle between the known "
-        "neighbours, Hermite also arrives and leaves as the known points beyond them tell. The "
-        "interval is a bootstrap over entities; skill is 1 - error / error of the best of these "
-        "baselines, so below zero is worse than that baseline.",
-        "Recovery is not judged: no masked windows of validation and test are stored.",
-    ),
-    Section(
-        TRAVEL_TIMES,
-        "Whole journeys. A path of more points than the model reads is thinned evenly for it, with "
-        "both ends kept. Baselines are fitted on journeys of train: distance over mean speed, the "
-        "mean between the same two cells at the same hour (else at any hour, else mean speed), and "
-        "boosted trees of distance, number of points, hour, weekday and both ends. Where points "
-        "come at even intervals, a given path tells its duration by their number. MAPE leaves out "
-        "journeys that took no time; within 80 % is the share of journeys between the first and "
-        "the last decile told. Skill is 1 - MAE / MAE of the best baseline, so below zero is worse "
-        "than that baseline.",
-        "Travel times are not judged: either train holds no whole journey to fit the baselines on, "
-        "or neither validation nor test holds one to judge.",
-    ),
-)
-
-
 def strata_cells(job: Job[ReportRules], scores: pa.Table) -> list[tuple[str, ...]]:
     """The test errors by what the windows are like, under `STRATA_COLUMNS`."""
     from model.evaluation.scores import ALL, wide_rows
@@ -199,9 +160,9 @@ def report_parts(
         *(forecast_parts(job, scores, pictures) if is_forecasting(job) else ()),
         *(
             text
-            for one in OTHERS
-            if {*one.topic.tasks} & {*rules.tasks}
-            for text in one.parts(scores)
+            for topic in (RECOVERIES, TRAVEL_TIMES)
+            if {*topic.tasks} & {*rules.tasks}
+            for text in topic.parts(scores, "test", "validation")
         ),
         "## Training",
         pictures["training"],
@@ -223,15 +184,11 @@ def forecast_parts(
 ) -> list[str | Picture]:
     """The errors of forecasts: by horizon, by track, and by what the windows are like."""
     shown = (("test", TIMES_GIVEN), ("test", TIMES_PREDICTED), ("validation", TIMES_GIVEN))
-    tables = [
-        table
-        for split, track in shown
-        for table in error_tables(scores, (FORECAST,), split, (track,))
-    ]
+    tables = [error_table(scores, split, FORECAST, track) for split, track in shown]
     return [
         f"## {FORECASTS.heading}",
-        EXPLAINED,
-        *map(markdown_errors, tables),
+        FORECASTS.explained,
+        *(markdown_errors(table) for table in tables if table.cells),
         f"## Test errors at step {job.settings.gate_horizon} by what the windows are like",
         markdown_table(STRATA_COLUMNS, grouped(strata_cells(job, scores)), num_names=2),
         "## Error by horizon",
