@@ -20,7 +20,14 @@ from tasks.config.pipeline import PipelineConfig
 from tasks.config.slices import QualityRules, taken
 from tasks.database import Connection, materialise, scratch, view_files
 from tasks.ingest.snapshot import LEDGER, REJECTS, part_receipt, read_snapshot
-from tasks.report.figures import MIN_ENTITIES, Cell, cell_figure, histogram_figure, near_busiest
+from tasks.report.figures import (
+    MIN_ENTITIES,
+    Table,
+    bounds_deg,
+    cell_figure,
+    histogram_figure,
+    near_busiest,
+)
 from tasks.report.html_page import Picture, markdown_text, page
 from tasks.report.markup import escaped, pairs_table
 from tasks.runtime.errors import TooManyRejected
@@ -196,7 +203,7 @@ def measures(draft: Path, job: Job[QualityRules]) -> tuple[Found, dict[str, byte
         for measure, words in LABELS.items()
         if (edges := edges_of(bins, measure))
     }
-    if cells:
+    if not cells.empty:
         figures["map"] = cell_figure(*near_busiest(cells), job.settings.min_entities)
     return {"steps": steps, "gaps": gaps, "bins": bins, "extent": extent_of(cells)}, figures
 
@@ -219,34 +226,26 @@ def edges_of(bins: Sequence[Mapping[str, Any]], measure: str) -> list[tuple[floa
     ]
 
 
-def crowded(con: Connection, min_entities: int) -> list[Cell]:
-    """(west, south, size, entities) of the cells that may be shown: the finer, the fewer they are.
+def crowded(con: Connection, min_entities: int) -> Table:
+    """The cells that may be shown, with their number of entities: the finer, the fewer they are.
 
     The coarse cells of one degree decide on the size, so that a city is shown as a city.
     """
-    materialise(con, CELLS, size_deg=1.0, min_entities=min_entities)
-    num_coarse = len(table_rows(con, "quality_cells"))
+    num_coarse = materialise(con, CELLS, size_deg=1.0, min_entities=min_entities)
     size_deg = SIZES_DEG[sum(num_coarse > limit for limit in MAX_COARSE_CELLS)]
     materialise(con, CELLS, size_deg=size_deg, min_entities=min_entities)
-    return [
-        (row["east"] * size_deg, row["north"] * size_deg, size_deg, row["num_entities"])
-        for row in table_rows(con, "quality_cells")
-    ]
+    cells = con.table("quality_cells").df()
+    west_deg, south_deg = cells["east"] * size_deg, cells["north"] * size_deg
+    return cells.assign(west_deg=west_deg, south_deg=south_deg, size_deg=size_deg)
 
 
-def extent_of(cells: Sequence[Cell]) -> dict[str, float]:
+def extent_of(cells: Table) -> dict[str, float]:
     """The bounds of the cells that may be told, of which the map may show a part."""
-    if not cells:
+    if cells.empty:
         return {"num_cells": 0}
-    size_deg = cells[0][2]
-    return {
-        "num_cells": len(cells),
-        "cell_deg": size_deg,
-        "west_deg": round(min(cell[0] for cell in cells), 6),
-        "south_deg": round(min(cell[1] for cell in cells), 6),
-        "east_deg": round(max(cell[0] for cell in cells) + size_deg, 6),
-        "north_deg": round(max(cell[1] for cell in cells) + size_deg, 6),
-    }
+    names = ("west_deg", "south_deg", "east_deg", "north_deg")
+    bounds = {name: round(bound, 6) for name, bound in zip(names, bounds_deg(cells), strict=True)}
+    return {"num_cells": len(cells), "cell_deg": cells["size_deg"].max(), **bounds}
 
 
 # How it is told ---------------------------------------------------------------------------------

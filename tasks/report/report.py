@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from model.evaluation.judged_tasks import FORECAST, TIMES_GIVEN, TIMES_PREDICTED
+from model.evaluation.judged_tasks import FORECAST, TIMES_GIVEN, TIMES_PREDICTED, judged_tasks
 from tasks.config.pipeline import PipelineConfig
 from tasks.config.slices import ReportRules, taken
 from tasks.prepare.conventions import EXAMPLES_FILE
@@ -73,7 +73,6 @@ def report(
 
 def judged_tasks_of(config: PipelineConfig) -> tuple[str, ...]:
     """The stored tasks that the family serves."""
-    from model.evaluation.judged_tasks import judged_tasks
     from model.families import FAMILIES
 
     return judged_tasks(FAMILIES[config.model.family].tasks, config.window.tasks)
