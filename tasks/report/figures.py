@@ -221,5 +221,5 @@ def near_busiest(cells: Table) -> tuple[Table, float]:
     """The cells around the one with most entities, as far as a map reaches, and its latitude."""
     busiest = cells.loc[cells["num_entities"].idxmax()]
     away_deg = (cells[["west_deg", "south_deg"]] - busiest[["west_deg", "south_deg"]]).abs()
-    is_near = (away_deg <= busiest["size_deg"] * CELLS_ACROSS / 2).all(1)
+    is_near = (away_deg <= busiest["size_deg"] * CELLS_ACROSS / 2).all(axis=1)
     return cells[is_near], busiest["south_deg"]
