@@ -20,7 +20,7 @@ from tasks.ingest.archive import (
     Member,
     inventory,
     is_one_archive,
-    opened,
+    opened_sources,
     print_of,
 )
 from tasks.ingest.labels import LABELS
@@ -105,7 +105,7 @@ def members_of(
     if isinstance(job, SnapshotJob) and job.members is not None:
         yield job.members
         return
-    with opened(paths, spool) as entries:
+    with opened_sources(paths, spool) as entries:
         yield inventory(entries, job.settings.members, job.settings.labels)
 
 

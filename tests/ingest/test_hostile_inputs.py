@@ -27,7 +27,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tasks.config.datasets import DATASETS, dataset_named
-from tasks.ingest.archive import Entry, Member, inventory, opened, read_member
+from tasks.ingest.archive import Entry, Member, inventory, opened_sources, read_member
 from tasks.ingest.readers import gpx
 from tasks.ingest.readers.formats import reader_named
 from tasks.ingest.readers.records import Block
@@ -371,7 +371,7 @@ def test_a_bomb_costs_no_memory(tmp_path: Path) -> None:
         for _piece in range(300):
             file.write(bytes(1 << 20))
     tracemalloc.start()
-    with opened([path]) as entries:
+    with opened_sources([path]) as entries:
         [member] = inventory(entries, "*.gpx")
         honest = Entry("a.gpx", entries[0].opener, max_bytes=entries[0].max_bytes)
         read = read_member(honest, "a.gpx", True)
