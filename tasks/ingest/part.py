@@ -23,7 +23,7 @@ from tasks.ingest.archive import Member
 from tasks.ingest.labels import LABELS, staged_labels
 from tasks.ingest.part_writers import REJECT_SCHEMA, Buckets, Writers
 from tasks.ingest.readers.formats import module_named, reader_named
-from tasks.ingest.readers.records import Block, Piece
+from tasks.ingest.readers.records import Piece, RecordBlock
 from tasks.ingest.row_digests import RowDigests
 from tasks.ingest.snapshot import CONTENTS, LEDGER, REJECTS
 from tasks.runtime.errors import DataError
@@ -164,7 +164,7 @@ def build_part(folder: Path, job: Job[IngestRules]) -> Counts:
     return account(folder, job.members, draft.tally)
 
 
-def blocks_of(job: PartJob) -> Iterator[Block]:
+def blocks_of(job: PartJob) -> Iterator[RecordBlock]:
     """The raw records of the files, read as the layout or the configuration of columns says."""
     reader, pieces = reader_named(job.settings.decoder), ready_pieces(job)
     form = job.settings.columns or job.settings.layout
@@ -182,7 +182,7 @@ def ready_pieces(job: PartJob) -> Iterator[Piece]:
             tell(min(done / total, 1.0), f"{done / 1e6:,.0f} of {total / 1e6:,.0f} MB")
 
 
-def stage_block(draft: Draft, block: Block) -> None:
+def stage_block(draft: Draft, block: RecordBlock) -> None:
     """One block through the staging SQL: its points into their buckets, the rest to the rejects."""
     draft.connection.register("records", draft.named(block.records))
     staged = in_order_of(block.records, staged_of(draft))
@@ -229,7 +229,7 @@ def in_order_of(records: pa.Table, staged: pa.Table) -> pa.Table:
     return staged.take(np.argsort(place, kind="stable"))
 
 
-def rejects_of(draft: Draft, block: Block, ruled_out: pa.Table) -> pa.Table:
+def rejects_of(draft: Draft, block: RecordBlock, ruled_out: pa.Table) -> pa.Table:
     """All rejects of a block, in order of files and lines, with their raw text.
 
     The raw text is the line, or what the staging query gives as `raw_text`, as it does where a

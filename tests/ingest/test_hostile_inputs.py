@@ -30,7 +30,7 @@ from tasks.config.datasets import DATASETS, dataset_named
 from tasks.ingest.archive import Entry, Member, inventory, opened_sources, read_member
 from tasks.ingest.readers import gpx
 from tasks.ingest.readers.formats import reader_named
-from tasks.ingest.readers.records import Block
+from tasks.ingest.readers.records import RecordBlock
 from tasks.ingest.snapshot import read_snapshot
 from tasks.runtime.errors import DataError
 from tasks.runtime.store import Store
@@ -54,7 +54,7 @@ def member_of(name: str, body: bytes) -> Member:
     return read_member(Entry(name, lambda: io.BytesIO(body)), name, True)
 
 
-def decoded(format_name: str, *bodies: bytes) -> list[Block]:
+def decoded(format_name: str, *bodies: bytes) -> list[RecordBlock]:
     """The blocks of some files; each must account for what it counts."""
     chosen = reader_named(format_name)
     members = [member_of(f"{i}.gpx", body) for i, body in enumerate(bodies)]
@@ -69,7 +69,7 @@ def decoded(format_name: str, *bodies: bytes) -> list[Block]:
     return blocks
 
 
-def num_records(blocks: Iterable[Block]) -> int:
+def num_records(blocks: Iterable[RecordBlock]) -> int:
     return sum(block.num_records.total() for block in blocks)
 
 
