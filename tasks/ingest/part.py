@@ -34,6 +34,7 @@ from tasks.runtime.store import Counts, Store
 TRUTH = "truth.parquet"
 POINTS = "points"
 POINT_COLUMNS = "staging/point_columns"
+MAX_IDS_AT_ONCE = 4_000_000
 SHARED_IDS = "checks/points_share_no_id"
 NOT_KEPT = ("rule", "raw_text")
 UNREADABLE, EMPTY, MALFORMED = "unreadable", "empty", "malformed"
@@ -316,10 +317,16 @@ def ledger_row(member: Member, tally: Tally) -> dict[str, Any]:
 
 
 def check_point_ids(connection: database.Connection, paths: Sequence[Path]) -> None:
-    """Every point has an id of its own: the tie-break of every window function rests on it."""
-    values = {"paths": [database.glob_escaped(path) for path in paths]}
-    if paths and connection.execute(sql.read(SHARED_IDS), values).fetchall():
-        raise DataError("two records share a point_id; report this with the names of the files")
+    """Every point has an id of its own: the tie-break of every window function rests on it.
+
+    Ids are spread evenly, so that shares of them can be looked at in turn, and memory is bounded.
+    """
+    num_points = sum(pq.read_metadata(path).num_rows for path in paths)
+    num_shares = -(-num_points // MAX_IDS_AT_ONCE)
+    values = {"paths": [database.glob_escaped(path) for path in paths], "num_shares": num_shares}
+    for share in range(num_shares):
+        if connection.execute(sql.read(SHARED_IDS), values | {"share": share}).fetchall():
+            raise DataError("two records share a point_id; report this with the names of the files")
 
 
 PART = Stage(

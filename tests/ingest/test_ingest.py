@@ -374,7 +374,11 @@ def test_part_needs_opened_files(tmp_path: Path, store: Store) -> None:
         part.build_part(tmp_path, snapshot_job(PipelineConfig(dataset="hurdat2"), "", store))
 
 
-def test_a_shared_point_id_is_found_whichever_it_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize("max_at_once", [1, 7, 1_000])
+def test_a_shared_point_id_is_found_whatever_is_looked_at_at_once(
+    max_at_once: int, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(part, "MAX_IDS_AT_ONCE", max_at_once)
     own = [0, *(number * 2**58 + 1 for number in range(30)), 2**63 - 1]
     paths = [tmp_path / "points-000.parquet", tmp_path / "points-001.parquet"]
     pq.write_table(pa.table({"point_id": own[::2]}), paths[0])

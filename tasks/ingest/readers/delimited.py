@@ -110,10 +110,8 @@ def delimited_block(group: Sequence[Piece], layout: Layout, order: Order) -> Rec
     file_id = np.repeat([piece.file_id for piece in group], num_lines)
     first_lines = zip([piece.first_line for piece in group], num_lines, strict=True)
     line_number = np.concatenate([first + np.arange(count) for first, count in first_lines])
-    counts: Counter[int] = Counter()
-    for piece, count in zip(group, num_lines, strict=True):
-        counts[piece.file_id] += count
-    return RecordBlock(group, placed(file_id, line_number, table), num_records=counts)
+    num_records = Counter(file_id.tolist())
+    return RecordBlock(group, placed(file_id, line_number, table), num_records=num_records)
 
 
 def parsed_lines(body: bytes, num_lines: int, layout: Layout, order: Order) -> pa.Table | None:

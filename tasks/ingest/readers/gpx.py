@@ -92,8 +92,7 @@ def gpx_lines(member: Member) -> Iterator[bytes]:
                 yield from found.taken()
         parser.close()
     except (ParseError, ValueError, LookupError) as error:
-        yield from found.taken()
-        yield f"not readable from here: {' '.join(str(error).split())}\n".encode()
+        found.lines.append(f"not readable from here: {' '.join(str(error).split())}\n".encode())
     yield from found.taken()
 
 

@@ -9,7 +9,7 @@ import json
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import groupby
 from typing import Any
 
@@ -108,7 +108,8 @@ def read_delimited(
             table = Delimited(delimiter(columns), len(names), positions)
             if not columns.is_headerless:
                 piece = piece.below(number - piece.first_line + 1)
-        yield block_of(piece, table.parse, table_of(0, {}), table.plausible)
+        may_be = partial(of_width, layout=table.layout, num_columns=table.num_columns)
+        yield block_of(piece, table.parse, table_of(0, {}), may_be)
 
 
 def in_utf8(piece: Piece, columns: ColumnsConfig) -> Piece:
@@ -158,9 +159,6 @@ class Delimited:
             return None
         texts = table.slice(0, len(lines)).combine_chunks()
         return table_of(len(lines), {name: texts[f"f{i}"] for name, i in self.positions.items()})
-
-    def plausible(self, lines: Sequence[Line]) -> list[Line]:
-        return of_width(lines, self.layout, self.num_columns)
 
 
 # JSON.

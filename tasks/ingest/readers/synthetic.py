@@ -57,11 +57,12 @@ def trajectory_records(file_id: int, line_number: int, made: Sequence[Trajectory
     """The points of trajectories, one after the other."""
     num_T = [len(one.tracked_us_T) for one in made]
     index = np.arange(sum(num_T))
+    region = np.concatenate([one.region_T for one in made]).astype(np.int64)
     columns = {
         "entity_id": repeated([one.entity_id for one in made], np.repeat(range(len(made)), num_T)),
         "tracked_at": instants(np.concatenate([one.tracked_us_T for one in made])),
         "mode": repeated(made[0].modes, np.concatenate([one.mode_T for one in made])),
-        "region_id": regions(np.concatenate([one.region_T for one in made])),
+        "region_id": pa.array(region, mask=region < 0),
     }
     for name in AS_THEY_ARE:
         columns[name] = pa.array(np.concatenate([getattr(one, f"{name}_T") for one in made]))
@@ -75,10 +76,6 @@ def repeated(names: Sequence[str], codes: np.ndarray) -> pa.Array:
 
 def instants(unix_us: np.ndarray) -> pa.Array:
     return pa.array(unix_us).cast(pa.timestamp("us", "UTC"))
-
-
-def regions(region: np.ndarray) -> pa.Array:
-    return pa.array(region.astype(np.int64), mask=region < 0)
 
 
 def truth_of(file_id: int, world: World, made: Sequence[Trajectory]) -> pa.Table:
