@@ -288,7 +288,7 @@ def test_another_encoding_is_refused_and_counted(dataset: str) -> None:
 def test_what_fails_at_first_sight_would_fail_in_the_parser(kind: str, cell: str) -> None:
     layout = Layout(columns={"value": kind}, order=("value", "more"), delimiter=";")
     line = f"{cell};".encode()
-    if delimited.parsed(line + b"\n", 1, layout, layout.order) is not None:
+    if delimited.parsed_lines(line + b"\n", 1, layout, layout.order) is not None:
         assert delimited.plausible([(1, line)], layout, layout.order) == [(1, line)]
 
 

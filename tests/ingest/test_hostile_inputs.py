@@ -252,7 +252,7 @@ def test_a_gpx_file_of_200_mb_is_not_even_opened() -> None:
         raise AssertionError("opened")
 
     huge = Member("a.gpx", "", 200 << 20, "ready", "", Entry("a.gpx", opener))
-    assert list(gpx.gpx_lines(huge)) == [b"not readable from here: larger than 100 MiB"]
+    assert list(gpx.gpx_lines(huge)) == [b"not readable from here: larger than 100 MiB\n"]
 
 
 def test_a_long_gpx_file_takes_no_more_memory_than_its_points() -> None:
