@@ -29,7 +29,7 @@ from model.features.point_features import steps_of
 from model.interface.batch import Batch, Cursor
 from model.training.launch import PREFETCHED_BATCHES
 from tasks.config.datasets import dataset_named
-from tasks.ingest.archive import inventory, opened
+from tasks.ingest.archive import inventory, opened_sources
 from tasks.ingest.readers.formats import reader_named
 from tasks.prepare.shards import ENCODING, GROUP_POINTS, SCHEMA
 
@@ -69,7 +69,7 @@ def shards(clock: Clock, source: Path, folder: Path) -> None:
 def points_of(source: Path) -> pa.Table:
     """The points of all files, one file after the other, as they were recorded."""
     row = dataset_named("geolife")
-    with opened([source]) as entries:
+    with opened_sources([source]) as entries:
         members = [member for member in inventory(entries, row.members) if member.state == "ready"]
         decoder = reader_named(row.decoder)
         blocks = [block.records for block in decoder.decode(decoder.cut(members), row.layout)]
