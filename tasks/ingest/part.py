@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -323,7 +324,7 @@ def check_point_ids(connection: database.Connection, paths: Sequence[Path]) -> N
     """
     num_points = sum(pq.read_metadata(path).num_rows for path in paths)
     num_shares = -(-num_points // MAX_IDS_AT_ONCE)
-    values = {"paths": [database.glob_escaped(path) for path in paths], "num_shares": num_shares}
+    values = {"paths": [glob.escape(str(path)) for path in paths], "num_shares": num_shares}
     for share in range(num_shares):
         if connection.execute(sql.read(SHARED_IDS), values | {"share": share}).fetchall():
             raise DataError("two records share a point_id; report this with the names of the files")
