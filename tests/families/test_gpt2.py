@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from helpers.process_floors import RegionChainFloor
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
