@@ -17,18 +17,21 @@ named as (
         points.lon_deg,
         points.lat_deg,
         points.file_id,
-        points.line_number
+        points.line_number,
+        refused.rule as instant_rule
     from int_points_in_force as points
     left join int_points_redated as redated using (point_id)
     left join int_point_identities as identities using (point_id)
+    left join int_instants_refused as refused using (point_id)
 
 ),
 
 placed as (
 
     select
-        *,
+        * exclude (instant_rule),
         case
+            when instant_rule is not null then instant_rule
             when
                 isfinite(tracked_at)
                 and lon_deg >= -180 and lon_deg < 180

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
@@ -53,6 +54,12 @@ class CleanConfig(Section):
     )
     min_points: int = Field(
         5, ge=2, le=1_000, title="Shortest trip (points)", description="Shorter trips are rejected."
+    )
+    first_fix_date: date | None = Field(
+        None,
+        title="First fix (date)",
+        description="Points from before this date are rejected, since no satellite could tell "
+        "their place; the dataset's own date if empty.",
     )
     split_identities: bool | None = Field(
         None,

@@ -2,20 +2,24 @@
 
 The first rule that a point breaks is the one that it is rejected for:
 
-1. `out_of_range`: no finite instant or no place on Earth
-2. `null_island`: exactly (0, 0), which receivers report without a fix
-3. `exact_duplicate`: entity, instant and place of an earlier point, in the order of the source
-4. `same_instant`: another place at the instant of an earlier point: the first one is kept
-5. `impossible_speed`: out of reach of the last kept point (`model/earth/point_rules.py`)
-6. `short_trip`: in a trip of too few points
+1. `unset_clock`: in the hours after a date that clocks show before they are set
+2. `before_satellites`: before `first_fix_date`, when no satellite could tell a place
+3. `later_than_upload`: more than a minute after the source received it
+4. `out_of_range`: no finite instant or no place on Earth
+5. `null_island`: exactly (0, 0), which receivers report without a fix
+6. `exact_duplicate`: entity, instant and place of an earlier point, in the order of the source
+7. `same_instant`: another place at the instant of an earlier point: the first one is kept
+8. `impossible_speed`: out of reach of the last kept point (`model/earth/point_rules.py`)
+9. `short_trip`: in a trip of too few points
 
 The order of the source is source trip, file, line, point. A trip ends with the trip of the source
 and with a silence longer than `max_gap_s` between kept points.
 
-Before these rules, instants of receivers that count weeks modulo 1,024 are put right where the
-source tells when it received them (`num_rollovers` says how often a cycle was added). Where the
-dataset asks for it, entities that share one identity are told apart (`identities` there): the
-second is `<entity_id>#2`. After the rules, stays are marked on what is kept.
+Before these rules, instants of receivers that count weeks modulo 1,024 are put right where they
+then lie near their upload or near the other points of their file (`num_rollovers` says how often
+a cycle was added). Where the dataset asks for it, entities that share one identity are told apart
+(`identities` there): the second is `<entity_id>#2`. After the rules, stays are marked on what is
+kept.
 """
 
 from __future__ import annotations
@@ -47,6 +51,9 @@ from tasks.runtime.stage import Job, NamedInput, Stage
 from tasks.runtime.store import Counts, Receipt, Store
 
 RULES = (
+    "unset_clock",
+    "before_satellites",
+    "later_than_upload",
     "out_of_range",
     "null_island",
     "exact_duplicate",
@@ -59,6 +66,7 @@ TABLES = ("clean_points", "clean_rejects", "trips", "stays", "visits")
 SQL = (
     IN_FORCE,
     "intermediate/int_points_redated",
+    "intermediate/int_instants_refused",
     "intermediate/int_points_placed",
     "intermediate/int_points_screened",
     "intermediate/int_points_tracked",
@@ -126,7 +134,8 @@ def clean_points(con: Connection, draft: Path, rules: CleanRules) -> Counts:
 
 def screen_points(con: Connection, rules: CleanRules) -> None:
     """Make `int_points_tripped` of the loaded points: all that break none of the first rules."""
-    materialise(con, "intermediate/int_points_redated")
+    for query in ("int_points_redated", "int_instants_refused"):
+        materialise(con, f"intermediate/{query}", first_fix_date=rules.first_fix_date)
     con.register("int_point_identities", identified_points(con, rules))
     materialise(con, "intermediate/int_points_screened")
     define(con, "intermediate/int_points_tracked")

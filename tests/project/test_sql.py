@@ -83,6 +83,7 @@ TABLES = {
         "num_rollovers": "integer",
         "tracked_at": "timestamptz",
     },
+    "int_instants_refused": {"point_id": "bigint", "rule": "varchar"},
     "int_point_identities": {"point_id": "bigint", "identity": "bigint"},
     "int_point_modes": {"point_id": "bigint", "mode": "varchar"},
     "int_labels_in_force": {
