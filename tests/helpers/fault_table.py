@@ -161,8 +161,7 @@ EXPECTED: dict[str, dict[str, str]] = {
     },
     "field missing": {
         EVERY: "02 malformed",
-        "opensky": "02 no_position",
-        **each(("own jsonl", "own json", "own parquet"), "02 place"),
+        **each(("opensky", "own jsonl", "own json", "own parquet"), "02 no_position"),
     },
     "field more": {
         EVERY: "02 malformed",
@@ -170,13 +169,17 @@ EXPECTED: dict[str, dict[str, str]] = {
     },
     # Numbers and places.
     "text for a number": {EVERY: "02 place", "geolife labels": NO_PLACE},
-    "empty number": {EVERY: "02 place", "geolife labels": NO_PLACE},
+    "empty number": {EVERY: "02 no_position", "geolife labels": NO_PLACE},
     "decimal comma": {
         EVERY: "02 place",
         **each(("own csv", "own epoch", "own local"), "02 malformed"),  # it parts two columns
         "geolife labels": NO_PLACE,
     },
-    "NaN": {EVERY: "02 number", "geolife labels": NO_PLACE},
+    "NaN": {
+        EVERY: "02 number",
+        **each(OWN_FORMS, "02 no_position"),
+        "geolife labels": NO_PLACE,
+    },
     "infinity": {EVERY: "02 number", "opensky": "02 malformed", "geolife labels": NO_PLACE},
     "beyond double": {EVERY: "02 number", "opensky": "02 malformed", "geolife labels": NO_PLACE},
     "huge number": {
@@ -233,8 +236,8 @@ EXPECTED: dict[str, dict[str, str]] = {
         **each(("opensky", "own epoch"), "02 implausible_time"),
     },
     "time with an offset": {
-        EVERY: "02 time",
-        **each(("gpx", *OWN_WRITTEN), "012"),  # read as it says
+        EVERY: "012",  # read as it says
+        **each(("hurdat2", "geolife", "geolife labels", "icebergs", *COUNTED), "02 time"),
     },
     "skipped local time": {
         **unless(("tdrive", "own local"), UTC),
