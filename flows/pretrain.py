@@ -8,7 +8,7 @@ from flows.prepare import prepared
 from tasks.catalog.run import recorded_run
 from tasks.catalog.warehouse import points_in_force
 from tasks.config.pipeline import PipelineConfig
-from tasks.pretrain.encoding_probe import probe_encoding
+from tasks.pretrain.encoding_check import probe_encoding
 from tasks.pretrain.train import train
 from tasks.runtime.machine import Machine
 from tasks.runtime.store import Receipt, Store

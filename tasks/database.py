@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import itertools
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -126,7 +127,7 @@ def identifier(name: str) -> str:
 
 def load(connection: Connection, table: str, path: Path) -> None:
     """Read a Parquet file into a table."""
-    connection.read_parquet(glob_escaped(path)).create(identifier(table))
+    connection.read_parquet(glob.escape(str(path))).create(identifier(table))
 
 
 def load_in_force(
@@ -137,7 +138,7 @@ def load_in_force(
         connection,
         IN_FORCE,
         table,
-        paths=[glob_escaped(path) for path, _ in files],
+        paths=[glob.escape(str(path)) for path, _ in files],
         part_paths=[str(path) for path, file_ids in files for _ in file_ids],
         file_ids=[file_id for _, file_ids in files for file_id in file_ids],
     )
@@ -145,7 +146,7 @@ def load_in_force(
 
 def view(connection: Connection, table: str, paths: Sequence[Path]) -> None:
     """Let a table name stand for Parquet files, which are read anew by each query on it."""
-    relation = connection.read_parquet([glob_escaped(path) for path in paths])
+    relation = connection.read_parquet([glob.escape(str(path)) for path in paths])
     relation.create_view(identifier(table), replace=True)
 
 
@@ -230,11 +231,6 @@ def check(connection: Connection, name: str, **values: Value) -> None:
         )
 
 
-def glob_escaped(path: Path) -> str:
-    """A path that DuckDB takes for one file, whatever characters its name holds."""
-    return "".join(f"[{char}]" if char in "*?[" else char for char in str(path))
-
-
 @contextlib.contextmanager
 def new_file(path: Path) -> Iterator[Connection]:
     """A new database file for people to open; whole on the disk when the block ends."""
@@ -257,26 +253,24 @@ def add_table(connection: Connection, schema: str, table: str, rows: pa.Table) -
     connection.unregister("arriving")
 
 
-def add_view(connection: Connection, schema: str, view: str, paths: Sequence[Path]) -> None:
-    """A view on the rows of Parquet files; none where there are no files."""
-    if paths:
-        create_view(connection, schema, view, f"from {parquet_scan(paths)}")
-
-
-def add_view_in_force(
+def add_view(
     connection: Connection,
     schema: str,
     view: str,
-    paths: Sequence[Path],
-    whole: Sequence[Path] = (),
+    whole: Sequence[Path],
+    in_force: Sequence[Path] = (),
 ) -> None:
-    """A view on the rows in force (table `ops.files_in_force`) and on all rows of `whole`."""
+    """A view on all rows of the `whole` files and on those `in_force` (`ops.files_in_force`).
+
+    Without files there is none.
+    """
     parts = [
         f"from {parquet_scan([path])} as part semi join (from ops.files_in_force where "
         f"path = {quoted(str(path))}) as force on part.file_id = force.file_id"
-        for path in paths
+        for path in in_force
     ]
-    parts.extend(f"from {parquet_scan([path])}" for path in whole)
+    if whole:
+        parts.append(f"from {parquet_scan(whole)}")
     if parts:
         create_view(connection, schema, view, " union all by name ".join(parts))
 
@@ -288,7 +282,7 @@ def create_view(connection: Connection, schema: str, view: str, body: str) -> No
 
 
 def parquet_scan(paths: Sequence[Path]) -> str:
-    files = ", ".join(quoted(glob_escaped(path)) for path in paths)
+    files = ", ".join(quoted(glob.escape(str(path))) for path in paths)
     return f"read_parquet([{files}], union_by_name = true)"
 
 

@@ -127,7 +127,7 @@ class BatchBuilder:
         if is_packed:
             sequence_BT = torch.from_numpy(self.columns.sequence_BT)
         else:
-            sequence_BT = torch.zeros((), dtype=torch.int64).expand(is_pad_BT.shape)
+            sequence_BT = torch.zeros((), dtype=torch.int64).expand(*is_pad_BT.shape)
         return Batch(
             **columns,
             is_observed_BT=~is_pad_BT,

@@ -14,12 +14,12 @@ Shapes: Q crops of a pool, R trips of a row group, B rows of a batch.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
 
-from ..earth.arrays import Ints
+from ..earth.arrays import Floats, Ints
 from .collate import first_fit
 from .options import Reading
 from .shards import Group, Shards, read_lengths, row_groups
@@ -35,16 +35,6 @@ class Crops:
     first_Q: Ints
     num_points_Q: Ints
     window_id_Q: Ints
-
-    @classmethod
-    def joined(cls, parts: Iterable[Crops]) -> Crops:
-        """The crops of all parts, part after part."""
-        columns = zip(*(vars(part).values() for part in parts), strict=True)
-        return cls(*map(np.concatenate, columns))
-
-    def moved(self, num_trips: int, num_points: int) -> Crops:
-        """The same crops where so many trips and points stand before theirs."""
-        return replace(self, trip_Q=self.trip_Q + num_trips, first_Q=self.first_Q + num_points)
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,15 +117,16 @@ class EpochPlan:
             yield tuple(waiting)
 
     def _pool(self, groups: tuple[Group, ...], epoch: int) -> Pool:
+        seed, max_points = self.reading.seed, self.reading.max_points
         lengths = [self._num_points_R(group) for group in groups]
-        offset_R = np.concatenate([[0], *lengths]).cumsum()
-        parts, first_trip = [], 0
-        for group, num_points_R in zip(groups, lengths, strict=True):
-            draws = generator(self.reading.seed, epoch, 1, group.first_row)
-            part = random_crops(num_points_R, group.first_row, self.reading.max_points, draws)
-            parts.append(part.moved(first_trip, offset_R[first_trip]))
-            first_trip += group.num_rows
-        return Pool(groups, offset_R, Crops.joined(parts))
+        row_R = np.concatenate([group.first_row + np.arange(group.num_rows) for group in groups])
+        draws = [
+            generator(seed, epoch, 1, group.first_row).random(num_crops(part_R, max_points).sum())
+            for group, part_R in zip(groups, lengths, strict=True)
+        ]
+        num_points_R = np.concatenate(lengths)
+        crops = random_crops(num_points_R, row_R, max_points, np.concatenate(draws))
+        return Pool(groups, np.append(0, num_points_R.cumsum()), crops)
 
     def _num_points_R(self, group: Group) -> Ints:
         if group.first_row not in self.lengths:
@@ -157,23 +148,26 @@ def dealt(round_: list[BatchRows], rank: int, world: int) -> tuple[BatchRows, ..
     return tuple(mine)
 
 
-def random_crops(
-    num_points_R: Ints, first_row: int, max_points: int, draws: np.random.Generator
-) -> Crops:
-    """Crops of at most `max_points`: ceil(N / max_points) for a trip of N >= 2 points.
+def num_crops(num_points_R: Ints, max_points: int) -> Ints:
+    """How often each trip is cropped: ceil(N / max_points) times, never where N is below 2."""
+    return np.where(num_points_R < 2, 0, -(-num_points_R // max_points))
+
+
+def random_crops(num_points_R: Ints, row_R: Ints, max_points: int, uniform_Q: Floats) -> Crops:
+    """Crops of at most `max_points`, each by a draw from U(0, 1).
 
     A long trip's starts are drawn one from each equal part of their range, so that crops of one
     trip spread over it.
     """
-    num_crops_R = np.where(num_points_R < 2, 0, -(-num_points_R // max_points))
+    num_crops_R = num_crops(num_points_R, max_points)
     trip_Q = np.repeat(np.arange(len(num_points_R)), num_crops_R)
     rank_Q = np.arange(len(trip_Q)) - np.repeat(np.cumsum(num_crops_R) - num_crops_R, num_crops_R)
     num_points_Q = np.minimum(num_points_R[trip_Q], max_points)
     num_starts_Q = num_points_R[trip_Q] - num_points_Q + 1
-    place_Q = (rank_Q + draws.random(len(trip_Q))) / num_crops_R[trip_Q]
+    place_Q = (rank_Q + uniform_Q) / num_crops_R[trip_Q]
     start_Q = np.minimum((place_Q * num_starts_Q).astype(np.int64), num_starts_Q - 1)
     first_R = np.cumsum(num_points_R) - num_points_R
-    window_id_Q = ((first_row + trip_Q) << ROW_BITS) + start_Q
+    window_id_Q = (row_R[trip_Q] << ROW_BITS) + start_Q
     first_Q = first_R[trip_Q] + start_Q
     return Crops(trip_Q, first_Q, num_points_Q, window_id_Q)
 

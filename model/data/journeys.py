@@ -14,7 +14,7 @@ from ..earth.arrays import Floats, Ints
 from ..earth.geometry import haversine_m
 from ..interface.flat_points import even_places
 from .collate import PointColumns
-from .shards import Shards, rows_of, stretches, window_index
+from .shards import Shards, ints, stretches, trip_rows, window_index
 
 TASK = "travel_time"
 
@@ -56,9 +56,7 @@ class Journeys:
 def read_journeys(shards: Shards, split: str, max_points: int) -> Journeys:
     """The stored journeys of a split in the order of window_id, thinned to `max_points` points."""
     windows = window_index(shards, split, TASK)
-    start_J, size_J = (
-        windows[name].to_numpy().astype(np.int64) for name in ("start", "num_points")
-    )
+    start_J, size_J = ints(windows["start"]), ints(windows["num_points"])
     kept_J = np.minimum(size_J, max_points)
     shape = (len(windows), int(kept_J.max(initial=2)))
     found = Journeys(
@@ -74,7 +72,7 @@ def read_journeys(shards: Shards, split: str, max_points: int) -> Journeys:
     )
     if not len(windows):
         return found
-    row_J, groups = rows_of(shards, split, windows["trip_id"])
+    row_J, groups = trip_rows(shards, split, windows["trip_id"])
     for inside, points, trip, first in stretches(groups, row_J, start_J, size_J):
         last = first + size_J[inside] - 1
         found.started_us_J[inside] = points.instant_us(trip, first)

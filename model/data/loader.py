@@ -18,7 +18,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from ..interface.batch import Batch, Cursor
 from .epoch_plan import EpochPlan
 from .options import POOL_POINTS, Batching, Reading
-from .reading import Planned, made, part_seed, planned, planned_mixed
+from .reading import Planned, assembled, part_seed, planned, planned_mixed
 from .shards import Shards
 
 
@@ -75,7 +75,7 @@ class TripLoader(IterableDataset[Batch]):
         worker = get_worker_info()
         number, step = (worker.id, worker.num_workers) if worker else (0, 1)
         passed = number if self.num_passed is None else self.num_passed
-        for batch in made(islice(self._planned(), passed, None, step), self.prefetch):
+        for batch in assembled(islice(self._planned(), passed, None, step), self.prefetch):
             self.cursor, self.num_passed = batch.cursor, (step - 1) or None
             yield batch
 

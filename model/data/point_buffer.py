@@ -16,10 +16,10 @@ NUM_READERS = 2  # row groups that are decoded at once; the columns of one cost 
 
 
 class PointBuffer:
-    """Memory for the points of a pool, as large as the largest so far, and threads that fill it."""
+    """Memory for the points of a pool, as large as the largest so far, which threads fill."""
 
-    def __init__(self) -> None:
-        self.threads = ThreadPoolExecutor(NUM_READERS)
+    def __init__(self, threads: ThreadPoolExecutor) -> None:
+        self.threads = threads
         self.held: PointColumns | None = None
         self.pool: Pool | None = None
         self.points: PointColumns | None = None
@@ -30,10 +30,6 @@ class PointBuffer:
             self.pool, self.points = pool, None
             self.points = self._read(pool)
         return self.points
-
-    def close(self) -> None:
-        """Let the threads end."""
-        self.threads.shutdown()
 
     def _read(self, pool: Pool) -> PointColumns:
         if self.held is None or len(self.held.t_s_N) < pool.offset_R[-1]:

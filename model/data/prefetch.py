@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from queue import SimpleQueue
+from threading import Event, Semaphore
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -20,46 +21,26 @@ def prefetched(items: Iterator[Item], depth: int) -> Iterator[Item]:
     """
     if depth < 1:
         raise ValueError(f"a thread works at least one item ahead, not {depth}")
-    return _consume(items, depth)
+    ready: SimpleQueue[list[Item]] = SimpleQueue()  # one item each, none at the end
+    room, is_over = Semaphore(depth), Event()
 
-
-def _consume(items: Iterator[Item], depth: int) -> Iterator[Item]:
-    ready: queue.Queue[tuple[str, object]] = queue.Queue(depth)
-    is_over = threading.Event()
-    run = copy_context().run
-    thread = threading.Thread(target=run, args=(_produce, items, ready, is_over), daemon=True)
-    thread.start()
-    try:
-        while True:
-            kind, value = ready.get()
-            if kind == "end":
-                return
-            if kind == "error":
-                assert isinstance(value, BaseException)
-                raise value
-            yield value  # type: ignore[misc]
-    finally:
-        is_over.set()
-        while thread.is_alive():  # room for what it is about to put down
-            try:
-                ready.get(timeout=0.01)
-            except queue.Empty:
-                continue
-        thread.join()
-
-
-def _produce(
-    items: Iterator[Item], ready: queue.Queue[tuple[str, object]], is_over: threading.Event
-) -> None:
-    try:
+    def produce() -> None:
         for item in items:
-            ready.put(("item", item))
+            ready.put([item])
+            room.acquire()
             if is_over.is_set():
-                return
-        ready.put(("end", None))
-    except BaseException as error:
-        ready.put(("error", error))
-    finally:
-        close = getattr(items, "close", None)
-        if close is not None:
-            close()
+                break
+        if isinstance(items, Generator):
+            items.close()
+
+    with ThreadPoolExecutor(1) as thread:
+        produced = thread.submit(copy_context().run, produce)
+        produced.add_done_callback(lambda _: ready.put([]))
+        try:
+            while found := ready.get():
+                room.release()
+                yield from found
+            produced.result()
+        finally:
+            is_over.set()
+            room.release()

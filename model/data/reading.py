@@ -11,7 +11,7 @@ Shapes: B windows, T points.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,9 +26,9 @@ from .collate import BatchBuilder, CropPlacement
 from .epoch_plan import BatchRows, EpochPlan
 from .mixture import shares_in_turn
 from .options import POOL_POINTS, Reading
-from .point_buffer import PointBuffer
+from .point_buffer import NUM_READERS, PointBuffer
 from .prefetch import prefetched
-from .shards import Group, ShardError, Shards, rows_of, stretches, window_index
+from .shards import Group, ShardError, Shards, ints, stretches, trip_rows, window_index
 
 # Training ---------------------------------------------------------------------------------------
 
@@ -47,7 +47,8 @@ def read_batches(
     Each batch carries the cursor of the place after it. Every point but a crop's first is a target.
     Without `num_epochs` the reader goes on forever. A thread prepares `prefetch` batches ahead.
     """
-    return made(planned(EpochPlan.of(shards, reading), start, num_epochs, rank, world), prefetch)
+    plan = EpochPlan.of(shards, reading)
+    return assembled(planned(plan, start, num_epochs, rank, world), prefetch)
 
 
 def part_seed(seed: int, number: int) -> int:
@@ -67,7 +68,7 @@ class Planned:
         return replace(self.reader.batch(self.pieces), cursor=self.cursor)
 
 
-def made(batches: Iterator[Planned], prefetch: int = 0) -> Iterator[Batch]:
+def assembled(batches: Iterator[Planned], prefetch: int = 0) -> Iterator[Batch]:
     """The batches themselves, `prefetch` of them made ahead."""
     read = (planned.batch() for planned in batches)
     return prefetched(read, prefetch) if prefetch else read
@@ -83,14 +84,9 @@ def planned(
     """A rank's batches from a cursor on, epoch after epoch."""
     if not 0 <= rank < world:
         raise ValueError(f"rank {rank} is none of {world}")
-    return _planned(plan, start, num_epochs, rank, world)
-
-
-def _planned(
-    plan: EpochPlan, start: Cursor, num_epochs: int | None, rank: int, world: int
-) -> Iterator[Planned]:
     epoch, place = start.epoch, start.batch
-    with closing(PoolReader(clock_of(plan.shards.zone), plan.reading)) as reader:
+    with ThreadPoolExecutor(NUM_READERS) as threads:
+        reader = PoolReader(PointBuffer(threads), clock_of(plan.shards.zone), plan.reading)
         while num_epochs is None or epoch < num_epochs:
             held = None
             for number, pieces in plan.rounds(epoch, place, rank, world):
@@ -132,25 +128,21 @@ def planned_mixed(
         yield replace(found, cursor=Cursor(0, sum(taken), tuple(parts), tuple(taken)))
 
 
+@dataclass(frozen=True)
 class PoolReader:
-    """Makes batches of planned pieces; holds the points of the last pool it was asked for."""
+    """Makes batches of planned pieces, from the points of their pool."""
 
-    def __init__(self, clock: Clock, reading: Reading) -> None:
-        self.clock = clock
-        self.is_packed = reading.batching == "packed"
-        self.max_points = reading.max_points
-        self.room = PointBuffer()
-
-    def close(self) -> None:
-        self.room.close()
+    buffer: PointBuffer
+    clock: Clock
+    reading: Reading
 
     def batch(self, pieces: tuple[BatchRows, ...]) -> Batch:
         """Pieces under each other in one batch; no pieces are a row of pads."""
         num_rows = sum(len(piece.num_crops_B) for piece in pieces)
-        if self.is_packed:
+        if self.reading.batching == "packed":
             most = max((int(piece.num_crops_B.max()) for piece in pieces), default=1)
             # A packed batch stays one even if each of its rows holds a single crop.
-            num_points, num_sequences = self.max_points, max(2, most)
+            num_points, num_sequences = self.reading.max_points, max(2, most)
         else:
             sizes = [piece.pool.crops.num_points_Q[piece.crop_Q].max() for piece in pieces]
             num_points, num_sequences = int(max(sizes, default=2)), 1
@@ -173,7 +165,7 @@ class PoolReader:
         place = CropPlacement(
             crops.trip_Q[crop_Q], crops.first_Q[crop_Q], num_points_Q, row_Q, column_Q, sequence_Q
         )
-        draft.fill(self.room.of(piece.pool), self.clock, place)
+        draft.fill(self.buffer.of(piece.pool), self.clock, place)
 
 
 def _before(sizes: Ints) -> Ints:
@@ -212,7 +204,7 @@ def read_windows(
     after `num_context` points names it, and other windows are refused.
     """
     windows = window_index(shards, split, task)
-    num_points_B = _ints(windows["num_points"])
+    num_points_B = ints(windows["num_points"])
     if len(windows) == 0:
         return
     known = set(windows["num_context"].unique().to_pylist())
@@ -221,7 +213,7 @@ def read_windows(
             f"{split}: windows of {task} are stored with {sorted(known)} points of context, not "
             f"{num_context}"
         )
-    row_B, groups = rows_of(shards, split, windows["trip_id"])
+    row_B, groups = trip_rows(shards, split, windows["trip_id"])
     clock = clock_of(shards.zone)
     # Whole batches a pool, so that the row groups of one are read once.
     num_pooled = batch_size * max(1, pool_points // int(num_points_B.max()) // batch_size)
@@ -243,8 +235,8 @@ def observed_mask(windows: pa.Table, num_points: int) -> np.ndarray:
     """Which of the first `num_points` points of each window may be read, (B, T)."""
     is_observed_BT = np.zeros((len(windows), num_points), bool)
     lists = windows["is_observed"].combine_chunks()
-    sizes_B = _ints(lists.value_lengths())
-    if not np.array_equal(sizes_B, _ints(windows["num_points"])):
+    sizes_B = ints(lists.value_lengths())
+    if not np.array_equal(sizes_B, ints(windows["num_points"])):
         raise ShardError("windows: is_observed does not say so of each point")
     is_known_BT = np.arange(num_points) < sizes_B[:, None]
     is_observed_BT[is_known_BT] = lists.flatten().to_numpy(zero_copy_only=False)
@@ -255,9 +247,9 @@ def _stored(
     groups: list[Group], windows: pa.Table, row_B: Ints, clock: Clock
 ) -> tuple[Batch, Tensor]:
     """Windows as one batch, observed as their masks say, and the instants of their first points."""
-    start_B, num_points_B = _ints(windows["start"]), _ints(windows["num_points"])
+    start_B, num_points_B = ints(windows["start"]), ints(windows["num_points"])
     draft = BatchBuilder(len(row_B), int(num_points_B.max()), 1)
-    draft.window_id_BS[:, 0] = _ints(windows["window_id"])
+    draft.window_id_BS[:, 0] = ints(windows["window_id"])
     started_us_B = np.zeros_like(row_B)
     for inside, points, trip, first in stretches(groups, row_B, start_B, num_points_B):
         none = np.zeros_like(inside)
@@ -269,7 +261,3 @@ def _stored(
     is_target_BT = ~batch.is_pad_BT & ~is_observed_BT
     batch = replace(batch, is_observed_BT=is_observed_BT, is_target_BT=is_target_BT)
     return batch, torch.from_numpy(started_us_B)
-
-
-def _ints(column: pa.Array | pa.ChunkedArray) -> Ints:
-    return column.to_numpy().astype(np.int64)

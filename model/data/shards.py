@@ -136,7 +136,7 @@ def window_index(shards: Shards, split: str, task: str = "forecast") -> pa.Table
     return table.combine_chunks().sort_by("window_id")
 
 
-def rows_of(shards: Shards, split: str, trip_id_B: pa.ChunkedArray) -> tuple[Ints, list[Group]]:
+def trip_rows(shards: Shards, split: str, trip_id_B: pa.ChunkedArray) -> tuple[Ints, list[Group]]:
     """The row of each window's trip within the split."""
     groups = row_groups(shards, split)
     columns = [_read(group, ["trip_id"])["trip_id"] for group in groups]
@@ -144,7 +144,12 @@ def rows_of(shards: Shards, split: str, trip_id_B: pa.ChunkedArray) -> tuple[Int
     row_B = pc.index_in(trip_id_B, value_set=known)
     if row_B.null_count:
         raise ShardError(f"{split}: {row_B.null_count} windows point at trips that no shard holds")
-    return row_B.to_numpy().astype(np.int64), groups
+    return ints(row_B), groups
+
+
+def ints(column: pa.Array | pa.ChunkedArray) -> Ints:
+    """The whole numbers of a column."""
+    return column.to_numpy().astype(np.int64)
 
 
 def read_group(group: Group, room: PointColumns | None = None) -> PointColumns:

@@ -22,6 +22,7 @@ from ..baselines.recovery import HERMITE, LINEAR
 from ..baselines.travel_time import Departures, TravelTimeBaseline, fitted_on
 from ..data.journeys import read_journeys
 from ..data.shards import Shards, window_index
+from ..earth.columns import joined
 from ..interface.answerer import Answerer
 from ..interface.contexts import Context
 from .forecast_scores import read_forecast_windows
@@ -64,12 +65,12 @@ def fitted_damping(shards: Shards, batch_size: int = 1_024) -> ForecastBaseline:
     seen = 0
     for _, windows in read_forecast_windows(shards, "train", batch_size):
         rows = slice(-seen % stride, None, stride)
-        contexts.append(windows.context.picked(rows))
+        contexts.append(windows.context.at(rows))
         values = (windows.lon_deg_BH, windows.lat_deg_BH, windows.time_s_BH, windows.is_target_BH)
         asked.append([value_BH[rows] for value_BH in values])
         seen += len(windows.time_s_BH)
     columns = (torch.cat(parts) for parts in zip(*asked, strict=True))
-    return fitted_damped_velocity(Context.joined(contexts), *columns)
+    return fitted_damped_velocity(joined(contexts), *columns)
 
 
 def fitted_travel_times(shards: Shards, resolution: int, seed: int) -> list[TravelTimeBaseline]:

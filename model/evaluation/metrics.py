@@ -48,11 +48,6 @@ def _reaches(is_target_BH: Tensor, num_steps: int | None) -> Tensor:
 # Averages ---------------------------------------------------------------------------------------
 
 
-def mean_over_points(displacement_BH: Tensor, is_target_BH: Tensor) -> float:
-    """Mean displacement in which every target point weighs the same."""
-    return float(displacement_BH[is_target_BH].mean())
-
-
 def mean_over_windows(value_B: Tensor) -> float:
     """Mean in which every window weighs the same."""
     return float(_scored(value_B).mean())

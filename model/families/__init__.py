@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections import UserDict
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,21 +19,15 @@ MODULES_FILE = Path(__file__).with_name("modules.json")
 MODULES: dict[str, str] = json.loads(MODULES_FILE.read_bytes())
 
 
-class _Families(Mapping[str, "Family"]):
+class _Families(UserDict[str, Any]):
     """The families, loaded one by one."""
 
     def __getitem__(self, name: str) -> Family:
-        family: Family = import_module(f".{MODULES[name]}", __package__).FAMILY
+        family: Family = import_module(f".{self.data[name]}", __package__).FAMILY
         return family
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(MODULES)
 
-    def __len__(self) -> int:
-        return len(MODULES)
-
-
-FAMILIES: Mapping[str, Family] = _Families()
+FAMILIES: Mapping[str, Family] = _Families(MODULES)
 
 
 def module_named(name: str) -> str:

@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..earth.columns import joined
 from ..families import FAMILIES
-from ..interface.answers import Durations, Forecast, Recovered, joined
+from ..interface.answers import Durations, Forecast, Recovered
 from ..interface.contexts import Context, Partial, check_target_times
 from ..interface.evaluating import evaluating
 from ..interface.family import Model
@@ -35,14 +36,14 @@ def forecast(
     """The points that follow each context, at given times or at predicted ones."""
     rows_at_once = max(1, MAX_ROWS // max(1, num_samples))
     parts = []
-    with asked(model, "forecast") as able:
+    with ready_for(model, "forecast") as able:
         if num_horizon < 1:
             raise ValueError(f"num_horizon must be at least 1, not {num_horizon}")
         check_target_times(context, num_horizon, target_time_s_BH)
         for start in range(0, len(context.started_us_B), rows_at_once):
             chunk = slice(start, start + rows_at_once)
             times = None if target_time_s_BH is None else target_time_s_BH[chunk]
-            known = context.picked(chunk)
+            known = context.at(chunk)
             parts.append(able.forecast(known, num_horizon, times, num_samples, seed))
     return joined(parts)
 
@@ -52,7 +53,7 @@ def recover(model: Model, partial: Partial) -> Recovered:
 
     With the ends alone given, it is path inference.
     """
-    with asked(model, "recover") as able:
+    with ready_for(model, "recover") as able:
         found: Recovered = able.recover(partial.batch())
     return found
 
@@ -63,7 +64,7 @@ def travel_time(model: Model, partial: Partial) -> Durations:
     The first point shows both. Those between may give the path: with none it is origin and
     destination alone.
     """
-    with asked(model, "travel_time") as able:
+    with ready_for(model, "travel_time") as able:
         last_B1 = (~partial.is_pad_BT).sum(1, keepdim=True) - 1
         has_ends_B1 = partial.shows_place_BT[:, :1] & partial.shows_place_BT.gather(1, last_B1)
         if bool((last_B1 < 1).any()) or not bool(
@@ -80,7 +81,7 @@ def travel_time(model: Model, partial: Partial) -> Durations:
 
 def embed(model: Model, context: Context) -> Tensor:
     """A vector (B, D) of each trajectory: its mean hidden state."""
-    with asked(model, "embed") as able:
+    with ready_for(model, "embed") as able:
         found: Tensor = able.embed(context)
     return found
 
@@ -90,13 +91,13 @@ def score(model: Model, context: Context) -> Tensor:
 
     NaN where there is no step.
     """
-    with asked(model, "score") as able:
+    with ready_for(model, "score") as able:
         found: Tensor = able.score(context)
     return found
 
 
 @contextmanager
-def asked(model: Model, task: str) -> Iterator[Any]:
+def ready_for(model: Model, task: str) -> Iterator[Any]:
     """The model, without gradients and dropout, if its family serves a task."""
     check_task(model, task)
     with torch.inference_mode(), evaluating(model):

@@ -20,9 +20,10 @@ import torch
 from torch import Tensor
 
 from ..earth.arrays import Bools, Floats, Ints
+from ..earth.columns import joined
 from ..families import FAMILIES, build
 from ..features.normaliser import Normaliser
-from ..interface.answers import Durations, Forecast, Recovered, joined
+from ..interface.answers import Durations, Forecast, Recovered
 from ..interface.contexts import Context, Partial
 from ..interface.family import Model
 from ..interface.flat_points import (

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ..earth.columns import Columns
 from ..earth.geometry import haversine_m
 
 
@@ -23,7 +23,7 @@ class Recovered:
 
 
 @dataclass(frozen=True)
-class Durations:
+class Durations(Columns):
     """Seconds from the first point of each row to its last: the median, and four fifths around.
 
     Whoever tells no spread leaves the deciles NaN.
@@ -41,7 +41,7 @@ class Durations:
 
 
 @dataclass(frozen=True)
-class Forecast:
+class Forecast(Columns):
     """Forecast points; times count from the start of their context.
 
     The radii are quantiles of how far the samples lie from the point forecast: half, or four
@@ -74,19 +74,7 @@ class Forecast:
         return cls(*points, radius_p50_m_BH, radius_p80_m_BH, *samples)
 
 
-Answer = TypeVar("Answer", Forecast, Durations)
-
-
 def mean_hidden_state(hidden_BTD: Tensor, is_pad_BT: Tensor) -> Tensor:
     """The mean state (B, D) of the points that are no pads."""
     is_point_BT1 = ~is_pad_BT.unsqueeze(-1)
     return torch.where(is_point_BT1, hidden_BTD, 0.0).sum(1) / is_point_BT1.sum(1).clamp(min=1)
-
-
-def joined(parts: Sequence[Answer]) -> Answer:
-    """Answers about consecutive rows as one."""
-    columns: dict[str, Any] = {}
-    for field in fields(parts[0]):
-        values = [getattr(part, field.name) for part in parts]
-        columns[field.name] = None if values[0] is None else torch.cat(values)
-    return type(parts[0])(**columns)

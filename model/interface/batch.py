@@ -7,11 +7,13 @@ K calendar features.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
 from torch import Tensor
+
+from ..earth.columns import Columns
 
 
 @dataclass(frozen=True)
@@ -48,24 +50,20 @@ class Cursor:
 
 
 @dataclass(frozen=True)
-class Rows:
+class Rows(Columns):
     """The base of what a model is fed: tensors with a row each, of points or of tokens."""
 
     def to(self, device: torch.device | str) -> Self:
         """The same batch on another device."""
-        moved: dict[str, Any] = {key: value.to(device) for key, value in self.tensors().items()}
-        return replace(self, **moved)
+        return replace(self, **{key: value.to(device) for key, value in self.columns().items()})
 
-    def part(self, first: int, end: int, num_points: int | None = None) -> Self:
+    def part(self, first: int, end: int | None, num_points: int | None = None) -> Self:
         """Some rows, and of them the first `num_points`: all, if none are named."""
-        rows: dict[str, Any] = {key: value[first:end] for key, value in self.tensors().items()}
-        points = {key: value[:, :num_points] for key, value in rows.items() if "_BT" in key}
-        return replace(self, **(rows | points))
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Every tensor that this batch has, by its name."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+        rows = self.at(slice(first, end))
+        points = {
+            key: value[:, :num_points] for key, value in rows.columns().items() if "_BT" in key
+        }
+        return replace(rows, **points)
 
 
 @dataclass(frozen=True)

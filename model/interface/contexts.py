@@ -5,7 +5,6 @@ Shapes: B rows, T points, H points of the horizon, S samples, E draws, K calenda
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,15 +15,14 @@ from torch.nn import functional
 
 from ..earth.calendar import NUM_CALENDAR, calendar_features
 from ..features.point_features import steps_of
-from .batch import index_of
+from .batch import Rows, index_of
 from .masking import MaskedBatch
 
 POINTS = ("lon_deg_BT", "lat_deg_BT", "time_s_BT")
-TENSORS = (*POINTS, "is_pad_BT", "started_us_B")
 
 
 @dataclass(frozen=True)
-class Context:
+class Context(Rows):
     """Known points, padded on the right.
 
     `time_s_BT` (float64) counts seconds since `started_us_B` (microseconds since 1970 UTC); `zone`
@@ -63,21 +61,6 @@ class Context:
         )
         return lon_deg_B1, lat_deg_B1, time_s_B1
 
-    def picked(self, chosen_B: Tensor | slice) -> Context:
-        """Some of the contexts."""
-        return replace(self, **{name: getattr(self, name)[chosen_B] for name in TENSORS})
-
-    @classmethod
-    def joined(cls, parts: Sequence[Context]) -> Context:
-        """Contexts of equally many points under each other."""
-        tensors = {name: torch.cat([getattr(part, name) for part in parts]) for name in TENSORS}
-        return cls(zone=parts[0].zone, **tensors)
-
-    def columns(self, start: int, stop: int) -> Context:
-        """Some of the points; a row that has none of them keeps pads, and may not be asked."""
-        names = (*POINTS, "is_pad_BT")
-        return replace(self, **{name: getattr(self, name)[:, start:stop] for name in names})
-
     def latest(self, num_points: int) -> Context:
         """At most the last `num_points` of each context."""
         start_B = (self.num_points_B - num_points).clamp(min=0)
@@ -107,7 +90,7 @@ class Context:
 
 
 @dataclass(frozen=True)
-class Partial:
+class Partial(Rows):
     """Points of which the place, the time or both are known, padded on the right.
 
     What is not shown is asked for. Times count seconds since `started_us_B`, as in `Context`.

@@ -22,8 +22,11 @@ class Model(nn.Module, ABC):
     """
 
     family: ClassVar[str]
-    config: Any
-    normaliser: Normaliser
+
+    def __init__(self, config: Any, normaliser: Normaliser) -> None:
+        super().__init__()
+        self.config = config
+        self.normaliser = normaliser
 
     @abstractmethod
     def loss(self, batch: Batch) -> Loss:

@@ -16,11 +16,12 @@ import numpy as np
 import torch
 
 from ..earth.arrays import Bools, Floats, Ints
+from ..earth.columns import Columns
 from .contexts import Context, Partial
 
 
 @dataclass(frozen=True)
-class FlatPoints:
+class FlatPoints(Columns):
     """Points of R trajectories, one behind the other; `trajectory_N` counts to R.
 
     They are in order of time, or, where a trajectory lacks one, in the order in which they came. A
@@ -41,9 +42,6 @@ class FlatPoints:
     @property
     def has_place_N(self) -> Bools:
         return ~np.isnan(self.lon_deg_N)
-
-    def at(self, chosen_N: Ints | Bools) -> FlatPoints:
-        return FlatPoints(*(getattr(self, field.name)[chosen_N] for field in fields(self)))
 
 
 # Order ------------------------------------------------------------------------------------------
@@ -142,7 +140,7 @@ def _check_order(timed: FlatPoints) -> None:
 
 
 @dataclass(frozen=True)
-class Pieces:
+class Pieces(Columns):
     """What a model reads at once: the points first_P[p] up to end_P[p], all of one trajectory.
 
     Each point is answered by one piece, which keeps the answers kept_P[p] up to kept_end_P[p].
@@ -160,8 +158,7 @@ class Pieces:
     def parts(self, num_pieces: int) -> Iterator[Pieces]:
         """A few pieces at a time."""
         for first in range(0, len(self.first_P), num_pieces):
-            chosen = slice(first, first + num_pieces)
-            yield Pieces(*(getattr(self, field.name)[chosen] for field in fields(self)))
+            yield self.at(slice(first, first + num_pieces))
 
 
 def latest(points: FlatPoints, longest: int) -> Pieces:

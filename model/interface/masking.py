@@ -9,12 +9,11 @@ Shapes: B windows, T points of a window, N points of one sequence.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import reduce
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ..earth.arrays import Bools, Ints
@@ -137,6 +136,23 @@ def infilling(generator: np.random.Generator, num_points: int) -> Mask:
     return replace(_hidden(span_N > 0), span_N=turn[span_N])
 
 
+TASKS: tuple[Draw, ...] = (
+    segments,
+    places_of_segments,
+    random_points,
+    dimensions,
+    endings,
+    places_of_endings,
+    places_of_middles,
+    arrivals,
+)
+
+
+def any_task(generator: np.random.Generator, num_points: int) -> Mask:
+    """The mask of one of the tasks, each as likely."""
+    return TASKS[generator.integers(len(TASKS))](generator, num_points)
+
+
 def _hidden(is_hidden_N: Bools) -> Mask:
     """Place and time of some points are hidden and asked."""
     num_points = len(is_hidden_N)
@@ -193,7 +209,9 @@ def masked(batch: Batch, draw: Draw, seed: int) -> MaskedBatch:
     """The batch with a mask drawn for each of its sequences; pads are neither shown nor asked."""
     is_point_BT = ~batch.is_pad_BT.numpy()
     sequence_BT = batch.sequence_BT.numpy()
-    columns = {entry.name: _blank(entry.name, is_point_BT) for entry in fields(Mask)}
+    nowhere_T = np.zeros(is_point_BT.shape[1], bool)
+    blank = replace(_hidden(~nowhere_T), is_target_N=nowhere_T)
+    columns = {name: np.tile(value, (len(is_point_BT), 1)) for name, value in vars(blank).items()}
     # The cursor is the place behind the batch: behind an epoch's last one is the next epoch.
     epoch = batch.cursor.epoch - batch.cursor.is_between_epochs
     for row in range(len(is_point_BT)):
@@ -204,15 +222,6 @@ def masked(batch: Batch, draw: Draw, seed: int) -> MaskedBatch:
             for name, column_BT in columns.items():
                 value_N = getattr(mask, name)
                 column_BT[row, place_N] = place_N[value_N] if name == "shown_N" else value_N
-    values = {entry.name: getattr(batch, entry.name) for entry in fields(Batch)}
-    for name, column_BT in columns.items():
-        values[name.replace("_N", "_BT")] = torch.from_numpy(column_BT)
-    values["is_observed_BT"] = values["shows_place_BT"] & values["shows_time_BT"]
-    return MaskedBatch(**values)
-
-
-def _blank(name: str, is_point_BT: Bools) -> NDArray[np.generic]:
-    """A column of a mask for pads alone."""
-    if name == "shown_N":
-        return np.arange(is_point_BT.shape[1]) + np.zeros(is_point_BT.shape, np.int64)
-    return np.zeros(is_point_BT.shape, np.int64 if name == "span_N" else np.bool_)
+    masks = {name.replace("_N", "_BT"): torch.from_numpy(value) for name, value in columns.items()}
+    masks["is_observed_BT"] = masks["shows_place_BT"] & masks["shows_time_BT"]
+    return MaskedBatch(**{**vars(batch), **masks})

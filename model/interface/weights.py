@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import struct
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,8 +11,6 @@ from pathlib import Path
 import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
-
-MAX_HEADER_BYTES = 16 * 1024**2
 
 
 class CheckpointError(RuntimeError):
@@ -45,7 +42,6 @@ def load_tensors(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
     content = read_file(path)
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
         raise CorruptCheckpoint(f"{path.name}: SHA-256 differs from the recorded one")
-    _check_header(path.name, content)
     try:
         return safetensors.torch.load(content)
     except (SafetensorError, KeyError, ValueError) as error:
@@ -77,14 +73,6 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _check_header(name: str, content: bytes) -> None:
-    if len(content) < 8:
-        raise CorruptCheckpoint(f"{name}: too short for a safetensors file")
-    (num_bytes,) = struct.unpack("<Q", content[:8])
-    if num_bytes > MAX_HEADER_BYTES:
-        raise CorruptCheckpoint(f"{name}: header of {num_bytes} bytes, over {MAX_HEADER_BYTES}")
 
 
 # Models and optimisers --------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..earth.columns import Columns
 from ..earth.geometry import from_heading, to_heading
 
 LOG_TWO_PI = math.log(2 * math.pi)
@@ -149,7 +150,7 @@ class StepMixture:
 
 
 @dataclass(frozen=True)
-class Noise:
+class Noise(Columns):
     """Draws that make one sample of a horizon: the same for every context.
 
     A context's samples then depend neither on its neighbours nor on its place in the batch.
@@ -180,11 +181,6 @@ class Noise:
         draw_S1E = draw_SE.unsqueeze(1)
         normal_S1E = torch.special.ndtri(draw_S1E[..., 2:]).float()
         return cls(draw_S1E[..., :2].float(), normal_S1E)
-
-    def sample(self, number: int) -> Noise:
-        """The draws of one of the samples."""
-        one = slice(number, number + 1)
-        return Noise(self.uniform_SHE[one], self.normal_SHE[one])
 
 
 def told_number(density: GaussianMixture, noise: Noise | None, step: int = 0) -> Tensor:

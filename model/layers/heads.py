@@ -175,15 +175,19 @@ def ladder(num_components: int, low: float, high: float) -> Tensor:
 
 
 class QuantileHead(nn.Module):
-    """Deciles (..., V, Q) of each of V values; they never cross."""
+    """Deciles (..., V, Q) of each of V values; they never cross.
 
-    level_Q: Tensor
+    Untrained, they lie around zero, a fifth apart.
+    """
 
     def __init__(self, width: int, num_values: int) -> None:
         super().__init__()
         self.num_values = num_values
-        self.register_buffer("level_Q", torch.tensor(DECILES), persistent=False)
         self.project = nn.Linear(width, num_values * len(DECILES))
+        with torch.no_grad():
+            self.project.weight.mul_(0.1)
+            self.project.bias.fill_(-1.5)
+            self.project.bias.view(num_values, -1)[:, len(DECILES) // 2] = 0
 
     def forward(self, hidden_D: Tensor) -> Tensor:
         raw_VQ = self.project(hidden_D).unflatten(-1, (self.num_values, -1))

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..earth.columns import Columns
 from .position_encodings import rotate
 
 
@@ -76,7 +77,7 @@ def check_shape(config: Any, width_divisor: int = 2, **lowest: float) -> None:
 
 
 @dataclass(frozen=True)
-class KeyValueCache:
+class KeyValueCache(Columns):
     """Keys and values of one layer, preallocated; `write` fills the slots of each row in place."""
 
     key_BHTK: Tensor
@@ -91,10 +92,6 @@ class KeyValueCache:
         slot_BHQK = index_BQ[:, None, :, None].expand_as(key_BHQK)
         self.key_BHTK.scatter_(2, slot_BHQK, key_BHQK)
         self.value_BHTK.scatter_(2, slot_BHQK, value_BHQK)
-
-    def picked(self, chosen_B: Tensor) -> KeyValueCache:
-        """A copy of some rows."""
-        return KeyValueCache(self.key_BHTK[chosen_B], self.value_BHTK[chosen_B])
 
 
 class Attention(nn.Module):

@@ -134,7 +134,6 @@ class _Run:
     def go(self, is_stopping: Callable[[], bool]) -> FitResult:
         self.is_stopping = is_stopping
         if self.ranks.is_first:
-            sweep(self.folder / "checkpoints")
             sweep(self.folder / "best")
         if not self._restore():
             self.ranks.share_first(self.model)

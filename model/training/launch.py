@@ -24,13 +24,13 @@ from torch import distributed
 
 from ..data.epoch_plan import EpochPlan
 from ..data.prefetch import prefetched
-from ..data.reading import made, planned
+from ..data.reading import assembled, planned
 from ..data.shards import Shards
 from ..families import FAMILIES, build
 from ..features.normaliser import Normaliser
 from ..interface.batch import Batch, Cursor
 from ..interface.family import Model
-from ..interface.masking import Draw, masked
+from ..interface.masking import masked
 from ..interface.weights import CheckpointError, load_weights
 from .config import FitConfig
 from .fit import Interrupted, fit
@@ -84,13 +84,17 @@ def run(
     )
     model = first_model(training)
     draw, seed = FAMILIES[training.family].draw, training.fit.seed
+
+    def batches(plan: EpochPlan, cursor: Cursor, num_epochs: int | None) -> Iterator[Batch]:
+        """Those of this rank, with what a family learns to tell hidden."""
+        read = assembled(planned(plan, cursor, num_epochs, ranks.rank, ranks.world))
+        return read if draw is None else (masked(batch, draw, seed) for batch in read)
+
     result = fit(
         model,
-        lambda cursor: prefetched(
-            masked_batches(made(planned(train, cursor, None, ranks.rank, ranks.world)), draw, seed),
-            PREFETCHED_BATCHES,
-        ),
-        lambda: masked_batches(validation_batches(validation, ranks), draw, seed),
+        lambda cursor: prefetched(batches(train, cursor, None), PREFETCHED_BATCHES),
+        # The same crops each time.
+        lambda: islice(batches(validation, Cursor(), 1), -(-NUM_VALIDATION_BATCHES // ranks.world)),
         training.fit,
         folder,
         on_progress,
@@ -99,19 +103,6 @@ def run(
         write_facts(folder, training, model, result)
     ranks.wait()
     return result
-
-
-def masked_batches(batches: Iterator[Batch], draw: Draw | None, seed: int) -> Iterator[Batch]:
-    """The batches with what a family learns to tell hidden; as they are if it hides nothing."""
-    if draw is None:
-        return batches
-    return (masked(batch, draw, seed) for batch in batches)
-
-
-def validation_batches(plan: EpochPlan, ranks: Ranks = Ranks()) -> Iterator[Batch]:
-    """The same crops of the validation split at each call, a bounded number of them."""
-    batches = made(planned(plan, Cursor(), 1, ranks.rank, ranks.world))
-    return islice(batches, -(-NUM_VALIDATION_BATCHES // ranks.world))
 
 
 def first_model(training: Training) -> Model:

@@ -58,7 +58,7 @@ class Ranks:
         distributed.all_gather(found, own)
         return [part.to(values.device) for part in found]
 
-    def joined(self, numbers: Sequence[int]) -> list[int]:
+    def gather(self, numbers: Sequence[int]) -> list[int]:
         """The whole numbers of all ranks, rank after rank, however many each has."""
         if self.world == 1:
             return list(numbers)

@@ -51,7 +51,7 @@ def validation_loss(
             if not torch.isfinite(loss.total):
                 named = offending_windows(model, [batch])
             total, count = total + float(loss.total), count + float(loss.count)
-    if named := ranks.joined(named):
+    if named := ranks.gather(named):
         raise NonFiniteLoss("validation loss", step, named)
     if any(ranks.agree(is_stopped)):
         return None
@@ -74,7 +74,7 @@ def offending_windows(
             if not torch.isfinite(model.loss(batch.part(row, row + 1).to(device)).total)  # type: ignore[operator]
         ]
     found, every = (
-        ranks.joined([number for batch, row in chosen for number in batch.window_ids(row)])
+        ranks.gather([number for batch, row in chosen for number in batch.window_ids(row)])
         for chosen in (blamed, rows)
     )
     return found or every

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,19 +21,14 @@ from tasks.ingest.snapshot import Snapshot, read_snapshot
 from tasks.prepare.conventions import SCORES_FILE
 from tasks.runtime.errors import ConfigError
 from tasks.runtime.run_records import RunRecord, note_stage, read_records
-from tasks.runtime.store import Receipt, Store
+from tasks.runtime.store import Receipt, Store, replacing
 
-# View: the stage and the file whose buckets together are the table.
+# View: the stage whose files of that name together are the table.
 BUCKET_VIEWS = {
-    "clean_points": ("clean", "clean_points.parquet"),
-    "trips": ("clean", "trips.parquet"),
-    "triplegs": ("clean", "triplegs.parquet"),
-    "stays": ("clean", "stays.parquet"),
-    "visits": ("regions", "visits.parquet"),
-    "visit_windows": ("regions", "visit_windows.parquet"),
-    "regions": ("regions", "regions.parquet"),
-    "steps": ("features", "steps.parquet"),
-    "windows": ("shards", "windows.parquet"),
+    **dict.fromkeys(("clean_points", "trips", "triplegs", "stays"), "clean"),
+    **dict.fromkeys(("visits", "visit_windows", "regions"), "regions"),
+    "steps": "features",
+    "windows": "shards",
 }
 RUNS = pa.schema(
     {
@@ -66,17 +60,14 @@ def rebuild(store: Store) -> Path:
     """Build the warehouse anew from the run records and put it in place; return its path."""
     records = read_records(store)
     current = current_receipts(store, records)
-    beside = store.warehouse.with_name(f".{store.warehouse.name}.{uuid.uuid4().hex}")
-    with FileLock(store.root / ".warehouse.lock"):
+    with FileLock(store.root / ".warehouse.lock"), replacing(store.warehouse) as beside:
         try:
             with database.new_file(beside) as connection:
                 add_operations(connection, records, current)
                 for dataset, receipts in sorted(current.items()):
                     add_dataset(connection, store, dataset, receipts)
-            beside.replace(store.warehouse)
         finally:
-            for left in (beside, beside.with_name(f"{beside.name}.wal")):
-                left.unlink(missing_ok=True)
+            beside.with_name(f"{beside.name}.wal").unlink(missing_ok=True)
     return store.warehouse
 
 
@@ -154,8 +145,8 @@ def add_dataset(
     receipts: dict[str, list[Receipt]],
 ) -> None:
     """The views of one dataset, as far as its runs have come."""
-    for view, (stage, name) in BUCKET_VIEWS.items():
-        paths = [store.folder(receipt) / name for receipt in receipts.get(stage, [])]
+    for view, stage in BUCKET_VIEWS.items():
+        paths = [store.folder(receipt) / f"{view}.parquet" for receipt in receipts.get(stage, [])]
         database.add_view(connection, dataset, view, [path for path in paths if path.exists()])
     cleaned = [store.folder(receipt) for receipt in receipts.get("clean", [])]
     for receipt in receipts.get("snapshot", []):
@@ -183,14 +174,9 @@ def add_snapshot(connection: database.Connection, snapshot: Snapshot, cleaned: l
     ]
     add_rows(connection, "files_in_force", pa.Table.from_pylist(in_force, IN_FORCE))
     add_rows(connection, "files", pq.read_table(snapshot.ledger), dataset=snapshot.dataset)
-    database.add_view_in_force(connection, snapshot.dataset, "points", [path for path, _ in points])
-    database.add_view_in_force(
-        connection,
-        snapshot.dataset,
-        "rejects",
-        [path for path, _ in rejects],
-        [folder / "clean_rejects.parquet" for folder in cleaned],
-    )
+    clean_rejects = [folder / "clean_rejects.parquet" for folder in cleaned]
+    for view, places, whole in (("points", points, []), ("rejects", rejects, clean_rejects)):
+        database.add_view(connection, snapshot.dataset, view, whole, [path for path, _ in places])
 
 
 def add_calendar(connection: database.Connection, dataset: str, zone: str) -> None:

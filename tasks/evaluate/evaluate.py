@@ -54,8 +54,8 @@ def build(draft: Path, job: Job[EvaluateRules]) -> Counts:
     rules = job.settings
     torch.set_num_threads(Machine().num_threads)
     shards = Shards.open(job.folder("shards"), rules.zone)
-    check_windows(shards, job)
-    trained = opened(job)
+    require_windows_to_judge(shards, job)
+    trained = trained_model(job)
     tasks = judged_tasks(trained.tasks, rules.tasks)
     if not tasks:
         raise DataError(
@@ -75,7 +75,7 @@ def build(draft: Path, job: Job[EvaluateRules]) -> Counts:
     return headline_counts(scores, trained.name)
 
 
-def opened(job: Job[EvaluateRules]) -> Trained:
+def trained_model(job: Job[EvaluateRules]) -> Trained:
     from model.inference.serving import load_trained
     from model.interface.weights import CheckpointError
 
@@ -85,7 +85,7 @@ def opened(job: Job[EvaluateRules]) -> Trained:
         raise DataError(f"the trained model cannot be read: {error}") from error
 
 
-def check_windows(shards: Shards, job: Job[EvaluateRules]) -> None:
+def require_windows_to_judge(shards: Shards, job: Job[EvaluateRules]) -> None:
     """Every split needs windows: without them there is nothing to fit or to judge on."""
     from model.data.shards import window_index
 

@@ -10,19 +10,19 @@ import contextlib
 import gzip
 import hashlib
 import lzma
+import posixpath
 import re
 import stat
 import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import takewhile
+from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from tasks.runtime.errors import ConfigError, DataError
 from tasks.runtime.store import FULL_DISK, sha256_file
@@ -36,7 +36,10 @@ RATIO_GRACE_BYTES = 1 << 20  # small members of one repeated byte are no bomb
 MAX_LINE_BYTES = 64 << 20
 WITHOUT_LINES = (".json", ".gpx")  # formats whose readers bound their records themselves
 MAX_NAME_BYTES = 1_024
-SINGLE = {".gz": b"\x1f\x8b", ".xz": b"\xfd7zXZ\x00"}
+SINGLE: dict[str, tuple[bytes, Callable[[Path], Any]]] = {
+    ".gz": (b"\x1f\x8b", gzip.open),
+    ".xz": (b"\xfd7zXZ\x00", lzma.open),
+}
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz")
 ARCHIVE_SUFFIXES = (".zip", *TAR_SUFFIXES, ".tar.bz2", ".7z", ".rar")
 STAYS_CLOSED = "is an archive inside the source: unpack it, or name it as the source"
@@ -50,7 +53,7 @@ UNREADABLE = (
     zipfile.BadZipFile,
     tarfile.TarError,
 )
-Opener = Callable[[], contextlib.AbstractContextManager[BinaryIO]]
+Opener = Callable[[], contextlib.AbstractContextManager[Any]]
 
 
 class Unreadable(DataError):
@@ -129,7 +132,7 @@ def reason_of(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def opened(sources: Sequence[Path], spool: Path | None = None) -> Iterator[list[Entry]]:
+def opened_sources(sources: Sequence[Path], spool: Path | None = None) -> Iterator[list[Entry]]:
     """The files inside the sources: a folder, an archive, or single files.
 
     A compressed tar archive is unrolled once into a nameless file in the `spool` folder.
@@ -188,7 +191,7 @@ def folder_entries(folder: Path) -> list[Entry]:
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
         if path.is_symlink():
-            entries.append(Entry(printable(name), plain(path), problem="is a link"))
+            entries.append(Entry(printable(name), partial(path.open, "rb"), problem="is a link"))
         elif path.is_file():
             entries.append(file_entry(path, name))
     if not entries:
@@ -200,22 +203,11 @@ def file_entry(path: Path, name: str) -> Entry:
     """A plain file, or one that is compressed by itself and named without that suffix."""
     suffix = path.suffix.lower()
     if suffix not in SINGLE or name.lower().endswith(TAR_SUFFIXES):
-        return Entry(printable(name), plain(path))
-    inner = printable(name[: -len(suffix)])
-    if not head_of(path).startswith(SINGLE[suffix]):
-        return Entry(inner, plain(path), problem=f"is no {suffix} file")
+        return Entry(printable(name), partial(path.open, "rb"))
+    magic, decompressed = SINGLE[suffix]
+    problem = "" if head_of(path).startswith(magic) else f"is no {suffix} file"
     limit = MAX_RATIO * path.stat().st_size + RATIO_GRACE_BYTES
-    return Entry(inner, lambda: decompressed(path, suffix), max_bytes=limit)
-
-
-def plain(path: Path) -> Opener:
-    """The bytes of a file as they are."""
-    return lambda: path.open("rb")
-
-
-def decompressed(path: Path, suffix: str) -> contextlib.AbstractContextManager[BinaryIO]:
-    opener = gzip.open if suffix == ".gz" else lzma.open
-    return opener(path, "rb")  # type: ignore[return-value]
+    return Entry(printable(name[: -len(suffix)]), partial(decompressed, path), problem, limit)
 
 
 def printable(name: str) -> str:
@@ -240,7 +232,7 @@ def zip_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Entry:
         problem = f"expands to more than {MAX_RATIO} times its size"
     elif stat.S_ISLNK(info.external_attr >> 16):
         problem = "is a link"
-    return Entry(info.filename, lambda: archive.open(info), problem, limit)  # type: ignore[arg-type, return-value]
+    return Entry(info.filename, partial(archive.open, info), problem, limit)
 
 
 def tar_entries(path: Path, spool: Path | None, stack: contextlib.ExitStack) -> list[Entry]:
@@ -269,29 +261,25 @@ def whole_archive(path: Path, kind: str) -> Iterator[None]:
 def unrolled(path: Path, spool: Path | None) -> Iterator[BinaryIO]:
     """The bytes of a tar archive without its compression, so that any member is at hand."""
     head = head_of(path)
-    suffix = next((name for name, magic in SINGLE.items() if head.startswith(magic)), "")
-    if not suffix:
+    opener = next((opener for magic, opener in SINGLE.values() if head.startswith(magic)), None)
+    if opener is None:
         with path.open("rb") as stream:
             yield stream
         return
     limit = MAX_RATIO * path.stat().st_size + RATIO_GRACE_BYTES
-    with decompressed(path, suffix) as stream, tempfile.TemporaryFile(dir=spool) as plain:
+    with opener(path) as stream, tempfile.TemporaryFile(dir=spool) as bare:
         while chunk := stream.read(CHUNK_BYTES):
-            plain.write(chunk)
-            if plain.tell() > limit:
+            bare.write(chunk)
+            if bare.tell() > limit:
                 raise DataError(f"{path} expands to more than {MAX_RATIO} times its size; refused")
-        plain.seek(0)
-        yield plain
+        bare.seek(0)
+        yield bare
 
 
 def tar_entry(archive: tarfile.TarFile, info: tarfile.TarInfo) -> Entry:
     problem = "" if info.isreg() else "is a link or a device"
-    return Entry(
-        printable(info.name),
-        lambda: archive.extractfile(info),  # type: ignore[arg-type, return-value]
-        problem,
-        is_alone=True,
-    )
+    opener: Any = partial(archive.extractfile, info)  # a stream for each regular file
+    return Entry(printable(info.name), opener, problem, is_alone=True)
 
 
 def check_members(path: Path, members: Sequence[tuple[str, int]]) -> None:
@@ -325,7 +313,7 @@ def inventory(entries: Sequence[Entry], pattern: str, labels: str = "") -> list[
     """
     kinds = [kind_of_entry(entry, pattern, labels) for entry in entries]
     points = {entry.path for entry, kind in zip(entries, kinds, strict=True) if kind == "points"}
-    root = common_folder({head_of_match(path, pattern) for path in points})
+    root = posixpath.commonpath([head_of_match(path, pattern) for path in points] or [""])
     members: dict[str, Member] = {}
     for member in read_members(entries, kinds, root):
         name = f"ignored {member.entry.path}" if member.state == "ignored" else member.name
@@ -345,30 +333,21 @@ def kind_of_entry(entry: Entry, pattern: str, labels: str) -> str:
     return "points" if path.match(pattern) else ""
 
 
-def head_of_match(path: str, pattern: str) -> tuple[str, ...]:
+def head_of_match(path: str, pattern: str) -> str:
     """The folders before those that the pattern speaks of."""
-    return PurePosixPath(path).parts[: -len(PurePosixPath(pattern).parts)]
+    return "/".join(PurePosixPath(path).parts[: -len(PurePosixPath(pattern).parts)])
 
 
-def common_folder(heads: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
-    """The folders that all of the heads begin with."""
-    same = takewhile(lambda names: len(set(names)) == 1, zip(*heads, strict=False))
-    return tuple(names[0] for names in same)
+def relative(path: str, root: str) -> str:
+    place = PurePosixPath(path)
+    return str(place.relative_to(root) if place.is_relative_to(root) else place)
 
 
-def relative(path: str, root: tuple[str, ...]) -> str:
-    parts = PurePosixPath(path).parts
-    return "/".join(parts[len(root) :] if parts[: len(root)] == root else parts)
-
-
-def read_members(
-    entries: Sequence[Entry], kinds: Sequence[str], root: tuple[str, ...]
-) -> list[Member]:
+def read_members(entries: Sequence[Entry], kinds: Sequence[str], root: str) -> list[Member]:
     """Every file hashed, by several threads where each file has a stream of its own."""
     names = [relative(entry.path, root) for entry in entries]
-    if any(entry.is_alone for entry in entries):
-        return list(map(read_member, entries, names, kinds))
-    with ThreadPoolExecutor(NUM_HASHERS, "hashers") as pool:
+    num_hashers = 1 if any(entry.is_alone for entry in entries) else NUM_HASHERS
+    with ThreadPoolExecutor(num_hashers, "hashers") as pool:
         return list(pool.map(read_member, entries, names, kinds))
 
 
@@ -401,7 +380,7 @@ def looked_at(
     """
     if is_one_archive(sources):
         return sha256_file(sources[0]), None
-    with opened(sources) as entries:
+    with opened_sources(sources) as entries:
         members = inventory(entries, pattern, labels)
     is_archived = any(kind_of(path) in ("zip", "tar") for path in sources)
     return print_of(members), None if is_archived else members

@@ -16,13 +16,7 @@ import pyarrow.parquet as pq
 
 from tasks.config.datasets import Dataset, dataset_named
 from tasks.config.slices import SnapshotRules
-from tasks.ingest.archive import (
-    Member,
-    inventory,
-    is_one_archive,
-    opened,
-    print_of,
-)
+from tasks.ingest.archive import Member, inventory, is_one_archive, opened_sources, print_of
 from tasks.ingest.labels import LABELS
 from tasks.ingest.part import (
     LEDGER_SCHEMA,
@@ -35,14 +29,7 @@ from tasks.ingest.part import (
     reading_code,
     record_counts,
 )
-from tasks.ingest.snapshot import (
-    INDEX,
-    LEDGER,
-    REJECTS,
-    index_of,
-    part_folder,
-    part_receipt,
-)
+from tasks.ingest.snapshot import INDEX, LEDGER, REJECTS, index_of, part_folder, part_receipt
 from tasks.runtime.errors import ConfigError, DataError, TooManyRejected
 from tasks.runtime.progress import log
 from tasks.runtime.stage import Job, Stage
@@ -105,7 +92,7 @@ def members_of(
     if isinstance(job, SnapshotJob) and job.members is not None:
         yield job.members
         return
-    with opened(paths, spool) as entries:
+    with opened_sources(paths, spool) as entries:
         yield inventory(entries, job.settings.members, job.settings.labels)
 
 
@@ -210,17 +197,13 @@ def snapshot_counts(ledger: list[dict[str, Any]], holdings: Holdings) -> Counts:
     """Files by state, records by fate, rejects by rule."""
     states = Counter(entry["state"] for entry in ledger)
     by_state = {f"num_files_{state}": states[state] for state in ("read", "failed", "ignored")}
-    counts: Counts = {"num_files": len(ledger), **by_state, **record_counts(ledger)}
-    return counts | rejects_by_rule(holdings)
-
-
-def rejects_by_rule(holdings: Holdings) -> Counts:
-    counts: Counter[str] = Counter()
+    rules: Counter[str] = Counter()
     for recipe, file_ids in holdings.parts.items():
         rows = pq.read_table(holdings.folder(recipe) / REJECTS, columns=["file_id", "rule"])
         in_force = pc.is_in(rows["file_id"], value_set=pa.array(file_ids, pa.int64()))
-        counts.update(counts_of(rows.filter(in_force)["rule"]))
-    return {f"num_{rule}": number for rule, number in sorted(counts.items())}
+        rules.update(counts_of(rows.filter(in_force)["rule"]))
+    by_rule = {f"num_{rule}": number for rule, number in sorted(rules.items())}
+    return {"num_files": len(ledger), **by_state, **record_counts(ledger), **by_rule}
 
 
 def report_ignored(dataset: str, members: Sequence[Member]) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 import sql
 from model.data.prefetch import prefetched
@@ -25,7 +24,7 @@ from tasks.ingest.archive import Member
 from tasks.ingest.labels import LABELS, staged_labels
 from tasks.ingest.part_writers import REJECT_SCHEMA, Buckets, Writers
 from tasks.ingest.readers.formats import module_named, reader_named
-from tasks.ingest.readers.records import Block, Piece
+from tasks.ingest.readers.records import Piece, RecordBlock
 from tasks.ingest.row_digests import RowDigests
 from tasks.ingest.snapshot import CONTENTS, LEDGER, REJECTS
 from tasks.runtime.errors import DataError
@@ -36,8 +35,9 @@ from tasks.runtime.store import Counts, Store
 TRUTH = "truth.parquet"
 POINTS = "points"
 POINT_COLUMNS = "staging/point_columns"
+MAX_IDS_AT_ONCE = 4_000_000
+SHARED_IDS = "checks/points_share_no_id"
 NOT_KEPT = ("rule", "raw_text")
-MAX_IDS_AT_ONCE = 2_000_000
 UNREADABLE, EMPTY, MALFORMED = "unreadable", "empty", "malformed"
 LEDGER_SCHEMA = pa.schema(
     {
@@ -166,7 +166,7 @@ def build_part(folder: Path, job: Job[IngestRules]) -> Counts:
     return account(folder, job.members, draft.tally)
 
 
-def blocks_of(job: PartJob) -> Iterator[Block]:
+def blocks_of(job: PartJob) -> Iterator[RecordBlock]:
     """The raw records of the files, read as the layout or the configuration of columns says."""
     reader, pieces = reader_named(job.settings.decoder), ready_pieces(job)
     form = job.settings.columns or job.settings.layout
@@ -184,7 +184,7 @@ def ready_pieces(job: PartJob) -> Iterator[Piece]:
             tell(min(done / total, 1.0), f"{done / 1e6:,.0f} of {total / 1e6:,.0f} MB")
 
 
-def stage_block(draft: Draft, block: Block) -> None:
+def stage_block(draft: Draft, block: RecordBlock) -> None:
     """One block through the staging SQL: its points into their buckets, the rest to the rejects."""
     draft.connection.register("records", draft.named(block.records))
     staged = in_order_of(block.records, staged_of(draft))
@@ -224,39 +224,32 @@ def staged_of(draft: Draft) -> pa.Table:
 
 def in_order_of(records: pa.Table, staged: pa.Table) -> pa.Table:
     """The staged rows in the order of the raw records, which SQL does not promise to keep."""
-    wanted, given = records["point_id"].to_numpy(), staged["point_id"].to_numpy()
-    if np.array_equal(wanted, given):
+    wanted, given = records["point_id"], staged["point_id"]
+    if wanted.equals(given):
         return staged
-    order = np.argsort(wanted, kind="stable")
-    place = order[np.searchsorted(wanted, given, sorter=order).clip(max=len(order) - 1)]
+    place = pc.index_in(given, value_set=wanted.combine_chunks()).to_numpy()
     return staged.take(np.argsort(place, kind="stable"))
 
 
-def rejects_of(draft: Draft, block: Block, ruled_out: pa.Table) -> pa.Table:
+def rejects_of(draft: Draft, block: RecordBlock, ruled_out: pa.Table) -> pa.Table:
     """All rejects of a block, in order of files and lines, with their raw text.
 
     The raw text is the line, or what the staging query gives as `raw_text`, as it does where a
     line holds many records.
     """
-    columns = ruled_out.select(["file_id", "line_number", "rule"]).to_pydict()
-    ruled_places = list(zip(columns["file_id"], columns["line_number"], strict=True))
-    places = [*block.malformed, *ruled_places]
-    texts = block.raw_texts(places)
-    if "raw_text" in ruled_out.column_names:
-        given = [*[None] * len(block.malformed), *ruled_out["raw_text"].to_pylist()]
-        texts = [text if own is None else own for text, own in zip(texts, given, strict=True)]
-    rank = {piece.file_id: number for number, piece in enumerate(block.pieces)}
-    file_ids = [file_id for file_id, _line_number in places]
-    line_numbers = [line_number for _file_id, line_number in places]
-    rejects = [
-        file_ids,
-        [draft.members[file_id].name for file_id in file_ids],
-        line_numbers,
-        [MALFORMED] * len(block.malformed) + columns["rule"],
-        texts,
+    malformed = [
+        {"file_id": file_id, "line_number": line_number, "rule": MALFORMED}
+        for file_id, line_number in block.malformed
     ]
-    order = np.lexsort((line_numbers, [rank[file_id] for file_id in file_ids]))
-    return pa.table(rejects, schema=REJECT_SCHEMA).take(order)
+    names = [name for name in ruled_out.column_names if name in REJECT_SCHEMA.names]
+    rejects = malformed + ruled_out.select(names).to_pylist()
+    rank = {piece.file_id: number for number, piece in enumerate(block.pieces)}
+    rejects.sort(key=lambda row: (rank[row["file_id"]], row["line_number"]))
+    lines = block.raw_texts([(row["file_id"], row["line_number"]) for row in rejects])
+    for row, line in zip(rejects, lines, strict=True):
+        row["file_name"] = draft.members[row["file_id"]].name
+        row["raw_text"] = line if row.get("raw_text") is None else row["raw_text"]
+    return pa.Table.from_pylist(rejects, REJECT_SCHEMA)
 
 
 def counts_of(column: pa.ChunkedArray) -> dict[Any, int]:
@@ -266,17 +259,18 @@ def counts_of(column: pa.ChunkedArray) -> dict[Any, int]:
 
 def account(draft: Path, members: Sequence[Member], tally: Tally) -> Counts:
     """Write the ledger after checking that no record was lost and no point has a twin's id."""
-    ledger = ledger_of(members, tally)
+    rows = [ledger_row(member, tally) for member in members]
+    ledger = pa.Table.from_pylist(rows, LEDGER_SCHEMA)
     with database.scratch(draft) as connection:
         connection.register("files", ledger)
         database.check(connection, "checks/records_conserved")
-    check_point_ids(sorted(draft.glob("points-*.parquet")))
+        check_point_ids(connection, sorted(draft.glob("points-*.parquet")))
     pq.write_table(ledger, draft / LEDGER, compression="zstd", write_page_checksum=True)
     tally.digests.write(draft / CONTENTS)
     return {
         "num_files": ledger.num_rows,
         "num_files_failed": pc.sum(pc.equal(ledger["state"], "failed")).as_py(),
-        **record_counts(ledger.to_pylist()),
+        **record_counts(rows),
         **{f"num_{rule}": number for rule, number in sorted(tally.rules.items())},
     }
 
@@ -298,10 +292,6 @@ def record_counts(ledger: Sequence[dict[str, Any]]) -> Counts:
         counts["num_labels"] = sum_of("num_kept", LABELS)
         counts["num_labels_rejected"] = sum_of("num_rejected", LABELS)
     return counts
-
-
-def ledger_of(members: Sequence[Member], tally: Tally) -> pa.Table:
-    return pa.Table.from_pylist([ledger_row(member, tally) for member in members], LEDGER_SCHEMA)
 
 
 def ledger_row(member: Member, tally: Tally) -> dict[str, Any]:
@@ -327,31 +317,21 @@ def ledger_row(member: Member, tally: Tally) -> dict[str, Any]:
     }
 
 
-def check_point_ids(paths: Sequence[Path]) -> None:
+def check_point_ids(connection: database.Connection, paths: Sequence[Path]) -> None:
     """Every point has an id of its own: the tie-break of every window function rests on it.
 
-    Ids are spread evenly, so that ranges of them can be looked at in turn, and memory is bounded.
+    Ids are spread evenly, so that shares of them can be looked at in turn, and memory is bounded.
     """
     num_points = sum(pq.read_metadata(path).num_rows for path in paths)
-    num_ranges = num_points // MAX_IDS_AT_ONCE + 1
-    edges = [i * (2**63 // num_ranges) for i in range(num_ranges)] + [2**63 - 1]
-    for start, end in pairwise(edges):
-        found = [some[(some >= start) & (some <= end)] for some in point_ids_of(paths)]
-        point_id = np.concatenate(found) if found else np.array([], dtype=np.int64)
-        point_id.sort()
-        if (point_id[1:] == point_id[:-1]).any():
+    num_shares = -(-num_points // MAX_IDS_AT_ONCE)
+    values = {"paths": [glob.escape(str(path)) for path in paths], "num_shares": num_shares}
+    for share in range(num_shares):
+        if connection.execute(sql.read(SHARED_IDS), values | {"share": share}).fetchall():
             raise DataError("two records share a point_id; report this with the names of the files")
-
-
-def point_ids_of(paths: Sequence[Path]) -> Iterator[NDArray[np.int64]]:
-    for path in paths:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(database.ROW_GROUP_ROWS, columns=["point_id"]):
-                yield batch["point_id"].to_numpy()
 
 
 PART = Stage(
     "part",
     build_part,
-    sql=("checks/records_conserved", "intermediate/int_entity_buckets", POINT_COLUMNS),
+    sql=("checks/records_conserved", SHARED_IDS, "intermediate/int_entity_buckets", POINT_COLUMNS),
 )

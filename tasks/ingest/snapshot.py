@@ -74,9 +74,7 @@ class Snapshot:
 
     def records_content(self) -> str:
         """The name of the ledger and of the rejected records in force."""
-        rejects = [
-            (sha256_file(path), list(file_ids)) for path, file_ids in self._everywhere(REJECTS)
-        ]
+        rejects = [(sha256_file(path), file_ids) for path, file_ids in self.rejects()]
         return sha256_text(canonical_json([sha256_file(self.ledger), sorted(rejects)]))
 
     def points(self, bucket: int) -> FilesInForce:

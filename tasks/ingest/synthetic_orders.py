@@ -8,7 +8,6 @@ generates only those that are new.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,22 +44,19 @@ def world_of(settings: dict[str, Any]) -> World:
 
 
 def build_orders(draft: Path, job: Job[SyntheticConfig]) -> Counts:
-    """One file for each run of entities that together have some ten thousand points."""
+    """One file for each run of entities that together have some ten thousand points.
+
+    The runs are the same ones however many entities there are in all.
+    """
     (draft / FOLDER).mkdir()
-    num_orders = 0
-    for start, stop in runs(job.settings):
-        order = {"start": start, "stop": stop, "world": job.settings.world}
-        name = f"{job.settings.kind}-{start:08d}.jsonl"
+    asked = job.settings
+    starts = range(0, asked.num_entities, max(1, POINTS_PER_ORDER // asked.num_points))
+    for start in starts:
+        stop = min(start + starts.step, asked.num_entities)
+        order = {"start": start, "stop": stop, "world": asked.world}
+        name = f"{asked.kind}-{start:08d}.jsonl"
         write_synced(draft / FOLDER / name, json.dumps(order, sort_keys=True) + "\n")
-        num_orders += 1
-    return {"num_orders": num_orders, "num_entities": job.settings.num_entities}
-
-
-def runs(settings: SyntheticConfig) -> Iterator[tuple[int, int]]:
-    """Entities from an index up to another, the same ones however many there are in all."""
-    size = max(1, POINTS_PER_ORDER // settings.num_points)
-    for start in range(0, settings.num_entities, size):
-        yield start, min(start + size, settings.num_entities)
+    return {"num_orders": len(starts), "num_entities": asked.num_entities}
 
 
 ORDERS = Stage("orders", build_orders)

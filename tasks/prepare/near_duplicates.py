@@ -35,14 +35,14 @@ def near_duplicates(windows: pa.Table, judged: Iterable[Path], train: Iterable[P
 
     `windows` has the columns `trip_id`, `start` and `num_points`; rows are returned as they are.
     """
-    asked = [asked_runs(trips, windows) for trips in row_groups(judged)]
+    asked = [asked_runs(trips, windows) for trips in groups_of_trips(judged)]
     row_A = np.concatenate([row_A for row_A, _key_A in asked] or [np.zeros(0, np.int64)])
     key_A = np.concatenate([key_A for _row_A, key_A in asked] or [np.zeros(0, np.uint64)])
     is_repeated_A = np.isin(key_A, held_by(train, np.unique(key_A[key_A != NO_RUN])))
     return windows.take(pa.array(np.unique(row_A[is_repeated_A])))
 
 
-def row_groups(paths: Iterable[Path]) -> Iterator[pa.Table]:
+def groups_of_trips(paths: Iterable[Path]) -> Iterator[pa.Table]:
     columns = ["trip_id", "t_s", "lon_deg", "lat_deg"]
     for path in paths:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
@@ -66,7 +66,7 @@ def held_by(train: Iterable[Path], key_A: Keys) -> Keys:
     is_likely = np.zeros(1 << FILTER_BITS, np.bool_)
     is_likely[key_A >> np.uint64(64 - FILTER_BITS)] = True
     held: list[Keys] = [np.zeros(0, np.uint64)]
-    for trips in row_groups(train):
+    for trips in groups_of_trips(train):
         key_N = keys_of(trips)
         key_N = key_N[is_likely[key_N >> np.uint64(64 - FILTER_BITS)]]
         held.append(np.intersect1d(key_N, key_A))

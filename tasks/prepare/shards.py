@@ -144,7 +144,7 @@ def write_bucket(con: Connection, draft: Path, dataset: str, bucket: str) -> Non
     names = pa.array([dataset] * trips.num_rows, pa.string())
     trips = trips.append_column("dataset", names)
     groups = {
-        split: list(row_groups(trips.filter(pc.equal(trips["split"], split))))
+        split: list(cut_groups(trips.filter(pc.equal(trips["split"], split))))
         for split in sorted(SPLITS)
     }
     sizes = [pc.sum(group["num_points"]).as_py() for found in groups.values() for group in found]
@@ -163,7 +163,7 @@ def write_trips(path: Path, groups: Sequence[pa.Table], points: Iterator[pa.Tabl
             writer.write_table(table, row_group_size=table.num_rows)
 
 
-def row_groups(trips: pa.Table, group_points: int = GROUP_POINTS) -> Iterator[pa.Table]:
+def cut_groups(trips: pa.Table, group_points: int = GROUP_POINTS) -> Iterator[pa.Table]:
     """Consecutive trips, cut after each trip that brings a group to `group_points`."""
     start, held = 0, 0
     for row, num_points in enumerate(trips["num_points"].to_pylist(), 1):

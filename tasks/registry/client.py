@@ -133,9 +133,9 @@ def experiment_id(client: MlflowClient, store: Store) -> str:
         return found.experiment_id if found else client.create_experiment(EXPERIMENT)
     folder = store.root / "mlflow-artifacts"
     folder.mkdir(mode=0o700, exist_ok=True)
-    for found in client.search_experiments(filter_string=f"name LIKE '{EXPERIMENT}%'"):
+    ours = client.search_experiments(filter_string=f"name LIKE '{EXPERIMENT}%'")
+    for found in ours:
         if found.artifact_location == folder.as_uri():
             return found.experiment_id
-    number = len(client.search_experiments(filter_string=f"name LIKE '{EXPERIMENT}%'"))
-    name = EXPERIMENT if number == 0 else f"{EXPERIMENT}-{number + 1}"
+    name = f"{EXPERIMENT}-{len(ours) + 1}" if ours else EXPERIMENT
     return client.create_experiment(name, artifact_location=folder.as_uri())

@@ -14,12 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tasks.release.gate_metrics import (
-    GATE_SPLIT,
-    CleanProcessCall,
-    NotReproduced,
-    measure_of,
-)
+from tasks.release.gate_metrics import GATE_SPLIT, CleanProcessCall, NotReproduced, measure_of
 from tasks.report.facts import RunSteps
 from tasks.report.markup import spoken
 from tasks.runtime.errors import Unavailable

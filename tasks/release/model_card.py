@@ -111,7 +111,4 @@ def privacy_note(row: Dataset) -> str:
 
 def recipes(steps: RunSteps, reported: Receipt) -> str:
     """The steps that led here, by their names in the store."""
-    named = {"split": str(steps.store.manifest(steps.shards).lineage.get("split", "unknown"))}
-    for step in (steps.shards, steps.trained, steps.evaluated, reported):
-        named[step.stage] = step.recipe
-    return pairs_table(("step", "recipe"), list(named.items()))
+    return pairs_table(("step", "recipe"), [*steps.recipes.items(), ("report", reported.recipe)])

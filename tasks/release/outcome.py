@@ -109,7 +109,7 @@ def shown_errors(
     """Errors of the model and the baselines on the test split, as the report spells them."""
     scores = read_scores(store.folder(assessment.receipt("evaluate")))
     return [
-        {"asked": table.title, **dict(zip(table.columns, line.cells, strict=True))}
+        {"asked": table.title, **dict(zip(table.columns, cells, strict=True))}
         for table in SHOWN[kind][1].tables(scores, SHOWN_SPLIT)
-        for line in table.lines
+        for cells in table.cells
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
 class Promotion(Frozen):
     """Whether a version is the champion, and why or why not, in plain words."""
 
-    name: str
-    version: str
     is_champion: bool
     is_new: bool
     reason: str
@@ -50,10 +47,9 @@ def promote(steps: RunSteps, registration: Registration) -> Promotion:
                 "champion": champion or "",
             }
         )
-        promotion = partial(Promotion, name=name, version=number)
         if champion == number or version.tags.get("decision_key") == key:
             reason = version.tags.get("decision_reason", "made champion by hand")
-            return promotion(is_champion=champion == number, is_new=False, reason=reason)
+            return Promotion(is_champion=champion == number, is_new=False, reason=reason)
         with steps.store.draft() as scratch:
             decision = judge(client, steps, registration, scratch)
         tags = {
@@ -66,7 +62,7 @@ def promote(steps: RunSteps, registration: Registration) -> Promotion:
             client.set_model_version_tag(name, number, tag, text)
         if decision.is_promoted:
             client.set_registered_model_alias(name, CHAMPION, number)
-        return promotion(is_champion=decision.is_promoted, is_new=True, reason=decision.reason)
+        return Promotion(is_champion=decision.is_promoted, is_new=True, reason=decision.reason)
 
 
 def judge(

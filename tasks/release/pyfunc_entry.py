@@ -92,7 +92,7 @@ class TrajectoryModel(PythonModel):
         answer: pd.DataFrame = getattr(self, task)(model_input, **(params or {}))
         return answer
 
-    def asked(
+    def request_of(
         self, task: str, points: Any, choices: dict[str, Any], may_lack: bool = False
     ) -> tuple[Any, Any, Any]:
         """The caller's choices in place of the defaults, the points, and the trajectories' ids.
@@ -124,7 +124,7 @@ class TrajectoryModel(PythonModel):
         `target_at` holds the instants asked for, as rows (trajectory_id, tracked_at) of equally
         many for each trajectory; without it they are predicted. Repeated rows count once.
         """
-        params, known, id_R = self.asked("forecast", points, choices)
+        params, known, id_R = self.request_of("forecast", points, choices)
         target_us_RH = None
         if target_at is not None:
             target_us_RH = targets_us(as_frame(target_at, COLUMNS[:2]), id_R)
@@ -139,7 +139,7 @@ class TrajectoryModel(PythonModel):
         such a trajectory count in the order given, all others in the order of time. What the model
         cannot tell, such as a stretch without a known point on both sides, stays missing.
         """
-        params, sketch, id_R = self.asked("recover", points, choices, may_lack=True)
+        params, sketch, id_R = self.request_of("recover", points, choices, may_lack=True)
         found = self.serving.recover_points(self.trained, sketch, params)
         return as_points(found, id_R)
 
@@ -149,7 +149,7 @@ class TrajectoryModel(PythonModel):
         Rows count in the order given. Those between are the path: places without times. Of a long
         one the model reads points at even distances in the row.
         """
-        params, sketch, id_R = self.asked("travel_time", points, choices, may_lack=True)
+        params, sketch, id_R = self.request_of("travel_time", points, choices, may_lack=True)
         found = self.serving.travel_times(self.trained, sketch, params)
         return pd.DataFrame(
             {
@@ -162,7 +162,7 @@ class TrajectoryModel(PythonModel):
 
     def embed(self, points: pd.DataFrame | pa.Table, **choices: Any) -> pd.DataFrame:
         """A vector of each trajectory in the columns e0, e1, and so on."""
-        params, known, id_R = self.asked("embed", points, choices)
+        params, known, id_R = self.request_of("embed", points, choices)
         value_RD = self.serving.embeddings(self.trained, known, params)
         names = [f"e{number}" for number in range(value_RD.shape[1])]
         rows = pd.DataFrame(value_RD, columns=names)
@@ -171,7 +171,7 @@ class TrajectoryModel(PythonModel):
 
     def score(self, points: pd.DataFrame | pa.Table, **choices: Any) -> pd.DataFrame:
         """Mean surprise of a step of each trajectory in nats; missing where there is no step."""
-        params, known, id_R = self.asked("score", points, choices)
+        params, known, id_R = self.request_of("score", points, choices)
         value_R = self.serving.scores(self.trained, known, params)
         return pd.DataFrame({"trajectory_id": id_R, "surprise_nats": value_R})
 

@@ -47,10 +47,6 @@ class Registration(Frozen):
     run_id: str
     is_new: bool
 
-    @property
-    def uri(self) -> str:
-        return f"models:/{self.name}/{self.version}"
-
 
 def registered_name(config: PipelineConfig) -> str:
     return f"trajfoundry-{config.model.family}-{config.dataset}"

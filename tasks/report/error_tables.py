@@ -45,33 +45,69 @@ TASK_WORDS = {
 
 @dataclass(frozen=True)
 class Topic:
-    """Tasks that are told of under one heading, on these of their tracks."""
+    """Tasks that are told of under one heading, on these of their tracks.
+
+    `explained` says what their errors mean, `unjudged` why there may be none.
+    """
 
     heading: str
     tasks: tuple[str, ...]
     tracks: tuple[str, ...]
+    explained: str
+    unjudged: str = ""
 
     def tables(self, scores: pa.Table, *splits: str) -> list[ErrorTable]:
         """A table for each split, task and track that anyone was judged on."""
-        return [
-            table
+        found = [
+            error_table(scores, split, task, track)
             for split in splits
-            for table in error_tables(scores, self.tasks, split, self.tracks)
+            for task in self.tasks
+            for track in self.tracks
         ]
+        return [table for table in found if table.cells]
+
+    def parts(self, scores: pa.Table, *splits: str) -> list[str]:
+        """The tables of a report under their heading, explained."""
+        tables = [markdown_errors(table) for table in self.tables(scores, *splits)]
+        return [f"## {self.heading}", self.explained if tables else self.unjudged, *tables]
 
 
-FORECASTS = Topic("Errors in metres", (FORECAST,), (TIMES_GIVEN,))
-RECOVERIES = Topic("Recovery errors in metres", (RECOVER, PATH_INFERENCE), TRACKS[RECOVER])
-TRAVEL_TIMES = Topic("Travel time errors in seconds", (TRAVEL_TIME,), TRACKS[TRAVEL_TIME])
+FORECASTS = Topic(
+    "Errors in metres",
+    (FORECAST,),
+    (TIMES_GIVEN,),
+    "ADE is the mean, FDE the last displacement over the first steps of the horizon. Every "
+    "forecaster sees the same stored windows. The interval is a bootstrap over entities; skill is "
+    "1 - error / error of the best simple baseline, so below zero is worse than that baseline.",
+)
+RECOVERIES = Topic(
+    "Recovery errors in metres",
+    (RECOVER, PATH_INFERENCE),
+    TRACKS[RECOVER],
+    "MAE is the mean over windows of the mean displacement of hidden points, p50 and p90 are "
+    "over windows, RMSE is over points. With times given, hidden points show when they were; "
+    "with times hidden they show nothing. Linear goes along the great circle between the known "
+    "neighbours, Hermite also arrives and leaves as the known points beyond them tell. The "
+    "interval is a bootstrap over entities; skill is 1 - error / error of the best of these "
+    "baselines, so below zero is worse than that baseline.",
+    "Recovery is not judged: no masked windows of validation and test are stored.",
+)
+TRAVEL_TIMES = Topic(
+    "Travel time errors in seconds",
+    (TRAVEL_TIME,),
+    TRACKS[TRAVEL_TIME],
+    "Whole journeys. A path of more points than the model reads is thinned evenly for it, with "
+    "both ends kept. Baselines are fitted on journeys of train: distance over mean speed, the "
+    "mean between the same two cells at the same hour (else at any hour, else mean speed), and "
+    "boosted trees of distance, number of points, hour, weekday and both ends. Where points "
+    "come at even intervals, a given path tells its duration by their number. MAPE leaves out "
+    "journeys that took no time; within 80 % is the share of journeys between the first and "
+    "the last decile told. Skill is 1 - MAE / MAE of the best baseline, so below zero is worse "
+    "than that baseline.",
+    "Travel times are not judged: either train holds no whole journey to fit the baselines on, "
+    "or neither validation nor test holds one to judge.",
+)
 TOPICS = (FORECASTS, RECOVERIES, TRAVEL_TIMES)
-
-
-@dataclass(frozen=True)
-class Line:
-    """One row of a table as text."""
-
-    cells: tuple[str, ...]
-    is_ours: bool
 
 
 @dataclass(frozen=True)
@@ -81,15 +117,15 @@ class ErrorTable:
     title: str
     unit: str
     columns: tuple[str, ...]
-    lines: tuple[Line, ...]
+    cells: tuple[tuple[str, ...], ...]
+    are_ours: tuple[bool, ...]
     num_windows: int
     num_entities: int
 
     @property
     def rows(self) -> list[Sequence[str]]:
         """The cells of the lines; what lines in turn are about is written once."""
-        cells = [line.cells for line in self.lines]
-        return grouped(cells) if self.num_names > 1 else list(cells)
+        return grouped(self.cells) if self.num_names > 1 else list(self.cells)
 
     @property
     def num_names(self) -> int:
@@ -173,38 +209,20 @@ def read_scores(evaluated: Path) -> pa.Table:
     return pq.read_table(evaluated / SCORES_FILE)
 
 
-def error_tables(
-    scores: pa.Table, tasks: Sequence[str], split: str, tracks: Sequence[str] = tuple(TRACK_WORDS)
-) -> list[ErrorTable]:
-    """A table for each of these tasks and tracks that anyone was judged on."""
-    found = [
-        error_table(scores, split, task, track)
-        for task in tasks
-        for track in TRACKS[task]
-        if track in tracks
-    ]
-    return [table for table in found if table.lines]
-
-
-def error_table(
-    scores: pa.Table, split: str, task: str = FORECAST, track: str = TIMES_GIVEN
-) -> ErrorTable:
+def error_table(scores: pa.Table, split: str, task: str, track: str) -> ErrorTable:
     """The errors on one split, task and track."""
     from model.evaluation.scores import ALL, wide_rows
 
     rows = wide_rows(scores, split=split, task=task, track=track, stratum=ALL)
     if len({row["mask"] for row in rows}) == 2:  # one mask, and the same again as all
         rows = [row for row in rows if row["mask"] != ALL]
-    lines = tuple(
-        Line(tuple(spell(row) for spell in COLUMNS[task].values()), not row["is_baseline"])
-        for row in rows
-    )
     words = (split.capitalize(), TASK_WORDS.get(task, ""), TRACK_WORDS[track])
     return ErrorTable(
         ", ".join(word for word in words if word),
         "seconds" if task == TRAVEL_TIME else "metres",
         tuple(COLUMNS[task]),
-        lines,
+        tuple(tuple(spell(row) for spell in COLUMNS[task].values()) for row in rows),
+        tuple(not row["is_baseline"] for row in rows),
         max((row["num_windows"] for row in rows), default=0),
         max((row["num_entities"] for row in rows), default=0),
     )
@@ -212,8 +230,7 @@ def error_table(
 
 def markdown_errors(table: ErrorTable) -> str:
     """A table under its title, with ours in bold."""
-    are_ours = [line.is_ours for line in table.lines]
-    cells = markdown_table(table.columns, table.rows, are_ours, table.num_names)
+    cells = markdown_table(table.columns, table.rows, table.are_ours, table.num_names)
     return f"### {table.title}\n\n{cells}"
 
 
@@ -243,8 +260,8 @@ def terminal_table(title: str, errors: ErrorTable) -> Table:
     for place in shown:
         justify: Any = "left" if place < errors.num_names else "right"
         table.add_column(errors.columns[place], justify=justify, no_wrap=True)
-    for number, (row, line) in enumerate(zip(errors.rows, errors.lines, strict=True)):
+    for number, (row, is_ours) in enumerate(zip(errors.rows, errors.are_ours, strict=True)):
         if number and row[0] and errors.num_names > 1:
             table.add_section()
-        table.add_row(*(row[place] for place in shown), style="bold" if line.is_ours else "")
+        table.add_row(*(row[place] for place in shown), style="bold" if is_ours else "")
     return table

@@ -8,10 +8,11 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -25,7 +26,7 @@ INK, MODEL, TRUTH = "#22313f", "#d1495b", "#2a9d8f"
 RIVALS = ("#8d99ae", "#457b9d", "#a8b5c2", "#e9a03b")
 MIN_ENTITIES = 5
 CELLS_ACROSS = 60
-Cell = tuple[float, float, float, int]  # west, south, size, number of entities
+Table = Any  # a data frame of pandas, or a column of one
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
@@ -74,23 +75,20 @@ def error_figure(scores: pa.Table, family: str, split: str) -> bytes:
     """How the mean displacement grows with the horizon, model and baselines."""
     wanted = {"split": split, "track": TIMES_GIVEN, "metric": "displacement_m"}
     # The quality report runs this file too: it should not rest on all that scores.
-    chosen = [row for row in scores.to_pylist() if wanted.items() <= row.items()]
-    rows = sorted(chosen, key=lambda row: row["horizon"])
-    lines: dict[str, list[tuple[int, float]]] = {}
-    for row in rows:
-        lines.setdefault(row["model"], []).append((row["horizon"], row["value"]))
-    scale, unit = unit_of(max(row["value"] for row in rows))
+    table = scores.to_pandas().sort_values("horizon")
+    rows = table[(table[list(wanted)] == list(wanted.values())).all(axis=1)]
+    scale, unit = unit_of(rows["value"].max())
     figure, ax = new_figure()
     colours = iter(RIVALS * 2)
-    for model in sorted(lines, key=lambda name: (name == family, name)):
+    for model in sorted(set(rows["model"]), key=lambda name: (name == family, name)):
         is_ours = model == family
-        steps, errors_m = zip(*lines[model], strict=True)
+        line = rows[rows["model"] == model]
         ax.plot(
-            steps,
-            [error_m / scale for error_m in errors_m],
+            line["horizon"],
+            line["value"] / scale,
             color=MODEL if is_ours else next(colours),
             linewidth=2.6 if is_ours else 1.6,
-            marker="o" if len(steps) == 1 else None,
+            marker="o" if len(line) == 1 else None,
             label=model.replace("_", " "),
         )
     ax.set(xlabel="steps ahead", ylabel=f"displacement ({unit})")
@@ -137,18 +135,15 @@ def histogram_figure(bins: Sequence[tuple[float, float, int]], title: str, label
 
 def example_map(examples: Path, family: str) -> bytes | None:
     """A few test windows: what was known, what came, and what was forecast."""
-    rows = pq.read_table(examples).to_pylist()
-    windows: dict[int, list[dict[str, Any]]] = {}
-    for row in rows:
-        windows.setdefault(row["window_id"], []).append(row)
-    if not windows:
+    windows = pq.read_table(examples).to_pandas().groupby("window_id")
+    if not len(windows):
         return None
     across = min(3, len(windows))
     down = -(-len(windows) // across)
     figure, _ = new_figure(across, down, (3.1 * across, 2.9 * down + 0.5))
     for ax in figure.axes[len(windows) :]:
         ax.set_visible(False)
-    for ax, (_, points) in zip(figure.axes, sorted(windows.items()), strict=False):
+    for ax, (_, points) in zip(figure.axes, windows, strict=False):
         draw_window(ax, points, family)
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
@@ -163,32 +158,28 @@ def example_map(examples: Path, family: str) -> bytes | None:
     return png(figure)
 
 
-def draw_window(ax: Axes, points: Sequence[Mapping[str, Any]], family: str) -> None:
+def draw_window(ax: Axes, points: Table, family: str) -> None:
     """One window; every line starts at the last known point."""
-    known = line_of(points, "context")
-    origin = known[-1]
+    lines = dict(list(points.sort_values("step").groupby("kind")[["lon_deg", "lat_deg"]]))
+    known = lines["context"]
+    lon_deg, lat_deg = known.iloc[-1]
     for kind, label, style in (
         ("context", "known", {"color": INK, "linewidth": 1.6, "marker": "."}),
         ("truth", "what came", {"color": TRUTH, "linewidth": 1.8, "marker": "."}),
         ("damped_velocity", "damped velocity", {"color": RIVALS[3], "linestyle": "--"}),
         (family, family, {"color": MODEL, "linewidth": 1.8, "marker": "."}),
     ):
-        line = known if kind == "context" else [origin, *line_of(points, kind)]
-        lon_deg = [unwrapped(point[0], origin[0]) for point in line]
-        ax.plot(lon_deg, [point[1] for point in line], label=label, markersize=4, **style)
-    equal_metres(ax, origin[1])
+        line = lines[kind] if kind == "context" else pd.concat([known[-1:], lines[kind]])
+        line_lon_deg = unwrapped(line["lon_deg"], lon_deg)
+        ax.plot(line_lon_deg, line["lat_deg"], label=label, markersize=4, **style)
+    equal_metres(ax, lat_deg)
     ax.tick_params(labelsize=7)
     ax.ticklabel_format(useOffset=False)
     ax.locator_params(nbins=4)
 
 
-def line_of(points: Sequence[Mapping[str, Any]], kind: str) -> list[tuple[float, float]]:
-    chosen = sorted((p for p in points if p["kind"] == kind), key=lambda p: p["step"])
-    return [(point["lon_deg"], point["lat_deg"]) for point in chosen]
-
-
-def unwrapped(lon_deg: float, near_deg: float) -> float:
-    """The same meridian, written within half a turn of another."""
+def unwrapped(lon_deg: Any, near_deg: float) -> Any:
+    """The same meridian or meridians, written within half a turn of another."""
     return near_deg + (lon_deg - near_deg + 180) % 360 - 180
 
 
@@ -197,23 +188,18 @@ def equal_metres(ax: Axes, lat_deg: float) -> None:
     ax.set_aspect(1 / max(math.cos(math.radians(lat_deg)), 0.05), adjustable="datalim")
 
 
-def cell_figure(cells: Sequence[Cell], lat_deg: float, min_entities: int) -> bytes:
-    """A map of cells (west, south, size, number of entities), true to scale at a latitude."""
+def cell_figure(cells: Table, lat_deg: float, min_entities: int) -> bytes:
+    """A map of cells and their number of entities, true to scale at a latitude."""
     import numpy as np
 
-    size_deg = cells[0][2]
+    west_deg, south_deg, east_deg, north_deg = bounds_deg(cells)
+    size_deg = cells["size_deg"].max()
     figure, ax = new_figure(size=(7.2, 5.2))
-    lon_deg_N, lat_deg_N, _, num_entities_N = np.array(cells).T
-    columns = np.rint((lon_deg_N - lon_deg_N.min()) / size_deg).astype(int)
-    rows = np.rint((lat_deg_N - lat_deg_N.min()) / size_deg).astype(int)
+    columns = np.rint((cells["west_deg"] - west_deg) / size_deg).astype(int)
+    rows = np.rint((cells["south_deg"] - south_deg) / size_deg).astype(int)
     grid = np.full((rows.max() + 1, columns.max() + 1), np.nan)
-    grid[rows, columns] = num_entities_N
-    extent = (
-        lon_deg_N.min(),
-        lon_deg_N.max() + size_deg,
-        lat_deg_N.min(),
-        lat_deg_N.max() + size_deg,
-    )
+    grid[rows, columns] = cells["num_entities"]
+    extent = (west_deg, east_deg, south_deg, north_deg)
     image = ax.imshow(grid, origin="lower", extent=extent, cmap="viridis", aspect="auto")
     figure.colorbar(image, ax=ax, label="entities")
     ax.set_axisbelow(True)
@@ -224,16 +210,16 @@ def cell_figure(cells: Sequence[Cell], lat_deg: float, min_entities: int) -> byt
     return png(figure)
 
 
-def near_busiest(cells: Sequence[Cell]) -> tuple[list[Cell], float]:
+def bounds_deg(cells: Table) -> tuple[float, float, float, float]:
+    """West, south, east and north of all cells together."""
+    west_deg, south_deg, size_deg = (cells[name] for name in ("west_deg", "south_deg", "size_deg"))
+    east_deg, north_deg = west_deg + size_deg, south_deg + size_deg
+    return west_deg.min(), south_deg.min(), east_deg.max(), north_deg.max()
+
+
+def near_busiest(cells: Table) -> tuple[Table, float]:
     """The cells around the one with most entities, as far as a map reaches, and its latitude."""
-    if not cells:
-        return [], 0.0
-    size_deg = cells[0][2]
-    busiest = max(cells, key=lambda cell: cell[3])
-    reach_deg = size_deg * CELLS_ACROSS / 2
-    near = [
-        cell
-        for cell in cells
-        if abs(cell[0] - busiest[0]) <= reach_deg and abs(cell[1] - busiest[1]) <= reach_deg
-    ]
-    return near, busiest[1]
+    busiest = cells.loc[cells["num_entities"].idxmax()]
+    away_deg = (cells[["west_deg", "south_deg"]] - busiest[["west_deg", "south_deg"]]).abs()
+    is_near = (away_deg <= busiest["size_deg"] * CELLS_ACROSS / 2).all(axis=1)
+    return cells[is_near], busiest["south_deg"]

@@ -30,10 +30,10 @@ def share(value: float) -> str:
 
 
 def bold(text: str) -> str:
-    return f"**{plain(text)}**" if text else ""
+    return f"**{escaped(text)}**" if text else ""
 
 
-def plain(text: str) -> str:
+def escaped(text: str) -> str:
     """Text that cannot end a markdown cell or start markup."""
     literal = SPECIAL.sub(lambda found: "\\" + found[0], " ".join(text.split()))
     return html.escape(literal, quote=False)
@@ -61,9 +61,9 @@ def _table(
     rows: Sequence[Sequence[str]],
     are_strong: Sequence[bool] = (),
 ) -> str:
-    marks = [bold if strong else plain for strong in are_strong] or [plain] * len(rows)
+    marks = [bold if strong else escaped for strong in are_strong] or [escaped] * len(rows)
     cells = [list(map(mark, row)) for mark, row in zip(marks, rows, strict=True)]
-    lines = [f"| {' | '.join(line)} |" for line in (map(plain, header), rule, *cells)]
+    lines = [f"| {' | '.join(line)} |" for line in (map(escaped, header), rule, *cells)]
     return "\n".join(lines)
 
 

@@ -18,12 +18,20 @@ import pyarrow.parquet as pq
 
 from tasks.config.pipeline import PipelineConfig
 from tasks.config.slices import QualityRules, taken
-from tasks.database import Connection, materialise, scratch, view
+from tasks.database import Connection, materialise, scratch, view_files
 from tasks.ingest.snapshot import LEDGER, REJECTS, part_receipt, read_snapshot
-from tasks.report.figures import MIN_ENTITIES, Cell, cell_figure, histogram_figure, near_busiest
+from tasks.report.figures import (
+    MIN_ENTITIES,
+    Table,
+    bounds_deg,
+    cell_figure,
+    histogram_figure,
+    near_busiest,
+)
 from tasks.report.html_page import Picture, markdown_text, page
-from tasks.report.markup import pairs_table, plain
+from tasks.report.markup import escaped, pairs_table
 from tasks.runtime.errors import TooManyRejected
+from tasks.runtime.progress import is_in_run
 from tasks.runtime.stage import Input, Job, NamedInput, Stage
 from tasks.runtime.store import Counts, Receipt, Store, spelt
 
@@ -44,7 +52,7 @@ def rules_of(config: PipelineConfig) -> QualityRules:
     return taken(QualityRules, config.clean_rules, row, min_entities=min_entities)
 
 
-def made(config: PipelineConfig, inputs: dict[str, Input], store: Store) -> Receipt:
+def run_quality(config: PipelineConfig, inputs: dict[str, Input], store: Store) -> Receipt:
     licence = config.source_row.licence
     return STAGE(STAGE.job(config.dataset, rules_of(config), inputs, store, licence=licence))
 
@@ -66,7 +74,7 @@ def quality(
         "featured": list(featured),
         "regions": known,
     }
-    return made(config, inputs, store)
+    return run_quality(config, inputs, store)
 
 
 @contextlib.contextmanager
@@ -78,7 +86,7 @@ def refusal_reported(config: PipelineConfig, store: Store) -> Iterator[None]:
         parts = [store.receipt(part_receipt(config.dataset, recipe)) for recipe in error.parts]
         files = [f"{file_id:016x}" for file_id in sorted(error.file_ids)]
         inputs: dict[str, Input] = {"parts": parts, "files": files}
-        receipt = made(config, inputs, store)
+        receipt = run_quality(config, inputs, store)
         show_quality(receipt, store)
         page = store.folder(receipt) / "quality.html"
         raise TooManyRejected(f"{error}; report: {page}", error.parts, error.file_ids) from None
@@ -86,9 +94,7 @@ def refusal_reported(config: PipelineConfig, store: Store) -> Iterator[None]:
 
 def show_quality(receipt: Receipt, store: Store) -> None:
     """Leave the report beside the flow run; without one there is nothing to leave it beside."""
-    from prefect.context import FlowRunContext
-
-    if FlowRunContext.get() is None:
+    if not is_in_run():
         return
     from prefect.artifacts import create_markdown_artifact
 
@@ -111,7 +117,7 @@ def build(draft: Path, job: Job[QualityRules]) -> Counts:
     for name, content in figures.items():
         (draft / f"{name}.png").write_bytes(content)
     title = f"Quality of {job.settings.title}"
-    parts = parts_of(title, tables_of(found, job.settings), figures)
+    parts = quality_parts(title, tables_of(found, job.settings), figures)
     (draft / "quality.json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
     (draft / "quality.md").write_text(markdown_text(parts), encoding="utf-8")
     (draft / "quality.html").write_text(page(title, parts), encoding="utf-8")
@@ -159,11 +165,8 @@ def in_force(job: Job[QualityRules]) -> tuple[list[dict[str, Any]], Counter[str]
         file_ids = [int(text, 16) for text in job.inputs["files"] if isinstance(text, str)]
         folders = [job.store.folder(part) for part in job.receipts("parts")]
         ids = [("file_id", "in", file_ids)]
-        ledger = [
-            entry
-            for folder in folders
-            for entry in pq.read_table(folder / LEDGER, filters=ids).to_pylist()
-        ]
+        paths = [folder / LEDGER for folder in folders]
+        ledger = pq.read_table(paths, filters=ids, partitioning=None).to_pylist()
         places = [(folder / REJECTS, file_ids) for folder in folders]
     rules: Counter[str] = Counter()
     for path, wanted in places:
@@ -187,26 +190,25 @@ def measures(draft: Path, job: Job[QualityRules]) -> tuple[Found, dict[str, byte
         for name in ("cleaned", "featured")
     )
     with scratch(draft, *cleaned, *featured) as con:
-        for table in ("clean_points", "trips"):
-            view(con, table, [folder / f"{table}.parquet" for folder in cleaned])
-        view(con, "steps", [folder / "steps.parquet" for folder in featured])
+        view_files(con, cleaned, "clean_points", "trips")
+        view_files(con, featured, "steps")
         for table in TABLES:
             materialise(con, table)
-        steps = {row.pop("measure"): row for row in rows_of(con, "quality_steps")}
-        [gaps] = rows_of(con, "quality_gaps")
-        bins = rows_of(con, "quality_bins")
+        steps = {row.pop("measure"): row for row in table_rows(con, "quality_steps")}
+        [gaps] = table_rows(con, "quality_gaps")
+        bins = table_rows(con, "quality_bins")
         cells = crowded(con, job.settings.min_entities)
     figures = {
-        measure: histogram_figure(edges_of(bins, measure), *LABELS[measure])
-        for measure in LABELS
-        if edges_of(bins, measure)
+        measure: histogram_figure(edges, *words)
+        for measure, words in LABELS.items()
+        if (edges := edges_of(bins, measure))
     }
-    if cells:
+    if not cells.empty:
         figures["map"] = cell_figure(*near_busiest(cells), job.settings.min_entities)
     return {"steps": steps, "gaps": gaps, "bins": bins, "extent": extent_of(cells)}, figures
 
 
-def rows_of(con: Connection, table: str) -> list[dict[str, Any]]:
+def table_rows(con: Connection, table: str) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = con.table(table).to_arrow_table().to_pylist()
     return rows
 
@@ -224,34 +226,26 @@ def edges_of(bins: Sequence[Mapping[str, Any]], measure: str) -> list[tuple[floa
     ]
 
 
-def crowded(con: Connection, min_entities: int) -> list[Cell]:
-    """(west, south, size, entities) of the cells that may be shown: the finer, the fewer they are.
+def crowded(con: Connection, min_entities: int) -> Table:
+    """The cells that may be shown, with their number of entities: the finer, the fewer they are.
 
     The coarse cells of one degree decide on the size, so that a city is shown as a city.
     """
-    materialise(con, CELLS, size_deg=1.0, min_entities=min_entities)
-    num_coarse = len(rows_of(con, "quality_cells"))
+    num_coarse = materialise(con, CELLS, size_deg=1.0, min_entities=min_entities)
     size_deg = SIZES_DEG[sum(num_coarse > limit for limit in MAX_COARSE_CELLS)]
     materialise(con, CELLS, size_deg=size_deg, min_entities=min_entities)
-    return [
-        (row["east"] * size_deg, row["north"] * size_deg, size_deg, row["num_entities"])
-        for row in rows_of(con, "quality_cells")
-    ]
+    cells = con.table("quality_cells").df()
+    west_deg, south_deg = cells["east"] * size_deg, cells["north"] * size_deg
+    return cells.assign(west_deg=west_deg, south_deg=south_deg, size_deg=size_deg)
 
 
-def extent_of(cells: Sequence[Cell]) -> dict[str, float]:
+def extent_of(cells: Table) -> dict[str, float]:
     """The bounds of the cells that may be told, of which the map may show a part."""
-    if not cells:
+    if cells.empty:
         return {"num_cells": 0}
-    size_deg = cells[0][2]
-    return {
-        "num_cells": len(cells),
-        "cell_deg": size_deg,
-        "west_deg": round(min(cell[0] for cell in cells), 6),
-        "south_deg": round(min(cell[1] for cell in cells), 6),
-        "east_deg": round(max(cell[0] for cell in cells) + size_deg, 6),
-        "north_deg": round(max(cell[1] for cell in cells) + size_deg, 6),
-    }
+    names = ("west_deg", "south_deg", "east_deg", "north_deg")
+    bounds = {name: round(bound, 6) for name, bound in zip(names, bounds_deg(cells), strict=True)}
+    return {"num_cells": len(cells), "cell_deg": cells["size_deg"].max(), **bounds}
 
 
 # How it is told ---------------------------------------------------------------------------------
@@ -299,13 +293,13 @@ def pairs_of(values: Mapping[str, int | float]) -> Pairs:
     return [(name.replace("_", " "), spelt(value)) for name, value in values.items()]
 
 
-def parts_of(
+def quality_parts(
     title: str, tables: Mapping[str, Pairs], figures: Mapping[str, bytes]
 ) -> list[str | Picture]:
     """The tables under their headings, and the figures before the last of them."""
-    parts: list[str | Picture] = [f"# {plain(title)}"]
+    parts: list[str | Picture] = [f"# {escaped(title)}"]
     for heading, pairs in tables.items():
-        parts += [f"## {plain(heading)}", pairs_table(("fact", "value"), pairs)]
+        parts += [f"## {escaped(heading)}", pairs_table(("fact", "value"), pairs)]
     pictures = [Picture(name, content) for name, content in figures.items()]
     hidden = [] if "map" in figures else ["No cell may be shown, so no map is drawn."]
     return [*parts[:-2], *pictures, *hidden, *parts[-2:]]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 
-from model.evaluation.judged_tasks import FORECAST, TIMES_GIVEN, TIMES_PREDICTED
+from model.evaluation.judged_tasks import FORECAST, TIMES_GIVEN, TIMES_PREDICTED, judged_tasks
 from tasks.config.pipeline import PipelineConfig
 from tasks.config.slices import ReportRules, taken
 from tasks.prepare.conventions import EXAMPLES_FILE
@@ -16,8 +15,7 @@ from tasks.report.error_tables import (
     FORECASTS,
     RECOVERIES,
     TRAVEL_TIMES,
-    Topic,
-    error_tables,
+    error_table,
     markdown_errors,
     read_scores,
 )
@@ -31,7 +29,15 @@ from tasks.report.facts import (
 )
 from tasks.report.figures import MIN_ENTITIES, error_figure, example_map, training_figure
 from tasks.report.html_page import Picture, markdown_text, page
-from tasks.report.markup import grouped, markdown_table, metres, pairs_table, percent, plain, spoken
+from tasks.report.markup import (
+    escaped,
+    grouped,
+    markdown_table,
+    metres,
+    pairs_table,
+    percent,
+    spoken,
+)
 from tasks.runtime.stage import Input, Job, Stage
 from tasks.runtime.store import Counts, Receipt, spelt
 
@@ -67,7 +73,6 @@ def report(
 
 def judged_tasks_of(config: PipelineConfig) -> tuple[str, ...]:
     """The stored tasks that the family serves."""
-    from model.evaluation.judged_tasks import judged_tasks
     from model.families import FAMILIES
 
     return judged_tasks(FAMILIES[config.model.family].tasks, config.window.tasks)
@@ -80,7 +85,7 @@ def build(draft: Path, job: Job[ReportRules]) -> Counts:
     for name, content in figures.items():
         (draft / f"{name}.png").write_bytes(content)
     title = f"{job.settings.family} {job.settings.preset} on {job.settings.title}"
-    parts = parts_of(title, job, scores, figures)
+    parts = report_parts(title, job, scores, figures)
     (draft / "report.html").write_text(page(title, parts), encoding="utf-8")
     (draft / "report.md").write_text(markdown_text(parts), encoding="utf-8")
     return {"figures": len(figures)}
@@ -108,51 +113,6 @@ def is_forecasting(job: Job[ReportRules]) -> bool:
 
 
 # Errors -----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Section:
-    """The errors of some tasks: what they mean, and why there may be none."""
-
-    topic: Topic
-    explained: str
-    empty: str
-
-    def parts(self, scores: pa.Table) -> list[str]:
-        tables = [markdown_errors(one) for one in self.topic.tables(scores, "test", "validation")]
-        return [f"## {self.topic.heading}", self.explained if tables else self.empty, *tables]
-
-
-EXPLAINED = (
-    "ADE is the mean, FDE the last displacement over the first steps of the horizon. Every "
-    "forecaster sees the same stored windows. The interval is a bootstrap over entities; skill is "
-    "1 - error / error of the best simple baseline, so below zero is worse than that baseline."
-)
-OTHERS = (
-    Section(
-        RECOVERIES,
-        "MAE is the mean over windows of the mean displacement of hidden points, p50 and p90 are "
-        "over windows, RMSE is over points. With times given, hidden points show when they were; "
-        "with times hidden they show nothing. Linear goes along the great circle between the known "
-        "neighbours, Hermite also arrives and leaves as the known points beyond them tell. The "
-        "interval is a bootstrap over entities; skill is 1 - error / error of the best of these "
-        "baselines, so below zero is worse than that baseline.",
-        "Recovery is not judged: no masked windows of validation and test are stored.",
-    ),
-    Section(
-        TRAVEL_TIMES,
-        "Whole journeys. A path of more points than the model reads is thinned evenly for it, with "
-        "both ends kept. Baselines are fitted on journeys of train: distance over mean speed, the "
-        "mean between the same two cells at the same hour (else at any hour, else mean speed), and "
-        "boosted trees of distance, number of points, hour, weekday and both ends. Where points "
-        "come at even intervals, a given path tells its duration by their number. MAPE leaves out "
-        "journeys that took no time; within 80 % is the share of journeys between the first and "
-        "the last decile told. Skill is 1 - MAE / MAE of the best baseline, so below zero is worse "
-        "than that baseline.",
-        "Travel times are not judged: either train holds no whole journey to fit the baselines on, "
-        "or neither validation nor test holds one to judge.",
-    ),
-)
 
 
 def strata_cells(job: Job[ReportRules], scores: pa.Table) -> list[tuple[str, ...]]:
@@ -186,22 +146,22 @@ def strata_cells(job: Job[ReportRules], scores: pa.Table) -> list[tuple[str, ...
 # Parts ----------------------------------------------------------------------------------------
 
 
-def parts_of(
+def report_parts(
     title: str, job: Job[ReportRules], scores: pa.Table, figures: Mapping[str, bytes]
 ) -> list[str | Picture]:
     """All that the report says, in the order in which a reader wants it."""
     rules = job.settings
     pictures = {name: Picture(name, content) for name, content in figures.items()}
     return [
-        f"# {plain(title)}",
+        f"# {escaped(title)}",
         lead(job),
-        *(f"**{plain(text)}**" for text in warnings_of(job)),
+        *(f"**{escaped(text)}**" for text in warnings_of(job)),
         *(forecast_parts(job, scores, pictures) if is_forecasting(job) else ()),
         *(
             text
-            for one in OTHERS
-            if {*one.topic.tasks} & {*rules.tasks}
-            for text in one.parts(scores)
+            for topic in (RECOVERIES, TRAVEL_TIMES)
+            if {*topic.tasks} & {*rules.tasks}
+            for text in topic.parts(scores, "test", "validation")
         ),
         "## Training",
         pictures["training"],
@@ -223,15 +183,11 @@ def forecast_parts(
 ) -> list[str | Picture]:
     """The errors of forecasts: by horizon, by track, and by what the windows are like."""
     shown = (("test", TIMES_GIVEN), ("test", TIMES_PREDICTED), ("validation", TIMES_GIVEN))
-    tables = [
-        table
-        for split, track in shown
-        for table in error_tables(scores, (FORECAST,), split, (track,))
-    ]
+    tables = [error_table(scores, split, FORECAST, track) for split, track in shown]
     return [
         f"## {FORECASTS.heading}",
-        EXPLAINED,
-        *map(markdown_errors, tables),
+        FORECASTS.explained,
+        *(markdown_errors(table) for table in tables if table.cells),
         f"## Test errors at step {job.settings.gate_horizon} by what the windows are like",
         markdown_table(STRATA_COLUMNS, grouped(strata_cells(job, scores)), num_names=2),
         "## Error by horizon",

@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.report.figures import INK, MODEL, RIVALS, TRUTH, new_figure, png, titled, unit_of
+from tasks.report.figures import INK, MODEL, RIVALS, TRUTH, Table, new_figure, png, titled, unit_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Array = NDArray[np.float64]
-Table = Any  # a data frame of pandas, or a column of one
 TRACK, STAY, GAP, NET = RIVALS[1], RIVALS[3], "#c3ccd5", "#dfe5ea"
 DEGREE_M = 111_195.0
 RULE_COLOURS = {

@@ -21,7 +21,7 @@ from tasks.config.datasets import dataset_named
 from tasks.database import Connection, scratch, view
 from tasks.ingest.snapshot import read_snapshot
 from tasks.report.html_page import Picture, page
-from tasks.report.markup import markdown_table, pairs_table, plain, spoken
+from tasks.report.markup import escaped, markdown_table, pairs_table, spoken
 from tasks.report.trip_figure import Shown, Table, spelt_s, trip_figure
 from tasks.runtime.errors import ConfigError, StorageError
 from tasks.runtime.run_records import read_records
@@ -60,7 +60,7 @@ def published(dataset: str, store: Store) -> Iterator[tuple[Connection, str]]:
         yield con, store.manifest(receipts["snapshot"][-1]).recipe.settings["zone"]
 
 
-def asked(con: Connection, name: str, **values: Any) -> Table:
+def report_rows(con: Connection, name: str, **values: Any) -> Table:
     """The rows of a report."""
     return con.sql(sql.read(f"reports/{name}"), params=values).df()
 
@@ -68,7 +68,7 @@ def asked(con: Connection, name: str, **values: Any) -> Table:
 def choices(dataset: str, store: Store) -> list[str]:
     """A few trips to choose from: the longest, and those with most rejected points."""
     with published(dataset, store) as (con, _zone):
-        trips = asked(con, "trip_choices", num_each=NUM_EACH)
+        trips = report_rows(con, "trip_choices", num_each=NUM_EACH)
     width = trips.trip_id.str.len().max()
     lines = [
         f"{trip.trip_id:{width}}  {trip.num_points:>7,} points  "
@@ -87,7 +87,7 @@ def show_trip(dataset: str, trip_id: str, out: Path | None, store: Store) -> Pat
     with published(dataset, store) as (con, zone):
         trip = trip_named(con, dataset, trip_id)
         names = ("trip_points", "trip_stays", "trip_rejects", "trip_forecasts")
-        tables = [asked(con, name, trip_id=trip_id) for name in names]
+        tables = [report_rows(con, name, trip_id=trip_id) for name in names]
     shown = Shown(f"{dataset_named(dataset).entity_kind.capitalize()} {trip.entity_id}", *tables)
     drawn = trip_figure(shown)
     written = trip_page(shown, trip_pairs(shown, trip, zone), drawn).encode()
@@ -100,7 +100,7 @@ def show_trip(dataset: str, trip_id: str, out: Path | None, store: Store) -> Pat
 
 def trip_named(con: Connection, dataset: str, trip_id: str) -> Any:
     """What is known of a trip; an unknown id is an error that names the nearest ones."""
-    for trip in asked(con, "trip_facts", trip_id=trip_id).itertuples():
+    for trip in report_rows(con, "trip_facts", trip_id=trip_id).itertuples():
         return trip
     known = [name for (name,) in con.execute("select trip_id from trips order by 1").fetchall()]
     near = [name for name in known if trip_id in name][:NUM_NEAR]
@@ -148,8 +148,8 @@ def trip_page(shown: Shown, pairs: Sequence[tuple[str, str]], drawn: bytes) -> s
     listed = shown.rejects[:NUM_LISTED].assign(rule=shown.rejects.rule.map(spoken))
     left = len(shown.rejects) - len(listed)
     parts: list[str | Picture] = [
-        f"# {plain(shown.title)}",
-        plain(pairs[0][1]),
+        f"# {escaped(shown.title)}",
+        escaped(pairs[0][1]),
         Picture("map and speed", drawn),
         "## In numbers",
         pairs_table(("fact", "value"), pairs),

@@ -17,8 +17,8 @@ SECONDS_BETWEEN_UPDATES = 2.0
 
 
 def log(line: str) -> None:
-    """Into the log of the run, where there is one; a plain call need not load an orchestrator."""
-    if _is_in_run():
+    """Into the log of the run, where there is one."""
+    if is_in_run():
         from prefect.logging import get_run_logger
 
         get_run_logger().info("%s", line)
@@ -67,7 +67,7 @@ class _Artifact:
     def __init__(self, stage: str, description: str) -> None:
         self.shown_s = time.monotonic()
         self.id: UUID | None = None
-        if _is_in_run():
+        if is_in_run():
             from prefect.artifacts import create_progress_artifact
 
             with _unharmed():
@@ -87,7 +87,8 @@ class _Artifact:
             update_progress_artifact(self.id, progress=round(100 * min(share, 1.0), 1))
 
 
-def _is_in_run() -> bool:
+def is_in_run() -> bool:
+    """Whether a flow or a task of Prefect runs here; a plain call does not load Prefect."""
     if "prefect" not in sys.modules:
         return False
     from prefect.context import FlowRunContext, TaskRunContext

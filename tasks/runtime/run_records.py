@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Literal
 
 from tasks.runtime.frozen import Frozen
-from tasks.runtime.store import Receipt, Store, replace_synced
+from tasks.runtime.store import Receipt, Store, replacing, sync, write_synced
 
 
 class StageRun(Frozen):
@@ -85,7 +85,9 @@ def write_record(store: Store, record: RunRecord) -> None:
     store.runs.mkdir(exist_ok=True)
     instant = record.started_at.strftime("%Y%m%dT%H%M%S%fZ")
     path = store.runs / f"{instant}-{record.run_id}.json"
-    replace_synced(path, record.model_dump_json(indent=2) + "\n")
+    with replacing(path) as beside:
+        write_synced(beside, record.model_dump_json(indent=2) + "\n")
+    sync(store.runs)
 
 
 def read_records(store: Store) -> list[RunRecord]:

@@ -21,15 +21,9 @@ import sql
 from tasks.runtime.code_closure import code_hashes, sql_hash
 from tasks.runtime.errors import is_passing
 from tasks.runtime.frozen import Frozen
+from tasks.runtime.progress import log
 from tasks.runtime.run_records import note_stage
-from tasks.runtime.store import (
-    Counts,
-    Receipt,
-    Recipe,
-    Store,
-    counts_line,
-    storage_errors,
-)
+from tasks.runtime.store import Counts, Receipt, Recipe, Store, counts_line, storage_errors
 
 if TYPE_CHECKING:
     from prefect import Task
@@ -129,10 +123,10 @@ class Stage(Generic[Rules]):
         *,
         licence: str,
         source: str = "",
-        sql_names: Sequence[str] = (),
-        modules: Sequence[str] = (),
+        **code: Sequence[str],
     ) -> Job[Rules]:
-        recipe = self.recipe(dataset, settings, inputs, sql_names, modules)
+        """A request; `code` are the recipe's `sql_names` and `modules`."""
+        recipe = self.recipe(dataset, settings, inputs, **code)
         return Job(recipe, settings, inputs, store, licence, source)
 
     def plain(self, job: Job[Rules]) -> Receipt:
@@ -167,24 +161,19 @@ class Stage(Generic[Rules]):
         return receipt
 
     def _run_task(self, job: Job[Rules], *, is_hit: bool) -> None:
-        from prefect import get_run_logger
-        from prefect.context import FlowRunContext
-
         run = self.task.with_options(refresh_cache=not is_hit, result_storage=job.store.receipts)
         run(job)
-        if is_hit and FlowRunContext.get() is not None:
-            get_run_logger().info("%s of %s: done before, kept", self.name, job.dataset)
+        if is_hit:
+            log(f"{self.name} of {job.dataset}: done before, kept")
 
     @cached_property
     def task(self) -> Task[[Job[Rules]], dict[str, Any]]:
         """The Prefect task of the stage; its result is the receipt as plain JSON."""
-        from prefect import get_run_logger, task
+        from prefect import task
 
         def run(job: Job[Rules]) -> dict[str, Any]:
             receipt = self.plain(job)
-            get_run_logger().info(
-                "%s of %s: %s", self.name, job.dataset, counts_line(receipt.counts)
-            )
+            log(f"{self.name} of {job.dataset}: {counts_line(receipt.counts)}")
             return receipt.model_dump(mode="json")
 
         return task(
@@ -193,9 +182,7 @@ class Stage(Generic[Rules]):
             cache_key_fn=lambda _context, parameters: record_name(parameters["job"]),
             persist_result=True,
             result_serializer="json",
-            retries=len(RETRY_DELAYS_S),
-            retry_delay_seconds=RETRY_DELAYS_S,
-            retry_condition_fn=should_retry,
+            **retries(),
         )(run)
 
 
@@ -209,9 +196,13 @@ def without_orchestrator() -> Iterator[None]:
         _is_plain.reset(token)
 
 
-def is_plain() -> bool:
-    """Whether `without_orchestrator` holds here."""
-    return _is_plain.get()
+def retries() -> dict[str, Any]:
+    """How Prefect tries a task again."""
+    return {
+        "retries": len(RETRY_DELAYS_S),
+        "retry_delay_seconds": RETRY_DELAYS_S,
+        "retry_condition_fn": should_retry,
+    }
 
 
 def should_retry(_task: Any, _run: Any, state: Any) -> bool:
@@ -283,7 +274,7 @@ def as_task(work: Callable[..., Answer]) -> Callable[..., Answer]:
 
     Where stages run without an orchestrator, it runs as it is.
     """
-    if is_plain():
+    if _is_plain.get():
         return work
     from prefect import task
     from prefect.cache_policies import NO_CACHE
@@ -292,7 +283,5 @@ def as_task(work: Callable[..., Answer]) -> Callable[..., Answer]:
         name=work.__name__,
         cache_policy=NO_CACHE,
         persist_result=False,
-        retries=len(RETRY_DELAYS_S),
-        retry_delay_seconds=RETRY_DELAYS_S,
-        retry_condition_fn=should_retry,
+        **retries(),
     )(work)

@@ -217,15 +217,13 @@ class Store:
         name = uuid.uuid4().hex
         lock = FileLock(self.drafts / f"{name}.lock")
         draft = self.drafts / name
-        try:
-            with lock:
+        with lock:
+            try:
                 draft.mkdir(mode=0o700)
-                try:
-                    yield draft
-                finally:
-                    shutil.rmtree(draft, ignore_errors=True)
-        finally:
-            Path(lock.lock_file).unlink(missing_ok=True)
+                yield draft
+            finally:
+                shutil.rmtree(draft, ignore_errors=True)
+                Path(lock.lock_file).unlink(missing_ok=True)
 
     def publish(
         self,
@@ -348,15 +346,15 @@ def write_synced(path: Path, text: str) -> None:
     sync(path)
 
 
-def replace_synced(path: Path, text: str) -> None:
-    """Write a text beside its place and rename it in, so that nobody sees half of it."""
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A place beside a file, renamed to it when the block ends: nobody sees half of the file."""
+    beside = path.with_name(f".{path.stem}.{uuid.uuid4().hex}{path.suffix}")
     try:
-        write_synced(beside, text)
+        yield beside
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
-    sync(path.parent)
 
 
 def sync(path: Path) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 from tasks.config.pipeline import ForecastConfig
 from tasks.registry.models import load_model
 from tasks.runtime.errors import ConfigError, DataError
 from tasks.runtime.frozen import Frozen
-from tasks.runtime.store import Store
+from tasks.runtime.store import Store, replacing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,13 +88,8 @@ def read_points(source: Path) -> Any:
 
 
 def write_rows(rows: pd.DataFrame, output: Path) -> None:
-    """Write beside the final name, then rename: nobody sees half a file."""
-    beside = output.with_name(f".{output.stem}-{uuid4().hex}{output.suffix}")
-    try:
+    with replacing(output) as beside:
         if output.suffix == ".csv":
             rows.to_csv(beside, index=False)
         else:
             rows.to_parquet(beside, index=False)
-        beside.replace(output)
-    finally:
-        beside.unlink(missing_ok=True)

@@ -20,7 +20,7 @@ from bench_clock import Answers, Clock, main
 
 from model.data.epoch_plan import EpochPlan
 from model.data.options import Batching, Reading
-from model.data.reading import made, planned
+from model.data.reading import assembled, planned
 from model.data.shards import POINT_COLUMNS, STEP_COLUMNS, WINDOW_SCHEMA, Shards
 from model.earth.arrays import Ints
 from model.families import build
@@ -29,7 +29,7 @@ from model.features.point_features import steps_of
 from model.interface.batch import Batch, Cursor
 from model.training.launch import PREFETCHED_BATCHES
 from tasks.config.datasets import dataset_named
-from tasks.ingest.archive import inventory, opened
+from tasks.ingest.archive import inventory, opened_sources
 from tasks.ingest.readers.formats import reader_named
 from tasks.prepare.shards import ENCODING, GROUP_POINTS, SCHEMA
 
@@ -69,7 +69,7 @@ def shards(clock: Clock, source: Path, folder: Path) -> None:
 def points_of(source: Path) -> pa.Table:
     """The points of all files, one file after the other, as they were recorded."""
     row = dataset_named("geolife")
-    with opened([source]) as entries:
+    with opened_sources([source]) as entries:
         members = [member for member in inventory(entries, row.members) if member.state == "ready"]
         decoder = reader_named(row.decoder)
         blocks = [block.records for block in decoder.decode(decoder.cut(members), row.layout)]
@@ -162,9 +162,9 @@ def load(clock: Clock, folder: Path, batching: Batching) -> None:
     """A first epoch that tells what it holds, then others that are timed."""
     plan = EpochPlan.of(Shards.open(folder), Reading("train", 7, BATCH_SIZE, MAX_POINTS, batching))
     with clock.measure("first") as answers:
-        answers |= told(made(planned(plan, num_epochs=1)))
+        answers |= told(assembled(planned(plan, num_epochs=1)))
     with clock.measure("load") as answers:
-        batches = made(planned(plan, Cursor(1, 0), 1 + NUM_EPOCHS))
+        batches = assembled(planned(plan, Cursor(1, 0), 1 + NUM_EPOCHS))
         answers["points"] = sum(batch.num_points for batch in batches) / NUM_EPOCHS
     clock.share("load", NUM_EPOCHS)
 
@@ -190,7 +190,7 @@ def train(clock: Clock, folder: Path) -> None:
     plan = EpochPlan.of(Shards.open(folder), Reading("train", 7, BATCH_SIZE, MAX_POINTS))
     model = build("chemin", "small", NORMALISER)
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
-    with closing(made(planned(plan), PREFETCHED_BATCHES)) as batches:
+    with closing(assembled(planned(plan), PREFETCHED_BATCHES)) as batches:
         next(batches)  # compiles
         waited_s = 0.0
         with clock.measure("train") as answers:

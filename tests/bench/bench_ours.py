@@ -18,7 +18,7 @@ from model.data.prefetch import prefetched
 from tasks.config.datasets import dataset_named
 from tasks.config.pipeline import PipelineConfig
 from tasks.database import load_in_force, scratch
-from tasks.ingest.archive import Member, inventory, opened
+from tasks.ingest.archive import Member, inventory, opened_sources
 from tasks.ingest.ingest import SNAPSHOT, snapshot_job
 from tasks.ingest.readers.formats import reader_named
 from tasks.ingest.snapshot import FilesInForce, Snapshot, read_snapshot
@@ -55,7 +55,7 @@ def parse(clock: Clock, source: Path) -> None:
 
     row = dataset_named(CONFIG.dataset)
     reader = reader_named(row.decoder)
-    with opened([source]) as entries:
+    with opened_sources([source]) as entries:
         found = [m for m in inventory(entries, row.members) if m.state == "ready"]
         members = [Unhashed(**vars(member)) for member in found]
         with clock.measure("parse") as answers:

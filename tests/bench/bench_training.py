@@ -186,8 +186,8 @@ def beside(batches: list[Batch]) -> Batch:
     """Batches of one sequence as one, padded on the right."""
     longest = max(batch.is_pad_BT.shape[1] for batch in batches)
     columns = {
-        name: torch.cat([grown(batch.tensors()[name], name, longest) for batch in batches])
-        for name in batches[0].tensors()
+        name: torch.cat([grown(batch.columns()[name], name, longest) for batch in batches])
+        for name in batches[0].columns()
     }
     return Batch(**columns)
 

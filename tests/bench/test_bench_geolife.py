@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from bench_rounds import PEERS, Bench, Contestant, Goal, geolife_sample, judged, report
 
-from tasks.ingest.archive import opened
+from tasks.ingest.archive import opened_sources
 
 OURS, THEIRS = "bench_ours.py", "bench_peers.py"
 NUM_COPIES = 4
@@ -58,7 +58,7 @@ def is_sample(geolife_zip: Path) -> bool:
 def folder(geolife_zip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The unpacked `Data` folder."""
     root = tmp_path_factory.mktemp("geolife")
-    with opened([geolife_zip]) as entries:
+    with opened_sources([geolife_zip]) as entries:
         for entry in entries:
             parts = Path(entry.path).parts
             path = root.joinpath(*parts[parts.index("Data") :]) if "Data" in parts else None

@@ -8,17 +8,18 @@ import math
 import numpy as np
 import pytest
 import torch
+from helpers.process_floors import Ar1Floor, IntervalFloor, RegionChainFloor
 from helpers.strategies import latitudes, longitudes
 from hypothesis import given
 from hypothesis import strategies as st
 
 from model.earth.geometry import step_from
-from model.synthetic.processes import Ar1, Interval, RegionChain, moved, walked
+from model.synthetic.processes import moved, walked
 
-LAWS = [Ar1(), Ar1(noise_m=3.0), Ar1(0.5, 2.0, 30.0), Ar1(0.99, 0.1, 0.5)]
+LAWS = [Ar1Floor(), Ar1Floor(noise_m=3.0), Ar1Floor(0.5, 2.0, 30.0), Ar1Floor(0.99, 0.1, 0.5)]
 
 
-def covariance_of_seen(law: Ar1, num: int) -> np.ndarray:
+def covariance_of_seen(law: Ar1Floor, num: int) -> np.ndarray:
     """Covariance of seen positions 1..num less position 0, from the definition and no recursion."""
     lag = np.abs(np.subtract.outer(np.arange(num), np.arange(num)))
     step = law.step_sigma_m**2 * law.persistence**lag
@@ -27,7 +28,7 @@ def covariance_of_seen(law: Ar1, num: int) -> np.ndarray:
     return total @ step @ total.T + law.noise_m**2 * (np.eye(num) + 1)
 
 
-def seen_by(law: Ar1, num_trajectories: int, num: int, seed: int = 0) -> np.ndarray:
+def seen_by(law: Ar1Floor, num_trajectories: int, num: int, seed: int = 0) -> np.ndarray:
     generator = np.random.default_rng(seed)
     track = np.stack(
         [np.cumsum(law.draw_steps_m(generator, num), axis=0) for _ in range(num_trajectories)]
@@ -74,15 +75,15 @@ def test_draws_reach_the_floor_and_no_other_law_does(law):
     settled = law.nll(seen)[:, 100:].mean()
     assert settled == pytest.approx(law.entropy, abs=0.03)
     for wrong in (
-        Ar1(law.persistence * 0.8, law.innovation_m, law.noise_m),
-        Ar1(law.persistence, law.innovation_m * 1.3, law.noise_m),
-        Ar1(law.persistence, law.innovation_m, law.noise_m + 2.0),
+        Ar1Floor(law.persistence * 0.8, law.innovation_m, law.noise_m),
+        Ar1Floor(law.persistence, law.innovation_m * 1.3, law.noise_m),
+        Ar1Floor(law.persistence, law.innovation_m, law.noise_m + 2.0),
     ):
         assert wrong.nll(seen)[:, 100:].mean() > settled
 
 
 def test_without_noise_the_floor_is_that_of_the_innovation():
-    law = Ar1(0.9, 5.0)
+    law = Ar1Floor(0.9, 5.0)
     assert law.one_step_variance_m2 == pytest.approx(25.0)
     assert law.entropy == pytest.approx(1 + math.log(2 * math.pi * 25))
     weights = [(1 - 0.9**j) / (1 - 0.9) for j in range(1, 11)]
@@ -90,7 +91,7 @@ def test_without_noise_the_floor_is_that_of_the_innovation():
 
 
 def test_the_best_forecast_misses_by_the_floor():
-    law = Ar1(0.9, 5.0)
+    law = Ar1Floor(0.9, 5.0)
     generator = np.random.default_rng(3)
     step = np.stack([law.draw_steps_m(generator, 20) for _ in range(4_000)])
     reach = sum(0.9**j for j in range(1, 11))
@@ -100,7 +101,7 @@ def test_the_best_forecast_misses_by_the_floor():
 
 
 def test_steps_are_stationary_from_the_first_on():
-    law = Ar1()
+    law = Ar1Floor()
     generator = np.random.default_rng(0)
     step = np.stack([law.draw_steps_m(generator, 4) for _ in range(20_000)])
     assert step.std(axis=(0, 2)) == pytest.approx([law.step_sigma_m] * 4, rel=0.02)
@@ -109,7 +110,7 @@ def test_steps_are_stationary_from_the_first_on():
 
 
 def test_intervals_have_their_median_and_entropy():
-    interval = Interval(10.0, 0.3)
+    interval = IntervalFloor(10.0, 0.3)
     drawn = interval.draw_s(np.random.default_rng(0), 200_000)
     assert np.median(drawn) == pytest.approx(10.0, rel=0.01)
     assert np.log(drawn).std() == pytest.approx(0.3, rel=0.01)
@@ -118,7 +119,7 @@ def test_intervals_have_their_median_and_entropy():
     assert np.trapezoid(np.exp(-interval.nll(grid)), grid) == pytest.approx(1.0, abs=1e-6)
 
 
-@pytest.mark.parametrize("chain", [RegionChain(), RegionChain(side=3, stay=0.1)])
+@pytest.mark.parametrize("chain", [RegionChainFloor(), RegionChainFloor(side=3, stay=0.1)])
 def test_the_chain_is_one_and_its_shares_stay(chain):
     transition = chain.transition_RR
     assert transition.sum(axis=1) == pytest.approx(np.ones(chain.num_regions))
@@ -128,11 +129,11 @@ def test_the_chain_is_one_and_its_shares_stay(chain):
 
 def test_the_entropy_rate_is_that_of_long_sequences():
     # Brute force: the entropy of three regions less that of two, over all sequences.
-    chain = RegionChain(side=2, stay=0.3)
+    chain = RegionChainFloor(side=2, stay=0.3)
     assert entropy_of(chain, 3) - entropy_of(chain, 2) == pytest.approx(chain.entropy)
 
 
-def entropy_of(chain: RegionChain, length: int) -> float:
+def entropy_of(chain: RegionChainFloor, length: int) -> float:
     total = 0.0
     for path in itertools.product(range(chain.num_regions), repeat=length):
         chance = chain.stationary_R[path[0]]
@@ -143,7 +144,7 @@ def entropy_of(chain: RegionChain, length: int) -> float:
 
 
 def test_regions_drawn_follow_the_chain():
-    chain = RegionChain()
+    chain = RegionChainFloor()
     region = chain.draw(np.random.default_rng(0), 200_000)
     assert chain.nll(region).mean() == pytest.approx(chain.entropy, abs=0.01)
     assert np.bincount(region, minlength=25) / 200_000 == pytest.approx(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.places import PROJECT
+from helpers.process_floors import Ar1Floor, IntervalFloor
 from helpers.strategies import latitudes, longitudes
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -272,9 +273,13 @@ def test_speeding_is_faster_than_any_vehicle_else():
 def test_steps_on_the_sphere_obey_the_law():
     world = World(kind="ar1", num_points=200, lon_deg=180.0, lat_deg=60.0)
     seen = np.stack([track_m(trajectory(world, index)) for index in range(60)])
-    assert world.ar1.nll(seen)[:, 50:].mean() == pytest.approx(world.ar1.entropy, abs=0.05)
+    assert Ar1Floor.of(world.ar1).nll(seen)[:, 50:].mean() == pytest.approx(
+        Ar1Floor.of(world.ar1).entropy, abs=0.05
+    )
     interval = np.concatenate([intervals_s(trajectory(world, index)) for index in range(60)])
-    assert world.interval.nll(interval).mean() == pytest.approx(world.interval.entropy, abs=0.02)
+    assert IntervalFloor.of(world.interval).nll(interval).mean() == pytest.approx(
+        IntervalFloor.of(world.interval).entropy, abs=0.02
+    )
 
 
 def track_m(made: Trajectory) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.lawful import batch_of_world, normaliser_of, places_m, points_of_world, smoothed_m
+from helpers.process_floors import Ar1Floor
 from helpers.walks import context_of
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -66,7 +67,8 @@ def forecast_quality(model, num_fresh=4_000, num_samples=512):
     is_within_BH = away_m_BH <= found.radius_p80_m_BH
     return {
         steps: (
-            float(away_m_BH[:, steps - 1].mean()) / WORLD.ar1.displacement_floor_m(steps),
+            float(away_m_BH[:, steps - 1].mean())
+            / Ar1Floor.of(WORLD.ar1).displacement_floor_m(steps),
             float(is_within_BH[:, steps - 1].double().mean()),
         )
         for steps in HORIZONS
@@ -132,7 +134,7 @@ def test_the_smoother_of_the_past_is_the_filter():
     is_known_BT = np.zeros((20, WORLD.num_points), bool)
     is_known_BT[:, :NUM_CONTEXT] = True
     mean_BTC, variance_BT = smoothed_m(WORLD, points, is_known_BT)
-    filtered_BTC, filtered_T = WORLD.ar1.one_step(places_m(points))
+    filtered_BTC, filtered_T = Ar1Floor.of(WORLD.ar1).one_step(places_m(points))
     np.testing.assert_allclose(
         mean_BTC[:, NUM_CONTEXT], filtered_BTC[:, NUM_CONTEXT - 1], rtol=0, atol=0.01
     )

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from helpers.process_floors import RegionChainFloor
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -25,7 +26,6 @@ from model.families.gpt2.network import (
 )
 from model.interface.batch import Cursor
 from model.layers.attention_masks import bidirectional_mask
-from model.synthetic.processes import RegionChain
 from model.training.fit import FitConfig, fit, offending_windows
 
 torch.set_num_threads(1)
@@ -300,7 +300,7 @@ def test_a_training_run_takes_batches_of_tokens(tmp_path):
 
 def excess_over_the_chain(num_steps):
     """How far the surprise of fresh regions is above the chain's own, as a share of it."""
-    chain = RegionChain()
+    chain = RegionChainFloor()
     torch.manual_seed(0)
     model = GPT2(replace(PRESETS["tiny"], num_tokens=chain.num_regions))
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2)

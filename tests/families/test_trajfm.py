@@ -12,12 +12,14 @@ from helpers.walks import WALKING, batch_of, context_of, shaken, spoilt, walk, w
 from model.earth.geometry import haversine_m, step_from
 from model.families import FAMILIES, build
 from model.families.trajfm.motion_candidates import code_of_time, time_of_code, ways_of
-from model.families.trajfm.network import DRAWS, TrajFm, TrajFmConfig, any_task, ends_of
+from model.families.trajfm.network import TrajFm, TrajFmConfig, ends_of
 from model.families.trajfm.surroundings import Surroundings, guess_of, surroundings_of
 from model.inference.api import forecast, recover, score, travel_time
 from model.interface.contexts import Partial
 from model.interface.masked_input import masked_input_of
 from model.interface.masking import (
+    TASKS,
+    any_task,
     arrivals,
     endings,
     masked,
@@ -121,7 +123,7 @@ def check_what_is_hidden_is_unseen(model, draw):
         assert torch.equal(model.loss(spoilt(batch, nonsense)).total, plain.total)
 
 
-@pytest.mark.parametrize("draw", DRAWS)
+@pytest.mark.parametrize("draw", TASKS)
 def test_what_is_hidden_is_unseen(draw):
     check_what_is_hidden_is_unseen(random_weights(), draw)
 
@@ -139,7 +141,7 @@ def check_no_state_moves(model, draw):
     assert torch.equal(hidden_of(model, other), before)
 
 
-@pytest.mark.parametrize("draw", [draw for draw in DRAWS if draw is not random_points])
+@pytest.mark.parametrize("draw", [draw for draw in TASKS if draw is not random_points])
 def test_no_state_moves_with_what_is_hidden(draw):
     """Also not those of the asked points, whose truth the loss knows."""
     check_no_state_moves(random_weights(), draw)
@@ -413,7 +415,7 @@ def endings_at(num_points):
 def test_training_learns_every_task():
     torch.manual_seed(0)
     model = build("trajfm", "tiny", WALKING)
-    fresh = {draw: masked(batch_of(*walk(64, 16, seed=99)), draw, 1) for draw in DRAWS}
+    fresh = {draw: masked(batch_of(*walk(64, 16, seed=99)), draw, 1) for draw in TASKS}
     first = {draw: float(model.loss(batch).mean.detach()) for draw, batch in fresh.items()}
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for step in range(60):

@@ -18,7 +18,7 @@ from model.features.normaliser import Normaliser
 from model.features.point_features import NUM_SPATIAL, PointFeatures, point_features
 from model.interface.batch import Batch
 from tasks.prepare.conventions import RECOVERY_FILE
-from tasks.pretrain import encoding_probe as stage
+from tasks.pretrain import encoding_check as stage
 from tasks.report.facts import encoding_cells
 from tasks.runtime.errors import DataError
 from tasks.runtime.stage import without_orchestrator

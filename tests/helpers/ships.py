@@ -28,7 +28,7 @@ from tasks.config.pipeline import (
     WindowConfig,
 )
 from tasks.evaluate.evaluate import evaluate
-from tasks.pretrain.encoding_probe import probe_encoding
+from tasks.pretrain.encoding_check import probe_encoding
 from tasks.pretrain.train import train
 from tasks.report.facts import RunSteps
 from tasks.report.report import report

@@ -117,14 +117,14 @@ def findings(shards: Shards, root: Path) -> dict[str, Any]:
         run_shared(shards, root / "stopped", Toy(), ranks, ask)
     except Interrupted as stop:
         stopped_at = stop.step
-    found["stopped_at"] = ranks.joined([stopped_at])
+    found["stopped_at"] = ranks.gather([stopped_at])
     run_shared(shards, root / "stopped", Toy(seed=5), ranks)
     if ranks.is_first:
         found["same_as_whole"] = outcome(root / "stopped") == outcome(root / "whole")
 
     # A window of the second rank alone.
     own = read_batches(shards, READING, rank=ranks.rank, world=ranks.world)
-    bad = ranks.joined([int(next(own).window_id_B[0])])[1]
+    bad = ranks.gather([int(next(own).window_id_B[0])])[1]
     try:
         run_shared(shards, root / "bad", Poisoned([bad]), ranks)
     except NonFiniteLoss as error:

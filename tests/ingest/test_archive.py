@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.ingest import archive
-from tasks.ingest.archive import Entry, inventory, is_hostile, looked_at, opened
+from tasks.ingest.archive import Entry, inventory, is_hostile, looked_at, opened_sources
 from tasks.runtime.errors import DataError
 
 PATTERN = "*/Trajectory/*.plt"
@@ -24,7 +24,7 @@ A, B = "Data/000/Trajectory/a.plt", "Data/001/Trajectory/b.plt"
 
 
 def states(source: Path) -> dict[str, tuple[str, str]]:
-    with opened([source]) as entries:
+    with opened_sources([source]) as entries:
         return {m.name: (m.state, m.reason) for m in inventory(entries, PATTERN)}
 
 
@@ -51,7 +51,7 @@ def test_an_archive_with_a_hostile_name_is_refused_whole(tmp_path: Path, name: s
         zipped(tmp_path / "a.zip", {A: walk(0, 3), name: b"x"}),
         tarred(tmp_path / "a.tar.gz", {A: walk(0, 3), name: b"x"}),
     ):
-        with pytest.raises(DataError, match="hostile name"), opened([source]):
+        with pytest.raises(DataError, match="hostile name"), opened_sources([source]):
             pass
     assert not list(tmp_path.parent.glob("evil*"))
 
@@ -109,10 +109,10 @@ def test_a_member_that_lies_about_its_size_fails_too(tmp_path: Path) -> None:
 def test_a_gzip_bomb_fails_and_a_tar_bomb_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.plt.gz"
     path.write_bytes(gzip.compress(b"0\n" * (8 << 20)))
-    with opened([path]) as entries, pytest.raises(archive.Unreadable, match="expands"):
+    with opened_sources([path]) as entries, pytest.raises(archive.Unreadable, match="expands"):
         list(entries[0].chunks())
     bomb = tarred(tmp_path / "a.tar.gz", {A: b"0\n" * (8 << 20)})
-    with pytest.raises(DataError, match="expands"), opened([bomb]):
+    with pytest.raises(DataError, match="expands"), opened_sources([bomb]):
         pass
 
 
@@ -128,11 +128,17 @@ def test_encrypted_members_fail_with_their_reason(tmp_path: Path) -> None:
 def test_a_truncated_archive_or_stream_is_named(tmp_path: Path) -> None:
     whole = zipped(tmp_path / "a.zip", {A: walk(0, 300)}).read_bytes()
     cut = tree(tmp_path, {"cut.zip": whole[:-60]}) / "cut.zip"
-    with pytest.raises(DataError, match=r"cut\.zip is a broken or truncated zip"), opened([cut]):
+    with (
+        pytest.raises(DataError, match=r"cut\.zip is a broken or truncated zip"),
+        opened_sources([cut]),
+    ):
         pass
     tar = tarred(tmp_path / "a.tgz", {A: os.urandom(9_000)}).read_bytes()
     cut = tree(tmp_path, {"cut.tgz": tar[:-500]}) / "cut.tgz"
-    with pytest.raises(DataError, match=r"cut\.tgz is a broken or truncated tar"), opened([cut]):
+    with (
+        pytest.raises(DataError, match=r"cut\.tgz is a broken or truncated tar"),
+        opened_sources([cut]),
+    ):
         pass
     packed = gzip.compress(os.urandom(9_000))
     folder = tree(tmp_path / "d", {f"{A}.gz": packed[:-500]})
@@ -142,7 +148,7 @@ def test_a_truncated_archive_or_stream_is_named(tmp_path: Path) -> None:
 def test_a_wrong_suffix_is_named(tmp_path: Path) -> None:
     with (
         pytest.raises(DataError, match="not a zip archive"),
-        opened([tree(tmp_path, {"a.zip": b"plain"}) / "a.zip"]),
+        opened_sources([tree(tmp_path, {"a.zip": b"plain"}) / "a.zip"]),
     ):
         pass
     folder = tree(tmp_path / "d", {f"{A}.gz": b"plain"})
@@ -215,7 +221,7 @@ def test_content_and_names_decide_the_fingerprint(tmp_path: Path) -> None:
 
 def test_a_file_that_changes_while_it_is_read_is_noticed(tmp_path: Path) -> None:
     folder = tree(tmp_path, {A: walk(0, 3)})
-    with opened([folder]) as entries:
+    with opened_sources([folder]) as entries:
         [member] = inventory(entries, PATTERN)
         tree(tmp_path, {A: walk(0, 4)})
         with pytest.raises(DataError, match="changed while it was read"):
@@ -224,7 +230,7 @@ def test_a_file_that_changes_while_it_is_read_is_noticed(tmp_path: Path) -> None
 
 def test_file_ids_are_63_bits_of_name_and_content(tmp_path: Path) -> None:
     folder = tree(tmp_path, {A: b"x", B: b"x"})
-    with opened([folder]) as entries:
+    with opened_sources([folder]) as entries:
         ids = {member.name: member.file_id for member in inventory(entries, PATTERN)}
     assert len(set(ids.values())) == 2
     assert all(0 <= file_id < 2**63 for file_id in ids.values())

@@ -18,12 +18,12 @@ import sql
 from tasks.config.datasets import DATASETS, Layout, dataset_named
 from tasks.ingest.readers import delimited, porto
 from tasks.ingest.readers.delimited import decode_delimited as decoded
-from tasks.ingest.readers.delimited import order_of
+from tasks.ingest.readers.delimited import header_order
 from tasks.ingest.readers.formats import reader_named
-from tasks.ingest.readers.records import Block, Piece
+from tasks.ingest.readers.records import Piece, RecordBlock
 
 BUS_AVL = dataset_named("bus_avl").layout
-Decode = Callable[[Iterable[Piece]], Iterator[Block]]
+Decode = Callable[[Iterable[Piece]], Iterator[RecordBlock]]
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def decode_of(dataset: str) -> Decode:
     return partial(reader_named(row.decoder).decode, layout=row.layout)
 
 
-def fates(blocks: Iterable[Block]) -> dict[int, list[tuple[int, str]]]:
+def fates(blocks: Iterable[RecordBlock]) -> dict[int, list[tuple[int, str]]]:
     """What became of each record of each file: (line number, its values or that it is none)."""
     found: dict[int, list[tuple[int, str]]] = {}
     for block in blocks:
@@ -74,7 +74,7 @@ def fates(blocks: Iterable[Block]) -> dict[int, list[tuple[int, str]]]:
     return {file_id: sorted(lines) for file_id, lines in found.items()}
 
 
-def counted(blocks: Iterable[Block]) -> Counter[int]:
+def counted(blocks: Iterable[RecordBlock]) -> Counter[int]:
     total: Counter[int] = Counter()
     for block in blocks:
         total.update(block.num_records)
@@ -224,7 +224,7 @@ def test_columns_are_found_by_name_in_any_order() -> None:
     ],
 )
 def test_a_file_without_its_header_is_refused_line_by_line(header: bytes) -> None:
-    assert order_of(header, BUS_AVL) == ()
+    assert header_order(header, BUS_AVL) == ()
     [block] = decode_of("bus_avl")(pieces(header.rstrip() + b"\n" + SAMPLES["bus_avl"].line))
     num_lines = 1 + bool(header)
     assert len(block.malformed) == block.num_records[0] == num_lines
@@ -288,7 +288,7 @@ def test_another_encoding_is_refused_and_counted(dataset: str) -> None:
 def test_what_fails_at_first_sight_would_fail_in_the_parser(kind: str, cell: str) -> None:
     layout = Layout(columns={"value": kind}, order=("value", "more"), delimiter=";")
     line = f"{cell};".encode()
-    if delimited.parsed(line + b"\n", 1, layout, layout.order) is not None:
+    if delimited.parsed_lines(line + b"\n", 1, layout, layout.order) is not None:
         assert delimited.plausible([(1, line)], layout, layout.order) == [(1, line)]
 
 
@@ -300,9 +300,11 @@ def test_a_file_that_is_bad_throughout_takes_no_hours() -> None:
     body = sample.header + b"\n".join([bad, worse, sample.line] * 100)
     calls = []
     with pytest.MonkeyPatch.context() as monkeypatch:
-        parsed = delimited.parsed
+        parsed = delimited.parsed_lines
         monkeypatch.setattr(
-            delimited, "parsed", lambda *args, **more: calls.append(1) or parsed(*args, **more)
+            delimited,
+            "parsed_lines",
+            lambda *args, **more: calls.append(1) or parsed(*args, **more),
         )
         [block] = decode_of("ais_noaa")(pieces(body))
     assert (block.records.num_rows, len(block.malformed)) == (100, 200)

@@ -27,10 +27,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tasks.config.datasets import DATASETS, dataset_named
-from tasks.ingest.archive import Entry, Member, inventory, opened, read_member
+from tasks.ingest.archive import Entry, Member, inventory, opened_sources, read_member
 from tasks.ingest.readers import gpx
 from tasks.ingest.readers.formats import reader_named
-from tasks.ingest.readers.records import Block
+from tasks.ingest.readers.records import RecordBlock
 from tasks.ingest.snapshot import read_snapshot
 from tasks.runtime.errors import DataError
 from tasks.runtime.store import Store
@@ -54,7 +54,7 @@ def member_of(name: str, body: bytes) -> Member:
     return read_member(Entry(name, lambda: io.BytesIO(body)), name, True)
 
 
-def decoded(format_name: str, *bodies: bytes) -> list[Block]:
+def decoded(format_name: str, *bodies: bytes) -> list[RecordBlock]:
     """The blocks of some files; each must account for what it counts."""
     chosen = reader_named(format_name)
     members = [member_of(f"{i}.gpx", body) for i, body in enumerate(bodies)]
@@ -69,7 +69,7 @@ def decoded(format_name: str, *bodies: bytes) -> list[Block]:
     return blocks
 
 
-def num_records(blocks: Iterable[Block]) -> int:
+def num_records(blocks: Iterable[RecordBlock]) -> int:
     return sum(block.num_records.total() for block in blocks)
 
 
@@ -252,7 +252,7 @@ def test_a_gpx_file_of_200_mb_is_not_even_opened() -> None:
         raise AssertionError("opened")
 
     huge = Member("a.gpx", "", 200 << 20, "ready", "", Entry("a.gpx", opener))
-    assert list(gpx.gpx_lines(huge)) == [b"not readable from here: larger than 100 MiB"]
+    assert list(gpx.gpx_lines(huge)) == [b"not readable from here: larger than 100 MiB\n"]
 
 
 def test_a_long_gpx_file_takes_no_more_memory_than_its_points() -> None:
@@ -371,7 +371,7 @@ def test_a_bomb_costs_no_memory(tmp_path: Path) -> None:
         for _piece in range(300):
             file.write(bytes(1 << 20))
     tracemalloc.start()
-    with opened([path]) as entries:
+    with opened_sources([path]) as entries:
         [member] = inventory(entries, "*.gpx")
         honest = Entry("a.gpx", entries[0].opener, max_bytes=entries[0].max_bytes)
         read = read_member(honest, "a.gpx", True)

@@ -40,6 +40,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import sql
+from tasks import database
 from tasks.config.pipeline import PipelineConfig
 from tasks.ingest import part
 from tasks.ingest.ingest import SNAPSHOT, ingest, snapshot_job
@@ -382,8 +383,10 @@ def test_a_shared_point_id_is_found_whatever_is_looked_at_at_once(
     paths = [tmp_path / "points-000.parquet", tmp_path / "points-001.parquet"]
     pq.write_table(pa.table({"point_id": own[::2]}), paths[0])
     pq.write_table(pa.table({"point_id": own[1::2]}), paths[1])
-    part.check_point_ids(paths)
-    for twin in (own[0], own[16], own[-1]):
-        pq.write_table(pa.table({"point_id": [*own[1::2], twin]}), paths[1])
-        with pytest.raises(DataError, match="share a point_id"):
-            part.check_point_ids(paths)
+    with database.scratch(tmp_path) as connection:
+        part.check_point_ids(connection, [])
+        part.check_point_ids(connection, paths)
+        for twin in (own[0], own[16], own[-1]):
+            pq.write_table(pa.table({"point_id": [*own[1::2], twin]}), paths[1])
+            with pytest.raises(DataError, match="share a point_id"):
+                part.check_point_ids(connection, paths)

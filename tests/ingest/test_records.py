@@ -18,7 +18,7 @@ from tasks.config.datasets import dataset_named
 from tasks.ingest.archive import Entry, Opener, read_member
 from tasks.ingest.readers import geolife, records
 from tasks.ingest.readers.hurdat2 import HURDAT2_HEADER, decode_hurdat2
-from tasks.ingest.readers.records import Block, Piece, pieces_of, point_ids
+from tasks.ingest.readers.records import Piece, RecordBlock, pieces_of, point_ids
 
 decode_plt = partial(geolife.decode_plt, layout=dataset_named("geolife").layout)
 
@@ -28,7 +28,7 @@ def pieces(*bodies: bytes) -> list[Piece]:
     return [Piece(number, 1, body) for number, body in enumerate(ended)]
 
 
-def places_of(blocks: Iterable[Block]) -> dict[int, list[tuple[int, str]]]:
+def places_of(blocks: Iterable[RecordBlock]) -> dict[int, list[tuple[int, str]]]:
     """What became of the lines of each file: (line number, fate)."""
     found: dict[int, list[tuple[int, str]]] = {}
     for block in blocks:
@@ -39,7 +39,7 @@ def places_of(blocks: Iterable[Block]) -> dict[int, list[tuple[int, str]]]:
     return {file_id: sorted(lines) for file_id, lines in found.items()}
 
 
-def counted(blocks: Iterable[Block]) -> Counter[int]:
+def counted(blocks: Iterable[RecordBlock]) -> Counter[int]:
     total: Counter[int] = Counter()
     for block in blocks:
         total.update(block.num_records)

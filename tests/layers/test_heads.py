@@ -58,11 +58,11 @@ def test_pinball_leads_to_the_quantiles():
     torch.manual_seed(0)
     head = QuantileHead(WIDTH, 1)
     value_N1 = distributions.Exponential(1.0).sample((1_000, 1))
-    input_ND = torch.zeros(1_000, WIDTH)
+    input_ND, level_Q = torch.zeros(1_000, WIDTH), torch.tensor(DECILES)
 
     def cost():
         optimiser.zero_grad()
-        loss = pinball(head(input_ND), value_N1, head.level_Q).mean()
+        loss = pinball(head(input_ND), value_N1, level_Q).mean()
         loss.backward()
         return loss
 
@@ -70,7 +70,7 @@ def test_pinball_leads_to_the_quantiles():
     for _ in range(20):
         optimiser.step(cost)
     found_Q = head(input_ND[:1])[0, 0]
-    torch.testing.assert_close(found_Q, torch.quantile(value_N1, head.level_Q), rtol=0, atol=0.05)
+    torch.testing.assert_close(found_Q, torch.quantile(value_N1, level_Q), rtol=0, atol=0.05)
 
 
 # ------------------------------------------------------------------ regions

@@ -166,12 +166,12 @@ def test_the_mask_of_infilling_never_shows_a_later_blank():
 
 def rows(batch, order):
     order = torch.tensor(order)
-    return replace(batch, **{name: value[order] for name, value in batch.tensors().items()})
+    return replace(batch, **{name: value[order] for name, value in batch.columns().items()})
 
 
 def same(one, other):
-    theirs = other.tensors()
-    return all(torch.equal(value, theirs[name]) for name, value in one.tensors().items())
+    theirs = other.columns()
+    return all(torch.equal(value, theirs[name]) for name, value in one.columns().items())
 
 
 def from_one_generator(batch, draw, seed):

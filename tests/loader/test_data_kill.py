@@ -40,7 +40,7 @@ def loader_of(shards, batching):
 def told(batch):
     """All of a batch in a line: its crops, a digest of its tensors, and the place after it."""
     digest = hashlib.sha256()
-    for name, value in batch.tensors().items():
+    for name, value in batch.columns().items():
         digest.update(name.encode() + value.contiguous().numpy().tobytes())
     return {
         "crops": crops([batch]),

@@ -198,4 +198,4 @@ def test_the_thread_is_bounded_and_hands_on_what_fails():
         list(ahead)
     assert made[-1] == "closed"
     with pytest.raises(ValueError, match="at least one"):
-        prefetched(iter([]), 0)
+        next(prefetched(iter([]), 0))

@@ -127,7 +127,7 @@ def test_a_packed_sequence_is_its_crop(shards):
                 is_own_T = (batch.sequence_BT[row] == number) & ~batch.is_pad_BT[row]
                 alone = plain[window_id]
                 is_point_T = ~alone.is_pad_BT[0]
-                for name in batch.tensors():
+                for name in batch.columns():
                     if "_BT" in name and name != "sequence_BT":
                         ours, theirs = getattr(batch, name)[row], getattr(alone, name)[0]
                         assert torch.equal(ours[is_own_T], theirs[is_point_T]), name
@@ -159,7 +159,7 @@ def test_a_batch_without_finite_loss_names_all_windows_of_its_row(shards):
     named = batch.window_ids(row)
     assert len(named) == int(batch.sequence_BT[row].max()) + 1 > 1
     assert batch.part(row, row + 1).window_ids(0) == named
-    assert {entry.name for entry in fields(Batch)} == {*batch.tensors(), "cursor"}
+    assert {entry.name for entry in fields(Batch)} == {*batch.columns(), "cursor"}
 
 
 def slow_first_fit(sizes, max_points):

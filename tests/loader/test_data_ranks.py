@@ -87,7 +87,7 @@ def test_a_rank_without_a_crop_gets_a_row_of_pads(tmp_path):
             assert not batch.is_target_BT.any()
             assert not batch.is_observed_BT.any()
             assert batch.window_id_B.tolist() == [-1]
-            assert all(value.isfinite().all() for value in batch.tensors().values())
+            assert all(value.isfinite().all() for value in batch.columns().values())
 
 
 @pytest.mark.parametrize(
@@ -145,4 +145,4 @@ def test_a_pool_is_skipped_without_reading_its_points(shards, monkeypatch):
 @pytest.mark.parametrize(("rank", "world"), [(2, 2), (-1, 2), (0, 0)])
 def test_a_rank_outside_the_world_is_refused(shards, rank, world):
     with pytest.raises(ValueError, match="is none of"):
-        read_batches(shards, Reading("train", 7, 4, 16), Cursor(), 1, rank, world)
+        next(read_batches(shards, Reading("train", 7, 4, 16), Cursor(), 1, rank, world))

@@ -27,7 +27,7 @@ from tasks.config.pipeline import CleanConfig, PipelineConfig, SplitConfig
 from tasks.database import regrouped
 from tasks.ingest.ingest import ingest
 from tasks.prepare import clean, shards
-from tasks.prepare.shards import row_groups
+from tasks.prepare.shards import cut_groups
 from tasks.prepare.split import SPLITS
 from tasks.runtime.errors import DataError
 from tasks.runtime.stage import without_orchestrator
@@ -151,7 +151,7 @@ def test_a_bucket_without_any_good_point_adds_nothing(store: Store):
 
 def test_row_groups_end_with_the_trip_that_fills_them():
     trips = pa.table({"num_points": [3, 4, 5, 20, 1, 1]})
-    sizes = [group["num_points"].to_pylist() for group in row_groups(trips, group_points=7)]
+    sizes = [group["num_points"].to_pylist() for group in cut_groups(trips, group_points=7)]
     assert sizes == [[3, 4], [5, 20], [1, 1]]
 
 
@@ -172,7 +172,7 @@ def test_trips_that_name_too_many_points_are_refused():
 
 
 def test_row_groups_hold_many_trips(store: Store, monkeypatch):
-    monkeypatch.setattr(shards.row_groups, "__defaults__", (120,))
+    monkeypatch.setattr(shards.cut_groups, "__defaults__", (120,))
     receipt = made(store)
     sizes = [
         file.metadata.row_group(group).num_rows

@@ -21,7 +21,7 @@ from tasks.ingest.ingest import SNAPSHOT
 from tasks.ingest.part import PART
 from tasks.ingest.readers.formats import module_named as module_of_format
 from tasks.prepare import clean, regions, shards, split, step_features
-from tasks.pretrain.encoding_probe import PROBE
+from tasks.pretrain.encoding_check import PROBE
 from tasks.pretrain.train import TRAIN
 from tasks.report import quality
 from tasks.report.report import REPORT

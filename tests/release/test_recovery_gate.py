@@ -229,6 +229,10 @@ def enrol(made: Made) -> Registration:
     return register.register(made, made.reported)
 
 
+def uri_of(registration: Registration) -> str:
+    return f"models:/{registration.name}/{registration.version}"
+
+
 def gate(made: Made, registration: Registration) -> Promotion:
     return promote(made, registration)
 
@@ -291,7 +295,7 @@ def assert_recovered(found: pd.DataFrame, folder: Path) -> None:
 
 
 def test_a_registered_model_recovers_what_its_weights_do(champion, made, store):
-    model = loaded(champion[0].uri, store)
+    model = loaded(uri_of(champion[0]), store)
     frame = gapped()
     found = asked(model, frame)
     assert_recovered(found, store.folder(made.trained))
@@ -305,7 +309,7 @@ def test_a_registered_model_recovers_what_its_weights_do(champion, made, store):
 
 
 def test_missing_places_may_be_written_as_none(champion, store):
-    model = loaded(champion[0].uri, store)
+    model = loaded(uri_of(champion[0]), store)
     frame = gapped()
     expected = asked(model, frame)
     for kind in (object, "Float64"):
@@ -316,14 +320,14 @@ def test_missing_places_may_be_written_as_none(champion, store):
 
 
 def test_it_does_not_answer_what_it_does_not_serve(champion, store):
-    model = loaded(champion[0].uri, store)
+    model = loaded(uri_of(champion[0]), store)
     with pytest.raises(ValueError, match="masked_chemin does not serve 'forecast'"):
         asked(model, gapped(), task="forecast")
 
 
 def test_a_file_is_not_forecast_by_a_model_that_only_recovers(champion, store, tmp_path):
     pq.write_table(pa.table({"x": [1]}), tmp_path / "x.parquet")
-    config = ForecastConfig(model=champion[0].uri)
+    config = ForecastConfig(model=uri_of(champion[0]))
     with pytest.raises(ConfigError, match="does not forecast; it serves recover, embed"):
         forecast_file(config, str(tmp_path / "x.parquet"), str(tmp_path / "y.csv"), store)
     assert not (tmp_path / "y.csv").exists()
@@ -341,7 +345,7 @@ def test_one_model_of_many_tasks_answers_each(store, shards):
     with registry(store) as client:
         tags = client.get_model_version(registration.name, registration.version).tags
     assert float(tags["score_ade_m"]) == gate_errors(made)[0]
-    model = loaded(registration.uri, store)
+    model = loaded(uri_of(registration), store)
     whole = frame_of(*walk(2, 10), (10, 10))
     assert_recovered(asked(model, gapped(), task="recover"), store.folder(trained))
     assert asked(model, whole, horizon=2)["step"].tolist() == [1, 2, 1, 2]

@@ -11,7 +11,7 @@ import pytest
 from helpers import masked_ships
 from rich.console import Console
 
-from model.evaluation.judged_tasks import PATH_INFERENCE, RECOVER, TRAVEL_TIME
+from model.evaluation.judged_tasks import TRAVEL_TIME
 from model.evaluation.scores import SCORES
 from tasks.release.mlflow_metrics import mlflow_metrics
 from tasks.release.model_card import model_card
@@ -20,7 +20,9 @@ from tasks.release.promote import Promotion
 from tasks.release.register import Registration
 from tasks.report import report as reports
 from tasks.report.error_tables import (
-    error_tables,
+    RECOVERIES,
+    TOPICS,
+    TRAVEL_TIMES,
     markdown_errors,
     mask_words,
     read_scores,
@@ -80,7 +82,7 @@ def test_a_family_that_does_all_has_a_section_of_each():
 def test_ours_is_marked_and_a_skill_below_zero_is_shown_so():
     evaluated = masked_ships.evaluated("trajfm")
     place = evaluated.store.folder(evaluated.evaluated)
-    tables = error_tables(read_scores(place), (*masked_ships.RECOVERY, TRAVEL_TIME), "test")
+    tables = [table for topic in TOPICS for table in topic.tables(read_scores(place), "test")]
     assert len(tables) == 5
     for table in tables:
         text = markdown_errors(table)
@@ -89,7 +91,7 @@ def test_ours_is_marked_and_a_skill_below_zero_is_shown_so():
             (page("", [text]), "<strong>trajfm</strong>"),
         ):
             marked = [line for line in shown.splitlines() if cell in line]
-            assert len(marked) == sum(line.is_ours for line in table.lines) > 0
+            assert len(marked) == sum(table.are_ours) > 0
         lines = [line for line in text.splitlines() if "trajfm" in line or "**" in line]
         assert all("| **trajfm** |" in line for line in lines)
     shown = page("", list(map(markdown_errors, tables)))
@@ -103,19 +105,15 @@ def test_ours_is_marked_and_a_skill_below_zero_is_shown_so():
 def test_the_best_of_a_mask_stands_first_and_a_single_mask_once():
     evaluated = masked_ships.evaluated("trajfm")
     place = evaluated.store.folder(evaluated.evaluated)
-    given, hidden, paths = error_tables(read_scores(place), masked_ships.RECOVERY, "test")
+    given, hidden, paths = RECOVERIES.tables(read_scores(place), "test")
     for table in (given, hidden):
-        groups = [line.cells[0] for line in table.lines]
+        groups = [cells[0] for cells in table.cells]
         assert list(dict.fromkeys(groups)) == ["a block of 5", "all but 1/2", "any of these"]
         assert [row[0] for row in table.rows if row[0]] == list(dict.fromkeys(groups))
         for name in set(groups):
-            errors = [
-                float(line.cells[3].replace(",", ""))
-                for line in table.lines
-                if line.cells[0] == name
-            ]
+            errors = [float(cells[3].replace(",", "")) for cells in table.cells if cells[0] == name]
             assert errors == sorted(errors)
-    assert {line.cells[0] for line in paths.lines} == {"all but the ends"}
+    assert {cells[0] for cells in paths.cells} == {"all but the ends"}
 
 
 @pytest.mark.parametrize(
@@ -180,16 +178,16 @@ def assessment_of(family: str) -> Assessment:
         dataset="hurdat2",
         stages=(run,),
         registration=Registration(name="n", version="1", run_id="r", is_new=True),
-        promotion=Promotion(name="n", version="1", is_champion=False, is_new=False, reason="no"),
+        promotion=Promotion(is_champion=False, is_new=False, reason="no"),
     )
 
 
 def test_prefect_shows_a_table_of_each_judged_task():
     made = masked_ships.evaluated("trajfm")
-    for kind, tasks in (("recovery", (RECOVER, PATH_INFERENCE)), ("durations", (TRAVEL_TIME,))):
+    for kind, topic in (("recovery", RECOVERIES), ("durations", TRAVEL_TIMES)):
         rows = shown_errors(assessment_of("trajfm"), made.store, kind)
-        tables = error_tables(read_scores(made.store.folder(made.evaluated)), tasks, "test")
-        assert len(rows) == sum(len(table.lines) for table in tables) > 0
+        tables = topic.tables(read_scores(made.store.folder(made.evaluated)), "test")
+        assert len(rows) == sum(len(table.cells) for table in tables) > 0
         assert json.dumps(rows, allow_nan=False)
     made = masked_ships.evaluated("masked_chemin")
     sizes = {

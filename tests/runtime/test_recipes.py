@@ -28,7 +28,7 @@ from model.families import MODULES
 from tasks.config.pipeline import PipelineConfig
 from tasks.evaluate.evaluate import evaluate
 from tasks.ingest.readers import hurdat2
-from tasks.pretrain import encoding_probe as probe_stage
+from tasks.pretrain import encoding_check as probe_stage
 from tasks.release.outcome import data_counts
 from tasks.report.facts import RunSteps
 from tasks.report.report import report

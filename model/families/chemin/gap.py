@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from ...earth.calendar import NUM_CALENDAR
+from ...earth.columns import Columns
 from ...earth.geometry import from_heading, heading_of, step_between, to_heading
 from ...features.normaliser import MIN_STEP_S, Normaliser
 from ...features.point_features import recent_speed_mps, step_m_between
-from ...interface.columns import Columns
+from ...interface.batch import index_of
 from ...interface.masked_input import MaskedInput, neighbours
 from ...layers.distributions import GaussianMixture, StepMixture
 from ...layers.heads import NumberHead, SteeringHead, ladder, steps_around
@@ -63,7 +64,7 @@ def gap_around(shown: MaskedInput, normaliser: Normaliser) -> Gap:
         ],
         dim=-2,
     )
-    index_BT = torch.arange(start_BT.shape[1], device=start_BT.device).expand_as(start_BT)
+    index_BT = index_of(start_BT)
     num_back_BT, num_ahead_BT = (index_BT - start_BT).clamp(min=1), (end_BT - index_BT).clamp(min=1)
     columns = (
         shown.lon_deg_BT.gather(1, start_BT),

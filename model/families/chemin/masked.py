@@ -12,19 +12,17 @@ Shapes: B windows, T points, N scored points, D model width, C coordinates (east
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...earth.geometry import step_between, step_from
 from ...features.normaliser import Normaliser
 from ...interface.answers import Recovered, mean_hidden_state
 from ...interface.batch import Batch, first_of_sequence, index_of
 from ...interface.contexts import Context
-from ...interface.family import Family, Model
+from ...interface.family import Family
 from ...interface.masked_input import MaskedInput, masked_input_of
 from ...interface.masking import Loss, segments
 from ...layers.attention_masks import bidirectional_mask
-from ...layers.position_encodings import sinusoidal_positions
-from ...layers.transformer import Transformer
 from .gap import (
     NUM_SPATIAL,
     NUM_TEMPORAL,
@@ -36,38 +34,27 @@ from .gap import (
     log_odds_of,
     time_s_of,
 )
-from .network import PRESETS, CheminConfig
+from .network import PRESETS, CheminConfig, PointEncoder
 
 
-class MaskedChemin(Model):
+class MaskedChemin(PointEncoder):
     """The network: `encode` reads what is shown, `loss` scores and `recover` fills what is not."""
 
     family = "masked_chemin"
-    position_ND: Tensor
 
     def __init__(self, config: CheminConfig, normaliser: Normaliser) -> None:
-        super().__init__()
-        self.config = config
-        self.normaliser = normaliser
-        width = config.width
-        self.spatial = nn.Linear(NUM_SPATIAL, width // 2)
-        self.temporal = nn.Linear(NUM_TEMPORAL, width - width // 2)
-        table_ND = sinusoidal_positions(config.max_points, width)
-        self.register_buffer("position_ND", table_ND, persistent=False)
-        self.transformer = Transformer(width, config.num_layers, config.num_heads, config.dropout)
-        self.time_head = TimeBetweenHead(width, config.num_components)
-        self.place_head = PlaceBetweenHead(
-            width, config.num_components, normaliser, config.has_tails
-        )
+        super().__init__(config, normaliser, NUM_SPATIAL, NUM_TEMPORAL)
+        width, num_components = config.width, config.num_components
+        self.time_head = TimeBetweenHead(width, num_components)
+        self.place_head = PlaceBetweenHead(width, num_components, normaliser, config.has_tails)
 
     def encode(self, shown: MaskedInput) -> tuple[Tensor, Gap]:
         """Hidden state (B, T, D) of each point, and the gap that it lies in."""
         gap = gap_around(shown, self.normaliser)
         spatial_BTS, temporal_BTU = features_between(shown, gap, self.normaliser)
-        content_BTD = torch.cat([self.spatial(spatial_BTS), self.temporal(temporal_BTU)], dim=-1)
         index_BT = index_of(shown.is_pad_BT)
         place_BT = index_BT - first_of_sequence(index_BT, shown.sequence_BT)
-        x_BTD = content_BTD + self.position_ND[place_BT.clamp(max=self.config.max_points - 1)]
+        x_BTD = self.embedded(spatial_BTS, temporal_BTU, place_BT)
         mask_BTT = bidirectional_mask(~shown.is_pad_BT, shown.sequence_BT)
         return self.transformer(x_BTD, index_BT, mask_BTT), gap
 

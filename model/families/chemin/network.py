@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ...features.normaliser import MIN_STEP_S, Normaliser
 from ...features.point_features import NUM_SPATIAL, NUM_TEMPORAL, point_features
-from ...interface.answers import Forecast, mean_hidden_state
+from ...interface.answers import mean_hidden_state
 from ...interface.batch import Batch, first_of_sequence, index_of, scored_targets
 from ...interface.contexts import Context
 from ...interface.family import Family, Model
@@ -58,24 +58,43 @@ PRESETS: Mapping[str, CheminConfig] = {
 }
 
 
-class Chemin(Model):
-    """The network: `encode` reads points, the heads say what comes next, `loss` scores them."""
+class PointEncoder(Model):
+    """Embedding, positions and blocks, which the masked family shares."""
 
-    family = "chemin"
     position_ND: Tensor
 
-    def __init__(self, config: CheminConfig, normaliser: Normaliser) -> None:
-        super().__init__()
-        self.config = config
-        self.normaliser = normaliser
+    def __init__(
+        self, config: CheminConfig, normaliser: Normaliser, num_spatial: int, num_temporal: int
+    ) -> None:
+        super().__init__(config, normaliser)
         width = config.width
-        self.spatial = nn.Linear(NUM_SPATIAL, width // 2)
-        self.temporal = nn.Linear(NUM_TEMPORAL, width - width // 2)
+        self.spatial = nn.Linear(num_spatial, width // 2)
+        self.temporal = nn.Linear(num_temporal, width - width // 2)
         table_ND = sinusoidal_positions(config.max_points, width)
         self.register_buffer("position_ND", table_ND, persistent=False)
         self.transformer = Transformer(width, config.num_layers, config.num_heads, config.dropout)
-        self.duration_head = DurationHead(width, config.num_components, normaliser)
-        self.step_head = StepHead(width, config.num_components, normaliser, config.has_tails)
+
+    def embedded(self, spatial_BQS: Tensor, temporal_BQM: Tensor, place_BQ: Tensor) -> Tensor:
+        """Points (B, Q, D) as the blocks read them, from their features and places in the window.
+
+        Past the longest window of training a point counts as the last of one.
+        """
+        kind = self.spatial.weight.dtype
+        parts = [self.spatial(spatial_BQS.to(kind)), self.temporal(temporal_BQM.to(kind))]
+        longest = self.config.max_points
+        return torch.cat(parts, dim=-1) + self.position_ND[place_BQ.clamp(max=longest - 1)]
+
+
+class Chemin(PointEncoder):
+    """The network: `encode` reads points, the heads say what comes next, `loss` scores them."""
+
+    family = "chemin"
+
+    def __init__(self, config: CheminConfig, normaliser: Normaliser) -> None:
+        super().__init__(config, normaliser, NUM_SPATIAL, NUM_TEMPORAL)
+        width, num_components = config.width, config.num_components
+        self.duration_head = DurationHead(width, num_components, normaliser)
+        self.step_head = StepHead(width, num_components, normaliser, config.has_tails)
 
     def encode(
         self,
@@ -92,14 +111,7 @@ class Chemin(Model):
         seen = point_features(
             lon_deg_BT, lat_deg_BT, time_s_BT, calendar_BQK, index_BQ, first_BQ, self.normaliser
         )
-        kind = self.spatial.weight.dtype
-        content_BQD = torch.cat(
-            [self.spatial(seen.spatial_BQS.to(kind)), self.temporal(seen.temporal_BQM.to(kind))],
-            dim=-1,
-        )
-        # Past the longest window of training a point counts as the last of one.
-        place_BQ = (index_BQ - first_BQ).clamp(max=self.config.max_points - 1)
-        x_BQD = content_BQD + self.position_ND[place_BQ]
+        x_BQD = self.embedded(seen.spatial_BQS, seen.temporal_BQM, index_BQ - first_BQ)
         mask_BQT = causal_mask(sequence_BT) if caches is None else None
         hidden_BQD = self.transformer(x_BQD, index_BQ, mask_BQT, caches)
         return hidden_BQD, seen.velocity_mps_BQLC
@@ -110,16 +122,7 @@ class Chemin(Model):
         Negative log-likelihood in nats a point, plus `mean_weight` times the miss
         of the mean step; `parts` holds the three sums unweighted.
         """
-        is_readable_BT = batch.is_observed_BT & ~batch.is_pad_BT
-        lon_deg_BT, lat_deg_BT, time_s_BT = (
-            value_BT.masked_fill(~is_readable_BT, 0)
-            for value_BT in (batch.lon_deg_BT, batch.lat_deg_BT, batch.time_s_BT)
-        )
-        calendar_BTK = batch.calendar_BTK.masked_fill(~is_readable_BT.unsqueeze(-1), 0)
-        index_BT = index_of(is_readable_BT)
-        hidden_BTD, velocity_BTLC = self.encode(
-            lon_deg_BT, lat_deg_BT, time_s_BT, calendar_BTK, index_BT, batch.sequence_BT
-        )
+        hidden_BTD, velocity_BTLC = self._read(batch)
         is_scored_BT = scored_targets(batch)
         hidden_ND, velocity_NLC = (
             before[:, :-1][is_scored_BT[:, 1:]] for before in (hidden_BTD, velocity_BTLC)
@@ -134,16 +137,7 @@ class Chemin(Model):
         parts = {"duration_nll": duration_nll, "step_nll": step_nll, "miss": miss}
         return Loss.of(is_scored_BT.sum(), parts, miss=self.config.mean_weight)
 
-    def forecast(
-        self,
-        context: Context,
-        num_horizon: int,
-        target_time_s_BH: Tensor | None,
-        num_samples: int,
-        seed: int,
-    ) -> Forecast:
-        """The points that follow each context, one step at a time."""
-        return rolled_out(self, context, num_horizon, target_time_s_BH, num_samples, seed)
+    forecast = rolled_out  # one step at a time
 
     def embed(self, context: Context) -> Tensor:
         """The mean hidden state (B, D) of the points of each trajectory."""
@@ -164,9 +158,17 @@ class Chemin(Model):
         return total_B / num_steps_B.where(num_steps_B > 0, torch.nan)
 
     def _read(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """`encode` of whole sequences of which every point may be read."""
-        places = batch.lon_deg_BT, batch.lat_deg_BT, batch.time_s_BT
-        return self.encode(*places, batch.calendar_BTK, index_of(batch.is_pad_BT))
+        """`encode` of whole sequences; a point that may not be read is zero."""
+        is_readable_BT = batch.is_observed_BT & ~batch.is_pad_BT
+        lon_deg_BT, lat_deg_BT, time_s_BT = (
+            value_BT.masked_fill(~is_readable_BT, 0)
+            for value_BT in (batch.lon_deg_BT, batch.lat_deg_BT, batch.time_s_BT)
+        )
+        calendar_BTK = batch.calendar_BTK.masked_fill(~is_readable_BT.unsqueeze(-1), 0)
+        index_BT = index_of(is_readable_BT)
+        return self.encode(
+            lon_deg_BT, lat_deg_BT, time_s_BT, calendar_BTK, index_BT, batch.sequence_BT
+        )
 
 
 FAMILY = Family(Chemin, CheminConfig, PRESETS, ("forecast", "embed", "score"))

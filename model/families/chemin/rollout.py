@@ -44,8 +44,7 @@ def rolled_out(
     num_rows = len(rows.last_N)
     row_N = torch.arange(num_rows, device=rows.last_N.device).repeat_interleave(num_samples)
     sampled = rows.picked(row_N)
-    points = _roll(rows, num_horizon, target_time_s_BH, None)
-    paths = [value_BH.unsqueeze(1) for value_BH in points]
+    paths = [value.unsqueeze(1) for value in _roll(rows, num_horizon, target_time_s_BH, None)]
     if num_samples:
         times = None if target_time_s_BH is None else target_time_s_BH[row_N]
         others = _roll(sampled, num_horizon, times, Noise.drawn(num_samples, num_horizon, seed))
@@ -109,10 +108,8 @@ class _Rows:
         rows = cls(model, places, context.started_us_B, context.zone, caches, last_N, none, none)
         hidden_NTD, velocity_NTLC = rows.read(index_of(context.is_pad_BT))
         row_N = torch.arange(num_rows, device=last_N.device)
-        rows.hidden_ND, rows.velocity_mps_NLC = (
-            hidden_NTD[row_N, last_N],
-            velocity_NTLC[row_N, last_N],
-        )
+        rows.hidden_ND = hidden_NTD[row_N, last_N]
+        rows.velocity_mps_NLC = velocity_NTLC[row_N, last_N]
         return rows
 
     def picked(self, chosen_N: Tensor) -> _Rows:
@@ -121,7 +118,7 @@ class _Rows:
             self,
             places=tuple(value_NT[chosen_N] for value_NT in self.places),
             started_us_N=self.started_us_N[chosen_N],
-            caches=[cache.picked(chosen_N) for cache in self.caches],
+            caches=[cache.at(chosen_N) for cache in self.caches],
             last_N=self.last_N[chosen_N],
             hidden_ND=self.hidden_ND[chosen_N],
             velocity_mps_NLC=self.velocity_mps_NLC[chosen_N],

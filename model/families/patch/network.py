@@ -88,9 +88,7 @@ class Patch(Model):
     level_Q: Tensor
 
     def __init__(self, config: PatchConfig, normaliser: Normaliser) -> None:
-        super().__init__()
-        self.config = config
-        self.normaliser = normaliser
+        super().__init__(config, normaliser)
         width = config.width
         num_inputs = 4 * config.num_patch + 1 + 2 * len(LAGS) + NUM_CALENDAR
         self.skip = nn.Linear(num_inputs, width)
@@ -187,7 +185,7 @@ class Patch(Model):
         normal_NE = functional.pad(normal_SE, (0, 0, 1, 0)).repeat(num_rows, 1)
         row_N = torch.arange(num_rows).repeat_interleave(num_paths)
         hidden_BD, moved = self.read_last(context)
-        hidden_ND, moved, grown = hidden_BD[row_N], moved.at(row_N), context.picked(row_N)
+        hidden_ND, moved, grown = hidden_BD[row_N], moved.at(row_N), context.at(row_N)
         told = []
         for start in range(0, num_horizon, self.config.num_told):
             stop = min(num_horizon, start + self.config.num_told)
@@ -287,7 +285,7 @@ class DisplacementHead(nn.Module):
         self.timed = nn.Linear(2, width)
         self.widen = nn.Linear(width, 2 * width)
         self.ways = nn.Linear(2 * width, 4 * num_lags)
-        self.quantiles = narrowed(QuantileHead(2 * width, 2))
+        self.quantiles = QuantileHead(2 * width, 2)
         with torch.no_grad():
             self.ways.weight.mul_(0.1)
             self.ways.bias.zero_()
@@ -329,7 +327,7 @@ class ElapsedHead(nn.Module):
         self.normaliser = normaliser
         self.ahead = nn.Embedding(config.num_told, config.width)
         self.widen = nn.Linear(config.width, config.width)
-        self.quantiles = narrowed(QuantileHead(config.width, 1))
+        self.quantiles = QuantileHead(config.width, 1)
 
     def forward(self, hidden_ND: Tensor) -> Tensor:
         """Logarithms (N, J, Q) of seconds since the end of the patch."""
@@ -338,15 +336,6 @@ class ElapsedHead(nn.Module):
         center_J1 = torch.log(ahead_J1) + self.normaliser.log_step_center
         scale = self.normaliser.log_step_scale
         return center_J1 + scale * self.quantiles(wide_NJD).squeeze(-2)
-
-
-def narrowed(head: QuantileHead) -> QuantileHead:
-    """A fresh head whose quantiles lie around zero, a fifth apart."""
-    with torch.no_grad():
-        head.project.weight.mul_(0.1)
-        head.project.bias.fill_(-1.5)
-        head.project.bias.view(head.num_values, -1)[:, len(head.level_Q) // 2] = 0
-    return head
 
 
 FAMILY = Family(Patch, PatchConfig, PRESETS, ("forecast", "embed", "score"))

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ...earth.columns import Columns
 from ...earth.geometry import step_between
 from ...features.normaliser import Normaliser
 from ...features.point_features import LAGS, motion_since, steps_of
 from ...interface.batch import Batch
-from ...interface.columns import Columns
 from ...interface.contexts import Context
 
 

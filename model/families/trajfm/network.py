@@ -17,7 +17,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -29,20 +28,7 @@ from ...interface.batch import Batch, first_of_sequence, index_of
 from ...interface.contexts import Context, Partial
 from ...interface.family import Family, Model
 from ...interface.masked_input import MaskedInput, masked_input_of
-from ...interface.masking import (
-    Draw,
-    Loss,
-    Mask,
-    MaskedBatch,
-    arrivals,
-    dimensions,
-    endings,
-    places_of_endings,
-    places_of_middles,
-    places_of_segments,
-    random_points,
-    segments,
-)
+from ...interface.masking import Loss, MaskedBatch, any_task
 from ...layers.attention_masks import bidirectional_mask
 from ...layers.distributions import Noise, StepMixture, told_number, told_step_m
 from ...layers.embeddings import LearnableFourier
@@ -61,22 +47,6 @@ from .surroundings import (
     guess_of,
     surroundings_of,
 )
-
-DRAWS: tuple[Draw, ...] = (
-    segments,
-    places_of_segments,
-    random_points,
-    dimensions,
-    endings,
-    places_of_endings,
-    places_of_middles,
-    arrivals,
-)
-
-
-def any_task(generator: np.random.Generator, num_points: int) -> Mask:
-    """The mask of one of the tasks, each as likely."""
-    return DRAWS[generator.integers(len(DRAWS))](generator, num_points)
 
 
 @dataclass(frozen=True)
@@ -122,9 +92,7 @@ class TrajFm(Model):
     frequency_CP: Tensor
 
     def __init__(self, config: TrajFmConfig, normaliser: Normaliser) -> None:
-        super().__init__()
-        self.config = config
-        self.normaliser = normaliser
+        super().__init__(config, normaliser)
         width = config.width
         self.place_waves = LearnableFourier(2, config.num_waves)
         self.time_waves = LearnableFourier(1, config.num_waves)
@@ -134,19 +102,15 @@ class TrajFm(Model):
         self.surroundings = nn.Linear(NUM_AROUND, width)
         table_ND = sinusoidal_positions(config.max_points, width)
         self.register_buffer("position_ND", table_ND, persistent=False)
-        self.register_buffer("frequency_CP", self._frequencies(), persistent=False)
+        step_m, step_s = normaliser.extent_scale_m, normaliser.typical_step_s
+        low, high = config.shortest_steps, config.longest_steps
+        frequency_CP = spatio_temporal_frequencies(
+            width // config.num_heads // 2, low * step_m, high * step_m, low * step_s, high * step_s
+        )
+        self.register_buffer("frequency_CP", frequency_CP, persistent=False)
         self.transformer = Transformer(width, config.num_layers, config.num_heads, config.dropout)
         self.time_head = TimeHead(width, config.num_components, normaliser)
         self.place_head = PlaceHead(width, config.num_components, config.has_tails)
-
-    def _frequencies(self) -> Tensor:
-        config, step_m = self.config, self.normaliser.extent_scale_m
-        step_s = self.normaliser.typical_step_s
-        low, high = config.shortest_steps, config.longest_steps
-        num_pairs = config.width // config.num_heads // 2
-        return spatio_temporal_frequencies(
-            num_pairs, low * step_m, high * step_m, low * step_s, high * step_s
-        )
 
     def encode(self, shown: MaskedInput) -> tuple[Tensor, Surroundings]:
         """Hidden state (B, T, D) of each point, and what lies around it."""
@@ -242,7 +206,7 @@ class TrajFm(Model):
         is_timed = not bool(asks_time_BT.any())
         place = None
         for number in range(-1, len(noises.uniform_SHE)):
-            noise = None if number < 0 else noises.sample(number)
+            noise = None if number < 0 else noises.at(slice(number, number + 1))
             time_s_BT, lon_deg_BT, lat_deg_BT = (
                 value.clone() for value in (shown.time_s_BT, shown.lon_deg_BT, shown.lat_deg_BT)
             )
@@ -304,9 +268,8 @@ class TrajFm(Model):
 
     def embed(self, context: Context) -> Tensor:
         """The mean hidden state (B, D) of the points of each trajectory."""
-        batch = context.batch()
-        hidden_BTD, _ = self.encode(masked_input_of(batch))
-        return mean_hidden_state(hidden_BTD, batch.is_pad_BT)
+        hidden_BTD, _ = self.encode(masked_input_of(context.batch()))
+        return mean_hidden_state(hidden_BTD, context.is_pad_BT)
 
     def score(self, context: Context) -> Tensor:
         """Mean surprise (B) of a step, each told from the points before it: nats, as in chemin.
@@ -316,9 +279,8 @@ class TrajFm(Model):
         count_B, total_B = context.num_points_B, torch.zeros(len(context.started_us_B)).double()
         for end in range(1, context.is_pad_BT.shape[1]):
             is_row_B = count_B > end
-            start = max(0, end + 1 - self.config.max_points)
-            past = context.picked(is_row_B).columns(start, end + 1)
-            total_B[is_row_B] += self._surprise_of_last(past)
+            past = context.at(is_row_B).part(0, None, end + 1)
+            total_B[is_row_B] += self._surprise_of_last(past.latest(self.config.max_points))
         return total_B / (count_B - 1).double().where(count_B > 1, torch.nan)
 
     def _surprise_of_last(self, context: Context) -> Tensor:
@@ -365,7 +327,7 @@ def ends_of(batch: Batch) -> MaskedBatch | None:
     point_R2 = torch.stack([first_BT[row_R, last_R], last_R], dim=-1)
     columns: dict[str, Any] = {
         name: value[row_R.unsqueeze(-1), point_R2]
-        for name, value in batch.tensors().items()
+        for name, value in batch.columns().items()
         if "_BT" in name
     }
     columns["shown_BT"] = torch.arange(2, device=row_R.device).expand_as(point_R2)

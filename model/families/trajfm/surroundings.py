@@ -15,10 +15,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...earth.columns import Columns
 from ...earth.geometry import haversine_m, step_between
 from ...features.normaliser import MIN_STEP_S, Normaliser
 from ...features.point_features import step_m_between
-from ...interface.columns import Columns
+from ...interface.batch import index_of
 from ...interface.masked_input import MaskedInput, neighbours
 
 KNOWN_LAGS = (1, 2, 4)  # known places back from the last one, and on from the next one
@@ -74,18 +75,21 @@ def _take(value_BT: Tensor, index_BT: Tensor) -> Tensor:
     return value_BT.gather(1, index_BT.clamp(min=0))
 
 
-def _blend(value_BT: Tensor, before_BT: Tensor, after_BT: Tensor, edge_BT: Tensor) -> Tensor:
-    """Values evenly between the known ones around, and `edge_BT` where one side has none."""
-    index_BT = torch.arange(value_BT.shape[1], device=value_BT.device)
+def _blend(
+    value_BT: Tensor, is_known_BT: Tensor, before_BT: Tensor, after_BT: Tensor, edge_BT: Tensor
+) -> Tensor:
+    """Known values, evenly between the known ones around, or `edge_BT` where one side has none."""
+    index_BT = index_of(value_BT)
     share_BT = (index_BT - before_BT) / (after_BT - before_BT).clamp(min=1)
     start_BT, end_BT = _take(value_BT, before_BT), _take(value_BT, after_BT)
     between_BT = start_BT + share_BT * (end_BT - start_BT)
-    return torch.where((before_BT >= 0) & (after_BT >= 0), between_BT, edge_BT)
+    told_BT = torch.where((before_BT >= 0) & (after_BT >= 0), between_BT, edge_BT)
+    return torch.where(is_known_BT, value_BT, told_BT)
 
 
 def guess_of(shown: MaskedInput, normaliser: Normaliser) -> InitialGuess:
     """The likely place and time of each point, by counting points."""
-    index_BT = torch.arange(shown.is_pad_BT.shape[1], device=shown.is_pad_BT.device)
+    index_BT = index_of(shown.is_pad_BT)
     before_BT, after_BT = neighbours(shown.shows_time_BT, shown.sequence_BT)
     ahead_s_BT = (index_BT - before_BT) * normaliser.typical_step_s
     early_s_BT = (after_BT - index_BT) * normaliser.typical_step_s
@@ -94,11 +98,7 @@ def guess_of(shown: MaskedInput, normaliser: Normaliser) -> InitialGuess:
         _take(shown.time_s_BT, before_BT) + ahead_s_BT,
         _take(shown.time_s_BT, after_BT) - early_s_BT,
     )
-    time_s_BT = torch.where(
-        shown.shows_time_BT,
-        shown.time_s_BT,
-        _blend(shown.time_s_BT, before_BT, after_BT, edge_s_BT),
-    )
+    time_s_BT = _blend(shown.time_s_BT, shown.shows_time_BT, before_BT, after_BT, edge_s_BT)
     first_time_s_BT = _take(shown.time_s_BT, _first_of(shown.shows_time_BT, shown.sequence_BT))
     first_BT = _first_of(shown.shows_place_BT, shown.sequence_BT)
     starts = _take(shown.lon_deg_BT, first_BT), _take(shown.lat_deg_BT, first_BT)
@@ -106,11 +106,7 @@ def guess_of(shown: MaskedInput, normaliser: Normaliser) -> InitialGuess:
     before_BT, after_BT = neighbours(shown.shows_place_BT, shown.sequence_BT)
     nearest_BT = torch.where(before_BT >= 0, before_BT, after_BT)
     place_m = [
-        torch.where(
-            shown.shows_place_BT,
-            own_m_BT,
-            _blend(own_m_BT, before_BT, after_BT, _take(own_m_BT, nearest_BT)),
-        )
+        _blend(own_m_BT, shown.shows_place_BT, before_BT, after_BT, _take(own_m_BT, nearest_BT))
         for own_m_BT in own_m
     ]
     is_pad_BT = shown.is_pad_BT
@@ -124,11 +120,9 @@ def guess_of(shown: MaskedInput, normaliser: Normaliser) -> InitialGuess:
 def _first_of(is_known_BT: Tensor, sequence_BT: Tensor) -> Tensor:
     """Index of the first known point of each point's sequence; 0 where there is none."""
     num_points = sequence_BT.shape[1]
-    index_BT = torch.arange(num_points, device=sequence_BT.device).expand_as(sequence_BT)
     late_BT = torch.full_like(sequence_BT, num_points)  # a row has no more sequences than points
-    first_BS = late_BT.scatter_reduce(
-        1, sequence_BT, torch.where(is_known_BT, index_BT, num_points), "amin"
-    )
+    known_BT = torch.where(is_known_BT, index_of(sequence_BT), num_points)
+    first_BS = late_BT.scatter_reduce(1, sequence_BT, known_BT, "amin")
     return first_BS.gather(1, sequence_BT) % max(1, num_points)
 
 
@@ -137,7 +131,7 @@ def surroundings_of(
 ) -> Surroundings:
     """The surroundings of each point, from what the others show."""
     time_s_BT = guess.time_s_BT
-    index_BT = torch.arange(time_s_BT.shape[1], device=time_s_BT.device).expand(time_s_BT.shape)
+    index_BT = index_of(time_s_BT)
     before_BT, after_BT = neighbours(shown.shows_place_BT, shown.sequence_BT)
     anchor_BT = torch.where(before_BT >= 0, before_BT, after_BT)
 

@@ -12,7 +12,7 @@ from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from itertools import groupby
+from itertools import groupby, takewhile
 from operator import itemgetter
 
 import numpy as np
@@ -22,17 +22,17 @@ import pyarrow.csv
 
 from tasks.config.datasets import Layout
 from tasks.ingest.readers.records import (
-    Block,
     Line,
     Parse,
     Piece,
     Reader,
+    RecordBlock,
+    block_groups,
     block_of,
     ended,
-    grouped,
-    joined,
+    merged,
     parsable,
-    records_of,
+    placed,
 )
 
 Order = tuple[str, ...]
@@ -52,11 +52,11 @@ SHAPES = {
 }
 
 
-def decode_delimited(pieces: Iterable[Piece], layout: Layout) -> Iterator[Block]:
+def decode_delimited(pieces: Iterable[Piece], layout: Layout) -> Iterator[RecordBlock]:
     """The records of files of one layout; files whose columns stand in one order go together."""
     for order, ordered in groupby(headed(pieces, layout), key=itemgetter(0)):
-        for group in grouped(piece for _order, piece in ordered):
-            yield delimited_block(group, layout, order) if order else refused(group, layout)
+        for group in block_groups(piece for _order, piece in ordered):
+            yield delimited_block(group, layout, order)
 
 
 def headed(pieces: Iterable[Piece], layout: Layout) -> Iterator[tuple[Order, Piece]]:
@@ -72,28 +72,17 @@ def headed(pieces: Iterable[Piece], layout: Layout) -> Iterator[tuple[Order, Pie
 
 def without_header(piece: Piece, layout: Layout) -> tuple[Order, Piece]:
     """Drop the header lines; a file that lacks them loses no record."""
-    start, num_lines = 0, 0
-    while start < len(piece.body):
-        end = piece.body.index(b"\n", start) + 1
-        if layout.order:
-            if num_lines == layout.max_header_lines or is_wide(piece.body[start:end], layout):
-                break
-        elif piece.body[start:end].strip():
-            order = order_of(piece.body[start:end], layout)
-            return order, behind(piece, end, num_lines + 1) if order else piece
-        start, num_lines = end, num_lines + 1
-    return (layout.order, behind(piece, start, num_lines)) if layout.order else ((), piece)
+    if layout.order:
+        delimiter, num_delimiters = layout.delimiter.encode(), len(layout.order) - 1
+        lines = piece.body.split(b"\n", layout.max_header_lines)[:-1]
+        header = takewhile(lambda line: line.count(delimiter) != num_delimiters, lines)
+        return layout.order, piece.below(len(list(header)))
+    number, text = next(iter(piece.lines()), (0, b""))
+    order = header_order(text, layout)
+    return order, piece.below(number) if order else piece
 
 
-def behind(piece: Piece, start: int, num_lines: int) -> Piece:
-    return Piece(piece.file_id, piece.first_line + num_lines, piece.body[start:])
-
-
-def is_wide(text: bytes, layout: Layout) -> bool:
-    return text.count(layout.delimiter.encode()) == len(layout.order) - 1
-
-
-def order_of(text: bytes, layout: Layout) -> Order:
+def header_order(text: bytes, layout: Layout) -> Order:
     """The columns that a header names, ours by our names; none where it is no such header."""
     line = text.decode("utf-8", "replace").removeprefix("\ufeff").rstrip("\r\n")
     try:
@@ -109,38 +98,38 @@ def order_of(text: bytes, layout: Layout) -> Order:
     return tuple(name or f"column {i}" for i, name in enumerate(found))
 
 
-def delimited_block(group: Sequence[Piece], layout: Layout, order: Order) -> Block:
-    num_lines = np.array([piece.num_lines for piece in group])
-    table = parsed(b"".join(piece.body for piece in group), int(num_lines.sum()), layout, order)
+def delimited_block(group: Sequence[Piece], layout: Layout, order: Order) -> RecordBlock:
+    """Files whose columns stand in one order; where one cannot be parsed, each by itself."""
+    num_lines = [piece.num_lines for piece in group]
+    table = parsed_lines(b"".join(piece.body for piece in group), sum(num_lines), layout, order)
     if table is None:
-        return joined([careful_block(piece, layout, order) for piece in group])
-    file_id = np.repeat(np.array([piece.file_id for piece in group]), num_lines)
-    ends = np.cumsum(num_lines)
-    first = np.array([piece.first_line for piece in group]) - (ends - num_lines)
-    line_number = np.arange(ends[-1]) + np.repeat(first, num_lines)
-    counts: Counter[int] = Counter()
-    for piece, count in zip(group, num_lines.tolist(), strict=True):
-        counts[piece.file_id] += count
-    return Block(group, records_of(file_id, line_number, table), num_records=counts)
+        may_be = partial(plausible, layout=layout, order=order)
+        empty = pa.schema(types_of(layout)).empty_table()
+        parse = parser_of(layout, order)
+        return merged([block_of(piece, parse, empty, may_be) for piece in group])
+    file_id = np.repeat([piece.file_id for piece in group], num_lines)
+    first_lines = zip([piece.first_line for piece in group], num_lines, strict=True)
+    line_number = np.concatenate([first + np.arange(count) for first, count in first_lines])
+    num_records = Counter(file_id.tolist())
+    return RecordBlock(group, placed(file_id, line_number, table), num_records=num_records)
 
 
-def parsed(body: bytes, num_lines: int, layout: Layout, order: Order) -> pa.Table | None:
+def parsed_lines(body: bytes, num_lines: int, layout: Layout, order: Order) -> pa.Table | None:
     """The typed columns of records, or None where any line is not exactly one of them."""
     if (
-        BOM_UTF8 in body  # the parser would pass over one, but only where it starts
+        not order  # without a header, nothing says what the lines mean
+        or BOM_UTF8 in body  # the parser would pass over one, but only where it starts
         or (layout.null_values and has_blank_line(body))
         or (layout.is_quoted and has_bare_return(body))
     ):
         return None
-    table = csv_columns(body, layout, order, min(4 << 20, len(body) + 1))
+    table = csv_columns(body, layout, order)
     if table is None or table.num_rows != num_lines:
         return None
     return None if layout.is_quoted and has_stray_quote(table, body) else table
 
 
-def csv_columns(
-    body: bytes, layout: Layout, order: Sequence[str], block_bytes: int
-) -> pa.Table | None:
+def csv_columns(body: bytes, layout: Layout, order: Sequence[str]) -> pa.Table | None:
     """The typed columns of a layout, NULL where the order lacks them, or None where one is not.
 
     Without an order, all columns as texts, called f0, f1, ...
@@ -152,7 +141,7 @@ def csv_columns(
             read_options=pyarrow.csv.ReadOptions(
                 column_names=list(order),
                 autogenerate_column_names=not order,
-                block_size=block_bytes,
+                block_size=len(body) + 16,
                 use_threads=False,
             ),
             parse_options=pyarrow.csv.ParseOptions(
@@ -191,22 +180,10 @@ def has_stray_quote(table: pa.Table, body: bytes) -> bool:
     return any(line.count(b'"') % 2 for line in body.split(b"\n"))
 
 
-def careful_block(piece: Piece, layout: Layout, order: Order) -> Block:
-    """One file whose neighbours, or itself, could not be parsed: its bad lines are named."""
-    may_be = partial(plausible, layout=layout, order=order)
-    return block_of(piece, parser_of(layout, order), empty(layout), may_be)
-
-
 def plausible(lines: Sequence[Line], layout: Layout, order: Order) -> list[Line]:
     """The lines without those that fail at first sight: many bad lines must not take hours."""
-    delimiter, num_delimiters = layout.delimiter.encode(), len(order) - 1
-    wide = [
-        line
-        for line in lines
-        if line[1].count(delimiter) == num_delimiters or (layout.is_quoted and b'"' in line[1])
-    ]
     as_text = layout.model_copy(update={"columns": dict.fromkeys(layout.columns, "text")})
-    whole, table = parsable(wide, parser_of(as_text, order))
+    whole, table = parsable(of_width(lines, layout, len(order)), parser_of(as_text, order))
     if table is None:
         return []
     is_plausible = np.full(len(whole), True)
@@ -220,23 +197,22 @@ def plausible(lines: Sequence[Line], layout: Layout, order: Order) -> list[Line]
     return [whole[i] for i in np.flatnonzero(is_plausible).tolist()]
 
 
+def of_width(lines: Sequence[Line], layout: Layout, num_columns: int) -> list[Line]:
+    """The lines that have as many columns as they should, as far as counting tells."""
+    delimiter, num_delimiters = layout.delimiter.encode(), num_columns - 1
+    return [
+        line
+        for line in lines
+        if line[1].count(delimiter) == num_delimiters or (layout.is_quoted and b'"' in line[1])
+    ]
+
+
 def parser_of(layout: Layout, order: Order) -> Parse:
-    return lambda lines: parsed(ended(lines), len(lines), layout, order)
-
-
-def refused(group: Sequence[Piece], layout: Layout) -> Block:
-    """Files without the header that would say what their lines mean."""
-    places = [(piece.file_id, number) for piece in group for number, _text in piece.lines()]
-    counts = Counter(file_id for file_id, _number in places)
-    return Block(group, records_of(0, [], empty(layout)), places, counts)
+    return lambda lines: parsed_lines(ended(lines), len(lines), layout, order)
 
 
 def types_of(layout: Layout) -> dict[str, pa.DataType]:
     return {name: TYPES[kind] for name, kind in layout.columns.items()}
-
-
-def empty(layout: Layout) -> pa.Table:
-    return pa.schema(types_of(layout)).empty_table()
 
 
 READER = Reader(decode_delimited)

@@ -10,10 +10,10 @@ import pyarrow.compute as pc
 
 from tasks.config.datasets import Layout
 from tasks.ingest.readers.delimited import decode_delimited
-from tasks.ingest.readers.records import Block, Piece, Reader
+from tasks.ingest.readers.records import Piece, Reader, RecordBlock
 
 
-def decode_plt(pieces: Iterable[Piece], layout: Layout) -> Iterator[Block]:
+def decode_plt(pieces: Iterable[Piece], layout: Layout) -> Iterator[RecordBlock]:
     """Trajectories of GeoLife."""
     for block in decode_delimited(pieces, layout):
         yield replace(block, records=with_instant(block.records))

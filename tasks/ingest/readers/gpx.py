@@ -15,8 +15,8 @@ import pyarrow as pa
 from defusedxml.ElementTree import DefusedXMLParser
 
 from tasks.ingest.archive import Member
-from tasks.ingest.readers.json_records import in_pieces, json_block
-from tasks.ingest.readers.records import Block, Piece, Reader, grouped
+from tasks.ingest.readers.json_records import objects_block
+from tasks.ingest.readers.records import Piece, Reader, RecordBlock, block_groups, in_pieces
 
 MAX_GPX_BYTES = 100 << 20
 MAX_DEPTH = 64
@@ -57,7 +57,7 @@ class TrackPoints:
     def end(self, _tag: str) -> None:
         if self._open == POINT:
             point = {name: text.strip() for name, text in self._point.items()}
-            self.lines.append(json.dumps(point).encode())
+            self.lines.append(json.dumps(point).encode() + b"\n")
         self._open.pop()
 
     def taken(self) -> list[bytes]:
@@ -92,15 +92,14 @@ def gpx_lines(member: Member) -> Iterator[bytes]:
                 yield from found.taken()
         parser.close()
     except (ParseError, ValueError, LookupError) as error:
-        yield from found.taken()
-        yield f"not readable from here: {' '.join(str(error).split())}".encode()
+        found.lines.append(f"not readable from here: {' '.join(str(error).split())}\n".encode())
     yield from found.taken()
 
 
-def decode_gpx(pieces: Iterable[Piece]) -> Iterator[Block]:
+def decode_gpx(pieces: Iterable[Piece]) -> Iterator[RecordBlock]:
     """Track points; all fields stay text."""
-    for group in grouped(pieces):
-        yield json_block(group, SCHEMA)
+    for group in block_groups(pieces):
+        yield objects_block(group, SCHEMA)
 
 
 READER = Reader(decode_gpx, gpx_pieces)

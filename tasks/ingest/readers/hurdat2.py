@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from tasks.ingest.readers.records import NO_TEXT, Block, Piece, Reader, placed
+from tasks.ingest.readers.records import NO_TEXT, Piece, Reader, RecordBlock, placed
 
 # HURDAT2: a header line for each storm (id, name, number of rows), then one line every six hours.
 HURDAT2_HEADER = re.compile(r"([A-Z]{2}\d{6}),([^,]*),\s*(\d{1,9})\s*,?")
@@ -26,7 +26,7 @@ HURDAT2_COLUMNS = (
 )
 
 
-def decode_hurdat2(pieces: Iterable[Piece]) -> Iterator[Block]:
+def decode_hurdat2(pieces: Iterable[Piece]) -> Iterator[RecordBlock]:
     """Best tracks of storms; all fields stay text, and the storm's id is joined to its rows."""
     storm = Storm()
     for piece in pieces:
@@ -44,7 +44,7 @@ class Storm:
     num_awaited: int = 0
 
 
-def hurdat2_block(piece: Piece, storm: Storm) -> Block:
+def hurdat2_block(piece: Piece, storm: Storm) -> RecordBlock:
     """The rows of one piece. An announced row counts as missing until it comes."""
     rows: list[tuple[int, str | None, list[str]]] = []
     malformed: list[int] = []
@@ -64,7 +64,7 @@ def hurdat2_block(piece: Piece, storm: Storm) -> Block:
             malformed.append(number)
             if HURDAT2_HEADER_LIKE.match(text):
                 storm.storm_id = None  # a broken header: the rows below are not the last storm's
-    return Block.of(piece, hurdat2_records(piece.file_id, rows), malformed, num_missing)
+    return RecordBlock.of(piece, hurdat2_records(piece.file_id, rows), malformed, num_missing)
 
 
 def hurdat2_fields(text: str) -> list[str] | None:
@@ -79,7 +79,7 @@ def hurdat2_records(file_id: int, rows: list[tuple[int, str | None, list[str]]])
     columns = {"storm_id": pa.array([storm_id for _number, storm_id, _row in rows], pa.string())}
     for i, name in enumerate(HURDAT2_COLUMNS):
         columns[name] = pa.array([row[i] for _number, _storm_id, row in rows], pa.string())
-    return placed(file_id, [number for number, _storm_id, _row in rows], columns)
+    return placed(file_id, [number for number, _storm_id, _row in rows], pa.table(columns))
 
 
 READER = Reader(decode_hurdat2)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 
-from tasks.ingest.readers.records import Block, Line, Piece, Reader, gathered, joined, placed
+from tasks.ingest.readers.records import Line, Piece, Reader, RecordBlock, gathered, merged, placed
 
 # Where several sensors give a place for one day, the observed ones come before the interpolated
 # ones, and these in this order, the mapped ones before the reports by hand; cleaning keeps the
@@ -19,14 +19,14 @@ BLOCK_RECORDS = 100_000  # a row of the files makes up to eight of them
 OWN_COLUMNS = {"date", "size_1", "size_2"}
 
 
-def decode_icebergs(pieces: Iterable[Piece]) -> Iterator[Block]:
+def decode_icebergs(pieces: Iterable[Piece]) -> Iterator[RecordBlock]:
     """One record for each row and sensor; all fields stay text."""
     blocks = icebergs_blocks(pieces)
     for group in gathered(blocks, lambda block: block.num_records.total(), BLOCK_RECORDS):
-        yield joined(group)
+        yield merged(group)
 
 
-def icebergs_blocks(pieces: Iterable[Piece]) -> Iterator[Block]:
+def icebergs_blocks(pieces: Iterable[Piece]) -> Iterator[RecordBlock]:
     """The records of each piece. A file's header is its own."""
     file_id, names = -1, [""]
     for piece in pieces:
@@ -51,53 +51,45 @@ def sensors_of(names: Sequence[str]) -> list[str]:
     return [sensor for sensor in SENSORS if sensor in found] if is_header else []
 
 
-def icebergs_block(piece: Piece, names: Sequence[str], lines: Sequence[Line]) -> Block:
+def icebergs_block(piece: Piece, names: Sequence[str], lines: Sequence[Line]) -> RecordBlock:
     """The records of one piece; a row of another width, or without a header, is one malformed."""
     sensors = sensors_of(names)
-    rows: list[tuple[int, list[str]]] = []
+    rows: dict[int, dict[str, str]] = {}
     malformed: list[int] = []
     for number, line in lines:
         fields = fields_of(line)
         if sensors and len(fields) == len(names):
-            rows.append((number, fields))
+            rows[number] = dict(zip(names, fields, strict=True))
         else:
             malformed.append(number)
-    return Block.of(piece, icebergs_records(piece.file_id, names, sensors, rows), malformed)
+    return RecordBlock.of(piece, icebergs_records(piece.file_id, sensors, rows), malformed)
 
 
 def icebergs_records(
-    file_id: int, names: Sequence[str], sensors: Sequence[str], rows: list[tuple[int, list[str]]]
+    file_id: int, sensors: Sequence[str], rows: Mapping[int, Mapping[str, str]]
 ) -> pa.Table:
     """Rows times sensors, in order of rows; the index in the line gives the order of preference."""
-    by_name = {name: [fields[i] for _number, fields in rows] for i, name in enumerate(names)}
-    absent = [None] * len(rows)
-    lines = np.array([number for number, _fields in rows], dtype=np.int64)
-    row_major = np.arange(len(sensors) * len(rows)).reshape(len(sensors), len(rows)).T.ravel()
 
-    def stacked(name: str) -> pa.Array:
+    def texts(name: str) -> pa.Array:
         """A column of each sensor, or the row's own column for every sensor."""
-        columns = [by_name.get(name.format(sensor), absent) for sensor in sensors]
-        return pa.array([value for column in columns for value in column], pa.string()).take(
-            pa.array(row_major)
-        )
+        names = [name.format(sensor) for sensor in sensors]
+        return pa.array([row.get(name) for row in rows.values() for name in names], pa.string())
 
-    observed = stacked("{}_3")
-    sensor = pa.array(list(sensors) * len(rows), pa.string())
-    preference = np.tile([SENSORS.index(name) for name in sensors], len(rows)).astype(np.int64)
-    is_observed = np.array(observed.to_pylist()) == "1"
     columns = {
-        "date": stacked("date"),
-        "sensor": sensor,
-        "lat": stacked("{}_1"),
-        "lon": stacked("{}_2"),
-        "observed": observed,
-        "size_1": stacked("size_1"),
-        "size_2": stacked("size_2"),
+        "date": texts("date"),
+        "sensor": pa.array(list(sensors) * len(rows), pa.string()),
+        "lat": texts("{}_1"),
+        "lon": texts("{}_2"),
+        "observed": texts("{}_3"),
+        "size_1": texts("size_1"),
+        "size_2": texts("size_2"),
     }
+    preference = np.tile([SENSORS.index(name) for name in sensors], len(rows)).astype(np.int64)
+    is_observed = np.array(columns["observed"].to_pylist()) == "1"
     return placed(
         file_id,
-        np.repeat(lines, len(sensors)),
-        columns,
+        np.repeat(np.array(list(rows), dtype=np.int64), len(sensors)),
+        pa.table(columns),
         preference + len(SENSORS) * ~is_observed,
     )
 

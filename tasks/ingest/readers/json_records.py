@@ -16,8 +16,7 @@ import pyarrow as pa
 import pyarrow.json
 
 from tasks.ingest.archive import Member
-from tasks.ingest.readers import records as decode
-from tasks.ingest.readers.records import Block, Line, Piece, block_of, joined
+from tasks.ingest.readers.records import Line, Piece, RecordBlock, block_of, in_pieces, merged
 
 # Objects are flat. A text that looks like a boundary cuts its own record in two malformed ones.
 BOUNDARY = re.compile(rb"\}\s*+(?:,\s*+)?\{")
@@ -28,20 +27,8 @@ NO_END = b"the file ends before its list does"
 def json_pieces(members: Iterable[Member]) -> Iterator[Piece]:
     """The records of files, one a line, a few megabytes at a time."""
     for member in members:
-        yield from in_pieces(member.file_id, json_lines(member.chunks()))
-
-
-def in_pieces(file_id: int, texts: Iterable[bytes]) -> Iterator[Piece]:
-    """Texts without line feeds, or many lines joined by them, gathered to pieces."""
-    first_line, body = 1, bytearray()
-    for text in texts:
-        body += text + b"\n"
-        if len(body) >= decode.PIECE_BYTES:
-            yield Piece(file_id, first_line, bytes(body))
-            first_line += body.count(b"\n")
-            body.clear()
-    if body:
-        yield Piece(file_id, first_line, bytes(body))
+        lines = (text + b"\n" for text in json_lines(member.chunks()))
+        yield from in_pieces(member.file_id, lines)
 
 
 def json_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -76,7 +63,7 @@ def opening(stream: Iterator[bytes]) -> bytes:
     return waiting.removeprefix(BOM_UTF8).lstrip()
 
 
-def parsed(lines: Sequence[Line], schema: pa.Schema) -> pa.Table | None:
+def parsed_objects(lines: Sequence[Line], schema: pa.Schema) -> pa.Table | None:
     """The typed columns of records, or None where any line is not exactly one of them."""
     texts = [text.strip() for _number, text in lines]
     if not all(text.startswith(b"{") and b"\0" not in text for text in texts):
@@ -96,7 +83,7 @@ def parsed(lines: Sequence[Line], schema: pa.Schema) -> pa.Table | None:
     return table if table.num_rows == len(lines) else None
 
 
-def json_block(group: Sequence[Piece], schema: pa.Schema) -> Block:
+def objects_block(group: Sequence[Piece], schema: pa.Schema) -> RecordBlock:
     """The records of some pieces; a line that is no object of the schema is malformed."""
-    parse, empty = partial(parsed, schema=schema), schema.empty_table()
-    return joined([block_of(piece, parse, empty) for piece in group])
+    parse, empty = partial(parsed_objects, schema=schema), schema.empty_table()
+    return merged([block_of(piece, parse, empty) for piece in group])

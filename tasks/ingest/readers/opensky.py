@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 
-from tasks.ingest.readers.json_records import json_block, json_pieces
-from tasks.ingest.readers.records import Block, Piece, Reader
+from tasks.ingest.readers.json_records import json_pieces, objects_block
+from tasks.ingest.readers.records import Piece, Reader, RecordBlock
 
 OPENSKY_SCHEMA = pa.schema(
     {
@@ -26,17 +26,17 @@ OPENSKY_SCHEMA = pa.schema(
 )
 
 
-def decode_opensky(pieces: Iterable[Piece]) -> Iterator[Block]:
+def decode_opensky(pieces: Iterable[Piece]) -> Iterator[RecordBlock]:
     """State vectors, each with whether its place is that of the aircraft's record before it."""
     file_id = -1
     last_places: dict[str | None, list[float | None]] = {}
     for piece in pieces:
         if piece.file_id != file_id:
             file_id, last_places = piece.file_id, {}
-        block = json_block([piece], OPENSKY_SCHEMA)
+        block = objects_block([piece], OPENSKY_SCHEMA)
         repeated = is_repeated(block.records, last_places)
         records = block.records.append_column("is_repeated", pa.array(repeated, pa.bool_()))
-        yield Block(block.pieces, records, block.malformed, block.num_records)
+        yield RecordBlock(block.pieces, records, block.malformed, block.num_records)
 
 
 def is_repeated(records: pa.Table, last_places: dict[str | None, list[float | None]]) -> list[bool]:

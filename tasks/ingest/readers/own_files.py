@@ -6,11 +6,10 @@ What a text means (a number, a local time) is for the staging SQL to say.
 from __future__ import annotations
 
 import json
-import re
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import groupby
 from typing import Any
 
@@ -21,31 +20,41 @@ import pyarrow.parquet as pq
 from tasks.config.datasets import Layout
 from tasks.config.pipeline import ColumnsConfig
 from tasks.ingest.archive import Unreadable
-from tasks.ingest.readers.delimited import csv_columns, has_bare_return, has_blank_line
-from tasks.ingest.readers.own_columns import FIELDS, chosen, decimal_mark, delimiter, staging_values
+from tasks.ingest.readers.delimited import csv_columns, has_bare_return, of_width
+from tasks.ingest.readers.field_columns import (
+    FIELDS,
+    chosen,
+    decimal_mark,
+    delimiter,
+    staging_values,
+)
 from tasks.ingest.readers.records import (
     BLOCK_BYTES,
-    Block,
     Line,
     Piece,
     Reader,
+    RecordBlock,
     block_of,
     ended,
     gathered,
-    joined,
-    records_of,
+    merged,
+    placed,
 )
 
 PARQUET_ROWS = 65_536
 
 
-def decode_own(pieces: Iterable[Piece], columns: ColumnsConfig) -> Iterator[Block]:
+def decode_own(pieces: Iterable[Piece], columns: ColumnsConfig) -> Iterator[RecordBlock]:
     """Blocks of records; small files share one, and a file that cannot be read fails alone."""
+
+    def num_bytes(blocks: Sequence[RecordBlock]) -> int:
+        return sum(block.records.nbytes for block in blocks)
+
     for group in gathered(undivided(pieces, columns), num_bytes, BLOCK_BYTES):
-        yield joined([block for blocks in group for block in blocks])
+        yield merged([block for blocks in group for block in blocks])
 
 
-def undivided(pieces: Iterable[Piece], columns: ColumnsConfig) -> Iterator[list[Block]]:
+def undivided(pieces: Iterable[Piece], columns: ColumnsConfig) -> Iterator[list[RecordBlock]]:
     """The blocks that must stay together.
 
     Where clocks are put back, a file is never divided: which pass of an hour a record belongs to
@@ -61,19 +70,15 @@ def undivided(pieces: Iterable[Piece], columns: ColumnsConfig) -> Iterator[list[
             yield whole
 
 
-def num_bytes(blocks: Sequence[Block]) -> int:
-    return sum(block.records.nbytes for block in blocks)
-
-
 def file_blocks(
     file_id: int, pieces: Iterator[Piece], columns: ColumnsConfig, told: set[str]
-) -> Iterator[Block]:
+) -> Iterator[RecordBlock]:
     """The blocks of one file, and why the rest could not be read."""
     try:
         yield from READERS[columns.form](pieces, columns, told)
     except Unreadable as error:
-        nothing = records_of(file_id, [], table_of(0, {}))
-        yield Block([Piece(file_id, 1, b"")], nothing, failed={file_id: str(error)})
+        nothing = placed(file_id, [], table_of(0, {}))
+        yield RecordBlock([Piece(file_id, 1, b"")], nothing, failed={file_id: str(error)})
 
 
 def table_of(num_rows: int, fields: Mapping[str, pa.Array]) -> pa.Table:
@@ -87,7 +92,7 @@ def table_of(num_rows: int, fields: Mapping[str, pa.Array]) -> pa.Table:
 
 def read_delimited(
     pieces: Iterator[Piece], columns: ColumnsConfig, told: set[str]
-) -> Iterator[Block]:
+) -> Iterator[RecordBlock]:
     """Lines of CSV or TSV. A quoted text may hold the delimiter, and no line end."""
     table: Delimited | None = None
     for raw in pieces:
@@ -102,8 +107,9 @@ def read_delimited(
             positions = {field: names.index(name) for field, name in known.items()}
             table = Delimited(delimiter(columns), len(names), positions)
             if not columns.is_headerless:
-                piece = below(piece, number)
-        yield delimited_block(piece, table)
+                piece = piece.below(number - piece.first_line + 1)
+        may_be = partial(of_width, layout=table.layout, num_columns=table.num_columns)
+        yield block_of(piece, table.parse, table_of(0, {}), may_be)
 
 
 def in_utf8(piece: Piece, columns: ColumnsConfig) -> Piece:
@@ -117,18 +123,11 @@ def in_utf8(piece: Piece, columns: ColumnsConfig) -> Piece:
     return Piece(piece.file_id, piece.first_line, body)
 
 
-def below(piece: Piece, number: int) -> Piece:
-    """What stands below a line."""
-    rest = piece.body.split(b"\n", number - piece.first_line + 1)[-1]
-    return Piece(piece.file_id, number + 1, rest)
-
-
 def names_of(line: bytes, columns: ColumnsConfig) -> list[str]:
     """The names of the columns in a header line, or their numbers where there is none."""
     mark = delimiter(columns)
     layout = Delimited(mark, line.count(mark) + 1, {}).layout
-    body = line.rstrip(b"\r") + b"\n"
-    table = csv_columns(body, layout, (), len(body) + 16)
+    table = csv_columns(line.rstrip(b"\r") + b"\n", layout, ())
     if table is None or table.num_rows != 1:
         raise Unreadable("does not begin with a line of columns")
     if columns.is_headerless:
@@ -151,41 +150,15 @@ class Delimited:
         order = tuple(f"f{number}" for number in range(self.num_columns))
         return Layout(columns=read, order=order, delimiter=self.mark.decode(), is_quoted=True)
 
-    def parse(self, body: bytes, num_lines: int) -> pa.Table | None:
+    def parse(self, lines: Sequence[Line]) -> pa.Table | None:
         """The fields of records, or None where a line is not exactly one."""
-        if has_bare_return(body):
-            return None
         # An empty record below shows whether the last line leaves a quote open.
-        body += self.mark * (self.num_columns - 1) + b"\n"
-        table = csv_columns(body, self.layout, self.layout.order, len(body) + 16)
-        if table is None or table.num_rows != num_lines + 1:
+        body = ended([*lines, (0, self.mark * (self.num_columns - 1))])
+        table = None if has_bare_return(body) else csv_columns(body, self.layout, self.layout.order)
+        if table is None or table.num_rows != len(lines) + 1:
             return None
-        texts = table.slice(0, num_lines).combine_chunks()
-        return table_of(num_lines, {name: texts[f"f{i}"] for name, i in self.positions.items()})
-
-    def parse_lines(self, lines: Sequence[Line]) -> pa.Table | None:
-        return self.parse(ended(lines), len(lines))
-
-    def plausible(self, lines: Sequence[Line]) -> list[Line]:
-        """The lines that have as many columns as they should, as far as counting tells."""
-        num_marks = self.num_columns - 1
-        return [line for line in lines if b'"' in line[1] or line[1].count(self.mark) == num_marks]
-
-    def has_blank(self, body: bytes) -> bool:
-        """Whether some line is blank, which the parser could take for a record of tabs."""
-        return has_blank_line(body) or (
-            self.mark == b"\t" and re.search(rb"(?m)^[\t\x0b\x0c\r ]*$\n", body) is not None
-        )
-
-
-def delimited_block(piece: Piece, form: Delimited) -> Block:
-    num_lines = piece.num_lines
-    is_clean = num_lines and not form.has_blank(piece.body)
-    table = form.parse(piece.body, num_lines) if is_clean else None
-    if table is None:
-        return block_of(piece, form.parse_lines, table_of(0, {}), form.plausible)
-    line_number = range(piece.first_line, piece.first_line + num_lines)
-    return Block.of(piece, records_of(piece.file_id, line_number, table))
+        texts = table.slice(0, len(lines)).combine_chunks()
+        return table_of(len(lines), {name: texts[f"f{i}"] for name, i in self.positions.items()})
 
 
 # JSON.
@@ -193,7 +166,7 @@ def delimited_block(piece: Piece, form: Delimited) -> Block:
 
 def read_json_lines(
     pieces: Iterator[Piece], columns: ColumnsConfig, told: set[str]
-) -> Iterator[Block]:
+) -> Iterator[RecordBlock]:
     """One object a line."""
     known: dict[str, str] | None = None
     for raw in pieces:
@@ -202,10 +175,12 @@ def read_json_lines(
         rows = [parsed_json(text, columns) for _number, text in lines]
         if known is None and any(isinstance(row, dict) for row in rows):
             known = chosen(keys_of(rows), columns, told)
-        yield json_block(piece, [number for number, _text in lines], rows, known or {})
+        yield cells_block(piece, [number for number, _text in lines], rows, known or {})
 
 
-def read_json(pieces: Iterator[Piece], columns: ColumnsConfig, told: set[str]) -> Iterator[Block]:
+def read_json(
+    pieces: Iterator[Piece], columns: ColumnsConfig, told: set[str]
+) -> Iterator[RecordBlock]:
     """One array of objects; the place of an object is its number."""
     parts = [in_utf8(piece, columns) for piece in pieces]
     rows = parsed_json(b"".join(part.body for part in parts), columns)
@@ -214,7 +189,7 @@ def read_json(pieces: Iterator[Piece], columns: ColumnsConfig, told: set[str]) -
     file_id = parts[0].file_id
     body = b"".join(as_line(row) for row in rows)
     known = chosen(keys_of(rows), columns, told) if rows else {}
-    yield json_block(Piece(file_id, 1, body), range(1, len(rows) + 1), rows, known)
+    yield cells_block(Piece(file_id, 1, body), range(1, len(rows) + 1), rows, known)
 
 
 def parsed_json(text: bytes, columns: ColumnsConfig) -> Any:
@@ -247,19 +222,20 @@ def keys_of(rows: Sequence[Any]) -> list[str]:
     return list(dict.fromkeys(key for row in rows if isinstance(row, dict) for key in row))
 
 
-def json_block(
+def cells_block(
     piece: Piece, numbers: Sequence[int], rows: Sequence[Any], known: Mapping[str, str]
-) -> Block:
+) -> RecordBlock:
+    """The named values of objects as texts; a row that is no object is malformed."""
     objects = {n: row for n, row in zip(numbers, rows, strict=True) if isinstance(row, dict)}
     fields = {
-        field: pa.array([text_of(row.get(name)) for row in objects.values()], pa.string())
+        field: pa.array([cell_text(row.get(name)) for row in objects.values()], pa.string())
         for field, name in known.items()
     }
-    records = records_of(piece.file_id, list(objects), table_of(len(objects), fields))
-    return Block.of(piece, records, [number for number in numbers if number not in objects])
+    records = placed(piece.file_id, list(objects), table_of(len(objects), fields))
+    return RecordBlock.of(piece, records, [number for number in numbers if number not in objects])
 
 
-def text_of(value: Any) -> str:
+def cell_text(value: Any) -> str:
     """A JSON value as the text of a cell; nothing is an empty cell."""
     if value is None:
         return ""
@@ -271,7 +247,7 @@ def text_of(value: Any) -> str:
 
 
 @dataclass(frozen=True)
-class Rows(Piece):
+class ParquetPiece(Piece):
     """Rows of a Parquet file, as lines only where one is asked for."""
 
     records: pa.Table
@@ -284,7 +260,7 @@ class Rows(Piece):
 
 def read_parquet(
     pieces: Iterator[Piece], columns: ColumnsConfig, told: set[str]
-) -> Iterator[Block]:
+) -> Iterator[RecordBlock]:
     """Rows of Parquet; the place of a row is its number."""
     parts = list(pieces)
     # The last line was given a line end, which no Parquet file has.
@@ -298,9 +274,10 @@ def read_parquet(
             texts = {name: texts_of(batch[name], columns) for name in names}
             fields = {field: texts[name] for field, name in known.items()}
             number = range(num_read + 1, num_read + batch.num_rows + 1)
-            records = records_of(parts[0].file_id, number, table_of(batch.num_rows, fields))
+            records = placed(parts[0].file_id, number, table_of(batch.num_rows, fields))
             num_read += batch.num_rows
-            yield Block.of(Rows(parts[0].file_id, number.start, b"", records), records)
+            piece = ParquetPiece(parts[0].file_id, number.start, b"", records)
+            yield RecordBlock.of(piece, records)
     except (pa.ArrowException, OSError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)[:200]
         raise Unreadable(f"cannot be read as Parquet after row {num_read:,}: {reason}") from error

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.config.datasets import Layout
-from tasks.ingest.readers.delimited import decode_delimited, parsed, parser_of
-from tasks.ingest.readers.records import Block, Integers, Piece, Reader, parsable, placed
+from tasks.ingest.readers.delimited import decode_delimited, parser_of
+from tasks.ingest.readers.records import Integers, Piece, Reader, RecordBlock, parsable, placed
 
 VERTEX = Layout(
     columns={"lon_deg": "number", "lat_deg": "number"},
@@ -22,13 +22,13 @@ VERTEX = Layout(
 POLYLINE = r"^\[\[[^\[\]\r\n]*(\],\[[^\[\]\r\n]*)*\]\]$"
 
 
-def decode_porto(pieces: Iterable[Piece], layout: Layout) -> Iterator[Block]:
+def decode_porto(pieces: Iterable[Piece], layout: Layout) -> Iterator[RecordBlock]:
     """Vertices of trips: each is a record of its own."""
     for block in decode_delimited(pieces, layout):
         yield exploded(block, layout)
 
 
-def exploded(block: Block, layout: Layout) -> Block:
+def exploded(block: RecordBlock, layout: Layout) -> RecordBlock:
     """A record for each vertex; a list that is empty or cannot be read stays one record."""
     lists = pc.replace_substring(block.records["polyline"].combine_chunks(), " ", "")
     is_list = pc.match_substring_regex(lists, POLYLINE).to_numpy(zero_copy_only=False)
@@ -52,8 +52,8 @@ def exploded(block: Block, layout: Layout) -> Block:
     line_number = block.records["line_number"].to_numpy()[line]
     return replace(
         block,
-        records=placed(file_id, line_number, columns | extra, index),
-        num_records=counted(file_id) + counted(np.array([place[0] for place in block.malformed])),
+        records=placed(file_id, line_number, pa.table(columns | extra), index),
+        num_records=Counter(file_id.tolist()) + Counter(place[0] for place in block.malformed),
     )
 
 
@@ -63,24 +63,16 @@ def index_in_line(num_records: Integers) -> Integers:
     return np.arange(int(num_records.sum())) - np.repeat(starts, num_records)
 
 
-def counted(file_id: Integers) -> Counter[int]:
-    values, counts = np.unique(file_id, return_counts=True)
-    return Counter(dict(zip(values.tolist(), counts.tolist(), strict=True)))
-
-
 def vertices_of(lists: pa.Array, is_vertex: np.ndarray) -> tuple[pa.Array, pa.Array]:
     """Lon and lat of all vertices, parsed as lines of their own; NULL where there is none."""
     lines = pc.replace_substring(pc.utf8_trim(lists, characters="[]"), "],[", "\n")
     body = "".join(f"{text}\n" for text in lines.to_pylist()).encode()
+    texts = list(enumerate(body.split(b"\n")[:-1]))
+    good, table = parsable(texts, parser_of(VERTEX, VERTEX.order))
     row = np.full(len(is_vertex), -1)
-    if (table := parsed(body, int(is_vertex.sum()), VERTEX, VERTEX.order)) is not None:
-        row[is_vertex] = np.arange(table.num_rows)
-    else:
-        texts = list(enumerate(body.split(b"\n")[:-1]))
-        good, table = parsable(texts, parser_of(VERTEX, VERTEX.order))
-        row[np.flatnonzero(is_vertex)[[number for number, _text in good]]] = np.arange(len(good))
     if table is None:
         return (pa.nulls(len(row), pa.float64()), pa.nulls(len(row), pa.float64()))
+    row[np.flatnonzero(is_vertex)[[number for number, _text in good]]] = np.arange(len(good))
     take = pa.array(row, mask=row < 0)
     lon_deg, lat_deg = (table[name].combine_chunks().take(take) for name in VERTEX.order)
     return lon_deg, lat_deg

@@ -45,9 +45,14 @@ class Piece:
         texts = self.body.split(b"\n")[:-1]
         return [(self.first_line + i, text) for i, text in enumerate(texts) if text.strip()]
 
+    def below(self, num_lines: int) -> Piece:
+        """What stands below the first lines."""
+        rest = self.body.split(b"\n", num_lines)[-1]
+        return Piece(self.file_id, self.first_line + num_lines, rest)
+
 
 @dataclass(frozen=True)
-class Block:
+class RecordBlock:
     """Raw records of a few files with what was counted and refused while reading them.
 
     `records` has file_id, line_number, point_id and the format's own columns, in order of files
@@ -66,7 +71,7 @@ class Block:
     @classmethod
     def of(
         cls, piece: Piece, records: pa.Table, malformed: Sequence[int] = (), num_missing: int = 0
-    ) -> Block:
+    ) -> RecordBlock:
         """The records of one piece, and its lines that are none: all of them are counted."""
         num_records = records.num_rows + len(malformed)
         return cls(
@@ -100,20 +105,24 @@ def readable(text: bytes) -> str:
 def pieces_of(members: Iterable[Member]) -> Iterator[Piece]:
     """The lines of files, a few megabytes at a time."""
     for member in members:
-        first_line, waiting = 1, b""
-        for chunk in member.chunks():
-            waiting += chunk
-            if len(waiting) >= PIECE_BYTES and b"\n" in waiting:
-                end = waiting.rindex(b"\n") + 1
-                body, waiting = waiting[:end], waiting[end:]
-                yield Piece(member.file_id, first_line, body)
-                first_line += body.count(b"\n")
-        if waiting:
-            body = waiting if waiting.endswith(b"\n") else waiting + b"\n"
-            yield Piece(member.file_id, first_line, body)
+        yield from in_pieces(member.file_id, member.chunks())
 
 
-def grouped(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
+def in_pieces(file_id: int, chunks: Iterable[bytes]) -> Iterator[Piece]:
+    """The lines that the bytes of one file hold, however those come."""
+    first_line, waiting = 1, bytearray()
+    for chunk in chunks:
+        waiting += chunk
+        if len(waiting) >= PIECE_BYTES and b"\n" in waiting:
+            body = bytes(waiting[: waiting.rindex(b"\n") + 1])
+            del waiting[: len(body)]
+            yield Piece(file_id, first_line, body)
+            first_line += body.count(b"\n")
+    if waiting:
+        yield Piece(file_id, first_line, bytes(waiting.removesuffix(b"\n") + b"\n"))
+
+
+def block_groups(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
     """Pieces gathered to blocks: small files cost as little as large ones."""
     return gathered(pieces, lambda piece: len(piece.body), BLOCK_BYTES)
 
@@ -158,10 +167,10 @@ def point_ids(
 def placed(
     file_id: Integers | int,
     line_number: Integers | Sequence[int],
-    columns: dict[str, pa.Array],
+    table: pa.Table,
     index_in_line: Integers | None = None,
 ) -> pa.Table:
-    """A table of raw records with their place and id in front."""
+    """The columns of raw records with their place and id in front."""
     line_number = np.asarray(line_number, dtype=np.int64)
     file_id = np.full_like(line_number, file_id)
     place = {
@@ -169,7 +178,7 @@ def placed(
         "line_number": pa.array(line_number, pa.int64()),
         "point_id": pa.array(point_ids(file_id, line_number, index_in_line), pa.int64()),
     }
-    return pa.table(place | columns)
+    return pa.table(place | dict(zip(table.column_names, table.columns, strict=True)))
 
 
 def parsable(lines: Sequence[Line], parse: Parse) -> tuple[Sequence[Line], pa.Table | None]:
@@ -202,25 +211,18 @@ def block_of(
     parse: Parse,
     empty: pa.Table,
     plausible: Callable[[Sequence[Line]], Sequence[Line]] = list,
-) -> Block:
+) -> RecordBlock:
     """The records of one piece; its lines that are not plausible or not parsed are malformed."""
     lines = piece.lines()
     good, table = parsable(plausible(lines), parse)
     numbers = [number for number, _text in good]
     refused = {number for number, _text in lines}.difference(numbers)
-    return Block.of(piece, records_of(piece.file_id, numbers, table or empty), sorted(refused))
+    return RecordBlock.of(piece, placed(piece.file_id, numbers, table or empty), sorted(refused))
 
 
-def records_of(
-    file_id: Integers | int, line_number: Integers | Sequence[int], table: pa.Table
-) -> pa.Table:
-    """Parsed columns as raw records."""
-    return placed(file_id, line_number, {name: table[name] for name in table.column_names})
-
-
-def joined(blocks: Sequence[Block]) -> Block:
+def merged(blocks: Sequence[RecordBlock]) -> RecordBlock:
     """Several blocks as one."""
-    return Block(
+    return RecordBlock(
         [piece for block in blocks for piece in block.pieces],
         pa.concat_tables([block.records for block in blocks]),
         [place for block in blocks for place in block.malformed],
@@ -239,6 +241,6 @@ class Reader:
     those, and `values` are what the staging SQL binds for them.
     """
 
-    decode: Callable[..., Iterator[Block]]
+    decode: Callable[..., Iterator[RecordBlock]]
     cut: Callable[[Iterable[Member]], Iterator[Piece]] = pieces_of
     values: Callable[..., dict[str, Any]] | None = None

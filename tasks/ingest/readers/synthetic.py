@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from model.synthetic.processes import moved
 from model.synthetic.world import Trajectory, World, trajectories
-from tasks.ingest.readers.records import Block, Piece, Reader, placed
+from tasks.ingest.readers.records import Piece, Reader, RecordBlock, placed
 
 AS_THEY_ARE = (
     *("lon_deg", "lat_deg", "true_lon_deg", "true_lat_deg"),
@@ -35,37 +35,38 @@ TRUTH_SCHEMA = pa.schema(
 )
 
 
-def generated(pieces: Iterable[Piece]) -> Iterator[Block]:
+def generated(pieces: Iterable[Piece]) -> Iterator[RecordBlock]:
     """One block a line: as many points as an order asks for, and no more, are in memory."""
     for piece in pieces:
         for line_number, text in piece.lines():
-            yield block_of(piece, line_number, text)
+            yield order_block(piece, line_number, text)
 
 
-def block_of(piece: Piece, line_number: int, text: bytes) -> Block:
+def order_block(piece: Piece, line_number: int, text: bytes) -> RecordBlock:
     try:
         order = json.loads(text)
         world = World(**order["world"])
         made = list(trajectories(world, order["start"], order["stop"]))
-        records = records_of(piece.file_id, line_number, made)
+        records = trajectory_records(piece.file_id, line_number, made)
     except (KeyError, TypeError, ValueError, ArithmeticError, RecursionError):
-        return Block.of(piece, NO_RECORDS, [line_number])
-    return replace(Block.of(piece, records), truth=truth_of(piece.file_id, world, made))
+        return RecordBlock.of(piece, NO_RECORDS, [line_number])
+    return replace(RecordBlock.of(piece, records), truth=truth_of(piece.file_id, world, made))
 
 
-def records_of(file_id: int, line_number: int, made: Sequence[Trajectory]) -> pa.Table:
+def trajectory_records(file_id: int, line_number: int, made: Sequence[Trajectory]) -> pa.Table:
     """The points of trajectories, one after the other."""
     num_T = [len(one.tracked_us_T) for one in made]
     index = np.arange(sum(num_T))
+    region = np.concatenate([one.region_T for one in made]).astype(np.int64)
     columns = {
         "entity_id": repeated([one.entity_id for one in made], np.repeat(range(len(made)), num_T)),
         "tracked_at": instants(np.concatenate([one.tracked_us_T for one in made])),
         "mode": repeated(made[0].modes, np.concatenate([one.mode_T for one in made])),
-        "region_id": regions(np.concatenate([one.region_T for one in made])),
+        "region_id": pa.array(region, mask=region < 0),
     }
     for name in AS_THEY_ARE:
         columns[name] = pa.array(np.concatenate([getattr(one, f"{name}_T") for one in made]))
-    return placed(file_id, np.full_like(index, line_number), columns, index)
+    return placed(file_id, np.full_like(index, line_number), pa.table(columns), index)
 
 
 def repeated(names: Sequence[str], codes: np.ndarray) -> pa.Array:
@@ -75,10 +76,6 @@ def repeated(names: Sequence[str], codes: np.ndarray) -> pa.Array:
 
 def instants(unix_us: np.ndarray) -> pa.Array:
     return pa.array(unix_us).cast(pa.timestamp("us", "UTC"))
-
-
-def regions(region: np.ndarray) -> pa.Array:
-    return pa.array(region.astype(np.int64), mask=region < 0)
 
 
 def truth_of(file_id: int, world: World, made: Sequence[Trajectory]) -> pa.Table:
@@ -103,7 +100,9 @@ def truth_of(file_id: int, world: World, made: Sequence[Trajectory]) -> pa.Table
     return pa.table(columns, schema=TRUTH_SCHEMA)
 
 
-NO_RECORDS = records_of(0, 1, list(trajectories(World(kind="markov", num_points=2), 0, 1))).slice(2)
+NO_RECORDS = trajectory_records(
+    0, 1, list(trajectories(World(kind="markov", num_points=2), 0, 1))
+).slice(2)
 
 
 READER = Reader(generated)

@@ -10,7 +10,7 @@ from itertools import repeat
 import numpy as np
 import pyarrow as pa
 
-from tasks.ingest.readers.records import Block, Piece, Reader, placed
+from tasks.ingest.readers.records import Piece, Reader, RecordBlock, placed
 
 # *T*, track id, domain, number of points, number of track properties, *P*, domain, dimensions,
 # has id, has time, number of point properties. Only points without properties are known here.
@@ -18,13 +18,13 @@ HEADER = re.compile(rb"\*T\*,([^,]*),terrestrial,(\d{1,9}),0,\*P\*,terrestrial,2
 POINT_COLUMNS = ("object_id", "time", "lon", "lat")
 
 
-def decode_traj(pieces: Iterable[Piece]) -> Iterator[Block]:
+def decode_traj(pieces: Iterable[Piece]) -> Iterator[RecordBlock]:
     """Tracks on Earth; all fields stay text. A record is a point, its index counts in the line."""
     for piece in pieces:
         yield traj_block(piece)
 
 
-def traj_block(piece: Piece) -> Block:
+def traj_block(piece: Piece) -> RecordBlock:
     """The points of one piece.
 
     A line without header or points, one of too many values, or a cut point, is malformed.
@@ -59,8 +59,8 @@ def traj_block(piece: Piece) -> Block:
     texts = dict(zip((*POINT_COLUMNS, "track_id"), (*columns, track_ids), strict=True))
     fields = {name: pa.array(values, pa.string()) for name, values in texts.items()}
     index = np.array(indices, dtype=np.int64)
-    records = placed(piece.file_id, line_numbers, fields, index)
-    return Block.of(piece, records, malformed, num_missing)
+    records = placed(piece.file_id, line_numbers, pa.table(fields), index)
+    return RecordBlock.of(piece, records, malformed, num_missing)
 
 
 READER = Reader(decode_traj)

@@ -1,4 +1,4 @@
-"""Encoding probe: before a model is trained, the proof that its features keep places and times.
+"""Encoding check: before a model is trained, the proof that its features keep places and times.
 
 It depends on the code of the encoding and on the shards, and so runs again when either changes.
 """

@@ -1,4 +1,4 @@
-"""Own columns as the configuration tells them: which are read, and what they mean.
+"""Field columns: which columns of own files are read for which field, and what they mean.
 
 A column without a name in the configuration is taken by one of its aliases where it is needed, and
 otherwise not read. Nothing is guessed from values.
@@ -102,7 +102,7 @@ def chosen(names: Sequence[str], columns: ColumnsConfig, told: set[str]) -> dict
 def named_column(names: Sequence[str], asked: str) -> str:
     """The column of that name, however it is spaced and cased, or an error that lists them."""
     same = [name for name in names if name == asked] or [
-        name for name in names if plain(name) == plain(asked)
+        name for name in names if plain_name(name) == plain_name(asked)
     ]
     if len(same) != 1:
         problem = "has no column" if not same else "has more than one column"
@@ -112,11 +112,11 @@ def named_column(names: Sequence[str], asked: str) -> str:
 
 def alias_of(names: Sequence[str], aliases: Sequence[str]) -> str | None:
     """The column with the first of these names that any has."""
-    by_plain = {plain(name): name for name in reversed(names)}
+    by_plain = {plain_name(name): name for name in reversed(names)}
     return next((by_plain[alias] for alias in aliases if alias in by_plain), None)
 
 
-def plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """A column's name without what people write differently: case, spaces, a leading #."""
     return re.sub(r"[\s.\-]+", "_", name.strip("# \t\ufeff").casefold())
 
