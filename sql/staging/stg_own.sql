@@ -121,8 +121,11 @@ directed as (
 
     select
         *,
-        count_if(step_in_day_s between -43200 and -1e-6) over in_stretch
-        > count_if(step_in_day_s > 0) over in_stretch as is_backward
+        coalesce(
+            count_if(step_in_day_s between -43200 and -1e-6) over in_stretch
+            > count_if(step_in_day_s > 0) over in_stretch,
+            false
+        ) as is_backward
     from stretched
     window in_stretch as (partition by file_id, entity_id, stretch)
 
@@ -132,8 +135,9 @@ midnights as (
 
     select
         *,
-        if(is_backward, step_in_day_s > 43200, step_in_day_s < -43200)
-            as is_midnight
+        coalesce(
+            if(is_backward, step_in_day_s > 43200, step_in_day_s < -43200), false
+        ) as is_midnight
     from directed
 
 ),

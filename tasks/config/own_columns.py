@@ -60,11 +60,11 @@ class ColumnsConfig(Section):
     received_at: str = column(
         "Upload column", "When the point was received, written as the time is. Not read if empty."
     )
-    time_form: Literal["iso", "epoch_s", "epoch_ms", "pattern"] = Field(
+    time_form: Literal["iso", "epoch_s", "epoch_ms", "epoch_us", "epoch_ns", "pattern"] = Field(
         "iso",
         title="Form of times",
-        description="iso: 2024-03-07T22:40:00.5+01:00; epoch: seconds or milliseconds since "
-        "1970; pattern: as below.",
+        description="iso: 2024-03-07T22:40:00.5+01:00; epoch: seconds, or thousandths, millionths "
+        "or billionths of them, since 1970; pattern: as below.",
     )
     time_pattern: str = Field(
         "",

@@ -6,6 +6,7 @@ import glob
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -209,17 +210,21 @@ def take_labels(draft: Draft) -> None:
 def staged_of(draft: Draft) -> pa.Table:
     """The rows of the staging query, which is told what it asks for: the columns, the zone.
 
-    Columns of a point that the source does not have are filled by name.
+    Columns of a point that the source does not have are filled by name. No fix is of a later day
+    than the one after its file is read.
     """
     rules = draft.job.settings
     staging = dataset_named(draft.job.dataset).staging
-    query = f"{sql.read(POINT_COLUMNS)} union all by name (\n{sql.read(staging)}\n)"
+    points = f"{sql.read(POINT_COLUMNS)} union all by name (\n{sql.read(staging)}\n)"
+    rule = "if(rule is null and tracked_at > $read_until, 'in_the_future', rule)"
+    query = f"select * replace ({rule} as rule) from (\n{points}\n)"
     values_of = reader_named(rules.decoder).values
     if values_of is not None:
         values = values_of(rules.columns)
     else:
         values = {"zone": rules.zone} if "$zone" in query else {}
-    return draft.connection.sql(query, params=values or None).to_arrow_table()
+    values["read_until"] = datetime.now(UTC) + timedelta(days=1)
+    return draft.connection.sql(query, params=values).to_arrow_table()
 
 
 def in_order_of(records: pa.Table, staged: pa.Table) -> pa.Table:

@@ -221,8 +221,17 @@ EXPECTED: dict[str, dict[str, str]] = {
     "no such day": {EVERY: "02 time", **each(COUNTED, EPOCH)},
     "text for a time": {EVERY: "02 time"},
     "empty time": {EVERY: "02 time", "gpx": "02 no_time"},
-    "year 1970": {EVERY: "012", "opensky": "02 implausible_time"},  # it began in 2013
-    "year 2038": {EVERY: "012"},
+    "year 1970": {
+        EVERY: "012 | before_satellites",
+        **each(("hurdat2", "icebergs", "geolife labels"), "012"),  # are older, or tell no fix
+        "opensky": "02 implausible_time",  # it began in 2013
+    },
+    "clock not set": {
+        EVERY: "012 | unset_clock",
+        **each(("hurdat2", "icebergs", "geolife labels"), "012"),
+        "opensky": "02 implausible_time",
+    },
+    "year 2038": {EVERY: "02 in_the_future", "geolife labels": "012"},
     # No time scale of ours has a 61st second: a counted reject, the same for all sources.
     "leap second": {
         EVERY: "02 time",
@@ -244,8 +253,10 @@ EXPECTED: dict[str, dict[str, str]] = {
         "tdrive": "02 no_such_local_time",
         "own local": "02 skipped_local_time",
     },
-    "repeated local time": {**unless(("tdrive", "own local"), UTC), "tdrive": "012"}
-    | {"own local": "012"},
+    "repeated local time": {
+        **unless(("tdrive", "own local"), UTC),
+        **each(("tdrive", "own local"), "012 | before_satellites"),
+    },
     # Records.
     "no entity": {
         EVERY: "02 no_entity",

@@ -38,10 +38,12 @@ ALIASES = {
 METRES_PER_ALTITUDE = {"m": 1.0, "ft": 0.3048}
 MPS_PER_SPEED = {"mps": 1.0, "kmh": 1 / 3.6, "knots": 1_852 / 3_600}
 COORDINATE_SCALE = {"degrees": 1.0, "degrees_e7": 1e7}
-NUM_US = {"epoch_s": 1_000_000, "epoch_ms": 1_000}
+NUM_US = {"epoch_s": 1_000_000, "epoch_ms": 1_000, "epoch_us": 1, "epoch_ns": 0.001}
 # Instants that are credible, in microseconds since 1970: counts from 1970, or from 1973 where fewer
-# than twelve digits of milliseconds would rather be seconds; dates written out from 1800; to 2100.
-EARLIEST_US = {"epoch_s": 0, "epoch_ms": 100_000_000_000_000}
+# than twelve digits of milliseconds would rather be seconds, and so on; dates written out from
+# 1800; all to 2100.
+IN_1973_US = 100_000_000_000_000
+EARLIEST_US = {"epoch_s": 0} | dict.fromkeys(("epoch_ms", "epoch_us", "epoch_ns"), IN_1973_US)
 FIRST_WRITTEN_US, LATEST_US = -5_364_662_400_000_000, 4_133_980_799_999_999
 
 

@@ -57,16 +57,19 @@ def decode_own(pieces: Iterable[Piece], columns: ColumnsConfig) -> Iterator[Reco
 def undivided(pieces: Iterable[Piece], columns: ColumnsConfig) -> Iterator[list[RecordBlock]]:
     """The blocks that must stay together.
 
-    Where clocks are put back, a file is never divided: which pass of an hour a record belongs to
-    depends on the records above it.
+    Where clocks are put back, or stand beside a date, a file is never divided: which pass of an
+    hour or which day a record belongs to depends on the records above it.
     """
     told: set[str] = set()
-    may_divide = columns.zone == "UTC" or columns.time_form in ("epoch_s", "epoch_ms")
+    may_divide = columns.zone == "UTC" or columns.time_form.startswith("epoch")
     for file_id, of_file in groupby(pieces, key=lambda piece: piece.file_id):
-        blocks = file_blocks(file_id, of_file, columns, told)
-        if may_divide:
-            yield from ([block] for block in blocks)
-        elif whole := list(blocks):
+        whole: list[RecordBlock] = []
+        for block in file_blocks(file_id, of_file, columns, told):
+            if may_divide and block.records["clock"].null_count == block.records.num_rows:
+                yield [block]
+            else:
+                whole.append(block)
+        if whole:
             yield whole
 
 
