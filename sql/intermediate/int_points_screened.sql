@@ -18,6 +18,7 @@ named as (
         points.lat_deg,
         points.file_id,
         points.line_number,
+        points.speed_mps,
         refused.rule as instant_rule
     from int_points_in_force as points
     left join int_points_redated as redated using (point_id)
@@ -87,6 +88,7 @@ ranked as (
 
 select
     placed.* exclude (rule),
+    epoch_us(placed.tracked_at) as tracked_us,
     case
         when placed.rule is not null then placed.rule
         when ranked.rank_in_place > 1 then 'exact_duplicate'

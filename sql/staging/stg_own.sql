@@ -15,8 +15,11 @@ texts as (
         ) as entity_id,
         nullif(trim(concat_ws(' ', day, clock)), '') as instant_text,
         if(clock is null, null, trim(day)) as day_text,
-        trim(lon) as lon_text,
-        trim(lat) as lat_text,
+        -- A letter that is missing or another one leaves a text that is no place.
+        trim(lon) || if(east_west is null, '', ' ' || rpad(trim(east_west), 1, '?'))
+            as lon_text,
+        trim(lat) || if(north_south is null, '', ' ' || rpad(trim(north_south), 1, '?'))
+            as lat_text,
         trim(lon) = '' or trim(lat) = ''
         or list_contains($missing, trim(lon)) or list_contains($missing, trim(lat))
             as is_without_place,

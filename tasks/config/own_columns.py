@@ -53,6 +53,12 @@ class ColumnsConfig(Section):
     clock: str = column("Clock column", "With the date column, in place of the time column.")
     lon: str = column("Longitude column", "If empty: lon, lng, long, longitude, lon_deg, x.")
     lat: str = column("Latitude column", "If empty: lat, latitude, lat_deg, y.")
+    north_south: str = column(
+        "N or S column", "The letters N and S of latitudes without a sign. Not read if empty."
+    )
+    east_west: str = column(
+        "E or W column", "The letters E and W of longitudes without a sign. Not read if empty."
+    )
     altitude: str = column("Altitude column", "Not read if empty.")
     speed: str = column("Speed column", "Not read if empty.")
     course: str = column("Course column", "Degrees from north. Not read if empty.")

@@ -9,8 +9,12 @@ The first rule that a point breaks is the one that it is rejected for:
 5. `null_island`: exactly (0, 0), which receivers report without a fix
 6. `exact_duplicate`: entity, instant and place of an earlier point, in the order of the source
 7. `same_instant`: another place at the instant of an earlier point: the first one is kept
-8. `impossible_speed`: out of reach of the last kept point (`model/earth/point_rules.py`)
-9. `short_trip`: in a trip of too few points
+8. `stale_position`: the place of an earlier point, at a speed that has carried the entity away
+9. `impossible_speed`: out of reach of the last kept point (`model/earth/point_rules.py`)
+10. `short_trip`: in a trip of too few points
+
+Where the speed limit rejects a run of points at least half as long as what it keeps, it cannot
+tell which of the two is right: such runs are kept in the table `conflicts`, and counted.
 
 The order of the source is source trip, file, line, point. A trip ends with the trip of the source
 and with a silence longer than `max_gap_s` between kept points.
@@ -58,21 +62,25 @@ RULES = (
     "null_island",
     "exact_duplicate",
     "same_instant",
+    "stale_position",
     "impossible_speed",
     "short_trip",
 )
 MARTS = ("marts/clean_points", "marts/clean_rejects", "marts/trips")
-TABLES = ("clean_points", "clean_rejects", "trips", "stays", "visits")
+CONFLICTS = "marts/conflicts"
+TABLES = ("clean_points", "clean_rejects", "conflicts", "trips", "stays", "visits")
 SQL = (
     IN_FORCE,
     "intermediate/int_points_redated",
     "intermediate/int_instants_refused",
     "intermediate/int_points_placed",
     "intermediate/int_points_screened",
+    "intermediate/int_points_stale",
     "intermediate/int_points_tracked",
     "intermediate/int_points_tripped",
     "intermediate/int_trips",
     *MARTS,
+    CONFLICTS,
     *staypoints.SQL,
     *transport_modes.SQL,
     "marts/triplegs",
@@ -123,6 +131,7 @@ def clean_points(con: Connection, draft: Path, rules: CleanRules) -> Counts:
     staypoints.mark_stays(con, rules.stay)
     for mart in (*MARTS, *staypoints.MARTS):
         materialise(con, mart)
+    materialise(con, CONFLICTS, max_gap_s=rules.max_gap_s)
     check(con, "checks/clean_conserves_points")
     tables = list(TABLES)
     if "mode" in con.table("clean_points").columns:
@@ -138,6 +147,7 @@ def screen_points(con: Connection, rules: CleanRules) -> None:
         materialise(con, f"intermediate/{query}", first_fix_date=rules.first_fix_date)
     con.register("int_point_identities", identified_points(con, rules))
     materialise(con, "intermediate/int_points_screened")
+    materialise(con, "intermediate/int_points_stale")
     define(con, "intermediate/int_points_tracked")
     tracked = con.sql(
         "select point_id, entity_id, source_trip_id, tracked_us, lon_deg, lat_deg "
@@ -205,6 +215,7 @@ def counts(con: Connection) -> Counts:
         "stays": count_rows(con, "stays"),
         "redated": count_rows(con, "int_points_redated"),
         "parted": count_rows(con, "int_point_identities"),
+        "conflicts": count_rows(con, "conflicts"),
     }
 
 

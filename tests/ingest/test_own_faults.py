@@ -6,12 +6,11 @@ Each input of `tests/fixtures/own` that a test names was made for one kind of fa
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import pytest
 from helpers.own_files import CASES, HEADER, cleaned, ingested, read, read_one, rules_of, utc
 from helpers.points import rows_of, total
-from helpers.raw_files import points_of
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -74,36 +73,38 @@ def test_a_clock_goes_on_past_midnight_beside_the_date_of_its_start(store: Store
     assert (len(points), trips["B"]["num_points"], total(found)["rejected"]) == (60, 30, 0)
 
 
-starts = st.datetimes(datetime(2024, 1, 2), datetime(2024, 1, 3))
+def watch(instants: list[datetime], date: str = "%Y-%m-%d") -> str:
+    """A file of one watch."""
+    lines = [f"a,{t.strftime(date)},{t:%H:%M:%S},1,2\n" for t in instants]
+    return CLOCK_HEADER + "".join(lines)
 
 
 @given(
-    start=starts,
+    start_min=st.integers(0, 1_439),
     steps_min=st.lists(st.integers(1, 11 * 60), min_size=1, max_size=40),
-    is_backward=st.booleans(),
 )
-@example(start=datetime(2024, 1, 2, 23, 50), steps_min=[20], is_backward=False)
-def test_no_row_of_a_watch_is_kept_at_a_wrong_instant(start, steps_min, is_backward):
-    """A date written once, in the order of recording or turned round."""
-    instants = [start]
-    for step_min in steps_min:
-        instants.append(instants[-1] + timedelta(minutes=step_min))
-    written = instants[::-1] if is_backward else instants
-    body = CLOCK_HEADER + "".join(f"a,{start:%Y-%m-%d},{t:%H:%M:%S},1,2\n" for t in written)
-    rows, rejects = read_one(body, **CLOCK)
-    assert len(rows) + len(rejects) == len(instants)
-    told = [row["tracked_at"].replace(tzinfo=None) for row in rows]
-    if not is_backward:
-        assert told == [t.replace(microsecond=0) for t in instants]
+@example(start_min=1_430, steps_min=[20])
+def test_the_day_of_a_clock_follows_from_the_order_of_recording(start_min, steps_min):
+    """A date written once, and steps of less than half a day."""
+    minutes = accumulate(steps_min, initial=start_min)
+    instants = [utc("2024-01-02") + timedelta(minutes=minute) for minute in minutes]
+    rows, rejects = read_one(watch(instants, date="2024-01-02"), **CLOCK)
+    assert ([row["tracked_at"] for row in rows], rejects) == (instants, [])
 
 
-def test_dates_that_are_told_stay_as_they_are():
-    """Rows of three days with their dates, in order, turned round, and a silence of 15 hours."""
-    instants = [datetime(2024, 1, day, hour) for day in (1, 2, 3) for hour in (1, 2, 3, 4, 19, 20)]
-    for written in (instants, instants[::-1]):
-        body = CLOCK_HEADER + "".join(f"a,{t:%Y-%m-%d},{t:%H:%M:%S},1,2\n" for t in written)
-        rows, _rejects = read_one(body, **CLOCK)
-        assert [row["tracked_at"].replace(tzinfo=None) for row in rows] == written
+def test_the_newest_row_may_stand_first():
+    instants = [utc("2024-01-02T23:00:00") + timedelta(minutes=20 * n) for n in range(12)][::-1]
+    rows, _rejects = read_one(watch(instants, date="2024-01-02"), **CLOCK)
+    assert [row["tracked_at"] for row in rows] == instants
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_dates_that_are_told_stay_as_they_are(order):
+    """Rows of three days with their dates, and silences of 15 hours."""
+    hours = [24 * day + hour for day in range(3) for hour in (1, 2, 3, 4, 19, 20)]
+    instants = [utc("2024-01-01") + timedelta(hours=hour) for hour in hours][::order]
+    rows, _rejects = read_one(watch(instants), **CLOCK)
+    assert [row["tracked_at"] for row in rows] == instants
 
 
 def test_what_would_fall_among_the_rows_of_another_date_is_rejected():
@@ -146,3 +147,36 @@ def test_whole_numbers_beyond_half_a_turn_are_put_right_or_refused(whole, lon_de
 def test_a_file_is_named_by_its_name_and_not_read_as_a_number():
     rows, _rejects = read({"1.0.csv": b"t,lon,lat\n2024-03-07T22:40:00Z,1,2\n"})
     assert [row["entity_id"] for row in rows] == ["1.0"]
+
+
+LETTERS = "id,t,lat,ns,lon,ew\na,2024-03-07T22:40:00Z,33.5,S,70.6,W\n"
+
+
+def test_letters_beside_the_coordinates_are_asked_for_and_read():
+    _rows, [reject] = read_one(LETTERS)
+    assert reject["rule"] == "unreadable"
+    assert reject["raw_text"] == (
+        "column 'ns' holds the letters of 'lat': name it as columns.north_south"
+    )
+    [row], _rejects = read_one(LETTERS, north_south="ns", east_west="ew")
+    assert (row["lat_deg"], row["lon_deg"]) == (-33.5, -70.6)
+
+
+@pytest.mark.parametrize("letter", ["", "X", "E", "-"])
+def test_a_letter_of_another_kind_is_no_place(letter):
+    body = LETTERS.replace(",S,", f",{letter},")
+    rows, rejects = read_one(body, north_south="ns", east_west="ew")
+    assert (rows, rules_of(rejects)) == ([], [(2, "bad_position")])
+
+
+@pytest.mark.parametrize("form", ["jsonl", "json"])
+def test_letters_are_asked_for_in_other_forms_too(form):
+    row = '{"t": "2024-03-07T22:40:00Z", "lat": "33.5", "ns": "S", "lon": "70.6", "ew": "W"}'
+    body = f"[{row}]" if form == "json" else row + "\n"
+    _rows, [reject] = read({f"a.{form}": body.encode()}, form=form)
+    assert "columns.north_south" in reject["raw_text"]
+
+
+def test_a_flag_that_is_no_letter_of_a_half_is_passed_over():
+    rows, _rejects = read_one("id,t,valid,lat,lon,estimated\na,2024-03-07T22:40:00Z,N,-33.5,70,E\n")
+    assert len(rows) == 1

@@ -334,15 +334,17 @@ def test_each_rule_takes_its_points(store: Store):
         *walk("b", 6, seed=1),
         walk("b", 6, seed=1)[3],
         walk("b", 6, seed=1)[3] | {"lat_deg": -16.0},
+        walk("b", 6, seed=1)[5] | {"tracked_at": START + timedelta(seconds=80), "speed_mps": 9.0},
+        walk("b", 6, seed=1)[5] | {"tracked_at": START + timedelta(seconds=90), "speed_mps": 9.0},
         point("b", 35, 9.0, 51.0),
         point("c", 0, 7.0, 51.0),
     ]
     receipts = cleaned(store, table_of(broken), first_fix_date="1990-01-01")
     counts = total(receipts)
     assert {name: counts[f"rejected_{name}"] for name in RULES} == dict.fromkeys(RULES, 1)
-    assert (counts["points"], counts["kept"], counts["rejected"]) == (15, 6, 9)
+    assert (counts["points"], counts["kept"], counts["rejected"]) == (17, 7, 10)
     rejects = {row["line_number"]: row["rule"] for row in rows_of(store, receipts, REJECTS)}
-    assert rejects == dict(zip((1, 2, 3, 4, 5, 12, 13, 14, 15), RULES, strict=True))
+    assert rejects == dict(zip((1, 2, 3, 4, 5, 12, 13, 15, 16, 17), RULES, strict=True))
 
 
 @settings(max_examples=25)

@@ -76,6 +76,7 @@ TABLES = {
         **POINT,
         **SOURCE,
         "altitude_m": "double",
+        "speed_mps": "double",
         "received_at": "timestamptz",
     },
     "int_points_redated": {
@@ -110,7 +111,14 @@ TABLES = {
         "lon_deg": "double",
         "lat_deg": "double",
     },
-    "int_points_screened": {**POINT, **SOURCE, "rule": "varchar"},
+    "int_points_screened": {
+        **POINT,
+        **SOURCE,
+        "tracked_us": "bigint",
+        "speed_mps": "double",
+        "rule": "varchar",
+    },
+    "int_points_stale": {"point_id": "bigint"},
     "int_points_tracked": {
         **POINT,
         **SOURCE,

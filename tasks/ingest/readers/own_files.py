@@ -5,6 +5,8 @@ What a text means (a number, a local time) is for the staging SQL to say.
 
 from __future__ import annotations
 
+import csv
+import itertools
 import json
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,6 +28,7 @@ from tasks.ingest.readers.field_columns import (
     chosen,
     decimal_mark,
     delimiter,
+    refuse_letters,
     staging_values,
 )
 from tasks.ingest.readers.records import (
@@ -42,6 +45,7 @@ from tasks.ingest.readers.records import (
 )
 
 PARQUET_ROWS = 65_536
+NUM_FIRST_ROWS = 50  # that tell what a column holds
 
 
 def decode_own(pieces: Iterable[Piece], columns: ColumnsConfig) -> Iterator[RecordBlock]:
@@ -111,6 +115,7 @@ def read_delimited(
             table = Delimited(delimiter(columns), len(names), positions)
             if not columns.is_headerless:
                 piece = piece.below(number - piece.first_line + 1)
+            refuse_letters(known, first_rows(piece, names, columns))
         may_be = partial(of_width, layout=table.layout, num_columns=table.num_columns)
         yield block_of(piece, table.parse, table_of(0, {}), may_be)
 
@@ -136,6 +141,13 @@ def names_of(line: bytes, columns: ColumnsConfig) -> list[str]:
     if columns.is_headerless:
         return [str(number) for number in range(1, table.num_columns + 1)]
     return [column[0].as_py().strip("# \t\ufeff") for column in table.columns]
+
+
+def first_rows(piece: Piece, names: Sequence[str], columns: ColumnsConfig) -> list[dict[str, str]]:
+    """The cells of the first lines of a file by the names of its columns."""
+    lines = [text.decode("utf-8", "replace") for _number, text in piece.lines()[:NUM_FIRST_ROWS]]
+    cells = csv.reader(lines, delimiter=delimiter(columns).decode())
+    return [dict(zip(names, row, strict=False)) for row in cells]
 
 
 @dataclass(frozen=True)
@@ -178,6 +190,7 @@ def read_json_lines(
         rows = [parsed_json(text, columns) for _number, text in lines]
         if known is None and any(isinstance(row, dict) for row in rows):
             known = chosen(keys_of(rows), columns, told)
+            refuse_letters(known, objects_of(rows)[:NUM_FIRST_ROWS])
         yield cells_block(piece, [number for number, _text in lines], rows, known or {})
 
 
@@ -192,6 +205,8 @@ def read_json(
     file_id = parts[0].file_id
     body = b"".join(as_line(row) for row in rows)
     known = chosen(keys_of(rows), columns, told) if rows else {}
+    if known:
+        refuse_letters(known, objects_of(rows)[:NUM_FIRST_ROWS])
     yield cells_block(Piece(file_id, 1, body), range(1, len(rows) + 1), rows, known)
 
 
@@ -222,7 +237,11 @@ def written(value: Any) -> str:
 
 def keys_of(rows: Sequence[Any]) -> list[str]:
     """The keys of objects, in the order in which they come."""
-    return list(dict.fromkeys(key for row in rows if isinstance(row, dict) for key in row))
+    return list(dict.fromkeys(key for row in objects_of(rows) for key in row))
+
+
+def objects_of(rows: Sequence[Any]) -> list[dict[str, Any]]:
+    return [row for row in rows if isinstance(row, dict)]
 
 
 def cells_block(
@@ -272,6 +291,8 @@ def read_parquet(
     try:
         file = pq.ParquetFile(pa.BufferReader(body))
         known = chosen(file.schema_arrow.names, columns, told)
+        for first in itertools.islice(file.iter_batches(NUM_FIRST_ROWS, use_threads=False), 1):
+            refuse_letters(known, first.to_pylist())
         names = sorted(set(known.values()))
         for batch in file.iter_batches(PARQUET_ROWS, columns=names, use_threads=False):
             texts = {name: texts_of(batch[name], columns) for name in names}
