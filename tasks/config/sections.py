@@ -40,6 +40,19 @@ class Section(Frozen):
     )
 
 
+class IngestConfig(Section):
+    """How much of a source may be rejected while it is read."""
+
+    max_rejected_share: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        title="Largest share rejected",
+        description="More than this of the records, malformed or out of range, stops the run; the "
+        "dataset's own share if empty. Records without a position do not count.",
+    )
+
+
 class CleanConfig(Section):
     """Which points are kept and where a trip ends."""
 

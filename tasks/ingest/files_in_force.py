@@ -29,14 +29,21 @@ from tasks.ingest.part import (
     reading_code,
     record_counts,
 )
-from tasks.ingest.snapshot import INDEX, LEDGER, REJECTS, index_of, part_folder, part_receipt
+from tasks.ingest.snapshot import (
+    IN_NO_LIMIT,
+    INDEX,
+    LEDGER,
+    REJECTS,
+    index_of,
+    part_folder,
+    part_receipt,
+)
 from tasks.runtime.errors import ConfigError, DataError, TooManyRejected
 from tasks.runtime.progress import log
 from tasks.runtime.stage import Job, Stage
 from tasks.runtime.store import Counts, Recipe, Store, sha256_file, write_synced
 
 SAMPLE = "the embedded sample"
-IN_NO_LIMIT = ("no_position", "in_the_future")  # what a receiver reports without a fix
 
 
 @dataclass(frozen=True)
