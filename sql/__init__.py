@@ -1,6 +1,7 @@
 """The data logic as SQL files: one SELECT a file, the file name is the table name."""
 
 import re
+from collections.abc import Iterable
 from graphlib import TopologicalSorter
 from importlib import resources
 
@@ -17,6 +18,18 @@ def macros() -> dict[str, str]:
     texts = {name: read(f"macros/{name}") for name in names}
     calls = {name: called(text) & (texts.keys() - {name}) for name, text in texts.items()}
     return {f"macros/{name}": texts[name] for name in TopologicalSorter(calls).static_order()}
+
+
+def with_macros(names: Iterable[str]) -> dict[str, str]:
+    """The texts of these files, and of the macros that they call, and these in turn."""
+    known = macros()
+    texts, waiting = {}, list(names)
+    while waiting:
+        name = waiting.pop()
+        if name not in texts:
+            texts[name] = read(name)
+            waiting += known.keys() & {f"macros/{other}" for other in called(texts[name])}
+    return texts
 
 
 def called(text: str) -> set[str]:
