@@ -178,5 +178,6 @@ def test_letters_are_asked_for_in_other_forms_too(form):
 
 
 def test_a_flag_that_is_no_letter_of_a_half_is_passed_over():
-    rows, _rejects = read_one("id,t,valid,lat,lon,estimated\na,2024-03-07T22:40:00Z,N,-33.5,-70,E\n")
+    header = "id,t,valid,lat,lon,estimated\n"
+    rows, _rejects = read_one(f"{header}a,2024-03-07T22:40:00Z,N,-33.5,-70,E\n")
     assert len(rows) == 1
