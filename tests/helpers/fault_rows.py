@@ -224,7 +224,7 @@ FAULTS: dict[str, Make] = {
     "text for a time": with_time(lambda _time: "soon"),
     "empty time": with_time(lambda _time: ""),
     "year 1970": at(1970, 1, 2),
-    "clock not set": at(1980, 1, 6, 0, 2),
+    "clock not set": at(1980, 1, 6),
     "year 2038": at(2038, 1, 20),
     "leap second": leap_second,
     "other unit of time": other_unit,
@@ -271,14 +271,17 @@ CHANGES: dict[str, dict[str, Any]] = {
     "subnormal number": {"lat": 1e-310},
     "null island": {"lon": 0.0, "lat": 0.0},
     "year 1970": {"at": datetime(1970, 1, 2, tzinfo=UTC)},
-    "clock not set": {"at": datetime(1980, 1, 6, 0, 2, tzinfo=UTC)},
+    "clock not set": {"at": datetime(1980, 1, 6, tzinfo=UTC)},
+    "year 2038": {"at": datetime(2038, 1, 20, tzinfo=UTC)},
     "time with an offset": {"at": START + timedelta(minutes=1 - 60)},
     # Clocks of China went from 02:00 in summer time back to 01:00: the second pass, by rule.
     "repeated local time": {"at": datetime(1986, 9, 13, 17, 30, tzinfo=UTC)},
 }
 # A file of one's own is read in its order: the second pass begins where the clock steps back.
 FIRST_PASS = {"at": datetime(1986, 9, 13, 16, 30, tzinfo=UTC)}
+AN_HOUR_EAST = {"at": START + timedelta(minutes=1 - 60 + 8 * 60)}  # of what shows China's time
 OWN_CHANGES = {
     ("own local", "repeated local time"): FIRST_PASS,
-    ("own local", "time with an offset"): {"at": START + timedelta(minutes=1 - 60 + 8 * 60)},
+    ("own local", "time with an offset"): AN_HOUR_EAST,
+    ("tdrive", "time with an offset"): AN_HOUR_EAST,
 }

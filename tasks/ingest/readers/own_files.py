@@ -5,7 +5,6 @@ What a text means (a number, a local time) is for the staging SQL to say.
 
 from __future__ import annotations
 
-import csv
 import itertools
 import json
 from codecs import BOM_UTF8
@@ -145,8 +144,9 @@ def names_of(line: bytes, columns: ColumnsConfig) -> list[str]:
 
 def first_rows(piece: Piece, names: Sequence[str], columns: ColumnsConfig) -> list[dict[str, str]]:
     """The cells of the first lines of a file by the names of its columns."""
+    mark = delimiter(columns).decode()
     lines = [text.decode("utf-8", "replace") for _number, text in piece.lines()[:NUM_FIRST_ROWS]]
-    cells = csv.reader(lines, delimiter=delimiter(columns).decode())
+    cells = [[cell.strip('"') for cell in line.split(mark)] for line in lines]
     return [dict(zip(names, row, strict=False)) for row in cells]
 
 
