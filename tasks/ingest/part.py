@@ -29,7 +29,7 @@ from tasks.ingest.readers.records import Piece, RecordBlock
 from tasks.ingest.row_digests import RowDigests
 from tasks.ingest.snapshot import CONTENTS, LEDGER, REJECTS
 from tasks.runtime.errors import DataError
-from tasks.runtime.progress import progress
+from tasks.runtime.progress import log, progress
 from tasks.runtime.stage import Job, Stage
 from tasks.runtime.store import Counts, Store
 
@@ -39,6 +39,8 @@ POINT_COLUMNS = "staging/point_columns"
 MAX_IDS_AT_ONCE = 4_000_000
 SHARED_IDS = "checks/points_share_no_id"
 NOT_KEPT = ("rule", "raw_text")
+NAMES = ("entity", "mmsi", "object_id", "taxi_id", "vehicle_id")  # of entities, in raw records
+SPELT_NUMBER = r"^\d+\.0+$|^\d(\.\d+)?[eE]\+\d+$"  # see sql/macros/whole_number_text.sql
 UNREADABLE, EMPTY, MALFORMED = "unreadable", "empty", "malformed"
 LEDGER_SCHEMA = pa.schema(
     {
@@ -95,6 +97,7 @@ class Tally:
     num_missing: Counter[int] = field(default_factory=Counter)
     buckets: dict[int, set[int]] = field(default_factory=dict)
     rules: Counter[str] = field(default_factory=Counter)
+    num_spelt: int = 0
     digests: RowDigests = field(default_factory=RowDigests)
     reasons: dict[int, str] = field(default_factory=dict)
 
@@ -161,6 +164,11 @@ def build_part(folder: Path, job: Job[IngestRules]) -> Counts:
             for file_id, reason in block.failed.items():
                 draft.reject_file(file_id, UNREADABLE, reason)
         take_labels(draft)
+        if draft.tally.num_spelt:
+            log(
+                f"{job.dataset}: {draft.tally.num_spelt:,} records name their entity by a number "
+                "with .0 or an exponent, which is read in its digits"
+            )
         for file_id in draft.members:
             if not draft.tally.num_records[file_id]:
                 draft.reject_file(file_id, EMPTY, "holds no record")
@@ -194,6 +202,9 @@ def stage_block(draft: Draft, block: RecordBlock) -> None:
         draft.writers.write(TRUTH, block.truth)
     draft.tally.num_records.update(block.num_records)
     draft.tally.num_missing.update(block.num_missing)
+    for name in set(NAMES) & set(block.records.column_names):
+        is_spelt = pc.match_substring_regex(block.records[name], SPELT_NUMBER)
+        draft.tally.num_spelt += pc.sum(is_spelt).as_py() or 0
 
 
 def take_labels(draft: Draft) -> None:

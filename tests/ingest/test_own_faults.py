@@ -11,7 +11,7 @@ from itertools import accumulate, pairwise
 import pytest
 from helpers.own_files import CASES, HEADER, cleaned, ingested, read, read_one, rules_of, utc
 from helpers.points import rows_of, total
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tasks.runtime.store import Store
@@ -47,6 +47,13 @@ def test_a_name_is_a_number_only_where_it_says_all_its_digits(written, entity_id
     assert row["entity_id"] == entity_id
 
 
+def test_other_spellings_are_said_in_the_log(caplog):
+    with caplog.at_level("INFO"):
+        read_one(f"{HEADER}42,2024-03-07T22:40:00Z,1,2\n42.0,2024-03-07T22:41:00Z,1,2\n")
+    [line] = [line for line in caplog.messages if "exponent" in line]
+    assert line.startswith("own: 1 records name their entity by a number")
+
+
 def test_a_number_that_lost_its_last_digits_names_nobody():
     rows, rejects = read_one(f"{HEADER}3.67E+08,2024-03-07T22:40:00Z,1,2\n")
     assert (rows, rules_of(rejects)) == ([], [(2, "rounded_entity")])
@@ -79,6 +86,7 @@ def watch(instants: list[datetime], date: str = "%Y-%m-%d") -> str:
     return CLOCK_HEADER + "".join(lines)
 
 
+@settings(max_examples=20)
 @given(
     start_min=st.integers(0, 1_439),
     steps_min=st.lists(st.integers(1, 11 * 60), min_size=1, max_size=40),
