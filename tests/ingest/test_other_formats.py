@@ -181,7 +181,7 @@ def test_state_vectors_keep_what_is_known_and_drop_old_places(store: Store, any_
         (10, "implausible_time"),
         (11, "malformed"),
         (12, "no_entity"),
-        (13, "out_of_range"),
+        (13, "no_position"),
         (14, "malformed"),
         (15, "malformed"),  # a text that looks like the end of its record
         (16, "no_time"),

@@ -184,7 +184,7 @@ def test_tdrive_rejects(fixture_of) -> None:
         (7, "malformed"),
         (8, "no_entity"),
         (9, "out_of_range"),
-        (10, "malformed"),
+        (10, "no_position"),
     ]
 
 
@@ -245,7 +245,7 @@ def test_ais_rejects(fixture_of) -> None:
         (7, "no_position"),
         (8, "no_position"),
         (9, "out_of_range"),
-        (10, "malformed"),
+        (10, "no_position"),
         (11, "no_entity"),
         (13, "malformed"),
     ]
