@@ -203,7 +203,7 @@ def stage_block(draft: Draft, block: RecordBlock) -> None:
     draft.tally.num_records.update(block.num_records)
     draft.tally.num_missing.update(block.num_missing)
     for name in set(NAMES) & set(block.records.column_names):
-        is_spelt = pc.match_substring_regex(block.records[name], SPELT_NUMBER)
+        is_spelt = pc.match_substring_regex(block.records[name].cast(pa.string()), SPELT_NUMBER)
         draft.tally.num_spelt += pc.sum(is_spelt).as_py() or 0
 
 
