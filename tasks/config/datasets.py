@@ -10,6 +10,7 @@ from pydantic import Field
 
 from tasks.runtime.errors import ConfigError
 from tasks.runtime.frozen import Frozen
+from tasks.runtime.words import plural_of
 
 Kind = Literal["number", "count", "text", "date", "time"]
 
@@ -88,8 +89,7 @@ class Dataset(Frozen):
     @property
     def entity_kinds(self) -> str:
         """The plural of what moves."""
-        irregular = {"aircraft": "aircraft", "bus": "buses", "entity": "entities"}
-        return irregular.get(self.entity_kind, f"{self.entity_kind}s")
+        return plural_of(self.entity_kind)
 
 
 TABLE = Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")

@@ -305,7 +305,7 @@ for number in sys.argv[2:]:
 private = sorted(name for name in sys.modules if name.startswith("trajfoundry_model_")
                  and "." not in name)
 others = [hasattr(sys.modules[f"{name}.inference.serving"], "OTHER") for name in private]
-print(json.dumps([answers, sorted(others), sys.modules["model"].__file__]))
+print(json.dumps([answers, sorted(others), sys.modules["model"].__file__], default=str))
 """
 
 
