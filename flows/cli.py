@@ -77,6 +77,9 @@ class Run(Reported, PipelineConfig):
 
     def execute(self) -> None:
         store = self.open_store()
+        from tasks.ingest.first_look import look_at
+
+        look_at(self.config, self.source)
         wait_for_server = server_for_one_run(store)
         with nothing_on_stdout():
             from flows.pipeline import pipeline
