@@ -351,7 +351,7 @@ def test_a_file_of_points_is_forecast(champion, tmp_path):
     bundle.example_points().to_pandas().to_csv(tmp_path / "x.csv", index=False)
     forecast_file(config, str(tmp_path / "x.csv"), str(tmp_path / "y.csv"), store)
     pd.testing.assert_frame_equal(
-        pd.read_csv(tmp_path / "y.csv"),
+        pd.read_csv(tmp_path / "y.csv", parse_dates=["tracked_at"]),
         pd.read_parquet(output),
         check_dtype=False,
     )
