@@ -274,7 +274,9 @@ def add_view(
     if whole:
         parts.append(f"from {parquet_scan(whole)}")
     if parts and names_files:
-        every = " union all by name ".join([*parts, "select null::varchar as file_name where false"])
+        every = " union all by name ".join(
+            [*parts, "select null::varchar as file_name where false"]
+        )
         files = f"select file_id, min(name) as name from ops.files where dataset = {quoted(schema)}"
         create_view(
             connection,
