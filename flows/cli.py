@@ -194,23 +194,29 @@ class Ui(Place):
             "addresses; Ctrl-C stops it.",
             flush=True,
         )
+        from tasks.registry.moved import heal
+
+        heal(store)
         serve(store, self.prefect_port, self.mlflow_port)
 
 
 class Rebuild(Place):
-    """Make the warehouse again from the store, for example after a move."""
+    """Make the warehouse again from the store, and put right what a move or a copy left behind."""
 
     def execute(self) -> None:
         store = self.open_store()
         from tasks.catalog.warehouse import rebuild
+        from tasks.registry.moved import heal
 
-        print(rebuild(store))
+        print(rebuild(store), *heal(store).lines, sep="\n")
 
 
 class Cache(BaseModel):
     """Care of the store."""
 
-    rebuild: CliSubCommand[Rebuild] = Field(description="Make the warehouse again.")
+    rebuild: CliSubCommand[Rebuild] = Field(
+        description="Make the warehouse again, also after a move or a copy."
+    )
 
 
 class Commands(BaseSettings):
