@@ -142,7 +142,11 @@ class Forecast(Reported, ForecastConfig):
         return ForecastConfig.model_validate(fields_of(self, ForecastConfig))
 
     def execute(self) -> None:
-        wait_for_server = server_for_one_run(self.open_store())
+        store = self.open_store()
+        from tasks.serve.batch_predict import check_request
+
+        check_request(self.input, self.output)
+        wait_for_server = server_for_one_run(store)
         with nothing_on_stdout():
             from flows.forecast import forecast
 
@@ -312,7 +316,8 @@ def problem_line(problem: ErrorDetails) -> str:
     flag = ".".join(str(part) for part in problem["loc"][1:])
     text, given = problem["msg"].removeprefix("Value error, "), problem["input"]
     is_shown = problem["type"] != "value_error" and isinstance(given, str | int | float)
-    return f"--{flag}: {text}" + (f", not {given}" if is_shown else "")
+    named = f"--{flag}: {text}" if flag else text
+    return f"{named}, not {given}" if is_shown else named
 
 
 def fields_of(command: BaseModel, kind: type[BaseModel]) -> dict[str, Any]:

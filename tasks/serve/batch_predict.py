@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SUFFIXES = (".parquet", ".csv")
+COLUMNS = ("trajectory_id", "tracked_at", "lon_deg", "lat_deg")
 
 
 class Predictions(Frozen):
@@ -37,7 +38,7 @@ class Predictions(Frozen):
 def forecast_file(config: ForecastConfig, source: str, output: str, store: Store) -> Predictions:
     """Write the forecasts of every trajectory in a file with a registered model."""
     given, wanted = Path(source), Path(output)
-    check_names(given, wanted)
+    check_request(given, wanted)
     points = read_points(given)
     model = load_model(config.model, store)
     check_forecasts(model, config.model)
@@ -62,6 +63,37 @@ def check_forecasts(model: Any, address: str) -> None:
             f"{address} does not forecast; it serves {', '.join(tasks)}: load it with MLflow, as "
             "README.md shows, or give --model one that forecasts"
         )
+
+
+def check_request(source: Path, output: Path) -> None:
+    """Refuse what cannot go well, before anything is started: names, folders, columns."""
+    check_names(source, output)
+    there = columns_of(source)
+    for name in COLUMNS:
+        if name not in there:
+            raise DataError(
+                f"{source.name}: column {name} is missing; a file of points has: "
+                f"{', '.join(COLUMNS)}"
+            )
+
+
+def columns_of(source: Path) -> list[str]:
+    """The names of the columns of a file, whose rows are not read."""
+    import pyarrow as pa
+    import pyarrow.csv
+    import pyarrow.parquet as pq
+
+    try:
+        if source.suffix == ".csv":
+            with pa.csv.open_csv(source) as reader:
+                return list(reader.schema.names)
+        return list(pq.read_schema(source).names)
+    except (OSError, pa.ArrowException) as error:
+        raise unreadable(source) from error
+
+
+def unreadable(source: Path) -> DataError:
+    return DataError(f"{source.name} is not a readable {source.suffix[1:]} file")
 
 
 def check_names(source: Path, output: Path) -> None:
@@ -91,7 +123,7 @@ def read_points(source: Path) -> Any:
             return pa.csv.read_csv(source, convert_options=as_written)
         return pq.read_table(source)
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{source.name} is not a readable {source.suffix[1:]} file") from error
+        raise unreadable(source) from error
 
 
 def write_rows(rows: pd.DataFrame, output: Path) -> None:

@@ -239,6 +239,23 @@ def test_a_value_out_of_range_is_shown(capsys):
     assert told.strip().endswith("less than or equal to 45, not 99")
 
 
+def test_settings_that_do_not_fit_together_name_no_empty_flag(capsys):
+    assert cli.main(["run", "--window.num_horizon", "5"]) == ConfigError.exit_code
+    assert capsys.readouterr().err.startswith("trajfoundry: assess asks for step 20, but windows")
+
+
+def test_a_file_to_forecast_is_looked_at_before_a_server_starts(tmp_path, capsys):
+    (tmp_path / "x.csv").write_text("id,t,lon_deg,lat_deg\na,2024-05-01,1,2\n")
+    for name, words in (
+        ("absent.csv", "no file absent.csv"),
+        ("x.csv", "x.csv: column trajectory_id is missing; a file of points has: trajectory_id"),
+    ):
+        arguments = ["--input", name, "--output", "y.csv", "--store", str(tmp_path / "store")]
+        assert cli.main(["forecast", *arguments]) in (ConfigError.exit_code, DataError.exit_code)
+        assert words in capsys.readouterr().err
+    assert not (tmp_path / "store" / "logs").exists()
+
+
 def test_ui_says_at_once_what_it_does(tmp_path, monkeypatch, capsys):
     said = []
     monkeypatch.setattr(cli, "serve", lambda *_: said.append(capsys.readouterr().out))
