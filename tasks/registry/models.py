@@ -39,8 +39,11 @@ def fetch_bundle(model_uri: str, store: Store, scratch: Path) -> Path:
     import mlflow
 
     with registry(store), known_model(model_uri, store, "--train.init"):
-        copied = mlflow.artifacts.download_artifacts(model_uri, dst_path=str(scratch))
-    return Path(copied) / "artifacts" / "bundle"
+        copied = Path(mlflow.artifacts.download_artifacts(model_uri, dst_path=str(scratch)))
+        # Of a folder that is gone MLflow copies nothing, without a word.
+        if not (copied / "MLmodel").is_file():
+            raise FileNotFoundError(f"No such file: {copied / 'MLmodel'}")
+    return copied / "artifacts" / "bundle"
 
 
 @contextlib.contextmanager
@@ -53,7 +56,7 @@ def known_model(model_uri: str, store: Store, flag: str) -> Iterator[None]:
     except (MlflowException, OSError) as error:
         if is_lost(error):
             raise ConfigError(
-                f"the files of {shown(model_uri)} are missing; if the store was moved or copied, "
+                f"the files of {model_uri} are missing; if the store was moved or copied, "
                 f"put its folder mlflow-artifacts beside {store.root / 'mlflow.db'}, else run "
                 "again what made it"
             ) from error

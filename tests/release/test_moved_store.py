@@ -12,7 +12,7 @@ from helpers.served import stored
 
 from flows import cli
 from tasks.registry.client import experiment_id, registry
-from tasks.registry.models import load_model
+from tasks.registry.models import fetch_bundle
 from tasks.registry.moved import heal
 from tasks.release import register
 from tasks.release.bundle import ENTRY, example_points, write_bundle
@@ -58,8 +58,11 @@ def copied(made, tmp_path) -> Store:
     return Store(tmp_path / "copy")
 
 
-def asked(store: Store) -> int:
-    return len(load_model(f"models:/{NAME}@candidate", store).forecast(example_points()))
+def num_weights(store: Store) -> int:
+    """The size of the weights that the registry of a store leads to."""
+    with store.draft() as scratch:
+        folder = fetch_bundle(f"models:/{NAME}@candidate", store, scratch)
+        return (folder / "weights.safetensors").stat().st_size
 
 
 def addresses(store: Store) -> str:
@@ -71,10 +74,10 @@ def addresses(store: Store) -> str:
 
 def test_a_copy_has_files_of_its_own(made, copied):
     assert made.as_uri() in addresses(copied)
-    assert asked(copied) == 4
+    assert num_weights(copied) > 0
     assert made.as_uri() not in addresses(copied)
     assert copied.root.as_uri() in addresses(copied)
-    assert asked(Store(made)) == 4
+    assert num_weights(Store(made)) > 0
     assert copied.root.as_uri() not in addresses(Store(made))
 
 
@@ -123,7 +126,7 @@ def test_files_that_are_nowhere_are_told_in_a_line(made, copied, capsys):
         with pytest.raises(
             ConfigError, match=r"files of models:.* are missing; if the store was moved"
         ):
-            asked(copied)
+            num_weights(copied)
     finally:
         original.rename(made)
 
@@ -131,7 +134,7 @@ def test_files_that_are_nowhere_are_told_in_a_line(made, copied, capsys):
 def test_a_copy_of_the_database_alone_still_reads_the_files_of_the_original(made, copied):
     shutil.rmtree(copied.root / "mlflow-artifacts")
     assert heal(copied).num_addresses == 0
-    assert asked(copied) == 4
+    assert num_weights(copied) > 0
 
 
 def test_a_store_without_a_registry_has_nothing_to_heal(store):
