@@ -29,13 +29,14 @@ from tasks.config.own_columns import ColumnsConfig
 from tasks.config.pipeline import PipelineConfig
 from tasks.ingest.download import is_address
 from tasks.ingest.part import POINT_COLUMNS
+from tasks.ingest.readers.field_columns import DELIMITERS, delimiter
 from tasks.ingest.readers.formats import reader_named
 from tasks.ingest.readers.records import Piece, RecordBlock
 from tasks.runtime.errors import ConfigError, DataError
 from tasks.runtime.words import counted
 
 HEAD_BYTES = 64 << 10
-NUM_HEAD_ROWS = 100
+NUM_HEAD_ROWS = 1_000
 PACKED: dict[bytes, Callable[[Any], Any]] = {
     b"\x1f\x8b": gzip.open,
     b"\xfd7zXZ\x00": lzma.open,
@@ -223,8 +224,22 @@ def check_head(first: FirstFile, columns: ColumnsConfig) -> None:
         return
     for block in reader_named(DATASETS["own"].decoder).decode(iter([piece]), columns):
         for problem in block.failed.values():
-            raise DataError(f"{first.name} {problem}")
+            raise DataError(f"{first.name} {problem}{other_delimiter(first, columns)}")
         check_times(first.name, block, columns)
+
+
+def other_delimiter(first: FirstFile, columns: ColumnsConfig) -> str:
+    """What to say where another mark than the expected one divides the first line."""
+    line = first.head.split(b"\n", 1)[0]
+    if columns.form not in ("csv", "tsv") or delimiter(columns) in line:
+        return ""
+    name = max(DELIMITERS, key=lambda name: line.count(DELIMITERS[name]))
+    if DELIMITERS[name] not in line:
+        return ""
+    return (
+        f"; another mark divides its columns: give --columns.delimiter {name}, and with it "
+        "--columns.decimal comma if numbers are written 56,1"
+    )
 
 
 def head_of(first: FirstFile, columns: ColumnsConfig) -> Piece | None:

@@ -149,6 +149,14 @@ def test_a_missing_column_is_told_with_those_that_are_there(tmp_path):
         looked_at(path, "own", lon="lng")
 
 
+def test_another_delimiter_is_told():
+    path = FIXTURES / "own" / "harbour_feed.csv"
+    with pytest.raises(DataError, match=r"--columns\.delimiter semicolon, and with it --columns"):
+        looked_at(path, "own")
+    german = {"delimiter": "semicolon", "decimal": "comma", "time_form": "pattern"}
+    looked_at(path, "own", **german, time_pattern="%d/%m/%Y %H:%M:%S")
+
+
 @pytest.mark.parametrize(
     ("times", "columns", "words"),
     [
