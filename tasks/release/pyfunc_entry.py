@@ -13,7 +13,7 @@ import importlib.util
 import itertools
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -247,22 +247,17 @@ def as_column(column: pd.Series) -> pa.Array:
 def as_frame(table: Any, columns: tuple[str, ...]) -> pd.DataFrame:
     """The columns that are read of a frame, a table of another library, or what JSON holds."""
     frame = table.to_pandas() if hasattr(table, "to_pandas") else table
-    if isinstance(frame, Mapping) or is_records(frame):
+    are_records = isinstance(frame, list) and all(isinstance(row, Mapping) for row in frame)
+    if isinstance(frame, Mapping) or are_records:
         frame = pd.DataFrame(frame)
     if not isinstance(frame, pd.DataFrame):
         raise ValueError(f"expected a DataFrame or an Arrow table, not {type(frame).__name__}")
-    names = list(frame.columns)
+    wanted = ", ".join(columns)
     for name in columns:
-        if names.count(name) != 1:
-            fault = "missing" if name not in names else "there twice"
-            raise ValueError(
-                f"column {name} is {fault}; a frame of points has: {', '.join(columns)}"
-            )
+        if (count := list(frame.columns).count(name)) != 1:
+            fault = "there twice" if count else "missing"
+            raise ValueError(f"column {name} is {fault}; a frame of points has: {wanted}")
     return pd.DataFrame({name: plain(frame[name]) for name in columns})
-
-
-def is_records(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(row, Mapping) for row in value)
 
 
 def plain(column: pd.Series) -> pd.Series:
@@ -296,8 +291,7 @@ def instants(tracked_at: pd.Series, may_lack: bool = False) -> pd.Series:
     if num_missing and not may_lack:
         raise ValueError(f"tracked_at is missing in {num_missing} of {rows(len(tracked_at))}")
     given = tracked_at.dropna()
-    number = next((value for value in values_at_odds(given) if is_number(value)), None)
-    if number is not None:
+    if (number := number_among(given)) is not None:
         raise ValueError(
             f"tracked_at must be a date and time or its ISO 8601 text, {WANTED_TIME}, "
             f"not a number such as {number}"
@@ -316,15 +310,12 @@ def instants(tracked_at: pd.Series, may_lack: bool = False) -> pd.Series:
 WANTED_TIME = "such as 2024-09-01T06:00Z"
 
 
-def values_at_odds(column: pd.Series) -> Iterable[Any]:
-    """The values of a column whose type does not tell that none is a number."""
+def number_among(column: pd.Series) -> Any:
+    """A number that a column of times holds, if there is one."""
     if pd.api.types.is_numeric_dtype(column):
-        return column.head(1)
-    return column if column.dtype == object else ()
-
-
-def is_number(value: Any) -> bool:
-    return isinstance(value, int | float | np.number)
+        return next(iter(column), None)
+    values = column if column.dtype == object else ()
+    return next((value for value in values if isinstance(value, int | float | np.number)), None)
 
 
 def as_us(instant: pd.Series) -> Any:
