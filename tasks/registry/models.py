@@ -39,8 +39,11 @@ def fetch_bundle(model_uri: str, store: Store, scratch: Path) -> Path:
     import mlflow
 
     with registry(store), known_model(model_uri, store, "--train.init"):
-        copied = mlflow.artifacts.download_artifacts(model_uri, dst_path=str(scratch))
-    return Path(copied) / "artifacts" / "bundle"
+        copied = Path(mlflow.artifacts.download_artifacts(model_uri, dst_path=str(scratch)))
+        # Of a folder that is gone MLflow copies nothing, without a word.
+        if not (copied / "MLmodel").is_file():
+            raise FileNotFoundError(f"No such file: {copied / 'MLmodel'}")
+    return copied / "artifacts" / "bundle"
 
 
 @contextlib.contextmanager
@@ -50,10 +53,21 @@ def known_model(model_uri: str, store: Store, flag: str) -> Iterator[None]:
 
     try:
         yield
-    except MlflowException as error:
-        if is_away(error):
+    except (MlflowException, OSError) as error:
+        if is_lost(error):
+            raise ConfigError(
+                f"the files of {model_uri} are missing; if the store was moved or copied, "
+                f"put its folder mlflow-artifacts beside {store.root / 'mlflow.db'}, else run "
+                "again what made it"
+            ) from error
+        if isinstance(error, OSError) or is_away(error):
             raise
         raise ConfigError(
             f"no model {model_uri} in {shown(tracking_uri(store))}: {error.message}; "
             f"give {flag} models:/NAME@candidate"
         ) from error
+
+
+def is_lost(error: Exception) -> bool:
+    """Whether the registry knows a model whose files are not where it says."""
+    return any(words in str(error) for words in ("No such artifact", "No such file"))

@@ -10,11 +10,13 @@ from tasks.registry.models import load_model
 from tasks.runtime.errors import ConfigError, DataError
 from tasks.runtime.frozen import Frozen
 from tasks.runtime.store import Store, replacing
+from tasks.runtime.words import counted
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SUFFIXES = (".parquet", ".csv")
+COLUMNS = ("trajectory_id", "tracked_at", "lon_deg", "lat_deg")
 
 
 class Predictions(Frozen):
@@ -27,16 +29,16 @@ class Predictions(Frozen):
 
     @property
     def line(self) -> str:
+        points = counted(self.num_points, "point")
         return (
-            f"{self.num_points:,} points of {self.num_trajectories:,} trajectories "
-            f"written to {self.output}"
+            f"{points} of {counted(self.num_trajectories, 'trajectory')} written to {self.output}"
         )
 
 
 def forecast_file(config: ForecastConfig, source: str, output: str, store: Store) -> Predictions:
     """Write the forecasts of every trajectory in a file with a registered model."""
     given, wanted = Path(source), Path(output)
-    check_names(given, wanted)
+    check_request(given, wanted)
     points = read_points(given)
     model = load_model(config.model, store)
     check_forecasts(model, config.model)
@@ -63,6 +65,37 @@ def check_forecasts(model: Any, address: str) -> None:
         )
 
 
+def check_request(source: Path, output: Path) -> None:
+    """Refuse what cannot go well, before anything is started: names, folders, columns."""
+    check_names(source, output)
+    there = columns_of(source)
+    for name in COLUMNS:
+        if name not in there:
+            raise DataError(
+                f"{source.name}: column {name} is missing; a file of points has: "
+                f"{', '.join(COLUMNS)}"
+            )
+
+
+def columns_of(source: Path) -> list[str]:
+    """The names of the columns of a file, whose rows are not read."""
+    import pyarrow as pa
+    import pyarrow.csv
+    import pyarrow.parquet as pq
+
+    try:
+        if source.suffix == ".csv":
+            with pa.csv.open_csv(source) as reader:
+                return list(reader.schema.names)
+        return list(pq.read_schema(source).names)
+    except (OSError, pa.ArrowException) as error:
+        raise unreadable(source) from error
+
+
+def unreadable(source: Path) -> DataError:
+    return DataError(f"{source.name} is not a readable {source.suffix[1:]} file")
+
+
 def check_names(source: Path, output: Path) -> None:
     if not source.is_file():
         raise ConfigError(f"no file {source}; give a file of points with --input")
@@ -79,12 +112,18 @@ def read_points(source: Path) -> Any:
     import pyarrow.csv
     import pyarrow.parquet as pq
 
+    # An id stays as it is written: 007 is not 7.
+    as_written = pa.csv.ConvertOptions(
+        column_types={"trajectory_id": pa.string()},
+        strings_can_be_null=True,
+        null_values=["", "nan", "NaN", "null"],
+    )
     try:
         if source.suffix == ".csv":
-            return pa.csv.read_csv(source)
+            return pa.csv.read_csv(source, convert_options=as_written)
         return pq.read_table(source)
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{source.name} is not a readable {source.suffix[1:]} file") from error
+        raise unreadable(source) from error
 
 
 def write_rows(rows: pd.DataFrame, output: Path) -> None:
