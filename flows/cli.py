@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     CliApp,
+    CliSettingsSource,
     CliSubCommand,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -34,9 +36,41 @@ from tasks.runtime.machine import Machine
 from tasks.runtime.store import Store
 
 if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
     from tasks.release.outcome import Assessment
 
 STOPPED = 130
+
+
+class Flags(CliSettingsSource[Any]):
+    """The flags, whose help tells the range of each and what holds if none is given."""
+
+    def _help_format(
+        self, field_name: str, field_info: FieldInfo, *given: Any, **named: Any
+    ) -> str:
+        told: str = super()._help_format(field_name, field_info, *given, **named)
+        own = DATASET_DEFAULTS.get(field_name)
+        if own and field_info.default is None:
+            value = getattr(DATASETS["hurdat2"], own)
+            told = told.replace(NOTHING, f"(default: the dataset's own, {value} for hurdat2)")
+        told = told.replace(f" {NOTHING}", "").replace(" (default: )", "")
+        words = [
+            f"{word} {getattr(limit, name):,}"
+            for name, word in RANGE_WORDS.items()
+            for limit in field_info.metadata
+            if hasattr(limit, name)
+        ]
+        return f"{told} Range: {' '.join(words)}." if words else told
+
+
+NOTHING = "(default: None)"
+# What a dataset says of a field that is left empty.
+DATASET_DEFAULTS = {
+    **{name: name for name in ("max_speed_mps", "max_gap_s", "split_identities")},
+    "resolution": "region_resolution",
+}
+RANGE_WORDS = {"ge": "from", "gt": "above", "le": "to"}
 
 
 class Place(BaseModel):
@@ -44,7 +78,9 @@ class Place(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
-    store: Path | None = Field(None, description="Folder of all results (TRAJFOUNDRY_STORE).")
+    store: Path | None = Field(
+        None, description="Folder of all results; if empty TRAJFOUNDRY_STORE, or else ./store."
+    )
     debug: bool = Field(False, description="Show tracebacks and every line of Prefect.")
 
     def open_store(self) -> Store:
@@ -77,6 +113,9 @@ class Run(Reported, PipelineConfig):
 
     def execute(self) -> None:
         store = self.open_store()
+        from tasks.ingest.first_look import look_at
+
+        look_at(self.config, self.source)
         wait_for_server = server_for_one_run(store)
         with nothing_on_stdout():
             from flows.pipeline import pipeline
@@ -150,23 +189,34 @@ class Ui(Place):
 
     def execute(self) -> None:
         store = self.open_store()
+        print(
+            f"Starting Prefect and MLflow for {store.root}: half a minute, then come their "
+            "addresses; Ctrl-C stops it.",
+            flush=True,
+        )
+        from tasks.registry.moved import heal
+
+        heal(store)
         serve(store, self.prefect_port, self.mlflow_port)
 
 
 class Rebuild(Place):
-    """Make the warehouse again from the store, for example after a move."""
+    """Make the warehouse again from the store, and put right what a move or a copy left behind."""
 
     def execute(self) -> None:
         store = self.open_store()
         from tasks.catalog.warehouse import rebuild
+        from tasks.registry.moved import heal
 
-        print(rebuild(store))
+        print(rebuild(store), *heal(store).lines, sep="\n")
 
 
 class Cache(BaseModel):
     """Care of the store."""
 
-    rebuild: CliSubCommand[Rebuild] = Field(description="Make the warehouse again.")
+    rebuild: CliSubCommand[Rebuild] = Field(
+        description="Make the warehouse again, also after a move or a copy."
+    )
 
 
 class Commands(BaseSettings):
@@ -205,7 +255,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        command: Any = CliApp.run(Commands, cli_args=given)
+        command: Any = CliApp.run(Commands, cli_args=given, cli_settings_source=Flags(Commands))
         while not hasattr(command, "execute"):
             command = chosen(command)
     except FoundryError as error:
@@ -254,12 +304,15 @@ def refuse(line: str, code: int) -> int:
 
 
 def problems(error: ValidationError) -> list[str]:
-    """One line a problem, named by its flag."""
-    return [
-        f"--{'.'.join(str(part) for part in problem['loc'][1:])}: "
-        + problem["msg"].removeprefix("Value error, ")
-        for problem in error.errors()
-    ]
+    """One line a problem, named by its flag, with what was given."""
+    return [problem_line(problem) for problem in error.errors()]
+
+
+def problem_line(problem: ErrorDetails) -> str:
+    flag = ".".join(str(part) for part in problem["loc"][1:])
+    text, given = problem["msg"].removeprefix("Value error, "), problem["input"]
+    is_shown = problem["type"] != "value_error" and isinstance(given, str | int | float)
+    return f"--{flag}: {text}" + (f", not {given}" if is_shown else "")
 
 
 def fields_of(command: BaseModel, kind: type[BaseModel]) -> dict[str, Any]:

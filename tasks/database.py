@@ -259,10 +259,12 @@ def add_view(
     view: str,
     whole: Sequence[Path],
     in_force: Sequence[Path] = (),
+    *,
+    names_files: bool = False,
 ) -> None:
     """A view on all rows of the `whole` files and on those `in_force` (`ops.files_in_force`).
 
-    Without files there is none.
+    Without files there is none. Where rows know their file by its id alone, `ops.files` names it.
     """
     parts = [
         f"from {parquet_scan([path])} as part semi join (from ops.files_in_force where "
@@ -271,7 +273,19 @@ def add_view(
     ]
     if whole:
         parts.append(f"from {parquet_scan(whole)}")
-    if parts:
+    if parts and names_files:
+        every = " union all by name ".join(
+            [*parts, "select null::varchar as file_name where false"]
+        )
+        files = f"select file_id, min(name) as name from ops.files where dataset = {quoted(schema)}"
+        create_view(
+            connection,
+            schema,
+            view,
+            "select part.* replace (coalesce(part.file_name, files.name) as file_name) "
+            f"from ({every}) as part left join ({files} group by all) as files using (file_id)",
+        )
+    elif parts:
         create_view(connection, schema, view, " union all by name ".join(parts))
 
 

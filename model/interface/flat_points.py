@@ -97,8 +97,8 @@ def _without_repeats(points: FlatPoints, is_timed_N: Bools) -> FlatPoints:
     is_tie_N = same_instant_N & ((np.diff(lon_deg_N) != 0) | (np.diff(lat_deg_N) != 0))
     if is_tie_N.any():
         raise ValueError(
-            f"{int(is_tie_N.sum())} points share trajectory_id and tracked_at with another point "
-            "at a different place; keep one of them"
+            "points that share trajectory_id and tracked_at with another point at a different "
+            f"place: {int(is_tie_N.sum())}; keep one of each"
         )
     return points.at(np.append(True, ~same_instant_N))
 
@@ -131,8 +131,8 @@ def _check_order(timed: FlatPoints) -> None:
     num_bad = int((is_same_N & (np.diff(timed.instant_us_N) <= 0)).sum())
     if num_bad:
         raise ValueError(
-            "where a trajectory has a row without tracked_at its rows count in the order given, "
-            f"but {num_bad} rows are not later than the one before"
+            "where a trajectory has a row without tracked_at its rows count in the order given; "
+            f"rows that are not later than the one before: {num_bad}"
         )
 
 

@@ -176,7 +176,10 @@ def add_snapshot(connection: database.Connection, snapshot: Snapshot, cleaned: l
     add_rows(connection, "files", pq.read_table(snapshot.ledger), dataset=snapshot.dataset)
     clean_rejects = [folder / "clean_rejects.parquet" for folder in cleaned]
     for view, places, whole in (("points", points, []), ("rejects", rejects, clean_rejects)):
-        database.add_view(connection, snapshot.dataset, view, whole, [path for path, _ in places])
+        paths = [path for path, _ in places]
+        database.add_view(
+            connection, snapshot.dataset, view, whole, paths, names_files=view == "rejects"
+        )
 
 
 def add_calendar(connection: database.Connection, dataset: str, zone: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from datetime import date
 from pathlib import Path
@@ -11,6 +12,7 @@ from pydantic import Field
 
 from tasks.runtime.errors import ConfigError
 from tasks.runtime.frozen import Frozen
+from tasks.runtime.words import plural_of
 
 Kind = Literal["number", "count", "text", "date", "time"]
 
@@ -92,16 +94,24 @@ class Dataset(Frozen):
     @property
     def entity_kinds(self) -> str:
         """The plural of what moves."""
-        irregular = {"aircraft": "aircraft", "bus": "buses", "entity": "entities"}
-        return irregular.get(self.entity_kind, f"{self.entity_kind}s")
+        return plural_of(self.entity_kind)
 
 
 TABLE = Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")
 DATASETS = {name: Dataset(name=name, **row) for name, row in tomllib.loads(TABLE).items()}
 
 
+OWN = "own"
+FEED = re.compile(rf"{OWN}_([a-z][a-z0-9_]{{0,39}})")
+
+
 def dataset_named(name: str) -> Dataset:
-    """The row of a dataset; an unknown name is an error that lists the known ones."""
+    """The row of a dataset; an unknown name is an error that lists the known ones.
+
+    A feed of your own is called own_NAME, and is read as `own` is.
+    """
+    if FEED.fullmatch(name):
+        return DATASETS[OWN].model_copy(update={"name": name})
     if name not in DATASETS:
         raise ConfigError(f"unknown dataset {name!r}; choose one of: {', '.join(sorted(DATASETS))}")
     return DATASETS[name]

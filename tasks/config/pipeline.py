@@ -7,12 +7,12 @@ own slice (`slices.py`), so that a new learning rate rebuilds no shards.
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
 
 from model.training.config import FitConfig
-from tasks.config.datasets import DATASETS, Dataset, dataset_named
+from tasks.config.datasets import DATASETS, OWN, Dataset, dataset_named
 from tasks.config.own_columns import ColumnsConfig
 from tasks.config.sections import (
     AssessConfig,
@@ -64,6 +64,17 @@ class PipelineConfig(Section):
     dataset: DatasetName = Field(
         "hurdat2", description="Whose raw files are read; own: your own files."
     )
+    name: str = Field(
+        "",
+        pattern=r"^([a-z][a-z0-9_]{0,39})?$",
+        title="Name of your own data",
+        description="Keeps feeds of your own apart: their tables are own_NAME, their models "
+        "trajfoundry-FAMILY-own_NAME. Small letters, digits and _.",
+    )
+    licence: str = Field("", max_length=200, description="Of your own data, as its models tell it.")
+    entity_kind: str = Field(
+        "", max_length=40, title="What moves", description="In your own data, such as ferry."
+    )
     synthetic: SyntheticConfig = Field(SyntheticConfig(), title="Generator")
     columns: ColumnsConfig = Field(ColumnsConfig(), title="Your own columns")
     ingest: IngestConfig = Field(IngestConfig(), title="Reading")
@@ -76,6 +87,24 @@ class PipelineConfig(Section):
     train: TrainConfig = Field(TrainConfig(), title="Training")
     assess: AssessConfig = Field(AssessConfig(), title="Assessment")
     seed: Seed = Field(0, description="Fixes every random choice.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def name_joins_the_dataset(cls, given: Any) -> Any:
+        """Your own files under a name are a dataset of their own, own_NAME."""
+        if isinstance(given, dict) and given.get("dataset") == OWN:
+            name = given.get("name")
+            return given | {"dataset": f"{OWN}_{name}"} if name and name != OWN else given
+        return given
+
+    @model_validator(mode="after")
+    def what_only_you_know_is_of_your_own(self) -> PipelineConfig:
+        told = [name for name in ("name", "licence", "entity_kind") if getattr(self, name)]
+        if told and not dataset_named(self.dataset).has_own_columns:
+            raise ValueError(f"{told[0]} is for your own files: give --dataset own with it")
+        if self.name and self.dataset not in (self.name, f"{OWN}_{self.name}"):
+            raise ValueError(f"the dataset {self.dataset} has another name than {self.name}")
+        return self
 
     @model_validator(mode="after")
     def horizons_fit_the_window(self) -> PipelineConfig:
@@ -97,7 +126,15 @@ class PipelineConfig(Section):
             return row.model_copy(update={"num_buckets": num_buckets})
         if not row.has_own_columns:
             return row
-        return row.model_copy(update={"zone": self.columns.zone, "members": self.columns.files})
+        told = {
+            "title": f"{self.dataset}: your own files" if self.dataset != OWN else "",
+            "licence": self.licence,
+            "entity_kind": self.entity_kind,
+        }
+        known = {name: text for name, text in told.items() if text}
+        return row.model_copy(
+            update={"zone": self.columns.zone, "members": self.columns.files} | known
+        )
 
     @property
     def ingest_rules(self) -> IngestRules:

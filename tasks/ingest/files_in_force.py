@@ -42,6 +42,7 @@ from tasks.runtime.errors import ConfigError, DataError, TooManyRejected
 from tasks.runtime.progress import log
 from tasks.runtime.stage import Job, Stage
 from tasks.runtime.store import Counts, Recipe, Store, sha256_file, write_synced
+from tasks.runtime.words import counted
 
 SAMPLE = "the embedded sample"
 
@@ -145,7 +146,7 @@ def find_or_read(row: Dataset, job: Job[SnapshotRules], members: Sequence[Member
     holdings.take(published_parts(job.store, holdings.base), wanted)
     held = {entry["file_id"] for entry in holdings.ledger}
     fresh = {file_id: member for file_id, member in wanted.items() if file_id not in held}
-    log(f"{row.name}: {len(fresh):,} files to read, {len(held):,} read before")
+    log(f"{row.name}: {counted(len(fresh), 'file')} to read, {len(held):,} read before")
     if fresh:
         receipt = PART.plain(part_job(row, rules, job.store, list(fresh.values())))
         holdings.take([receipt.recipe], fresh)
@@ -224,7 +225,7 @@ def report_ignored(dataset: str, members: Sequence[Member]) -> None:
     """Log which files are not read, those that stay closed apart from those of another kind."""
     for reason in sorted({member.reason for member in members}):
         names = [member.name for member in members if member.reason == reason]
-        log(f"{dataset}: {len(names):,} files ignored ({reason}): {some_of(names)}")
+        log(f"{dataset}: {counted(len(names), 'file')} ignored ({reason}): {some_of(names)}")
 
 
 def some_of(names: Sequence[str]) -> str:

@@ -6,6 +6,7 @@ from tasks.config.pipeline import PipelineConfig
 from tasks.ingest.archive import looked_at
 from tasks.ingest.download import fetched, is_address
 from tasks.ingest.files_in_force import SNAPSHOT, SnapshotJob, paths_of, some_of
+from tasks.ingest.own_feeds import check_feed, check_names, names_of
 from tasks.ingest.part import reading_code
 from tasks.ingest.snapshot import Snapshot, read_snapshot
 from tasks.ingest.synthetic_orders import ordered
@@ -17,8 +18,13 @@ from tasks.runtime.store import Receipt, Store
 def ingest(config: PipelineConfig, source: str, store: Store) -> Receipt:
     """The snapshot of a source: a path, an https address, or nothing for the embedded sample."""
     earlier = last_snapshot(store, config.dataset)
-    receipt = SNAPSHOT(snapshot_job(config, source, store))
-    report_changes(earlier, read_snapshot(store, receipt))
+    job = snapshot_job(config, source, store)
+    if job.members is not None:
+        check_names(config, earlier, names_of(job.members))
+    receipt = SNAPSHOT(job)
+    now = read_snapshot(store, receipt)
+    check_feed(config, earlier, now)
+    report_changes(earlier, now)
     return receipt
 
 

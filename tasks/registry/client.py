@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
+from tasks.registry.moved import heal
 from tasks.runtime.errors import Unavailable
 from tasks.runtime.machine import Machine
 from tasks.runtime.store import Store
@@ -124,6 +125,7 @@ def prepare(client: MlflowClient, store: Store) -> None:
     database = store.root / "mlflow.db"
     if database.exists():
         database.chmod(0o600)
+        heal(store)
 
 
 def experiment_id(client: MlflowClient, store: Store) -> str:

@@ -50,10 +50,21 @@ def known_model(model_uri: str, store: Store, flag: str) -> Iterator[None]:
 
     try:
         yield
-    except MlflowException as error:
-        if is_away(error):
+    except (MlflowException, OSError) as error:
+        if is_lost(error):
+            raise ConfigError(
+                f"the files of {shown(model_uri)} are missing; if the store was moved or copied, "
+                f"put its folder mlflow-artifacts beside {store.root / 'mlflow.db'}, else run "
+                "again what made it"
+            ) from error
+        if isinstance(error, OSError) or is_away(error):
             raise
         raise ConfigError(
             f"no model {model_uri} in {shown(tracking_uri(store))}: {error.message}; "
             f"give {flag} models:/NAME@candidate"
         ) from error
+
+
+def is_lost(error: Exception) -> bool:
+    """Whether the registry knows a model whose files are not where it says."""
+    return any(words in str(error) for words in ("No such artifact", "No such file"))

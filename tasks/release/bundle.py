@@ -37,6 +37,7 @@ ANSWERS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "forecast": {
             "trajectory_id": "string",
             "step": "long",
+            "tracked_at": "datetime",
             "horizon_s": "double",
             **PLACE,
             "radius_p50_m": "double",

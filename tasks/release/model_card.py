@@ -22,6 +22,7 @@ def model_card(steps: RunSteps, reported: Receipt) -> str:
     parts = [
         f"# {config.model.family} ({config.model.preset}) trained on {row.title}",
         what_it_does(scores),
+        INPUT,
         "## Data",
         f"{row.title}: {row.homepage}  \nLicence: {row.licence}. Citation: {row.citation}.  \n"
         + split_note(config),
@@ -60,6 +61,13 @@ SAID = {
     TRAVEL_TIME: "Tells travel times, each with the seconds between which four fifths of journeys "
     "should lie.",
 }
+
+
+INPUT = (
+    "Asked about rows of points: `trajectory_id` (text or a number), `tracked_at` (a time or its "
+    "ISO 8601 text, UTC where it names no zone), `lon_deg` and `lat_deg` (decimal degrees). Other "
+    "columns are left alone."
+)
 
 
 def errors(config: PipelineConfig, scores: pa.Table) -> list[str]:

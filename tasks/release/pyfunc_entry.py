@@ -13,7 +13,7 @@ import importlib.util
 import itertools
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -23,10 +23,28 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PythonModel
 
 COLUMNS = ("trajectory_id", "tracked_at", "lon_deg", "lat_deg")
+
+
+class Refused(MlflowException, ValueError):
+    """A request that is refused in a sentence, by `predict` and by MLflow's server alike."""
+
+    def __init__(self, sentence: str) -> None:
+        self.sentence = sentence
+        super().__init__(sentence, INVALID_PARAMETER_VALUE)
+
+    @property
+    def message(self) -> str:
+        return self.sentence
+
+    @message.setter
+    def message(self, text: str) -> None:
+        """Keep the sentence: the server would write the caller's points before it."""
 
 
 def source_hash(folder: Path) -> str:
@@ -87,9 +105,20 @@ class TrajectoryModel(PythonModel):
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
         """The answer of the task that the parameters name."""
-        task = self.defaults.with_choices(params or {}).task
+        try:
+            return self.answer(model_input, dict(params or {}))
+        except ValueError as error:
+            raise Refused(str(error)) from None
+
+    def answer(self, points: Any, choices: dict[str, Any]) -> pd.DataFrame:
+        at = choices.pop("at", ())
+        task = self.defaults.with_choices(choices).task
         self.serving.check_task(self.trained.model, task)
-        answer: pd.DataFrame = getattr(self, task)(model_input, **(params or {}))
+        if len(at):
+            if task != "forecast":
+                raise ValueError(f"at is for forecasts: {task} is asked by the rows alone")
+            choices["at"] = at
+        answer: pd.DataFrame = getattr(self, task)(points, **choices)
         return answer
 
     def request_of(
@@ -104,7 +133,7 @@ class TrajectoryModel(PythonModel):
         if params.task != task:
             raise ValueError(f"{task} was called with the task {params.task!r}; leave it out")
         frame = as_frame(points, COLUMNS)
-        number_N, id_R = numbered(frame)
+        number_N, id_R = numbered(frame["trajectory_id"])
         instant_N = instants(frame["tracked_at"], may_lack)
         places = numbers(frame["lon_deg"]), numbers(frame["lat_deg"])
         columns = number_N, as_us(instant_N), *places
@@ -116,23 +145,28 @@ class TrajectoryModel(PythonModel):
     # ------------------------------------------------------------------ tasks
 
     def forecast(
-        self, points: pd.DataFrame | pa.Table, target_at: Any = None, **choices: Any
+        self, points: Any, target_at: Any = None, at: Sequence[Any] = (), **choices: Any
     ) -> pd.DataFrame:
         """The next points of each trajectory, in the order in which the trajectories came.
 
         Takes frames and Arrow tables, any ids, whole-number coordinates, and times in any zone.
         `target_at` holds the instants asked for, as rows (trajectory_id, tracked_at) of equally
-        many for each trajectory; without it they are predicted. Repeated rows count once.
+        many for each trajectory, and `at` those that are the same for all; without either they
+        are predicted. Repeated rows count once.
         """
         params, known, id_R = self.request_of("forecast", points, choices)
+        last_us_R = known.instant_us_N[known.offset_R[1:] - 1]
         target_us_RH = None
+        if len(at):
+            target_at = at_each(at, id_R)
         if target_at is not None:
             target_us_RH = targets_us(as_frame(target_at, COLUMNS[:2]), id_R)
+            check_ahead(target_us_RH, last_us_R)
             params = params.with_choices({"horizon": target_us_RH.shape[1]})
         found = self.serving.forecast_points(self.trained, known, params, target_us_RH)
-        return as_rows(found, id_R, known.instant_us_N[known.offset_R[1:] - 1])
+        return as_rows(found, id_R, last_us_R)
 
-    def recover(self, points: pd.DataFrame | pa.Table, **choices: Any) -> pd.DataFrame:
+    def recover(self, points: Any, **choices: Any) -> pd.DataFrame:
         """All points of each trajectory, places that are missing filled in.
 
         A place is missing where both coordinates are NaN. Times may be missing too: the rows of
@@ -143,7 +177,7 @@ class TrajectoryModel(PythonModel):
         found = self.serving.recover_points(self.trained, sketch, params)
         return as_points(found, id_R)
 
-    def travel_time(self, points: pd.DataFrame | pa.Table, **choices: Any) -> pd.DataFrame:
+    def travel_time(self, points: Any, **choices: Any) -> pd.DataFrame:
         """Seconds from the first row of each trajectory to its last, whose time is missing.
 
         Rows count in the order given. Those between are the path: places without times. Of a long
@@ -160,7 +194,7 @@ class TrajectoryModel(PythonModel):
             }
         )
 
-    def embed(self, points: pd.DataFrame | pa.Table, **choices: Any) -> pd.DataFrame:
+    def embed(self, points: Any, **choices: Any) -> pd.DataFrame:
         """A vector of each trajectory in the columns e0, e1, and so on."""
         params, known, id_R = self.request_of("embed", points, choices)
         value_RD = self.serving.embeddings(self.trained, known, params)
@@ -169,7 +203,7 @@ class TrajectoryModel(PythonModel):
         rows.insert(0, "trajectory_id", id_R)
         return rows
 
-    def score(self, points: pd.DataFrame | pa.Table, **choices: Any) -> pd.DataFrame:
+    def score(self, points: Any, **choices: Any) -> pd.DataFrame:
         """Mean surprise of a step of each trajectory in nats; missing where there is no step."""
         params, known, id_R = self.request_of("score", points, choices)
         value_R = self.serving.scores(self.trained, known, params)
@@ -211,23 +245,46 @@ def as_column(column: pd.Series) -> pa.Array:
 
 
 def as_frame(table: Any, columns: tuple[str, ...]) -> pd.DataFrame:
-    frame = table.to_pandas() if isinstance(table, pa.Table) else table
+    """The columns that are read of a frame, a table of another library, or what JSON holds."""
+    frame = table.to_pandas() if hasattr(table, "to_pandas") else table
+    if isinstance(frame, Mapping) or is_records(frame):
+        frame = pd.DataFrame(frame)
     if not isinstance(frame, pd.DataFrame):
         raise ValueError(f"expected a DataFrame or an Arrow table, not {type(frame).__name__}")
-    missing = [name for name in columns if name not in frame.columns]
-    if missing:
-        raise ValueError(
-            f"column {missing[0]} is missing; a frame of points has: {', '.join(columns)}"
-        )
-    return frame
+    names = list(frame.columns)
+    for name in columns:
+        if names.count(name) != 1:
+            fault = "missing" if name not in names else "there twice"
+            raise ValueError(
+                f"column {name} is {fault}; a frame of points has: {', '.join(columns)}"
+            )
+    return pd.DataFrame({name: plain(frame[name]) for name in columns})
 
 
-def numbered(frame: pd.DataFrame) -> tuple[Any, Any]:
+def is_records(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(row, Mapping) for row in value)
+
+
+def plain(column: pd.Series) -> pd.Series:
+    """The values of a column themselves, where it is categorical."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return column.astype(object).infer_objects()
+    return column
+
+
+def numbered(trajectory_id: pd.Series) -> tuple[Any, Any]:
     """The number of each row's trajectory, counted as they came, and the ids by number."""
-    number_N, id_R = pd.factorize(frame["trajectory_id"])
+    try:
+        number_N, id_R = pd.factorize(trajectory_id)
+    except TypeError:
+        raise ValueError("trajectory_id holds a value that is neither text nor number") from None
     if (number_N < 0).any():
-        raise ValueError(f"trajectory_id is missing in {int((number_N < 0).sum())} rows")
+        raise ValueError(f"trajectory_id is missing in {rows(int((number_N < 0).sum()))}")
     return number_N.astype(np.int64), id_R
+
+
+def rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count} rows"
 
 
 def instants(tracked_at: pd.Series, may_lack: bool = False) -> pd.Series:
@@ -237,18 +294,37 @@ def instants(tracked_at: pd.Series, may_lack: bool = False) -> pd.Series:
     """
     num_missing = int(tracked_at.isna().sum())
     if num_missing and not may_lack:
-        raise ValueError(f"tracked_at is missing in {num_missing} of {len(tracked_at)} rows")
-    is_number = pd.api.types.is_numeric_dtype(tracked_at) or (
-        tracked_at.dtype == object
-        and any(isinstance(value, int | float | np.number) for value in tracked_at.dropna())
-    )
-    if is_number:
-        raise ValueError("tracked_at must be a date and time or its ISO 8601 text, not a number")
+        raise ValueError(f"tracked_at is missing in {num_missing} of {rows(len(tracked_at))}")
+    given = tracked_at.dropna()
+    number = next((value for value in values_at_odds(given) if is_number(value)), None)
+    if number is not None:
+        raise ValueError(
+            f"tracked_at must be a date and time or its ISO 8601 text, {WANTED_TIME}, "
+            f"not a number such as {number}"
+        )
     try:
         return pd.to_datetime(tracked_at, utc=True, format="ISO8601")
     except (ValueError, TypeError, OverflowError):
-        # The original message would quote the value.
-        raise ValueError("tracked_at holds a value that is not a date and time") from None
+        is_read = pd.to_datetime(given, utc=True, format="ISO8601", errors="coerce").notna()
+        unread = [str(value)[:40] for value in given[~is_read].head(1)]
+        raise ValueError(
+            f"tracked_at holds {unread[0]!r}, which is not a date and time; give ISO 8601 text, "
+            f"{WANTED_TIME}"
+        ) from None
+
+
+WANTED_TIME = "such as 2024-09-01T06:00Z"
+
+
+def values_at_odds(column: pd.Series) -> Iterable[Any]:
+    """The values of a column whose type does not tell that none is a number."""
+    if pd.api.types.is_numeric_dtype(column):
+        return column.head(1)
+    return column if column.dtype == object else ()
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number)
 
 
 def as_us(instant: pd.Series) -> Any:
@@ -257,10 +333,21 @@ def as_us(instant: pd.Series) -> Any:
 
 
 def numbers(column: pd.Series) -> Any:
+    """Numbers, NaN where one is missing. A refusal shows none: it may be somebody's home."""
+    if column.dtype == object:
+        column = column.mask(column.isna(), np.nan)
     try:
         return column.astype("float64").to_numpy()
     except (ValueError, TypeError):
-        raise ValueError(f"{column.name} holds a value that is not a number") from None
+        raise ValueError(
+            f"{column.name} holds a value that is not a number; give decimal degrees, with a point"
+        ) from None
+
+
+def at_each(at: Sequence[Any], id_R: Any) -> pd.DataFrame:
+    """The same instants for each trajectory."""
+    asked = pd.DataFrame({"tracked_at": list(at)})
+    return pd.DataFrame({"trajectory_id": id_R}).merge(asked, how="cross")
 
 
 def targets_us(frame: pd.DataFrame, id_R: Any) -> Any:
@@ -274,13 +361,25 @@ def targets_us(frame: pd.DataFrame, id_R: Any) -> Any:
     return instant_us_N[order_N].reshape(len(id_R), count_R[0])
 
 
+def check_ahead(target_us_RH: Any, last_us_R: Any) -> None:
+    """Refuse instants before the last known point."""
+    num_past = int((target_us_RH < last_us_R[:, None]).any(axis=1).sum())
+    if num_past:
+        raise ValueError(
+            f"an instant asked for lies before the last point of {num_past} of {len(last_us_R)} "
+            "trajectories; ask for later ones, or leave out the points after it"
+        )
+
+
 def as_rows(found: Any, id_R: Any, last_us_R: Any) -> pd.DataFrame:
     """One row per forecast point; `horizon_s` counts from the last known point."""
     num_trajectories, num_horizon = found.lon_deg_RH.shape
+    instant_N = found.instant_us_RH.ravel().astype("datetime64[us]")
     return pd.DataFrame(
         {
             "trajectory_id": np.repeat(id_R, num_horizon),
             "step": np.tile(np.arange(1, num_horizon + 1), num_trajectories),
+            "tracked_at": pd.Series(instant_N).dt.tz_localize("UTC"),
             "horizon_s": ((found.instant_us_RH - last_us_R[:, None]) / 1e6).ravel(),
             "lon_deg": found.lon_deg_RH.ravel(),
             "lat_deg": found.lat_deg_RH.ravel(),

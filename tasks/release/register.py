@@ -18,7 +18,6 @@ from tasks.registry.models import CANDIDATE, alias_version
 from tasks.release.bundle import (
     ANSWERS,
     ENTRY,
-    PLACE,
     REQUIREMENTS,
     default_params,
     example_points,
@@ -210,16 +209,17 @@ def log_model(config: PipelineConfig, trained: Path, scratch: Path) -> Any:
 
 
 def signature(defaults: Mapping[str, Any]) -> Any:
-    """Points in, the answer of the default task out, and the parameters."""
+    """The parameters, and the answer of the default task.
+
+    The points have no schema: MLflow's would refuse whole numbers, times and tables of Arrow, and
+    CSV that it serves. The entry checks them itself, and the input example shows them.
+    """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
-    from mlflow.types.schema import AnyType
 
-    # MLflow's own times refuse zones, so the entry reads them. A missing place is NaN.
-    kinds: dict[str, Any] = {"trajectory_id": "string", "tracked_at": AnyType(), **PLACE}
-    inputs: list[Any] = [ColSpec(kind, name) for name, kind in kinds.items()]
     answer = ANSWERS[defaults["task"]]
     outputs: list[Any] = [ColSpec(kind, name) for name, kind in answer.items()]
     types = {str: "string", int: "long"}
     params = [ParamSpec(name, types[type(value)], value) for name, value in defaults.items()]
-    return ModelSignature(Schema(inputs), Schema(outputs), ParamSchema(params))
+    at = ParamSpec("at", "string", [], shape=(-1,))
+    return ModelSignature(None, Schema(outputs), ParamSchema([*params, at]))

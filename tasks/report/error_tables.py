@@ -21,6 +21,7 @@ from model.evaluation.judged_tasks import (
 )
 from tasks.prepare.conventions import SCORES_FILE
 from tasks.report.markup import grouped, markdown_table, metres, percent, share, spoken
+from tasks.runtime.words import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -245,8 +246,8 @@ def summary_tables(evaluated: Path) -> list[Table]:
         for found in topic.tables(scores, "test"):
             title = found.title
             if topic is FORECASTS:
-                windows, entities = found.num_windows, found.num_entities
-                title = f"{windows:,} test windows of {entities:,} entities, times given"
+                windows = counted(found.num_windows, "test window")
+                title = f"{windows} of {counted(found.num_entities, 'entity')}, times given"
             shown.append(terminal_table(f"{title}, {found.unit}", found))
     return shown
 

@@ -25,7 +25,7 @@ from tasks.report.markup import escaped, markdown_table, pairs_table, spoken
 from tasks.report.trip_figure import Shown, Table, spelt_s, trip_figure
 from tasks.runtime.errors import ConfigError, StorageError
 from tasks.runtime.run_records import read_records
-from tasks.runtime.store import Store
+from tasks.runtime.store import Receipt, Store
 
 NUM_EACH, NUM_NEAR, NUM_LISTED = 5, 5, 200
 # Table: the stage that publishes it.
@@ -40,13 +40,7 @@ STAGES = {
 @contextlib.contextmanager
 def published(dataset: str, store: Store) -> Iterator[tuple[Connection, str]]:
     """The tables that the last successful runs have left, and the zone of the dataset."""
-    receipts = current_receipts(store, read_records(store)).get(dataset, {})
-    if missing := {"snapshot", *STAGES.values()} - receipts.keys():
-        raise ConfigError(
-            f"no finished run of {dataset} in the store {store.root} "
-            f"(it has no {', no '.join(sorted(missing))}); "
-            f"run it first: trajfoundry run --dataset {dataset}"
-        )
+    receipts = receipts_of(dataset, store)
     snapshot = read_snapshot(store, receipts["snapshot"][-1])
     files = {
         table: [store.folder(receipt) / f"{table}.parquet" for receipt in receipts[stage]]
@@ -58,6 +52,32 @@ def published(dataset: str, store: Store) -> Iterator[tuple[Connection, str]]:
         for table, paths in files.items():
             view(con, table, paths)
         yield con, store.manifest(receipts["snapshot"][-1]).recipe.settings["zone"]
+
+
+def receipts_of(dataset: str, store: Store) -> dict[str, list[Receipt]]:
+    """What finished runs have left, or else what one that was stopped had made by then."""
+    records = [record for record in read_records(store) if record.dataset == dataset]
+    found = [current_receipts(store, records).get(dataset, {})]
+    found += [
+        {
+            stage: steps
+            for stage, steps in record.receipts.items()
+            if all(map(store.is_complete, steps))
+        }
+        for record in reversed(records)
+    ]
+    for receipts in found:
+        if {"snapshot", *STAGES.values()} <= receipts.keys():
+            return receipts
+    if records:
+        raise ConfigError(
+            f"no run of {dataset} in the store {store.root} has come as far as windows yet; the "
+            "command that was stopped or failed goes on where it was, when it is given again"
+        )
+    raise ConfigError(
+        f"no finished run of {dataset} in the store {store.root}; "
+        f"run it first: trajfoundry run --dataset {dataset}"
+    )
 
 
 def report_rows(con: Connection, name: str, **values: Any) -> Table:

@@ -10,6 +10,7 @@ from tasks.registry.models import load_model
 from tasks.runtime.errors import ConfigError, DataError
 from tasks.runtime.frozen import Frozen
 from tasks.runtime.store import Store, replacing
+from tasks.runtime.words import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,9 +28,9 @@ class Predictions(Frozen):
 
     @property
     def line(self) -> str:
+        points = counted(self.num_points, "point")
         return (
-            f"{self.num_points:,} points of {self.num_trajectories:,} trajectories "
-            f"written to {self.output}"
+            f"{points} of {counted(self.num_trajectories, 'trajectory')} written to {self.output}"
         )
 
 
@@ -79,9 +80,15 @@ def read_points(source: Path) -> Any:
     import pyarrow.csv
     import pyarrow.parquet as pq
 
+    # An id stays as it is written: 007 is not 7.
+    as_written = pa.csv.ConvertOptions(
+        column_types={"trajectory_id": pa.string()},
+        strings_can_be_null=True,
+        null_values=["", "nan", "NaN", "null"],
+    )
     try:
         if source.suffix == ".csv":
-            return pa.csv.read_csv(source)
+            return pa.csv.read_csv(source, convert_options=as_written)
         return pq.read_table(source)
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{source.name} is not a readable {source.suffix[1:]} file") from error

@@ -214,3 +214,33 @@ def test_help_and_errors_need_no_heavy_import():
         [sys.executable, "-c", script], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def help_of(capsys, command: str) -> str:
+    with pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_help_tells_ranges_and_what_holds_if_nothing_is_given(capsys):
+    told = help_of(capsys, "run")
+    assert "(default: 10) Range: from 1 to 45." in told
+    assert "(default: the dataset's own, 60.0 for hurdat2) Range: above 0." in told
+    assert "(default: the dataset's own, 3 for hurdat2) Range: from 0 to 15." in told
+    assert "if empty TRAJFOUNDRY_STORE, or else ./store." in told
+    assert "(default: None)" not in told
+    assert "(default: )" not in told
+    assert "(default: 20) Range: from 1 to 1,000." in help_of(capsys, "forecast")
+
+
+def test_a_value_out_of_range_is_shown(capsys):
+    assert cli.main(["run", "--split.validation_percent", "99"]) == ConfigError.exit_code
+    told = capsys.readouterr().err
+    assert told.strip().endswith("less than or equal to 45, not 99")
+
+
+def test_ui_says_at_once_what_it_does(tmp_path, monkeypatch, capsys):
+    said = []
+    monkeypatch.setattr(cli, "serve", lambda *_: said.append(capsys.readouterr().out))
+    assert cli.main(["ui", "--store", str(tmp_path)]) == 0
+    assert said[0].startswith(f"Starting Prefect and MLflow for {tmp_path}")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import re
 import struct
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import duckdb
 import numpy as np
@@ -33,6 +35,7 @@ from tasks.report.trip_figure import (
     trip_figure,
 )
 from tasks.report.trip_page import rejected_line, trip_page
+from tasks.runtime.run_records import RunRecord
 from tasks.runtime.stage import without_orchestrator
 from tasks.runtime.store import Store
 
@@ -91,6 +94,45 @@ def test_without_a_file_name_the_page_is_named_by_the_trip(storms, tmp_path, mon
     assert [path.name for path in tmp_path.iterdir()] == [
         "trip-hurdat2-EP101994-1994-08-11T06-00-00-000000Z.html"
     ]
+
+
+@pytest.fixture
+def stopped(storms) -> Iterator[tuple[Path, RunRecord]]:
+    """The record of the storms' only run, as it stands after the test, to change in the test."""
+    [path] = storms.runs.glob("*.json")
+    whole = path.read_bytes()
+    record = RunRecord.model_validate_json(whole)
+    yield path, record.model_copy(update={"outcome": "failed", "error": "Stopped"})
+    path.write_bytes(whole)
+
+
+def test_what_a_stopped_run_had_made_is_shown(storms, stopped, capsys):
+    path, record = stopped
+    path.write_text(record.model_dump_json())
+    assert show(storms) == 0
+    assert JOHN in capsys.readouterr().out
+
+
+def test_a_run_that_was_stopped_early_is_not_called_missing(storms, stopped, capsys):
+    path, record = stopped
+    early = tuple(run for run in record.stages if run.receipt.stage == "snapshot")
+    path.write_text(record.model_copy(update={"stages": early}).model_dump_json())
+    assert show(storms) == 2
+    told = capsys.readouterr().err
+    assert "has come as far as windows yet" in told
+    assert "has no" not in told
+
+
+def test_a_reject_of_cleaning_names_its_file(storms):
+    with duckdb.connect(str(storms.warehouse), read_only=True) as connection:
+        rows = connection.sql(
+            "select file_name, count(*) from hurdat2.rejects group by all order by all"
+        ).fetchall()
+        [(num_points,)] = connection.sql(
+            "select count(*) from hurdat2.points inner join hurdat2.rejects using (point_id)"
+        ).fetchall()
+    assert [name for name, _ in rows] == ["hurdat2-atlantic.txt", "hurdat2-pacific.txt"]
+    assert sum(count for _, count in rows) == num_points
 
 
 @pytest.mark.parametrize(

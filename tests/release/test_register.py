@@ -305,7 +305,7 @@ for number in sys.argv[2:]:
 private = sorted(name for name in sys.modules if name.startswith("trajfoundry_model_")
                  and "." not in name)
 others = [hasattr(sys.modules[f"{name}.inference.serving"], "OTHER") for name in private]
-print(json.dumps([answers, sorted(others), sys.modules["model"].__file__]))
+print(json.dumps([answers, sorted(others), sys.modules["model"].__file__], default=str))
 """
 
 
@@ -351,7 +351,7 @@ def test_a_file_of_points_is_forecast(champion, tmp_path):
     bundle.example_points().to_pandas().to_csv(tmp_path / "x.csv", index=False)
     forecast_file(config, str(tmp_path / "x.csv"), str(tmp_path / "y.csv"), store)
     pd.testing.assert_frame_equal(
-        pd.read_csv(tmp_path / "y.csv"),
+        pd.read_csv(tmp_path / "y.csv", parse_dates=["tracked_at"]),
         pd.read_parquet(output),
         check_dtype=False,
     )

@@ -433,7 +433,7 @@ BAD_FRAMES = {
     ),
     "back in time": (
         lambda: changed("tracked_at", [2, 3], pd.NaT).iloc[[0, 4, 2, 1, *range(5, 28)]],
-        "1 rows are not later",
+        "not later than the one before: 1",
     ),
     "no points": (lambda: gapped()[:0], "no points were given"),
 }

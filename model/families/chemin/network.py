@@ -1,8 +1,9 @@
 """Chemin: the educational family, a causal transformer over points that predicts the next step.
 
 Linear projections of spatial and temporal features side by side, sinusoidal positions, pre-norm
-blocks, and two heads: p(log dt) and p(east, north | dt). After Lin Yang's CheminTF, with metres
-instead of degrees, no statistics of the batch, and densities instead of a squared error.
+blocks, and two heads: p(log dt) and p(east, north | dt). After CheminTF by Merten, Sakr and
+Dejaegere, with metres instead of degrees, no statistics of the batch, and densities instead of a
+squared error.
 
 Shapes: B windows, T points, Q queried points, D model width, L lags, C coordinates (east, north),
 S spatial and M temporal features, K calendar features.
