@@ -86,6 +86,15 @@ class Normaliser:
         """A displacement over less time than this says little about speed."""
         return max(self.step_s.p10 / 2, self.typical_step_s / 10)
 
+    @property
+    def known_step_s(self) -> tuple[float, float]:
+        """The shortest and the longest typical step, in seconds, that training tells of.
+
+        Outside of them velocities are measured over another time than in training, and the
+        network answers about steps that it has not seen.
+        """
+        return self.shortest_step_s, 2 * max(self.step_s.p90, self.typical_step_s)
+
     def encode_step_s(self, step_s: Tensor) -> Tensor:
         """Seconds as a normalised logarithm."""
         return (

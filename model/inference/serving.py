@@ -113,13 +113,18 @@ class Params:
 
 @dataclass(frozen=True)
 class Forecasts:
-    """Forecast points (R, H); the radii are NaN where no samples were asked for."""
+    """Forecast points (R, H); the radii are NaN where no samples were asked for.
+
+    `is_extrapolated_R` tells whose points come at steps that the model was not trained on, or is
+    asked for such: its forecast may be far off, a constant motion included.
+    """
 
     instant_us_RH: Ints
     lon_deg_RH: Floats
     lat_deg_RH: Floats
     radius_p50_m_RH: Floats
     radius_p80_m_RH: Floats
+    is_extrapolated_R: Bools
 
 
 @dataclass(frozen=True)
@@ -160,9 +165,25 @@ def forecast_points(
         )
         elapsed_us_RH = np.rint(found.time_s_BH.numpy() * 1e6).astype(np.int64)
         radii = found.radius_p50_m_BH.double(), found.radius_p80_m_BH.double()
-        columns = (found.lon_deg_BH, found.lat_deg_BH, *radii)
+        is_extrapolated_R = ~is_step_known(trained, context.time_s_BT, context.is_pad_BT)
+        if target_s_RH is not None:
+            last_s_R1 = context.time_s_BT.gather(1, context.num_points_B[:, None] - 1)
+            asked_s_RH = torch.cat([last_s_R1, target_s_RH], dim=1)
+            is_extrapolated_R |= ~is_step_known(trained, asked_s_RH)
+        columns = (found.lon_deg_BH, found.lat_deg_BH, *radii, is_extrapolated_R)
         parts.append((started_us_R1 + elapsed_us_RH, *(column.numpy() for column in columns)))
     return Forecasts(*map(np.concatenate, zip(*parts, strict=True)))
+
+
+def is_step_known(trained: Trained, time_s_RT: Tensor, is_pad_RT: Tensor | None = None) -> Tensor:
+    """Whether the median step of each row (R) is one that training tells of; so is none at all."""
+    step_s_RT = time_s_RT.diff(dim=1)
+    if is_pad_RT is not None:
+        step_s_RT = step_s_RT.masked_fill(is_pad_RT[:, 1:], torch.nan)
+    step_s_RT = torch.nn.functional.pad(step_s_RT, (0, 1), value=torch.nan)  # one point: no step
+    median_s_R = step_s_RT.nanmedian(dim=1).values
+    shortest_s, longest_s = trained.model.normaliser.known_step_s
+    return ~(median_s_R < shortest_s) & ~(median_s_R > longest_s)
 
 
 # Recover ----------------------------------------------------------------------------------------

@@ -42,6 +42,7 @@ ANSWERS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             **PLACE,
             "radius_p50_m": "double",
             "radius_p80_m": "double",
+            "is_extrapolated": "boolean",
         },
         "recover": {
             "trajectory_id": "string",

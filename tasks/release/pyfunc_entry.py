@@ -363,7 +363,10 @@ def check_ahead(target_us_RH: Any, last_us_R: Any) -> None:
 
 
 def as_rows(found: Any, id_R: Any, last_us_R: Any) -> pd.DataFrame:
-    """One row per forecast point; `horizon_s` counts from the last known point."""
+    """One row per forecast point; `horizon_s` counts from the last known point.
+
+    `is_extrapolated` tells of steps that the model was not trained on.
+    """
     num_trajectories, num_horizon = found.lon_deg_RH.shape
     instant_N = found.instant_us_RH.ravel().astype("datetime64[us]")
     return pd.DataFrame(
@@ -376,6 +379,7 @@ def as_rows(found: Any, id_R: Any, last_us_R: Any) -> pd.DataFrame:
             "lat_deg": found.lat_deg_RH.ravel(),
             "radius_p50_m": found.radius_p50_m_RH.ravel(),
             "radius_p80_m": found.radius_p80_m_RH.ravel(),
+            "is_extrapolated": np.repeat(found.is_extrapolated_R, num_horizon),
         }
     )
 
