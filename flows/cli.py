@@ -287,8 +287,8 @@ def show_outcome(assessment: Assessment, store: Store) -> None:
 
     from tasks.report.error_tables import summary_tables
 
-    evaluated = store.folder(assessment.receipt("evaluate"))
-    report = store.folder(assessment.receipt("report")) / "report.html"
+    evaluated = store.verify(assessment.receipt("evaluate"))
+    report = store.verify(assessment.receipt("report")) / "report.html"
     Console().print("", *summary_tables(evaluated), "", sep="\n")
     here = f"--store {shlex.quote(str(store.root))}"
     lines = [
