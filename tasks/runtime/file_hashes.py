@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tasks.runtime.manifest import MANIFEST, Manifest, told_by
+from tasks.runtime.manifest import MANIFEST, Manifest, readable_manifest, told_by
 
 # Clocks of file systems tick this seldom: a change within one tick would not show in the times.
 TICK_NS = 20_000_000
@@ -26,6 +26,14 @@ def sha256_file(path: Path) -> str:
             return digest
         _known[key] = digest
     return _known[key]
+
+
+def fault_of(folder: Path, names: Iterable[str] = ()) -> str:
+    """What is wrong with a finished folder, in words; empty if it is as it was written."""
+    manifest = readable_manifest(folder)
+    if manifest is None or manifest.recipe.digest != folder.name:
+        return f"its {MANIFEST} is missing or was changed after it was written"
+    return fault_in(folder, manifest, names)
 
 
 def fault_in(folder: Path, manifest: Manifest, names: Iterable[str] = ()) -> str:

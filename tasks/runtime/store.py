@@ -31,7 +31,14 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from tasks.runtime.errors import Damaged, StorageError, StorageFull, UnreadableVersion
-from tasks.runtime.file_hashes import fault_in, is_whole, names_under, sha256_file, size_of
+from tasks.runtime.file_hashes import (
+    fault_in,
+    fault_of,
+    is_whole,
+    names_under,
+    sha256_file,
+    size_of,
+)
 from tasks.runtime.manifest import (
     MANIFEST,
     Counts,
@@ -151,10 +158,8 @@ class Store:
         folder = self.folder(step)
         if not folder.is_dir():
             raise Damaged(f"{folder} is missing; run the pipeline again")
-        manifest = readable_manifest(folder)
-        if manifest is None or manifest.recipe.digest != folder.name:
-            fault = f"its {MANIFEST} is missing or was changed after it was written"
-        elif not (fault := fault_in(folder, manifest, names)):
+        fault = fault_of(folder, names)
+        if not fault:
             return folder
         found = f"{folder} is damaged: {fault}; it is set aside as {self.set_aside(folder)}"
         log(found)
@@ -234,8 +239,7 @@ class Store:
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                     raise
-                twin = readable_manifest(folder)
-                if twin is not None and self._is_sound(folder) and not fault_in(folder, twin):
+                if not fault_of(folder) and self._is_sound(folder):
                     return
                 self.set_aside(folder)
             else:
