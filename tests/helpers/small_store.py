@@ -9,6 +9,7 @@ from pathlib import Path
 from flows.prepare import prepared
 from tasks.catalog.run import recorded_run
 from tasks.config.pipeline import PipelineConfig
+from tasks.evaluate.evaluate import evaluate
 from tasks.ingest.ingest import ingest
 from tasks.pretrain.train import train
 from tasks.runtime.file_hashes import sha256_file
@@ -24,13 +25,15 @@ SMALL = {
 }
 
 
-def run(root: Path, source: Path, *, trains: bool = False, **changes: object) -> Store:
-    """Prepare the storms without an orchestrator, and train on them if asked to."""
+def run(root: Path, source: Path, until: str = "shards", **changes: object) -> Store:
+    """Prepare the storms without an orchestrator, and train and evaluate if asked to."""
     config, store = PipelineConfig(**(SMALL | changes)), Store(root)
     with without_orchestrator(), recorded_run(store, "prepare", config.dataset):
         data = prepared(config, ingest(config, str(source), store), store)
-        if trains:
-            train(config, data.shards, store)
+        if until != "shards":
+            trained = train(config, data.shards, store)
+        if until == "evaluate":
+            evaluate(config, data.shards, trained, store)
     return store
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from flows.prepare import prepared
 from tasks.config.pipeline import PipelineConfig
 from tasks.ingest.ingest import ingest
 from tasks.pretrain.train import train
+from tasks.registry.initial_weights import SERVING, WEIGHTS, initial_digest, stored_files
 from tasks.runtime.errors import Damaged, DataError, UnreadableVersion
 from tasks.runtime.file_hashes import TICK_NS, sha256_file
+from tasks.runtime.manifest import MANIFEST, Recipe
 from tasks.runtime.run_records import read_records
 from tasks.runtime.stage import without_orchestrator
 from tasks.runtime.store import Receipt, Store
@@ -28,7 +31,9 @@ LATER = {
     "split": {"window": SMALL["window"] | {"stride": 3}},
     "regions": {"window": SMALL["window"] | {"stride": 3}},
     "shards": {"train": {"max_steps": 3}},
+    "train": {"assess": SMALL["assess"] | {"num_bootstrap": 101}},
 }
+UNTIL = {"shards": "train", "train": "evaluate"}
 
 
 @pytest.fixture(scope="module")
@@ -45,15 +50,15 @@ def sound(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("stage", LATER)
 def test_a_flipped_byte_is_found_and_made_again(stage, sound, source, tmp_path):
-    trains = stage == "shards"
-    expected = hashes(
-        run(copied(sound, tmp_path / "1"), source, trains=trains, **LATER[stage]).root
-    )
+    until = UNTIL.get(stage, "shards")
+    expected = hashes(run(copied(sound, tmp_path / "1"), source, until, **LATER[stage]).root)
     root = copied(sound, tmp_path / "2")
+    if stage == "train":
+        run(root, source, "train")
     folder = min((root / stage).glob("*/*"))
     path = largest(folder)
     flip(path, path.stat().st_size // 2, times_stay=True)
-    store = run(root, source, trains=trains, **LATER[stage])
+    store = run(root, source, until, **LATER[stage])
     assert hashes(root) == expected
     [aside] = store.aside.iterdir()
     assert aside.name.startswith(f"{stage}-hurdat2-{folder.name}-")
@@ -122,6 +127,25 @@ def test_a_step_that_is_made_again_otherwise_is_not_taken_for_the_same(sound, so
         other = data.shards.model_copy(update={"content": "0" * 32})
         with pytest.raises(DataError, match="holds something else than before"):
             train(config, other, store)
+
+
+def test_damaged_weights_are_not_gone_on_from(store, tmp_path):
+    """A trained model in a store, and one that was copied from the registry."""
+    made = Recipe(stage="train", dataset="toy", code={}, sql={}, settings={}, inputs={})
+    with store.draft() as draft:
+        for name in stored_files():
+            (draft / name).write_text(name * 99)
+        store.publish(draft, made, {}, licence="ours")
+    folder = store.folder(made)
+    bundle = Path(shutil.copytree(folder, tmp_path / "bundle"))
+    (bundle / MANIFEST).unlink()
+    facts = {"weights_sha256": sha256_file(folder / WEIGHTS)}
+    (bundle / SERVING).write_text(json.dumps(facts))
+    assert initial_digest(str(folder), store) == initial_digest(str(bundle), store)
+    for place in (folder, bundle):
+        flip(place / WEIGHTS, 100)
+        with pytest.raises(DataError, match=r"is damaged: weights\.safetensors was changed"):
+            initial_digest(str(place), store)
 
 
 def test_a_file_is_read_once_and_again_when_it_changes(tmp_path, monkeypatch):
