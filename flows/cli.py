@@ -183,6 +183,8 @@ class Doctor(Reported):
         print(found.model_dump_json(indent=2) if self.as_json else "\n".join(lines_of(found)))
         if self.mend:
             print("\n".join(mend(store, found)), file=sys.stderr if self.as_json else sys.stdout)
+            if found.newer:
+                raise StorageError(found.newer[0])
         elif found.num_faults:
             raise StorageError(
                 f"faults in the store: {found.num_faults:,}; mend what can be mended with: "

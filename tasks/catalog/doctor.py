@@ -55,7 +55,8 @@ class Findings(Frozen):
     @property
     def num_faults(self) -> int:
         """How many things are wrong; what was set aside earlier is not."""
-        orphans = len(self.registry.running) + len(self.registry.models)
+        found = self.registry
+        orphans = (len(found.running) + len(found.models)) if found.is_own else 0
         return len(self.bad) + len(self.newer) + len(self.records) + orphans
 
 
@@ -218,7 +219,7 @@ def bad_lines(bad: BadFolder) -> Iterator[str]:
     yield f"{bad.place} is bad: {bad.fault}."
     if bad.dependants:
         more = len(bad.dependants) - SHOWN
-        yield f"  On it hang {counted(len(bad.dependants), 'thing')}:"
+        yield f"  Made of it ({len(bad.dependants):,}):"
         yield from (f"    {name}" for name in bad.dependants[:SHOWN])
         if more > 0:
             yield f"    and {more:,} more"
@@ -227,10 +228,10 @@ def bad_lines(bad: BadFolder) -> Iterator[str]:
 def registry_lines(findings: Findings) -> Iterator[str]:
     if findings.registry_error:
         yield f"The registry of models was not looked at: {findings.registry_error}."
-    for run_id in findings.registry.running:
-        yield f"The MLflow run {run_id} was left running, and nobody will end it."
-    for model_id in findings.registry.models:
-        yield f"The model {model_id} in MLflow has no version."
+    state = findings.registry
+    untold = "" if state.is_own else "; perhaps somebody is at work on it"
+    yield from (f"The MLflow run {run_id} was left running{untold}." for run_id in state.running)
+    yield from (f"The model {name} in MLflow has no version{untold}." for name in state.models)
 
 
 def aside_lines(findings: Findings) -> Iterator[str]:

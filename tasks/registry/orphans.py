@@ -28,7 +28,12 @@ class RegisteredVersion(Frozen):
 
 
 class RegistryState(Frozen):
-    """What the registry holds of this project: its versions, and what belongs to none."""
+    """What the registry holds of this project: its versions, and what belongs to none.
+
+    Only of the store's own database is it known that nobody is at work on it.
+    """
+
+    is_own: bool = True
 
     versions: tuple[RegisteredVersion, ...] = ()
     running: tuple[str, ...] = ()
@@ -61,6 +66,7 @@ def registry_state(store: Store, *, mends: bool = False) -> RegistryState:
                 if (folder := model_folder(store, model_id)).is_dir():
                     store.set_aside(folder)
     return RegistryState(
+        is_own=is_own,
         versions=tuple(version_of(found) for found in versions),
         running=tuple(running),
         models=tuple(sorted(models)),

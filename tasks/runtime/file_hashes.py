@@ -50,8 +50,13 @@ def fault_in(folder: Path, manifest: Manifest, names: Iterable[str] = ()) -> str
             return f"{file.name} is missing"
         if num_bytes != file.num_bytes:
             return f"{file.name} has {num_bytes:,} bytes instead of {file.num_bytes:,}"
-        if sha256_file(folder / file.name) != file.sha256:
-            return f"{file.name} was changed after it was written"
+        try:
+            if sha256_file(folder / file.name) != file.sha256:
+                return f"{file.name} was changed after it was written"
+        except PermissionError:
+            raise
+        except OSError as error:
+            return f"{file.name} cannot be read: {error.strerror}"
     known = {file.name for file in manifest.files}
     strays = [] if wanted else [name for name in names_under(folder) if name not in known]
     return next((f"{name} does not belong to it" for name in strays if not is_hidden(name)), "")

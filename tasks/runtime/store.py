@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import shutil
 import tempfile
@@ -158,11 +159,13 @@ class Store:
         folder = self.folder(step)
         if not folder.is_dir():
             raise Damaged(f"{folder} is missing; run the pipeline again")
-        fault = fault_of(folder, names)
-        if not fault:
+        inode = inode_of(folder)
+        if not (fault := fault_of(folder, names)):
             return folder
+        if inode_of(folder) != inode:  # another process has set it aside or made it again
+            return self.verify(step, *names)
         found = f"{folder} is damaged: {fault}; it is set aside as {self.set_aside(folder)}"
-        log(found)
+        log(found, logging.WARNING)
         raise Damaged(f"{found}; run the pipeline again")
 
     def sound(self, step: Receipt, *names: str) -> Path:
@@ -282,6 +285,14 @@ def describe_file(path: Path, name: str) -> StoredFile:
         num_rows=rows,
         columns=columns,
     )
+
+
+def inode_of(path: Path) -> int | None:
+    """What the disk knows a folder by, whatever its name; none where there is no folder."""
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None
 
 
 def write_synced(path: Path, text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from helpers.small_store import SMALL, copied, flip, folders, hashes, largest, run
 from helpers.storms import storms
 
+import tasks.runtime.store as store_module
 from flows.prepare import prepared
 from tasks.config.pipeline import PipelineConfig
 from tasks.ingest.ingest import ingest
@@ -105,6 +107,42 @@ def test_what_nobody_here_can_make_again_is_named_and_set_aside(sound, tmp_path)
     assert len(list(aside.iterdir())) == 6
     with pytest.raises(Damaged, match="is missing; run the pipeline again"):
         store.sound(receipt)
+
+
+def test_a_folder_that_another_process_has_made_again_is_not_set_aside(
+    sound, tmp_path, monkeypatch
+):
+    """It was damaged when this process began to read, and is sound when it has read."""
+    store = Store(copied(sound, tmp_path))
+    folder = min((store.root / "clean").glob("*/*"))
+    receipt = Receipt(stage="clean", dataset="hurdat2", recipe=folder.name, counts={})
+    twin = Path(shutil.copytree(folder, tmp_path / "twin"))
+    flip(folder / "trips.parquet", 100)
+    reading = store_module.fault_of
+
+    def slowly(path: Path, names: tuple[str, ...] = ()) -> str:
+        fault = reading(path, names)
+        if fault:
+            path.rename(tmp_path / "set-aside")
+            twin.rename(path)
+        return fault
+
+    monkeypatch.setattr(store_module, "fault_of", slowly)
+    assert store.verify(receipt) == folder
+    assert not store.aside.exists()
+
+
+def test_a_file_that_cannot_be_read_is_damage(sound, tmp_path, monkeypatch):
+    store = Store(copied(sound, tmp_path))
+    folder = min((store.root / "clean").glob("*/*"))
+    receipt = Receipt(stage="clean", dataset="hurdat2", recipe=folder.name, counts={})
+
+    def broken(_path: Path) -> str:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("tasks.runtime.file_hashes.sha256_file", broken)
+    with pytest.raises(Damaged, match="cannot be read: Input/output error"):
+        store.verify(receipt)
 
 
 def test_a_file_that_does_not_belong_is_damage_and_what_a_desktop_hides_is_not(sound, tmp_path):
