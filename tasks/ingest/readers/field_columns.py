@@ -20,7 +20,7 @@ NUMBER = re.compile(r"\s*[+-]?\d+[.,]\d+\s*")
 UNSHOWN = r"[^\x20-\x7e\xa1-\ud7ff\ue000-\ufffd]"
 # Fields of a record, each the name of a column of the staging SQL.
 FIELDS = (
-    *("entity", "trip", "day", "clock", "lon", "lat"),
+    *("entity", "trip", "day", "clock", "lon", "lat", "east_west", "north_south"),
     *("altitude", "speed", "course", "received_at"),
 )
 ALIASES = {
@@ -35,13 +35,16 @@ ALIASES = {
     "lon": ("lon", "lng", "long", "longitude", "lon_deg", "longitude_deg", "x"),
     "lat": ("lat", "latitude", "lat_deg", "latitude_deg", "y"),
 }
+LETTERS = {"north_south": ("lat", {"N", "S"}), "east_west": ("lon", {"E", "W"})}
 METRES_PER_ALTITUDE = {"m": 1.0, "ft": 0.3048}
 MPS_PER_SPEED = {"mps": 1.0, "kmh": 1 / 3.6, "knots": 1_852 / 3_600}
 COORDINATE_SCALE = {"degrees": 1.0, "degrees_e7": 1e7}
-NUM_US = {"epoch_s": 1_000_000, "epoch_ms": 1_000}
+NUM_US = {"epoch_s": 1_000_000, "epoch_ms": 1_000, "epoch_us": 1, "epoch_ns": 0.001}
 # Instants that are credible, in microseconds since 1970: counts from 1970, or from 1973 where fewer
-# than twelve digits of milliseconds would rather be seconds; dates written out from 1800; to 2100.
-EARLIEST_US = {"epoch_s": 0, "epoch_ms": 100_000_000_000_000}
+# than twelve digits of milliseconds would rather be seconds, and so on; dates written out from
+# 1800; all to 2100.
+IN_1973_US = 100_000_000_000_000
+EARLIEST_US = {"epoch_s": 0} | dict.fromkeys(("epoch_ms", "epoch_us", "epoch_ns"), IN_1973_US)
 FIRST_WRITTEN_US, LATEST_US = -5_364_662_400_000_000, 4_133_980_799_999_999
 
 
@@ -84,6 +87,7 @@ def chosen(names: Sequence[str], columns: ColumnsConfig, told: set[str]) -> dict
         "day": columns.tracked_at or columns.date,
         **{name: getattr(columns, name) for name in ("clock", "lon", "lat", "altitude", "speed")},
         **{name: getattr(columns, name) for name in ("course", "trip", "received_at")},
+        **{name: getattr(columns, name) for name in LETTERS},
     }
     known = {field: named_column(names, name) for field, name in asked.items() if name}
     if not asked["day"] and alias_of(names, ALIASES["day"][:-1]) is None:
@@ -97,6 +101,27 @@ def chosen(names: Sequence[str], columns: ColumnsConfig, told: set[str]) -> dict
             raise Unreadable(f"needs columns.{flag}, which of these is it: {shown(names)}")
     tell(known, told)
     return known
+
+
+def refuse_letters(known: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Ask for a column of letters that stands beside coordinates without a sign.
+
+    `rows` are the first of a file, by the names of all its columns in their order. A coordinate
+    without its letter would lie on the wrong half of the Earth.
+    """
+    for field, (axis, letters) in LETTERS.items():
+        is_signed = any(str(row.get(known[axis])).strip().startswith("-") for row in rows)
+        if field in known or is_signed:
+            continue
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        place = names.index(known[axis]) if known[axis] in names else -2
+        for name in names[max(place - 1, 0) : place + 2]:
+            values = {str(row.get(name)).strip().upper() for row in rows}
+            if values and values <= letters:
+                raise Unreadable(
+                    f"column {name!r} holds the letters of {known[axis]!r}: name it as "
+                    f"columns.{field}"
+                )
 
 
 def named_column(names: Sequence[str], asked: str) -> str:

@@ -5,6 +5,7 @@ What a text means (a number, a local time) is for the staging SQL to say.
 
 from __future__ import annotations
 
+import itertools
 import json
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,6 +27,7 @@ from tasks.ingest.readers.field_columns import (
     chosen,
     decimal_mark,
     delimiter,
+    refuse_letters,
     staging_values,
 )
 from tasks.ingest.readers.records import (
@@ -42,6 +44,7 @@ from tasks.ingest.readers.records import (
 )
 
 PARQUET_ROWS = 65_536
+NUM_FIRST_ROWS = 50  # that tell what a column holds
 
 
 def decode_own(pieces: Iterable[Piece], columns: ColumnsConfig) -> Iterator[RecordBlock]:
@@ -57,16 +60,19 @@ def decode_own(pieces: Iterable[Piece], columns: ColumnsConfig) -> Iterator[Reco
 def undivided(pieces: Iterable[Piece], columns: ColumnsConfig) -> Iterator[list[RecordBlock]]:
     """The blocks that must stay together.
 
-    Where clocks are put back, a file is never divided: which pass of an hour a record belongs to
-    depends on the records above it.
+    Where clocks are put back, or stand beside a date, a file is never divided: which pass of an
+    hour or which day a record belongs to depends on the records above it.
     """
     told: set[str] = set()
-    may_divide = columns.zone == "UTC" or columns.time_form in ("epoch_s", "epoch_ms")
+    may_divide = columns.zone == "UTC" or columns.time_form.startswith("epoch")
     for file_id, of_file in groupby(pieces, key=lambda piece: piece.file_id):
-        blocks = file_blocks(file_id, of_file, columns, told)
-        if may_divide:
-            yield from ([block] for block in blocks)
-        elif whole := list(blocks):
+        whole: list[RecordBlock] = []
+        for block in file_blocks(file_id, of_file, columns, told):
+            if may_divide and block.records["clock"].null_count == block.records.num_rows:
+                yield [block]
+            else:
+                whole.append(block)
+        if whole:
             yield whole
 
 
@@ -108,6 +114,7 @@ def read_delimited(
             table = Delimited(delimiter(columns), len(names), positions)
             if not columns.is_headerless:
                 piece = piece.below(number - piece.first_line + 1)
+            refuse_letters(known, first_rows(piece, names, columns))
         may_be = partial(of_width, layout=table.layout, num_columns=table.num_columns)
         yield block_of(piece, table.parse, table_of(0, {}), may_be)
 
@@ -133,6 +140,14 @@ def names_of(line: bytes, columns: ColumnsConfig) -> list[str]:
     if columns.is_headerless:
         return [str(number) for number in range(1, table.num_columns + 1)]
     return [column[0].as_py().strip("# \t\ufeff") for column in table.columns]
+
+
+def first_rows(piece: Piece, names: Sequence[str], columns: ColumnsConfig) -> list[dict[str, str]]:
+    """The cells of the first lines of a file by the names of its columns."""
+    mark = delimiter(columns).decode()
+    lines = [text.decode("utf-8", "replace") for _number, text in piece.lines()[:NUM_FIRST_ROWS]]
+    cells = [[cell.strip('"') for cell in line.split(mark)] for line in lines]
+    return [dict(zip(names, row, strict=False)) for row in cells]
 
 
 @dataclass(frozen=True)
@@ -175,6 +190,7 @@ def read_json_lines(
         rows = [parsed_json(text, columns) for _number, text in lines]
         if known is None and any(isinstance(row, dict) for row in rows):
             known = chosen(keys_of(rows), columns, told)
+            refuse_letters(known, objects_of(rows)[:NUM_FIRST_ROWS])
         yield cells_block(piece, [number for number, _text in lines], rows, known or {})
 
 
@@ -189,6 +205,8 @@ def read_json(
     file_id = parts[0].file_id
     body = b"".join(as_line(row) for row in rows)
     known = chosen(keys_of(rows), columns, told) if rows else {}
+    if known:
+        refuse_letters(known, objects_of(rows)[:NUM_FIRST_ROWS])
     yield cells_block(Piece(file_id, 1, body), range(1, len(rows) + 1), rows, known)
 
 
@@ -219,7 +237,11 @@ def written(value: Any) -> str:
 
 def keys_of(rows: Sequence[Any]) -> list[str]:
     """The keys of objects, in the order in which they come."""
-    return list(dict.fromkeys(key for row in rows if isinstance(row, dict) for key in row))
+    return list(dict.fromkeys(key for row in objects_of(rows) for key in row))
+
+
+def objects_of(rows: Sequence[Any]) -> list[dict[str, Any]]:
+    return [row for row in rows if isinstance(row, dict)]
 
 
 def cells_block(
@@ -269,6 +291,8 @@ def read_parquet(
     try:
         file = pq.ParquetFile(pa.BufferReader(body))
         known = chosen(file.schema_arrow.names, columns, told)
+        for first in itertools.islice(file.iter_batches(NUM_FIRST_ROWS, use_threads=False), 1):
+            refuse_letters(known, first.to_pylist())
         names = sorted(set(known.values()))
         for batch in file.iter_batches(PARQUET_ROWS, columns=names, use_threads=False):
             texts = {name: texts_of(batch[name], columns) for name in names}
