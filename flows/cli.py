@@ -1,4 +1,4 @@
-"""CLI, the command line: `trajfoundry run | forecast | show | datasets | ui | cache`.
+"""CLI, the command line: `trajfoundry run | forecast | show | datasets | ui | cache | doctor`.
 
 Thin: its flags are the fields of the same configuration that the flows take. Exit codes: 0 done,
 1 unexpected, 2 wrong request, 3 unusable data, 4 store, 5 something did not answer, 130 stopped.
@@ -31,7 +31,7 @@ from flows.local.environment import make_console_readable, set_environment
 from flows.local.servers import serve, server_for_one_run
 from tasks.config.datasets import DATASETS, Dataset
 from tasks.config.pipeline import DatasetName, ForecastConfig, PipelineConfig
-from tasks.runtime.errors import ConfigError, FoundryError
+from tasks.runtime.errors import ConfigError, FoundryError, StorageError
 from tasks.runtime.machine import Machine
 from tasks.runtime.store import Store
 
@@ -223,6 +223,29 @@ class Cache(BaseModel):
     )
 
 
+class Doctor(Reported):
+    """Verify all that a store holds, tell what hangs on what is bad, and mend what can be."""
+
+    mend: bool = Field(False, description="Set aside what is bad, and end runs left running.")
+
+    def execute(self) -> None:
+        store = Store(self.store or Machine().store)
+        set_environment(store.root)
+        from tasks.catalog.doctor import examine, lines_of, mend
+
+        found = examine(store)
+        print(found.model_dump_json(indent=2) if self.as_json else "\n".join(lines_of(found)))
+        if self.mend:
+            print("\n".join(mend(store, found)), file=sys.stderr if self.as_json else sys.stdout)
+            if found.newer:
+                raise StorageError(found.newer[0])
+        elif found.num_faults:
+            raise StorageError(
+                f"faults in the store: {found.num_faults:,}; mend what can be mended with: "
+                f"trajfoundry doctor --store {shlex.quote(str(store.root))} --mend"
+            )
+
+
 class Commands(BaseSettings):
     """Raw movement data to trajectory foundation models that people can trust."""
 
@@ -241,6 +264,7 @@ class Commands(BaseSettings):
     datasets: CliSubCommand[Datasets] = Field(description="The known datasets.")
     ui: CliSubCommand[Ui] = Field(description="Prefect and MLflow in the browser.")
     cache: CliSubCommand[Cache] = Field(description="Care of the store.")
+    doctor: CliSubCommand[Doctor] = Field(description="Verify a store, and mend it.")
 
     @classmethod
     def settings_customise_sources(
@@ -345,8 +369,8 @@ def show_outcome(assessment: Assessment, store: Store) -> None:
 
     from tasks.report.error_tables import summary_tables
 
-    evaluated = store.folder(assessment.receipt("evaluate"))
-    report = store.folder(assessment.receipt("report")) / "report.html"
+    evaluated = store.verify(assessment.receipt("evaluate"))
+    report = store.verify(assessment.receipt("report")) / "report.html"
     Console().print("", *summary_tables(evaluated), "", sep="\n")
     here = f"--store {shlex.quote(str(store.root))}"
     lines = [

@@ -19,7 +19,7 @@ import sql
 from tasks import database
 from tasks.ingest.snapshot import Snapshot, read_snapshot
 from tasks.prepare.conventions import SCORES_FILE
-from tasks.runtime.errors import ConfigError
+from tasks.runtime.errors import ConfigError, Damaged
 from tasks.runtime.run_records import RunRecord, note_stage, read_records
 from tasks.runtime.store import Receipt, Store, replacing
 
@@ -150,17 +150,20 @@ def add_dataset(
         database.add_view(connection, dataset, view, [path for path in paths if path.exists()])
     cleaned = [store.folder(receipt) for receipt in receipts.get("clean", [])]
     for receipt in receipts.get("snapshot", []):
-        with contextlib.suppress(FileNotFoundError):
-            add_snapshot(connection, read_snapshot(store, receipt), cleaned)
-        if cleaned:
-            add_calendar(connection, dataset, store.manifest(receipt).recipe.settings["zone"])
+        with contextlib.suppress(FileNotFoundError, Damaged):
+            add_snapshot(connection, read_snapshot(store, receipt, is_checked=False), cleaned)
+            if cleaned:
+                zone = store.manifest(receipt).recipe.settings["zone"]
+                add_calendar(connection, dataset, zone)
     for receipt in receipts.get("evaluate", []):
-        with contextlib.suppress(FileNotFoundError):  # evaluated before there was one table
-            scores = pq.read_table(store.folder(receipt) / SCORES_FILE)
+        # One table there is only since it was made.
+        with contextlib.suppress(FileNotFoundError, Damaged):
+            scores = pq.read_table(store.sound(receipt, SCORES_FILE) / SCORES_FILE)
             add_rows(connection, "scores", scores, dataset=dataset, recipe=receipt.recipe)
     for receipt in receipts.get("split", []):
-        split = pq.read_table(store.folder(receipt) / "split.parquet")
-        add_rows(connection, "splits", split, dataset=dataset)
+        with contextlib.suppress(Damaged):
+            split = pq.read_table(store.sound(receipt) / "split.parquet")
+            add_rows(connection, "splits", split, dataset=dataset)
 
 
 def add_snapshot(connection: database.Connection, snapshot: Snapshot, cleaned: list[Path]) -> None:

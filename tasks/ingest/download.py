@@ -5,6 +5,7 @@ Only https is fetched, and plain http from this machine itself. A redirect stays
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import re
 import time
@@ -18,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 from tasks.config.datasets import Dataset
 from tasks.ingest.archive import CHUNK_BYTES, kind_of
-from tasks.runtime.errors import ConfigError, DataError, Unavailable
+from tasks.runtime.errors import ConfigError, Damaged, DataError, Unavailable
 from tasks.runtime.progress import progress
 from tasks.runtime.store import Recipe, Store, sha256_file, storage_errors
 
@@ -49,7 +50,8 @@ def fetched(
     check_address(address)
     name, sha256 = file_name(address), row.sha256 if address == row.url else ""
     if sha256 and store.is_complete(known := raw_recipe(row, address, sha256)):
-        return store.folder(known) / name
+        with contextlib.suppress(Damaged):  # fetched again
+            return store.verify(known) / name
     with storage_errors(store.root, "raw"), store.draft() as draft:
         body = Body(draft / name, address, max_bytes)
         found = patiently(body.complete, retry_delays_s)

@@ -38,7 +38,7 @@ from tasks.ingest.snapshot import (
     part_folder,
     part_receipt,
 )
-from tasks.runtime.errors import ConfigError, DataError, TooManyRejected
+from tasks.runtime.errors import ConfigError, Damaged, DataError, TooManyRejected
 from tasks.runtime.progress import log
 from tasks.runtime.stage import Job, Stage
 from tasks.runtime.store import Counts, Recipe, Store, sha256_file, write_synced
@@ -128,6 +128,10 @@ class Holdings:
         """The wanted files that these parts hold, each from the first that does."""
         missing = set(wanted)
         for recipe in recipes:
+            try:
+                self.store.verify(part_receipt(self.base.dataset, recipe), LEDGER, REJECTS)
+            except Damaged:
+                continue  # its files are read again
             for entry in pq.read_table(self.folder(recipe) / LEDGER).to_pylist():
                 if entry["file_id"] in missing:
                     missing.remove(entry["file_id"])

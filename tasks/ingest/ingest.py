@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from tasks.config.pipeline import PipelineConfig
 from tasks.ingest.archive import looked_at
 from tasks.ingest.download import fetched, is_address
@@ -10,6 +12,7 @@ from tasks.ingest.own_feeds import check_feed, check_names, names_of
 from tasks.ingest.part import reading_code
 from tasks.ingest.snapshot import Snapshot, read_snapshot
 from tasks.ingest.synthetic_orders import ordered
+from tasks.runtime.errors import Damaged
 from tasks.runtime.progress import log
 from tasks.runtime.run_records import read_records
 from tasks.runtime.store import Receipt, Store
@@ -48,8 +51,9 @@ def last_snapshot(store: Store, dataset: str) -> Snapshot | None:
     for record in reversed(read_records(store)):
         receipts = record.receipts.get(SNAPSHOT.name, [])
         if record.dataset == dataset and record.outcome == "completed" and receipts:
-            is_there = store.is_complete(receipts[-1])
-            return read_snapshot(store, receipts[-1]) if is_there else None
+            with contextlib.suppress(Damaged):
+                return read_snapshot(store, receipts[-1])
+            return None
     return None
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from pydantic import Field
 
+from tasks.runtime.errors import Damaged
 from tasks.runtime.frozen import Frozen
 from tasks.runtime.store import Receipt, Store, canonical_json, sha256_file, sha256_text
 
@@ -44,12 +45,16 @@ class SnapshotIndex(Frozen):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The points and rejects in force, as places to read them from."""
+    """The points and rejects in force, as places to read them from.
+
+    What is read of a part is verified before its place is told, unless `is_checked` is false.
+    """
 
     store: Store
     dataset: str
     folder: Path
     index: SnapshotIndex
+    is_checked: bool = True
 
     @property
     def buckets(self) -> list[int]:
@@ -105,6 +110,28 @@ class Snapshot:
         )
 
     def _in_force(self, name: str, file_ids: Iterable[int]) -> FilesInForce:
+        places = self._places(name, file_ids)
+        try:
+            self._check(places)
+        except Damaged as error:
+            again = self._made_again(error)
+            places = again._places(name, file_ids)
+            again._check(places)
+        return places
+
+    def _check(self, places: FilesInForce) -> None:
+        for path, _ in places if self.is_checked else ():
+            self.store.verify(part_receipt(self.dataset, path.parent.name), path.name)
+
+    def _made_again(self, error: Damaged) -> Snapshot:
+        """The same files in force, of parts that are sound: perhaps of others than before."""
+        receipt = Receipt(
+            stage="snapshot", dataset=self.dataset, recipe=self.folder.name, counts={}
+        )
+        self.store.make_again(receipt, error)
+        return read_snapshot(self.store, receipt)
+
+    def _places(self, name: str, file_ids: Iterable[int]) -> FilesInForce:
         wanted = set(file_ids)
         found = []
         for part in self.index.parts:
@@ -123,11 +150,11 @@ def part_folder(store: Store, dataset: str, recipe: str) -> Path:
     return store.folder(part_receipt(dataset, recipe))
 
 
-def read_snapshot(store: Store, receipt: Receipt) -> Snapshot:
+def read_snapshot(store: Store, receipt: Receipt, *, is_checked: bool = True) -> Snapshot:
     """The snapshot behind the receipt of the ingest stage."""
-    folder = store.folder(store.receipt(receipt))
+    folder = store.sound(receipt)
     index = SnapshotIndex.model_validate_json((folder / INDEX).read_bytes())
-    return Snapshot(store, receipt.dataset, folder, index)
+    return Snapshot(store, receipt.dataset, folder, index, is_checked)
 
 
 def index_of(

@@ -30,7 +30,7 @@ def ordered(config: PipelineConfig, source: str, store: Store) -> Path:
         raise ConfigError(f"{row.name} makes its own records: leave --source empty")
     world_of(config.synthetic.world)
     job = ORDERS.job(row.name, config.synthetic, {}, store, licence=row.licence)
-    return store.folder(ORDERS.plain(job)) / FOLDER
+    return store.sound(ORDERS.plain(job)) / FOLDER
 
 
 def world_of(settings: dict[str, Any]) -> World:

@@ -6,14 +6,18 @@ An address says where they are, and an alias moves: what names a training is the
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from tasks.registry.models import fetch_bundle
-from tasks.runtime.errors import ConfigError
-from tasks.runtime.store import Store, canonical_json, sha256_file, sha256_text
+from tasks.runtime.errors import ConfigError, DataError
+from tasks.runtime.file_hashes import fault_in, sha256_file
+from tasks.runtime.manifest import MANIFEST, canonical_json, readable_manifest, sha256_text
+from tasks.runtime.store import Store
 
 REGISTERED = "models:/"
+SERVING, WEIGHTS = "serving.json", "weights.safetensors"
 
 
 def initial_digest(address: str, store: Store) -> str:
@@ -40,7 +44,22 @@ def complete(folder: Path, address: str) -> Path:
                 f"train.init: no {name} in {address}; give models:/NAME@candidate, or the folder "
                 "of a trained model"
             )
+    if fault := fault_of_weights(folder):
+        raise DataError(f"train.init: {address} is damaged: {fault}; give another model")
     return folder
+
+
+def fault_of_weights(folder: Path) -> str:
+    """What is wrong with weights of which it is told, beside them, what they were."""
+    if (folder / MANIFEST).exists():
+        manifest = readable_manifest(folder)
+        told = f"its {MANIFEST} was changed after it was written"
+        return told if manifest is None else fault_in(folder, manifest, stored_files())
+    if (folder / SERVING).exists():
+        facts = json.loads((folder / SERVING).read_bytes())
+        if sha256_file(folder / WEIGHTS) != facts["weights_sha256"]:
+            return f"{WEIGHTS} was changed after it was written"
+    return ""
 
 
 def digest_of(folder: Path) -> str:

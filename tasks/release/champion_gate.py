@@ -128,7 +128,7 @@ def clean_error_m(steps: RunSteps, uri: str, tracking_uri: str, scratch: Path) -
     """The error of a registered version that runs in a process of its own, in metres."""
     from model.data.shards import Shards
 
-    measure, shards = measure_of(steps.config), steps.store.folder(steps.shards)
+    measure, shards = measure_of(steps.config), steps.store.sound(steps.shards)
     batches = measure.batches(Shards.open(shards, steps.config.source_row.zone))
     answer = scratch / "answer.parquet"
     run_clean_process(uri, tracking_uri, measure.call(batches, scratch), answer, scratch)

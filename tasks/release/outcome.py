@@ -86,7 +86,7 @@ def show_in_prefect(assessment: Assessment, store: Store) -> None:
     )
 
     name = assessment.dataset.replace("_", "-")  # all that the key of an artifact may hold
-    report = store.folder(assessment.receipt("report")) / "report.md"
+    report = store.sound(assessment.receipt("report")) / "report.md"
     create_markdown_artifact(
         report.read_text(encoding="utf-8"),
         key=f"{name}-report",
@@ -107,7 +107,7 @@ def shown_errors(
     assessment: Assessment, store: Store, kind: str = "errors"
 ) -> list[dict[str, Any]]:
     """Errors of the model and the baselines on the test split, as the report spells them."""
-    scores = read_scores(store.folder(assessment.receipt("evaluate")))
+    scores = read_scores(store.sound(assessment.receipt("evaluate")))
     return [
         {"asked": table.title, **dict(zip(table.columns, cells, strict=True))}
         for table in SHOWN[kind][1].tables(scores, SHOWN_SPLIT)

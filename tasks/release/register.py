@@ -148,14 +148,14 @@ def log_run(
         [settings] = pd.json_normalize(config.model_dump(mode="json")).to_dict("records")
         mlflow.log_params({str(name): value for name, value in settings.items()})
         log_metrics(client, run_id, steps.evaluation)
-        log_curve(client, run_id, store.folder(trained) / "metrics.jsonl")
+        log_curve(client, run_id, store.sound(trained) / "metrics.jsonl")
         mlflow.log_input(dataset_input(config, steps.shards), context="training")
         for folder, receipt in papers.items():
-            for path in sorted(store.folder(receipt).iterdir()):
+            for path in sorted(store.sound(receipt).iterdir()):
                 if path.suffix in (".html", ".md", ".png") or path.name == "quality.json":
                     client.log_artifact(run_id, str(path), folder)
         with store.draft() as scratch:
-            model = log_model(config, store.verify(trained), scratch)
+            model = log_model(config, store.sound(trained), scratch)
     return run_id, model.model_id, model.model_uri
 
 

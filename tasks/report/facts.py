@@ -31,7 +31,7 @@ class RunSteps:
     @property
     def evaluation(self) -> Path:
         """The folder of the errors."""
-        return self.store.folder(self.evaluated)
+        return self.store.sound(self.evaluated)
 
     @property
     def initial_weights(self) -> str:

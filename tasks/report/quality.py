@@ -99,7 +99,7 @@ def show_quality(receipt: Receipt, store: Store) -> None:
     from prefect.artifacts import create_markdown_artifact
 
     create_markdown_artifact(
-        (store.folder(receipt) / "quality.md").read_text(encoding="utf-8"),
+        (store.sound(receipt) / "quality.md").read_text(encoding="utf-8"),
         key=f"{receipt.dataset.replace('_', '-')}-quality",
         description="What became of the records, and how the points lie.",
     )

@@ -43,7 +43,9 @@ def published(dataset: str, store: Store) -> Iterator[tuple[Connection, str]]:
     receipts = receipts_of(dataset, store)
     snapshot = read_snapshot(store, receipts["snapshot"][-1])
     files = {
-        table: [store.folder(receipt) / f"{table}.parquet" for receipt in receipts[stage]]
+        table: [
+            store.verify(step, f"{table}.parquet") / f"{table}.parquet" for step in receipts[stage]
+        ]
         for table, stage in STAGES.items()
     }
     files["points"] = [path for number in snapshot.buckets for path, _ in snapshot.points(number)]

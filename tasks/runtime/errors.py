@@ -21,6 +21,10 @@ class DataError(FoundryError):
     exit_code = 3
 
 
+class Damaged(DataError):
+    """A finished folder is not as it was written: whoever can makes it again."""
+
+
 class TooManyRejected(DataError):
     """More of a source was rejected than its dataset allows.
 
@@ -36,6 +40,10 @@ class StorageError(FoundryError):
     """The store could not be written or read: space or rights are missing."""
 
     exit_code = 4
+
+
+class UnreadableVersion(StorageError):
+    """A finished folder has a form that a newer version of this project wrote."""
 
 
 class StorageFull(StorageError):

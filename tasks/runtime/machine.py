@@ -1,4 +1,7 @@
-"""Machine: the places and limits that come from the environment. None changes a result."""
+"""Machine: the places and limits that come from the environment. None changes a result.
+
+One can be asked to change when a result is made again: `libraries_in_recipes`.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +30,9 @@ class Machine(BaseSettings):
 
     checkpoint_every_s: float = Field(
         30.0, ge=0, description="Seconds between checkpoints of a training."
+    )
+    libraries_in_recipes: bool = Field(
+        False, description="Whether other versions of the libraries make every result again."
     )
 
     @property

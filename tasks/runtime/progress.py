@@ -16,14 +16,14 @@ Tell = Callable[[float, str], None]
 SECONDS_BETWEEN_UPDATES = 2.0
 
 
-def log(line: str) -> None:
+def log(line: str, level: int = logging.INFO) -> None:
     """Into the log of the run, where there is one."""
     if is_in_run():
         from prefect.logging import get_run_logger
 
-        get_run_logger().info("%s", line)
+        get_run_logger().log(level, "%s", line)
     else:
-        logger.info("%s", line)
+        logger.log(level, "%s", line)
 
 
 @contextlib.contextmanager

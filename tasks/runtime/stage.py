@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import sql
 from tasks.runtime.code_closure import code_hashes, sql_hash
-from tasks.runtime.errors import is_passing
+from tasks.runtime.errors import DataError, is_passing
 from tasks.runtime.frozen import Frozen
+from tasks.runtime.machine import Machine
+from tasks.runtime.manifest import LIBRARIES, library_versions
 from tasks.runtime.progress import log
 from tasks.runtime.run_records import note_stage
 from tasks.runtime.store import Counts, Receipt, Recipe, Store, counts_line, storage_errors
@@ -79,6 +81,27 @@ class Job(Generic[Rules]):
         """The folder of the input of that name."""
         return self.store.folder(self.receipt(name))
 
+    @property
+    def place(self) -> str:
+        """The folder of what is asked for, relative to the root of the store."""
+        return f"{self.recipe.stage}/{self.recipe.dataset}/{self.recipe.digest}"
+
+    def check_inputs(self) -> None:
+        """Verify every file of the inputs; what is damaged is made again by the stage before.
+
+        Of an input that is read in part, only its own folder is: whoever reads what it points to
+        verifies that.
+        """
+        for given in self.inputs.values():
+            for step in [given] if isinstance(given, Receipt | NamedInput | str) else given:
+                if (receipt := receipt_of(step)) is not None:
+                    self.store.sound(receipt)
+                if isinstance(step, Receipt) and step.content != self.store.receipt(step).content:
+                    raise DataError(
+                        f"{self.store.folder(step)} was made again and holds something else than "
+                        "before: code or libraries have changed; run the pipeline again"
+                    )
+
 
 @dataclass(frozen=True, eq=False)
 class Stage(Generic[Rules]):
@@ -111,6 +134,7 @@ class Stage(Generic[Rules]):
             sql={name: sql_hash(text) for name, text in sorted(texts.items())},
             settings=settings.model_dump(mode="json"),
             inputs={name: each(given, content_name) for name, given in sorted(inputs.items())},
+            libraries=library_versions(LIBRARIES) if Machine().libraries_in_recipes else {},
         )
 
     def job(
@@ -132,8 +156,11 @@ class Stage(Generic[Rules]):
         """Build and publish without an orchestrator; a finished step is only looked up."""
         store = job.store
         store.prepare()
+        store.makers.setdefault(job.place, lambda: self.plain(job))
         if store.is_complete(job.recipe):
             return store.receipt(job.recipe)
+        store.require_readable(job.recipe)
+        job.check_inputs()
         with storage_errors(store.root, self.name), store.draft() as draft:
             counts = self.build(draft, job)
             return store.publish(
@@ -149,7 +176,10 @@ class Stage(Generic[Rules]):
         """Run as a Prefect task: shown as Cached where the finished folder still stands."""
         store = job.store
         store.prepare()
+        store.makers[job.place] = lambda: self(job)
         is_complete = store.is_complete(job.recipe)
+        if not is_complete:
+            job.check_inputs()  # here, so that a stage that runs again is a task of its own
         began_s = time.monotonic()
         if _is_plain.get():
             self.plain(job)

@@ -4,121 +4,56 @@ The only file that knows how the store is laid out::
 
     <root>/<stage>/<dataset>/<recipe>/   a finished step: its files and manifest.json
     <root>/.tmp/                         drafts, each with a lock that dies with its process
+    <root>/.aside/                       folders that were found damaged
     <root>/.receipts/                    what Prefect keeps of task results (mode 0700)
     <root>/.work/<recipe>/               resumable work of a long step (training checkpoints)
     <root>/runs/                         one JSON record per pipeline run
     <root>/warehouse.duckdb              views for people
 
 A folder is complete when its manifest is there, agrees with its name, and each listed file has
-the listed size. Nothing finished is ever changed: a broken folder is moved aside whole.
+the listed size. Whoever reads of it verifies it first: each file has the bytes that were written.
+Nothing finished is ever changed or removed: a damaged folder is set aside whole.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
-import json
+import logging
 import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping
-from functools import cached_property
-from importlib import metadata
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
-from pydantic import Field, ValidationError
 
-from tasks.runtime.errors import ConfigError, DataError, StorageError, StorageFull
-from tasks.runtime.frozen import Frozen
-
-Counts = dict[str, int | float | str]
-MANIFEST = "manifest.json"
-RECORDED_LIBRARIES = ("duckdb", "numpy", "pyarrow", "torch", "trajfoundry")
-
-
-class Recipe(Frozen):
-    """Everything that decides the content of one step, in readable form.
-
-    No clock, host, path or number of threads belongs here: the same recipe means the same content.
-    """
-
-    stage: str
-    dataset: str
-    code: dict[str, str] = Field(description="SHA-256 of each first-party source file.")
-    sql: dict[str, str] = Field(description="SHA-256 of each SQL text.")
-    settings: dict[str, Any]
-    inputs: dict[str, str | list[str]] = Field(description="What each input holds, as hashes.")
-
-    @cached_property
-    def digest(self) -> str:
-        """The name of the recipe: the first 32 hex digits of its SHA-256."""
-        return sha256_text(canonical_json(self.model_dump(mode="json")))[:32]
-
-
-class StoredFile(Frozen):
-    """One file of a finished step."""
-
-    name: str
-    sha256: str
-    num_bytes: int
-    num_rows: int | None = None
-    columns: dict[str, str] | None = None
-
-
-class Manifest(Frozen):
-    """What a finished folder holds and where it came from.
-
-    `lineage` names the recipes of the inputs that it was made of. The recipe names their content,
-    so that inputs of other recipes may lead here as well.
-    """
-
-    recipe: Recipe
-    lineage: dict[str, str | list[str]] = Field(default_factory=dict)
-    files: tuple[StoredFile, ...]
-    counts: Counts
-    requires: tuple[str, ...] = Field((), description="Folders that this one only points to.")
-    licence: str
-    versions: dict[str, str]
-    checksum: str = ""
-
-    def sealed(self) -> Manifest:
-        """The same manifest with the checksum of its own content."""
-        return self.model_copy(update={"checksum": self.content_hash()})
-
-    def content_hash(self) -> str:
-        """The hash of all that stands here; of manifests without a lineage, as it always was."""
-        excluded = {"checksum"} if self.lineage else {"checksum", "lineage"}
-        return sha256_text(canonical_json(self.model_dump(mode="json", exclude=excluded)))
-
-    @property
-    def content(self) -> str:
-        """The name of what was published, files and counts, however it was made."""
-        files = {file.name: file.sha256 for file in self.files}
-        return sha256_text(canonical_json({"files": files, "counts": self.counts}))[:32]
-
-
-class Receipt(Frozen):
-    """The small record of a finished step that tasks hand to each other.
-
-    The recipe says how it was made and names its folder; `content` says what it holds.
-    """
-
-    stage: str
-    dataset: str
-    recipe: str
-    counts: Counts
-    content: str = ""
-
-    @property
-    def place(self) -> str:
-        """The folder of the step, relative to the root of the store."""
-        return f"{self.stage}/{self.dataset}/{self.recipe}"
+from tasks.runtime.errors import Damaged, StorageError, StorageFull, UnreadableVersion
+from tasks.runtime.file_hashes import (
+    fault_in,
+    fault_of,
+    is_whole,
+    names_under,
+    sha256_file,
+    size_of,
+)
+from tasks.runtime.manifest import (
+    MANIFEST,
+    Counts,
+    Manifest,
+    Receipt,
+    Recipe,
+    StoredFile,
+    library_versions,
+    read_manifest,
+    readable_manifest,
+)
+from tasks.runtime.manifest import canonical_json as canonical_json
+from tasks.runtime.manifest import sha256_text as sha256_text
+from tasks.runtime.progress import log
 
 
 class Store:
@@ -127,9 +62,12 @@ class Store:
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root).expanduser().absolute()
         self.drafts = self.root / ".tmp"
+        self.aside = self.root / ".aside"
         self.receipts = self.root / ".receipts"
         self.runs = self.root / "runs"
         self.warehouse = self.root / "warehouse.duckdb"
+        # How this process makes a step again, by its place.
+        self.makers: dict[str, Callable[[], Receipt]] = {}
 
     def prepare(self) -> None:
         """Make the private folders, or say plainly why that is impossible."""
@@ -163,18 +101,29 @@ class Store:
         return self.root / step.stage / step.dataset / digest
 
     def published(self, stage: str, dataset: str) -> Iterator[Manifest]:
-        """The manifests of all complete folders of a stage, in order of their names."""
+        """The manifests of all complete folders of a stage, in order of their names.
+
+        Those that a newer version wrote are told and passed over.
+        """
         for folder in sorted((self.root / stage / dataset).glob("*/")):
-            manifest = read_manifest(folder)
+            try:
+                manifest = readable_manifest(folder)
+            except UnreadableVersion as error:
+                log(str(error))
+                continue
             if manifest is not None and self.is_complete(manifest.recipe):
                 yield manifest
 
     def manifest(self, step: Receipt | Recipe) -> Manifest:
         """The manifest of a finished step; a missing or damaged one is an error."""
-        manifest = read_manifest(self.folder(step))
+        manifest = readable_manifest(self.folder(step))
         if manifest is None:
             raise StorageError(f"no complete result at {self.folder(step)}; run the pipeline again")
         return manifest
+
+    def require_readable(self, step: Receipt | Recipe) -> None:
+        """Refuse to build where a newer version has left a folder that cannot be read here."""
+        readable_manifest(self.folder(step))
 
     def is_complete(self, step: Receipt | Recipe) -> bool:
         """Whether the folder of a step can be used: named right, nothing missing or cut."""
@@ -200,16 +149,50 @@ class Store:
             content=manifest.content,
         )
 
-    def verify(self, step: Receipt | Recipe) -> Path:
-        """The folder of a step after comparing every file with its recorded SHA-256."""
+    # Read -------------------------------------------------------------------------------------
+
+    def verify(self, step: Receipt | Recipe, *names: str) -> Path:
+        """The folder of a step after comparing its files with their SHA-256: all, or those named.
+
+        A folder that fails is set aside. Each file is read once in a process, unless it changes.
+        """
         folder = self.folder(step)
-        for file in self.manifest(step).files:
-            if sha256_file(folder / file.name) != file.sha256:
-                raise DataError(
-                    f"{folder / file.name} was changed after it was written; "
-                    "delete its folder and run again"
-                )
-        return folder
+        if not folder.is_dir():
+            raise Damaged(f"{folder} is missing; run the pipeline again")
+        inode = inode_of(folder)
+        if not (fault := fault_of(folder, names)):
+            return folder
+        if inode_of(folder) != inode:  # another process has set it aside or made it again
+            return self.verify(step, *names)
+        found = f"{folder} is damaged: {fault}; it is set aside as {self.set_aside(folder)}"
+        log(found, logging.WARNING)
+        raise Damaged(f"{found}; run the pipeline again")
+
+    def sound(self, step: Receipt, *names: str) -> Path:
+        """The verified folder of a step; a damaged one is made again if this process knows how."""
+        try:
+            return self.verify(step, *names)
+        except Damaged as error:
+            self.make_again(step, error)
+            return self.verify(step, *names)
+
+    def make_again(self, step: Receipt, error: Damaged) -> None:
+        """Let the stage of a step run again, or say what was found if nobody knows its request."""
+        if step.place not in self.makers:
+            raise error
+        log(f"{step.stage} of {step.dataset} runs again")
+        self.makers[step.place]()
+
+    def set_aside(self, folder: Path) -> Path:
+        """Move a folder out of the way, where nothing reads it and nothing removes it."""
+        self.aside.mkdir(mode=0o700, exist_ok=True)
+        name = "-".join(folder.relative_to(self.root).parts).lstrip(".")
+        place = self.aside / f"{name}-{uuid.uuid4().hex[:8]}"
+        with contextlib.suppress(FileNotFoundError):  # another process was faster
+            folder.rename(place)
+        return place
+
+    # Write ------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def draft(self) -> Iterator[Path]:
@@ -236,7 +219,7 @@ class Store:
         lineage: Mapping[str, str | list[str]] = MappingProxyType({}),
     ) -> Receipt:
         """Move a finished draft to its final name; a twin that came first is kept instead."""
-        files = tuple(describe_file(path, draft) for path in sorted(files_under(draft)))
+        files = tuple(describe_file(draft / name, name) for name in sorted(names_under(draft)))
         manifest = Manifest(
             recipe=recipe,
             lineage=dict(lineage),
@@ -245,8 +228,8 @@ class Store:
             requires=requires,
             licence=licence,
             versions=library_versions(),
-        ).sealed()
-        write_synced(draft / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
+        )
+        write_synced(draft / MANIFEST, manifest.text)
         sync(draft)
         self._move_into_place(draft, self.folder(recipe))
         return self.receipt(recipe)
@@ -259,34 +242,35 @@ class Store:
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                     raise
-                if self._is_sound(folder):
+                if not fault_of(folder) and self._is_sound(folder):
                     return
-                with contextlib.suppress(FileNotFoundError):
-                    folder.rename(self.drafts / f"aside-{uuid.uuid4().hex}")
+                self.set_aside(folder)
             else:
                 sync(folder.parent)
                 return
         raise StorageError(f"could not put {folder.name} in place; run again")
 
     def sweep(self) -> None:
-        """Remove drafts of dead processes and folders that were set aside."""
+        """Remove the drafts of dead processes; one that is whole is published or set aside."""
         for name in {path.name.removesuffix(".lock") for path in self.drafts.iterdir()}:
             lock = FileLock(self.drafts / f"{name}.lock")
             with contextlib.suppress(Timeout), lock.acquire(blocking=False):
+                if is_whole(self.drafts / name):
+                    self._rescue(self.drafts / name)
                 shutil.rmtree(self.drafts / name, ignore_errors=True)
                 Path(lock.lock_file).unlink(missing_ok=True)
 
+    def _rescue(self, draft: Path) -> None:
+        """Put a whole draft where its recipe says, or aside if that place is taken."""
+        manifest = read_manifest(draft)
+        is_sound = manifest is not None and not fault_in(draft, manifest)
+        if manifest is not None and is_sound and not self.folder(manifest.recipe).exists():
+            self._move_into_place(draft, self.folder(manifest.recipe))
+        else:
+            self.set_aside(draft)
 
-def read_manifest(folder: Path) -> Manifest | None:
-    """The manifest of a folder, or None where it is missing, unreadable or was edited."""
-    try:
-        manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
-    except (OSError, ValidationError):
-        return None
-    return manifest if manifest.checksum == manifest.content_hash() else None
 
-
-def describe_file(path: Path, base: Path) -> StoredFile:
+def describe_file(path: Path, name: str) -> StoredFile:
     """The manifest entry of one file, which is first brought to the disk for good."""
     sync(path)
     rows, columns = None, None
@@ -295,7 +279,7 @@ def describe_file(path: Path, base: Path) -> StoredFile:
             rows = parquet.metadata.num_rows
             columns = {field.name: str(field.type) for field in parquet.schema_arrow}
     return StoredFile(
-        name=path.relative_to(base).as_posix(),
+        name=name,
         sha256=sha256_file(path),
         num_bytes=path.stat().st_size,
         num_rows=rows,
@@ -303,39 +287,10 @@ def describe_file(path: Path, base: Path) -> StoredFile:
     )
 
 
-def files_under(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
-
-
-def library_versions() -> dict[str, str]:
-    """Versions of the libraries that shape results: recorded, never part of a recipe."""
-    found = {}
-    for name in RECORDED_LIBRARIES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
-
-
-def canonical_json(value: Any) -> str:
-    """One spelling for equal values; what JSON cannot say is refused."""
+def inode_of(path: Path) -> int | None:
+    """What the disk knows a folder by, whatever its name; none where there is no folder."""
     try:
-        return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"not a value that can be named in a recipe: {error}") from error
-
-
-def sha256_text(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def sha256_file(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def size_of(path: Path) -> int | None:
-    try:
-        return path.stat().st_size
+        return path.stat().st_ino
     except OSError:
         return None
 

@@ -139,6 +139,18 @@ def test_other_bytes_than_the_known_release_are_refused(site, store, release) ->
         fetched(bad, url, store)
 
 
+def test_a_release_that_was_changed_in_the_store_is_fetched_again(site, store, release) -> None:
+    url = f"{site.address}/x.zip"
+    good = ROW.model_copy(update={"url": url, "sha256": hashlib.sha256(release).hexdigest()})
+    site.answers = [(200, {}, release)]
+    place = fetched(good, url, store)
+    place.write_bytes(release[:-1] + b"x")
+    assert fetched(good, url, store) == place
+    assert (place.read_bytes(), len(site.requests)) == (release, 2)
+    [aside] = store.aside.iterdir()
+    assert (aside / "x.zip").read_bytes() == release[:-1] + b"x"
+
+
 def test_more_bytes_than_allowed_are_refused(site, store, release) -> None:
     site.answers = [(200, {}, release)]
     with pytest.raises(DataError, match="larger than"):

@@ -55,6 +55,17 @@ def content(store: Store, config: PipelineConfig) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (row["entity_id"], row["tracked_at"]))
 
 
+def test_a_changed_order_is_made_again(store):
+    config = config_of(num_entities=2, num_points=20)
+    rows = content(store, config)
+    [order] = store.root.glob("orders/*/*/orders/*.jsonl")
+    text = order.read_text()
+    order.write_text(text.replace('"stop": 2', '"stop": 1'))
+    assert content(store, config) == rows
+    assert order.read_text() == text
+    assert len(list((store.root / "snapshot" / "synthetic").iterdir())) == 1
+
+
 # The configuration and the world are one.
 
 

@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tasks.release.model_card import recipes
 from tasks.report.facts import RunSteps
 from tasks.runtime.errors import StorageError
 from tasks.runtime.frozen import Frozen
+from tasks.runtime.manifest import LIBRARIES
 from tasks.runtime.run_records import RunRecord, StageRun, read_records, write_record
 from tasks.runtime.stage import Input, Job, NamedInput, Stage
 from tasks.runtime.store import MANIFEST, Counts, Receipt, Store, read_manifest
@@ -151,6 +153,43 @@ def test_each_of_many_inputs_counts_in_its_place(toy: Toy):
     ]
     assert named[0] == named[1]
     assert len(set(named)) == 3
+
+
+# Libraries --------------------------------------------------------------------------------------
+
+SETTING = "TRAJFOUNDRY_LIBRARIES_IN_RECIPES"
+
+
+def upgrade(monkeypatch: pytest.MonkeyPatch, library: str) -> None:
+    """Let a library have another version than the installed one."""
+    known = metadata.version
+    monkeypatch.setattr(metadata, "version", lambda name: "99" if name == library else known(name))
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_the_versions_of_libraries_stand_in_the_manifest(toy: Toy, monkeypatch, library):
+    first = toy.rows()
+    upgrade(monkeypatch, library)
+    assert (toy.rows(), toy.ran()) == (first, ["rows"]), "by itself an upgrade makes nothing again"
+    upgraded = toy.rows(rows=5)
+    versions = [toy.store.manifest(receipt).versions[library] for receipt in (first, upgraded)]
+    assert versions[1] == "99" != versions[0]
+
+
+def test_by_choice_an_upgrade_makes_everything_again(toy: Toy, monkeypatch):
+    before = toy.sum(toy.rows())
+    monkeypatch.setenv(SETTING, "true")
+    chosen = toy.sum(toy.rows())
+    assert chosen.recipe != before.recipe
+    assert set(toy.store.manifest(chosen).recipe.libraries) == set(LIBRARIES)
+    toy.ran()
+    assert (toy.sum(toy.rows()), toy.ran()) == (chosen, [])
+    upgrade(monkeypatch, "duckdb")
+    upgraded = toy.sum(toy.rows())
+    assert toy.ran() == ["rows", "sum"]
+    assert upgraded.content == chosen.content
+    monkeypatch.delenv(SETTING)
+    assert (toy.sum(toy.rows()), toy.ran()) == (before, [])
 
 
 # What was published before -----------------------------------------------------------------------
