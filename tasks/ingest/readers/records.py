@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tasks.ingest.archive import Member
+from tasks.ingest.inventory import Member
 
 PIECE_BYTES = 8 << 20
 BLOCK_BYTES = 4 << 20  # larger blocks only took more memory
