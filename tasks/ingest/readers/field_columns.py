@@ -78,6 +78,13 @@ def delimiter(columns: ColumnsConfig) -> bytes:
 
 
 def chosen(names: Sequence[str], columns: ColumnsConfig, told: set[str]) -> dict[str, str]:
+    """The name of the column behind each field, told once."""
+    known = known_columns(names, columns)
+    tell(known, told)
+    return known
+
+
+def known_columns(names: Sequence[str], columns: ColumnsConfig) -> dict[str, str]:
     """The name of the column behind each field: the one in the configuration, or an alias."""
     asked = {
         "entity": columns.entity,
@@ -95,7 +102,6 @@ def chosen(names: Sequence[str], columns: ColumnsConfig, told: set[str]) -> dict
     for field, flag in (("day", "tracked_at"), ("lon", "lon"), ("lat", "lat")):
         if field not in known:
             raise Unreadable(f"needs columns.{flag}, which of these is it: {shown(names)}")
-    tell(known, told)
     return known
 
 

@@ -20,12 +20,24 @@ import pyarrow.parquet as pq
 from tasks.config.datasets import Layout
 from tasks.config.pipeline import ColumnsConfig
 from tasks.ingest.archive import Unreadable
+from tasks.ingest.readers.csv_habits import (
+    COMMENT,
+    first_lines,
+    is_trailing,
+    lines_above,
+    quoted,
+    separator_of,
+    tell_above,
+    uncut,
+    width_of,
+)
 from tasks.ingest.readers.delimited import csv_columns, has_bare_return, of_width
 from tasks.ingest.readers.field_columns import (
     FIELDS,
     chosen,
     decimal_mark,
     delimiter,
+    known_columns,
     staging_values,
 )
 from tasks.ingest.readers.records import (
@@ -93,23 +105,56 @@ def table_of(num_rows: int, fields: Mapping[str, pa.Array]) -> pa.Table:
 def read_delimited(
     pieces: Iterator[Piece], columns: ColumnsConfig, told: set[str]
 ) -> Iterator[RecordBlock]:
-    """Lines of CSV or TSV. A quoted text may hold the delimiter, and no line end."""
+    """Lines of CSV or TSV. A quoted text may hold the delimiter, and line ends."""
     table: Delimited | None = None
-    for raw in pieces:
-        piece = in_utf8(raw, columns)
+    for piece in uncut(in_utf8(raw, columns) for raw in pieces):
         if table is None:
-            lines = piece.lines()
-            if not lines:
+            if not piece.body.strip():
                 continue
-            number, text = lines[0]
-            names = names_of(text, columns)
-            known = chosen(names, columns, told)
-            positions = {field: names.index(name) for field, name in known.items()}
-            table = Delimited(delimiter(columns), len(names), positions)
-            if not columns.is_headerless:
-                piece = piece.below(number - piece.first_line + 1)
+            table, piece = begun(piece, columns, told)
         may_be = partial(of_width, layout=table.layout, num_columns=table.num_columns)
-        yield block_of(piece, table.parse, table_of(0, {}), may_be)
+        whole = quoted(piece, table.mark, table.num_columns)
+        yield block_of(whole, table.parse, table_of(0, {}), may_be)
+
+
+def begun(piece: Piece, columns: ColumnsConfig, told: set[str]) -> tuple[Delimited, Piece]:
+    """How a file is divided, by its first lines, and what stands below those."""
+    mark, lines = delimiter(columns), first_lines(piece)
+    if lines and (separator := separator_of(lines[0][1])):
+        mark = separator if columns.delimiter == "auto" else mark
+        piece, lines = piece.below(lines[0][0] - piece.first_line + 1), lines[1:]
+    num_above, names = header_of(lines, columns, mark)
+    if not columns.is_headerless:
+        tell_above(lines[:num_above], told)
+        piece = piece.below(lines[num_above][0] - piece.first_line + 1)
+    known = chosen(names, columns, told)
+    positions = {field: names.index(name) for field, name in known.items()}
+    num_columns = len(names)
+    rows = first_lines(piece)
+    surplus = width_of(rows[0][1], mark) - num_columns if rows else 0
+    is_surplus = surplus == 1 and is_trailing(rows[0][1], mark) and not columns.is_headerless
+    is_short = surplus == -1 and names[-1] == "" and not columns.is_headerless
+    return Delimited(mark, num_columns + is_surplus - is_short, positions, is_surplus), piece
+
+
+def header_of(lines: Sequence[Line], columns: ColumnsConfig, mark: bytes) -> tuple[int, list[str]]:
+    """How many lines stand above the header, and the names in it; or the header's problem."""
+
+    def problem(text: bytes) -> Unreadable | None:
+        try:
+            known_columns(names_of(text, columns, mark), columns)
+        except Unreadable as error:
+            return error
+        return None
+
+    if columns.is_headerless:
+        return 0, names_of(next(iter(lines), (0, b""))[1], columns, mark)
+    num_above = lines_above(lines, lambda text: problem(text) is None, mark)
+    if num_above < 0:
+        texts = [text for _number, text in lines]
+        first = next((text for text in texts if not COMMENT.match(text)), texts[0])
+        raise problem(first) or Unreadable("has records above its header")
+    return num_above, names_of(lines[num_above][1], columns, mark)
 
 
 def in_utf8(piece: Piece, columns: ColumnsConfig) -> Piece:
@@ -123,9 +168,8 @@ def in_utf8(piece: Piece, columns: ColumnsConfig) -> Piece:
     return Piece(piece.file_id, piece.first_line, body)
 
 
-def names_of(line: bytes, columns: ColumnsConfig) -> list[str]:
+def names_of(line: bytes, columns: ColumnsConfig, mark: bytes) -> list[str]:
     """The names of the columns in a header line, or their numbers where there is none."""
-    mark = delimiter(columns)
     layout = Delimited(mark, line.count(mark) + 1, {}).layout
     table = csv_columns(line.rstrip(b"\r") + b"\n", layout, ())
     if table is None or table.num_rows != 1:
@@ -137,11 +181,15 @@ def names_of(line: bytes, columns: ColumnsConfig) -> list[str]:
 
 @dataclass(frozen=True)
 class Delimited:
-    """How the lines of a file are divided, and at which of its columns each field stands."""
+    """How the lines of a file are divided, and at which of its columns each field stands.
+
+    Where each row ends with a delimiter too many (`is_surplus`), the last column must be empty.
+    """
 
     mark: bytes
     num_columns: int
     positions: Mapping[str, int]
+    is_surplus: bool = False
 
     @cached_property
     def layout(self) -> Layout:
@@ -152,6 +200,8 @@ class Delimited:
 
     def parse(self, lines: Sequence[Line]) -> pa.Table | None:
         """The fields of records, or None where a line is not exactly one."""
+        if self.is_surplus and not all(is_trailing(text, self.mark) for _number, text in lines):
+            return None
         # An empty record below shows whether the last line leaves a quote open.
         body = ended([*lines, (0, self.mark * (self.num_columns - 1))])
         table = None if has_bare_return(body) else csv_columns(body, self.layout, self.layout.order)
