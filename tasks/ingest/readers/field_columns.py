@@ -35,6 +35,7 @@ ALIASES = {
     "lon": ("lon", "lng", "long", "longitude", "lon_deg", "longitude_deg", "x"),
     "lat": ("lat", "latitude", "lat_deg", "latitude_deg", "y"),
 }
+GEOMETRIES = ("geometry", "geom", "the_geom", "geog", "wkt", "wkb")
 METRES_PER_ALTITUDE = {"m": 1.0, "ft": 0.3048}
 MPS_PER_SPEED = {"mps": 1.0, "kmh": 1 / 3.6, "knots": 1_852 / 3_600}
 COORDINATE_SCALE = {"degrees": 1.0, "degrees_e7": 1e7}
@@ -91,6 +92,7 @@ def known_columns(names: Sequence[str], columns: ColumnsConfig) -> dict[str, str
         "day": columns.tracked_at or columns.date,
         **{name: getattr(columns, name) for name in ("clock", "lon", "lat", "altitude", "speed")},
         **{name: getattr(columns, name) for name in ("course", "trip", "received_at")},
+        "geometry": columns.geometry,
     }
     known = {field: named_column(names, name) for field, name in asked.items() if name}
     if not asked["day"] and alias_of(names, ALIASES["day"][:-1]) is None:
@@ -99,7 +101,15 @@ def known_columns(names: Sequence[str], columns: ColumnsConfig) -> dict[str, str
     for field, aliases in ALIASES.items():
         if field not in known and (name := alias_of(names, aliases)) is not None:
             known[field] = name
-    for field, flag in (("day", "tracked_at"), ("lon", "lon"), ("lat", "lat")):
+    if "geometry" not in known and not {"lon", "lat"} <= known.keys():
+        geometry = alias_of(names, GEOMETRIES)
+        known |= {"geometry": geometry} if geometry else {}
+    needed = [("day", "tracked_at")]
+    if "geometry" in known:
+        known = {field: name for field, name in known.items() if field not in ("lon", "lat")}
+    else:
+        needed += [("lon", "lon"), ("lat", "lat")]
+    for field, flag in needed:
         if field not in known:
             raise Unreadable(f"needs columns.{flag}, which of these is it: {shown(names)}")
     return known
@@ -139,7 +149,8 @@ def shown(names: Sequence[str]) -> str:
 def tell(known: Mapping[str, str], told: set[str]) -> None:
     """Log once which column stands for what."""
     words = {"day": "tracked_at" if "clock" not in known else "date"}
-    parts = [f"{words.get(field, field)} is {known[field]!r}" for field in FIELDS if field in known]
+    fields = [field for field in (*FIELDS, "geometry") if field in known]
+    parts = [f"{words.get(field, field)} is {known[field]!r}" for field in fields]
     if "entity" not in known:
         parts.insert(0, "entity is the name of the file")
     line = f"own columns: {', '.join(parts)}"

@@ -5,17 +5,12 @@ What a text means (a number, a local time) is for the staging SQL to say.
 
 from __future__ import annotations
 
-import json
-from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import groupby
-from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from tasks.config.datasets import Layout
 from tasks.config.pipeline import ColumnsConfig
@@ -33,13 +28,15 @@ from tasks.ingest.readers.csv_habits import (
 )
 from tasks.ingest.readers.delimited import csv_columns, has_bare_return, of_width
 from tasks.ingest.readers.field_columns import (
-    FIELDS,
     chosen,
     decimal_mark,
     delimiter,
     known_columns,
     staging_values,
 )
+from tasks.ingest.readers.own_fields import in_utf8, table_of, with_place
+from tasks.ingest.readers.own_objects import read_json, read_json_lines, read_kml
+from tasks.ingest.readers.own_tables import read_parquet
 from tasks.ingest.readers.records import (
     BLOCK_BYTES,
     Line,
@@ -52,8 +49,6 @@ from tasks.ingest.readers.records import (
     merged,
     placed,
 )
-
-PARQUET_ROWS = 65_536
 
 
 def decode_own(pieces: Iterable[Piece], columns: ColumnsConfig) -> Iterator[RecordBlock]:
@@ -93,15 +88,6 @@ def file_blocks(
         yield RecordBlock([Piece(file_id, 1, b"")], nothing, failed={file_id: str(error)})
 
 
-def table_of(num_rows: int, fields: Mapping[str, pa.Array]) -> pa.Table:
-    """The texts of all fields; one that was not asked for is null everywhere."""
-    absent = pa.nulls(num_rows, pa.string())
-    return pa.table({name: fields.get(name, absent) for name in FIELDS})
-
-
-# Delimited text.
-
-
 def read_delimited(
     pieces: Iterator[Piece], columns: ColumnsConfig, told: set[str]
 ) -> Iterator[RecordBlock]:
@@ -134,7 +120,8 @@ def begun(piece: Piece, columns: ColumnsConfig, told: set[str]) -> tuple[Delimit
     surplus = width_of(rows[0][1], mark) - num_columns if rows else 0
     is_surplus = surplus == 1 and is_trailing(rows[0][1], mark) and not columns.is_headerless
     is_short = surplus == -1 and names[-1] == "" and not columns.is_headerless
-    return Delimited(mark, num_columns + is_surplus - is_short, positions, is_surplus), piece
+    num_columns += is_surplus - is_short
+    return Delimited(mark, num_columns, positions, decimal_mark(columns), is_surplus), piece
 
 
 def header_of(lines: Sequence[Line], columns: ColumnsConfig, mark: bytes) -> tuple[int, list[str]]:
@@ -155,17 +142,6 @@ def header_of(lines: Sequence[Line], columns: ColumnsConfig, mark: bytes) -> tup
         first = next((text for text in texts if not COMMENT.match(text)), texts[0])
         raise problem(first) or Unreadable("has records above its header")
     return num_above, names_of(lines[num_above][1], columns, mark)
-
-
-def in_utf8(piece: Piece, columns: ColumnsConfig) -> Piece:
-    body = piece.body
-    if piece.first_line == 1 and body.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise Unreadable("is written in UTF-16; save it as UTF-8")
-    if columns.encoding == "latin-1":
-        body = body.decode("latin-1").encode()
-    elif piece.first_line == 1:
-        body = body.removeprefix(BOM_UTF8)
-    return Piece(piece.file_id, piece.first_line, body)
 
 
 def names_of(line: bytes, columns: ColumnsConfig, mark: bytes) -> list[str]:
@@ -189,6 +165,7 @@ class Delimited:
     mark: bytes
     num_columns: int
     positions: Mapping[str, int]
+    decimal: str = "."
     is_surplus: bool = False
 
     @cached_property
@@ -208,137 +185,8 @@ class Delimited:
         if table is None or table.num_rows != len(lines) + 1:
             return None
         texts = table.slice(0, len(lines)).combine_chunks()
-        return table_of(len(lines), {name: texts[f"f{i}"] for name, i in self.positions.items()})
-
-
-# JSON.
-
-
-def read_json_lines(
-    pieces: Iterator[Piece], columns: ColumnsConfig, told: set[str]
-) -> Iterator[RecordBlock]:
-    """One object a line."""
-    known: dict[str, str] | None = None
-    for raw in pieces:
-        piece = in_utf8(raw, columns)
-        lines = piece.lines()
-        rows = [parsed_json(text, columns) for _number, text in lines]
-        if known is None and any(isinstance(row, dict) for row in rows):
-            known = chosen(keys_of(rows), columns, told)
-        yield cells_block(piece, [number for number, _text in lines], rows, known or {})
-
-
-def read_json(
-    pieces: Iterator[Piece], columns: ColumnsConfig, told: set[str]
-) -> Iterator[RecordBlock]:
-    """One array of objects; the place of an object is its number."""
-    parts = [in_utf8(piece, columns) for piece in pieces]
-    rows = parsed_json(b"".join(part.body for part in parts), columns)
-    if not isinstance(rows, list):
-        raise Unreadable("is not one whole JSON array of objects")
-    file_id = parts[0].file_id
-    body = b"".join(as_line(row) for row in rows)
-    known = chosen(keys_of(rows), columns, told) if rows else {}
-    yield cells_block(Piece(file_id, 1, body), range(1, len(rows) + 1), rows, known)
-
-
-def parsed_json(text: bytes, columns: ColumnsConfig) -> Any:
-    """The value of a JSON text with numbers left as they are written, or None."""
-    mark = decimal_mark(columns)
-    try:
-        return json.loads(
-            text.decode("utf-8"),
-            parse_float=lambda number: number.replace(".", mark),
-            parse_int=str,
-            parse_constant=str,
-        )
-    except (ValueError, RecursionError):
-        return None
-
-
-def as_line(row: Any) -> bytes:
-    return written(row).encode() + b"\n"
-
-
-def written(value: Any) -> str:
-    try:
-        return json.dumps(value)
-    except RecursionError:
-        return "[...]"
-
-
-def keys_of(rows: Sequence[Any]) -> list[str]:
-    """The keys of objects, in the order in which they come."""
-    return list(dict.fromkeys(key for row in rows if isinstance(row, dict) for key in row))
-
-
-def cells_block(
-    piece: Piece, numbers: Sequence[int], rows: Sequence[Any], known: Mapping[str, str]
-) -> RecordBlock:
-    """The named values of objects as texts; a row that is no object is malformed."""
-    objects = {n: row for n, row in zip(numbers, rows, strict=True) if isinstance(row, dict)}
-    fields = {
-        field: pa.array([cell_text(row.get(name)) for row in objects.values()], pa.string())
-        for field, name in known.items()
-    }
-    records = placed(piece.file_id, list(objects), table_of(len(objects), fields))
-    return RecordBlock.of(piece, records, [number for number in numbers if number not in objects])
-
-
-def cell_text(value: Any) -> str:
-    """A JSON value as the text of a cell; nothing is an empty cell."""
-    if value is None:
-        return ""
-    text = value if isinstance(value, str) else written(value)
-    return text.encode("utf-8", "replace").decode()
-
-
-# Parquet.
-
-
-@dataclass(frozen=True)
-class ParquetPiece(Piece):
-    """Rows of a Parquet file, as lines only where one is asked for."""
-
-    records: pa.Table
-
-    def lines(self) -> list[tuple[int, bytes]]:
-        texts = self.records.select(FIELDS).to_pylist()
-        numbers = self.records["line_number"].to_pylist()
-        return [(number, as_line(row)) for number, row in zip(numbers, texts, strict=True)]
-
-
-def read_parquet(
-    pieces: Iterator[Piece], columns: ColumnsConfig, told: set[str]
-) -> Iterator[RecordBlock]:
-    """Rows of Parquet; the place of a row is its number."""
-    parts = list(pieces)
-    # The last line was given a line end, which no Parquet file has.
-    body = b"".join(part.body for part in parts).removesuffix(b"\n")
-    num_read = 0
-    try:
-        file = pq.ParquetFile(pa.BufferReader(body))
-        known = chosen(file.schema_arrow.names, columns, told)
-        names = sorted(set(known.values()))
-        for batch in file.iter_batches(PARQUET_ROWS, columns=names, use_threads=False):
-            texts = {name: texts_of(batch[name], columns) for name in names}
-            fields = {field: texts[name] for field, name in known.items()}
-            number = range(num_read + 1, num_read + batch.num_rows + 1)
-            records = placed(parts[0].file_id, number, table_of(batch.num_rows, fields))
-            num_read += batch.num_rows
-            piece = ParquetPiece(parts[0].file_id, number.start, b"", records)
-            yield RecordBlock.of(piece, records)
-    except (pa.ArrowException, OSError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)[:200]
-        raise Unreadable(f"cannot be read as Parquet after row {num_read:,}: {reason}") from error
-
-
-def texts_of(column: pa.Array, columns: ColumnsConfig) -> pa.Array:
-    """The values of a column as they would stand in a text file; nothing is an empty cell."""
-    texts = column.cast(pa.string())
-    if pa.types.is_floating(column.type) or pa.types.is_decimal(column.type):
-        texts = pc.replace_substring(texts, ".", decimal_mark(columns))
-    return pc.fill_null(texts, "")
+        fields = {name: texts[f"f{i}"] for name, i in self.positions.items()}
+        return table_of(len(lines), with_place(fields, self.decimal))
 
 
 READERS = {
@@ -346,6 +194,8 @@ READERS = {
     "tsv": read_delimited,
     "jsonl": read_json_lines,
     "json": read_json,
+    "geojson": read_json,
+    "kml": read_kml,
     "parquet": read_parquet,
 }
 
