@@ -42,7 +42,7 @@ OWN_FORMS = (*OWN_TEXT, "own jsonl", "own json", "own parquet")
 OWN_WRITTEN = tuple(name for name in OWN_FORMS if name != "own epoch")
 HEADERLESS = ("cabspotting", "tdrive", "ais_tracktable", "opensky", "gpx", "own jsonl", "own json",
               "own parquet")  # fmt: skip
-HEADED = ("ais_noaa", "bus_avl", "porto")  # a header names their columns
+HEADED = ("ais_noaa", "bus_avl", "porto", "icebergs")  # a header names their columns
 COUNTED = ("porto", "cabspotting", "opensky", "own epoch")  # times are numbers
 
 

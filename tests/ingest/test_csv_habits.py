@@ -47,7 +47,7 @@ def test_lines_above_the_header_are_passed_over_and_told(monkeypatch) -> None:
     monkeypatch.setattr(csv_habits, "log", told.append)
     body = b"# made, 2030-01-01\n\nAll buses\n" + BUS_HEADER + ROW % 1
     assert places(body) == ([(5, 1.0)], [], [])
-    assert told == ["2 lines above the header are passed over: # made, 2030-01-01, All buses"]
+    assert told == ["passed over above the header of a file: # made, 2030-01-01, All buses"]
 
 
 def test_a_record_above_the_header_is_not_passed_over() -> None:
@@ -135,7 +135,25 @@ def test_lines_above_a_header_of_ones_own_are_told(monkeypatch) -> None:
     body = "Track of a cow\n# t in UTC\n\n" + HEADER + "a,2024-03-07,1,2\n"
     rows, rejects = read_one(body)
     assert ([row["line_number"] for row in rows], rejects) == ([5], [])
-    assert told == ["2 lines above the header are passed over: Track of a cow, # t in UTC"]
+    assert told == ["passed over above the header of a file: Track of a cow, # t in UTC"]
+
+
+@pytest.mark.parametrize("body", ["sep=;", "sep=;\n\n", "# nothing\n", "\n" * 90 + "x\n"])
+def test_a_file_of_nothing_but_habits_is_named(body: str) -> None:
+    for columns in ({}, {"is_headerless": True, "tracked_at": "1", "lon": "2", "lat": "3"}):
+        rows, [reject] = read_one(body, **columns)
+        assert rows == []
+        assert reject["rule"] in ("unreadable", "empty")
+
+
+def test_a_header_may_stand_below_many_blank_lines() -> None:
+    rows, rejects = read_one("\n" * 90 + HEADER + "a,2024-03-07,1,2\n")
+    assert ([row["line_number"] for row in rows], rejects) == ([92], [])
+
+
+def test_an_empty_first_cell_is_no_comment() -> None:
+    rows, [reject] = read_one((";2024-03-07,1,2\n" + HEADER).replace(",", ";"), decimal="comma")
+    assert (rows, reject["rule"]) == ([], "unreadable")
 
 
 def test_records_above_a_header_are_not_passed_over() -> None:

@@ -31,15 +31,22 @@ def separator_of(text: bytes) -> bytes:
 
 def first_lines(piece: Piece) -> list[Line]:
     """The first lines of a piece that are not blank, as many as are looked at for a header."""
-    body = b"\n".join(piece.body.split(b"\n", 4 * MAX_LINES_ABOVE)[:-1]) + b"\n"
-    return Piece(piece.file_id, piece.first_line, body).lines()
+    lines: list[Line] = []
+    start, number = 0, piece.first_line
+    while start < len(piece.body) and len(lines) < MAX_LINES_ABOVE + 2:
+        end = piece.body.index(b"\n", start)
+        text = piece.body[start:end]
+        if text.strip():
+            lines.append((number, text))
+        start, number = end + 1, number + 1
+    return lines
 
 
 def tell_above(lines: Sequence[Line], told: set[str]) -> None:
     """Log once which lines above a header are passed over."""
     if lines:
         words = shown([text.decode("utf-8", "replace") for _number, text in lines])
-        line = f"{len(lines)} lines above the header are passed over: {words}"
+        line = f"passed over above the header of a file: {words}"
         if line not in told:
             told.add(line)
             log(line)
@@ -54,6 +61,11 @@ def is_trailing(text: bytes, mark: bytes) -> bool:
     return text.rstrip(b"\r").endswith(mark)
 
 
+def is_comment(text: bytes, mark: bytes) -> bool:
+    found = COMMENT.match(text)
+    return found is not None and found[1] != mark
+
+
 def lines_above(lines: Sequence[Line], is_header: Callable[[bytes], bool], mark: bytes) -> int:
     """How many lines stand above the header, or -1 where none of the first ones is one.
 
@@ -62,7 +74,7 @@ def lines_above(lines: Sequence[Line], is_header: Callable[[bytes], bool], mark:
     for number, (_place, text) in enumerate(lines[: MAX_LINES_ABOVE + 1]):
         if is_header(text):
             width = width_of(text, mark)
-            above = [line for _place, line in lines[:number] if not COMMENT.match(line)]
+            above = [line for _place, line in lines[:number] if not is_comment(line, mark)]
             return number if all(width_of(line, mark) != width for line in above) else -1
     return -1
 

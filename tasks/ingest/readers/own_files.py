@@ -16,8 +16,8 @@ from tasks.config.datasets import Layout
 from tasks.config.pipeline import ColumnsConfig
 from tasks.ingest.archive import Unreadable
 from tasks.ingest.readers.csv_habits import (
-    COMMENT,
     first_lines,
+    is_comment,
     is_trailing,
     lines_above,
     quoted,
@@ -137,9 +137,11 @@ def header_of(lines: Sequence[Line], columns: ColumnsConfig, mark: bytes) -> tup
     if columns.is_headerless:
         return 0, names_of(next(iter(lines), (0, b""))[1], columns, mark)
     num_above = lines_above(lines, lambda text: problem(text) is None, mark)
+    if not lines:
+        raise Unreadable("holds no header")
     if num_above < 0:
         texts = [text for _number, text in lines]
-        first = next((text for text in texts if not COMMENT.match(text)), texts[0])
+        first = next((text for text in texts if not is_comment(text, mark)), texts[0])
         raise problem(first) or Unreadable("has records above its header")
     return num_above, names_of(lines[num_above][1], columns, mark)
 
