@@ -11,13 +11,16 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from helpers.own_files import Rows, read, read_one, rules_of
+from helpers.own_files import Rows, ingested, read, read_one, rules_of
+from helpers.raw_files import points_of, zipped
 from helpers.strategies import latitudes, longitudes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks.ingest.readers import own_objects
 from tasks.ingest.readers.geometry import point_of
 from tasks.ingest.readers.nested_rows import paths_of, value_at
+from tasks.runtime.store import Store
 
 FIX = {"t": "2024-03-07T10:00:00Z", "position": {"lon": 1.5, "lat": 2.5}}
 PATHS = {"lon": "position.lon", "lat": "position.lat"}
@@ -248,6 +251,33 @@ def test_tracks_and_timed_points_of_kml_are_read_and_drawings_are_none() -> None
     assert [row["source_trip_id"] for row in rows] == ["1", "1", None]
     rows, _rejects = read({"r.kml": body}, form="kml", entity="placemark", decimal="comma")
     assert told(rows) == [("ride", 1.5, 0.125), ("ride", 1.5, 0.25), ("p", 7.5, 8.5)]
+
+
+def test_the_time_of_a_view_is_none_of_its_place_and_a_timed_line_is_a_drawing() -> None:
+    view = "<ns0:LookAt><gx:TimeStamp><ns0:when>2001</ns0:when></gx:TimeStamp></ns0:LookAt>"
+    line = "<ns0:LineString><ns0:coordinates>1,2 3,4</ns0:coordinates></ns0:LineString>"
+    body = kml_of(
+        [instant(1)],
+        [[1.5, 0.125]],
+        extra=POINT.replace("<ns0:Point>", view + line + "<ns0:Point>"),
+    )
+    rows, rejects = read({"r.kml": body}, form="kml")
+    assert rejects == []
+    assert [row["tracked_at"].day for row in rows] == [7, 8]
+
+
+def test_kml_in_an_archive_is_read(store: Store) -> None:
+    body = kml_of([instant(1), instant(2)], [[1.5, 0.125], [1.5, 0.25]])
+    source = zipped(store.root.parent / "ride.kmz", {"doc.kml": body, "files/a.png": b"png"})
+    _receipt, snapshot = ingested(source, store, form="kml", files="*.kml")
+    assert told(points_of(snapshot)) == [("doc", 1.5, 0.125), ("doc", 1.5, 0.25)]
+
+
+def test_the_list_that_is_taken_is_told(monkeypatch) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(own_objects, "log", lines.append)
+    read_one(json.dumps({"device": "a", "fixes": [fix(1)]}), form="json")
+    assert lines == ["own records: those of the list 'fixes'"]
 
 
 def test_places_of_kml_without_a_time_for_each_have_none() -> None:

@@ -165,7 +165,7 @@ def bodies() -> st.SearchStrategy[bytes]:
 
 @settings(max_examples=20)
 @given(
-    form=st.sampled_from(FORMS),
+    form=st.sampled_from([*FORMS, "geojson", "kml"]),
     zone=st.sampled_from(["UTC", "Europe/Oslo"]),
     files=st.lists(bodies(), min_size=1, max_size=8),
 )

@@ -17,7 +17,7 @@ from tasks.runtime.progress import log
 
 MAX_LINES_ABOVE = 20
 MAX_LINES_IN_QUOTES = 100
-SEPARATOR = re.compile(rb'\s*"?sep=([^"\r\n])"?\s*', re.IGNORECASE)
+SEPARATOR = re.compile(rb'"?sep=([,;:|^~ \t])"?\r?', re.IGNORECASE)
 COMMENT = re.compile(rb"\s*(#|//|%|;)")
 QUOTED = rb'"(?:[^"]|"")*+"'
 TRAILING = "trailing"  # the name of a column that every row has and no header

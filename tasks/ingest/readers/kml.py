@@ -1,6 +1,6 @@
 """KML tracks: the places of `gx:Track` with their times, and points that tell theirs, as rows.
 
-Lines have no times in this format and are passed over as drawings. A file without any track or
+Lines and places without times are passed over as drawings. A file without any track or
 timed point is named as one.
 """
 
@@ -31,7 +31,8 @@ class Placemarks:
     def __init__(self) -> None:
         self.rows: list[Row] = []
         self._open: list[str] = []
-        self._text = self._name = ""
+        self._text = self._name = self._stamp = ""
+        self._point: list[str] | None = None
         self._times: list[str] = []
         self._places: list[list[str]] = []
         self._num_tracks = 0
@@ -42,8 +43,8 @@ class Placemarks:
             raise ValueError(f"elements are nested more than {MAX_DEPTH} deep")
         self._text = ""
         if self._open[-1] == "Placemark":
-            self._name = ""
-        if self._open[-1] in ("Placemark", "Track"):
+            self._name, self._stamp, self._point = "", "", None
+        elif self._open[-1] == "Track":
             self._times, self._places = [], []
 
     def data(self, text: str) -> None:
@@ -51,37 +52,38 @@ class Placemarks:
             self._text = (self._text + text)[:MAX_TEXT]
 
     def end(self, _tag: str) -> None:
-        *above, element = self._open
-        text, owner = self._text.strip(), above[-1] if above else ""
-        self._text = ""
-        if element == "name" and owner == "Placemark":
-            self._name = text
-        elif element == "when" and owner in ("Track", "TimeStamp"):
-            self._times.append(text)
-        elif element == "coord" and owner == "Track":
-            self._places.append(text.split())
-        elif element == "coordinates" and owner == "Point":
-            self._places.append(text.split(","))
-        elif element == "Track":
-            self._num_tracks += 1
-            self._take(f"{self._num_tracks}")
-        elif element == "Placemark":
-            self._take("")
+        text, self._text = self._text.strip(), ""
+        match self._open[-3:]:
+            case [*_, "Placemark", "name"]:
+                self._name = text
+            case ["Placemark", "TimeStamp", "when"]:
+                self._stamp = text
+            case ["Placemark", "Point", "coordinates"]:
+                self._point = text.split(",")
+            case [*_, "Track", "when"]:
+                self._times.append(text)
+            case [*_, "Track", "coord"]:
+                self._places.append(text.split())
+            case [*_, "Track"]:
+                self._end_track()
+            case [*_, "Placemark"] if self._stamp and self._point is not None:
+                self._take("", self._stamp, self._point)
         self._open.pop()
 
-    def _take(self, track: str) -> None:
-        """The places with their times. Unless there is one for each, no place has any."""
+    def _end_track(self) -> None:
+        """The places of a track with their times. Unless there is one for each, none has any."""
+        self._num_tracks += 1
         times, places = self._times, self._places
-        self._times, self._places = [], []
-        if not track and not times:
-            return
+        num_rows = max(len(times), len(places))
         if len(times) != len(places):
-            num_rows = max(len(times), len(places))
             times = [""] * num_rows
-            places += [[]] * (num_rows - len(places))
+            places = [*places, *([[]] * (num_rows - len(places)))]
         for time, place in zip(times, places, strict=True):
-            axes = dict.fromkeys(AXES, "") | dict(zip(AXES, place, strict=False))
-            self.rows.append({PLACEMARK: self._name, TRACK: track, INSTANT: time, **axes})
+            self._take(f"{self._num_tracks}", time, place)
+
+    def _take(self, track: str, time: str, place: list[str]) -> None:
+        axes = dict.fromkeys(AXES, "") | dict(zip(AXES, place, strict=False))
+        self.rows.append({PLACEMARK: self._name, TRACK: track, INSTANT: time, **axes})
 
 
 def local_name(tag: str) -> str:

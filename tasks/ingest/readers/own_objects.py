@@ -19,12 +19,14 @@ from tasks.ingest.readers.nested_rows import (
     INSTANT,
     TRACK,
     is_feature,
+    only_list,
     paths_of,
     rows_of,
     value_at,
 )
 from tasks.ingest.readers.own_fields import as_line, in_utf8, table_of, with_place, written
 from tasks.ingest.readers.records import Integers, Piece, RecordBlock, placed
+from tasks.runtime.progress import log
 
 
 def read_json_lines(
@@ -57,9 +59,19 @@ def read_json(
     if not isinstance(value, list | dict):
         raise Unreadable("is not one whole JSON array or object")
     rows = rows_of(value, columns.records)
+    if isinstance(value, dict) and not is_feature(value) and not columns.records:
+        tell_list(".".join(only_list(value)), told)
     if columns.records and not any(isinstance(row, dict) for row in rows):
         raise Unreadable(f"holds no object at {columns.records!r}, which is columns.records")
     yield rows_block(parts[0].file_id, rows, columns, told)
+
+
+def tell_list(name: str, told: set[str]) -> None:
+    """Log once which list inside an object holds the records."""
+    line = f"own records: those of the list {name!r}"
+    if name and line not in told:
+        told.add(line)
+        log(line)
 
 
 def read_kml(
