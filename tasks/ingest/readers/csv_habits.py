@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from tasks.ingest.readers.field_columns import shown
+from tasks.ingest.readers.column_names import shown
 from tasks.ingest.readers.records import Line, Piece
 from tasks.runtime.progress import log
 

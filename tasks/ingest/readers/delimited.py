@@ -25,6 +25,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from tasks.config.datasets import Layout
+from tasks.ingest.readers.column_names import shown
 from tasks.ingest.readers.csv_habits import (
     TRAILING,
     first_lines,
@@ -36,7 +37,6 @@ from tasks.ingest.readers.csv_habits import (
     uncut,
     width_of,
 )
-from tasks.ingest.readers.field_columns import shown
 from tasks.ingest.readers.records import (
     BLOCK_BYTES,
     Line,

@@ -6,18 +6,15 @@ otherwise not read. Nothing is guessed from values.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tasks.config.pipeline import ColumnsConfig
 from tasks.ingest.archive import Unreadable
+from tasks.ingest.readers.column_names import plain_name, shown
 from tasks.runtime.progress import log
 
 DELIMITERS = {"comma": b",", "semicolon": b";", "tab": b"\t", "pipe": b"|"}
-MAX_SHOWN = 30
-NUMBER = re.compile(r"\s*[+-]?\d+[.,]\d+\s*")
-UNSHOWN = r"[^\x20-\x7e\xa1-\ud7ff\ue000-\ufffd]"
 # Fields of a record, each the name of a column of the staging SQL.
 FIELDS = (
     *("entity", "trip", "day", "clock", "lon", "lat"),
@@ -130,20 +127,6 @@ def alias_of(names: Sequence[str], aliases: Sequence[str]) -> str | None:
     """The column with the first of these names that any has."""
     by_plain = {plain_name(name): name for name in reversed(names)}
     return next((by_plain[alias] for alias in aliases if alias in by_plain), None)
-
-
-def plain_name(name: str) -> str:
-    """A column's name without what people write differently: case, spaces, a leading #."""
-    return re.sub(r"[\s.\-]+", "_", name.strip("# \t\ufeff").casefold())
-
-
-def shown(names: Sequence[str]) -> str:
-    """The names of columns in one line. A missing header must not tell where someone was."""
-    some = [
-        "(a number)" if NUMBER.fullmatch(name) else re.sub(UNSHOWN, "?", name[:60])
-        for name in names[:MAX_SHOWN]
-    ]
-    return ", ".join(some) + (", ..." if len(names) > MAX_SHOWN else "")
 
 
 def tell(known: Mapping[str, str], told: set[str]) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-from tasks.ingest.readers.field_columns import shown
+from tasks.ingest.readers.column_names import shown
 from tasks.ingest.readers.records import Line, Piece, Reader, RecordBlock, gathered, merged, placed
 
 # Where several sensors give a place for one day, the observed ones come before the interpolated
