@@ -50,8 +50,10 @@ def test_lines_above_the_header_are_passed_over_and_told(monkeypatch) -> None:
     assert told == ["passed over above the header of a file: # made, 2030-01-01, All buses"]
 
 
-def test_a_record_above_the_header_is_not_passed_over() -> None:
-    assert places(ROW % 1 + b"\n" + BUS_HEADER + ROW % 2) == ([], [2, 3], [0])
+def test_a_record_above_the_header_is_rejected_and_not_passed_over() -> None:
+    padded = b"Buses" + b"," * 8 + b"\n"
+    body = padded + ROW % 1 + b"\n\n" + ROW % 2 + b"\n" + BUS_HEADER + ROW % 3
+    assert places(body) == ([(6, 3.0)], [2, 4], [])
 
 
 def test_a_delimiter_too_many_at_the_end_of_each_row_is_no_column() -> None:
@@ -153,13 +155,22 @@ def test_a_header_may_stand_below_many_blank_lines() -> None:
 
 def test_an_empty_first_cell_is_no_comment() -> None:
     rows, [reject] = read_one((";2024-03-07,1,2\n" + HEADER).replace(",", ";"), decimal="comma")
-    assert (rows, reject["rule"]) == ([], "unreadable")
+    assert (rows, reject["rule"], reject["line_number"]) == ([], "malformed", 1)
 
 
-def test_records_above_a_header_are_not_passed_over() -> None:
-    rows, [reject] = read_one("a,2024-03-07,1,2\n" + HEADER + "b,2024-03-07,1,2\n")
-    assert rows == []
-    assert reject["rule"] == "unreadable"
+def test_records_above_a_header_are_rejected_and_not_passed_over() -> None:
+    body = "My track,,,\na,2024-03-07,1,2\n\nb,2024-03-07,1,2\n"
+    rows, rejects = read_one(body + HEADER + "c,2024-03-07,1,2\n")
+    assert [row["entity_id"] for row in rows] == ["c"]
+    assert rules_of(rejects) == [(2, "malformed"), (4, "malformed")]
+    assert [row["raw_text"] for row in rejects] == ["a,2024-03-07,1,2", "b,2024-03-07,1,2"]
+
+
+def test_most_rows_tell_whether_a_delimiter_is_too_many() -> None:
+    body = HEADER + "a,2024-03-07,1,2\n" + "b,2024-03-07,1,2,\n" * 2
+    rows, rejects = read_one(body)
+    assert [row["entity_id"] for row in rows] == ["b", "b"]
+    assert rules_of(rejects) == [(2, "malformed")]
 
 
 def test_a_surplus_column_that_holds_anything_is_a_fault() -> None:

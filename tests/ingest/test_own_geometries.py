@@ -36,7 +36,8 @@ def test_points_come_out_of_wkb_and_wkt_as_they_went_in(lon, lat, order) -> None
     for body in (flat, tall, extended, wkb(lon, lat, order, 0x80000001, 9.0)):
         for written in (body, body.hex(), f"\\x{body.hex().upper()}"):
             assert tuple(map(float, point_of(written))) == (lon, lat)
-    for text in (f"POINT ({lon!r} {lat!r})", f" srid=4326;Point Z({lon!r}  {lat!r} 9) "):
+    as_json = json.dumps({"type": "Point", "coordinates": [lon, lat, 9]})
+    for text in (f"POINT ({lon!r} {lat!r})", f" srid=4326;Point Z({lon!r}  {lat!r} 9) ", as_json):
         assert tuple(map(float, point_of(text))) == (lon, lat)
 
 
@@ -44,6 +45,12 @@ def test_points_come_out_of_wkb_and_wkt_as_they_went_in(lon, lat, order) -> None
     "geometry",
     [
         *("", None, "POINT EMPTY", "POINT (1)", "POINT (1 2", "POINT (1 2 3 4 5)", "POINT (1,5 2)"),
+        *(
+            '{"type": "LineString", "coordinates": [[1, 2], [3, 4]]}',
+            "{",
+            "{}",
+            '{"coordinates": 1}',
+        ),
         *("LINESTRING (1 2, 3 4)", "SRID=3857;POINT (1 2)", "1.5 2.5", b"", b"\x01\x01"),
         *(wkb(1, 2)[:-1], wkb(1, 2) + b"\0", wkb(1, 2, "<", 2), wkb(1, 2).hex()[:-2]),
         wkb(1, 2, "<", 1 | 0x20000000, srid=struct.pack("<I", 3857)),
@@ -57,6 +64,14 @@ def test_what_is_no_point_in_degrees_is_nowhere(geometry) -> None:
 def test_any_geometry_is_a_place_or_nowhere(geometry) -> None:
     place = point_of(geometry)
     assert place == ("", "") or [float(text) for text in place]
+
+
+def test_a_geometry_of_json_stands_for_two_columns() -> None:
+    geometry = {"type": "Point", "coordinates": [1.5, 2.5]}
+    body = json.dumps([{"id": "a", "t": INSTANTS[0], "geometry": geometry}])
+    for decimal in ("point", "comma"):
+        rows, rejects = read_one(body, form="json", decimal=decimal)
+        assert (told(rows), rejects) == ([("a", 1.5, 2.5)], [])
 
 
 @pytest.mark.parametrize(

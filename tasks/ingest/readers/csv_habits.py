@@ -7,6 +7,7 @@ row, and line ends inside quotes. Each is taken only where nothing else can be m
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +18,7 @@ from tasks.runtime.progress import log
 
 MAX_LINES_ABOVE = 20
 MAX_LINES_IN_QUOTES = 100
+MIN_FILLED = 3  # a time, a longitude and a latitude
 SEPARATOR = re.compile(rb'"?sep=([,;:|^~ \t])"?\r?', re.IGNORECASE)
 COMMENT = re.compile(rb"\s*(#|//|%|;)")
 QUOTED = rb'"(?:[^"]|"")*+"'
@@ -66,17 +68,51 @@ def is_comment(text: bytes, mark: bytes) -> bool:
     return found is not None and found[1] != mark
 
 
-def lines_above(lines: Sequence[Line], is_header: Callable[[bytes], bool], mark: bytes) -> int:
-    """How many lines stand above the header, or -1 where none of the first ones is one.
+@dataclass(frozen=True)
+class Top:
+    """The header of a file, and what stands above it: lines to pass over, and those to reject.
 
-    None of them may be a record: those are comments, or of another width than the header.
+    What is as wide as the header and filled as a record may be one, and no header says of what.
     """
-    for number, (_place, text) in enumerate(lines[: MAX_LINES_ABOVE + 1]):
-        if is_header(text):
-            width = width_of(text, mark)
-            above = [line for _place, line in lines[:number] if not is_comment(line, mark)]
-            return number if all(width_of(line, mark) != width for line in above) else -1
-    return -1
+
+    header: Line
+    passed: list[Line]
+    refused: list[Line]
+
+
+def top_of(lines: Sequence[Line], is_header: Callable[[bytes], bool], mark: bytes) -> Top | None:
+    """The first of the first lines that is a header, if any is."""
+    for number, header in enumerate(lines[: MAX_LINES_ABOVE + 1]):
+        if is_header(header[1]):
+            width = width_of(header[1], mark)
+            refused = [line for line in lines[:number] if may_be_record(line[1], width, mark)]
+            passed = [line for line in lines[:number] if line not in refused]
+            return Top(header, passed, refused)
+    return None
+
+
+def may_be_record(text: bytes, width: int, mark: bytes) -> bool:
+    num_filled = sum(bool(cell.strip()) for cell in text.split(mark))
+    is_wide = width_of(text, mark) == width and num_filled >= MIN_FILLED
+    return is_wide and not is_comment(text, mark)
+
+
+def at_their_lines(file_id: int, lines: Sequence[Line]) -> Piece:
+    """Some lines of a file as a piece of it."""
+    body, at = b"", lines[0][0]
+    for number, text in lines:
+        body += b"\n" * (number - at) + text + b"\n"
+        at = number + 1
+    return Piece(file_id, lines[0][0], body)
+
+
+def surplus_of(rows: Sequence[Line], width: int, mark: bytes) -> int:
+    """By how many columns most of the first rows are wider than their header: 1, 0 or -1."""
+    surplus = Counter(width_of(text, mark) - width for _number, text in rows)
+    most = max(surplus, key=lambda number: surplus[number], default=0)
+    if most == 1 and any(is_trailing(text, mark) for _number, text in rows):
+        return 1
+    return -1 if most == -1 else 0
 
 
 @dataclass(frozen=True)

@@ -28,14 +28,15 @@ from tasks.config.datasets import Layout
 from tasks.ingest.readers.column_names import shown
 from tasks.ingest.readers.csv_habits import (
     TRAILING,
+    at_their_lines,
     first_lines,
     is_trailing,
-    lines_above,
     quoted,
     separator_of,
+    surplus_of,
     tell_above,
+    top_of,
     uncut,
-    width_of,
 )
 from tasks.ingest.readers.records import (
     BLOCK_BYTES,
@@ -100,47 +101,48 @@ def headed(pieces: Iterable[Piece], layout: Layout) -> Iterator[Headed]:
     told: set[str] = set()
     form = Form(layout.delimiter, layout.order)
     for piece in uncut(pieces) if layout.is_quoted else pieces:
-        part = Headed(form, piece)
+        parts = [Headed(form, piece)]
         if piece.first_line == 1:
             bare = Piece(piece.file_id, 1, piece.body.removeprefix(BOM_UTF8))
-            part = below_order(bare, layout) if layout.order else below_header(bare, layout, told)
-            form = part.form
-        if part.piece.body or part.problem:
-            yield part
+            parts = below_order(bare, layout) if layout.order else below_header(bare, layout, told)
+            form = parts[-1].form
+        yield from (part for part in parts if part.piece.body or part.problem)
 
 
-def below_order(piece: Piece, layout: Layout) -> Headed:
+def below_order(piece: Piece, layout: Layout) -> list[Headed]:
     """Drop the lines above the records; a file that lacks them loses none."""
     delimiter, num_delimiters = layout.delimiter.encode(), len(layout.order) - 1
     lines = piece.body.split(b"\n", layout.max_header_lines)[:-1]
     header = takewhile(lambda line: line.count(delimiter) != num_delimiters, lines)
-    return Headed(Form(layout.delimiter, layout.order), piece.below(len(list(header))))
+    return [Headed(Form(layout.delimiter, layout.order), piece.below(len(list(header))))]
 
 
-def below_header(piece: Piece, layout: Layout, told: set[str]) -> Headed:
+def below_header(piece: Piece, layout: Layout, told: set[str]) -> list[Headed]:
     """Drop the header, and what stands above it; without one, the first line is the problem."""
     lines = first_lines(piece)
     if not lines:
-        return Headed(Form(layout.delimiter, ()), piece)
+        return [Headed(Form(layout.delimiter, ()), piece)]
     if separator := separator_of(lines[0][1]):
         lines, layout = lines[1:], layout.model_copy(update={"delimiter": separator.decode()})
     mark = layout.delimiter.encode()
-    num_above = lines_above(lines, lambda text: bool(header_order(text, layout)), mark)
-    if num_above < 0:
+    nameless = Form(layout.delimiter, ())
+    top = top_of(lines, lambda text: bool(header_order(text, layout)), mark)
+    if top is None:
         number, text = next(iter(lines), (1, b""))
-        return Headed(Form(layout.delimiter, ()), piece.below(number), problem_of(text, layout))
-    number, text = lines[num_above]
-    tell_above(lines[:num_above], told)
+        return [Headed(nameless, piece.below(number), problem_of(text, layout))]
+    tell_above(top.passed, told)
+    number, text = top.header
     below = piece.below(number)
     order = as_rows_are(header_order(text, layout), text, first_lines(below), mark)
-    return Headed(Form(layout.delimiter, order), below)
+    refused = [at_their_lines(piece.file_id, top.refused)] if top.refused else []
+    above = [Headed(nameless, part) for part in refused]
+    return [*above, Headed(Form(layout.delimiter, order), below)]
 
 
 def as_rows_are(order: Order, header: bytes, rows: Sequence[Line], mark: bytes) -> Order:
-    """The columns, with one more or one less where the first row ends so and the header not."""
-    row = rows[0][1] if rows else header
-    surplus = width_of(row, mark) - len(order)
-    if surplus == 1 and is_trailing(row, mark):
+    """The columns, with one more or one less where the rows end so and the header not."""
+    surplus = surplus_of(rows, len(order), mark)
+    if surplus == 1:
         return (*order, TRAILING)
     return order[:-1] if surplus == -1 and is_trailing(header, mark) else order
 

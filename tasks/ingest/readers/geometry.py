@@ -1,4 +1,4 @@
-"""Geometry: points written as WKT or WKB, as the texts of their longitude and latitude."""
+"""Geometry: points written as WKT, WKB or GeoJSON, as the texts of their longitude and latitude."""
 
 from __future__ import annotations
 
@@ -31,7 +31,18 @@ def point_of(geometry: str | bytes | None) -> tuple[str, str]:
         return (found[2], found[3]) if (found[1] or "") in WGS84 else NOWHERE
     if found := HEX.fullmatch(geometry or ""):
         return wkb_point(bytes.fromhex(found[1]))
-    return NOWHERE
+    return json_point(geometry) if geometry and geometry.startswith("{") else NOWHERE
+
+
+def json_point(geometry: str) -> tuple[str, str]:
+    """A point of GeoJSON, its numbers as they are written."""
+    try:
+        value = json.loads(geometry, parse_float=str, parse_int=str)
+        lon_deg, lat_deg = value["coordinates"][:2]
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return NOWHERE
+    is_point = value.get("type") == "Point" and isinstance(lon_deg, str)
+    return (lon_deg, lat_deg) if is_point and isinstance(lat_deg, str) else NOWHERE
 
 
 def wkb_point(body: bytes) -> tuple[str, str]:

@@ -13,7 +13,7 @@ MAX_INDEX = 8  # longer lists are no rows of columns
 TRACK = "track"  # the name under which a row tells the track it is a vertex of
 INSTANT = "tracked_at"
 AXES = ("lon", "lat", "altitude")
-TIMES = ("coordTimes", "times")
+TIMES = ("coordTimes", "times", "timestamps", "coord_times")
 FEATURES = ("Feature", "FeatureCollection")
 
 

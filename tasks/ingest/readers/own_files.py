@@ -16,15 +16,17 @@ from tasks.config.datasets import Layout
 from tasks.config.pipeline import ColumnsConfig
 from tasks.ingest.archive import Unreadable
 from tasks.ingest.readers.csv_habits import (
+    Top,
+    at_their_lines,
     first_lines,
     is_comment,
     is_trailing,
-    lines_above,
     quoted,
     separator_of,
+    surplus_of,
     tell_above,
+    top_of,
     uncut,
-    width_of,
 )
 from tasks.ingest.readers.delimited import csv_columns, has_bare_return, of_width
 from tasks.ingest.readers.field_columns import (
@@ -97,35 +99,41 @@ def read_delimited(
         if table is None:
             if not piece.body.strip():
                 continue
-            table, piece = begun(piece, columns, told)
+            table, piece, above = begun(piece, columns, told)
+            if above:
+                numbers = [number for number, _text in above.lines()]
+                yield RecordBlock.of(above, placed(above.file_id, [], table_of(0, {})), numbers)
         may_be = partial(of_width, layout=table.layout, num_columns=table.num_columns)
         whole = quoted(piece, table.mark, table.num_columns)
         yield block_of(whole, table.parse, table_of(0, {}), may_be)
 
 
-def begun(piece: Piece, columns: ColumnsConfig, told: set[str]) -> tuple[Delimited, Piece]:
-    """How a file is divided, by its first lines, and what stands below those."""
+def begun(
+    piece: Piece, columns: ColumnsConfig, told: set[str]
+) -> tuple[Delimited, Piece, Piece | None]:
+    """How a file is divided, by its first lines; what stands below its header, and what above."""
     mark, lines = delimiter(columns), first_lines(piece)
     if lines and (separator := separator_of(lines[0][1])):
         mark = separator if columns.delimiter == "auto" else mark
         piece, lines = piece.below(lines[0][0] - piece.first_line + 1), lines[1:]
-    num_above, names = header_of(lines, columns, mark)
+    top = header_of(lines, columns, mark)
+    names, surplus, above = names_of(top.header[1], columns, mark), 0, None
     if not columns.is_headerless:
-        tell_above(lines[:num_above], told)
-        piece = piece.below(lines[num_above][0] - piece.first_line + 1)
+        tell_above(top.passed, told)
+        above = at_their_lines(piece.file_id, top.refused) if top.refused else None
+        piece = piece.below(top.header[0] - piece.first_line + 1)
+        surplus = surplus_of(first_lines(piece), len(names), mark)
+        surplus = surplus if surplus == 1 or names[-1] == "" else 0
     known = chosen(names, columns, told)
     positions = {field: names.index(name) for field, name in known.items()}
-    num_columns = len(names)
-    rows = first_lines(piece)
-    surplus = width_of(rows[0][1], mark) - num_columns if rows else 0
-    is_surplus = surplus == 1 and is_trailing(rows[0][1], mark) and not columns.is_headerless
-    is_short = surplus == -1 and names[-1] == "" and not columns.is_headerless
-    num_columns += is_surplus - is_short
-    return Delimited(mark, num_columns, positions, decimal_mark(columns), is_surplus), piece
+    table = Delimited(
+        mark, len(names) + surplus, positions, decimal_mark(columns), is_surplus=surplus == 1
+    )
+    return table, piece, above
 
 
-def header_of(lines: Sequence[Line], columns: ColumnsConfig, mark: bytes) -> tuple[int, list[str]]:
-    """How many lines stand above the header, and the names in it; or the header's problem."""
+def header_of(lines: Sequence[Line], columns: ColumnsConfig, mark: bytes) -> Top:
+    """The header among the first lines, or its problem; the first line where there is none."""
 
     def problem(text: bytes) -> Unreadable | None:
         try:
@@ -134,16 +142,15 @@ def header_of(lines: Sequence[Line], columns: ColumnsConfig, mark: bytes) -> tup
             return error
         return None
 
-    if columns.is_headerless:
-        return 0, names_of(next(iter(lines), (0, b""))[1], columns, mark)
-    num_above = lines_above(lines, lambda text: problem(text) is None, mark)
     if not lines:
         raise Unreadable("holds no header")
-    if num_above < 0:
-        texts = [text for _number, text in lines]
-        first = next((text for text in texts if not is_comment(text, mark)), texts[0])
-        raise problem(first) or Unreadable("has records above its header")
-    return num_above, names_of(lines[num_above][1], columns, mark)
+    if columns.is_headerless:
+        return Top(lines[0], [], [])
+    if top := top_of(lines, lambda text: problem(text) is None, mark):
+        return top
+    texts = [text for _number, text in lines]
+    first = next((text for text in texts if not is_comment(text, mark)), texts[0])
+    raise problem(first) or Unreadable("holds no header")
 
 
 def names_of(line: bytes, columns: ColumnsConfig, mark: bytes) -> list[str]:
