@@ -1,5 +1,8 @@
 """The data logic as SQL files: one SELECT a file, the file name is the table name."""
 
+import re
+from collections.abc import Iterable
+from graphlib import TopologicalSorter
 from importlib import resources
 
 
@@ -9,7 +12,26 @@ def read(name: str) -> str:
 
 
 def macros() -> dict[str, str]:
-    """Every macro definition by its name, in the order of the names."""
+    """Every macro definition by its name, each after those that it calls."""
     folder = resources.files(__name__).joinpath("macros")
-    names = sorted(item.name for item in folder.iterdir() if item.name.endswith(".sql"))
-    return {f"macros/{name[:-4]}": read(f"macros/{name[:-4]}") for name in names}
+    names = sorted(item.name[:-4] for item in folder.iterdir() if item.name.endswith(".sql"))
+    texts = {name: read(f"macros/{name}") for name in names}
+    calls = {name: called(text) & (texts.keys() - {name}) for name, text in texts.items()}
+    return {f"macros/{name}": texts[name] for name in TopologicalSorter(calls).static_order()}
+
+
+def with_macros(names: Iterable[str]) -> dict[str, str]:
+    """The texts of these files, and of the macros that they call, and these in turn."""
+    known = macros()
+    texts, waiting = {}, list(names)
+    while waiting:
+        name = waiting.pop()
+        if name not in texts:
+            texts[name] = read(name)
+            waiting += known.keys() & {f"macros/{other}" for other in called(texts[name])}
+    return texts
+
+
+def called(text: str) -> set[str]:
+    """The names in a text that a bracket follows."""
+    return set(re.findall(r"(\w+)\(", text))

@@ -59,7 +59,7 @@ def scratch(
             f"this step needs more than the {Machine().memory_limit_mb:,} MB that it may use; set "
             "TRAJFOUNDRY_MEMORY_LIMIT_MB higher and run again"
         ) from error
-    except duckdb.IOException as error:
+    except duckdb.Error as error:  # a full disk has many names
         raise as_os_error(error) from error
     finally:
         timer.cancel()
@@ -75,7 +75,7 @@ def lock_down(connection: Connection, folders: Sequence[Path]) -> None:
     connection.execute("set lock_configuration = true")
 
 
-def as_os_error(error: duckdb.IOException) -> Exception:
+def as_os_error(error: duckdb.Error) -> Exception:
     """DuckDB's error as the operating system's, where it only passes that one on."""
     for text, number in OS_ERRORS.items():
         if text in str(error):

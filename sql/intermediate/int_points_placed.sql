@@ -13,6 +13,7 @@ dated as (
         coalesce(redated.tracked_at, points.tracked_at) as tracked_at
     from int_points_in_force as points
     left join int_points_redated as redated using (point_id)
+    anti join int_instants_refused using (point_id)
 
 ),
 

@@ -17,18 +17,22 @@ named as (
         points.lon_deg,
         points.lat_deg,
         points.file_id,
-        points.line_number
+        points.line_number,
+        points.speed_mps,
+        refused.rule as instant_rule
     from int_points_in_force as points
     left join int_points_redated as redated using (point_id)
     left join int_point_identities as identities using (point_id)
+    left join int_instants_refused as refused using (point_id)
 
 ),
 
 placed as (
 
     select
-        *,
+        * exclude (instant_rule),
         case
+            when instant_rule is not null then instant_rule
             when
                 isfinite(tracked_at)
                 and lon_deg >= -180 and lon_deg < 180
@@ -84,6 +88,7 @@ ranked as (
 
 select
     placed.* exclude (rule),
+    epoch_us(placed.tracked_at) as tracked_us,
     case
         when placed.rule is not null then placed.rule
         when ranked.rank_in_place > 1 then 'exact_duplicate'

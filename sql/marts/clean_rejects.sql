@@ -13,6 +13,18 @@ screened as (
 
 ),
 
+stale as (
+
+    select
+        screened.point_id,
+        screened.file_id,
+        screened.line_number,
+        'stale_position' as rule
+    from int_points_screened as screened
+    semi join int_points_stale using (point_id)
+
+),
+
 unreached as (
 
     select
@@ -40,6 +52,8 @@ short as (
 rejects as (
 
     select * from screened
+    union all
+    select * from stale
     union all
     select * from unreached
     union all

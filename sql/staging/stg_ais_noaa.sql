@@ -1,6 +1,15 @@
 -- One row per position report, with the first rule that rejects it, if any does.
 with
 
+records_named as (
+
+    select
+        * exclude (mmsi),
+        whole_number_text(trim(mmsi)) as mmsi
+    from records
+
+),
+
 records_typed as (
 
     select
@@ -11,10 +20,10 @@ records_typed as (
             lpad(mmsi, 9, '0'),
             null
         ) as entity_id,
-        instant_of_utc(clock_time(utc_time)) as tracked_at,
+        utc_instant(utc_time) as tracked_at,
         -- Tenths of a degree in 12 bits, read as if signed: 204.8 became -204.8.
         round(if(cog_deg < 0, cog_deg + 409.6, cog_deg), 1) as cog_unsigned_deg
-    from records
+    from records_named
 
 )
 
@@ -40,13 +49,10 @@ select
     file_id,
     line_number,
     case
+        when is_number_rounded(mmsi) then 'rounded_entity'
         when entity_id is null then 'no_entity'
-        when tracked_at is null or lat_deg is null or lon_deg is null
-            then 'malformed'
-        when
-            place_fault(lon_deg, lat_deg) = 'out_of_range'
-            and (lat_deg = 91 or lon_deg = 181)
-            then 'no_position'
+        when tracked_at is null then 'malformed'
+        when lat_deg is null or lon_deg is null then 'no_position'
         else place_fault(lon_deg, lat_deg)
     end as rule
 from records_typed

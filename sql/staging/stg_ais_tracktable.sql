@@ -7,16 +7,11 @@ records_typed as (
         file_id,
         line_number,
         point_id,
-        nullif(object_id, '') as entity_id,
+        whole_number_text(nullif(object_id, '')) as entity_id,
         nullif(track_id, '') as source_trip_id,
-        -- UTC without a mark
-        case
-            when
-                regexp_full_match(
-                    time, '\d{4}-\d{2}-\d{2}[ T]\d{2}:\d{2}:\d{2}(\.\d{1,6})?'
-                )
-                then timezone('UTC', try_cast(time as timestamp))
-        end as tracked_at,
+        -- UTC, mostly without a mark
+        utc_instant(time) as tracked_at,
+        trim(lon) = '' or trim(lat) = '' as is_without_place,
         try_cast(lon as double) as lon_deg,
         try_cast(lat as double) as lat_deg,
         concat_ws(',', object_id, time, lon, lat) as raw_text
@@ -39,8 +34,10 @@ select
         -- bytes that are no text: two ships could come to share a name
         when contains(entity_id || coalesce(source_trip_id, ''), chr(65533))
             then 'malformed'
-        when tracked_at is null or lon_deg is null or lat_deg is null
-            then 'malformed'
+        when is_number_rounded(entity_id) then 'rounded_entity'
+        when tracked_at is null then 'malformed'
+        when is_without_place then 'no_position'
+        when lon_deg is null or lat_deg is null then 'malformed'
         else place_fault(lon_deg, lat_deg)
     end as rule
 from records_typed

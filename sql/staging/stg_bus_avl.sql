@@ -5,14 +5,14 @@ records_timed as (
 
     select
         *,
-        instant_of_utc(clock_time(utc_time)) as tracked_at
+        utc_instant(utc_time) as tracked_at
     from records
 
 )
 
 select
     point_id,
-    vehicle_id as entity_id,
+    whole_number_text(vehicle_id) as entity_id,
     nullif(journey_id, '') as source_trip_id,
     tracked_at,
     wrapped_lon_deg(lon_deg) as lon_deg,
@@ -25,7 +25,9 @@ select
     line_number,
     case
         when vehicle_id = '' then 'no_entity'
-        when tracked_at is null or lat_deg is null or lon_deg is null then 'malformed'
+        when is_number_rounded(vehicle_id) then 'rounded_entity'
+        when tracked_at is null then 'malformed'
+        when lat_deg is null or lon_deg is null then 'no_position'
         else place_fault(lon_deg, lat_deg)
     end as rule
 from records_timed

@@ -24,6 +24,7 @@ select
     case
         when entity_id = '' then 'no_entity'
         when tracked_at is null or occupied not in ('0', '1') then 'malformed'
+        when lat_deg is null or lon_deg is null then 'no_position'
         else place_fault(lon_deg, lat_deg)
     end as rule
 from records_named

@@ -29,5 +29,9 @@ select
     end as altitude_m,
     file_id,
     line_number,
-    place_fault(lon_deg, lat_deg) as rule
+    case
+        when tracked_at is null then 'malformed'
+        when lat_deg is null or lon_deg is null then 'no_position'
+        else place_fault(lon_deg, lat_deg)
+    end as rule
 from records_named

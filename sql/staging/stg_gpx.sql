@@ -10,15 +10,9 @@ records_typed as (
         trip,
         regexp_replace(file_name, '\.gpx$', '', 'i') as entity_id,
         nullif(time, '') as time_text,
-        -- A time without a zone is UTC, as the format wants; so is the session.
-        case
-            when
-                regexp_full_match(
-                    time,
-                    '\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)?'
-                )
-                then try_cast(time as timestamptz)
-        end as tracked_at,
+        -- A time without a zone is UTC, as the format wants.
+        utc_instant(time) as tracked_at,
+        trim(lat) = '' or trim(lon) = '' as is_without_place,
         try_cast(lat as double) as lat_deg,
         try_cast(lon as double) as lon_deg,
         try_cast(ele as double) as altitude_m,
@@ -42,6 +36,7 @@ select
     file_id,
     line_number,
     case
+        when is_without_place then 'no_position'
         when lat_deg is null or lon_deg is null then 'malformed'
         when place_fault(lon_deg, lat_deg) is not null
             then place_fault(lon_deg, lat_deg)

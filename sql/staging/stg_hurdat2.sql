@@ -14,6 +14,7 @@ records_typed as (
             when regexp_full_match(date, '\d{8}') and regexp_full_match(time, '\d{4}')
                 then try_strptime(date || time, '%Y%m%d%H%M')
         end as tracked_at_utc,
+        trim(lat) = '' or trim(lon) = '' as is_without_place,
         case
             when regexp_full_match(lat, '\d{1,3}(\.\d+)?[NS]')
                 then
@@ -54,9 +55,10 @@ select
     case
         when entity_id is null then 'no_storm'
         when
-            tracked_at_utc is null or lat_deg is null or lon_deg is null
-            or wind_kn is null or pressure_hpa is null
+            tracked_at_utc is null or wind_kn is null or pressure_hpa is null
             then 'malformed'
+        when is_without_place then 'no_position'
+        when lat_deg is null or lon_deg is null then 'malformed'
         else place_fault(lon_deg, lat_deg, west_deg := -360, east_deg := 360)
     end as rule
 from records_typed

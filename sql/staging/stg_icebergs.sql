@@ -19,6 +19,7 @@ records_dated as (
                     + (cast(right(date, 3) as int) - 1)
         end as tracked_on,
         date,
+        trim(lat) = '' or trim(lon) = '' as is_without_place,
         try_cast(lat as double) as lat_deg,
         try_cast(lon as double) as lon_deg,
         case observed when '1' then true when '0' then false end as is_observed,
@@ -45,8 +46,8 @@ select
         when
             tracked_on is null or year(tracked_on) <> cast(left(date, 4) as int)
             then 'malformed_date'
+        when is_without_place or (lat_deg = 0 and lon_deg = 0) then 'no_position'
         when lat_deg is null or lon_deg is null then 'malformed'
-        when lat_deg = 0 and lon_deg = 0 then 'no_position'
         else place_fault(lon_deg, lat_deg, west_deg := -360, east_deg := 360)
     end as rule
 from records_dated

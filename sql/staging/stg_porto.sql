@@ -7,6 +7,7 @@ records_timed as (
     -- The list has no times: its vertices are 15 s apart.
     select
         *,
+        whole_number_text(taxi_id) as entity_id,
         instant_of_epoch_s(started_s + 15 * vertex_number) as tracked_at
     from records
 
@@ -19,6 +20,7 @@ records_ruled as (
         case
             when polyline = '[]' then 'empty_list'
             when taxi_id in ('', 'NA') then 'no_entity'
+            when is_number_rounded(taxi_id) then 'rounded_entity'
             when trip_id in ('', 'NA') or tracked_at is null then 'malformed'
             when missing_data not in ('True', 'False') then 'malformed'
             -- Where fixes are missing, the place in the list does not tell the time.
@@ -34,7 +36,7 @@ records_ruled as (
 
 select
     point_id,
-    taxi_id as entity_id,
+    entity_id,
     trip_id as source_trip_id,
     tracked_at,
     wrapped_lon_deg(lon_deg) as lon_deg,

@@ -25,7 +25,7 @@ from tasks.runtime.store import Receipt, Store, replacing
 
 # View: the stage whose files of that name together are the table.
 BUCKET_VIEWS = {
-    **dict.fromkeys(("clean_points", "trips", "triplegs", "stays"), "clean"),
+    **dict.fromkeys(("clean_points", "conflicts", "trips", "triplegs", "stays"), "clean"),
     **dict.fromkeys(("visits", "visit_windows", "regions"), "regions"),
     "steps": "features",
     "windows": "shards",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from datetime import date
 from pathlib import Path
 from typing import Literal
 
@@ -65,6 +66,9 @@ class Dataset(Frozen):
         8, ge=0, le=15, description="H3 resolution of regions: 8 is a kilometre across."
     )
     num_buckets: int = Field(ge=1, description="Files that the entities are spread over.")
+    first_fix_date: date | None = Field(
+        None, description="What is earlier cannot be: before satellites told where things are."
+    )
     split_identities: bool = Field(
         False, description="Whether entities that share one identity are told apart."
     )

@@ -63,6 +63,12 @@ class ColumnsConfig(Section):
         "In JSON, the name of the list that holds them, such as data.points. If empty: the only "
         "list of objects.",
     )
+    north_south: str = column(
+        "N or S column", "The letters N and S of latitudes without a sign. Not read if empty."
+    )
+    east_west: str = column(
+        "E or W column", "The letters E and W of longitudes without a sign. Not read if empty."
+    )
     altitude: str = column("Altitude column", "Not read if empty.")
     speed: str = column("Speed column", "Not read if empty.")
     course: str = column("Course column", "Degrees from north. Not read if empty.")
@@ -70,11 +76,11 @@ class ColumnsConfig(Section):
     received_at: str = column(
         "Upload column", "When the point was received, written as the time is. Not read if empty."
     )
-    time_form: Literal["iso", "epoch_s", "epoch_ms", "pattern"] = Field(
+    time_form: Literal["iso", "epoch_s", "epoch_ms", "epoch_us", "epoch_ns", "pattern"] = Field(
         "iso",
         title="Form of times",
-        description="iso: 2024-03-07T22:40:00.5+01:00; epoch: seconds or milliseconds since "
-        "1970; pattern: as below.",
+        description="iso: 2024-03-07T22:40:00.5+01:00; epoch: seconds, or thousandths, millionths "
+        "or billionths of them, since 1970; pattern: as below.",
     )
     time_pattern: str = Field(
         "",

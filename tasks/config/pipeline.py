@@ -17,6 +17,7 @@ from tasks.config.own_columns import ColumnsConfig
 from tasks.config.sections import (
     AssessConfig,
     CleanConfig,
+    IngestConfig,
     ModelConfig,
     RegionConfig,
     Section,
@@ -65,6 +66,7 @@ class PipelineConfig(Section):
     )
     synthetic: SyntheticConfig = Field(SyntheticConfig(), title="Generator")
     columns: ColumnsConfig = Field(ColumnsConfig(), title="Your own columns")
+    ingest: IngestConfig = Field(IngestConfig(), title="Reading")
     clean: CleanConfig = Field(CleanConfig(), title="Cleaning")
     stay: StayConfig = Field(StayConfig(), title="Stays")
     split: SplitConfig = Field(SplitConfig())
@@ -109,7 +111,7 @@ class PipelineConfig(Section):
 
     @property
     def snapshot_rules(self) -> SnapshotRules:
-        return taken(SnapshotRules, self.ingest_rules, self.source_row)
+        return taken(SnapshotRules, self.ingest, self.ingest_rules, self.source_row)
 
     @property
     def clean_rules(self) -> CleanRules:

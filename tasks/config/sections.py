@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
@@ -39,6 +40,19 @@ class Section(Frozen):
     )
 
 
+class IngestConfig(Section):
+    """How much of a source may be rejected while it is read."""
+
+    max_rejected_share: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        title="Largest share rejected",
+        description="More than this of the records, malformed or out of range, stops the run; the "
+        "dataset's own share if empty. Records without a position do not count.",
+    )
+
+
 class CleanConfig(Section):
     """Which points are kept and where a trip ends."""
 
@@ -53,6 +67,12 @@ class CleanConfig(Section):
     )
     min_points: int = Field(
         5, ge=2, le=1_000, title="Shortest trip (points)", description="Shorter trips are rejected."
+    )
+    first_fix_date: date | None = Field(
+        None,
+        title="First fix (date)",
+        description="Points from before this date are rejected, since no satellite could tell "
+        "their place; the dataset's own date if empty.",
     )
     split_identities: bool | None = Field(
         None,

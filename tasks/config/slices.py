@@ -5,6 +5,7 @@ They enter a recipe by value.
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Any, TypeVar
 
 from pydantic import PlainSerializer
@@ -67,6 +68,7 @@ class CleanRules(Section):
     max_gap_s: float
     min_points: int
     split_identities: bool
+    first_fix_date: date | None = None
     has_labels: bool
     stay: StayConfig
 

@@ -30,7 +30,15 @@ from tasks.ingest.part import (
     reading_code,
     record_counts,
 )
-from tasks.ingest.snapshot import INDEX, LEDGER, REJECTS, index_of, part_folder, part_receipt
+from tasks.ingest.snapshot import (
+    IN_NO_LIMIT,
+    INDEX,
+    LEDGER,
+    REJECTS,
+    index_of,
+    part_folder,
+    part_receipt,
+)
 from tasks.runtime.errors import ConfigError, DataError, TooManyRejected
 from tasks.runtime.progress import log
 from tasks.runtime.stage import Job, Stage
@@ -157,14 +165,15 @@ def check_share(holdings: Holdings, max_share: float, where: str) -> None:
     ledger = [entry for entry in holdings.ledger if entry["kind"] == POINTS]
     num_records = sum(entry["num_records"] for entry in ledger)
     num_rejected = sum(entry["num_rejected"] for entry in ledger)
+    num_expected = sum(rules_of(holdings)[rule] for rule in IN_NO_LIMIT)
     num_kept = num_records - num_rejected
-    if num_kept and num_rejected <= max_share * num_records:
+    if num_kept and num_rejected - num_expected <= max_share * num_records:
         return
     worst = min(ledger, key=lambda entry: (-entry["num_rejected"], entry["name"]))
     recipe = next(r for r, ids in holdings.parts.items() if worst["file_id"] in ids)
     rejects = holdings.folder(recipe) / REJECTS
     raise TooManyRejected(
-        f"{where}: {num_rejected:,} of {num_records:,} records were rejected "
+        f"{where}: {num_rejected - num_expected:,} of {num_records:,} records were rejected "
         f"(at most {max_share:.0%} may be); worst is {worst['name']}, first: "
         f"{first_reject(rejects, worst['file_id'])}; all are in {rejects}",
         tuple(sorted(holdings.parts)),
@@ -198,13 +207,18 @@ def snapshot_counts(ledger: list[dict[str, Any]], holdings: Holdings) -> Counts:
     """Files by state, records by fate, rejects by rule."""
     states = Counter(entry["state"] for entry in ledger)
     by_state = {f"num_files_{state}": states[state] for state in ("read", "failed", "ignored")}
+    by_rule = {f"num_{rule}": number for rule, number in sorted(rules_of(holdings).items())}
+    return {"num_files": len(ledger), **by_state, **record_counts(ledger), **by_rule}
+
+
+def rules_of(holdings: Holdings) -> Counter[str]:
+    """The rejects of the files in force by rule."""
     rules: Counter[str] = Counter()
     for recipe, file_ids in holdings.parts.items():
         rows = pq.read_table(holdings.folder(recipe) / REJECTS, columns=["file_id", "rule"])
         in_force = pc.is_in(rows["file_id"], value_set=pa.array(file_ids, pa.int64()))
         rules.update(counts_of(rows.filter(in_force)["rule"]))
-    by_rule = {f"num_{rule}": number for rule, number in sorted(rules.items())}
-    return {"num_files": len(ledger), **by_state, **record_counts(ledger), **by_rule}
+    return rules
 
 
 def report_ignored(dataset: str, members: Sequence[Member]) -> None:

@@ -6,6 +6,7 @@ import glob
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from tasks.ingest.readers.records import Piece, RecordBlock
 from tasks.ingest.row_digests import RowDigests
 from tasks.ingest.snapshot import CONTENTS, LEDGER, REJECTS
 from tasks.runtime.errors import DataError
-from tasks.runtime.progress import progress
+from tasks.runtime.progress import log, progress
 from tasks.runtime.stage import Job, Stage
 from tasks.runtime.store import Counts, Store
 
@@ -38,6 +39,8 @@ POINT_COLUMNS = "staging/point_columns"
 MAX_IDS_AT_ONCE = 4_000_000
 SHARED_IDS = "checks/points_share_no_id"
 NOT_KEPT = ("rule", "raw_text")
+NAMES = ("entity", "mmsi", "object_id", "taxi_id", "vehicle_id")  # of entities, in raw records
+SPELT_NUMBER = r"^\d+\.0+$|^\d(\.\d+)?[eE]\+\d+$"  # see sql/macros/whole_number_text.sql
 UNREADABLE, EMPTY, MALFORMED = "unreadable", "empty", "malformed"
 LEDGER_SCHEMA = pa.schema(
     {
@@ -94,6 +97,7 @@ class Tally:
     num_missing: Counter[int] = field(default_factory=Counter)
     buckets: dict[int, set[int]] = field(default_factory=dict)
     rules: Counter[str] = field(default_factory=Counter)
+    num_spelt: int = 0
     digests: RowDigests = field(default_factory=RowDigests)
     reasons: dict[int, str] = field(default_factory=dict)
 
@@ -160,6 +164,11 @@ def build_part(folder: Path, job: Job[IngestRules]) -> Counts:
             for file_id, reason in block.failed.items():
                 draft.reject_file(file_id, UNREADABLE, reason)
         take_labels(draft)
+        if draft.tally.num_spelt:
+            log(
+                f"{job.dataset}: {draft.tally.num_spelt:,} records name their entity by a number "
+                "with .0 or an exponent, which is read in its digits"
+            )
         for file_id in draft.members:
             if not draft.tally.num_records[file_id]:
                 draft.reject_file(file_id, EMPTY, "holds no record")
@@ -193,6 +202,9 @@ def stage_block(draft: Draft, block: RecordBlock) -> None:
         draft.writers.write(TRUTH, block.truth)
     draft.tally.num_records.update(block.num_records)
     draft.tally.num_missing.update(block.num_missing)
+    for name in set(NAMES) & set(block.records.column_names):
+        is_spelt = pc.match_substring_regex(block.records[name].cast(pa.string()), SPELT_NUMBER)
+        draft.tally.num_spelt += pc.sum(is_spelt).as_py() or 0
 
 
 def take_labels(draft: Draft) -> None:
@@ -209,17 +221,21 @@ def take_labels(draft: Draft) -> None:
 def staged_of(draft: Draft) -> pa.Table:
     """The rows of the staging query, which is told what it asks for: the columns, the zone.
 
-    Columns of a point that the source does not have are filled by name.
+    Columns of a point that the source does not have are filled by name. No fix is of a later day
+    than the one after its file is read.
     """
     rules = draft.job.settings
     staging = dataset_named(draft.job.dataset).staging
-    query = f"{sql.read(POINT_COLUMNS)} union all by name (\n{sql.read(staging)}\n)"
+    points = f"{sql.read(POINT_COLUMNS)} union all by name (\n{sql.read(staging)}\n)"
+    rule = "if(rule is null and tracked_at > $read_until, 'in_the_future', rule)"
+    query = f"select * replace ({rule} as rule) from (\n{points}\n)"
     values_of = reader_named(rules.decoder).values
     if values_of is not None:
         values = values_of(rules.columns)
     else:
         values = {"zone": rules.zone} if "$zone" in query else {}
-    return draft.connection.sql(query, params=values or None).to_arrow_table()
+    values["read_until"] = datetime.now(UTC) + timedelta(days=1)
+    return draft.connection.sql(query, params=values).to_arrow_table()
 
 
 def in_order_of(records: pa.Table, staged: pa.Table) -> pa.Table:

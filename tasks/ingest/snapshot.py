@@ -20,6 +20,8 @@ INDEX = "snapshot.json"
 LEDGER = "files.parquet"
 REJECTS = "rejects.parquet"
 CONTENTS = "contents.parquet"
+# Rules of rejects that no limit counts: what receivers report before and without a fix.
+IN_NO_LIMIT = ("no_position", "in_the_future")
 FilesInForce = list[tuple[Path, list[int]]]
 
 

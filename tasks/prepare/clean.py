@@ -2,20 +2,28 @@
 
 The first rule that a point breaks is the one that it is rejected for:
 
-1. `out_of_range`: no finite instant or no place on Earth
-2. `null_island`: exactly (0, 0), which receivers report without a fix
-3. `exact_duplicate`: entity, instant and place of an earlier point, in the order of the source
-4. `same_instant`: another place at the instant of an earlier point: the first one is kept
-5. `impossible_speed`: out of reach of the last kept point (`model/earth/point_rules.py`)
-6. `short_trip`: in a trip of too few points
+1. `unset_clock`: in the hours after a date that clocks show before they are set
+2. `before_satellites`: before `first_fix_date`, when no satellite could tell a place
+3. `later_than_upload`: more than a minute after the source received it
+4. `out_of_range`: no finite instant or no place on Earth
+5. `null_island`: exactly (0, 0), which receivers report without a fix
+6. `exact_duplicate`: entity, instant and place of an earlier point, in the order of the source
+7. `same_instant`: another place at the instant of an earlier point: the first one is kept
+8. `stale_position`: the place of an earlier point, at a speed that has carried the entity away
+9. `impossible_speed`: out of reach of the last kept point (`model/earth/point_rules.py`)
+10. `short_trip`: in a trip of too few points
+
+Where the speed limit rejects a run of points at least half as long as what it keeps, it cannot
+tell which of the two is right: such runs are kept in the table `conflicts`, and counted.
 
 The order of the source is source trip, file, line, point. A trip ends with the trip of the source
 and with a silence longer than `max_gap_s` between kept points.
 
-Before these rules, instants of receivers that count weeks modulo 1,024 are put right where the
-source tells when it received them (`num_rollovers` says how often a cycle was added). Where the
-dataset asks for it, entities that share one identity are told apart (`identities` there): the
-second is `<entity_id>#2`. After the rules, stays are marked on what is kept.
+Before these rules, instants of receivers that count weeks modulo 1,024 are put right where they
+then lie near their upload or near the other points of their file (`num_rollovers` says how often
+a cycle was added). Where the dataset asks for it, entities that share one identity are told apart
+(`identities` there): the second is `<entity_id>#2`. After the rules, stays are marked on what is
+kept.
 """
 
 from __future__ import annotations
@@ -47,24 +55,32 @@ from tasks.runtime.stage import Job, NamedInput, Stage
 from tasks.runtime.store import Counts, Receipt, Store
 
 RULES = (
+    "unset_clock",
+    "before_satellites",
+    "later_than_upload",
     "out_of_range",
     "null_island",
     "exact_duplicate",
     "same_instant",
+    "stale_position",
     "impossible_speed",
     "short_trip",
 )
 MARTS = ("marts/clean_points", "marts/clean_rejects", "marts/trips")
-TABLES = ("clean_points", "clean_rejects", "trips", "stays", "visits")
+CONFLICTS = "marts/conflicts"
+TABLES = ("clean_points", "clean_rejects", "conflicts", "trips", "stays", "visits")
 SQL = (
     IN_FORCE,
     "intermediate/int_points_redated",
+    "intermediate/int_instants_refused",
     "intermediate/int_points_placed",
     "intermediate/int_points_screened",
+    "intermediate/int_points_stale",
     "intermediate/int_points_tracked",
     "intermediate/int_points_tripped",
     "intermediate/int_trips",
     *MARTS,
+    CONFLICTS,
     *staypoints.SQL,
     *transport_modes.SQL,
     "marts/triplegs",
@@ -115,6 +131,7 @@ def clean_points(con: Connection, draft: Path, rules: CleanRules) -> Counts:
     staypoints.mark_stays(con, rules.stay)
     for mart in (*MARTS, *staypoints.MARTS):
         materialise(con, mart)
+    materialise(con, CONFLICTS, max_gap_s=rules.max_gap_s)
     check(con, "checks/clean_conserves_points")
     tables = list(TABLES)
     if "mode" in con.table("clean_points").columns:
@@ -126,9 +143,11 @@ def clean_points(con: Connection, draft: Path, rules: CleanRules) -> Counts:
 
 def screen_points(con: Connection, rules: CleanRules) -> None:
     """Make `int_points_tripped` of the loaded points: all that break none of the first rules."""
-    materialise(con, "intermediate/int_points_redated")
+    for query in ("int_points_redated", "int_instants_refused"):
+        materialise(con, f"intermediate/{query}", first_fix_date=rules.first_fix_date)
     con.register("int_point_identities", identified_points(con, rules))
     materialise(con, "intermediate/int_points_screened")
+    materialise(con, "intermediate/int_points_stale")
     define(con, "intermediate/int_points_tracked")
     tracked = con.sql(
         "select point_id, entity_id, source_trip_id, tracked_us, lon_deg, lat_deg "
@@ -196,6 +215,7 @@ def counts(con: Connection) -> Counts:
         "stays": count_rows(con, "stays"),
         "redated": count_rows(con, "int_points_redated"),
         "parted": count_rows(con, "int_point_identities"),
+        "conflicts": count_rows(con, "conflicts"),
     }
 
 

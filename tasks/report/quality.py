@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from tasks.config.pipeline import PipelineConfig
 from tasks.config.slices import QualityRules, taken
 from tasks.database import Connection, materialise, scratch, view_files
-from tasks.ingest.snapshot import LEDGER, REJECTS, part_receipt, read_snapshot
+from tasks.ingest.snapshot import IN_NO_LIMIT, LEDGER, REJECTS, part_receipt, read_snapshot
 from tasks.report.figures import (
     MIN_ENTITIES,
     Table,
@@ -49,7 +49,7 @@ Found = dict[str, Any]
 def rules_of(config: PipelineConfig) -> QualityRules:
     row = config.source_row
     min_entities = MIN_ENTITIES if row.is_personal else 1
-    return taken(QualityRules, config.clean_rules, row, min_entities=min_entities)
+    return taken(QualityRules, config.ingest, config.clean_rules, row, min_entities=min_entities)
 
 
 def run_quality(config: PipelineConfig, inputs: dict[str, Input], store: Store) -> Receipt:
@@ -254,11 +254,17 @@ def extent_of(cells: Table) -> dict[str, float]:
 def tables_of(found: Found, rules: QualityRules) -> dict[str, Pairs]:
     """The tables of the report by heading, as pairs of a name and a value."""
     records = found["records"]
-    share = records["num_rejected"] / max(records["num_records"], 1)
+    num_limited = records["num_rejected"] - sum(
+        records.get(f"rejected_{rule}", 0) for rule in IN_NO_LIMIT
+    )
+    share = num_limited / max(records["num_records"], 1)
     tables = {
         "Records read": [
             *pairs_of(records),
-            ("share rejected", f"{share:.2%} (at most {rules.max_rejected_share:.0%} may be)"),
+            (
+                "share rejected, without what has no position or lies in the future",
+                f"{share:.2%} (at most {rules.max_rejected_share:.0%} may be)",
+            ),
             *[(f"files {state}", f"{n:,}") for state, n in found["files"].items()],
             *[(row["name"], f"{row['num_rejected']:,} rejected") for row in found["worst_files"]],
         ],

@@ -84,7 +84,7 @@ class Job(Generic[Rules]):
 class Stage(Generic[Rules]):
     """A stage of the pipeline, callable as a Prefect task.
 
-    `sql` names every SQL file that the stage runs. Macros always count as part of it.
+    `sql` names every SQL file that the stage runs. The macros that they call count as part of it.
     """
 
     name: str
@@ -103,13 +103,12 @@ class Stage(Generic[Rules]):
 
         `sql_names` are a dataset's own; `modules` are those that the stage loads by name.
         """
-        names = sorted({*self.sql, *sql_names})
-        texts = {name: sql.read(name) for name in names} | (sql.macros() if names else {})
+        texts = sql.with_macros({*self.sql, *sql_names})
         return Recipe(
             stage=self.name,
             dataset=dataset,
             code=code_hashes(self.build.__module__, tuple(modules)),
-            sql={name: sql_hash(text) for name, text in texts.items()},
+            sql={name: sql_hash(text) for name, text in sorted(texts.items())},
             settings=settings.model_dump(mode="json"),
             inputs={name: each(given, content_name) for name, given in sorted(inputs.items())},
         )

@@ -92,8 +92,8 @@ def with_time(change: Callable[[str], str]) -> Make:
 
 def no_such_day(source: Source, tag: str) -> bytes:
     """The 30th of February, or the 367th day."""
-    text = source.time(datetime(2030, 2, 3, tzinfo=UTC))
-    text = "2030367" if source.time_form == "%Y%j" else re.sub("02([-/]?)03", r"02\g<1>30", text)
+    text = source.time(datetime(2019, 2, 3, tzinfo=UTC))
+    text = "2019367" if source.time_form == "%Y%j" else re.sub("02([-/]?)03", r"02\g<1>30", text)
     return with_record(source, tag, source.record(1, tag, time=text))
 
 
@@ -224,6 +224,7 @@ FAULTS: dict[str, Make] = {
     "text for a time": with_time(lambda _time: "soon"),
     "empty time": with_time(lambda _time: ""),
     "year 1970": at(1970, 1, 2),
+    "clock not set": at(1980, 1, 6),
     "year 2038": at(2038, 1, 20),
     "leap second": leap_second,
     "other unit of time": other_unit,
@@ -270,6 +271,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "subnormal number": {"lat": 1e-310},
     "null island": {"lon": 0.0, "lat": 0.0},
     "year 1970": {"at": datetime(1970, 1, 2, tzinfo=UTC)},
+    "clock not set": {"at": datetime(1980, 1, 6, tzinfo=UTC)},
     "year 2038": {"at": datetime(2038, 1, 20, tzinfo=UTC)},
     "time with an offset": {"at": START + timedelta(minutes=1 - 60)},
     # Clocks of China went from 02:00 in summer time back to 01:00: the second pass, by rule.
@@ -277,7 +279,9 @@ CHANGES: dict[str, dict[str, Any]] = {
 }
 # A file of one's own is read in its order: the second pass begins where the clock steps back.
 FIRST_PASS = {"at": datetime(1986, 9, 13, 16, 30, tzinfo=UTC)}
+AN_HOUR_EAST = {"at": START + timedelta(minutes=1 - 60 + 8 * 60)}  # of what shows China's time
 OWN_CHANGES = {
     ("own local", "repeated local time"): FIRST_PASS,
-    ("own local", "time with an offset"): {"at": START + timedelta(minutes=1 - 60 + 8 * 60)},
+    ("own local", "time with an offset"): AN_HOUR_EAST,
+    ("tdrive", "time with an offset"): AN_HOUR_EAST,
 }

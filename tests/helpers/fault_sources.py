@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from helpers.raw_files import PLT_HEADER, STORM_TAIL
 from model.synthetic.world import World, trajectories
 
-START = datetime(2030, 1, 1, tzinfo=UTC)
+START = datetime(2019, 1, 1, tzinfo=UTC)
 LON_DEG, LAT_DEG = (120.0, 120.001, 120.002), (10.0, 10.001, 10.002)
 Texts = dict[str, str]
 Value = tuple[datetime, float, float]  # (instant, lon_deg, lat_deg)
@@ -130,7 +130,7 @@ SOURCES = (
         "hurdat2-{tag}.txt",
         "{time},  , TD, {lat}, {lon}, {wind}, {pressure}" + STORM_TAIL,
         "%Y%m%d, %H%M",
-        header=b"ALTAG2030, MADE, 3,\n",
+        header=b"ALTAG2019, MADE, 3,\n",
         step=timedelta(hours=6),
         more={"wind": "25", "pressure": "1008"},
         sentinels={"wind": "-99", "pressure": "-999"},
@@ -141,7 +141,7 @@ SOURCES = (
     Source(
         "geolife",
         "geolife",
-        "Data/{tag}/Trajectory/20300101000000.plt",
+        "Data/{tag}/Trajectory/20190101000000.plt",
         "{lat},{lon},0,{altitude},47484.0,{time}",
         "%Y-%m-%d,%H:%M:%S",
         header=PLT_HEADER,

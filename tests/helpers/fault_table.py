@@ -161,8 +161,7 @@ EXPECTED: dict[str, dict[str, str]] = {
     },
     "field missing": {
         EVERY: "02 malformed",
-        "opensky": "02 no_position",
-        **each(("own jsonl", "own json", "own parquet"), "02 place"),
+        **each(("opensky", "own jsonl", "own json", "own parquet"), "02 no_position"),
     },
     "field more": {
         EVERY: "02 malformed",
@@ -170,13 +169,22 @@ EXPECTED: dict[str, dict[str, str]] = {
     },
     # Numbers and places.
     "text for a number": {EVERY: "02 place", "geolife labels": NO_PLACE},
-    "empty number": {EVERY: "02 place", "geolife labels": NO_PLACE},
+    "empty number": {
+        EVERY: "02 no_position",
+        **each(("porto", "opensky"), "02 malformed"),  # no JSON
+        "ais_tracktable": "02 malformed",  # the last point of a line lacks its end
+        "geolife labels": NO_PLACE,
+    },
     "decimal comma": {
         EVERY: "02 place",
         **each(("own csv", "own epoch", "own local"), "02 malformed"),  # it parts two columns
         "geolife labels": NO_PLACE,
     },
-    "NaN": {EVERY: "02 number", "geolife labels": NO_PLACE},
+    "NaN": {
+        EVERY: "02 number",
+        **each(OWN_FORMS, "02 no_position"),
+        "geolife labels": NO_PLACE,
+    },
     "infinity": {EVERY: "02 number", "opensky": "02 malformed", "geolife labels": NO_PLACE},
     "beyond double": {EVERY: "02 number", "opensky": "02 malformed", "geolife labels": NO_PLACE},
     "huge number": {
@@ -218,8 +226,17 @@ EXPECTED: dict[str, dict[str, str]] = {
     "no such day": {EVERY: "02 time", **each(COUNTED, EPOCH)},
     "text for a time": {EVERY: "02 time"},
     "empty time": {EVERY: "02 time", "gpx": "02 no_time"},
-    "year 1970": {EVERY: "012", "opensky": "02 implausible_time"},  # it began in 2013
-    "year 2038": {EVERY: "012"},
+    "year 1970": {
+        EVERY: "012 | before_satellites",
+        **each(("hurdat2", "icebergs", "geolife labels"), "012"),  # are older, or tell no fix
+        "opensky": "02 implausible_time",  # it began in 2013
+    },
+    "clock not set": {
+        EVERY: "012 | unset_clock",
+        **each(("hurdat2", "icebergs", "geolife labels"), "012"),
+        "opensky": "02 implausible_time",
+    },
+    "year 2038": {EVERY: "02 in_the_future", "geolife labels": "012"},
     # No time scale of ours has a 61st second: a counted reject, the same for all sources.
     "leap second": {
         EVERY: "02 time",
@@ -233,16 +250,18 @@ EXPECTED: dict[str, dict[str, str]] = {
         **each(("opensky", "own epoch"), "02 implausible_time"),
     },
     "time with an offset": {
-        EVERY: "02 time",
-        **each(("gpx", *OWN_WRITTEN), "012"),  # read as it says
+        EVERY: "012",  # read as it says
+        **each(("hurdat2", "geolife", "geolife labels", "icebergs", *COUNTED), "02 time"),
     },
     "skipped local time": {
         **unless(("tdrive", "own local"), UTC),
         "tdrive": "02 no_such_local_time",
         "own local": "02 skipped_local_time",
     },
-    "repeated local time": {**unless(("tdrive", "own local"), UTC), "tdrive": "012"}
-    | {"own local": "012"},
+    "repeated local time": {
+        **unless(("tdrive", "own local"), UTC),
+        **each(("tdrive", "own local"), "012 | before_satellites"),
+    },
     # Records.
     "no entity": {
         EVERY: "02 no_entity",

@@ -29,7 +29,7 @@ STORM_TAIL = ", -999" * 12 + ","
 def plt_line(second: int, lat_deg: float | str = 48.0, lon_deg: float | str = 2.0) -> bytes:
     """One record of a .plt file, so many seconds after midnight."""
     clock = f"{second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d}"
-    return f"{lat_deg},{lon_deg},0,492,47484.0,2030-01-01,{clock}".encode()
+    return f"{lat_deg},{lon_deg},0,492,47484.0,2019-01-01,{clock}".encode()
 
 
 def plt(*lines: bytes) -> bytes:

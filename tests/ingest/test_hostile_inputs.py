@@ -39,7 +39,7 @@ from tasks.runtime.store import Store
 TRACK = b"*T*,t,terrestrial,1,0,*P*,terrestrial,2,1,1,0,m,2020-01-01 00:00:00,0.5,1.5"
 POINT = b'<trkpt lat="51" lon="7"><time>2023-06-03T18:00:00Z</time></trkpt>'
 GPX = b"<gpx><trk><trkseg>" + POINT * 3 + b"</trkseg></trk></gpx>"
-ROW = b'{"icao24":"a","timestamp":1893456000000,"latitude":1,"longitude":2,"groundspeed":null}'
+ROW = b'{"icao24":"a","timestamp":1546300800000,"latitude":1,"longitude":2,"groundspeed":null}'
 BERG = b"date,nic_1,nic_2,nic_3,size_1,size_2\n2001001,-65,10,1,0,0\n"
 
 

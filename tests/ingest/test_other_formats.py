@@ -168,7 +168,7 @@ def test_state_vectors_keep_what_is_known_and_drop_old_places(store: Store, any_
     assert ground["is_on_ground"] is True
     assert ground["squawk"] is None
     assert (ground["entity_id"], ground["source_trip_id"]) == ("abc001", "MADE1")
-    assert ground["tracked_at"] == datetime(2030, 1, 1, tzinfo=UTC)  # milliseconds
+    assert ground["tracked_at"] == datetime(2019, 1, 1, tzinfo=UTC)  # milliseconds
     names = ("speed_mps", "course_deg", "vertical_rate_mps")
     assert [unknown[name] for name in names] == [None, None, None]
     assert unknown["altitude_m"] == pytest.approx(304.8)
@@ -181,7 +181,7 @@ def test_state_vectors_keep_what_is_known_and_drop_old_places(store: Store, any_
         (10, "implausible_time"),
         (11, "malformed"),
         (12, "no_entity"),
-        (13, "out_of_range"),
+        (13, "no_position"),
         (14, "malformed"),
         (15, "malformed"),  # a text that looks like the end of its record
         (16, "no_time"),

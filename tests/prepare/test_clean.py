@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import duckdb
@@ -316,29 +316,35 @@ def cleaned(store: Store, *parts: pa.Table, num_buckets: int = 2, **limits) -> l
     return cleaned_of(config, snapshot, store)
 
 
-def config_of(max_speed_mps=50.0, max_gap_s=600.0, min_points=2) -> PipelineConfig:
-    limits = CleanConfig(max_speed_mps=max_speed_mps, max_gap_s=max_gap_s, min_points=min_points)
+def config_of(max_speed_mps=50.0, max_gap_s=600.0, min_points=2, **more) -> PipelineConfig:
+    limits = CleanConfig(
+        max_speed_mps=max_speed_mps, max_gap_s=max_gap_s, min_points=min_points, **more
+    )
     return PipelineConfig(dataset="hurdat2", clean=limits)
 
 
 def test_each_rule_takes_its_points(store: Store):
+    years_s = 365 * 86_400
     broken = [
+        point("a", 1, 7.0, 51.0) | {"tracked_at": datetime(1980, 1, 6, 0, 0, 5, tzinfo=UTC)},
+        point("a", -40 * years_s, 7.0, 51.0),
+        point("a", 60 * years_s, 7.0, 51.0, received_at=START),
         point("a", 1, 7.0, 91.0),
         point("a", 2, 0.0, 0.0),
         *walk("b", 6, seed=1),
         walk("b", 6, seed=1)[3],
         walk("b", 6, seed=1)[3] | {"lat_deg": -16.0},
+        walk("b", 6, seed=1)[5] | {"tracked_at": START + timedelta(seconds=80), "speed_mps": 9.0},
+        walk("b", 6, seed=1)[5] | {"tracked_at": START + timedelta(seconds=90), "speed_mps": 9.0},
         point("b", 35, 9.0, 51.0),
         point("c", 0, 7.0, 51.0),
     ]
-    receipts = cleaned(store, table_of(broken))
+    receipts = cleaned(store, table_of(broken), first_fix_date="1990-01-01")
     counts = total(receipts)
-    assert {name: counts[f"rejected_{name}"] for name in RULES} == dict.fromkeys(RULES, 1) | {
-        "short_trip": 1
-    }
-    assert (counts["points"], counts["kept"], counts["rejected"]) == (12, 6, 6)
+    assert {name: counts[f"rejected_{name}"] for name in RULES} == dict.fromkeys(RULES, 1)
+    assert (counts["points"], counts["kept"], counts["rejected"]) == (17, 7, 10)
     rejects = {row["line_number"]: row["rule"] for row in rows_of(store, receipts, REJECTS)}
-    assert rejects == dict(zip((1, 2, 9, 10, 11, 12), RULES, strict=True))
+    assert rejects == dict(zip((1, 2, 3, 4, 5, 12, 13, 15, 16, 17), RULES, strict=True))
 
 
 @settings(max_examples=25)

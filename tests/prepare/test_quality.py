@@ -98,11 +98,11 @@ def test_cells_of_few_people_are_not_told(crowd: Path, store: Store, tmp_path):
 
 def test_where_nobody_is_a_person_every_cell_is_told(store: Store, tmp_path):
     rows = [
-        f"203001{1 + n // 4:02d}, {n % 4 * 6:02d}00,  , TS, {20 + n * 0.6:.1f}N,  50.0W,  35, 1000"
+        f"201901{1 + n // 4:02d}, {n % 4 * 6:02d}00,  , TS, {20 + n * 0.6:.1f}N,  50.0W,  35, 1000"
         + STORM_TAIL
         for n in range(30)
     ]
-    text = "\n".join(["AL012030,            MADE,     30,", *rows, ""])
+    text = "\n".join(["AL012019,            MADE,     30,", *rows, ""])
     source = tree(tmp_path / "raw", {"made-hurdat2.txt": text.encode()})
     folder = reported(PipelineConfig(dataset="hurdat2"), ingested(source, store, "hurdat2"), store)
     found = json.loads((folder / "quality.json").read_text())

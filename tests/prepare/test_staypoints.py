@@ -302,6 +302,35 @@ def test_weeks_that_rolled_over_are_put_right(store: Store):
     assert len(points) == 19
 
 
+def test_a_clock_that_was_not_set_and_one_that_ran_ahead_are_rejected(store: Store):
+    """T1 keeps 32 and T2 35 rows, all of 2024-05-11; 15 show no set clock, 8 the year 2080."""
+    rows = reports("unset_clock/loggers.csv", "id", "t", "uploaded_at")
+    found = cleaned(store, rows, {"first_fix_date": "1990-01-01"})
+    counts = total(found)
+    assert (counts["points"], counts["kept"], counts["rejected"], counts["redated"]) == (
+        90,
+        67,
+        23,
+        0,
+    )
+    assert counts["rejected_unset_clock"] == 15
+    assert counts["rejected_later_than_upload"] == 8
+    points = rows_of(store, found, "clean_points.parquet")
+    spans = {
+        name: [
+            f"{edge(row['tracked_at'] for row in points if row['entity_id'] == name):%F %T}"
+            for edge in (min, max)
+        ]
+        for name in ("T1", "T2")
+    }
+    assert spans == {
+        "T1": ["2024-05-11 08:01:20", "2024-05-11 08:06:30"],
+        "T2": ["2024-05-11 08:01:10", "2024-05-11 08:08:10"],
+    }
+    assert sum(row["entity_id"] == "T1" for row in points) == 32
+    assert all(row["tracked_at"] <= row["received_at"] for row in points)
+
+
 def test_a_stay_ends_with_its_last_point_and_not_after_the_silence(store: Store):
     """08:00 to 08:12 with 13 fixes; the pause of four minutes is no stay."""
     stay = {"radius_m": 50.0, "min_stay_s": 300.0, "max_gap_s": 900.0}

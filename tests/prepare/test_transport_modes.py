@@ -27,7 +27,7 @@ TRACK, LABELS = "Data/000/Trajectory/a.plt", "Data/000/labels.txt"
 
 
 def label(start: str, end: str, mode: str) -> bytes:
-    return f"2030/01/01 {start}\t2030/01/01 {end}\t{mode}\r\n".encode()
+    return f"2019/01/01 {start}\t2019/01/01 {end}\t{mode}\r\n".encode()
 
 
 def labels_of(snapshot: Snapshot) -> list[dict]:
@@ -77,7 +77,7 @@ def test_labels_are_counted_apart_and_what_is_none_is_named(store: Store, tmp_pa
     assert counts["num_labels_rejected"] == 2
     snapshot = read_snapshot(store, receipt)
     assert [(row["line_number"], row["rule"], row["raw_text"]) for row in rejects_of(snapshot)] == [
-        (3, "label_backwards", "2030/01/01 00:01:00\t2030/01/01 00:00:00\tbus"),
+        (3, "label_backwards", "2019/01/01 00:01:00\t2019/01/01 00:00:00\tbus"),
         (4, "label_malformed", "a note"),
     ]
     entry = ledger_of(snapshot)["000/labels.txt"]

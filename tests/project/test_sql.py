@@ -76,6 +76,7 @@ TABLES = {
         **POINT,
         **SOURCE,
         "altitude_m": "double",
+        "speed_mps": "double",
         "received_at": "timestamptz",
     },
     "int_points_redated": {
@@ -83,6 +84,7 @@ TABLES = {
         "num_rollovers": "integer",
         "tracked_at": "timestamptz",
     },
+    "int_instants_refused": {"point_id": "bigint", "rule": "varchar"},
     "int_point_identities": {"point_id": "bigint", "identity": "bigint"},
     "int_point_modes": {"point_id": "bigint", "mode": "varchar"},
     "int_labels_in_force": {
@@ -109,7 +111,14 @@ TABLES = {
         "lon_deg": "double",
         "lat_deg": "double",
     },
-    "int_points_screened": {**POINT, **SOURCE, "rule": "varchar"},
+    "int_points_screened": {
+        **POINT,
+        **SOURCE,
+        "tracked_us": "bigint",
+        "speed_mps": "double",
+        "rule": "varchar",
+    },
+    "int_points_stale": {"point_id": "bigint"},
     "int_points_tracked": {
         **POINT,
         **SOURCE,

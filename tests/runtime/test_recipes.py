@@ -53,7 +53,6 @@ READ = ("part", "snapshot")
 BEHIND_CLEAN = ("split", "features", "regions", "quality", "shards", "probe", *LEARNT)
 CLEANED = ("clean", *BEHIND_CLEAN)
 ALL = (*READ, *CLEANED)
-QUERIES = tuple(name for name in ALL if name not in ("probe", "train", "evaluate"))
 
 Change = Callable[[str], str]
 
@@ -158,7 +157,7 @@ TABLE: dict[str, tuple[Edit, Sequence[str]]] = {
         Edit("sql/marts/shard_trips.sql", sifted("int_points_parted")),
         ("shards", "report"),
     ),
-    "macro": (Edit("sql/macros/wrapped_rad.sql", replaced("pi()", "(pi() + 0)")), QUERIES),
+    "macro": (Edit("sql/macros/wrapped_rad.sql", replaced("pi()", "(pi() + 0)")), ("features",)),
     # Other results
     "own reader reads otherwise": (
         Edit("tasks/ingest/readers/hurdat2.py", acts=further_north),

@@ -17,7 +17,7 @@ from tasks.runtime.progress import log
 DELIMITERS = {"comma": b",", "semicolon": b";", "tab": b"\t", "pipe": b"|"}
 # Fields of a record, each the name of a column of the staging SQL.
 FIELDS = (
-    *("entity", "trip", "day", "clock", "lon", "lat"),
+    *("entity", "trip", "day", "clock", "lon", "lat", "east_west", "north_south"),
     *("altitude", "speed", "course", "received_at"),
 )
 ALIASES = {
@@ -33,13 +33,16 @@ ALIASES = {
     "lat": ("lat", "latitude", "lat_deg", "latitude_deg", "y"),
 }
 GEOMETRIES = ("geometry", "geom", "the_geom", "geog", "wkt", "wkb")
+LETTERS = {"north_south": ("lat", {"N", "S"}), "east_west": ("lon", {"E", "W"})}
 METRES_PER_ALTITUDE = {"m": 1.0, "ft": 0.3048}
 MPS_PER_SPEED = {"mps": 1.0, "kmh": 1 / 3.6, "knots": 1_852 / 3_600}
 COORDINATE_SCALE = {"degrees": 1.0, "degrees_e7": 1e7}
-NUM_US = {"epoch_s": 1_000_000, "epoch_ms": 1_000}
+NUM_US = {"epoch_s": 1_000_000, "epoch_ms": 1_000, "epoch_us": 1, "epoch_ns": 0.001}
 # Instants that are credible, in microseconds since 1970: counts from 1970, or from 1973 where fewer
-# than twelve digits of milliseconds would rather be seconds; dates written out from 1800; to 2100.
-EARLIEST_US = {"epoch_s": 0, "epoch_ms": 100_000_000_000_000}
+# than twelve digits of milliseconds would rather be seconds, and so on; dates written out from
+# 1800; all to 2100.
+IN_1973_US = 100_000_000_000_000
+EARLIEST_US = {"epoch_s": 0} | dict.fromkeys(("epoch_ms", "epoch_us", "epoch_ns"), IN_1973_US)
 FIRST_WRITTEN_US, LATEST_US = -5_364_662_400_000_000, 4_133_980_799_999_999
 
 
@@ -90,6 +93,7 @@ def known_columns(names: Sequence[str], columns: ColumnsConfig) -> dict[str, str
         **{name: getattr(columns, name) for name in ("clock", "lon", "lat", "altitude", "speed")},
         **{name: getattr(columns, name) for name in ("course", "trip", "received_at")},
         "geometry": columns.geometry,
+        **{name: getattr(columns, name) for name in LETTERS},
     }
     known = {field: named_column(names, name) for field, name in asked.items() if name}
     if not asked["day"] and alias_of(names, ALIASES["day"][:-1]) is None:
@@ -110,6 +114,29 @@ def known_columns(names: Sequence[str], columns: ColumnsConfig) -> dict[str, str
         if field not in known:
             raise Unreadable(f"needs columns.{flag}, which of these is it: {shown(names)}")
     return known
+
+
+def refuse_letters(known: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Ask for a column of letters that stands beside coordinates without a sign.
+
+    `rows` are the first of a file, by the names of all its columns in their order. A coordinate
+    without its letter would lie on the wrong half of the Earth.
+    """
+    for field, (axis, letters) in LETTERS.items():
+        if axis not in known:  # a geometry has signs
+            continue
+        is_signed = any(str(row.get(known[axis])).strip().startswith("-") for row in rows)
+        if field in known or is_signed:
+            continue
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        place = names.index(known[axis]) if known[axis] in names else -2
+        for name in names[max(place - 1, 0) : place + 2]:
+            values = {str(row.get(name)).strip().upper() for row in rows}
+            if values and values <= letters:
+                raise Unreadable(
+                    f"column {name!r} holds the letters of {known[axis]!r}: name it as "
+                    f"columns.{field}"
+                )
 
 
 def named_column(names: Sequence[str], asked: str) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tasks.config.datasets import Layout
 from tasks.ingest.readers.delimited import decode_delimited
@@ -20,9 +20,10 @@ def decode_plt(pieces: Iterable[Piece], layout: Layout) -> Iterator[RecordBlock]
 
 
 def with_instant(records: pa.Table) -> pa.Table:
-    day = records["date"].combine_chunks().cast(pa.int32()).to_numpy().astype(np.int64)
-    second = records["time"].combine_chunks().cast(pa.int32()).to_numpy().astype(np.int64)
-    tracked_at = pa.array((day * 86_400 + second) * 1_000_000, pa.timestamp("us", "UTC"))
+    """Records with the instant of their date and time, NULL where one is empty."""
+    day, second = (records[name].cast(pa.int32()).cast(pa.int64()) for name in ("date", "time"))
+    tracked_s = pc.add(pc.multiply(day, 86_400), second)
+    tracked_at = pc.multiply(tracked_s, 1_000_000).cast(pa.timestamp("us", "UTC"))
     return records.drop_columns(["date", "time"]).append_column("tracked_at", tracked_at)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from tasks.ingest.archive import Unreadable
 
 MAX_DEPTH = 8
+NUM_FIRST_ROWS = 50  # that tell what a column holds
 MAX_INDEX = 8  # longer lists are no rows of columns
 TRACK = "track"  # the name under which a row tells the track it is a vertex of
 INSTANT = "tracked_at"
@@ -37,6 +38,12 @@ def paths_in(value: Any, head: str = "", depth: int = 0) -> Iterator[str]:
         yield f"{head}{key}"
         if depth < MAX_DEPTH and isinstance(inner, dict | list):
             yield from paths_in(inner, f"{head}{key}.", depth + 1)
+
+
+def flat(rows: Iterable[Any]) -> list[dict[str, Any]]:
+    """Objects with all their values by name."""
+    objects = (row for row in rows if isinstance(row, dict))
+    return [{path: value_at(row, path) for path in paths_in(row)} for row in objects]
 
 
 def value_at(value: Any, path: str) -> Any:

@@ -34,6 +34,7 @@ from tasks.ingest.readers.field_columns import (
     decimal_mark,
     delimiter,
     known_columns,
+    refuse_letters,
     staging_values,
 )
 from tasks.ingest.readers.own_fields import in_utf8, table_of, with_place
@@ -66,16 +67,19 @@ def decode_own(pieces: Iterable[Piece], columns: ColumnsConfig) -> Iterator[Reco
 def undivided(pieces: Iterable[Piece], columns: ColumnsConfig) -> Iterator[list[RecordBlock]]:
     """The blocks that must stay together.
 
-    Where clocks are put back, a file is never divided: which pass of an hour a record belongs to
-    depends on the records above it.
+    Where clocks are put back, or stand beside a date, a file is never divided: which pass of an
+    hour or which day a record belongs to depends on the records above it.
     """
     told: set[str] = set()
-    may_divide = columns.zone == "UTC" or columns.time_form in ("epoch_s", "epoch_ms")
+    may_divide = columns.zone == "UTC" or columns.time_form.startswith("epoch")
     for file_id, of_file in groupby(pieces, key=lambda piece: piece.file_id):
-        blocks = file_blocks(file_id, of_file, columns, told)
-        if may_divide:
-            yield from ([block] for block in blocks)
-        elif whole := list(blocks):
+        whole: list[RecordBlock] = []
+        for block in file_blocks(file_id, of_file, columns, told):
+            if may_divide and block.records["clock"].null_count == block.records.num_rows:
+                yield [block]
+            else:
+                whole.append(block)
+        if whole:
             yield whole
 
 
@@ -125,6 +129,7 @@ def begun(
         surplus = surplus_of(first_lines(piece), len(names), mark)
         surplus = surplus if surplus == 1 or names[-1] == "" else 0
     known = chosen(names, columns, told)
+    refuse_letters(known, first_rows(piece, names, mark))
     positions = {field: names.index(name) for field, name in known.items()}
     table = Delimited(
         mark, len(names) + surplus, positions, decimal_mark(columns), is_surplus=surplus == 1
@@ -162,6 +167,13 @@ def names_of(line: bytes, columns: ColumnsConfig, mark: bytes) -> list[str]:
     if columns.is_headerless:
         return [str(number) for number in range(1, table.num_columns + 1)]
     return [column[0].as_py().strip("# \t\ufeff") for column in table.columns]
+
+
+def first_rows(piece: Piece, names: Sequence[str], mark: bytes) -> list[dict[str, str]]:
+    """The cells of the first lines of a file by the names of its columns."""
+    lines = [text.decode("utf-8", "replace") for _number, text in first_lines(piece)]
+    cells = [[cell.strip('"') for cell in line.split(mark.decode())] for line in lines]
+    return [dict(zip(names, row, strict=False)) for row in cells]
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,14 @@ import pyarrow as pa
 
 from tasks.config.pipeline import ColumnsConfig
 from tasks.ingest.archive import Unreadable
-from tasks.ingest.readers.field_columns import chosen, decimal_mark
+from tasks.ingest.readers.field_columns import chosen, decimal_mark, refuse_letters
 from tasks.ingest.readers.kml import kml_rows
 from tasks.ingest.readers.nested_rows import (
     AXES,
     INSTANT,
+    NUM_FIRST_ROWS,
     TRACK,
+    flat,
     is_feature,
     only_list,
     paths_of,
@@ -112,6 +114,7 @@ def known_paths(rows: Sequence[Any], columns: ColumnsConfig, told: set[str]) -> 
     """The path behind each field. The tracks that a format tells end trips unless others do."""
     paths = paths_of(rows)
     known = chosen(paths, columns, told)
+    refuse_letters(known, flat(rows[:NUM_FIRST_ROWS]))
     return {"trip": TRACK} | known if INSTANT in paths and TRACK in paths else known
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,8 +12,9 @@ import pyarrow.parquet as pq
 
 from tasks.config.pipeline import ColumnsConfig
 from tasks.ingest.archive import Unreadable
-from tasks.ingest.readers.field_columns import FIELDS, chosen, decimal_mark
+from tasks.ingest.readers.field_columns import FIELDS, chosen, decimal_mark, refuse_letters
 from tasks.ingest.readers.geometry import places_told
+from tasks.ingest.readers.nested_rows import NUM_FIRST_ROWS, flat
 from tasks.ingest.readers.own_fields import as_line, table_of, with_place
 from tasks.ingest.readers.records import Piece, RecordBlock, placed
 
@@ -42,6 +44,8 @@ def read_parquet(
     try:
         file = pq.ParquetFile(pa.BufferReader(body))
         known = chosen(*parquet_names(file.schema_arrow, columns), told)
+        for first in islice(file.iter_batches(NUM_FIRST_ROWS, use_threads=False), 1):
+            refuse_letters(known, flat(first.to_pylist()))
         names = sorted(set(known.values()))
         for batch in file.iter_batches(PARQUET_ROWS, columns=names, use_threads=False):
             values = {name: column_at(batch, name) for name in names}
