@@ -76,7 +76,7 @@ def test_the_form_asks_how_your_own_files_are_written():
         "delimiter": ["auto", "comma", "semicolon", "tab", "pipe"],
         "decimal": ["point", "comma"],
         "encoding": ["utf-8", "latin-1"],
-        "time_form": ["iso", "epoch_s", "epoch_ms", "pattern"],
+        "time_form": ["iso", "epoch_s", "epoch_ms", "epoch_us", "epoch_ns", "pattern"],
         "repeated_hour": ["recorded", "first", "second"],
         "skipped_hour": ["reject", "before"],
         "coordinates": ["degrees", "degrees_e7"],

@@ -39,7 +39,6 @@ from tasks.ingest.readers.csv_habits import (
     uncut,
 )
 from tasks.ingest.readers.records import (
-    BLOCK_BYTES,
     Line,
     Parse,
     Piece,
@@ -47,7 +46,7 @@ from tasks.ingest.readers.records import (
     RecordBlock,
     block_of,
     ended,
-    gathered,
+    grouped,
     merged,
     parsable,
     placed,
@@ -90,7 +89,7 @@ def decode_delimited(pieces: Iterable[Piece], layout: Layout) -> Iterator[Record
     """The records of files of one layout; files whose columns stand in one order go together."""
     for form, written in groupby(headed(pieces, layout), key=attrgetter("form")):
         as_written = layout.model_copy(update={"delimiter": form.delimiter})
-        for group in gathered(written, lambda part: len(part.piece.body), BLOCK_BYTES):
+        for group in grouped(written, lambda part: len(part.piece.body)):
             block = delimited_block([part.piece for part in group], as_written, form.order)
             problems = {part.piece.file_id: part.problem for part in group if part.problem}
             yield replace(block, failed=problems)
