@@ -27,8 +27,9 @@ class LabelFiles(Frozen):
 class Layout(Frozen):
     """How the lines of delimited files are written, and which of their columns are read.
 
-    Either `order` names all columns of a line; or the first line that is not blank is a header,
-    and `names` says which of our columns stands under which name there. Numbers are NULL where the
+    Either `order` names all columns of a line; or a header does, and `names` says which of our
+    columns stands under which name there, in any case and spacing; where releases differ, a column
+    has several. Numbers are NULL where the
     text is one of `null_values`; text stays as it is.
     """
 

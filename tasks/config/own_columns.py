@@ -21,10 +21,10 @@ def column(title: str, description: str) -> Any:
 class ColumnsConfig(Section):
     """How your own files are written, for the dataset `own`; other datasets pass it over."""
 
-    form: Literal["csv", "tsv", "jsonl", "json", "parquet"] = Field(
+    form: Literal["csv", "tsv", "jsonl", "json", "parquet", "geojson", "kml"] = Field(
         "csv",
         description="csv, tsv: one line a point; jsonl: one object a line; json: one array of "
-        "objects; parquet.",
+        "objects, or one inside an object; parquet, also GeoParquet; geojson; kml: its tracks.",
     )
     files: str = Field("*", min_length=1, description="Pattern of file names, such as *.csv.")
     delimiter: Literal["auto", "comma", "semicolon", "tab", "pipe"] = Field(
@@ -53,6 +53,16 @@ class ColumnsConfig(Section):
     clock: str = column("Clock column", "With the date column, in place of the time column.")
     lon: str = column("Longitude column", "If empty: lon, lng, long, longitude, lon_deg, x.")
     lat: str = column("Latitude column", "If empty: lat, latitude, lat_deg, y.")
+    geometry: str = column(
+        "Geometry column",
+        "Points as WKT or WKB, in place of longitude and latitude. If empty and without those: "
+        "geometry, geom, wkt, wkb, ...",
+    )
+    records: str = column(
+        "Path of the records",
+        "In JSON, the name of the list that holds them, such as data.points. If empty: the only "
+        "list of objects.",
+    )
     north_south: str = column(
         "N or S column", "The letters N and S of latitudes without a sign. Not read if empty."
     )

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 
 from tasks.config.datasets import Dataset, dataset_named
 from tasks.config.slices import SnapshotRules
-from tasks.ingest.archive import Member, inventory, is_one_archive, opened_sources, print_of
+from tasks.ingest.archive import opened_sources
+from tasks.ingest.inventory import Member, inventory, is_one_archive, print_of
 from tasks.ingest.labels import LABELS
 from tasks.ingest.part import (
     LEDGER_SCHEMA,

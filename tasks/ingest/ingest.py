@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 
 from tasks.config.pipeline import PipelineConfig
-from tasks.ingest.archive import looked_at
 from tasks.ingest.download import fetched, is_address
 from tasks.ingest.files_in_force import SNAPSHOT, SnapshotJob, paths_of, some_of
+from tasks.ingest.inventory import looked_at
 from tasks.ingest.own_feeds import check_feed, check_names, names_of
 from tasks.ingest.part import reading_code
 from tasks.ingest.snapshot import Snapshot, read_snapshot

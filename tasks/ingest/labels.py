@@ -12,7 +12,7 @@ import pyarrow as pa
 
 import sql
 from tasks.database import Connection
-from tasks.ingest.archive import Member
+from tasks.ingest.inventory import Member
 from tasks.ingest.readers.records import pieces_of, readable
 
 LABELS = "labels"

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from tasks.config.datasets import OWN
 from tasks.config.pipeline import PipelineConfig
-from tasks.ingest.archive import Member
+from tasks.ingest.inventory import Member
 from tasks.ingest.snapshot import Snapshot
 from tasks.runtime.errors import ConfigError
 

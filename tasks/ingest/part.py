@@ -21,7 +21,7 @@ from model.data.prefetch import prefetched
 from tasks import database
 from tasks.config.datasets import Dataset, dataset_named
 from tasks.config.slices import IngestRules
-from tasks.ingest.archive import Member
+from tasks.ingest.inventory import Member
 from tasks.ingest.labels import LABELS, staged_labels
 from tasks.ingest.part_writers import REJECT_SCHEMA, Buckets, Writers
 from tasks.ingest.readers.formats import module_named, reader_named

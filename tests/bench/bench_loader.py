@@ -29,7 +29,8 @@ from model.features.point_features import steps_of
 from model.interface.batch import Batch, Cursor
 from model.training.launch import PREFETCHED_BATCHES
 from tasks.config.datasets import dataset_named
-from tasks.ingest.archive import inventory, opened_sources
+from tasks.ingest.archive import opened_sources
+from tasks.ingest.inventory import inventory
 from tasks.ingest.readers.formats import reader_named
 from tasks.prepare.shards import ENCODING, GROUP_POINTS, SCHEMA
 

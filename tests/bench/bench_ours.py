@@ -18,8 +18,9 @@ from model.data.prefetch import prefetched
 from tasks.config.datasets import dataset_named
 from tasks.config.pipeline import PipelineConfig
 from tasks.database import load_in_force, scratch
-from tasks.ingest.archive import Member, inventory, opened_sources
+from tasks.ingest.archive import opened_sources
 from tasks.ingest.ingest import SNAPSHOT, snapshot_job
+from tasks.ingest.inventory import Member, inventory
 from tasks.ingest.readers.formats import reader_named
 from tasks.ingest.snapshot import FilesInForce, Snapshot, read_snapshot
 from tasks.prepare.clean import clean as clean_stage

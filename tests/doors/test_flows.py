@@ -72,11 +72,11 @@ def test_the_form_asks_how_your_own_files_are_written():
     assert sections["PipelineConfig"]["properties"]["columns"]["$ref"].endswith("/ColumnsConfig")
     fields = sections["ColumnsConfig"]["properties"]
     assert {name: field["enum"] for name, field in fields.items() if "enum" in field} == {
-        "form": ["csv", "tsv", "jsonl", "json", "parquet"],
+        "form": ["csv", "tsv", "jsonl", "json", "parquet", "geojson", "kml"],
         "delimiter": ["auto", "comma", "semicolon", "tab", "pipe"],
         "decimal": ["point", "comma"],
         "encoding": ["utf-8", "latin-1"],
-        "time_form": ["iso", "epoch_s", "epoch_ms", "pattern"],
+        "time_form": ["iso", "epoch_s", "epoch_ms", "epoch_us", "epoch_ns", "pattern"],
         "repeated_hour": ["recorded", "first", "second"],
         "skipped_hour": ["reject", "before"],
         "coordinates": ["degrees", "degrees_e7"],

@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 from helpers.points import cleaned_of, rows_of
 from helpers.raw_files import FIXTURES
 from tasks.config.pipeline import CleanConfig, ColumnsConfig, PipelineConfig
-from tasks.ingest.archive import Entry, inventory
+from tasks.ingest.archive import Entry
 from tasks.ingest.ingest import SNAPSHOT, snapshot_job
+from tasks.ingest.inventory import inventory
 from tasks.ingest.part import PartJob, build_part
 from tasks.ingest.snapshot import Snapshot, read_snapshot
 from tasks.prepare import step_features

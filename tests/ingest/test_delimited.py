@@ -137,11 +137,16 @@ def test_any_bytes_are_counted_and_no_file_shapes_another(case: tuple[str, list[
         assert counted(alone)[piece.file_id] == counted(together)[piece.file_id]
         lines = fates(alone).get(piece.file_id, [])
         assert counted(alone)[piece.file_id] == len(lines)
-        # each filled line stands for at least one record; only a header stands for none
+        # each filled line stands for at least one record; only a header stands for none, or what
+        # stands above it and is no record of its width
         mark = BOM_UTF8
         filled = {n for n, text in piece.lines() if text.removeprefix(mark).strip() or n > 1}
         missing = filled - {number for number, _fate in lines}
-        assert missing <= {min(filled, default=0)}
+        layout = dataset_named(dataset).layout
+        headers = [n for n, text in piece.lines() if header_order(text, layout)]
+        assert missing <= {n for n in filled if n <= min(headers, default=min(filled, default=0))}
+        whole = {n for n, text in piece.lines() if text.strip() == SAMPLES[dataset].line}
+        assert not (headers and missing & whole)
         assert not missing or SAMPLES[dataset].header
 
 
@@ -217,7 +222,6 @@ def test_columns_are_found_by_name_in_any_order() -> None:
     [
         b"vehicle_id,trip_id\n",  # columns are missing
         ",".join([*BUS_AVL.names, "latitude"]).encode(),  # which of the two?
-        ",".join(BUS_AVL.names).replace("latitude", "Latitude").encode(),
         ";".join(BUS_AVL.names).encode(),
         b'"vehicle_id',
         b"",
@@ -226,9 +230,32 @@ def test_columns_are_found_by_name_in_any_order() -> None:
 def test_a_file_without_its_header_is_refused_line_by_line(header: bytes) -> None:
     assert header_order(header, BUS_AVL) == ()
     [block] = decode_of("bus_avl")(pieces(header.rstrip() + b"\n" + SAMPLES["bus_avl"].line))
-    num_lines = 1 + bool(header)
-    assert len(block.malformed) == block.num_records[0] == num_lines
+    assert len(block.malformed) == block.num_records[0] == bool(header)
     assert block.records.num_rows == 0
+    assert " column " in block.failed[0] or "more than one latitude" in block.failed[0]
+
+
+def test_the_columns_that_are_missing_are_named() -> None:
+    [block] = decode_of("ais_noaa")(pieces(b"MMSI,BaseDateTime,lon,12.5,lat,ETA\nx\n"))
+    assert block.failed == {
+        0: "has no column SOG, COG, Heading, VesselName, IMO, VesselType, Status; its columns are: "
+        "MMSI, BaseDateTime, lon, (a number), lat, ETA"
+    }
+    assert block.malformed == [(0, 2)]
+
+
+@pytest.mark.parametrize("dataset", ["ais_noaa", "bus_avl", "porto"])
+def test_names_of_columns_are_known_without_case_or_spaces(dataset: str) -> None:
+    header, line = SAMPLES[dataset].header, SAMPLES[dataset].line
+    expected = fates(decode_of(dataset)(pieces(header + line)))
+    for written in (
+        header.upper(),
+        header.lower(),
+        header.replace(b'"', b"").replace(b",", b" , "),
+        header.replace(b"_", b" "),
+        b"# " + header.replace(b'"', b""),
+    ):
+        assert fates(decode_of(dataset)(pieces(written + line))) == expected
 
 
 def test_a_header_may_follow_a_byte_order_mark_and_blank_lines() -> None:
@@ -274,7 +301,8 @@ def test_another_encoding_is_refused_and_counted(dataset: str) -> None:
     body = text.decode().encode("utf-16")
     blocks = list(decode_of(dataset)(pieces(body)))
     [piece] = pieces(body)
-    assert counted(blocks)[0] == len(piece.lines())
+    failed = {file_id for block in blocks for file_id in block.failed}
+    assert counted(blocks)[0] + len(failed) == len(piece.lines())
     assert sum(block.records.num_rows for block in blocks) == 0
 
 
@@ -336,8 +364,8 @@ def pairs(body: bytes) -> tuple[list[tuple[str, float | None]], list[int]]:
         (b'6" pipe,1\n', [], [1]),
         # ... nor what a quoted cell says that goes on behind its end
         (b'""a",1\n"a, ""b""",2\r\n', [('a, "b"', 2.0)], [1]),
-        # a quote that ends on the next line joins no two records: each is judged by itself
-        (b'"a\nb",1\nc,2\n', [("c", 2.0)], [1, 2]),
+        # a quote that ends on the next line is within one record
+        (b'"a\nb",1\nc,2\n', [("a b", 1.0), ("c", 2.0)], []),
         # ... and a bare carriage return would hide it from a count of rows
         (b'"a\nb",1\rd,3\nc,2\n', [("c", 2.0)], [1, 2]),
         (b'c,2\n"a,1\n', [("c", 2.0)], [2]),

@@ -31,8 +31,8 @@ from hypothesis import strategies as st
 
 from tasks.config.datasets import DATASETS
 from tasks.config.pipeline import ColumnsConfig, PipelineConfig
-from tasks.ingest.archive import looked_at
 from tasks.ingest.files_in_force import SNAPSHOT
+from tasks.ingest.inventory import looked_at
 from tasks.ingest.snapshot import Snapshot, read_snapshot
 from tasks.runtime.store import Receipt, Store
 
@@ -325,10 +325,16 @@ def test_hostile_names_are_only_names(outcomes, name: str) -> None:
 
 @EACH_SOURCE
 def test_a_file_of_another_kind_is_ignored_with_its_reason(outcomes, name: str) -> None:
-    for odd, reason in (("stray.dat", "holds no trajectories"), ("inner.tar.gz", "unpack it")):
-        entry = next(o.entry for file, o in outcomes(name).items() if odd in file)
-        assert (entry["state"], entry["num_records"]) == ("ignored", 0)
-        assert reason in entry["reason"]
+    entry = next(o.entry for file, o in outcomes(name).items() if "stray.dat" in file)
+    assert (entry["state"], entry["num_records"]) == ("ignored", 0)
+    assert "holds no trajectories" in entry["reason"]
+
+
+@EACH_SOURCE
+def test_an_archive_that_cannot_be_opened_is_no_file_of_another_kind(outcomes, name: str) -> None:
+    entry = next(o.entry for file, o in outcomes(name).items() if "inner.tar.gz" in file)
+    assert (entry["state"], entry["num_records"]) == ("failed", 1)
+    assert "broken or truncated tar archive" in entry["reason"]
 
 
 @dataclass(frozen=True)

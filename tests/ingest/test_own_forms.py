@@ -131,13 +131,13 @@ def test_blank_lines_are_no_records():
         assert rejects == []
 
 
-def test_an_archive_beside_the_files_stays_closed_and_is_told():
+def test_an_archive_that_is_not_read_is_told_beside_the_files():
     good = HEADER.encode() + b"a,2024-03-07,1,2\n"
-    rows, rejects = read({"a.csv": good, "b.zip": b"PK\x03\x04", "c/d.tar.gz": good})
+    rows, rejects = read({"a.csv": good, "b.rar": b"Rar!\x1a\x07\x00", "c/d.Z": b"\x1f\x9d\x90"})
     assert len(rows) == 1
     assert [(row["file_name"], row["rule"]) for row in rejects] == [
-        ("b.zip", "unreadable"),
-        ("c/d.tar.gz", "unreadable"),
+        ("b.rar", "unreadable"),
+        ("c/d.Z", "unreadable"),
     ]
     assert all("unpack it" in row["raw_text"] for row in rejects)
 
@@ -171,7 +171,7 @@ def bodies() -> st.SearchStrategy[bytes]:
 
 @settings(max_examples=20)
 @given(
-    form=st.sampled_from(FORMS),
+    form=st.sampled_from([*FORMS, "geojson", "kml"]),
     zone=st.sampled_from(["UTC", "Europe/Oslo"]),
     files=st.lists(bodies(), min_size=1, max_size=8),
 )

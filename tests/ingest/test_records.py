@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.config.datasets import dataset_named
-from tasks.ingest.archive import Entry, Opener, read_member
+from tasks.ingest.archive import Entry, Opener
+from tasks.ingest.inventory import read_member
 from tasks.ingest.readers import geolife, records
 from tasks.ingest.readers.hurdat2 import HURDAT2_HEADER, decode_hurdat2
 from tasks.ingest.readers.records import Piece, RecordBlock, pieces_of, point_ids

@@ -23,8 +23,8 @@ from model.earth.point_rules import distance_m
 from model.synthetic.world import KINDS, World
 from tasks.config.pipeline import BUCKET_POINTS, PipelineConfig, SyntheticConfig
 from tasks.ingest import synthetic_orders
-from tasks.ingest.archive import looked_at
 from tasks.ingest.ingest import SNAPSHOT, snapshot_job
+from tasks.ingest.inventory import looked_at
 from tasks.ingest.readers import synthetic
 from tasks.ingest.readers.records import Piece
 from tasks.ingest.snapshot import read_snapshot

@@ -6,18 +6,15 @@ otherwise not read. Nothing is guessed from values.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tasks.config.pipeline import ColumnsConfig
 from tasks.ingest.archive import Unreadable
+from tasks.ingest.readers.column_names import plain_name, shown
 from tasks.runtime.progress import log
 
 DELIMITERS = {"comma": b",", "semicolon": b";", "tab": b"\t", "pipe": b"|"}
-MAX_SHOWN = 30
-NUMBER = re.compile(r"\s*[+-]?\d+[.,]\d+\s*")
-UNSHOWN = r"[^\x20-\x7e\xa1-\ud7ff\ue000-\ufffd]"
 # Fields of a record, each the name of a column of the staging SQL.
 FIELDS = (
     *("entity", "trip", "day", "clock", "lon", "lat", "east_west", "north_south"),
@@ -35,6 +32,7 @@ ALIASES = {
     "lon": ("lon", "lng", "long", "longitude", "lon_deg", "longitude_deg", "x"),
     "lat": ("lat", "latitude", "lat_deg", "latitude_deg", "y"),
 }
+GEOMETRIES = ("geometry", "geom", "the_geom", "geog", "wkt", "wkb")
 LETTERS = {"north_south": ("lat", {"N", "S"}), "east_west": ("lon", {"E", "W"})}
 METRES_PER_ALTITUDE = {"m": 1.0, "ft": 0.3048}
 MPS_PER_SPEED = {"mps": 1.0, "kmh": 1 / 3.6, "knots": 1_852 / 3_600}
@@ -81,12 +79,20 @@ def delimiter(columns: ColumnsConfig) -> bytes:
 
 
 def chosen(names: Sequence[str], columns: ColumnsConfig, told: set[str]) -> dict[str, str]:
+    """The name of the column behind each field, told once."""
+    known = known_columns(names, columns)
+    tell(known, told)
+    return known
+
+
+def known_columns(names: Sequence[str], columns: ColumnsConfig) -> dict[str, str]:
     """The name of the column behind each field: the one in the configuration, or an alias."""
     asked = {
         "entity": columns.entity,
         "day": columns.tracked_at or columns.date,
         **{name: getattr(columns, name) for name in ("clock", "lon", "lat", "altitude", "speed")},
         **{name: getattr(columns, name) for name in ("course", "trip", "received_at")},
+        "geometry": columns.geometry,
         **{name: getattr(columns, name) for name in LETTERS},
     }
     known = {field: named_column(names, name) for field, name in asked.items() if name}
@@ -96,10 +102,17 @@ def chosen(names: Sequence[str], columns: ColumnsConfig, told: set[str]) -> dict
     for field, aliases in ALIASES.items():
         if field not in known and (name := alias_of(names, aliases)) is not None:
             known[field] = name
-    for field, flag in (("day", "tracked_at"), ("lon", "lon"), ("lat", "lat")):
+    if "geometry" not in known and not {"lon", "lat"} <= known.keys():
+        geometry = alias_of(names, GEOMETRIES)
+        known |= {"geometry": geometry} if geometry else {}
+    needed = [("day", "tracked_at")]
+    if "geometry" in known:
+        known = {field: name for field, name in known.items() if field not in ("lon", "lat")}
+    else:
+        needed += [("lon", "lon"), ("lat", "lat")]
+    for field, flag in needed:
         if field not in known:
             raise Unreadable(f"needs columns.{flag}, which of these is it: {shown(names)}")
-    tell(known, told)
     return known
 
 
@@ -110,6 +123,8 @@ def refuse_letters(known: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) 
     without its letter would lie on the wrong half of the Earth.
     """
     for field, (axis, letters) in LETTERS.items():
+        if axis not in known:  # a geometry has signs
+            continue
         is_signed = any(str(row.get(known[axis])).strip().startswith("-") for row in rows)
         if field in known or is_signed:
             continue
@@ -141,24 +156,11 @@ def alias_of(names: Sequence[str], aliases: Sequence[str]) -> str | None:
     return next((by_plain[alias] for alias in aliases if alias in by_plain), None)
 
 
-def plain_name(name: str) -> str:
-    """A column's name without what people write differently: case, spaces, a leading #."""
-    return re.sub(r"[\s.\-]+", "_", name.strip("# \t\ufeff").casefold())
-
-
-def shown(names: Sequence[str]) -> str:
-    """The names of columns in one line. A missing header must not tell where someone was."""
-    some = [
-        "(a number)" if NUMBER.fullmatch(name) else re.sub(UNSHOWN, "?", name[:60])
-        for name in names[:MAX_SHOWN]
-    ]
-    return ", ".join(some) + (", ..." if len(names) > MAX_SHOWN else "")
-
-
 def tell(known: Mapping[str, str], told: set[str]) -> None:
     """Log once which column stands for what."""
     words = {"day": "tracked_at" if "clock" not in known else "date"}
-    parts = [f"{words.get(field, field)} is {known[field]!r}" for field in FIELDS if field in known]
+    fields = [field for field in (*FIELDS, "geometry") if field in known]
+    parts = [f"{words.get(field, field)} is {known[field]!r}" for field in fields]
     if "entity" not in known:
         parts.insert(0, "entity is the name of the file")
     line = f"own columns: {', '.join(parts)}"

@@ -14,7 +14,7 @@ from xml.etree.ElementTree import ParseError
 import pyarrow as pa
 from defusedxml.ElementTree import DefusedXMLParser
 
-from tasks.ingest.archive import Member
+from tasks.ingest.inventory import Member
 from tasks.ingest.readers.json_records import objects_block
 from tasks.ingest.readers.records import Piece, Reader, RecordBlock, block_groups, in_pieces
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 
+from tasks.ingest.readers.column_names import shown
 from tasks.ingest.readers.records import Line, Piece, Reader, RecordBlock, gathered, merged, placed
 
 # Where several sensors give a place for one day, the observed ones come before the interpolated
@@ -32,9 +34,21 @@ def icebergs_blocks(pieces: Iterable[Piece]) -> Iterator[RecordBlock]:
     for piece in pieces:
         lines = piece.lines()
         if piece.file_id != file_id:
-            file_id, names = piece.file_id, fields_of(lines[0][1]) if lines else [""]
-            lines = lines[1:] if sensors_of(names) else lines
+            file_id, names = piece.file_id, names_of(lines[0][1]) if lines else [""]
+            if lines and not sensors_of(names):
+                yield replace(icebergs_block(piece, names, []), failed={file_id: problem_of(names)})
+            lines = lines[1:]
         yield icebergs_block(piece, names, lines)
+
+
+def names_of(header: bytes) -> list[str]:
+    """The names of columns, however they are cased and spaced."""
+    return [name.strip().lower() for name in fields_of(header)]
+
+
+def problem_of(names: Sequence[str]) -> str:
+    known = "date, and _1, _2 and _3 of one of " + ", ".join(SENSORS)
+    return f"has not the columns {known}; its columns are: {shown(names)}"
 
 
 def fields_of(line: bytes) -> list[str]:

@@ -15,7 +15,7 @@ from itertools import chain
 import pyarrow as pa
 import pyarrow.json
 
-from tasks.ingest.archive import Member
+from tasks.ingest.inventory import Member
 from tasks.ingest.readers.records import Line, Piece, RecordBlock, block_of, in_pieces, merged
 
 # Objects are flat. A text that looks like a boundary cuts its own record in two malformed ones.

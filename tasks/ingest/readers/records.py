@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tasks.ingest.archive import Member
+from tasks.ingest.inventory import Member
 
 PIECE_BYTES = 8 << 20
 BLOCK_BYTES = 4 << 20  # larger blocks only took more memory
@@ -124,7 +124,12 @@ def in_pieces(file_id: int, chunks: Iterable[bytes]) -> Iterator[Piece]:
 
 def block_groups(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
     """Pieces gathered to blocks: small files cost as little as large ones."""
-    return gathered(pieces, lambda piece: len(piece.body), BLOCK_BYTES)
+    return grouped(pieces, lambda piece: len(piece.body))
+
+
+def grouped(items: Iterable[Item], size_of: Callable[[Item], int]) -> Iterator[list[Item]]:
+    """Items in groups as large as a block."""
+    return gathered(items, size_of, BLOCK_BYTES)
 
 
 def gathered(
