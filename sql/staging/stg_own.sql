@@ -23,6 +23,7 @@ texts as (
         trim(lon) = '' or trim(lat) = ''
         or list_contains($missing, trim(lon)) or list_contains($missing, trim(lat))
             as is_without_place,
+        coalesce(list_contains($marked_out, lower(trim(mark))), false) as is_marked_out,
         if(list_contains($missing, trim(trip)), null, trim(trip)) as trip_text,
         if(list_contains($missing, trim(altitude)), '', trim(altitude))
             as altitude_text,
@@ -340,6 +341,7 @@ select
     file_id,
     line_number,
     case
+        when is_marked_out then 'marked_out'
         when entity_id is null then 'no_entity'
         when is_number_rounded(entity_id) then 'rounded_entity'
         when

@@ -76,6 +76,16 @@ class ColumnsConfig(Section):
     received_at: str = column(
         "Upload column", "When the point was received, written as the time is. Not read if empty."
     )
+    mark: str = column(
+        "Mark column",
+        "A flag, a sensor or a quality by which rows are left out. Not read if empty.",
+    )
+    marked_out: tuple[str, ...] = Field(
+        (),
+        title="Marks to leave out",
+        description="Rows with one of these values in the mark column are rejected as marked_out, "
+        "in no limit; case does not matter.",
+    )
     time_form: Literal["iso", "epoch_s", "epoch_ms", "epoch_us", "epoch_ns", "pattern"] = Field(
         "iso",
         title="Form of times",
@@ -136,6 +146,8 @@ class ColumnsConfig(Section):
     def names_fit_together(self) -> ColumnsConfig:
         if self.time_form == "pattern" and not self.time_pattern:
             raise ValueError("time_form is pattern; give it as columns.time_pattern")
+        if bool(self.mark) != bool(self.marked_out):
+            raise ValueError("name both columns.mark and columns.marked_out, or neither")
         if bool(self.date) != bool(self.clock):
             raise ValueError("name both columns.date and columns.clock, or neither")
         if self.date and self.tracked_at:

@@ -21,8 +21,9 @@ INDEX = "snapshot.json"
 LEDGER = "files.parquet"
 REJECTS = "rejects.parquet"
 CONTENTS = "contents.parquet"
-# Rules of rejects that no limit counts: what receivers report before and without a fix.
-IN_NO_LIMIT = ("no_position", "in_the_future")
+# Rules of rejects that no limit counts: what receivers report before and without a fix, and what
+# is left out on purpose.
+IN_NO_LIMIT = ("no_position", "in_the_future", "marked_out")
 FilesInForce = list[tuple[Path, list[int]]]
 
 

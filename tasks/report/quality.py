@@ -262,7 +262,7 @@ def tables_of(found: Found, rules: QualityRules) -> dict[str, Pairs]:
         "Records read": [
             *pairs_of(records),
             (
-                "share rejected, without what has no position or lies in the future",
+                "share rejected that the limit counts",
                 f"{share:.2%} (at most {rules.max_rejected_share:.0%} may be)",
             ),
             *[(f"files {state}", f"{n:,}") for state, n in found["files"].items()],

@@ -5,9 +5,13 @@ Each input of `tests/fixtures/own` that a test names was made for one kind of fa
 
 from __future__ import annotations
 
+import io
+import json
 from datetime import datetime, timedelta
 from itertools import accumulate, pairwise
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from helpers.own_files import CASES, HEADER, cleaned, ingested, read, read_one, rules_of, utc
 from helpers.points import rows_of, total
@@ -189,3 +193,36 @@ def test_a_flag_that_is_no_letter_of_a_half_is_passed_over():
     header = "id,t,valid,lat,lon,estimated\n"
     rows, _rejects = read_one(f"{header}a,2024-03-07T22:40:00Z,N,-33.5,-70,E\n")
     assert len(rows) == 1
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+def test_rows_that_a_column_marks_are_left_out_and_counted(form):
+    rows = [
+        {"id": "a", "t": f"2024-03-07T22:4{n}:00Z", "lon": "1", "lat": "2", "visible": mark}
+        for n, mark in enumerate(("true", "False", "", " FALSE ", "maybe"))
+    ]
+    body = {
+        "csv": lambda: "\n".join([",".join(rows[0]), *(",".join(row.values()) for row in rows)]),
+        "jsonl": lambda: "\n".join(map(json.dumps, rows)),
+        "parquet": lambda: written(rows),
+    }[form]()
+    content = body if isinstance(body, bytes) else f"{body}\n".encode()
+    kept, rejects = read({f"a.{form}": content}, form=form, mark="visible", marked_out=("false",))
+    assert [row["tracked_at"].minute for row in kept] == [40, 42, 44]
+    assert {row["rule"] for row in rejects} == {"marked_out"}
+    assert len(rejects) == 2
+
+
+def written(rows: list[dict[str, str]]) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), sink)
+    return sink.getvalue()
+
+
+def test_a_share_of_marked_rows_stops_no_run(store: Store) -> None:
+    """Forty rows of the accelerometer and no position: half of the file, and no limit is broken."""
+    receipt, _snapshot = ingested(
+        CASES / "collar", store, entity="tag", mark="sensor", marked_out=("accelerometer",)
+    )
+    assert receipt.counts["num_marked_out"] == 40
+    assert receipt.counts["num_no_position"] == 35

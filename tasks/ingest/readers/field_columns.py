@@ -18,7 +18,7 @@ DELIMITERS = {"comma": b",", "semicolon": b";", "tab": b"\t", "pipe": b"|"}
 # Fields of a record, each the name of a column of the staging SQL.
 FIELDS = (
     *("entity", "trip", "day", "clock", "lon", "lat", "east_west", "north_south"),
-    *("altitude", "speed", "course", "received_at"),
+    *("altitude", "speed", "course", "received_at", "mark"),
 )
 ALIASES = {
     "entity": (
@@ -50,6 +50,7 @@ def staging_values(columns: ColumnsConfig) -> dict[str, Any]:
     """The values that the staging SQL binds."""
     return {
         "missing": list(columns.missing),
+        "marked_out": [mark.strip().casefold() for mark in columns.marked_out],
         "decimal_mark": decimal_mark(columns),
         "coordinate_scale": COORDINATE_SCALE[columns.coordinates],
         "m_per_altitude": METRES_PER_ALTITUDE[columns.altitude_unit],
@@ -93,7 +94,7 @@ def known_columns(names: Sequence[str], columns: ColumnsConfig) -> dict[str, str
         **{name: getattr(columns, name) for name in ("clock", "lon", "lat", "altitude", "speed")},
         **{name: getattr(columns, name) for name in ("course", "trip", "received_at")},
         "geometry": columns.geometry,
-        **{name: getattr(columns, name) for name in LETTERS},
+        **{name: getattr(columns, name) for name in (*LETTERS, "mark")},
     }
     known = {field: named_column(names, name) for field, name in asked.items() if name}
     if not asked["day"] and alias_of(names, ALIASES["day"][:-1]) is None:
