@@ -128,7 +128,7 @@ TABLE: dict[str, tuple[Edit, Sequence[str]]] = {
     "runtime": (Edit("tasks/runtime/*.py"), NOTHING),
     "registry and release": (Edit("tasks/re[gl]*/*.py"), NOTHING),
     "catalogue": (Edit("tasks/catalog/*.py"), NOTHING),
-    "download": (Edit("tasks/ingest/[di]*.py"), NOTHING),
+    "download": (Edit("tasks/ingest/[di]*[dt].py"), NOTHING),
     # Code, with equal results
     "own reader": (Edit("tasks/ingest/readers/hurdat2.py"), READ),
     "digests of rows": (Edit("tasks/ingest/row_digests.py"), READ),
