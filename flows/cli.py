@@ -31,6 +31,7 @@ from tasks.config.datasets import DATASETS, Dataset
 from tasks.config.pipeline import DatasetName, ForecastConfig, PipelineConfig
 from tasks.runtime.errors import ConfigError, FoundryError
 from tasks.runtime.machine import Machine
+from tasks.runtime.redaction import redacted
 from tasks.runtime.store import Store
 
 if TYPE_CHECKING:
@@ -80,12 +81,13 @@ class Run(Reported, PipelineConfig):
         wait_for_server = server_for_one_run(store)
         with nothing_on_stdout():
             from flows.pipeline import pipeline
+            from tasks.ingest.http_client import keep_credentials
             from tasks.registry.client import warm_up
 
             warm_up()
             self.show_lines()
             wait_for_server()
-            assessment = pipeline(self.config, self.source)
+            assessment = pipeline(self.config, keep_credentials(self.source))
         if self.as_json:
             print(assessment.model_dump_json(indent=2))
         else:
@@ -230,7 +232,7 @@ def execute(command: Any, *, with_trace: bool) -> int:
         command.execute()
     except (Exception, KeyboardInterrupt) as error:
         if with_trace:
-            traceback.print_exception(error)
+            print(redacted("".join(traceback.format_exception(error))), file=sys.stderr)
         return refuse(*line_and_code(error))
     return 0
 
@@ -249,7 +251,7 @@ def line_and_code(error: BaseException) -> tuple[str, int]:
 
 
 def refuse(line: str, code: int) -> int:
-    print(f"trajfoundry: {line}", file=sys.stderr)
+    print(f"trajfoundry: {redacted(line)}", file=sys.stderr)
     return code
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import shlex
 import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +27,7 @@ import psutil
 from flows.local.environment import answers, served_address
 from tasks.runtime.errors import ConfigError, Unavailable
 from tasks.runtime.machine import Machine
+from tasks.runtime.redaction import redacted
 from tasks.runtime.store import Store
 
 HOST = "127.0.0.1"
@@ -33,6 +36,7 @@ PREFECT_PORT, MLFLOW_PORT = 4200, 5000
 START_S, STOP_S, LOOK_S = 180.0, 10.0, 0.5
 REQUESTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 DEPLOYMENTS = Path(__file__).with_name("prefect.yaml")
+CHILD = Path(__file__).with_name("child.py")
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class Servers:
         log.parent.mkdir(exist_ok=True)
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "flows.local.child", str(os.getpid()), *command],
+                [sys.executable, "-P", str(CHILD), str(os.getpid()), *command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -138,12 +142,14 @@ def start_mlflow(servers: Servers, address: str) -> tuple[str, Server | None]:
     """The MLflow interface of the store's own registry, or the address that the user set."""
     tracking = Machine().tracking_uri
     if not tracking.startswith("sqlite:"):
-        return tracking, None
+        return redacted(tracking), None
     os.environ["TRAJFOUNDRY_MLFLOW_PAGE"] = address
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # eight idle processes
     artifacts = (servers.store.root / "mlflow-artifacts").as_uri()
     backend = ["--backend-store-uri", tracking, "--artifacts-destination", artifacts]
-    command = ["mlflow", "server", *backend, *host_and_port(address), "--workers", "1"]
+    # Left alone, uvicorn looks for modules in the working folder first.
+    safe = ["--uvicorn-opts", f"--app-dir={shlex.quote(sysconfig.get_path('purelib'))}"]
+    command = ["mlflow", "server", *backend, *host_and_port(address), "--workers", "1", *safe]
     return address, servers.start("MLflow", command)
 
 

@@ -36,6 +36,14 @@ RATIO_GRACE_BYTES = 1 << 20  # small members of one repeated byte are no bomb
 MAX_LINE_BYTES = 64 << 20
 WITHOUT_LINES = (".json", ".gpx")  # formats whose readers bound their records themselves
 MAX_NAME_BYTES = 1_024
+MAX_HEADER_BYTES = 1 << 20
+HELD_IN_MEMORY = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
 SINGLE: dict[str, tuple[bytes, Callable[[Path], Any]]] = {
     ".gz": (b"\x1f\x8b", gzip.open),
     ".xz": (b"\xfd7zXZ\x00", lzma.open),
@@ -46,7 +54,9 @@ STAYS_CLOSED = "is an archive inside the source: unpack it, or name it as the so
 UNREADABLE = (
     OSError,
     EOFError,
+    LookupError,  # a sparse map that is cut
     RuntimeError,
+    ValueError,
     NotImplementedError,
     zlib.error,
     lzma.LZMAError,
@@ -238,7 +248,9 @@ def zip_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Entry:
 def tar_entries(path: Path, spool: Path | None, stack: contextlib.ExitStack) -> list[Entry]:
     with whole_archive(path, "tar"):
         stream = stack.enter_context(unrolled(path, spool))
-        archive = stack.enter_context(tarfile.open(fileobj=stream, mode="r:"))
+        archive = stack.enter_context(
+            tarfile.open(fileobj=stream, mode="r:", tarinfo=BoundedHeader)
+        )
         infos = [info for info in archive.getmembers() if not info.isdir()]
     check_members(path, [(info.name, info.size) for info in infos])
     return [tar_entry(archive, info) for info in infos]
@@ -276,8 +288,20 @@ def unrolled(path: Path, spool: Path | None) -> Iterator[BinaryIO]:
         yield bare
 
 
+class BoundedHeader(tarfile.TarInfo):
+    """The header of a member; what belongs to headers, such as long names, is read into memory."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in HELD_IN_MEMORY and self.size > MAX_HEADER_BYTES:
+            raise tarfile.ReadError(f"a header of more than {MAX_HEADER_BYTES >> 20} MiB")
+        made: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]
+        return made
+
+
 def tar_entry(archive: tarfile.TarFile, info: tarfile.TarInfo) -> Entry:
     problem = "" if info.isreg() else "is a link or a device"
+    if info.issparse():
+        problem = "is sparse, of holes that were never written"
     opener: Any = partial(archive.extractfile, info)  # a stream for each regular file
     return Entry(printable(info.name), opener, problem, is_alone=True)
 
