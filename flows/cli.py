@@ -1,4 +1,4 @@
-"""CLI, the command line: `trajfoundry run | forecast | show | datasets | ui | cache`.
+"""CLI, the command line: `trajfoundry run | register | forecast | show | datasets | ui | cache`.
 
 Thin: its flags are the fields of the same configuration that the flows take. Exit codes: 0 done,
 1 unexpected, 2 wrong request, 3 unusable data, 4 store, 5 something did not answer, 130 stopped.
@@ -11,11 +11,11 @@ import json
 import shlex
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     CliApp,
@@ -67,7 +67,31 @@ class Reported(Place):
     as_json: bool = Field(False, alias="json", description="Print JSON and nothing else.")
 
 
-class Run(Reported, PipelineConfig):
+class Served(Reported):
+    """The flag of every command that runs a flow."""
+
+    no_server: bool = Field(
+        False,
+        validation_alias=AliasChoices("no_server", "no-server"),
+        description="Run without Prefect: no server, no port, the same results.",
+    )
+
+    def begin(self, store: Store) -> Callable[..., Any]:
+        """What runs a flow; Prefect's server, if there is to be one, starts in the background."""
+        wait_for_server = None if self.no_server else server_for_one_run(store)
+
+        def run(flow: Any, *given: Any) -> Any:
+            from flows.local.without_prefect import run_plain, run_through
+
+            self.show_lines()
+            if wait_for_server is None:
+                return run_plain(flow, *given)
+            return run_through(wait_for_server, flow, *given)
+
+        return run
+
+
+class Run(Served, PipelineConfig):
     """Raw files to a registered model."""
 
     source: str = Field("", description="File, folder, archive or address; empty: the sample.")
@@ -78,23 +102,39 @@ class Run(Reported, PipelineConfig):
 
     def execute(self) -> None:
         store = self.open_store()
-        wait_for_server = server_for_one_run(store)
+        run = self.begin(store)
         with nothing_on_stdout():
             from flows.pipeline import pipeline
             from tasks.ingest.http_client import keep_credentials
             from tasks.registry.client import warm_up
 
             warm_up()
-            self.show_lines()
-            wait_for_server()
-            assessment = pipeline(self.config, keep_credentials(self.source))
+            assessment = run(pipeline, self.config, keep_credentials(self.source))
+        self.show(assessment, store)
+
+    def show(self, assessment: Assessment, store: Store) -> None:
         if self.as_json:
             print(assessment.model_dump_json(indent=2))
         else:
             show_outcome(assessment, store)
 
 
-class Forecast(Reported, ForecastConfig):
+class Register(Run):
+    """What a run has trained, registered: for when the registry was away. Finished steps stay."""
+
+    no_server: bool = True
+
+    def execute(self) -> None:
+        store = self.open_store()
+        run = self.begin(store)
+        with nothing_on_stdout():
+            from flows.assess import assess
+
+            assessment = run(assess, self.config)
+        self.show(assessment, store)
+
+
+class Forecast(Served, ForecastConfig):
     """A registered model on a file of trajectories."""
 
     input: Path = Field(description="Parquet or CSV: trajectory_id, tracked_at, lon_deg, lat_deg.")
@@ -105,13 +145,11 @@ class Forecast(Reported, ForecastConfig):
         return ForecastConfig.model_validate(fields_of(self, ForecastConfig))
 
     def execute(self) -> None:
-        wait_for_server = server_for_one_run(self.open_store())
+        run = self.begin(self.open_store())
         with nothing_on_stdout():
             from flows.forecast import forecast
 
-            self.show_lines()
-            wait_for_server()
-            predictions = forecast(str(self.input), str(self.output), self.config)
+            predictions = run(forecast, str(self.input), str(self.output), self.config)
         print(predictions.model_dump_json(indent=2) if self.as_json else predictions.line)
 
 
@@ -184,6 +222,9 @@ class Commands(BaseSettings):
     )
 
     run: CliSubCommand[Run] = Field(description="Raw files to a registered model.")
+    registration: CliSubCommand[Register] = Field(
+        alias="register", description="What a run has trained, where the registry was away."
+    )
     forecast: CliSubCommand[Forecast] = Field(description="A registered model on a file.")
     show: CliSubCommand[Show] = Field(description="One trip on a map, and what was rejected.")
     datasets: CliSubCommand[Datasets] = Field(description="The known datasets.")

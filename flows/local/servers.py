@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import sysconfig
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from typing import NoReturn
 import psutil
 
 from flows.local.environment import answers, served_address
+from flows.local.without_prefect import ServerEnded, silence_prefect
 from tasks.runtime.errors import ConfigError, Unavailable
 from tasks.runtime.machine import Machine
 from tasks.runtime.redaction import redacted
@@ -50,7 +52,7 @@ class Server:
     def check(self) -> None:
         """Say plainly that a server has ended, and where the reason stands."""
         if self.process.poll() is not None:
-            raise Unavailable(f"{self.name} ended by itself; its last words are in {self.log}")
+            raise ServerEnded(f"{self.name} ended by itself; its last words are in {self.log}")
 
 
 @dataclass
@@ -123,8 +125,17 @@ def server_for_one_run(store: Store) -> Callable[[], None]:
     ending = contextlib.ExitStack()
     servers = ending.enter_context(stopped_at_the_end(Servers(store)))
     atexit.register(ending.close)
+    # A run can go on without this server, so there is no use in minutes of patience with it.
+    os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "1")
     server = start_prefect(servers, at, ["--no-ui", "--no-scheduler", "--no-late-runs"])
+    threading.Thread(target=silent_after, args=(server,), daemon=True).start()
     return lambda: wait_for(server, at, "/api/health")
+
+
+def silent_after(server: Server) -> None:
+    """Once a server has ended, keep Prefect from complaining that it does not answer."""
+    server.process.wait()
+    silence_prefect()
 
 
 def start_prefect(servers: Servers, address: str, options: Sequence[str] = ()) -> Server:
@@ -191,7 +202,7 @@ def wait_for(server: Server, address: str, path: str) -> None:
     while not answers(address, path):
         server.check()
         if time.monotonic() > deadline_s:
-            raise Unavailable(f"{server.name} did not answer in {START_S:.0f} s; see {server.log}")
+            raise ServerEnded(f"{server.name} did not answer in {START_S:.0f} s; see {server.log}")
         time.sleep(LOOK_S)
 
 

@@ -65,7 +65,8 @@ def registry(store: Store) -> Iterator[MlflowClient]:
         if is_away(error):
             raise Unavailable(
                 f"the model registry at {place} did not answer; start it, or unset "
-                "MLFLOW_TRACKING_URI to use the store's own, and run again"
+                "MLFLOW_TRACKING_URI to use the store's own, and run again; what a run has trained "
+                "is kept, and `trajfoundry register` registers it alone"
             ) from error
         raise
     except SQLAlchemyError as error:

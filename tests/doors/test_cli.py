@@ -79,7 +79,7 @@ def test_no_variable_of_the_environment_changes_the_configuration(monkeypatch):
         (["run", "--model.preset", "vast"], "--model.preset: "),
         (["run", "--columns.zone", "Mars"], "--columns.zone: unknown zone 'Mars'"),
         (["run", "--window.num_horizon", "5"], "windows end at window.num_horizon = 5"),
-        ([], "say what to do, one of: run, forecast, show, datasets, ui, cache"),
+        ([], "say what to do, one of: run, register, forecast, show, datasets, ui, cache"),
         (["cache"], "say what to do, one of: rebuild"),
     ],
 )
