@@ -262,7 +262,8 @@ def chosen(command: Any) -> Any:
     """The part of a command that was named after it; without one it cannot be run."""
     part = get_subcommand(command, is_required=False)
     if part is None:
-        names = ", ".join(type(command).model_fields)
+        fields = type(command).model_fields.items()
+        names = ", ".join(field.alias or name for name, field in fields)
         raise ConfigError(f"say what to do, one of: {names} (--help tells more)")
     return part
 

@@ -84,5 +84,5 @@ def test_it_is_tried_again_with_a_bound_and_registered_later(made, monkeypatch, 
     assert later.is_new
     with registry(made.store) as client:
         [version] = client.search_model_versions()
-    assert version.version == later.version
+    assert str(version.version) == later.version
     assert Path(made.store.root / "mlflow.db").exists()
