@@ -38,6 +38,8 @@ def set_environment(store: Path) -> None:
     leave_working_folder_out()
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
+    if "PREFECT_HOME" in os.environ:
+        os.environ["PREFECT_HOME"] = str(prefect_home(store))
     if any(name in os.environ for name in CHOSEN_BY_THE_USER):
         chosen = os.environ.get("PREFECT_API_URL", "")
         if chosen and not is_on_this_machine(chosen):

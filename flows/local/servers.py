@@ -62,13 +62,17 @@ class Servers:
     store: Store
     started: list[Server] = field(default_factory=list)
 
-    def start(self, name: str, command: list[str]) -> Server:
-        """Start a module of this environment as the leader of its own process group."""
+    def start(self, name: str, command: list[str], folder: Path | None = None) -> Server:
+        """Start a module of this environment as the leader of its own process group.
+
+        It works in the folder of its log: Prefect looks for flows in its working folder first.
+        """
         log = self.store.root / "logs" / f"{name.rpartition(' ')[2].lower()}.log"
         log.parent.mkdir(exist_ok=True)
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-P", str(CHILD), str(os.getpid()), *command],
+                cwd=folder or log.parent,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -161,7 +165,8 @@ def start_mlflow(servers: Servers, address: str) -> tuple[str, Server | None]:
     # Left alone, uvicorn looks for modules in the working folder first.
     safe = ["--uvicorn-opts", f"--app-dir={shlex.quote(sysconfig.get_path('purelib'))}"]
     command = ["mlflow", "server", *backend, *host_and_port(address), "--workers", "1", *safe]
-    return address, servers.start("MLflow", command)
+    # The address of its database may be a relative one.
+    return address, servers.start("MLflow", command, Path.cwd())
 
 
 def deploy(servers: Servers) -> None:

@@ -24,8 +24,11 @@ set_environment(store.root)
 with stopped_at_the_end(Servers(store)) as servers:
     servers.finish("prefect", ["prefect", "version"])
     servers.finish("uvicorn", ["uvicorn", "--version"])
+    servers.finish("flow", ["timeit", "-n1", "-r1", LOADED])
     servers.finish("grandchild", ["timeit", "-n1", "-r1", CHILD])
 """
+# As the deployment of a flow, and the process of its run, load it.
+LOADED = "from prefect.utilities.importtools import import_object as f; f('flows.ingest.ingest')"
 # What a server starts inherits nothing but the environment.
 CHILD = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import secrets'])"
 
@@ -54,7 +57,7 @@ def test_the_command_line_runs_nothing_of_it(tmp_path):
 
 
 def test_children_run_nothing_of_it(tmp_path):
-    script = SERVERS.replace("CHILD", repr(CHILD))
+    script = SERVERS.replace("CHILD", repr(CHILD)).replace("LOADED", repr(LOADED))
     done = run_in(plant(tmp_path), "-P", "-c", script, "store")
     assert done.returncode == 0, done.stderr
     assert marks(tmp_path) == []
