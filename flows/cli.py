@@ -91,14 +91,24 @@ class Served(Reported):
         return run
 
 
-class Run(Served, PipelineConfig):
-    """Raw files to a registered model."""
-
-    source: str = Field("", description="File, folder, archive or address; empty: the sample.")
+class Pipelined(Served, PipelineConfig):
+    """The flags of every command that ends with a registered model."""
 
     @property
     def config(self) -> PipelineConfig:
         return PipelineConfig.model_validate(fields_of(self, PipelineConfig))
+
+    def show(self, assessment: Assessment, store: Store) -> None:
+        if self.as_json:
+            print(assessment.model_dump_json(indent=2))
+        else:
+            show_outcome(assessment, store)
+
+
+class Run(Pipelined):
+    """Raw files to a registered model."""
+
+    source: str = Field("", description="File, folder, archive or address; empty: the sample.")
 
     def execute(self) -> None:
         store = self.open_store()
@@ -112,25 +122,17 @@ class Run(Served, PipelineConfig):
             assessment = run(pipeline, self.config, keep_credentials(self.source))
         self.show(assessment, store)
 
-    def show(self, assessment: Assessment, store: Store) -> None:
-        if self.as_json:
-            print(assessment.model_dump_json(indent=2))
-        else:
-            show_outcome(assessment, store)
 
-
-class Register(Run):
-    """What a run has trained, registered: for when the registry was away. Finished steps stay."""
-
-    no_server: bool = True
+class Register(Pipelined):
+    """What a run has trained, registered where the registry was away. Finished steps stay."""
 
     def execute(self) -> None:
         store = self.open_store()
         run = self.begin(store)
         with nothing_on_stdout():
-            from flows.assess import assess
+            from flows.register import register
 
-            assessment = run(assess, self.config)
+            assessment = run(register, self.config)
         self.show(assessment, store)
 
 

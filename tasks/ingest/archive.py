@@ -24,6 +24,7 @@ from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
+from tasks.ingest.tar_headers import BoundedHeader
 from tasks.runtime.errors import ConfigError, DataError
 from tasks.runtime.store import FULL_DISK, sha256_file
 
@@ -36,14 +37,6 @@ RATIO_GRACE_BYTES = 1 << 20  # small members of one repeated byte are no bomb
 MAX_LINE_BYTES = 64 << 20
 WITHOUT_LINES = (".json", ".gpx")  # formats whose readers bound their records themselves
 MAX_NAME_BYTES = 1_024
-MAX_HEADER_BYTES = 1 << 20
-HELD_IN_MEMORY = (
-    tarfile.GNUTYPE_LONGNAME,
-    tarfile.GNUTYPE_LONGLINK,
-    tarfile.XHDTYPE,
-    tarfile.XGLTYPE,
-    tarfile.SOLARIS_XHDTYPE,
-)
 SINGLE: dict[str, tuple[bytes, Callable[[Path], Any]]] = {
     ".gz": (b"\x1f\x8b", gzip.open),
     ".xz": (b"\xfd7zXZ\x00", lzma.open),
@@ -248,9 +241,8 @@ def zip_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Entry:
 def tar_entries(path: Path, spool: Path | None, stack: contextlib.ExitStack) -> list[Entry]:
     with whole_archive(path, "tar"):
         stream = stack.enter_context(unrolled(path, spool))
-        archive = stack.enter_context(
-            tarfile.open(fileobj=stream, mode="r:", tarinfo=BoundedHeader)
-        )
+        tar = tarfile.open(fileobj=stream, mode="r:", tarinfo=BoundedHeader)
+        archive = stack.enter_context(tar)
         infos = [info for info in archive.getmembers() if not info.isdir()]
     check_members(path, [(info.name, info.size) for info in infos])
     return [tar_entry(archive, info) for info in infos]
@@ -288,20 +280,9 @@ def unrolled(path: Path, spool: Path | None) -> Iterator[BinaryIO]:
         yield bare
 
 
-class BoundedHeader(tarfile.TarInfo):
-    """The header of a member; what belongs to headers, such as long names, is read into memory."""
-
-    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
-        if self.type in HELD_IN_MEMORY and self.size > MAX_HEADER_BYTES:
-            raise tarfile.ReadError(f"a header of more than {MAX_HEADER_BYTES >> 20} MiB")
-        made: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]
-        return made
-
-
 def tar_entry(archive: tarfile.TarFile, info: tarfile.TarInfo) -> Entry:
     problem = "" if info.isreg() else "is a link or a device"
-    if info.issparse():
-        problem = "is sparse, of holes that were never written"
+    problem = "is sparse, of holes that were never written" if info.issparse() else problem
     opener: Any = partial(archive.extractfile, info)  # a stream for each regular file
     return Entry(printable(info.name), opener, problem, is_alone=True)
 

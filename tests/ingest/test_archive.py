@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from tasks.ingest import archive
 from tasks.ingest.archive import Entry, inventory, is_hostile, looked_at, opened_sources
+from tasks.ingest.tar_headers import HELD_IN_MEMORY
 from tasks.runtime.errors import DataError
 
 PATTERN = "*/Trajectory/*.plt"
@@ -150,7 +151,7 @@ def test_a_sparse_member_fails_and_is_never_written_out(tmp_path: Path, pax: boo
             list(entry.chunks())
 
 
-@pytest.mark.parametrize("kind", archive.HELD_IN_MEMORY)
+@pytest.mark.parametrize("kind", HELD_IN_MEMORY)
 def test_headers_of_a_tar_are_not_read_into_memory_whole(tmp_path: Path, kind: bytes) -> None:
     info = tarfile.TarInfo("x")
     info.type, info.size = kind, 64 << 20
