@@ -19,10 +19,12 @@ from helpers import ships
 from pydantic_settings import CliApp, get_subcommand
 
 from flows import cli
+from model.families import MODULES
 from tasks.config.pipeline import ForecastConfig
 from tasks.registry.client import registry
+from tasks.registry.model_code import carried_modules
 from tasks.registry.models import loaded_model
-from tasks.release.bundle import example_points
+from tasks.release.bundle import copy_source, example_points, served_source
 from tasks.release.promote import promote
 from tasks.release.register import Registration, register
 from tasks.runtime.errors import ConfigError
@@ -261,3 +263,9 @@ def test_the_gate_runs_no_code_that_was_planted_in_a_version(registered, tmp_pat
         assert not mark.exists()
     finally:
         entry.write_text(before)
+
+
+@pytest.mark.parametrize("family", MODULES)
+def test_what_a_bundle_carries_is_what_its_version_records(tmp_path, family):
+    copy_source(tmp_path / "model", family)
+    assert carried_modules(tmp_path / "model") == dict(sorted(served_source(family).items()))
