@@ -1,4 +1,4 @@
-"""CLI, the command line: `trajfoundry run | forecast | show | datasets | ui | cache | doctor`.
+"""CLI: `trajfoundry run | register | forecast | show | datasets | ui | cache | doctor`.
 
 Thin: its flags are the fields of the same configuration that the flows take. Exit codes: 0 done,
 1 unexpected, 2 wrong request, 3 unusable data, 4 store, 5 something did not answer, 130 stopped.
@@ -11,11 +11,11 @@ import json
 import shlex
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -33,6 +33,7 @@ from tasks.config.datasets import DATASETS, Dataset
 from tasks.config.pipeline import DatasetName, ForecastConfig, PipelineConfig
 from tasks.runtime.errors import ConfigError, FoundryError, StorageError
 from tasks.runtime.machine import Machine
+from tasks.runtime.redaction import redacted
 from tasks.runtime.store import Store
 
 if TYPE_CHECKING:
@@ -102,36 +103,79 @@ class Reported(Place):
     as_json: bool = Field(False, alias="json", description="Print JSON and nothing else.")
 
 
-class Run(Reported, PipelineConfig):
-    """Raw files to a registered model."""
+class Served(Reported):
+    """The flag of every command that runs a flow."""
 
-    source: str = Field("", description="File, folder, archive or address; empty: the sample.")
+    no_server: bool = Field(
+        False,
+        validation_alias=AliasChoices("no_server", "no-server"),
+        description="Run without Prefect: no server, no port, the same results.",
+    )
+
+    def begin(self, store: Store) -> Callable[..., Any]:
+        """What runs a flow; Prefect's server, if there is to be one, starts in the background."""
+        wait_for_server = None if self.no_server else server_for_one_run(store)
+
+        def run(flow: Any, *given: Any) -> Any:
+            from flows.local.without_prefect import run_plain, run_through
+
+            self.show_lines()
+            if wait_for_server is None:
+                return run_plain(flow, *given)
+            return run_through(wait_for_server, flow, *given)
+
+        return run
+
+
+class Pipelined(Served, PipelineConfig):
+    """The flags of every command that ends with a registered model."""
 
     @property
     def config(self) -> PipelineConfig:
         return PipelineConfig.model_validate(fields_of(self, PipelineConfig))
 
-    def execute(self) -> None:
-        store = self.open_store()
-        from tasks.ingest.first_look import look_at
-
-        look_at(self.config, self.source)
-        wait_for_server = server_for_one_run(store)
-        with nothing_on_stdout():
-            from flows.pipeline import pipeline
-            from tasks.registry.client import warm_up
-
-            warm_up()
-            self.show_lines()
-            wait_for_server()
-            assessment = pipeline(self.config, self.source)
+    def show(self, assessment: Assessment, store: Store) -> None:
         if self.as_json:
             print(assessment.model_dump_json(indent=2))
         else:
             show_outcome(assessment, store)
 
 
-class Forecast(Reported, ForecastConfig):
+class Run(Pipelined):
+    """Raw files to a registered model."""
+
+    source: str = Field("", description="File, folder, archive or address; empty: the sample.")
+
+    def execute(self) -> None:
+        store = self.open_store()
+        from tasks.ingest.first_look import look_at
+
+        look_at(self.config, self.source)
+        run = self.begin(store)
+        with nothing_on_stdout():
+            from flows.pipeline import pipeline
+            from tasks.ingest.http_client import keep_credentials
+            from tasks.registry.client import warm_up
+
+            warm_up()
+            assessment = run(pipeline, self.config, keep_credentials(self.source))
+        self.show(assessment, store)
+
+
+class Register(Pipelined):
+    """What a run has trained, registered where the registry was away. Finished steps stay."""
+
+    def execute(self) -> None:
+        store = self.open_store()
+        run = self.begin(store)
+        with nothing_on_stdout():
+            from flows.register import register
+
+            assessment = run(register, self.config)
+        self.show(assessment, store)
+
+
+class Forecast(Served, ForecastConfig):
     """A registered model on a file of trajectories."""
 
     input: Path = Field(description="Parquet or CSV: trajectory_id, tracked_at, lon_deg, lat_deg.")
@@ -146,13 +190,11 @@ class Forecast(Reported, ForecastConfig):
         from tasks.serve.batch_predict import check_request
 
         check_request(self.input, self.output)
-        wait_for_server = server_for_one_run(store)
+        run = self.begin(store)
         with nothing_on_stdout():
             from flows.forecast import forecast
 
-            self.show_lines()
-            wait_for_server()
-            predictions = forecast(str(self.input), str(self.output), self.config)
+            predictions = run(forecast, str(self.input), str(self.output), self.config)
         print(predictions.model_dump_json(indent=2) if self.as_json else predictions.line)
 
 
@@ -259,6 +301,9 @@ class Commands(BaseSettings):
     )
 
     run: CliSubCommand[Run] = Field(description="Raw files to a registered model.")
+    registration: CliSubCommand[Register] = Field(
+        alias="register", description="What a run has trained, where the registry was away."
+    )
     forecast: CliSubCommand[Forecast] = Field(description="A registered model on a file.")
     show: CliSubCommand[Show] = Field(description="One trip on a map, and what was rejected.")
     datasets: CliSubCommand[Datasets] = Field(description="The known datasets.")
@@ -297,7 +342,8 @@ def chosen(command: Any) -> Any:
     """The part of a command that was named after it; without one it cannot be run."""
     part = get_subcommand(command, is_required=False)
     if part is None:
-        names = ", ".join(type(command).model_fields)
+        fields = type(command).model_fields.items()
+        names = ", ".join(field.alias or name for name, field in fields)
         raise ConfigError(f"say what to do, one of: {names} (--help tells more)")
     return part
 
@@ -308,7 +354,7 @@ def execute(command: Any, *, with_trace: bool) -> int:
         command.execute()
     except (Exception, KeyboardInterrupt) as error:
         if with_trace:
-            traceback.print_exception(error)
+            print(redacted("".join(traceback.format_exception(error))), file=sys.stderr)
         return refuse(*line_and_code(error))
     return 0
 
@@ -327,7 +373,7 @@ def line_and_code(error: BaseException) -> tuple[str, int]:
 
 
 def refuse(line: str, code: int) -> int:
-    print(f"trajfoundry: {line}", file=sys.stderr)
+    print(f"trajfoundry: {redacted(line)}", file=sys.stderr)
     return code
 
 

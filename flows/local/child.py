@@ -1,6 +1,6 @@
 """Child process: a module that ends with the process that started it, even a killed one.
 
-`python -m flows.local.child PARENT MODULE ARGUMENTS...`; PARENT is that process's number.
+`python -P child.py PARENT MODULE ARGUMENTS...`; PARENT is that process's number.
 """
 
 import ctypes

@@ -3,8 +3,12 @@
 import http.client
 import logging
 import os
+import sys
 from contextlib import closing, suppress
 from pathlib import Path
+from urllib.parse import urlsplit
+
+from tasks.runtime.redaction import redacted
 
 DEFAULTS = {
     "DO_NOT_TRACK": "1",
@@ -31,15 +35,44 @@ def set_environment(store: Path) -> None:
     A run while `trajfoundry ui` serves the same store reports to that server.
     """
     os.environ["TRAJFOUNDRY_STORE"] = str(store)
+    leave_working_folder_out()
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
+    if "PREFECT_HOME" in os.environ:
+        os.environ["PREFECT_HOME"] = str(prefect_home(store))
     if any(name in os.environ for name in CHOSEN_BY_THE_USER):
+        chosen = os.environ.get("PREFECT_API_URL", "")
+        if chosen and not is_on_this_machine(chosen):
+            say(f"this run is reported to {redacted(chosen)}, which is not this machine")
         return
     os.environ["PREFECT_HOME"] = str(prefect_home(store))
     with suppress(OSError):
         address = served_address(store).read_text(encoding="utf-8").strip()
-        if answers(address, "/api/health"):
+        if not is_on_this_machine(address):
+            say(
+                f"{served_address(store)} names {redacted(address)!r}, which is not this machine, "
+                "so nothing is reported there; set PREFECT_API_URL if it should be"
+            )
+        elif answers(address, "/api/health"):
             os.environ["PREFECT_API_URL"] = f"{address}/api"
+
+
+def is_on_this_machine(address: str) -> bool:
+    with suppress(ValueError):
+        return urlsplit(address).hostname in ("127.0.0.1", "::1", "localhost")
+    return False
+
+
+def say(line: str) -> None:
+    print(f"trajfoundry: {line}", file=sys.stderr)
+
+
+def leave_working_folder_out() -> None:
+    """Let no process that starts from here on take a module from the working folder."""
+    os.environ["PYTHONSAFEPATH"] = "1"
+    if given := os.environ.get("PYTHONPATH"):
+        kept = [place for place in given.split(os.pathsep) if os.path.isabs(place)]
+        os.environ["PYTHONPATH"] = os.pathsep.join(kept)
 
 
 def prefect_home(store: Path) -> Path:

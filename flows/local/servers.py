@@ -9,10 +9,13 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import shlex
 import signal
 import socket
 import subprocess
 import sys
+import sysconfig
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,8 +26,10 @@ from typing import NoReturn
 import psutil
 
 from flows.local.environment import answers, served_address
+from flows.local.without_prefect import ServerEnded, silence_prefect
 from tasks.runtime.errors import ConfigError, Unavailable
 from tasks.runtime.machine import Machine
+from tasks.runtime.redaction import redacted
 from tasks.runtime.store import Store
 
 HOST = "127.0.0.1"
@@ -33,6 +38,7 @@ PREFECT_PORT, MLFLOW_PORT = 4200, 5000
 START_S, STOP_S, LOOK_S = 180.0, 10.0, 0.5
 REQUESTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 DEPLOYMENTS = Path(__file__).with_name("prefect.yaml")
+CHILD = Path(__file__).with_name("child.py")
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ class Server:
     def check(self) -> None:
         """Say plainly that a server has ended, and where the reason stands."""
         if self.process.poll() is not None:
-            raise Unavailable(f"{self.name} ended by itself; its last words are in {self.log}")
+            raise ServerEnded(f"{self.name} ended by itself; its last words are in {self.log}")
 
 
 @dataclass
@@ -56,13 +62,17 @@ class Servers:
     store: Store
     started: list[Server] = field(default_factory=list)
 
-    def start(self, name: str, command: list[str]) -> Server:
-        """Start a module of this environment as the leader of its own process group."""
+    def start(self, name: str, command: list[str], folder: Path | None = None) -> Server:
+        """Start a module of this environment as the leader of its own process group.
+
+        It works in the folder of its log: Prefect looks for flows in its working folder first.
+        """
         log = self.store.root / "logs" / f"{name.rpartition(' ')[2].lower()}.log"
         log.parent.mkdir(exist_ok=True)
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "flows.local.child", str(os.getpid()), *command],
+                [sys.executable, "-P", str(CHILD), str(os.getpid()), *command],
+                cwd=folder or log.parent,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -119,8 +129,17 @@ def server_for_one_run(store: Store) -> Callable[[], None]:
     ending = contextlib.ExitStack()
     servers = ending.enter_context(stopped_at_the_end(Servers(store)))
     atexit.register(ending.close)
+    # A run can go on without this server, so there is no use in minutes of patience with it.
+    os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "1")
     server = start_prefect(servers, at, ["--no-ui", "--no-scheduler", "--no-late-runs"])
+    threading.Thread(target=silent_after, args=(server,), daemon=True).start()
     return lambda: wait_for(server, at, "/api/health")
+
+
+def silent_after(server: Server) -> None:
+    """Once a server has ended, keep Prefect from complaining that it does not answer."""
+    server.process.wait()
+    silence_prefect()
 
 
 def start_prefect(servers: Servers, address: str, options: Sequence[str] = ()) -> Server:
@@ -138,13 +157,16 @@ def start_mlflow(servers: Servers, address: str) -> tuple[str, Server | None]:
     """The MLflow interface of the store's own registry, or the address that the user set."""
     tracking = Machine().tracking_uri
     if not tracking.startswith("sqlite:"):
-        return tracking, None
+        return redacted(tracking), None
     os.environ["TRAJFOUNDRY_MLFLOW_PAGE"] = address
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # eight idle processes
     artifacts = (servers.store.root / "mlflow-artifacts").as_uri()
     backend = ["--backend-store-uri", tracking, "--artifacts-destination", artifacts]
-    command = ["mlflow", "server", *backend, *host_and_port(address), "--workers", "1"]
-    return address, servers.start("MLflow", command)
+    # Left alone, uvicorn looks for modules in the working folder first.
+    safe = ["--uvicorn-opts", f"--app-dir={shlex.quote(sysconfig.get_path('purelib'))}"]
+    command = ["mlflow", "server", *backend, *host_and_port(address), "--workers", "1", *safe]
+    # The address of its database may be a relative one.
+    return address, servers.start("MLflow", command, Path.cwd())
 
 
 def deploy(servers: Servers) -> None:
@@ -185,7 +207,7 @@ def wait_for(server: Server, address: str, path: str) -> None:
     while not answers(address, path):
         server.check()
         if time.monotonic() > deadline_s:
-            raise Unavailable(f"{server.name} did not answer in {START_S:.0f} s; see {server.log}")
+            raise ServerEnded(f"{server.name} did not answer in {START_S:.0f} s; see {server.log}")
         time.sleep(LOOK_S)
 
 

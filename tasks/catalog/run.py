@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+from tasks.runtime.redaction import redact_logs, redacted
 from tasks.runtime.run_records import RunRecord, StageRun, collected_stages, write_record
 from tasks.runtime.store import Store
 
@@ -19,13 +20,15 @@ def recorded_run(store: Store, flow: str, dataset: str) -> Iterator[list[StageRu
 
     store.prepare()
     store.sweep()
+    redact_logs()
     began = datetime.now(UTC)
     error, trace = "", ""
     try:
         with collected_stages() as runs:
             yield runs
     except BaseException as caught:
-        error, trace = f"{type(caught).__name__}: {caught}", traceback.format_exc()
+        error = redacted(f"{type(caught).__name__}: {caught}")
+        trace = redacted(traceback.format_exc())
         raise
     finally:
         record = RunRecord(

@@ -97,6 +97,23 @@ def points_in_force(dataset: str, store: Store) -> Receipt:
     return found[-1]
 
 
+def points_last_reported(dataset: str, store: Store) -> Receipt:
+    """The snapshot of the newest run that came as far as its report, even if it then failed."""
+    store.prepare()
+    for record in reversed(read_records(store)):
+        made = record.receipts
+        if (
+            record.dataset == dataset
+            and "report" in made
+            and store.is_complete(made["snapshot"][-1])
+        ):
+            note_stage(made["snapshot"][-1], is_cached=True)
+            return made["snapshot"][-1]
+    raise ConfigError(
+        f"no run of {dataset} in the store {store.root} came as far as its report; run it first"
+    )
+
+
 def add_operations(
     connection: database.Connection,
     records: list[RunRecord],

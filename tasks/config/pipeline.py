@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, AliasChoices, Field, model_validator
 
 from model.training.config import FitConfig
 from tasks.config.datasets import DATASETS, OWN, Dataset, dataset_named
@@ -228,3 +228,9 @@ class ForecastConfig(Section):
         64, ge=0, le=1_000, title="Samples", description="Drawn futures; 0 gives no radii."
     )
     seed: Seed = Field(0, description="Fixes the samples.")
+    trust_model_code: bool = Field(
+        False,
+        validation_alias=AliasChoices("trust_model_code", "trust-model-code"),
+        description="Run the code that the model brings, whatever it is, with all your rights. "
+        "Without it a model is loaded only if the registry has recorded its code.",
+    )

@@ -36,6 +36,7 @@ from tasks.ingest.compression import (
     reason_of,
     without_suffix,
 )
+from tasks.ingest.tar_headers import BoundedHeader
 from tasks.runtime.errors import ConfigError, DataError
 from tasks.runtime.store import FULL_DISK
 
@@ -350,7 +351,8 @@ def zip_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Entry:
 
 
 def tar_members(stream: BinaryIO, opening: Opening) -> list[Entry]:
-    archive = opening.stack.enter_context(tarfile.open(fileobj=stream, mode="r:"))
+    tar = tarfile.open(fileobj=stream, mode="r:", tarinfo=BoundedHeader)
+    archive = opening.stack.enter_context(tar)
     infos = [info for info in archive.getmembers() if not info.isdir()]
     opening.admit([(path_in(info.name), info.size) for info in infos])
     return [tar_entry(archive, info) for info in infos]
@@ -358,6 +360,7 @@ def tar_members(stream: BinaryIO, opening: Opening) -> list[Entry]:
 
 def tar_entry(archive: tarfile.TarFile, info: tarfile.TarInfo) -> Entry:
     problem = "" if info.isreg() else "is a link or a device"
+    problem = "is sparse, of holes that were never written" if info.issparse() else problem
     opener: Any = partial(archive.extractfile, info)  # a stream for each regular file
     limit = MAX_RATIO * info.size + RATIO_GRACE_BYTES
     return Entry(printable(path_in(info.name)), opener, problem, limit, is_alone=True)

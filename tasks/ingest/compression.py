@@ -46,7 +46,9 @@ CLOSED: dict[bytes, str] = {
 UNREADABLE = (
     OSError,
     EOFError,
+    LookupError,  # a sparse map that is cut
     RuntimeError,
+    ValueError,
     NotImplementedError,
     zlib.error,
     lzma.LZMAError,
@@ -54,7 +56,7 @@ UNREADABLE = (
     tarfile.TarError,
     pa.ArrowException,
 )
-BROKEN = (*UNREADABLE, ValueError, LookupError, OverflowError, struct.error)  # of a directory
+BROKEN = (*UNREADABLE, OverflowError, struct.error)  # of a directory
 
 
 def without_suffix(name: str) -> tuple[str, str]:

@@ -10,8 +10,7 @@ import http.client
 import re
 import time
 import urllib.error
-import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -19,14 +18,13 @@ from urllib.parse import unquote, urlsplit
 
 from tasks.config.datasets import Dataset
 from tasks.ingest.archive import CHUNK_BYTES, kind_of
-from tasks.runtime.errors import ConfigError, Damaged, DataError, Unavailable
+from tasks.ingest.http_client import check_address, open_address
+from tasks.runtime.errors import Damaged, DataError, Unavailable
 from tasks.runtime.progress import progress
+from tasks.runtime.redaction import redacted
 from tasks.runtime.store import Recipe, Store, sha256_file, storage_errors
 
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 MAX_BYTES = 100 << 30
-TIMEOUT_S = 60
-MIN_BYTES_PER_S = 1_000
 RETRY_DELAYS_S = (2.0, 10.0)
 MAX_RETRY_AFTER_S = 60.0
 PARTIAL, RANGE_REFUSED = 206, 416
@@ -60,7 +58,7 @@ def fetched(
             found = patiently(body.complete, retry_delays_s)
         if sha256 and found != sha256:
             raise DataError(
-                f"{address} gave other bytes than the known release of {row.name} "
+                f"{body.shown} gave other bytes than the known release of {row.name} "
                 f"(SHA-256 {found}, not {sha256}); look at {row.homepage}"
             )
         check_is_data(draft / name, address, row)
@@ -98,7 +96,7 @@ def check_is_data(path: Path, address: str, row: Dataset) -> None:
     try:
         kind_of(path)
     except DataError as error:
-        reason = str(error).replace(str(path), address)
+        reason = str(error).replace(str(path), redacted(address))
         raise DataError(f"{reason} (homepage of {row.name}: {row.homepage})") from error
 
 
@@ -106,40 +104,6 @@ def file_name(address: str) -> str:
     """The last part of the address as a harmless file name."""
     last = unquote(urlsplit(address).path).rpartition("/")[2]
     return re.sub(r"[^A-Za-z0-9._-]", "_", last)[-100:].lstrip(".-") or "download"
-
-
-def check_address(address: str) -> None:
-    parts = urlsplit(address)
-    is_local = parts.scheme == "http" and parts.hostname in LOOPBACK
-    if not parts.hostname or not (parts.scheme == "https" or is_local):
-        raise ConfigError(f"only https addresses are fetched, not {address}; check --source")
-
-
-class SameHost(urllib.request.HTTPRedirectHandler):
-    """Follow a redirect only to the same host by an address that may be fetched."""
-
-    def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any,
-        newurl: str,
-    ) -> urllib.request.Request | None:  # fmt: skip
-        check_address(newurl)
-        before, after = urlsplit(req.full_url), urlsplit(newurl)
-        if (before.scheme, before.netloc) != (after.scheme, after.netloc):
-            raise ConfigError(
-                f"{req.full_url} redirects to another host, {after.netloc}; "
-                "give that address itself if you trust it"
-            )
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def open_address(address: str, headers: Mapping[str, str] | None = None) -> Any:
-    handlers: list[urllib.request.BaseHandler] = [SameHost()]
-    if urlsplit(address).hostname in LOOPBACK:
-        handlers.append(urllib.request.ProxyHandler({}))
-    opener = urllib.request.build_opener(*handlers)
-    fixed = {"User-Agent": "trajfoundry", "Accept-Encoding": "identity"}
-    request = urllib.request.Request(address, headers=fixed | dict(headers or {}))
-    return opener.open(request, timeout=TIMEOUT_S)
 
 
 @dataclass
@@ -158,6 +122,11 @@ class Body:
     total_bytes: int = -1
     was_resumed: bool = False
 
+    @property
+    def shown(self) -> str:
+        """The address for people: without the password that it may hold."""
+        return redacted(self.address)
+
     def forget(self) -> None:
         self.path.unlink(missing_ok=True)
         self.etag, self.total_bytes, self.was_resumed = "", -1, False
@@ -168,15 +137,16 @@ class Body:
             with open_address(self.address, self._rest()) as response:
                 self._take(response)
         except urllib.error.HTTPError as error:
+            error.close()
             if error.code == RANGE_REFUSED:
                 self.forget()
             if error.code not in {*PASSING_STATUS, RANGE_REFUSED}:
                 raise DataError(
-                    f"{self.address} answered {error.code} {error.reason}; check --source"
+                    f"{self.shown} answered {error.code} {error.reason}; check --source"
                 ) from error
             raise self._broken(f"answered {error.code} {error.reason}", error) from error
         except urllib.error.URLError as error:
-            raise Unavailable(f"cannot reach {self.address}: {error.reason}; try later") from error
+            raise Unavailable(f"cannot reach {self.shown}: {error.reason}; try later") from error
         except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
             raise self._broken(f"broke off: {error or type(error).__name__}") from error
         return sha256_file(self.path)
@@ -205,16 +175,15 @@ class Body:
             copy_body(response, file, self, num_bytes)
 
     def _broken(self, reason: str, error: urllib.error.HTTPError | None = None) -> Unavailable:
-        found = Unavailable(f"{self.address} {reason}; try later")
+        found = Unavailable(f"{self.shown} {reason}; try later")
         asked = error.headers.get("Retry-After", "") if error else ""
         found.retry_after_s = float(asked) if asked.isdigit() else 0.0
         return found
 
 
 def copy_body(response: Any, file: IO[bytes], body: Body, num_bytes: int) -> None:
-    """Write what comes, not faster than it comes and not slower than is worth waiting for."""
-    address, total_bytes = body.address, body.total_bytes
-    begun_at, first_byte = time.monotonic(), num_bytes
+    """Write what comes, as it comes."""
+    address, total_bytes = body.shown, body.total_bytes
     with progress("download", f"Fetching {file_name(address)}") as tell:
         while chunk := response.read1(CHUNK_BYTES):
             num_bytes += len(chunk)
@@ -222,10 +191,5 @@ def copy_body(response: Any, file: IO[bytes], body: Body, num_bytes: int) -> Non
                 raise DataError(f"{address} is larger than {body.max_bytes >> 20:,} MiB; refused")
             file.write(chunk)
             tell(num_bytes / max(num_bytes, total_bytes), f"{num_bytes / 1e6:,.0f} MB")
-            took_s = time.monotonic() - begun_at
-            if took_s > TIMEOUT_S and num_bytes - first_byte < MIN_BYTES_PER_S * took_s:
-                raise Unavailable(
-                    f"{address} gives less than {MIN_BYTES_PER_S:,} bytes a second; try later"
-                )
     if 0 <= num_bytes < total_bytes:
         raise Unavailable(f"{address} broke off after {num_bytes:,} of {total_bytes:,} bytes")

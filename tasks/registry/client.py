@@ -8,13 +8,13 @@ import os
 import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
 from tasks.registry.moved import heal
 from tasks.runtime.errors import Unavailable
 from tasks.runtime.machine import Machine
+from tasks.runtime.redaction import parted, redacted
 from tasks.runtime.store import Store
 
 if TYPE_CHECKING:
@@ -53,10 +53,11 @@ def registry(store: Store) -> Iterator[MlflowClient]:
     from sqlalchemy.exc import SQLAlchemyError
 
     uri = tracking_uri(store)
-    place = shown(uri)
+    place = redacted(uri)
     try:
         with FileLock(store.root / ".mlflow.lock", timeout=LOCK_S), pointed_at(uri):
-            client = mlflow.MlflowClient(uri, uri)
+            bare, _ = as_mlflow_is_told(uri)
+            client = mlflow.MlflowClient(bare, bare)
             prepare(client, store)
             yield client
     except Timeout as error:
@@ -65,12 +66,14 @@ def registry(store: Store) -> Iterator[MlflowClient]:
         if is_away(error):
             raise Unavailable(
                 f"the model registry at {place} did not answer; start it, or unset "
-                "MLFLOW_TRACKING_URI to use the store's own, and run again"
+                "MLFLOW_TRACKING_URI to use the store's own, and run again; what a run has trained "
+                "is kept, and `trajfoundry register` registers it alone"
             ) from error
         raise
     except SQLAlchemyError as error:
+        line = redacted(str(error).splitlines()[0])
         raise Unavailable(
-            f"the registry's database {place} cannot be used: {str(error).splitlines()[0]}; "
+            f"the registry's database {place} cannot be used: {line}; "
             "see that its folder is there and writable, and run again"
         ) from error
 
@@ -80,37 +83,43 @@ def pointed_at(uri: str) -> Iterator[None]:
     """MLflow's global address, which it also writes to the environment, for a while."""
     import mlflow
 
-    names = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
+    bare, credentials = as_mlflow_is_told(uri)
+    addresses = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
     logger = logging.getLogger("mlflow")
     level = logger.level
-    given = {name: os.environ.get(name) for name in names}
+    given = {name: os.environ.get(name) for name in (*addresses, *credentials)}
     try:
         with warnings.catch_warnings():
             # What MLflow says about its own parts helps nobody here.
             warnings.simplefilter("ignore")
             logger.setLevel(logging.WARNING)
-            mlflow.set_tracking_uri(uri)
-            mlflow.set_registry_uri(uri)
+            os.environ.update(credentials)
+            mlflow.set_tracking_uri(bare)
+            mlflow.set_registry_uri(bare)
             yield
     finally:
         logger.setLevel(level)
-        mlflow.set_tracking_uri(given[names[0]] or "")
-        mlflow.set_registry_uri(given[names[1]] or "")
-        for name in names:
-            if given[name] is None:
-                os.environ.pop(name, None)
+        mlflow.set_tracking_uri(given[addresses[0]] or "")
+        mlflow.set_registry_uri(given[addresses[1]] or "")
+        for name, text in given.items():
+            os.environ.pop(name, None)
+            if text is not None:
+                os.environ[name] = text
+
+
+def as_mlflow_is_told(uri: str) -> tuple[str, dict[str, str]]:
+    """The address of a server without its password, and the variables in which MLflow takes it.
+
+    MLflow's own messages hold the address that it was given.
+    """
+    bare, user, password = parted(uri)
+    if not uri.startswith("http") or not user:
+        return uri, {}
+    return bare, {"MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": password}
 
 
 def tracking_uri(store: Store) -> str:
     return Machine(store=store.root).tracking_uri
-
-
-def shown(uri: str) -> str:
-    """An address without the password that it may hold."""
-    parts = urlsplit(uri)
-    if "@" not in parts.netloc:
-        return uri
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def is_away(error: MlflowException) -> bool:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.registry.client import is_away, registry, shown, tracking_uri
+from tasks.registry.client import is_away, registry, tracking_uri
+from tasks.registry.model_code import UnknownCode, carried_digest
 from tasks.runtime.errors import ConfigError
+from tasks.runtime.progress import log
+from tasks.runtime.redaction import redacted
 from tasks.runtime.store import Store
 
 if TYPE_CHECKING:
@@ -26,12 +30,45 @@ def alias_version(client: MlflowClient, name: str, alias: str) -> str | None:
 # Load -------------------------------------------------------------------------------------------
 
 
-def load_model(model_uri: str, store: Store) -> Any:
-    """A registered model as its own object, whose tasks take frames and Arrow tables."""
+@contextlib.contextmanager
+def loaded_model(model_uri: str, store: Store, *, trust_model_code: bool = False) -> Iterator[Any]:
+    """A registered model as its own object, whose tasks take frames and Arrow tables.
+
+    Whoever trusts the code of a model has it run, whatever it is and whoever wrote it.
+    """
     import mlflow
 
-    with registry(store), known_model(model_uri, store, "--model"):
-        return mlflow.pyfunc.load_model(model_uri).unwrap_python_model()
+    with store.draft() as scratch:
+        with registry(store) as client, known_model(model_uri, store, "--model"):
+            if trust_model_code:
+                log(f"{redacted(model_uri)}: its own code is run, as --trust-model-code says")
+                place = model_uri
+            else:
+                place = str(known_code(client, model_uri, scratch))
+            model = mlflow.pyfunc.load_model(place).unwrap_python_model()
+        yield model
+
+
+def known_code(client: MlflowClient, model_uri: str, scratch: Path) -> Path:
+    """A copy of a model whose code a version of the registry has recorded, else an error.
+
+    Nothing of the model is imported. Bytecode is left out, for no hash could tell what it is.
+    """
+    import mlflow
+
+    folder = Path(mlflow.artifacts.download_artifacts(model_uri, dst_path=str(scratch)))
+    for cache in [*folder.rglob("__pycache__")]:
+        shutil.rmtree(cache)
+    try:
+        digest = carried_digest(folder, mlflow.models.Model.load(str(folder)).flavors)
+        if not client.search_model_versions(f"tags.source = '{digest}'", max_results=1):
+            raise UnknownCode(f"no registered version recorded its code ({digest})")
+    except (UnknownCode, OSError, SyntaxError, ValueError) as error:
+        raise ConfigError(
+            f"{redacted(model_uri)} is not loaded: {error}; nothing of it was run. Give --model "
+            "models:/NAME@candidate, or --trust-model-code to run whatever code it brings"
+        ) from error
+    return folder
 
 
 def fetch_bundle(model_uri: str, store: Store, scratch: Path) -> Path:
@@ -63,7 +100,8 @@ def known_model(model_uri: str, store: Store, flag: str) -> Iterator[None]:
         if isinstance(error, OSError) or is_away(error):
             raise
         raise ConfigError(
-            f"no model {model_uri} in {shown(tracking_uri(store))}: {error.message}; "
+            f"no model {redacted(model_uri)} in {redacted(tracking_uri(store))}: "
+            f"{redacted(error.message)}; "
             f"give {flag} models:/NAME@candidate"
         ) from error
 

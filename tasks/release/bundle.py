@@ -14,8 +14,9 @@ import pyarrow as pa
 from model.families import MODULES, MODULES_FILE, module_named
 from tasks.config.pipeline import PipelineConfig
 from tasks.registry.initial_weights import stored_files
+from tasks.registry.model_code import code_digest
 from tasks.runtime.code_closure import code_hashes, module_path, package_folder
-from tasks.runtime.store import canonical_json, sha256_file, sha256_text, write_synced
+from tasks.runtime.store import canonical_json, sha256_file, write_synced
 
 ENTRY = Path(__file__).with_name("pyfunc_entry.py")
 SERVED = "model.inference.serving"
@@ -56,8 +57,7 @@ ANSWERS: Mapping[str, Mapping[str, str]] = MappingProxyType(
 
 def source_digest(family: str) -> str:
     """The name of the source that a bundle of this family made now would hold."""
-    hashes = served_source(family) | {"entry": sha256_file(ENTRY)}
-    return sha256_text(canonical_json(hashes))[:16]
+    return code_digest(served_source(family), ENTRY)
 
 
 def default_params(config: PipelineConfig) -> dict[str, Any]:

@@ -124,29 +124,32 @@ def refusal(reason: str) -> Decision:
     return Decision(is_promoted=False, reason=reason)
 
 
-def clean_error_m(steps: RunSteps, uri: str, tracking_uri: str, scratch: Path) -> float:
-    """The error of a registered version that runs in a process of its own, in metres."""
+def clean_error_m(steps: RunSteps, model: Path, scratch: Path) -> float:
+    """The error of a copy of a registered version in a process of its own, in metres."""
     from model.data.shards import Shards
 
     measure, shards = measure_of(steps.config), steps.store.sound(steps.shards)
     batches = measure.batches(Shards.open(shards, steps.config.source_row.zone))
     answer = scratch / "answer.parquet"
-    run_clean_process(uri, tracking_uri, measure.call(batches, scratch), answer, scratch)
+    run_clean_process(model, measure.call(batches, scratch), answer, scratch)
     return measure.answered_m(answer, batches)
 
 
-def run_clean_process(
-    uri: str, tracking_uri: str, call: CleanProcessCall, answer: Path, scratch: Path
-) -> None:
-    """Load a registered version and ask it, where nothing of this process can help."""
-    inherited = {key: text for key, text in os.environ.items() if not key.startswith("PYTHON")}
+def run_clean_process(model: Path, call: CleanProcessCall, answer: Path, scratch: Path) -> None:
+    """Load a registered version and ask it, where nothing of this process can help.
+
+    It needs no registry, and is told neither its address nor its password.
+    """
+    inherited = {
+        key: text for key, text in os.environ.items() if not key.startswith(("PYTHON", "MLFLOW_"))
+    }
     choices = json.dumps(dict(call.choices))
-    arguments = [uri, call.method, choices, *map(str, (*call.files, answer))]
+    arguments = [str(model), call.method, choices, *map(str, (*call.files, answer))]
     try:
         done = subprocess.run(
             [sys.executable, "-I", "-c", CLEAN_PROCESS, *arguments],
             cwd=scratch,
-            env=inherited | {"MLFLOW_TRACKING_URI": tracking_uri, "MLFLOW_REGISTRY_URI": ""},
+            env=inherited | {"MLFLOW_TRACKING_URI": f"sqlite:///{scratch}/mlflow.db"},
             capture_output=True,
             text=True,
             timeout=CLEAN_PROCESS_S,
@@ -154,10 +157,10 @@ def run_clean_process(
         )
     except subprocess.TimeoutExpired as error:
         raise Unavailable(
-            f"the clean process for {uri} took over {CLEAN_PROCESS_S} s; run again"
+            f"the clean process for {model} took over {CLEAN_PROCESS_S} s; run again"
         ) from error
     if done.returncode < 0:
-        raise Unavailable(f"the clean process for {uri} was killed; free memory and run again")
+        raise Unavailable(f"the clean process for {model} was killed; free memory and run again")
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise NotReproduced(f"it does not load in a clean process: {last[:300]}")

@@ -13,6 +13,8 @@ from tasks.release.register import Registration
 from tasks.report.error_tables import FORECASTS, RECOVERIES, TRAVEL_TIMES, Topic, read_scores
 from tasks.runtime.frozen import Frozen
 from tasks.runtime.machine import Machine
+from tasks.runtime.progress import is_in_run
+from tasks.runtime.redaction import parted
 from tasks.runtime.run_records import StageRun, stages_so_far
 from tasks.runtime.store import Counts, Receipt, Store
 
@@ -59,7 +61,7 @@ class Assessment(Frozen):
     @property
     def page(self) -> str:
         """The page of the version in MLflow."""
-        tracking = Machine().tracking_uri
+        tracking, *_ = parted(Machine().tracking_uri)
         root = tracking if tracking.startswith("http") else Machine().mlflow_page
         name, version = self.registration.name, self.registration.version
         return f"{root.rstrip('/')}/#/models/{name}/versions/{version}"
@@ -79,6 +81,8 @@ def data_counts(steps: Sequence[Receipt]) -> Counts:
 
 def show_in_prefect(assessment: Assessment, store: Store) -> None:
     """Leave the report, the table of errors and the way to the model beside the flow run."""
+    if not is_in_run():
+        return
     from prefect.artifacts import (
         create_link_artifact,
         create_markdown_artifact,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.registry.client import registry, tracking_uri
-from tasks.registry.models import CHAMPION, alias_version
+from tasks.registry.client import registry
+from tasks.registry.models import CHAMPION, alias_version, known_code
 from tasks.release.champion_gate import (
     Decision,
     Score,
@@ -20,6 +20,7 @@ from tasks.release.champion_gate import (
 from tasks.release.gate_metrics import NotReproduced, measure_of
 from tasks.release.register import Registration
 from tasks.report.facts import RunSteps
+from tasks.runtime.errors import ConfigError
 from tasks.runtime.frozen import Frozen
 
 if TYPE_CHECKING:
@@ -77,7 +78,11 @@ def judge(
     def measured_m(version: str) -> float:
         folder = scratch / version
         folder.mkdir()
-        return clean_error_m(steps, f"models:/{name}/{version}", tracking_uri(steps.store), folder)
+        try:
+            model = known_code(client, f"models:/{name}/{version}", folder)
+        except ConfigError as error:
+            raise NotReproduced(str(error)) from error
+        return clean_error_m(steps, model, folder)
 
     champion, champion_error = None, ""
     number = alias_version(client, name, CHAMPION)

@@ -182,7 +182,8 @@ class Stage(Generic[Rules]):
             job.check_inputs()  # here, so that a stage that runs again is a task of its own
         began_s = time.monotonic()
         if _is_plain.get():
-            self.plain(job)
+            counts = counts_line(self.plain(job).counts)
+            log(f"{self.name} of {job.dataset}: {'done before, kept' if is_complete else counts}")
         else:
             self._run_task(job, is_hit=is_complete and is_own_record(job))
         receipt = store.receipt(job.recipe)
@@ -232,6 +233,23 @@ def retries() -> dict[str, Any]:
         "retry_delay_seconds": RETRY_DELAYS_S,
         "retry_condition_fn": should_retry,
     }
+
+
+def patiently(work: Callable[..., Answer]) -> Callable[..., Answer]:
+    """A function that is tried again after each delay, as Prefect would, where that may help."""
+
+    def tried(*given: Any) -> Answer:
+        for delay_s in RETRY_DELAYS_S:
+            try:
+                return work(*given)
+            except Exception as error:
+                if not is_passing(error):
+                    raise
+                log(f"{work.__name__} is tried again in {delay_s:g} s: {error}")
+            time.sleep(delay_s)
+        return work(*given)
+
+    return tried
 
 
 def should_retry(_task: Any, _run: Any, state: Any) -> bool:
@@ -301,10 +319,10 @@ def is_own_record(job: Job[Any]) -> bool:
 def as_task(work: Callable[..., Answer]) -> Callable[..., Answer]:
     """A function as a Prefect task that is never cached, and retried where that may help.
 
-    Where stages run without an orchestrator, it runs as it is.
+    Where stages run without an orchestrator, it is retried here.
     """
     if _is_plain.get():
-        return work
+        return patiently(work)
     from prefect import task
     from prefect.cache_policies import NO_CACHE
 

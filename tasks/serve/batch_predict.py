@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.config.pipeline import ForecastConfig
-from tasks.registry.models import load_model
+from tasks.registry.models import loaded_model
 from tasks.runtime.errors import ConfigError, DataError
 from tasks.runtime.frozen import Frozen
 from tasks.runtime.store import Store, replacing
@@ -40,12 +40,14 @@ def forecast_file(config: ForecastConfig, source: str, output: str, store: Store
     given, wanted = Path(source), Path(output)
     check_request(given, wanted)
     points = read_points(given)
-    model = load_model(config.model, store)
-    check_forecasts(model, config.model)
-    try:
-        found = model.forecast(points, **config.model_dump(exclude={"model"}))
-    except ValueError as error:
-        raise DataError(f"{given.name}: {error}") from error
+    choices = config.model_dump(exclude={"model", "trust_model_code"})
+    trusts = config.trust_model_code
+    with loaded_model(config.model, store, trust_model_code=trusts) as model:
+        check_forecasts(model, config.model)
+        try:
+            found = model.forecast(points, **choices)
+        except ValueError as error:
+            raise DataError(f"{given.name}: {error}") from error
     write_rows(found, wanted)
     return Predictions(
         model=config.model,

@@ -17,11 +17,13 @@ from tasks.config.datasets import DATASETS
 from tasks.config.pipeline import PipelineConfig
 from tasks.runtime.errors import ConfigError, DataError, Stopped, StorageError, Unavailable
 
+SET_ALWAYS = ("TRAJFOUNDRY_STORE", "PYTHONSAFEPATH")
+
 
 @pytest.fixture(autouse=True)
 def own_environment(monkeypatch, tmp_path):
     """Keep what a command sets in the environment from the tests that follow."""
-    for name in (*DEFAULTS, "TRAJFOUNDRY_STORE", "PREFECT_HOME", "PREFECT_API_URL"):
+    for name in (*DEFAULTS, *SET_ALWAYS, "PREFECT_HOME", "PREFECT_API_URL"):
         monkeypatch.setenv(name, os.environ.get(name, ""))
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
@@ -77,7 +79,7 @@ def test_no_variable_of_the_environment_changes_the_configuration(monkeypatch):
         (["run", "--model.preset", "vast"], "--model.preset: "),
         (["run", "--columns.zone", "Mars"], "--columns.zone: unknown zone 'Mars'"),
         (["run", "--window.num_horizon", "5"], "windows end at window.num_horizon = 5"),
-        ([], "say what to do, one of: run, forecast, show, datasets, ui, cache"),
+        ([], "say what to do, one of: run, register, forecast, show, datasets, ui, cache"),
         (["cache"], "say what to do, one of: rebuild"),
     ],
 )

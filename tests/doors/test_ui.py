@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 from helpers.places import PROJECT
+from helpers.planted import marks, plant
 
 from flows.local import servers
 from flows.local.environment import answers, served_address
@@ -94,7 +95,7 @@ def test_a_server_ends_with_a_parent_that_was_killed(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", f"{PROJECT}:{tmp_path}")
     script = (
         "import os, subprocess, sys, time;"
-        "command = [sys.executable, '-m', 'flows.local.child', str(os.getpid()), 'patient'];"
+        f"command = [sys.executable, '-P', {str(servers.CHILD)!r}, str(os.getpid()), 'patient'];"
         "subprocess.Popen(command, start_new_session=True); time.sleep(600)"
     )
     with log.open("wb") as output:
@@ -129,14 +130,14 @@ def test_nothing_answers_where_nothing_listens():
 @pytest.fixture(scope="module")
 def ui(tmp_path_factory) -> Iterator[tuple[subprocess.Popen[str], Path, str, str]]:
     """The interfaces of an empty store: the process, the store, and the two addresses."""
-    store = tmp_path_factory.mktemp("ui") / "store"
+    store, folder = tmp_path_factory.mktemp("ui") / "store", plant(tmp_path_factory.mktemp("x"))
     ports = servers.any_free_port(), servers.any_free_port()
     free = {name: text for name, text in os.environ.items() if not name.startswith("PREFECT_")}
     asked = ["--prefect_port", str(ports[0]), "--mlflow_port", str(ports[1])]
     with subprocess.Popen(
         [sys.executable, "-m", "flows.cli", "ui", "--store", str(store), *asked],
-        cwd=PROJECT,
-        env=free,
+        cwd=folder,
+        env=free | {"PYTHONPATH": str(PROJECT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -150,6 +151,7 @@ def ui(tmp_path_factory) -> Iterator[tuple[subprocess.Popen[str], Path, str, str
         addresses = [f"http://127.0.0.1:{port}" for port in ports]
         assert all(address in said for address in addresses)
         yield process, store, *addresses
+        assert marks(folder) == []
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
 

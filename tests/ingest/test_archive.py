@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import os
 import struct
 import tarfile
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from hypothesis import strategies as st
 from tasks.ingest import archive
 from tasks.ingest.archive import Entry, is_hostile, opened_sources
 from tasks.ingest.inventory import inventory, looked_at
+from tasks.ingest.tar_headers import HELD_IN_MEMORY
 from tasks.runtime.errors import DataError
 
 PATTERN = "*/Trajectory/*.plt"
@@ -115,6 +118,64 @@ def test_a_gzip_bomb_fails_and_a_tar_bomb_is_refused(tmp_path: Path) -> None:
     bomb = tarred(tmp_path / "a.tar.gz", {A: b"0\n" * (8 << 20)})
     with pytest.raises(DataError, match="expands"), opened_sources([bomb]):
         pass
+
+
+def sparse_tar(path: Path, num_bytes: int, pax: bool) -> Path:
+    """A tar with one member of holes alone, as GNU tar writes them in its two forms."""
+    info = tarfile.TarInfo(A)
+    if pax:
+        info.pax_headers = {
+            "GNU.sparse.major": "1",
+            "GNU.sparse.minor": "0",
+            "GNU.sparse.name": A,
+            "GNU.sparse.realsize": str(num_bytes),
+        }
+        info.size = 512
+        sparse_map = f"1\n{num_bytes}\n0\n".encode().ljust(512, b"\0")
+        path.write_bytes(info.tobuf(tarfile.PAX_FORMAT) + sparse_map + bytes(1_024))
+        return path
+    header = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    header[156:157] = tarfile.GNUTYPE_SPARSE
+    header[386:410] = b"%011o\0%011o\0" % (num_bytes, 0)
+    header[483:495] = b"%011o\0" % num_bytes
+    header[148:156] = b"%06o\0 " % (sum(header[:148]) + 8 * 32 + sum(header[156:]))
+    path.write_bytes(bytes(header) + bytes(1_024))
+    return path
+
+
+@pytest.mark.parametrize("pax", [False, True], ids=["gnu", "pax"])
+def test_a_sparse_member_fails_and_is_never_written_out(tmp_path: Path, pax: bool) -> None:
+    holes = sparse_tar(tmp_path / "a.tar", 6 << 30, pax)
+    with opened_sources([holes]) as [entry]:
+        assert "is sparse" in entry.problem
+        with pytest.raises(archive.Unreadable, match="is sparse"):
+            list(entry.chunks())
+
+
+@pytest.mark.parametrize("kind", HELD_IN_MEMORY)
+def test_headers_of_a_tar_are_not_read_into_memory_whole(tmp_path: Path, kind: bytes) -> None:
+    info = tarfile.TarInfo("x")
+    info.type, info.size = kind, 64 << 20
+    path = tmp_path / "a.tar"
+    path.write_bytes(info.tobuf(tarfile.GNU_FORMAT) + b"8 path=x" * (8 << 20))
+    tracemalloc.start()
+    with pytest.raises(DataError, match="more than 1 MiB"), opened_sources([path]):
+        pass
+    _now, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < 8 << 20
+
+
+@pytest.mark.parametrize("text", [b"x\n", b"99\n1\n", b"-1\n"])
+def test_a_broken_sparse_map_is_a_broken_archive(tmp_path: Path, text: bytes) -> None:
+    holes = sparse_tar(tmp_path / "a.tar", 1_000, True)
+    raw = holes.read_bytes()
+    place = raw.rindex(b"1\n1000\n0\n")
+    holes.write_bytes(raw[:place] + text.ljust(512, b"\0") + raw[place + 512 :])
+    with contextlib.suppress(DataError), opened_sources([holes]) as entries:
+        assert [entry.problem for entry in entries] == [
+            "is sparse, of holes that were never written"
+        ]
 
 
 def test_encrypted_members_fail_with_their_reason(tmp_path: Path) -> None:

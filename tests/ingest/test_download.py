@@ -17,8 +17,9 @@ import pytest
 from helpers.raw_files import ingested, walk, zipped
 
 from tasks.config.datasets import dataset_named
-from tasks.ingest import download
-from tasks.ingest.download import check_address, fetched, file_name
+from tasks.ingest import download, http_client
+from tasks.ingest.download import fetched, file_name
+from tasks.ingest.http_client import check_address
 from tasks.runtime.errors import ConfigError, DataError, Unavailable
 from tasks.runtime.store import Store
 
@@ -287,7 +288,7 @@ def test_two_versions_in_one_archive_are_seen_by_its_checksums(site, store, tmp_
 
 
 def test_a_drip_is_not_waited_for(site, store, release, monkeypatch) -> None:
-    monkeypatch.setattr(download, "TIMEOUT_S", 0.2)
+    monkeypatch.setattr(http_client, "TIMEOUT_S", 0.2)
     site.answers, site.drip_s = [(200, {}, release * 50)], 0.02
     begun_at = time.monotonic()
     with pytest.raises(Unavailable, match="bytes a second"):
@@ -296,7 +297,7 @@ def test_a_drip_is_not_waited_for(site, store, release, monkeypatch) -> None:
 
 
 def test_silence_is_not_waited_for(site, store, release, monkeypatch) -> None:
-    monkeypatch.setattr(download, "TIMEOUT_S", 0.2)
+    monkeypatch.setattr(http_client, "TIMEOUT_S", 0.2)
     site.answers, site.drip_s = [(200, {}, release)], 1.0
     with pytest.raises(Unavailable):
         fetched(ROW, site.address + "/x.zip", store, retry_delays_s=())
@@ -324,4 +325,4 @@ def test_a_site_may_ask_for_a_longer_delay(site, store, release, monkeypatch) ->
 def test_a_public_address_leads_to_no_inner_one(target: str) -> None:
     request = urllib.request.Request("https://example.org/x.zip")
     with pytest.raises(ConfigError):
-        download.SameHost().redirect_request(request, None, 302, "", {}, target)
+        http_client.SameHost().redirect_request(request, None, 302, "", {}, target)

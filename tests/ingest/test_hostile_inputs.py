@@ -248,6 +248,44 @@ def test_xml_that_was_made_to_hurt_is_one_reject_in_a_second(body: bytes) -> Non
     assert peak_bytes < 30 << 20
 
 
+HUGE = 60 << 20
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'<gpx><trk><trkseg><trkpt lat="' + b"1" * HUGE,
+        b'<gpx><trk><trkseg><trkpt lat="' + b">" * HUGE,
+        b"<gpx><" + b"a" * HUGE,
+        b"<gpx><!-- " + b"- " * (HUGE // 2),
+        b"<gpx><?x " + b"y" * HUGE,
+    ],
+    ids=["attribute", "quoted brackets", "name", "comment", "instruction"],
+)
+def test_a_tag_of_many_megabytes_is_given_up_early(body: bytes) -> None:
+    member = member_of("a.gpx", body)
+    tracemalloc.start()
+    started_at = time.process_time()
+    [line] = gpx.gpx_lines(member)
+    took_s = time.process_time() - started_at
+    _now, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert line == b"not readable from here: a tag is longer than 1 MiB\n"
+    assert took_s < 1
+    assert peak_bytes < 8 << 20
+
+
+@pytest.mark.parametrize("wrap", [b"%s", b"<![CDATA[%s]]>"], ids=["text", "cdata"])
+def test_a_text_of_many_megabytes_is_read_past(wrap: bytes) -> None:
+    text = wrap.replace(b"%s", b"x" * (20 << 20))
+    body = GPX.replace(b"<trk>", b"<trk><desc>" + text + b"</desc>", 1)
+    assert len(body) > 20 << 20
+    member = member_of("a.gpx", body)
+    started_at = time.process_time()
+    assert len(list(gpx.gpx_lines(member))) == 3
+    assert time.process_time() - started_at < 3
+
+
 def test_a_gpx_file_of_200_mb_is_not_even_opened() -> None:
     def opener() -> io.BytesIO:
         raise AssertionError("opened")

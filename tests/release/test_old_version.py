@@ -23,6 +23,7 @@ from tasks.config.pipeline import ForecastConfig
 from tasks.release.bundle import example_points
 from tasks.release.champion_gate import REPRODUCED_WITHIN, run_clean_process
 from tasks.release.gate_metrics import CleanProcessCall
+from tasks.runtime.errors import ConfigError
 from tasks.runtime.store import Store
 from tasks.serve.batch_predict import forecast_file
 
@@ -63,8 +64,7 @@ def test_the_gate_asks_it_in_a_clean_process(version, tmp_path):
     at = [str(last_at + pd.Timedelta(seconds=s)) for s in expected["horizon_s"]]
     pq.write_table(pa.table({"trajectory_id": ["example"] * 3, "tracked_at": at}), target_at)
     question = CleanProcessCall("forecast_files", (points, target_at), {"num_samples": 0})
-    registry = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    run_clean_process(str(version), registry, question, answer, tmp_path)
+    run_clean_process(version, question, answer, tmp_path)
     assert_answered(pd.read_parquet(answer), ["horizon_s", "lon_deg", "lat_deg"])
 
 
@@ -73,12 +73,11 @@ def test_a_file_is_forecast_by_it(version, tmp_path):
     pyarrow.csv.write_csv(example_points(), points)
     store = Store(tmp_path / "store")
     store.prepare()
-    told = forecast_file(
-        ForecastConfig(model=str(version), horizon=3, num_samples=16),
-        str(points),
-        str(answer),
-        store,
-    )
+    config = ForecastConfig(model=str(version), horizon=3, num_samples=16)
+    with pytest.raises(ConfigError, match="no registered version recorded its code"):
+        forecast_file(config, str(points), str(answer), store)
+    trusting = config.model_copy(update={"trust_model_code": True})
+    told = forecast_file(trusting, str(points), str(answer), store)
     assert (told.num_points, told.num_trajectories) == (3, 1)
     assert_answered(pd.read_csv(answer))
 

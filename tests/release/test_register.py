@@ -23,18 +23,21 @@ from helpers.places import PROJECT
 from tasks.config.pipeline import AssessConfig, ForecastConfig
 from tasks.evaluate.evaluate import evaluate
 from tasks.registry.client import registry, tracking_uri
-from tasks.registry.models import load_model
+from tasks.registry.model_code import code_digest
+from tasks.registry.models import loaded_model
 from tasks.release import bundle, register
 from tasks.release.champion_gate import Decision, Score, decide, windows_digest
 from tasks.release.gate_metrics import RECOVERY_MEASURE, NotReproduced, forecast_measure
 from tasks.release.promote import Promotion, promote
 from tasks.release.register import Registration
+from tasks.runtime.code_closure import module_path, python_hash
 from tasks.runtime.errors import ConfigError, DataError, Unavailable
 from tasks.runtime.stage import without_orchestrator
 from tasks.runtime.store import Store
 from tasks.serve.batch_predict import forecast_file
 
 NAME = "trajfoundry-chemin-hurdat2"
+OTHER = "\nOTHER = True\n"  # what makes the source of a version another one
 
 
 def enrol(made: ships.Assessed, flow_run_id: str | None = "run-7") -> Registration:
@@ -181,10 +184,13 @@ def rival(champion, monkeypatch):
     def copy_other_source(folder: Path, family: str) -> None:
         copy_source(folder, family)
         with (folder / "inference" / "serving.py").open("a") as file:
-            file.write("\nOTHER = True\n")
+            file.write(OTHER)
 
     monkeypatch.setattr(bundle, "copy_source", copy_other_source)
-    monkeypatch.setattr(register, "source_digest", lambda family: "other")
+    modules = bundle.served_source("chemin")
+    text = module_path(bundle.SERVED).read_text() + OTHER
+    modules[bundle.SERVED] = python_hash(text)
+    monkeypatch.setattr(register, "source_digest", lambda _: code_digest(modules, bundle.ENTRY))
     return enrol(ships.good())
 
 
@@ -333,7 +339,8 @@ def test_two_versions_answer_a_stranger_beside_hostile_modules(champion, rival, 
     answers, others, module = json.loads(done.stdout.splitlines()[-1])
     assert Path(module).parent == tmp_path
     assert others == [False, True]
-    expected = load_model(f"models:/{NAME}@candidate", store).forecast(frame, horizon=3)
+    with loaded_model(f"models:/{NAME}@candidate", store) as model:
+        expected = model.forecast(frame, horizon=3)
     for answer in answers:
         assert len(answer["step"]) == 3
         for column in ("lon_deg", "lat_deg", "horizon_s", "radius_p80_m"):

@@ -22,6 +22,7 @@ MAX_GPX_BYTES = 100 << 20
 MAX_DEPTH = 64
 MAX_TEXT = 1_000
 FEED_BYTES = 1 << 16
+MAX_TOKEN_BYTES = 1 << 20
 NAMESPACES = ("{http://www.topografix.com/GPX/1/", "{https://www.topografix.com/GPX/1/")
 POINT = ["gpx", "trk", "trkseg", "trkpt"]
 FIELDS = ("lat", "lon", "ele", "time", "speed", "course")
@@ -86,9 +87,15 @@ def gpx_lines(member: Member) -> Iterator[bytes]:
         if member.num_bytes > MAX_GPX_BYTES:
             raise ValueError(f"larger than {MAX_GPX_BYTES >> 20} MiB")
         parser = DefusedXMLParser(target=found, forbid_dtd=True)
+        num_fed = 0
         for chunk in member.chunks():
             for start in range(0, len(chunk), FEED_BYTES):
-                parser.feed(chunk[start : start + FEED_BYTES])
+                # A tag that does not end is read from its begin again with all that follows.
+                if num_fed - max(parser.parser.CurrentByteIndex, 0) > MAX_TOKEN_BYTES:
+                    raise ValueError(f"a tag is longer than {MAX_TOKEN_BYTES >> 20} MiB")
+                piece = chunk[start : start + FEED_BYTES]
+                parser.feed(piece)
+                num_fed += len(piece)
                 yield from found.taken()
         parser.close()
     except (ParseError, ValueError, LookupError) as error:
