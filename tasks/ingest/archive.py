@@ -24,8 +24,9 @@ from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
+from tasks.runtime.disk_space import FULL_DISK
 from tasks.runtime.errors import ConfigError, DataError
-from tasks.runtime.store import FULL_DISK, sha256_file
+from tasks.runtime.store import sha256_file
 
 CHUNK_BYTES = 1 << 20
 NUM_HASHERS = 2

@@ -18,9 +18,10 @@ from urllib.parse import unquote, urlsplit
 
 from tasks.config.datasets import Dataset
 from tasks.ingest.archive import CHUNK_BYTES, kind_of
+from tasks.runtime.disk_space import storage_errors
 from tasks.runtime.errors import ConfigError, DataError, Unavailable
 from tasks.runtime.progress import progress
-from tasks.runtime.store import Recipe, Store, sha256_file, storage_errors
+from tasks.runtime.store import Recipe, Store, sha256_file
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 MAX_BYTES = 100 << 30
@@ -50,7 +51,7 @@ def fetched(
     name, sha256 = file_name(address), row.sha256 if address == row.url else ""
     if sha256 and store.is_complete(known := raw_recipe(row, address, sha256)):
         return store.folder(known) / name
-    with storage_errors(store.root, "raw"), store.draft() as draft:
+    with storage_errors(store.root, "the download"), store.draft() as draft:
         body = Body(draft / name, address, max_bytes)
         found = patiently(body.complete, retry_delays_s)
         if sha256 and found != sha256 and body.was_resumed:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
+from tasks.runtime.disk_space import storage_errors
 from tasks.runtime.errors import Unavailable
 from tasks.runtime.machine import Machine
 from tasks.runtime.store import Store
@@ -54,7 +55,11 @@ def registry(store: Store) -> Iterator[MlflowClient]:
     uri = tracking_uri(store)
     place = shown(uri)
     try:
-        with FileLock(store.root / ".mlflow.lock", timeout=LOCK_S), pointed_at(uri):
+        with (
+            storage_errors(store.root, "the registry"),
+            FileLock(store.root / ".mlflow.lock", timeout=LOCK_S),
+            pointed_at(uri),
+        ):
             client = mlflow.MlflowClient(uri, uri)
             prepare(client, store)
             yield client

@@ -39,7 +39,7 @@ class StorageError(FoundryError):
 
 
 class StorageFull(StorageError):
-    """The disk is full: the same request may succeed once space is freed."""
+    """The disk is full: asking again cannot help before somebody has freed space."""
 
 
 class MemoryFull(StorageError):
@@ -62,5 +62,5 @@ class Stopped(FoundryError):
 def is_passing(error: BaseException) -> bool:
     """Whether the cause of an error may pass by itself, so that a retry makes sense."""
     if isinstance(error, FoundryError):
-        return isinstance(error, StorageFull | Unavailable)
+        return isinstance(error, Unavailable)
     return isinstance(error, ConnectionError | TimeoutError)

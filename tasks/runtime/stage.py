@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import sql
 from tasks.runtime.code_closure import code_hashes, sql_hash
+from tasks.runtime.disk_space import storage_errors
 from tasks.runtime.errors import is_passing
 from tasks.runtime.frozen import Frozen
 from tasks.runtime.progress import log
 from tasks.runtime.run_records import note_stage
-from tasks.runtime.store import Counts, Receipt, Recipe, Store, counts_line, storage_errors
+from tasks.runtime.store import Counts, Receipt, Recipe, Store, counts_line
 
 if TYPE_CHECKING:
     from prefect import Task
@@ -135,7 +136,12 @@ class Stage(Generic[Rules]):
         store.prepare()
         if store.is_complete(job.recipe):
             return store.receipt(job.recipe)
-        with storage_errors(store.root, self.name), store.draft() as draft:
+        what = f"the {self.name} stage"
+        with (
+            storage_errors(store.root, what),
+            store.draft() as draft,
+            storage_errors(store.root, what, draft),
+        ):
             counts = self.build(draft, job)
             return store.publish(
                 draft,
