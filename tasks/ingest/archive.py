@@ -24,7 +24,7 @@ from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from tasks.runtime.disk_space import FULL_DISK
+from tasks.runtime.limits import FULL_DISK
 from tasks.runtime.errors import ConfigError, DataError
 from tasks.runtime.store import sha256_file
 

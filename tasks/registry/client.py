@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
-from tasks.runtime.disk_space import storage_errors
+from tasks.runtime.limits import storage_errors
 from tasks.runtime.errors import Unavailable
 from tasks.runtime.machine import Machine
 from tasks.runtime.store import Store

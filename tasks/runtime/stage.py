@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import sql
 from tasks.runtime.code_closure import code_hashes, sql_hash
-from tasks.runtime.disk_space import storage_errors
+from tasks.runtime.limits import storage_errors
 from tasks.runtime.errors import is_passing
 from tasks.runtime.frozen import Frozen
 from tasks.runtime.progress import log

@@ -34,7 +34,7 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 from pydantic import Field, ValidationError
 
-from tasks.runtime.disk_space import LEAST_BYTES, full_disk
+from tasks.runtime.limits import LEAST_BYTES, full_disk
 from tasks.runtime.errors import ConfigError, DataError, StorageError
 from tasks.runtime.frozen import Frozen
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
+import multiprocessing
+import os
+import signal
 import threading
 import time
 
+import pyarrow.parquet as pq
 import pytest
 from helpers.batches import assert_all_same
 from helpers.shards import write_shards
@@ -16,6 +20,7 @@ from model.data.loader import StateError, TripLoader
 from model.data.options import Reading
 from model.data.prefetch import prefetched
 from model.data.reading import read_batches
+from model.data.shards import Shards
 
 # A machine with fewer cores than workers is slow, not wrong.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
@@ -199,3 +204,41 @@ def test_the_thread_is_bounded_and_hands_on_what_fails():
     assert made[-1] == "closed"
     with pytest.raises(ValueError, match="at least one"):
         next(prefetched(iter([]), 0))
+
+
+# Workers that die, and shards that are few or empty
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_worker_is_an_error_in_time_and_costs_no_batch(shards, whole, victim):
+    """What was taken before and what a loader makes from there on are each batch once."""
+    loader, taken = loader_of(shards), []
+    batches = iter(in_workers(loader, 2))
+    taken.extend(itertools.islice(batches, 3))
+    children = multiprocessing.active_children()
+    assert len(children) == 2
+    os.kill(min(children, key=lambda child: child.pid * (1 - 2 * victim)).pid, signal.SIGKILL)
+    begun_s = time.monotonic()
+    with pytest.raises(RuntimeError, match="DataLoader worker"):
+        taken.extend(batches)
+    assert time.monotonic() - begun_s < 60
+    del batches
+    rest = loader_of(shards)
+    rest.load_state_dict(rest.state_at(taken[-1].cursor))
+    assert_all_same([*taken, *in_workers(rest, 2)], whole)
+
+
+def test_one_shard_is_shared_by_four_workers(tmp_path):
+    shards = write_shards(tmp_path, {"train": LENGTHS}, rows_per_group=100)
+    [_] = tmp_path.glob("train-*.parquet")
+    batches = list(in_workers(loader_of(shards, num_epochs=1), 4))
+    assert_all_same(batches, list(read_batches(shards, Reading("train", 7, 4, 16), num_epochs=1)))
+
+
+def test_an_empty_shard_adds_nothing(tmp_path):
+    alone = write_shards(tmp_path / "alone", {"train": LENGTHS})
+    beside = write_shards(tmp_path / "beside", {"train": LENGTHS})
+    full = next((tmp_path / "beside").glob("train-*.parquet"))
+    pq.write_table(pq.read_table(full).slice(0, 0), full.with_name("train-001.parquet"))
+    beside = Shards.open(beside.folder)
+    assert_all_same(list(in_workers(loader_of(beside), 2)), list(loader_of(alone)))

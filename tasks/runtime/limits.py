@@ -1,4 +1,4 @@
-"""Disk space: what the system says of space and rights on a disk, told in one line."""
+"""Limits of the machine: full and broken disks, rights and memory, each told in one line."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from tasks.runtime.errors import FoundryError, StorageError, StorageFull
+from tasks.runtime.errors import FoundryError, MemoryFull, StorageError, StorageFull
 
 LEAST_BYTES = 64 << 10  # less room than this is none
 FULL_DISK = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 NO_RIGHTS = (errno.EACCES, errno.EPERM, errno.EROFS)
 BROKEN_DISK = (errno.EIO, errno.ESTALE)
+ALLOCATION_FAILED = "can't allocate memory"  # as torch says it
 # As libraries that hide the number of the error spell it: SQLite, DuckDB, Arrow, MLflow.
 FULL_WORDS = ("No space left on device", "database or disk is full", "Disk quota exceeded")
 
 
 @contextlib.contextmanager
 def storage_errors(root: Path, what: str, draft: Path | None = None) -> Iterator[None]:
-    """Turn what the system says about space, rights and broken disks into one clear line.
+    """Turn what the system says about space, rights, memory and disks into one clear line.
 
     `draft` is the folder that is being written: its size is the least that is needed.
     """
@@ -68,7 +69,12 @@ def is_full(error: BaseException) -> bool:
 
 
 def refused(error: Exception, root: Path, what: str) -> StorageError | None:
-    """The line on missing rights or on a disk that fails."""
+    """The line on missing rights, on a disk that fails or on too little memory."""
+    if isinstance(error, MemoryError) or ALLOCATION_FAILED in str(error):
+        return MemoryFull(
+            f"{what} needs more memory than it was given; end other programs or make batches "
+            "smaller, and run again"
+        )
     number = error.errno if isinstance(error, OSError) else None
     if number in NO_RIGHTS:
         return StorageError(
