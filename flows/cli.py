@@ -29,8 +29,8 @@ from flows.local.environment import make_console_readable, set_environment
 from flows.local.servers import interrupt, requests_call, serve, server_for_one_run
 from tasks.config.datasets import DATASETS, Dataset
 from tasks.config.pipeline import DatasetName, ForecastConfig, PipelineConfig
-from tasks.runtime.limits import full_disk, is_out_of_room, no_room
 from tasks.runtime.errors import ConfigError, FoundryError, StorageFull, Unavailable
+from tasks.runtime.limits import full_disk, is_out_of_room, no_room
 from tasks.runtime.machine import Machine
 from tasks.runtime.store import Store
 

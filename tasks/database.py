@@ -71,8 +71,12 @@ def scratch(
 
 
 def lock_down(connection: Connection, folders: Sequence[Path]) -> None:
-    """Shut the network, extensions and every folder but the given ones, for good."""
-    allowed = [f"{folder.absolute()}/" for folder in folders]
+    """Shut the network, extensions and every folder but the given ones, for good.
+
+    A path is looked up here as it is asked for, escaped or not.
+    """
+    places = [f"{folder.absolute()}/" for folder in folders]
+    allowed = [*places, *map(glob.escape, places)]
     connection.execute("set allowed_directories = $allowed", {"allowed": allowed})
     connection.execute("set enable_external_access = false")
     connection.execute("set lock_configuration = true")

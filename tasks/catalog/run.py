@@ -8,8 +8,8 @@ import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from tasks.runtime.limits import storage_errors
 from tasks.runtime.errors import StorageError
+from tasks.runtime.limits import storage_errors
 from tasks.runtime.run_records import RunRecord, StageRun, collected_stages, write_record
 from tasks.runtime.store import Store
 

@@ -24,8 +24,8 @@ from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from tasks.runtime.limits import FULL_DISK
 from tasks.runtime.errors import ConfigError, DataError
+from tasks.runtime.limits import FULL_DISK
 from tasks.runtime.store import sha256_file
 
 CHUNK_BYTES = 1 << 20

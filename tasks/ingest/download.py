@@ -18,8 +18,8 @@ from urllib.parse import unquote, urlsplit
 
 from tasks.config.datasets import Dataset
 from tasks.ingest.archive import CHUNK_BYTES, kind_of
-from tasks.runtime.limits import storage_errors
 from tasks.runtime.errors import ConfigError, DataError, Unavailable
+from tasks.runtime.limits import storage_errors
 from tasks.runtime.progress import progress
 from tasks.runtime.store import Recipe, Store, sha256_file
 

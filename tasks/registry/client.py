@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
-from tasks.runtime.limits import storage_errors
 from tasks.runtime.errors import Unavailable
+from tasks.runtime.limits import storage_errors
 from tasks.runtime.machine import Machine
 from tasks.runtime.store import Store
 

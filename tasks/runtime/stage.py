@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import sql
 from tasks.runtime.code_closure import code_hashes, sql_hash
-from tasks.runtime.limits import storage_errors
 from tasks.runtime.errors import is_passing
 from tasks.runtime.frozen import Frozen
+from tasks.runtime.limits import storage_errors
 from tasks.runtime.progress import log
 from tasks.runtime.run_records import note_stage
 from tasks.runtime.store import Counts, Receipt, Recipe, Store, counts_line

@@ -34,12 +34,13 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 from pydantic import Field, ValidationError
 
-from tasks.runtime.limits import LEAST_BYTES, full_disk
 from tasks.runtime.errors import ConfigError, DataError, StorageError
 from tasks.runtime.frozen import Frozen
+from tasks.runtime.limits import LEAST_BYTES, full_disk
 
 Counts = dict[str, int | float | str]
 MANIFEST = "manifest.json"
+UNREADABLE = "?\\\n\r"  # DuckDB finds no file below a folder of such a name
 RECORDED_LIBRARIES = ("duckdb", "numpy", "pyarrow", "torch", "trajfoundry")
 
 
@@ -134,7 +135,7 @@ class Store:
 
     def prepare(self) -> None:
         """Make the private folders, or say plainly why that is impossible."""
-        if odd := set("?\n\r") & set(str(self.root)):
+        if odd := ({*UNREADABLE} - {os.sep}) & {*str(self.root)}:
             raise StorageError(
                 f"no store can be below {str(self.root)!r}: {min(odd)!r} in a folder name; "
                 "give another folder with --store DIR"

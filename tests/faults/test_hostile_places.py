@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import warnings
+import zipfile
 
 import pytest
 from helpers.fault_runs import child, content, finished, prepare, storm_file, whole
+from helpers.raw_files import walk, zipped
 from helpers.storms import storms
 
+from tasks.config.pipeline import ForecastConfig, PipelineConfig
+from tasks.ingest.ingest import SNAPSHOT, snapshot_job
+from tasks.release.bundle import example_points
 from tasks.runtime.errors import StorageError
 from tasks.runtime.store import Store
 from tasks.serve.batch_predict import forecast_file
@@ -31,13 +37,18 @@ def test_a_source_in_a_folder_of_any_name_is_that_folder(tmp_path, odd):
         (tmp_path / name).mkdir(exist_ok=name == odd)
         (tmp_path / name / "hurdat2-made-up.txt").write_text(storms(number, 16))
     store = Store(tmp_path / "store")
-    prepare(store.root, tmp_path / odd / "hurdat2-made-up.txt")
-    [snapshot] = store.published("snapshot", "hurdat2")
+    source = str(tmp_path / odd / "hurdat2-made-up.txt")
+    snapshot = SNAPSHOT.plain(snapshot_job(PipelineConfig(), source, store))
     assert snapshot.counts["num_points"] == 640
 
 
 @pytest.mark.parametrize(
-    "odd", [pytest.param(odd, marks=() if "[" in odd else pytest.mark.slow) for odd in ODD.values()]
+    "odd",
+    [
+        pytest.param(odd, marks=() if "[" in odd else pytest.mark.slow)
+        for odd in ODD.values()
+        if "\\" not in odd
+    ],
 )
 def test_a_store_of_any_name_holds_what_another_does(tmp_path, odd):
     source = storm_file(tmp_path)
@@ -50,10 +61,7 @@ def test_a_store_of_any_name_holds_what_another_does(tmp_path, odd):
 
 @pytest.mark.slow
 def test_a_model_is_registered_and_answers_in_a_store_of_any_name(tmp_path):
-    from tasks.config.pipeline import ForecastConfig
-    from tasks.release.bundle import example_points
-
-    root = tmp_path / "a[1]*\\ it's 50%25#u\u0308" / "store"
+    root = tmp_path / "a[1]* it's 50%25#u\u0308" / "store"
     version = whole(root, storm_file(tmp_path))
     example_points().to_pandas().to_csv(tmp_path / "points.csv", index=False)
     told = forecast_file(
@@ -65,7 +73,7 @@ def test_a_model_is_registered_and_answers_in_a_store_of_any_name(tmp_path):
     assert told.num_trajectories == 1
 
 
-@pytest.mark.parametrize("odd", ["a?b", "a\nb"])
+@pytest.mark.parametrize("odd", ["a?b", "a\nb", ODD["back slash"]])
 def test_a_store_that_cannot_be_read_is_refused_at_the_start(tmp_path, odd):
     with pytest.raises(StorageError, match="no store can be below") as caught:
         Store(tmp_path / odd).prepare()
@@ -88,15 +96,13 @@ try:
     job = snapshot_job(PipelineConfig(dataset="geolife"), sys.argv[1], store)
     points = SNAPSHOT.plain(job).counts["num_points"]
 except FoundryError as error:
-    told = f"{type(error).__name__}: {error}"
+    told = f"{error.exit_code}: {error}"
 grown_mb = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb) / 1e3
 print(json.dumps([told, points, grown_mb]))
 """
 
 
 def bomb(folder, num_mb: int):
-    import zipfile
-
     path = folder / "bomb.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as made:
         with made.open("Data/000/Trajectory/a.plt", "w", force_zip64=True) as member:
@@ -106,18 +112,11 @@ def bomb(folder, num_mb: int):
 
 
 def slip(folder):
-    from helpers.raw_files import walk, zipped
-
     files = {"Data/000/Trajectory/a.plt": walk(0, 9), "../../evil.plt": walk(0, 9)}
     return zipped(folder / "slip.zip", files)
 
 
 def contradicting(folder):
-    import warnings
-    import zipfile
-
-    from helpers.raw_files import walk
-
     path = folder / "twice.zip"
     with warnings.catch_warnings(), zipfile.ZipFile(path, "w") as made:
         warnings.simplefilter("ignore")
@@ -128,7 +127,11 @@ def contradicting(folder):
 
 @pytest.mark.parametrize(
     ("make", "words"),
-    [(lambda folder: bomb(folder, 512), "expands"), (slip, "hostile name"), (contradicting, "")],
+    [
+        (lambda folder: bomb(folder, 512), "1 of 1 records were rejected"),
+        (slip, "hostile name"),
+        (contradicting, ""),
+    ],
     ids=["bomb", "slip", "one name twice"],
 )
 def test_an_archive_that_was_made_to_hurt_is_refused_in_flat_memory(tmp_path, make, words):
@@ -136,7 +139,7 @@ def test_an_archive_that_was_made_to_hurt_is_refused_in_flat_memory(tmp_path, ma
     code, said, complained = finished(child(READING, source, store), timeout_s=120)
     assert code == 0, complained
     told, points, grown_mb = json.loads(said)
-    assert told.startswith("DataError: ")
+    assert told.startswith("3: ")
     assert words in told
     assert points == 0
     assert grown_mb < 200

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from helpers.fault_runs import child, finished
@@ -126,4 +127,4 @@ def test_a_training_without_memory_is_told_and_goes_on_with_it(tmp_path):
     assert (left, weights) == ([], [])
     [again] = trained(tmp_path / "short", 0)[2]
     [unharmed] = trained(tmp_path / "unharmed", 0)[2]
-    assert open(again, "rb").read() == open(unharmed, "rb").read()  # noqa: SIM115
+    assert Path(again).read_bytes() == Path(unharmed).read_bytes()

@@ -1,4 +1,4 @@
-"""Servers that are away: Prefect killed in a run, and an MLflow that hangs, fails or is not there."""
+"""Servers that are away: a Prefect that is killed, an MLflow that hangs, fails or is not there."""
 
 from __future__ import annotations
 

@@ -7,10 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from flows.prepare import Prepared, prepared
 from helpers.places import PROJECT, TESTS
 from helpers.storms import storms
-
-from flows.prepare import Prepared, prepared
 from tasks.catalog.run import recorded_run
 from tasks.config.pipeline import PipelineConfig
 from tasks.evaluate.evaluate import evaluate

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import multiprocessing
-import os
-import signal
 import threading
 import time
 
@@ -206,26 +203,7 @@ def test_the_thread_is_bounded_and_hands_on_what_fails():
         next(prefetched(iter([]), 0))
 
 
-# Workers that die, and shards that are few or empty
-
-
-@pytest.mark.parametrize("victim", [0, 1])
-def test_a_killed_worker_is_an_error_in_time_and_costs_no_batch(shards, whole, victim):
-    """What was taken before and what a loader makes from there on are each batch once."""
-    loader, taken = loader_of(shards), []
-    batches = iter(in_workers(loader, 2))
-    taken.extend(itertools.islice(batches, 3))
-    children = multiprocessing.active_children()
-    assert len(children) == 2
-    os.kill(min(children, key=lambda child: child.pid * (1 - 2 * victim)).pid, signal.SIGKILL)
-    begun_s = time.monotonic()
-    with pytest.raises(RuntimeError, match="DataLoader worker"):
-        taken.extend(batches)
-    assert time.monotonic() - begun_s < 60
-    del batches
-    rest = loader_of(shards)
-    rest.load_state_dict(rest.state_at(taken[-1].cursor))
-    assert_all_same([*taken, *in_workers(rest, 2)], whole)
+# Shards that are few or empty
 
 
 def test_one_shard_is_shared_by_four_workers(tmp_path):
