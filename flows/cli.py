@@ -26,7 +26,13 @@ from pydantic_settings import (
 )
 
 from flows.local.environment import make_console_readable, set_environment
-from flows.local.servers import interrupt, requests_call, serve, server_for_one_run
+from flows.local.servers import (
+    interrupt,
+    lost_requests_repeated,
+    requests_call,
+    serve,
+    server_for_one_run,
+)
 from tasks.config.datasets import DATASETS, Dataset
 from tasks.config.pipeline import DatasetName, ForecastConfig, PipelineConfig
 from tasks.runtime.errors import ConfigError, FoundryError, StorageFull, Unavailable
@@ -228,7 +234,7 @@ def chosen(command: Any) -> Any:
 def execute(command: Any, *, with_trace: bool) -> int:
     """Execute a command; an error or a signal becomes a line that says what to do next."""
     try:
-        with requests_call(interrupt):
+        with requests_call(interrupt), lost_requests_repeated():
             command.execute()
     except (Exception, KeyboardInterrupt) as error:
         if with_trace:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from helpers.fault_runs import SMALL_FLAGS, content, environment, finished, storm_file, whole
+from helpers.fault_runs import SMALL_FLAGS, child, content, environment, finished, storm_file, whole
 from helpers.places import PROJECT
 
 # What a run says before each stage that is worth stopping.
@@ -89,8 +89,8 @@ def test_a_request_to_end_is_heard_in_every_stage(tmp_path, number):
     assert list((store / ".tmp").iterdir()) == []
 
 
-# A query that no request may wait for.
-LONG_QUERY = """
+# Queries one after the other: DuckDB tells of a request in words of its own.
+QUERIES = """
 import sys
 from flows import cli
 from tasks import database
@@ -98,19 +98,48 @@ from pathlib import Path
 
 class Long:
     def execute(self):
+        many = "range(10000) as a(x), range(10000) as b(y)"
         with database.scratch(Path(sys.argv[1])) as connection:
             print("begun", flush=True)
-            many = "range(1000000) as a(x), range(1000000) as b(y)"
-            connection.execute(f"select count(*) from {many} where (x * y) % 7 = 3").fetchall()
+            while True:
+                connection.execute(f"select count(*) from {many} where (x * y) % 7 = 3").fetchall()
 
 sys.exit(cli.execute(Long(), with_trace=False))
 """
 
 
+# Asks while Python removes an object, when it ignores whatever is raised.
+UNLUCKY = """
+import os, sys, time
+from flows import cli
+
+class Asking:
+    def __del__(self):
+        os.kill(os.getpid(), int(sys.argv[1]))
+        time.sleep(0)
+
+class Unlucky:
+    def execute(self):
+        Asking()
+        time.sleep(30)
+
+sys.exit(cli.execute(Unlucky(), with_trace=False))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_request_that_python_would_ignore_is_heard(number):
+    begun_s = time.monotonic()
+    code, _, complained = finished(child(UNLUCKY, str(int(number))), timeout_s=60)
+    assert code == 130
+    assert time.monotonic() - begun_s < 25
+    assert complained.startswith("trajfoundry: stopped")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_long_query_ends_when_asked(tmp_path, number):
+def test_queries_end_when_asked(tmp_path, number):
     process = subprocess.Popen(
-        [sys.executable, "-c", LONG_QUERY, str(tmp_path)],
+        [sys.executable, "-c", QUERIES, str(tmp_path)],
         cwd=PROJECT,
         env=environment(),
         stdout=subprocess.PIPE,
