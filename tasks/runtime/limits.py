@@ -15,7 +15,8 @@ LEAST_BYTES = 64 << 10  # less room than this is none
 FULL_DISK = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 NO_RIGHTS = (errno.EACCES, errno.EPERM, errno.EROFS)
 BROKEN_DISK = (errno.EIO, errno.ESTALE)
-ALLOCATION_FAILED = "can't allocate memory"  # as torch says it
+# As torch, its kernels and C++ spell it.
+NO_MEMORY_WORDS = ("can't allocate memory", "could not create a primitive", "bad_alloc")
 # As libraries that hide the number of the error spell it: SQLite, DuckDB, Arrow, MLflow.
 FULL_WORDS = ("No space left on device", "database or disk is full", "Disk quota exceeded")
 
@@ -70,7 +71,7 @@ def is_full(error: BaseException) -> bool:
 
 def refused(error: Exception, root: Path, what: str) -> StorageError | None:
     """The line on missing rights, on a disk that fails or on too little memory."""
-    if isinstance(error, MemoryError) or ALLOCATION_FAILED in str(error):
+    if isinstance(error, MemoryError) or any(words in str(error) for words in NO_MEMORY_WORDS):
         return MemoryFull(
             f"{what} needs more memory than it was given; end other programs or make batches "
             "smaller, and run again"

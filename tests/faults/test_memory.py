@@ -53,7 +53,7 @@ def sorted_rows(root, num_rows: int, spill: str = "", **env: str):
     process = child(SORTING, root, str(num_rows), spill, **(LIMIT | env))
     code, said, complained = finished(process, timeout_s=900)
     assert code == 0, complained
-    return json.loads(said)
+    return json.loads(said.splitlines()[-1])
 
 
 def test_a_full_spill_is_told_with_what_to_do_and_leaves_nothing_half(tmp_path):
@@ -116,7 +116,7 @@ def trained(root, megabytes: int):
     process = child(TRAINING, root, str(megabytes), TRAJFOUNDRY_NUM_THREADS="1")
     code, said, complained = finished(process)
     assert code == 0, complained
-    return json.loads(said)
+    return json.loads(said.splitlines()[-1])
 
 
 @pytest.mark.slow
