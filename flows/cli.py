@@ -28,10 +28,17 @@ from pydantic_settings import (
 )
 
 from flows.local.environment import make_console_readable, set_environment
-from flows.local.servers import serve, server_for_one_run
+from flows.local.servers import (
+    interrupt,
+    lost_requests_repeated,
+    requests_call,
+    serve,
+    server_for_one_run,
+)
 from tasks.config.datasets import DATASETS, Dataset
 from tasks.config.pipeline import DatasetName, ForecastConfig, PipelineConfig
-from tasks.runtime.errors import ConfigError, FoundryError, StorageError
+from tasks.runtime.errors import ConfigError, FoundryError, StorageError, StorageFull, Unavailable
+from tasks.runtime.limits import full_disk, is_out_of_room, no_room
 from tasks.runtime.machine import Machine
 from tasks.runtime.redaction import redacted
 from tasks.runtime.store import Store
@@ -349,9 +356,10 @@ def chosen(command: Any) -> Any:
 
 
 def execute(command: Any, *, with_trace: bool) -> int:
-    """Execute a command; an error becomes a line that says what to do next."""
+    """Execute a command; an error or a signal becomes a line that says what to do next."""
     try:
-        command.execute()
+        with requests_call(interrupt), lost_requests_repeated():
+            command.execute()
     except (Exception, KeyboardInterrupt) as error:
         if with_trace:
             print(redacted("".join(traceback.format_exception(error))), file=sys.stderr)
@@ -361,6 +369,8 @@ def execute(command: Any, *, with_trace: bool) -> int:
 
 def line_and_code(error: BaseException) -> tuple[str, int]:
     """What an error means to a person, and the exit code that says so to a program."""
+    if (full := full_disk_behind(error)) is not None:
+        return str(full), full.exit_code
     if isinstance(error, FoundryError):
         return str(error), error.exit_code
     if isinstance(error, KeyboardInterrupt):
@@ -370,6 +380,18 @@ def line_and_code(error: BaseException) -> tuple[str, int]:
         f"unexpected {type(error).__name__}: {line}; the traceback is in the newest file of "
         f"{Machine().store / 'runs'}, or shown with --debug"
     ), 1
+
+
+def full_disk_behind(error: BaseException) -> StorageFull | None:
+    """The full disk that led to an error, also where it was a server that it stopped."""
+    if isinstance(error, KeyboardInterrupt) or (
+        isinstance(error, FoundryError) and not isinstance(error, Unavailable)
+    ):
+        return None
+    root = Machine().store
+    return full_disk(error, root, "results") or (
+        StorageFull(no_room(root, "results")) if is_out_of_room(root) else None
+    )
 
 
 def refuse(line: str, code: int) -> int:

@@ -55,12 +55,15 @@ def scratch(
             timer.start()
         yield connection
     except duckdb.OutOfMemoryException as error:
+        no_room = "max_temp_directory_size" in str(error)
+        spilled = ", and what it spilled found no room on the disk" if no_room else ""
         raise MemoryFull(
-            f"this step needs more than the {Machine().memory_limit_mb:,} MB that it may use; set "
-            "TRAJFOUNDRY_MEMORY_LIMIT_MB higher and run again"
+            f"this step needs more than the {Machine().memory_limit_mb:,} MB that it may use"
+            f"{spilled}; set TRAJFOUNDRY_MEMORY_LIMIT_MB higher{' or free space' * no_room} and "
+            "run again"
         ) from error
-    except duckdb.Error as error:  # a full disk has many names
-        raise as_os_error(error) from error
+    except (duckdb.Error, RuntimeError) as error:
+        raise as_plain_error(error) from error
     finally:
         timer.cancel()
         connection.close()
@@ -68,15 +71,21 @@ def scratch(
 
 
 def lock_down(connection: Connection, folders: Sequence[Path]) -> None:
-    """Shut the network, extensions and every folder but the given ones, for good."""
-    allowed = [f"{folder.absolute()}/" for folder in folders]
+    """Shut the network, extensions and every folder but the given ones, for good.
+
+    A path is looked up here as it is asked for, escaped or not.
+    """
+    places = [f"{folder.absolute()}/" for folder in folders]
+    allowed = [*places, *map(glob.escape, places)]
     connection.execute("set allowed_directories = $allowed", {"allowed": allowed})
     connection.execute("set enable_external_access = false")
     connection.execute("set lock_configuration = true")
 
 
-def as_os_error(error: duckdb.Error) -> Exception:
-    """DuckDB's error as the operating system's, where it only passes that one on."""
+def as_plain_error(error: Exception) -> BaseException:
+    """DuckDB's error as the system's or the user's, where it only passes those on."""
+    if str(error) == "Query interrupted":
+        return KeyboardInterrupt()
     for text, number in OS_ERRORS.items():
         if text in str(error):
             return OSError(number, str(error))
@@ -239,8 +248,8 @@ def new_file(path: Path) -> Iterator[Connection]:
         connection.execute("set timezone = 'UTC'")
         yield connection
         connection.execute("checkpoint")
-    except duckdb.IOException as error:
-        raise as_os_error(error) from error
+    except (duckdb.Error, RuntimeError) as error:
+        raise as_plain_error(error) from error
     finally:
         connection.close()
 

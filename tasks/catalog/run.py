@@ -8,6 +8,8 @@ import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+from tasks.runtime.errors import StorageError
+from tasks.runtime.limits import storage_errors
 from tasks.runtime.redaction import redact_logs, redacted
 from tasks.runtime.run_records import RunRecord, StageRun, collected_stages, write_record
 from tasks.runtime.store import Store
@@ -16,8 +18,6 @@ from tasks.runtime.store import Store
 @contextlib.contextmanager
 def recorded_run(store: Store, flow: str, dataset: str) -> Iterator[list[StageRun]]:
     """Record a run however it ends, and bring the warehouse up to date with it."""
-    from tasks.catalog.warehouse import rebuild
-
     store.prepare()
     store.sweep()
     redact_logs()
@@ -42,5 +42,15 @@ def recorded_run(store: Store, flow: str, dataset: str) -> Iterator[list[StageRu
             trace=trace,
             stages=tuple(runs),
         )
+        # Of a run that failed, the first reason is the one to tell.
+        with contextlib.suppress(*[StorageError] if error else []):
+            keep(store, record)
+
+
+def keep(store: Store, record: RunRecord) -> None:
+    """Write the record of a run, and the warehouse anew."""
+    from tasks.catalog.warehouse import rebuild
+
+    with storage_errors(store.root, "the record of the run and the warehouse"):
         write_record(store, record)
         rebuild(store)

@@ -38,7 +38,7 @@ from tasks.ingest.compression import (
 )
 from tasks.ingest.tar_headers import BoundedHeader
 from tasks.runtime.errors import ConfigError, DataError
-from tasks.runtime.store import FULL_DISK
+from tasks.runtime.limits import FULL_DISK
 
 CHUNK_BYTES = 1 << 20
 MAX_MEMBERS = 1_000_000

@@ -20,9 +20,10 @@ from tasks.config.datasets import Dataset
 from tasks.ingest.archive import CHUNK_BYTES, kind_of
 from tasks.ingest.http_client import check_address, open_address
 from tasks.runtime.errors import Damaged, DataError, Unavailable
+from tasks.runtime.limits import storage_errors
 from tasks.runtime.progress import progress
 from tasks.runtime.redaction import redacted
-from tasks.runtime.store import Recipe, Store, sha256_file, storage_errors
+from tasks.runtime.store import Recipe, Store, sha256_file
 
 MAX_BYTES = 100 << 30
 RETRY_DELAYS_S = (2.0, 10.0)
@@ -50,7 +51,7 @@ def fetched(
     if sha256 and store.is_complete(known := raw_recipe(row, address, sha256)):
         with contextlib.suppress(Damaged):  # fetched again
             return store.verify(known) / name
-    with storage_errors(store.root, "raw"), store.draft() as draft:
+    with storage_errors(store.root, "the download"), store.draft() as draft:
         body = Body(draft / name, address, max_bytes)
         found = patiently(body.complete, retry_delays_s)
         if sha256 and found != sha256 and body.was_resumed:

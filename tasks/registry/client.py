@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from tasks.registry.moved import heal
 from tasks.runtime.errors import Unavailable
+from tasks.runtime.limits import storage_errors
 from tasks.runtime.machine import Machine
 from tasks.runtime.redaction import parted, redacted
 from tasks.runtime.store import Store
@@ -55,7 +56,11 @@ def registry(store: Store) -> Iterator[MlflowClient]:
     uri = tracking_uri(store)
     place = redacted(uri)
     try:
-        with FileLock(store.root / ".mlflow.lock", timeout=LOCK_S), pointed_at(uri):
+        with (
+            storage_errors(store.root, "the registry"),
+            FileLock(store.root / ".mlflow.lock", timeout=LOCK_S),
+            pointed_at(uri),
+        ):
             bare, _ = as_mlflow_is_told(uri)
             client = mlflow.MlflowClient(bare, bare)
             prepare(client, store)

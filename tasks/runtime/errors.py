@@ -47,7 +47,7 @@ class UnreadableVersion(StorageError):
 
 
 class StorageFull(StorageError):
-    """The disk is full: the same request may succeed once space is freed."""
+    """The disk is full: asking again cannot help before somebody has freed space."""
 
 
 class MemoryFull(StorageError):
@@ -70,5 +70,5 @@ class Stopped(FoundryError):
 def is_passing(error: BaseException) -> bool:
     """Whether the cause of an error may pass by itself, so that a retry makes sense."""
     if isinstance(error, FoundryError):
-        return isinstance(error, StorageFull | Unavailable)
+        return isinstance(error, Unavailable)
     return isinstance(error, ConnectionError | TimeoutError)

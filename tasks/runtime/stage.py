@@ -21,11 +21,12 @@ import sql
 from tasks.runtime.code_closure import code_hashes, sql_hash
 from tasks.runtime.errors import DataError, is_passing
 from tasks.runtime.frozen import Frozen
+from tasks.runtime.limits import storage_errors
 from tasks.runtime.machine import Machine
 from tasks.runtime.manifest import LIBRARIES, library_versions
 from tasks.runtime.progress import log
 from tasks.runtime.run_records import note_stage
-from tasks.runtime.store import Counts, Receipt, Recipe, Store, counts_line, storage_errors
+from tasks.runtime.store import Counts, Receipt, Recipe, Store, counts_line
 
 if TYPE_CHECKING:
     from prefect import Task
@@ -161,7 +162,12 @@ class Stage(Generic[Rules]):
             return store.receipt(job.recipe)
         store.require_readable(job.recipe)
         job.check_inputs()
-        with storage_errors(store.root, self.name), store.draft() as draft:
+        what = f"the {self.name} stage"
+        with (
+            storage_errors(store.root, what),
+            store.draft() as draft,
+            storage_errors(store.root, what, draft),
+        ):
             counts = self.build(draft, job)
             return store.publish(
                 draft,

@@ -31,7 +31,11 @@ from types import MappingProxyType
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
-from tasks.runtime.errors import Damaged, StorageError, StorageFull, UnreadableVersion
+from tasks.runtime.errors import (
+    Damaged,
+    StorageError,
+    UnreadableVersion,
+)
 from tasks.runtime.file_hashes import (
     fault_in,
     fault_of,
@@ -40,6 +44,7 @@ from tasks.runtime.file_hashes import (
     sha256_file,
     size_of,
 )
+from tasks.runtime.limits import LEAST_BYTES, full_disk
 from tasks.runtime.manifest import (
     MANIFEST,
     Counts,
@@ -54,6 +59,8 @@ from tasks.runtime.manifest import (
 from tasks.runtime.manifest import canonical_json as canonical_json
 from tasks.runtime.manifest import sha256_text as sha256_text
 from tasks.runtime.progress import log
+
+UNREADABLE = "?\\\n\r"  # DuckDB finds no file below a folder of such a name
 
 
 class Store:
@@ -71,16 +78,21 @@ class Store:
 
     def prepare(self) -> None:
         """Make the private folders, or say plainly why that is impossible."""
-        if "?" in str(self.root):
-            raise StorageError(f"DuckDB cannot open files below {self.root}: '?' in a folder name")
+        if odd := ({*UNREADABLE} - {os.sep}) & {*str(self.root)}:
+            raise StorageError(
+                f"no store can be below {str(self.root)!r}: {min(odd)!r} in a folder name; "
+                "give another folder with --store DIR"
+            )
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             for private in (self.drafts, self.receipts):
                 private.mkdir(mode=0o700, exist_ok=True)
             self.receipts.chmod(0o700)
-            with tempfile.TemporaryFile(dir=self.drafts):
-                pass  # nameless: nothing stays behind, whatever ends the process
+            with tempfile.TemporaryFile(dir=self.drafts) as probe:
+                probe.write(bytes(LEAST_BYTES))  # nameless: nothing stays, whatever ends us
         except OSError as error:
+            if (full := full_disk(error, self.root, "anything")) is not None:
+                raise full from error
             reason = os.strerror(error.errno) if error.errno else str(error)
             raise StorageError(
                 f"cannot write to the store {self.root}: {reason}; "
@@ -319,29 +331,6 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-FULL_DISK = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
-
-
-@contextlib.contextmanager
-def storage_errors(root: Path, stage: str) -> Iterator[None]:
-    """Turn what the operating system says about space and rights into one clear line."""
-    try:
-        yield
-    except OSError as error:
-        free_mb = shutil.disk_usage(root).free // 1_000_000 if root.exists() else 0
-        if error.errno in FULL_DISK:
-            raise StorageFull(
-                f"no room to write the {stage} stage below {root} ({free_mb} MB free); "
-                "free space and run again, finished stages are kept"
-            ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise StorageError(
-                f"may not write the {stage} stage below {root}; "
-                "give a writable folder with --store DIR"
-            ) from error
-        raise
 
 
 def counts_line(counts: Mapping[str, int | float | str]) -> str:

@@ -11,6 +11,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+import psutil
 import pytest
 from helpers import ships
 from helpers.places import PROJECT, TESTS
@@ -163,6 +164,33 @@ def test_sigterm_to_torchrun_saves_and_the_same_command_goes_on(store, tmp_path)
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     assert finished(process)[0] != 0
+    assert not (tmp_path / "cut" / "training.json").exists()
+    assert finished(torchrun(*command, tmp_path / "cut"))[0] == 0
+    for name in ("weights.safetensors", "metrics.jsonl"):
+        ours, theirs = ((tmp_path / run / name).read_bytes() for run in ("cut", "whole"))
+        assert ours == theirs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_one_killed_rank_ends_the_job_in_time_and_the_same_command_goes_on(store, tmp_path, victim):
+    training = job_of(store, max_steps=300)
+    (tmp_path / "job.json").write_text(json.dumps(asdict(training)))
+    command = ("-m", "model.training.launch", tmp_path / "job.json")
+    code, words = finished(torchrun(*command, tmp_path / "whole"))
+    assert code == 0, words
+    process = torchrun(*command, tmp_path / "cut")
+    deadline_s = time.monotonic() + 120
+    while not list((tmp_path / "cut").glob("checkpoints/checkpoint-*")):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
+    family = psutil.Process(process.pid).children(recursive=True)
+    [rank] = [one for one in family if one.environ().get("RANK") == str(victim)]
+    rank.send_signal(signal.SIGKILL)
+    begun_s = time.monotonic()
+    assert finished(process)[0] != 0
+    assert time.monotonic() - begun_s < 90
+    assert psutil.wait_procs(family, timeout=20)[1] == []
     assert not (tmp_path / "cut" / "training.json").exists()
     assert finished(torchrun(*command, tmp_path / "cut"))[0] == 0
     for name in ("weights.safetensors", "metrics.jsonl"):

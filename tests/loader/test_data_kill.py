@@ -9,6 +9,7 @@ import os
 import signal
 import time
 
+import psutil
 import pytest
 import torch
 import torch.distributed as dist
@@ -147,3 +148,27 @@ def test_a_reader_that_starts_a_batch_late_would_be_noticed(shards, tmp_path):
     [killed] = run(tmp_path / "killed", shards, form, kill_at=3)
     [rest] = run(tmp_path / "resumed", shards, form, whole[len(killed)]["cursor"])
     assert killed + rest != whole
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_worker_is_an_error_in_time_and_costs_no_batch(shards, tmp_path, victim):
+    """What was told before, and what a reader tells from there on, is each batch once."""
+    form = FORMS["two workers"]
+    [whole] = run(tmp_path / "whole", shards, form)
+    log = tmp_path / "told.jsonl"
+    reader = multiprocessing.get_context("fork").Process(
+        target=be_reader, args=(shards, *form[:2], 0, 1, tmp_path / "meeting", None, 3, log)
+    )
+    reader.start()
+    until_s = time.monotonic() + 60
+    while len(lines_of(log)) < 3:
+        assert time.monotonic() < until_s
+        time.sleep(0.01)
+    workers = sorted(psutil.Process(reader.pid).children(), key=lambda worker: worker.pid)
+    assert len(workers) == 2
+    workers[victim].kill()
+    reader.join(timeout=40)  # by itself it would go on after a minute
+    assert reader.exitcode == 1
+    told_before = lines_of(log)
+    [rest] = run(tmp_path / "rest", shards, form, start=told_before[-1]["cursor"])
+    assert told_before + rest == whole

@@ -7,6 +7,7 @@ import json
 import threading
 import time
 
+import pyarrow.parquet as pq
 import pytest
 from helpers.batches import assert_all_same
 from helpers.shards import write_shards
@@ -16,6 +17,7 @@ from model.data.loader import StateError, TripLoader
 from model.data.options import Reading
 from model.data.prefetch import prefetched
 from model.data.reading import read_batches
+from model.data.shards import Shards
 
 # A machine with fewer cores than workers is slow, not wrong.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
@@ -199,3 +201,22 @@ def test_the_thread_is_bounded_and_hands_on_what_fails():
     assert made[-1] == "closed"
     with pytest.raises(ValueError, match="at least one"):
         next(prefetched(iter([]), 0))
+
+
+# Shards that are few or empty
+
+
+def test_one_shard_is_shared_by_four_workers(tmp_path):
+    shards = write_shards(tmp_path, {"train": LENGTHS}, rows_per_group=100)
+    [_] = tmp_path.glob("train-*.parquet")
+    batches = list(in_workers(loader_of(shards, num_epochs=1), 4))
+    assert_all_same(batches, list(read_batches(shards, Reading("train", 7, 4, 16), num_epochs=1)))
+
+
+def test_an_empty_shard_adds_nothing(tmp_path):
+    alone = write_shards(tmp_path / "alone", {"train": LENGTHS})
+    beside = write_shards(tmp_path / "beside", {"train": LENGTHS})
+    full = next((tmp_path / "beside").glob("train-*.parquet"))
+    pq.write_table(pq.read_table(full).slice(0, 0), full.with_name("train-001.parquet"))
+    beside = Shards.open(beside.folder)
+    assert_all_same(list(in_workers(loader_of(beside), 2)), list(loader_of(alone)))
