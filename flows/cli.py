@@ -27,6 +27,7 @@ from pydantic_settings import (
     get_subcommand,
 )
 
+from flows.error_lines import line_and_code, problems
 from flows.local.environment import make_console_readable, set_environment
 from flows.local.servers import (
     interrupt,
@@ -37,18 +38,13 @@ from flows.local.servers import (
 )
 from tasks.config.datasets import DATASETS, Dataset
 from tasks.config.pipeline import DatasetName, ForecastConfig, PipelineConfig
-from tasks.runtime.errors import ConfigError, FoundryError, StorageError, StorageFull, Unavailable
-from tasks.runtime.limits import full_disk, is_out_of_room, no_room
+from tasks.runtime.errors import ConfigError, FoundryError, StorageError
 from tasks.runtime.machine import Machine
 from tasks.runtime.redaction import redacted
 from tasks.runtime.store import Store
 
 if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
-
     from tasks.release.outcome import Assessment
-
-STOPPED = 130
 
 
 class Flags(CliSettingsSource[Any]):
@@ -367,49 +363,9 @@ def execute(command: Any, *, with_trace: bool) -> int:
     return 0
 
 
-def line_and_code(error: BaseException) -> tuple[str, int]:
-    """What an error means to a person, and the exit code that says so to a program."""
-    if (full := full_disk_behind(error)) is not None:
-        return str(full), full.exit_code
-    if isinstance(error, FoundryError):
-        return str(error), error.exit_code
-    if isinstance(error, KeyboardInterrupt):
-        return "stopped; finished stages are kept, the same command goes on", STOPPED
-    line = next(iter(str(error).splitlines()), "no message")
-    return (
-        f"unexpected {type(error).__name__}: {line}; the traceback is in the newest file of "
-        f"{Machine().store / 'runs'}, or shown with --debug"
-    ), 1
-
-
-def full_disk_behind(error: BaseException) -> StorageFull | None:
-    """The full disk that led to an error, also where it was a server that it stopped."""
-    if isinstance(error, KeyboardInterrupt) or (
-        isinstance(error, FoundryError) and not isinstance(error, Unavailable)
-    ):
-        return None
-    root = Machine().store
-    return full_disk(error, root, "results") or (
-        StorageFull(no_room(root, "results")) if is_out_of_room(root) else None
-    )
-
-
 def refuse(line: str, code: int) -> int:
     print(f"trajfoundry: {redacted(line)}", file=sys.stderr)
     return code
-
-
-def problems(error: ValidationError) -> list[str]:
-    """One line a problem, named by its flag, with what was given."""
-    return [problem_line(problem) for problem in error.errors()]
-
-
-def problem_line(problem: ErrorDetails) -> str:
-    flag = ".".join(str(part) for part in problem["loc"][1:])
-    text, given = problem["msg"].removeprefix("Value error, "), problem["input"]
-    is_shown = problem["type"] != "value_error" and isinstance(given, str | int | float)
-    named = f"--{flag}: {text}" if flag else text
-    return f"{named}, not {given}" if is_shown else named
 
 
 def fields_of(command: BaseModel, kind: type[BaseModel]) -> dict[str, Any]:
