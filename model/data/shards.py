@@ -100,13 +100,15 @@ class Group:
 
 
 def row_groups(shards: Shards, split: str) -> list[Group]:
-    """The row groups of a split, in the order of its rows."""
+    """The row groups of a split that hold any rows, in the order of these."""
     groups: list[Group] = []
     first_row = 0
     for path in shards.files.get(split, ()):
         with _opened(path) as file:
             for number in range(file.metadata.num_row_groups):
                 part = file.metadata.row_group(number)
+                if not part.num_rows:
+                    continue
                 columns = [part.column(place) for place in range(part.num_columns)]
                 lists = {column.path_in_schema.split(".")[0]: column for column in columns}
                 names = (*POINT_COLUMNS, *STEP_COLUMNS)

@@ -108,7 +108,7 @@ def stopped(storms) -> Iterator[tuple[Path, RunRecord]]:
 
 def test_what_a_stopped_run_had_made_is_shown(storms, stopped, capsys):
     path, record = stopped
-    path.write_text(record.model_dump_json())
+    path.write_text(record.sealed().model_dump_json())
     assert show(storms) == 0
     assert JOHN in capsys.readouterr().out
 
@@ -116,7 +116,7 @@ def test_what_a_stopped_run_had_made_is_shown(storms, stopped, capsys):
 def test_a_run_that_was_stopped_early_is_not_called_missing(storms, stopped, capsys):
     path, record = stopped
     early = tuple(run for run in record.stages if run.receipt.stage == "snapshot")
-    path.write_text(record.model_copy(update={"stages": early}).model_dump_json())
+    path.write_text(record.model_copy(update={"stages": early}).sealed().model_dump_json())
     assert show(storms) == 2
     told = capsys.readouterr().err
     assert "has come as far as windows yet" in told

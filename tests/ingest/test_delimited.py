@@ -146,7 +146,8 @@ def test_any_bytes_are_counted_and_no_file_shapes_another(case: tuple[str, list[
         headers = [n for n, text in piece.lines() if header_order(text, layout)]
         assert missing <= {n for n in filled if n <= min(headers, default=min(filled, default=0))}
         whole = {n for n, text in piece.lines() if text.strip() == SAMPLES[dataset].line}
-        assert not (headers and missing & whole)
+        is_refused = any(piece.file_id in block.failed for block in alone)  # which is one reject
+        assert is_refused or not (headers and missing & whole)
         assert not missing or SAMPLES[dataset].header
 
 

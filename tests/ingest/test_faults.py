@@ -168,9 +168,9 @@ def read_cell(source: Source, text: str) -> tuple[str, dict[str, int | None], st
 def test_the_matrix_is_complete() -> None:
     """A new dataset, form of own files or kind of fault needs its row or column."""
     assert {source.dataset for source in SOURCES} == set(DATASETS)
-    assert {source.columns["form"] for source in SOURCES if source.dataset == "own"} == set(
-        ColumnsConfig.model_json_schema()["properties"]["form"]["enum"]
-    )
+    forms = set(ColumnsConfig.model_json_schema()["properties"]["form"]["enum"])
+    tried = {source.columns["form"] for source in SOURCES if source.dataset == "own"}
+    assert tried == forms - {"geojson", "kml"}  # trees, whose faults are in test_own_containers.py
     assert set(EXPECTED) == set(FAULTS)
     for fault, cells in EXPECTED.items():
         assert set(cells) - {EVERY} <= set(BY_NAME), fault

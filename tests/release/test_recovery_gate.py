@@ -326,7 +326,8 @@ def test_it_does_not_answer_what_it_does_not_serve(champion, store):
 
 
 def test_a_file_is_not_forecast_by_a_model_that_only_recovers(champion, store, tmp_path):
-    pq.write_table(pa.table({"x": [1]}), tmp_path / "x.parquet")
+    points = gapped()
+    points.to_parquet(tmp_path / "x.parquet")
     config = ForecastConfig(model=uri_of(champion[0]))
     with pytest.raises(ConfigError, match="does not forecast; it serves recover, embed"):
         forecast_file(config, str(tmp_path / "x.parquet"), str(tmp_path / "y.csv"), store)
