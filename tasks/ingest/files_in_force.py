@@ -89,9 +89,10 @@ def build_snapshot(draft: Path, job: Job[SnapshotRules]) -> Counts:
         check_unchanged(sha256_file(paths[0]), job, where)
     job.requires.extend(part_receipt(row.name, recipe).place for recipe in holdings.parts)
     ledger = holdings.ledger + [ledger_row(member, Tally()) for member in ignored]
-    check_share(holdings, job.settings.max_rejected_share, where)
+    by_rule = rejects_by_rule(holdings)
+    check_share(holdings, by_rule, job.settings.max_rejected_share, where)
     write_snapshot(draft, job.settings, holdings, ledger)
-    return snapshot_counts(ledger, holdings)
+    return snapshot_counts(ledger, by_rule)
 
 
 @contextlib.contextmanager
@@ -165,12 +166,12 @@ def published_parts(store: Store, base: Recipe) -> list[str]:
     return sorted(recipe.digest for recipe in same)
 
 
-def check_share(holdings: Holdings, max_share: float, where: str) -> None:
+def check_share(holdings: Holdings, by_rule: Counter[str], max_share: float, where: str) -> None:
     """Refuse a source of which too much was rejected; the part with the rejects stays readable."""
     ledger = [entry for entry in holdings.ledger if entry["kind"] == POINTS]
     num_records = sum(entry["num_records"] for entry in ledger)
     num_rejected = sum(entry["num_rejected"] for entry in ledger)
-    num_expected = sum(rules_of(holdings)[rule] for rule in IN_NO_LIMIT)
+    num_expected = sum(by_rule[rule] for rule in IN_NO_LIMIT)
     num_kept = num_records - num_rejected
     if num_kept and num_rejected - num_expected <= max_share * num_records:
         return
@@ -208,15 +209,15 @@ def write_snapshot(
     pq.write_table(table, draft / LEDGER, compression="zstd", write_page_checksum=True)
 
 
-def snapshot_counts(ledger: list[dict[str, Any]], holdings: Holdings) -> Counts:
+def snapshot_counts(ledger: list[dict[str, Any]], by_rule: Counter[str]) -> Counts:
     """Files by state, records by fate, rejects by rule."""
     states = Counter(entry["state"] for entry in ledger)
     by_state = {f"num_files_{state}": states[state] for state in ("read", "failed", "ignored")}
-    by_rule = {f"num_{rule}": number for rule, number in sorted(rules_of(holdings).items())}
-    return {"num_files": len(ledger), **by_state, **record_counts(ledger), **by_rule}
+    rejects = {f"num_{rule}": number for rule, number in sorted(by_rule.items())}
+    return {"num_files": len(ledger), **by_state, **record_counts(ledger), **rejects}
 
 
-def rules_of(holdings: Holdings) -> Counter[str]:
+def rejects_by_rule(holdings: Holdings) -> Counter[str]:
     """The rejects of the files in force by rule."""
     rules: Counter[str] = Counter()
     for recipe, file_ids in holdings.parts.items():

@@ -150,10 +150,9 @@ def test_torchrun_trains_a_model_that_can_be_served(store, tmp_path):
     assert load_trained(tmp_path / "shared").name == "chemin"
 
 
-@pytest.mark.slow
-def test_sigterm_to_torchrun_saves_and_the_same_command_goes_on(store, tmp_path):
-    training = job_of(store, max_steps=300)
-    (tmp_path / "job.json").write_text(json.dumps(asdict(training)))
+def at_its_first_checkpoint(store, tmp_path):
+    """The command of a training that has run whole, and the same one started once more."""
+    (tmp_path / "job.json").write_text(json.dumps(asdict(job_of(store, max_steps=300))))
     command = ("-m", "model.training.launch", tmp_path / "job.json")
     code, words = finished(torchrun(*command, tmp_path / "whole"))
     assert code == 0, words
@@ -162,6 +161,12 @@ def test_sigterm_to_torchrun_saves_and_the_same_command_goes_on(store, tmp_path)
     while not list((tmp_path / "cut").glob("checkpoints/checkpoint-*")):
         assert time.monotonic() < deadline_s
         time.sleep(0.05)
+    return command, process
+
+
+@pytest.mark.slow
+def test_sigterm_to_torchrun_saves_and_the_same_command_goes_on(store, tmp_path):
+    command, process = at_its_first_checkpoint(store, tmp_path)
     process.send_signal(signal.SIGTERM)
     assert finished(process)[0] != 0
     assert not (tmp_path / "cut" / "training.json").exists()
@@ -174,16 +179,7 @@ def test_sigterm_to_torchrun_saves_and_the_same_command_goes_on(store, tmp_path)
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_one_killed_rank_ends_the_job_in_time_and_the_same_command_goes_on(store, tmp_path, victim):
-    training = job_of(store, max_steps=300)
-    (tmp_path / "job.json").write_text(json.dumps(asdict(training)))
-    command = ("-m", "model.training.launch", tmp_path / "job.json")
-    code, words = finished(torchrun(*command, tmp_path / "whole"))
-    assert code == 0, words
-    process = torchrun(*command, tmp_path / "cut")
-    deadline_s = time.monotonic() + 120
-    while not list((tmp_path / "cut").glob("checkpoints/checkpoint-*")):
-        assert time.monotonic() < deadline_s
-        time.sleep(0.05)
+    command, process = at_its_first_checkpoint(store, tmp_path)
     family = psutil.Process(process.pid).children(recursive=True)
     [rank] = [one for one in family if one.environ().get("RANK") == str(victim)]
     rank.send_signal(signal.SIGKILL)
