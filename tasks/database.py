@@ -31,6 +31,9 @@ OS_ERRORS = {
     "Read-only file system": errno.EROFS,
 }
 
+# Instants in UTC; no progress bar, which would stand among what a command prints for programs.
+SESSION = "set timezone = 'UTC'; set enable_progress_bar = false"
+
 
 @contextlib.contextmanager
 def scratch(
@@ -47,7 +50,7 @@ def scratch(
     connection = duckdb.connect(place, config=dict(engine_settings(folder / "spill")))
     timer = threading.Timer(timeout_s or 0, connection.interrupt)
     try:
-        connection.execute("set timezone = 'UTC'")
+        connection.execute(SESSION)
         for text in sql.macros().values():
             connection.execute(text)
         lock_down(connection, [folder, *readable])
@@ -245,7 +248,7 @@ def new_file(path: Path) -> Iterator[Connection]:
     """A new database file for people to open; whole on the disk when the block ends."""
     connection = duckdb.connect(str(path))
     try:
-        connection.execute("set timezone = 'UTC'")
+        connection.execute(SESSION)
         yield connection
         connection.execute("checkpoint")
     except (duckdb.Error, RuntimeError) as error:

@@ -11,6 +11,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from helpers.fault_runs import child, finished
 
 from tasks.catalog.run import recorded_run
 from tasks.catalog.warehouse import current_receipts, rebuild
@@ -130,3 +131,22 @@ def test_the_warehouse_is_made_again_after_a_move(store, tmp_path):
     moved = Store(tmp_path / "moved")
     rebuild(moved)
     assert count(moved, "toy.trips") == 3
+
+
+# A query that takes long enough for a progress bar which may begin at once.
+LONG_QUERY = """
+import sys
+from pathlib import Path
+from tasks import database
+
+database.SESSION = "set progress_bar_time = 1; " + database.SESSION
+with getattr(database, sys.argv[2])(Path(sys.argv[1])) as connection:
+    connection.execute("create table t as select sum(hash(n)) from range(100_000_000) as r(n)")
+print("answer")
+"""
+
+
+@pytest.mark.parametrize("opened", ["scratch", "new_file"])
+def test_a_long_query_says_nothing_among_what_a_command_prints(opened, tmp_path):
+    place = tmp_path if opened == "scratch" else tmp_path / "file.duckdb"
+    assert finished(child(LONG_QUERY, place, opened))[:2] == (0, "answer\n")
