@@ -12,6 +12,7 @@ import shlex
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,7 @@ from flows.local.servers import (
 )
 from tasks.config.datasets import DATASETS, Dataset
 from tasks.config.pipeline import DatasetName, ForecastConfig, PipelineConfig
+from tasks.registry.client import warm_up
 from tasks.runtime.errors import ConfigError, FoundryError, StorageError
 from tasks.runtime.machine import Machine
 from tasks.runtime.redaction import redacted
@@ -116,15 +118,19 @@ class Served(Reported):
     )
 
     def begin(self, store: Store) -> Callable[..., Any]:
-        """What runs a flow; Prefect's server, if there is to be one, starts in the background."""
+        """What runs a flow by its name; Prefect's server, if there is one, starts meanwhile."""
         wait_for_server = None if self.no_server else server_for_one_run(store)
 
-        def run(flow: Any, *given: Any) -> Any:
+        def run(name: str, *given: Any) -> Any:
             from flows.local.without_prefect import run_plain, run_through
 
-            self.show_lines()
             if wait_for_server is None:
-                return run_plain(flow, *given)
+                from flows import steps
+
+                return run_plain(getattr(steps, name), *given)
+            self.show_lines()
+            flow = getattr(import_module(f"flows.{name}"), name)
+            warm_up()  # the server starts meanwhile
             return run_through(wait_for_server, flow, *given)
 
         return run
@@ -156,12 +162,9 @@ class Run(Pipelined):
         look_at(self.config, self.source)
         run = self.begin(store)
         with nothing_on_stdout():
-            from flows.pipeline import pipeline
             from tasks.ingest.http_client import keep_credentials
-            from tasks.registry.client import warm_up
 
-            warm_up()
-            assessment = run(pipeline, self.config, keep_credentials(self.source))
+            assessment = run("pipeline", self.config, keep_credentials(self.source))
         self.show(assessment, store)
 
 
@@ -172,9 +175,7 @@ class Register(Pipelined):
         store = self.open_store()
         run = self.begin(store)
         with nothing_on_stdout():
-            from flows.register import register
-
-            assessment = run(register, self.config)
+            assessment = run("register", self.config)
         self.show(assessment, store)
 
 
@@ -195,9 +196,7 @@ class Forecast(Served, ForecastConfig):
         check_request(self.input, self.output)
         run = self.begin(store)
         with nothing_on_stdout():
-            from flows.forecast import forecast
-
-            predictions = run(forecast, str(self.input), str(self.output), self.config)
+            predictions = run("forecast", str(self.input), str(self.output), self.config)
         print(predictions.model_dump_json(indent=2) if self.as_json else predictions.line)
 
 

@@ -2,11 +2,9 @@
 
 from prefect import flow
 
+from flows import steps
 from tasks.config.pipeline import ForecastConfig
-from tasks.runtime.machine import Machine
-from tasks.runtime.stage import as_task
-from tasks.runtime.store import Store
-from tasks.serve.batch_predict import Predictions, forecast_file
+from tasks.serve.batch_predict import Predictions
 
 
 @flow
@@ -18,6 +16,4 @@ def forecast(source: str, output: str, config: ForecastConfig = ForecastConfig()
         output: Parquet file to write.
         config: The registered model, how far it forecasts, and its samples.
     """
-    store = Store(Machine().store)
-    store.prepare()
-    return as_task(forecast_file)(config, source, output, store)
+    return steps.forecast(source, output, config)

@@ -139,7 +139,9 @@ def identifier(name: str) -> str:
 
 def load(connection: Connection, table: str, path: Path) -> None:
     """Read a Parquet file into a table."""
-    connection.read_parquet(glob.escape(str(path))).create(identifier(table))
+    connection.read_parquet(glob.escape(str(path)), hive_partitioning=False).create(
+        identifier(table)
+    )
 
 
 def load_in_force(
@@ -158,7 +160,9 @@ def load_in_force(
 
 def view(connection: Connection, table: str, paths: Sequence[Path]) -> None:
     """Let a table name stand for Parquet files, which are read anew by each query on it."""
-    relation = connection.read_parquet([glob.escape(str(path)) for path in paths])
+    relation = connection.read_parquet(
+        [glob.escape(str(path)) for path in paths], hive_partitioning=False
+    )
     relation.create_view(identifier(table), replace=True)
 
 
@@ -309,7 +313,7 @@ def create_view(connection: Connection, schema: str, view: str, body: str) -> No
 
 def parquet_scan(paths: Sequence[Path]) -> str:
     files = ", ".join(quoted(glob.escape(str(path))) for path in paths)
-    return f"read_parquet([{files}], union_by_name = true)"
+    return f"read_parquet([{files}], union_by_name = true, hive_partitioning = false)"
 
 
 def quoted(text: str) -> str:

@@ -23,8 +23,8 @@ class ServerEnded(Unavailable):
     """A server of ours has ended by itself, or never began to answer."""
 
 
-def run_plain(flow: Any, *given: Any) -> Any:
-    """Run a flow as the plain function that it is, and show the line of each stage."""
+def run_plain(work: Callable[..., Any], *given: Any) -> Any:
+    """Run the plain function of a flow, and show the line of each stage."""
     ours = logging.getLogger("tasks")
     shown = logging.StreamHandler(sys.stderr)
     shown.setFormatter(logging.Formatter(LINE, "%H:%M:%S"))
@@ -34,7 +34,7 @@ def run_plain(flow: Any, *given: Any) -> Any:
     ours.addHandler(shown)
     try:
         with without_orchestrator():
-            return flow.fn(*given)
+            return work(*given)
     finally:
         ours.removeHandler(shown)
         ours.setLevel(level)
@@ -61,7 +61,7 @@ def run_through(wait_for_server: Callable[[], None], flow: Any, *given: Any) -> 
         "ends with the same results",
         file=sys.stderr,
     )
-    return run_plain(flow, *given)
+    return run_plain(flow.fn, *given)
 
 
 def is_lost(error: BaseException) -> bool:

@@ -131,7 +131,11 @@ def window_index(shards: Shards, split: str, task: str = "forecast") -> pa.Table
     asked = [("split", "=", split), ("task", "=", task)]
     try:
         table = pq.read_table(
-            path, columns=list(INDEX_COLUMNS), filters=asked, page_checksum_verification=True
+            path,
+            columns=list(INDEX_COLUMNS),
+            filters=asked,
+            page_checksum_verification=True,
+            partitioning=None,
         )
     except (OSError, pa.ArrowException) as error:
         raise ShardError(f"{path.name}: {error}") from error

@@ -29,6 +29,7 @@ def parts_of(folder: Path, split: str, window_id: Sequence[int]) -> Iterator[Par
         folder / "windows.parquet",
         columns=["window_id", *MEASURES, "is_seen"],
         filters=[("split", "=", split), ("task", "=", "forecast")],
+        partitioning=None,
     )
     place = pc.index_in(pa.array(window_id, pa.int64()), value_set=index["window_id"])
     index = index.take(place)

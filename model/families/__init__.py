@@ -14,16 +14,23 @@ if TYPE_CHECKING:
     from ..interface.family import Family, Model
 
 # Each module defines `FAMILY`. GPT-2 is none of them: it reads tokens and has no normaliser. The
-# names stand in a data file, for a new one changes no recipe of the others.
+# names stand in a data file, for a new one changes no recipe of the others. So do the tasks of
+# each, which are told without loading torch; what its module says decides.
 MODULES_FILE = Path(__file__).with_name("modules.json")
-MODULES: dict[str, str] = json.loads(MODULES_FILE.read_bytes())
+MODULES: dict[str, dict[str, Any]] = json.loads(MODULES_FILE.read_bytes())
 
 
 class _Families(UserDict[str, Any]):
     """The families, loaded one by one."""
 
     def __getitem__(self, name: str) -> Family:
-        family: Family = import_module(f".{self.data[name]}", __package__).FAMILY
+        listed = self.data[name]
+        family: Family = import_module(f".{listed['module']}", __package__).FAMILY
+        if list(family.tasks) != listed["tasks"]:
+            raise ValueError(
+                f"{MODULES_FILE.name} gives {name} the tasks {listed['tasks']}, its module "
+                f"{list(family.tasks)}: make them agree"
+            )
         return family
 
 
@@ -32,7 +39,12 @@ FAMILIES: Mapping[str, Family] = _Families(MODULES)
 
 def module_named(name: str) -> str:
     """The full name of a family's module, which no `import` statement shows."""
-    return f"{__package__}.{MODULES[name]}"
+    return f"{__package__}.{MODULES[name]['module']}"
+
+
+def tasks_of(name: str) -> tuple[str, ...]:
+    """What a family serves, told without loading it; its first task is what it is made for."""
+    return tuple(MODULES[name]["tasks"])
 
 
 def build(

@@ -11,7 +11,14 @@ in_force as (
 
 stored as (
 
-    select * from read_parquet($paths, union_by_name = true, filename = 'part_path')
+    select *
+    from
+        read_parquet(
+            $paths,
+            union_by_name = true,
+            hive_partitioning = false,
+            filename = 'part_path'
+        )
 
 )
 

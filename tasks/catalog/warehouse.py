@@ -175,11 +175,13 @@ def add_dataset(
     for receipt in receipts.get("evaluate", []):
         # One table there is only since it was made.
         with contextlib.suppress(FileNotFoundError, Damaged):
-            scores = pq.read_table(store.sound(receipt, SCORES_FILE) / SCORES_FILE)
+            scores = pq.read_table(
+                store.sound(receipt, SCORES_FILE) / SCORES_FILE, partitioning=None
+            )
             add_rows(connection, "scores", scores, dataset=dataset, recipe=receipt.recipe)
     for receipt in receipts.get("split", []):
         with contextlib.suppress(Damaged):
-            split = pq.read_table(store.sound(receipt) / "split.parquet")
+            split = pq.read_table(store.sound(receipt) / "split.parquet", partitioning=None)
             add_rows(connection, "splits", split, dataset=dataset)
 
 
@@ -193,7 +195,12 @@ def add_snapshot(connection: database.Connection, snapshot: Snapshot, cleaned: l
         for file_id in file_ids
     ]
     add_rows(connection, "files_in_force", pa.Table.from_pylist(in_force, IN_FORCE))
-    add_rows(connection, "files", pq.read_table(snapshot.ledger), dataset=snapshot.dataset)
+    add_rows(
+        connection,
+        "files",
+        pq.read_table(snapshot.ledger, partitioning=None),
+        dataset=snapshot.dataset,
+    )
     clean_rejects = [folder / "clean_rejects.parquet" for folder in cleaned]
     for view, places, whole in (("points", points, []), ("rejects", rejects, clean_rejects)):
         paths = [path for path, _ in places]

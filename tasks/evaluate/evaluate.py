@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from model.evaluation.judged_tasks import FORECAST, TRACKS, judged_tasks
+from model.evaluation.score_table import ALL, WINDOW_ERRORS, wide_rows
 from model.families import module_named
 from tasks.config.pipeline import PipelineConfig
 from tasks.config.slices import EvaluateRules
@@ -108,7 +109,7 @@ def write_scores(
 ) -> pa.Table:
     """Write the scores of all splits, and beside them the errors that they are means of."""
     from model.evaluation.question import Judging
-    from model.evaluation.scores import WINDOW_ERRORS, scored
+    from model.evaluation.scores import scored
 
     judging = Judging(
         rules.horizons, rules.gate_horizon, tuple(tasks), rules.num_bootstrap, rules.seed
@@ -151,8 +152,6 @@ def headline_counts(scores: pa.Table, family: str) -> Counts:
     `test_ade_10_m` of forecasts at the last step that is told, and `test_recover_mae_m` and the
     like of other tasks.
     """
-    from model.evaluation.scores import ALL, wide_rows
-
     counts: Counts = {}
     for task, (track, *_) in TRACKS.items():
         rows = wide_rows(scores, task=task, track=track, mask=ALL, stratum=ALL, model=family)

@@ -134,7 +134,7 @@ class Holdings:
                 self.store.verify(part_receipt(self.base.dataset, recipe), LEDGER, REJECTS)
             except Damaged:
                 continue  # its files are read again
-            for entry in pq.read_table(self.folder(recipe) / LEDGER).to_pylist():
+            for entry in pq.read_table(self.folder(recipe) / LEDGER, partitioning=None).to_pylist():
                 if entry["file_id"] in missing:
                     missing.remove(entry["file_id"])
                     self.parts.setdefault(recipe, []).append(entry["file_id"])
@@ -188,7 +188,7 @@ def check_share(holdings: Holdings, by_rule: Counter[str], max_share: float, whe
 
 
 def first_reject(rejects: Path, file_id: int) -> str:
-    rows = pq.read_table(rejects, filters=[("file_id", "=", file_id)])
+    rows = pq.read_table(rejects, filters=[("file_id", "=", file_id)], partitioning=None)
     entry = rows.sort_by("line_number").slice(0, 1).to_pylist()[0]
     if entry["line_number"]:
         return f"line {entry['line_number']} is {entry['rule']}"
@@ -221,7 +221,9 @@ def rejects_by_rule(holdings: Holdings) -> Counter[str]:
     """The rejects of the files in force by rule."""
     rules: Counter[str] = Counter()
     for recipe, file_ids in holdings.parts.items():
-        rows = pq.read_table(holdings.folder(recipe) / REJECTS, columns=["file_id", "rule"])
+        rows = pq.read_table(
+            holdings.folder(recipe) / REJECTS, columns=["file_id", "rule"], partitioning=None
+        )
         in_force = pc.is_in(rows["file_id"], value_set=pa.array(file_ids, pa.int64()))
         rules.update(counts_of(rows.filter(in_force)["rule"]))
     return rules

@@ -67,7 +67,7 @@ def share_a_mover(earlier: Snapshot, now: Snapshot) -> bool:
 def movers(snapshot: Snapshot, bucket: int) -> set[str]:
     found: set[str] = set()
     for path, file_ids in snapshot.points(bucket):
-        rows = pq.read_table(path, columns=["entity_id", "file_id"])
+        rows = pq.read_table(path, columns=["entity_id", "file_id"], partitioning=None)
         in_force = pc.field("file_id").isin(file_ids)
         found.update(pc.unique(rows.filter(in_force)["entity_id"]).to_pylist())
     return found

@@ -72,7 +72,7 @@ class Snapshot:
         found: dict[int, list[str]] = {bucket: [] for bucket in self.buckets}
         for path, file_ids in self._everywhere(CONTENTS):
             in_force = set(file_ids)
-            for row in pq.read_table(path).to_pylist():
+            for row in pq.read_table(path, partitioning=None).to_pylist():
                 if row["file_id"] in in_force and row["bucket"] in found:
                     found[row["bucket"]].append(f"{row['kind']} {row['digest']}")
         return {
@@ -99,7 +99,7 @@ class Snapshot:
 
     def file_names(self) -> dict[str, int]:
         """The id of each file in force by its name."""
-        table = pq.read_table(self.ledger, columns=["name", "file_id", "state"])
+        table = pq.read_table(self.ledger, columns=["name", "file_id", "state"], partitioning=None)
         return {
             row["name"]: row["file_id"] for row in table.to_pylist() if row["state"] != "ignored"
         }

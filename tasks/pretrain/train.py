@@ -122,4 +122,4 @@ def training_of(job: Job[TrainRules], init: Path | None) -> Training:
     )
 
 
-TRAIN = Stage("train", build)
+TRAIN = Stage("train", build, has_work=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from model.families import MODULES, MODULES_FILE, module_named
+from model.families import MODULES, MODULES_FILE, module_named, tasks_of
 from tasks.config.pipeline import PipelineConfig
 from tasks.registry.initial_weights import stored_files
 from tasks.registry.model_code import code_digest
@@ -62,10 +62,8 @@ def source_digest(family: str) -> str:
 
 def default_params(config: PipelineConfig) -> dict[str, Any]:
     """What is asked of a model where the caller does not choose: what its family is made for."""
-    from model.families import FAMILIES
-
     return {
-        "task": FAMILIES[config.model.family].tasks[0],
+        "task": tasks_of(config.model.family)[0],
         "horizon": config.window.num_horizon,
         "num_samples": 64,
         "seed": 0,

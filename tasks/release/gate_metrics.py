@@ -15,6 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from model.evaluation.judged_tasks import FORECAST, RECOVER, TIMES_GIVEN
+from model.evaluation.score_table import ALL, MAIN_METRICS, chosen_rows
+from model.families import tasks_of
 from tasks.config.pipeline import PipelineConfig
 from tasks.report.error_tables import read_scores
 from tasks.runtime.errors import DataError
@@ -44,9 +46,7 @@ class CleanProcessCall:
 
 def measure_of(config: PipelineConfig) -> Measure:
     """What models of a family are judged by: what its first task is asked."""
-    from model.families import FAMILIES
-
-    if FAMILIES[config.model.family].tasks[0] == FORECAST:
+    if tasks_of(config.model.family)[0] == FORECAST:
         return forecast_measure(config.window.num_context, config.assess.gate_horizon)
     return RECOVERY_MEASURE
 
@@ -74,8 +74,6 @@ class Measure:
 
     def errors_m(self, evaluated: Path) -> dict[str, float]:
         """The error of each model in a folder of the evaluation."""
-        from model.evaluation.scores import ALL, MAIN_METRICS, chosen_rows
-
         rows = chosen_rows(
             read_scores(evaluated),
             split=GATE_SPLIT,
@@ -127,7 +125,7 @@ class Measure:
         from model.earth.geometry import haversine_m
         from model.evaluation.metrics import ade_m
 
-        found = pq.read_table(answer, columns=["lon_deg", "lat_deg"])
+        found = pq.read_table(answer, columns=["lon_deg", "lat_deg"], partitioning=None)
         errors_m, first = [], 0
         for batch in (windows.batch for windows in batches):
             columns = (batch.lon_deg_BT, batch.lat_deg_BT, batch.is_pad_BT, batch.is_target_BT)

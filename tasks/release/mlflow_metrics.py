@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from model.evaluation.judged_tasks import FORECAST, TIMES_GIVEN, TRAVEL_TIME
+from model.evaluation.score_table import ALL, chosen_rows
 from tasks.report.error_tables import Row, read_scores
 
 SENT = ("ade_m", "fde_m", "mae_m", "mae_s", "rmse_m", "rmse_s", "mape", "coverage_80", "skill")
@@ -16,8 +17,6 @@ def mlflow_metrics(evaluated: Path) -> list[tuple[str, float]]:
     """(name, value) of the model and the baselines: `test/chemin/ade_m_step_10`, and of other
     tasks `test/recover/times_given/block_10/linear/mae_m`. What is no number is left out.
     """
-    from model.evaluation.scores import ALL, chosen_rows
-
     rows = chosen_rows(read_scores(evaluated), stratum=ALL)
     found = [
         pair

@@ -19,6 +19,7 @@ from model.evaluation.judged_tasks import (
     TRACKS,
     TRAVEL_TIME,
 )
+from model.evaluation.score_table import ALL, wide_rows
 from tasks.prepare.conventions import SCORES_FILE
 from tasks.report.markup import grouped, markdown_table, metres, percent, share, spoken
 from tasks.runtime.words import counted
@@ -207,13 +208,11 @@ COLUMNS: Mapping[str, Mapping[str, Spell]] = {
 
 def read_scores(evaluated: Path) -> pa.Table:
     """The table of scores in a folder of the evaluation."""
-    return pq.read_table(evaluated / SCORES_FILE)
+    return pq.read_table(evaluated / SCORES_FILE, partitioning=None)
 
 
 def error_table(scores: pa.Table, split: str, task: str, track: str) -> ErrorTable:
     """The errors on one split, task and track."""
-    from model.evaluation.scores import ALL, wide_rows
-
     rows = wide_rows(scores, split=split, task=task, track=track, stratum=ALL)
     if len({row["mask"] for row in rows}) == 2:  # one mask, and the same again as all
         rows = [row for row in rows if row["mask"] != ALL]

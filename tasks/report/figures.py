@@ -135,7 +135,7 @@ def histogram_figure(bins: Sequence[tuple[float, float, int]], title: str, label
 
 def example_map(examples: Path, family: str) -> bytes | None:
     """A few test windows: what was known, what came, and what was forecast."""
-    windows = pq.read_table(examples).to_pandas().groupby("window_id")
+    windows = pq.read_table(examples, partitioning=None).to_pandas().groupby("window_id")
     if not len(windows):
         return None
     across = min(3, len(windows))

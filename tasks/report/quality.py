@@ -160,7 +160,10 @@ def in_force(job: Job[QualityRules]) -> tuple[list[dict[str, Any]], Counter[str]
     """The ledger rows and the rejects by rule of a snapshot, or of the parts of a refused one."""
     if "snapshot" in job.inputs:
         snapshot = read_snapshot(job.store, job.receipt("snapshot"))
-        ledger, places = pq.read_table(snapshot.ledger).to_pylist(), snapshot.rejects()
+        ledger, places = (
+            pq.read_table(snapshot.ledger, partitioning=None).to_pylist(),
+            snapshot.rejects(),
+        )
     else:
         file_ids = [int(text, 16) for text in job.inputs["files"] if isinstance(text, str)]
         folders = [job.store.folder(part) for part in job.receipts("parts")]
@@ -170,7 +173,9 @@ def in_force(job: Job[QualityRules]) -> tuple[list[dict[str, Any]], Counter[str]
         places = [(folder / REJECTS, file_ids) for folder in folders]
     rules: Counter[str] = Counter()
     for path, wanted in places:
-        rows = pq.read_table(path, columns=["rule"], filters=[("file_id", "in", wanted)])
+        rows = pq.read_table(
+            path, columns=["rule"], filters=[("file_id", "in", wanted)], partitioning=None
+        )
         rules.update(rows["rule"].to_pylist())
     return ledger, rules
 

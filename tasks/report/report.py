@@ -8,6 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from model.evaluation.judged_tasks import FORECAST, TIMES_GIVEN, TIMES_PREDICTED, judged_tasks
+from model.evaluation.score_table import ALL, wide_rows
+from model.families import tasks_of
 from tasks.config.pipeline import PipelineConfig
 from tasks.config.slices import ReportRules, taken
 from tasks.prepare.conventions import EXAMPLES_FILE
@@ -73,9 +75,7 @@ def report(
 
 def judged_tasks_of(config: PipelineConfig) -> tuple[str, ...]:
     """The stored tasks that the family serves."""
-    from model.families import FAMILIES
-
-    return judged_tasks(FAMILIES[config.model.family].tasks, config.window.tasks)
+    return judged_tasks(tasks_of(config.model.family), config.window.tasks)
 
 
 def build(draft: Path, job: Job[ReportRules]) -> Counts:
@@ -117,8 +117,6 @@ def is_forecasting(job: Job[ReportRules]) -> bool:
 
 def strata_cells(job: Job[ReportRules], scores: pa.Table) -> list[tuple[str, ...]]:
     """The test errors by what the windows are like, under `STRATA_COLUMNS`."""
-    from model.evaluation.scores import ALL, wide_rows
-
     found = wide_rows(scores, split="test", task=FORECAST, track=TIMES_GIVEN)
     cells: list[tuple[str, ...]] = []
     for stratum in scores["stratum"].unique().to_pylist():

@@ -96,6 +96,15 @@ def is_in_run() -> bool:
     return FlowRunContext.get() is not None or TaskRunContext.get() is not None
 
 
+def flow_run_id() -> str | None:
+    """The id of the flow run of Prefect that this is part of, if there is one."""
+    if not is_in_run():
+        return None
+    from prefect.runtime import flow_run
+
+    return str(flow_run.id) if flow_run.id else None
+
+
 @contextlib.contextmanager
 def _unharmed() -> Iterator[None]:
     try:

@@ -109,11 +109,13 @@ class Stage(Generic[Rules]):
     """A stage of the pipeline, callable as a Prefect task.
 
     `sql` names every SQL file that the stage runs. The macros that they call count as part of it.
+    A stage with `has_work` keeps resumable work in the store, which one process at a time may do.
     """
 
     name: str
     build: Callable[[Path, Job[Rules]], Counts]
     sql: tuple[str, ...] = ()
+    has_work: bool = False
 
     def recipe(
         self,
@@ -158,6 +160,13 @@ class Stage(Generic[Rules]):
         store = job.store
         store.prepare()
         store.makers.setdefault(job.place, lambda: self.plain(job))
+        if store.is_complete(job.recipe):
+            return store.receipt(job.recipe)
+        with store.working(job.recipe) if self.has_work else contextlib.nullcontext():
+            return self._make(job)
+
+    def _make(self, job: Job[Rules]) -> Receipt:
+        store = job.store
         if store.is_complete(job.recipe):
             return store.receipt(job.recipe)
         store.require_readable(job.recipe)

@@ -21,6 +21,7 @@ import contextlib
 import errno
 import logging
 import os
+import re
 import shutil
 import tempfile
 import uuid
@@ -60,7 +61,8 @@ from tasks.runtime.manifest import canonical_json as canonical_json
 from tasks.runtime.manifest import sha256_text as sha256_text
 from tasks.runtime.progress import log
 
-UNREADABLE = "?\\\n\r"  # DuckDB finds no file below a folder of such a name
+# DuckDB finds no file below a folder of such a name; MLflow takes %41 for the letter A.
+UNREADABLE = re.compile("[?\\\\\n\r]|%[0-9a-fA-F]{2}")
 
 
 class Store:
@@ -78,9 +80,9 @@ class Store:
 
     def prepare(self) -> None:
         """Make the private folders, or say plainly why that is impossible."""
-        if odd := ({*UNREADABLE} - {os.sep}) & {*str(self.root)}:
+        if odd := UNREADABLE.search(str(self.root).replace(os.sep, "/")):
             raise StorageError(
-                f"no store can be below {str(self.root)!r}: {min(odd)!r} in a folder name; "
+                f"no store can be below {str(self.root)!r}: {odd[0]!r} in a folder name; "
                 "give another folder with --store DIR"
             )
         try:
@@ -104,6 +106,21 @@ class Store:
         folder = self.root / ".work" / recipe
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    @contextlib.contextmanager
+    def working(self, recipe: Recipe) -> Iterator[None]:
+        """The right to a work folder, for one process at a time; whoever is killed gives it up."""
+        folder = self.work(recipe.digest)
+        lock = FileLock(folder.with_suffix(".lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            log(f"{recipe.stage} of {recipe.dataset}: another process is at work on it; waiting")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
 
     def drop_work(self, recipe: str) -> None:
         shutil.rmtree(self.root / ".work" / recipe, ignore_errors=True)

@@ -123,7 +123,7 @@ def read_points(source: Path) -> Any:
     try:
         if source.suffix == ".csv":
             return pa.csv.read_csv(source, convert_options=as_written)
-        return pq.read_table(source)
+        return pq.read_table(source, partitioning=None)
     except (OSError, pa.ArrowException) as error:
         raise unreadable(source) from error
 

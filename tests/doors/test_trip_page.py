@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from pandas import DataFrame
 
 from flows import cli
-from flows.prepare import prepared
+from flows.steps import prepared
 from model.earth.constants import EARTH_RADIUS_M
 from tasks.catalog.run import recorded_run
 from tasks.config.pipeline import PipelineConfig

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
 import subprocess
 import sys
 import time
@@ -97,13 +98,13 @@ def test_without_prefect_what_may_pass_is_tried_again(monkeypatch):
 # Whole runs
 
 
-def started(store: Path, *flags: str) -> subprocess.Popen[str]:
-    free = {name: text for name, text in os.environ.items() if not name.startswith("PREFECT_")}
+def started(store: Path, *flags: str, **env: str) -> subprocess.Popen[str]:
+    ours = {name: text for name, text in os.environ.items() if not name.startswith("PREFECT_")}
     command = [sys.executable, "-m", "flows.cli", "run", *QUICK, "--store", str(store), *flags]
     return subprocess.Popen(
         command,
         cwd=PROJECT,
-        env=free,
+        env=ours | env,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -146,8 +147,12 @@ def oracle() -> tuple[dict[str, str], float]:
 def test_a_run_without_a_server_opens_no_port_and_is_repeated_for_nothing():
     expected, _ = oracle()
     store = Path(_folder.name) / "store"
-    said, _ = started(store, "--no-server", "--json").communicate()
+    noted = {"PYTHONPROFILEIMPORTTIME": "1"}
+    said, _ = started(store, "--no-server", "--json", **noted).communicate()
     assert '"is_cached":false' not in said.replace(" ", "")
+    loaded = set(re.findall(r"^import time:.*\| *(\w+)$", said, re.MULTILINE))
+    assert "pyarrow" in loaded
+    assert loaded & {"torch", "mlflow", "prefect", "sqlalchemy"} == set()
     assert "done before, kept" in said
     assert contents(store) == expected
     assert {place.split("/")[0] for place in expected} >= {"snapshot", "train", "report"}

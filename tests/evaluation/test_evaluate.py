@@ -19,7 +19,8 @@ from model.evaluation import fitted_baselines
 from model.evaluation.examples import NUM_EXAMPLES
 from model.evaluation.fitted_baselines import fitted_damping
 from model.evaluation.question import AnswerError, Judging
-from model.evaluation.scores import scored, wide_rows
+from model.evaluation.score_table import wide_rows
+from model.evaluation.scores import scored
 from model.inference.api import Context, forecast
 from model.inference.serving import load_trained
 from tasks.config.pipeline import AssessConfig

@@ -17,7 +17,8 @@ from model.data.shards import Shards
 from model.earth.geometry import haversine_m
 from model.evaluation.judged_tasks import TRACKS
 from model.evaluation.question import AnswerError, Judging
-from model.evaluation.scores import mask_order, scored
+from model.evaluation.score_table import mask_order
+from model.evaluation.scores import scored
 from model.inference.api import recover
 from model.inference.serving import load_trained
 from model.interface.contexts import Partial

@@ -69,8 +69,8 @@ def test_a_full_spill_is_told_with_what_to_do_and_leaves_nothing_half(tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(1_200)
 def test_ten_times_the_memory_is_sorted_within_it(tmp_path):
-    _, _, _, _, small_mb = sorted_rows(tmp_path, 1_000)
-    told, rows, left, is_complete, peak_mb = sorted_rows(tmp_path, 32_000_000)
+    _, _, _, _, small_mb = sorted_rows(tmp_path / "small", 1_000)
+    told, rows, left, is_complete, peak_mb = sorted_rows(tmp_path / "large", 32_000_000)
     assert (told, rows, left, is_complete) == ("", 32_000_000, [], True)
     assert peak_mb < small_mb + 2 * 256  # of 2,560 MB
 

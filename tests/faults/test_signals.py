@@ -19,7 +19,7 @@ from helpers.places import PROJECT
 # What a run says before each stage that is worth stopping.
 BEFORE = {
     "the server": "",
-    "ingest": "files to read",
+    "ingest": "file to read",
     "clean": "snapshot of",
     "split": "clean of",
     "regions": "features of",
@@ -57,6 +57,7 @@ def wait_for(words: str, process: subprocess.Popen[bytes], log: Path) -> None:
     while words not in log.read_text() and process.poll() is None:
         assert time.monotonic() < deadline_s, log.read_text()
         time.sleep(0.05)
+    assert words in log.read_text(), f"it ended without having said {words!r}: {log.read_text()}"
 
 
 def check_stopped(process: subprocess.Popen[bytes], log: Path, send) -> None:

@@ -7,18 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from flows.prepare import Prepared, prepared
+from flows.steps import Prepared, assessed, prepared
 from helpers.places import PROJECT, TESTS
 from helpers.storms import storms
 from tasks.catalog.run import recorded_run
 from tasks.config.pipeline import PipelineConfig
-from tasks.evaluate.evaluate import evaluate
 from tasks.ingest.ingest import ingest
-from tasks.pretrain.encoding_check import probe_encoding
-from tasks.pretrain.train import train
-from tasks.release.register import Registration, register
-from tasks.report.facts import RunSteps
-from tasks.report.report import report
+from tasks.release.register import Registration
 from tasks.runtime.stage import without_orchestrator
 from tasks.runtime.store import Store
 
@@ -55,12 +50,7 @@ def whole(root: Path, source: Path) -> Registration:
     """From the file to a registered model, with its record."""
     store = Store(root)
     with without_orchestrator(), recorded_run(store, "pipeline", SMALL.dataset):
-        data = prepared(SMALL, ingest(SMALL, str(source), store), store)
-        trained = train(SMALL, data.shards, store)
-        proved = probe_encoding(SMALL, data.shards, store)
-        evaluated = evaluate(SMALL, data.shards, trained, store)
-        steps = RunSteps(SMALL, store, data.shards, trained, evaluated, data.quality)
-        return register(steps, report(steps, proved, {"records read": 640}))
+        return assessed(SMALL, ingest(SMALL, str(source), store), store).registration
 
 
 def content(root: Path) -> dict[str, str]:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from helpers import ships
 from model.data.shards import WINDOW_SCHEMA
-from model.evaluation.scores import wide_rows
+from model.evaluation.score_table import wide_rows
 from tasks.config.pipeline import ModelConfig, PipelineConfig
 from tasks.evaluate.evaluate import evaluate
 from tasks.pretrain.train import train

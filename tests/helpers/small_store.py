@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from flows.prepare import prepared
+from flows.steps import prepared
 from tasks.catalog.run import recorded_run
 from tasks.config.pipeline import PipelineConfig
 from tasks.evaluate.evaluate import evaluate

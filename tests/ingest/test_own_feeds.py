@@ -9,7 +9,7 @@ import duckdb
 import pytest
 from pydantic import ValidationError
 
-from flows.ingest import points_of
+from flows.steps import points_of
 from tasks.catalog.run import recorded_run
 from tasks.config.datasets import dataset_named
 from tasks.config.pipeline import PipelineConfig

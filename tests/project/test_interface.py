@@ -14,7 +14,7 @@ from helpers.interface import (
 from helpers.walks import batch_of, context_of, walk
 
 from model.earth.geometry import haversine_m
-from model.families import FAMILIES
+from model.families import FAMILIES, MODULES, tasks_of
 from model.inference import api
 from model.inference.api import check_task, forecast, score
 from model.interface.masking import masked
@@ -43,6 +43,14 @@ def test_what_is_not_served_is_refused(family):
             check_task(model, task)
     with pytest.raises(ValueError, match="does not serve 'generate'"):
         check_task(model, "generate")
+
+
+def test_tasks_are_told_without_a_family_and_agree_with_it():
+    """Loading a family compares them."""
+    assert [tasks_of(family) for family in MODULES] == [one.tasks for one in FAMILIES.values()]
+    listed = MODULES["patch"] | {"tasks": ["forecast"]}
+    with pytest.raises(ValueError, match="make them agree"):
+        type(FAMILIES)({"patch": listed})["patch"]
 
 
 FORECASTERS = [name for name, family in FAMILIES.items() if "forecast" in family.tasks]

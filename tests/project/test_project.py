@@ -284,3 +284,32 @@ def test_each_file_begins_with_the_noun_of_its_name():
 )
 def test_a_riddle_is_seen(path, text, begins):
     assert begins_with_its_noun(Path(path), text) == begins
+
+
+# Readers of Parquet -----------------------------------------------------------------------------
+
+# Left to themselves they take a folder named `lat_deg=1` for a column of that name.
+READERS = {"pq.read_table(": "partitioning=None", "read_parquet(": "hive_partitioning"}
+
+
+def naive_readers(texts: dict[str, str]) -> set[str]:
+    """The files that open Parquet more often than they say what a folder's name is not."""
+    return {
+        place
+        for place, text in texts.items()
+        for opening, needed in READERS.items()
+        if text.count(opening) - text.count(f"def {opening}") > text.count(needed)
+    }
+
+
+def test_no_reader_takes_a_folder_for_a_column():
+    paths = [path for name in CODE for path in (PROJECT / name).rglob("*") if path.is_file()]
+    texts = {
+        str(path.relative_to(PROJECT)): path.read_text()
+        for path in paths
+        if path.suffix in (".py", ".sql")
+    }
+    assert sum(opening in text for text in texts.values() for opening in READERS) > 10
+    assert naive_readers(texts) == set()
+    planted = texts["tasks/database.py"] + "\npq.read_table(path)\n"
+    assert naive_readers({"tasks/database.py": planted}) == {"tasks/database.py"}

@@ -12,7 +12,7 @@ from model.families import MODULES
 from tasks.release.bundle import served_source, source_digest, write_bundle
 from tasks.runtime import code_closure
 
-FOLDERS = {family: module.partition(".")[0] for family, module in MODULES.items()}
+FOLDERS = {family: row["module"].partition(".")[0] for family, row in MODULES.items()}
 
 
 def families_in(modules: list[str]) -> set[str]:
@@ -52,7 +52,7 @@ def test_a_planted_import_of_another_family_is_seen(planted, tmp_path, monkeypat
 
 def test_a_bundle_names_its_own_family_alone(tmp_path, monkeypatch):
     before = source_digest("chemin")
-    monkeypatch.setitem(MODULES, "another", "patch.network")
+    monkeypatch.setitem(MODULES, "another", MODULES["patch"])
     folders_written("chemin", tmp_path)
     named = tmp_path / "bundle" / "model" / "families" / "modules.json"
     assert json.loads(named.read_bytes()) == {"chemin": MODULES["chemin"]}

@@ -26,7 +26,7 @@ from model.data.reading import WindowBatch, read_windows
 from model.data.shards import WINDOW_SCHEMA, Shards
 from model.earth.geometry import haversine_m
 from model.evaluation.metrics import ade_m
-from model.evaluation.scores import SCORES
+from model.evaluation.score_table import SCORES
 from model.families import build
 from model.inference import api
 from model.inference.api import Partial

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from model.evaluation.scores import wide_rows
+from model.evaluation.score_table import wide_rows
 from model.evaluation.strata import thirds
 from tasks.config.pipeline import SplitConfig
 from tasks.config.slices import ReportRules

@@ -12,7 +12,7 @@ from helpers import masked_ships
 from rich.console import Console
 
 from model.evaluation.judged_tasks import TRAVEL_TIME
-from model.evaluation.scores import SCORES
+from model.evaluation.score_table import SCORES
 from tasks.release.mlflow_metrics import mlflow_metrics
 from tasks.release.model_card import model_card
 from tasks.release.outcome import SHOWN, Assessment, shown_errors

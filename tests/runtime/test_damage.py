@@ -12,7 +12,7 @@ from helpers.small_store import SMALL, copied, flip, folders, hashes, largest, r
 from helpers.storms import storms
 
 import tasks.runtime.store as store_module
-from flows.prepare import prepared
+from flows.steps import prepared
 from tasks.config.pipeline import PipelineConfig
 from tasks.ingest.ingest import ingest
 from tasks.pretrain.train import train

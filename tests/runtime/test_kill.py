@@ -38,7 +38,7 @@ for name in ("fsync", "rename", "replace", "mkdir", "unlink"):
 pq.ParquetWriter.write_table = watched(pq.ParquetWriter.write_table)
 pq.ParquetWriter.close = watched(pq.ParquetWriter.close)
 
-from flows.prepare import prepared
+from flows.steps import prepared
 from tasks.config.pipeline import PipelineConfig
 from tasks.ingest.ingest import ingest
 from tasks.catalog.run import recorded_run

@@ -17,7 +17,7 @@ import pytest
 from helpers.places import FIXTURES
 from helpers.storms import storms
 
-from flows.prepare import prepared
+from flows.steps import prepared
 from tasks.catalog.run import recorded_run
 from tasks.catalog.warehouse import current_receipts, points_in_force
 from tasks.config.pipeline import ForecastConfig, PipelineConfig

@@ -20,9 +20,7 @@ import pytest
 from helpers.places import PROJECT
 
 import sql
-from flows.ingest import points_of
-from flows.prepare import prepared
-from flows.pretrain import pretrained
+from flows.steps import points_of, prepared, pretrained
 from model.evaluation import encoding_probe
 from model.families import MODULES
 from tasks.config.pipeline import PipelineConfig
@@ -111,7 +109,7 @@ class Edit:
 
 
 def another_name(patch: pytest.MonkeyPatch) -> None:
-    patch.setitem(MODULES, "another", "patch.network")
+    patch.setitem(MODULES, "another", MODULES["patch"])
 
 
 # What each edit makes run again, and nothing else.

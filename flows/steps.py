@@ -1,0 +1,138 @@
+"""Steps of every flow, as plain functions: each file beside this one is a door of Prefect to one.
+
+Nothing here loads Prefect, so a run without it does not wait for it either.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from tasks.catalog.run import recorded_run
+from tasks.catalog.warehouse import points_in_force, points_last_reported
+from tasks.config.pipeline import ForecastConfig, PipelineConfig
+from tasks.evaluate.evaluate import evaluate
+from tasks.ingest.ingest import ingest as ingest_files
+from tasks.prepare.clean import clean
+from tasks.prepare.regions import regions
+from tasks.prepare.shards import shards
+from tasks.prepare.split import split
+from tasks.prepare.step_features import features
+from tasks.pretrain.encoding_check import probe_encoding
+from tasks.pretrain.train import train
+from tasks.release.outcome import Assessment, data_counts, show_in_prefect
+from tasks.release.released import released
+from tasks.report.facts import RunSteps
+from tasks.report.quality import quality, refusal_reported, show_quality
+from tasks.report.report import report
+from tasks.runtime.machine import Machine
+from tasks.runtime.stage import as_task
+from tasks.runtime.store import Receipt, Store
+from tasks.serve.batch_predict import Predictions, forecast_file
+
+
+class Prepared(NamedTuple):
+    """What became of the points of a dataset, from the snapshot to the shards."""
+
+    points: Receipt
+    cleaned: list[Receipt]
+    regions: Receipt
+    quality: Receipt
+    shards: Receipt
+
+
+class Pretrained(NamedTuple):
+    """The weights of a model, and the proof that its encoding keeps places and times."""
+
+    probe: Receipt
+    model: Receipt
+
+
+def points_of(config: PipelineConfig, source: str, store: Store) -> Receipt:
+    """The snapshot of the points of the raw files; only new and changed files are read."""
+    with refusal_reported(config, store):
+        return ingest_files(config, source, store)
+
+
+def prepared(config: PipelineConfig, points: Receipt, store: Store) -> Prepared:
+    """The shards that training and evaluation read, made of the points of a snapshot."""
+    cleaned = clean(config, points, store)
+    entities = split(config, cleaned, store)
+    featured = features(config, cleaned, store)
+    known = regions(config, cleaned, entities, store)
+    judged = quality(config, points, cleaned, featured, known, store)
+    show_quality(judged, store)
+    made = shards(config, cleaned, featured, entities, known, store)
+    return Prepared(points, cleaned, known, judged, made)
+
+
+def pretrained(config: PipelineConfig, shards: Receipt, store: Store) -> Pretrained:
+    """A model whose encoding is proved; a training that was cut short goes on."""
+    probe = probe_encoding(config, shards, store)
+    return Pretrained(probe, train(config, shards, store))
+
+
+def assessed(config: PipelineConfig, points: Receipt, store: Store) -> Assessment:
+    """From the points of a snapshot to a version beside the baselines, and what the gate says."""
+    data = prepared(config, points, store)
+    trained = pretrained(config, data.shards, store)
+    evaluated = evaluate(config, data.shards, trained.model, store)
+    steps = RunSteps(config, store, data.shards, trained.model, evaluated, data.quality)
+    counts = data_counts([data.points, *data.cleaned, data.regions])
+    reported = report(steps, trained.probe, counts)
+    candidate, promotion = released(steps, reported)
+    assessment = Assessment(dataset=config.dataset, registration=candidate, promotion=promotion)
+    show_in_prefect(assessment, store)
+    return assessment
+
+
+# Flows ------------------------------------------------------------------------------------------
+
+
+def pipeline(config: PipelineConfig, source: str) -> Assessment:
+    """From raw files to a registered model."""
+    store = Store(Machine().store)
+    with recorded_run(store, "pipeline", config.dataset):
+        return assessed(config, points_of(config, source, store), store)
+
+
+def ingest(config: PipelineConfig, source: str) -> Receipt:
+    """Raw files to points."""
+    store = Store(Machine().store)
+    with recorded_run(store, "ingest", config.dataset):
+        return points_of(config, source, store)
+
+
+def prepare(config: PipelineConfig) -> Receipt:
+    """The points that were last ingested to shards."""
+    store = Store(Machine().store)
+    with recorded_run(store, "prepare", config.dataset):
+        return prepared(config, points_in_force(config.dataset, store), store).shards
+
+
+def pretrain(config: PipelineConfig) -> Receipt:
+    """The points that were last ingested to a trained model."""
+    store = Store(Machine().store)
+    with recorded_run(store, "pretrain", config.dataset):
+        data = prepared(config, points_in_force(config.dataset, store), store)
+        return pretrained(config, data.shards, store).model
+
+
+def assess(config: PipelineConfig) -> Assessment:
+    """The points that were last ingested to a registered model."""
+    store = Store(Machine().store)
+    with recorded_run(store, "assess", config.dataset):
+        return assessed(config, points_in_force(config.dataset, store), store)
+
+
+def register(config: PipelineConfig) -> Assessment:
+    """What the last run that reported has trained, to a registered model."""
+    store = Store(Machine().store)
+    with recorded_run(store, "register", config.dataset):
+        return assessed(config, points_last_reported(config.dataset, store), store)
+
+
+def forecast(source: str, output: str, config: ForecastConfig) -> Predictions:
+    """A file of trajectories to one of forecasts."""
+    store = Store(Machine().store)
+    store.prepare()
+    return as_task(forecast_file)(config, source, output, store)
