@@ -29,14 +29,9 @@ from pydantic_settings import (
 )
 
 from flows.error_lines import line_and_code, problems
+from flows.local.end_requests import is_asked_to_end, requests_heard
 from flows.local.environment import make_console_readable, set_environment
-from flows.local.servers import (
-    interrupt,
-    lost_requests_repeated,
-    requests_call,
-    serve,
-    server_for_one_run,
-)
+from flows.local.servers import serve, server_for_one_run
 from tasks.config.datasets import DATASETS, Dataset
 from tasks.config.pipeline import DatasetName, ForecastConfig, PipelineConfig
 from tasks.registry.client import warm_up
@@ -353,12 +348,12 @@ def chosen(command: Any) -> Any:
 def execute(command: Any, *, with_trace: bool) -> int:
     """Execute a command; an error or a signal becomes a line that says what to do next."""
     try:
-        with requests_call(interrupt), lost_requests_repeated():
+        with requests_heard():
             command.execute()
     except (Exception, KeyboardInterrupt) as error:
         if with_trace:
             print(redacted("".join(traceback.format_exception(error))), file=sys.stderr)
-        return refuse(*line_and_code(error))
+        return refuse(*line_and_code(error, is_asked=is_asked_to_end()))
     return 0
 
 

@@ -16,13 +16,16 @@ if TYPE_CHECKING:
 STOPPED = 130
 
 
-def line_and_code(error: BaseException) -> tuple[str, int]:
-    """What an error means to a person, and the exit code that says so to a program."""
+def line_and_code(error: BaseException, *, is_asked: bool = False) -> tuple[str, int]:
+    """What an error means to a person, and the exit code that says so to a program.
+
+    Of a command that was asked to end, an error that nobody knows is what a library made of that.
+    """
     if (full := full_disk_behind(error)) is not None:
         return str(full), full.exit_code
     if isinstance(error, FoundryError):
         return str(error), error.exit_code
-    if isinstance(error, KeyboardInterrupt):
+    if isinstance(error, KeyboardInterrupt) or is_asked:
         return "stopped; finished stages are kept, the same command goes on", STOPPED
     line = next(iter(str(error).splitlines()), "no message")
     return (

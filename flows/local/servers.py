@@ -20,11 +20,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
 
 import psutil
 
+from flows.local.end_requests import interrupt, requests_call
 from flows.local.environment import answers, served_address
 from flows.local.without_prefect import ServerEnded, silence_prefect
 from tasks.runtime.errors import ConfigError, Unavailable
@@ -35,8 +34,7 @@ from tasks.runtime.store import Store
 HOST = "127.0.0.1"
 POOL = "trajfoundry"
 PREFECT_PORT, MLFLOW_PORT = 4200, 5000
-START_S, STOP_S, LOOK_S, LOST_S = 180.0, 10.0, 0.5, 0.05
-REQUESTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+START_S, STOP_S, LOOK_S = 180.0, 10.0, 0.5
 DEPLOYMENTS = Path(__file__).with_name("prefect.yaml")
 CHILD = Path(__file__).with_name("child.py")
 
@@ -219,45 +217,6 @@ def announced(file: Path, address: str) -> Iterator[None]:
         yield
     finally:
         file.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def requests_call(
-    handler: Callable[[int, FrameType | None], NoReturn] | signal.Handlers,
-) -> Iterator[None]:
-    """Handle requests to end, by Ctrl-C or by a signal that means the same, in one way."""
-    before = {number: signal.signal(number, handler) for number in REQUESTS}
-    try:
-        yield
-    finally:
-        for number, earlier in before.items():
-            signal.signal(number, earlier)
-
-
-@contextlib.contextmanager
-def lost_requests_repeated() -> Iterator[None]:
-    """Send a request to end again where it was lost.
-
-    What a handler raises while Python removes an object is ignored, and told to this hook alone.
-    """
-    before = sys.unraisablehook
-
-    def hear(lost: Any) -> None:
-        if isinstance(lost.exc_value, Exception):
-            before(lost)
-        else:
-            number = getattr(lost.exc_value, "signal", signal.SIGINT)  # Prefect's has the number
-            threading.Timer(LOST_S, os.kill, (os.getpid(), number)).start()  # after this hook
-
-    sys.unraisablehook = hear
-    try:
-        yield
-    finally:
-        sys.unraisablehook = before
-
-
-def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

@@ -7,6 +7,9 @@ import time
 import pytest
 from helpers.fault_runs import child, content, finished, prepare, storm_file
 
+from tasks.registry.client import registry
+from tasks.runtime.store import Store
+
 # Waits for a file to appear, so that all begin at one instant.
 TOGETHER = """
 import sys, time
@@ -45,11 +48,9 @@ def test_runs_at_once_end_as_one(tmp_path, number):
 
 @pytest.mark.slow
 def test_runs_at_once_register_one_version(tmp_path):
-    from mlflow import MlflowClient
-
     root = at_once(tmp_path, 3, "whole")
-    uri = f"sqlite:///{root / 'mlflow.db'}"
-    assert len(MlflowClient(uri, uri).search_model_versions()) == 1
+    with registry(Store(root)) as client:
+        assert len(client.search_model_versions()) == 1
     assert len(list(root.glob("train/*/*/"))) == 1
 
 

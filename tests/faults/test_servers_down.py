@@ -15,6 +15,9 @@ import pytest
 from helpers.fault_runs import child, content, finished, storm_file, whole
 from test_signals import running, wait_for
 
+from tasks.registry.client import registry
+from tasks.runtime.store import Store
+
 REGISTERING = """
 import json, sys
 from pathlib import Path
@@ -83,10 +86,8 @@ def test_without_a_registry_training_is_kept_and_registering_repeats_alone(tmp_p
 
 def logged(root: Path, run_id: str) -> list[tuple[int, float]]:
     """The curve of the training as the registry tells it."""
-    from mlflow import MlflowClient
-
-    uri = f"sqlite:///{root / 'mlflow.db'}"
-    history = MlflowClient(uri, uri).get_metric_history(run_id, "train/loss")
+    with registry(Store(root)) as client:
+        history = client.get_metric_history(run_id, "train/loss")
     return [(metric.step, metric.value) for metric in history]
 
 

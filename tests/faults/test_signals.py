@@ -128,6 +128,39 @@ sys.exit(cli.execute(Unlucky(), with_trace=False))
 """
 
 
+# A library makes an error of its own of the request, as pydantic does while it builds a model; what
+# was lost beside it comes again only after the command has ended.
+HIDDEN = """
+import os, sys, time
+from flows import cli
+from flows.local import end_requests
+
+end_requests.LOST_S = 1.0
+
+class Asking:
+    def __del__(self):
+        os.kill(os.getpid(), int(sys.argv[1]))
+        time.sleep(0)
+
+class Hidden:
+    def execute(self):
+        Asking()
+        raise ValueError("Error building a validator")
+
+code = cli.execute(Hidden(), with_trace=False)
+time.sleep(2)
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_request_that_a_library_hides_is_heard_once(number):
+    code, _, complained = finished(child(HIDDEN, str(int(number))), timeout_s=60)
+    assert code == 130
+    assert complained.startswith("trajfoundry: stopped")
+    assert complained.count("\n") == 1
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_request_that_python_would_ignore_is_heard(number):
     begun_s = time.monotonic()
