@@ -32,6 +32,7 @@ from tasks.runtime.errors import DataError
 from tasks.runtime.progress import log, progress
 from tasks.runtime.stage import Job, Stage
 from tasks.runtime.store import Counts, Store
+from tasks.runtime.words import counted
 
 TRUTH = "truth.parquet"
 POINTS = "points"
@@ -166,8 +167,8 @@ def build_part(folder: Path, job: Job[IngestRules]) -> Counts:
         take_labels(draft)
         if draft.tally.num_spelt:
             log(
-                f"{job.dataset}: {draft.tally.num_spelt:,} records name their entity by a number "
-                "with .0 or an exponent, which is read in its digits"
+                f"{job.dataset}: in {counted(draft.tally.num_spelt, 'record')} the entity is named "
+                "by a number with .0 or an exponent, which is read in its digits"
             )
         for file_id in draft.members:
             if not draft.tally.num_records[file_id]:

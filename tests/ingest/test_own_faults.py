@@ -55,7 +55,7 @@ def test_other_spellings_are_said_in_the_log(caplog):
     with caplog.at_level("INFO"):
         read_one(f"{HEADER}42,2024-03-07T22:40:00Z,1,2\n42.0,2024-03-07T22:41:00Z,1,2\n")
     [line] = [line for line in caplog.messages if "exponent" in line]
-    assert line.startswith("own: 1 records name their entity by a number")
+    assert line.startswith("own: in 1 record the entity is named by a number")
 
 
 def test_a_number_that_lost_its_last_digits_names_nobody():
