@@ -21,9 +21,23 @@ def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
+def ignore_requests() -> None:
+    """Let no further request cut short what a process does at its end, or change its exit code."""
+    for number in REQUESTS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def is_asked_to_end() -> bool:
     """Whether the present command was asked to end; libraries make other errors of it."""
     return _asked.is_set()
+
+
+def is_ended(error: BaseException) -> bool:
+    """Whether an error came of a request that Prefect heard: it raises what is no `Exception`."""
+    causes = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) and cause not in causes:
+        causes.append(cause)
+    return any(not isinstance(cause, Exception) for cause in causes)
 
 
 @contextlib.contextmanager

@@ -16,6 +16,8 @@ import pytest
 from helpers.fault_runs import SMALL_FLAGS, child, content, environment, finished, storm_file, whole
 from helpers.places import PROJECT
 
+from flows.local.end_requests import is_ended
+
 # What a run says before each stage that is worth stopping.
 BEFORE = {
     "the server": "",
@@ -151,6 +153,22 @@ code = cli.execute(Hidden(), with_trace=False)
 time.sleep(2)
 sys.exit(code)
 """
+
+
+def test_what_prefect_makes_of_a_request_is_known():
+    from prefect.exceptions import TerminationSignal
+
+    hidden = ValueError("Task run is not set")
+    assert not is_ended(hidden)
+    try:
+        try:
+            raise TerminationSignal(signal=signal.SIGTERM)
+        except BaseException:
+            raise hidden from None
+    except ValueError as error:
+        assert is_ended(error)
+    hidden.__context__ = hidden
+    assert not is_ended(hidden)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
