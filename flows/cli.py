@@ -32,7 +32,6 @@ from flows.error_lines import STOPPED, line_and_code, problems
 from flows.local.end_requests import (
     ignore_requests,
     is_asked_to_end,
-    is_ended,
     requests_heard,
 )
 from flows.local.environment import make_console_readable, set_environment
@@ -358,7 +357,7 @@ def execute(command: Any, *, with_trace: bool) -> int:
     except (Exception, KeyboardInterrupt) as error:
         if with_trace:
             print(redacted("".join(traceback.format_exception(error))), file=sys.stderr)
-        line, code = line_and_code(error, is_asked=is_asked_to_end() or is_ended(error))
+        line, code = line_and_code(error, is_asked=is_asked_to_end())
         if code == STOPPED:
             ignore_requests()
         return refuse(line, code)

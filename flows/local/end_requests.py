@@ -32,14 +32,6 @@ def is_asked_to_end() -> bool:
     return _asked.is_set()
 
 
-def is_ended(error: BaseException) -> bool:
-    """Whether an error came of a request that Prefect heard: it raises what is no `Exception`."""
-    causes = [error]
-    while (cause := causes[-1].__cause__ or causes[-1].__context__) and cause not in causes:
-        causes.append(cause)
-    return any(not isinstance(cause, Exception) for cause in causes)
-
-
 @contextlib.contextmanager
 def requests_call(
     handler: Callable[[int, FrameType | None], NoReturn] | signal.Handlers,

@@ -16,7 +16,7 @@ import pytest
 from helpers.fault_runs import SMALL_FLAGS, child, content, environment, finished, storm_file, whole
 from helpers.places import PROJECT
 
-from flows.local.end_requests import is_ended
+from flows.error_lines import line_and_code
 
 # What a run says before each stage that is worth stopping.
 BEFORE = {
@@ -159,16 +159,11 @@ def test_what_prefect_makes_of_a_request_is_known():
     from prefect.exceptions import TerminationSignal
 
     hidden = ValueError("Task run is not set")
-    assert not is_ended(hidden)
-    try:
-        try:
-            raise TerminationSignal(signal=signal.SIGTERM)
-        except BaseException:
-            raise hidden from None
-    except ValueError as error:
-        assert is_ended(error)
+    assert line_and_code(hidden)[1] == 1
+    hidden.__context__ = TerminationSignal(signal=signal.SIGTERM)
+    assert line_and_code(hidden)[1] == 130
     hidden.__context__ = hidden
-    assert not is_ended(hidden)
+    assert line_and_code(hidden)[1] == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
