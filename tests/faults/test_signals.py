@@ -184,17 +184,10 @@ sys.exit(code)
 """
 
 
+@pytest.mark.parametrize("script", [HIDDEN, AGAIN], ids=["hidden", "again"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_asked_again_at_its_end_it_still_ends_as_it_said(number):
-    code, _, complained = finished(child(AGAIN, str(int(number))), timeout_s=60)
-    assert code == 130
-    assert complained.startswith("trajfoundry: stopped")
-    assert complained.count("\n") == 1
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_request_that_a_library_hides_is_heard_once(number):
-    code, _, complained = finished(child(HIDDEN, str(int(number))), timeout_s=60)
+def test_a_request_is_heard_once_and_ends_as_it_is_said(number, script):
+    code, _, complained = finished(child(script, str(int(number))), timeout_s=60)
     assert code == 130
     assert complained.startswith("trajfoundry: stopped")
     assert complained.count("\n") == 1
