@@ -24,17 +24,23 @@ def chain(error: BaseException) -> list[BaseException]:
     return causes
 
 
+def is_request(cause: BaseException) -> bool:
+    """Whether it is a request to end; what asyncio cancels, as at a timeout, is none."""
+    is_of_prefect = not isinstance(cause, Exception) and hasattr(cause, "signal")
+    return is_of_prefect or isinstance(cause, KeyboardInterrupt)
+
+
 def line_and_code(error: BaseException, *, is_asked: bool = False) -> tuple[str, int]:
     """What an error means to a person, and the exit code that says so to a program.
 
     Of a command that was asked to end, an error that nobody knows is what a library made of that.
-    Where Prefect heard it, what led to the error is no `Exception`.
+    Where Prefect heard it, its own request led to the error.
     """
     if (full := full_disk_behind(error)) is not None:
         return str(full), full.exit_code
     if isinstance(error, FoundryError):
         return str(error), error.exit_code
-    if is_asked or any(not isinstance(cause, Exception) for cause in chain(error)):
+    if is_asked or any(is_request(cause) for cause in chain(error)):
         return "stopped; finished stages are kept, the same command goes on", STOPPED
     line = next(iter(str(error).splitlines()), "no message")
     return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -162,6 +163,8 @@ def test_what_prefect_makes_of_a_request_is_known():
     assert line_and_code(hidden)[1] == 1
     hidden.__context__ = TerminationSignal(signal=signal.SIGTERM)
     assert line_and_code(hidden)[1] == 130
+    hidden.__context__ = asyncio.CancelledError()
+    assert line_and_code(hidden)[1] == 1
     hidden.__context__ = hidden
     assert line_and_code(hidden)[1] == 1
 
