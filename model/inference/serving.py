@@ -50,19 +50,23 @@ MAX_SAMPLES = 1_000
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network: an answerer (`model/interface/answerer.py`) as the baselines are."""
+    """A trained network: an answerer (`model/interface/answerer.py`) as the baselines are.
+
+    Tables call it by its family, or by a title of its own.
+    """
 
     model: Model
+    title: str = ""
     is_baseline: ClassVar[bool] = False
 
     @property
     def name(self) -> str:
-        return self.model.family
+        return self.title or self.model.family
 
     @property
     def tasks(self) -> tuple[str, ...]:
         """What it can be asked; the first of them if nothing else is said."""
-        return FAMILIES[self.name].tasks
+        return FAMILIES[self.model.family].tasks
 
     @property
     def max_points(self) -> int:

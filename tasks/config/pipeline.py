@@ -7,7 +7,7 @@ own slice (`slices.py`), so that a new learning rate rebuilds no shards.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, AliasChoices, Field, model_validator
 
@@ -58,8 +58,8 @@ DatasetName = Annotated[
 ]
 
 
-class PipelineConfig(Section):
-    """Everything that can change a result, and nothing else."""
+class DataConfig(Section):
+    """Everything that can change what models are asked, and what of their answers is told."""
 
     dataset: DatasetName = Field(
         "hurdat2", description="Whose raw files are read; own: your own files."
@@ -83,8 +83,6 @@ class PipelineConfig(Section):
     split: SplitConfig = Field(SplitConfig())
     window: WindowConfig = Field(WindowConfig(), title="Windows")
     region: RegionConfig = Field(RegionConfig(), title="Regions")
-    model: ModelConfig = Field(ModelConfig())
-    train: TrainConfig = Field(TrainConfig(), title="Training")
     assess: AssessConfig = Field(AssessConfig(), title="Assessment")
     seed: Seed = Field(0, description="Fixes every random choice.")
 
@@ -98,7 +96,7 @@ class PipelineConfig(Section):
         return given
 
     @model_validator(mode="after")
-    def what_only_you_know_is_of_your_own(self) -> PipelineConfig:
+    def what_only_you_know_is_of_your_own(self) -> Self:
         told = [name for name in ("name", "licence", "entity_kind") if getattr(self, name)]
         if told and not dataset_named(self.dataset).has_own_columns:
             raise ValueError(f"{told[0]} is for your own files: give --dataset own with it")
@@ -107,7 +105,7 @@ class PipelineConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def horizons_fit_the_window(self) -> PipelineConfig:
+    def horizons_fit_the_window(self) -> Self:
         asked = max((*self.assess.horizons, self.assess.gate_horizon))
         if asked > self.window.num_horizon:
             raise ValueError(
@@ -197,6 +195,19 @@ class PipelineConfig(Section):
         return taken(RegionRules, self.region, resolution=resolution)
 
     @property
+    def evaluate_rules(self) -> EvaluateRules:
+        horizons = tuple(sorted({*self.assess.horizons, self.assess.gate_horizon}))
+        sources = (self.window, self.assess, self.region_rules, self.source_row, self)
+        return taken(EvaluateRules, *sources, horizons=horizons)
+
+
+class PipelineConfig(DataConfig):
+    """Everything that can change a result, and nothing else."""
+
+    model: ModelConfig = Field(ModelConfig())
+    train: TrainConfig = Field(TrainConfig(), title="Training")
+
+    @property
     def training(self) -> TrainRules:
         """Without the address of the initial weights: their content is an input of the stage."""
         fit = FitConfig(**self.train.model_dump(exclude={"init"}), seed=self.seed)
@@ -205,12 +216,6 @@ class PipelineConfig(Section):
     @property
     def probe_rules(self) -> ProbeRules:
         return taken(ProbeRules, self.train, self.source_row, self)
-
-    @property
-    def evaluate_rules(self) -> EvaluateRules:
-        horizons = tuple(sorted({*self.assess.horizons, self.assess.gate_horizon}))
-        sources = (self.window, self.assess, self.region_rules, self.source_row, self)
-        return taken(EvaluateRules, *sources, horizons=horizons)
 
 
 class ForecastConfig(Section):
