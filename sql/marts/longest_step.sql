@@ -1,0 +1,11 @@
+-- One row: the longest step of a window that is judged. It is told by the steps of train
+-- alone: $factor times their quantile, whatever their order.
+select
+    quantile_disc(steps.step_s, $quantile) * $factor as longest_step_s
+from steps
+inner join split
+    on
+        steps.trip_id = split.trip_id
+        and (split.from_at is null or steps.tracked_at > split.from_at)
+        and (split.until_at is null or steps.tracked_at < split.until_at)
+where split.split = 'train'
