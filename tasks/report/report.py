@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from model.evaluation.judged_tasks import FORECAST, TIMES_GIVEN, TIMES_PREDICTED, judged_tasks
-from model.evaluation.score_table import ALL, wide_rows
+from model.evaluation.score_table import ALL, Row, wide_rows
 from model.evaluation.strata import BARS
 from model.families import tasks_of
 from tasks.config.pipeline import PipelineConfig
@@ -125,8 +125,7 @@ def strata_cells(job: Job[ReportRules], scores: pa.Table) -> list[tuple[str, ...
         if stratum == ALL or not rows:
             continue
         ours = next(row for row in rows if row["model"] == job.settings.family)
-        rivals = [row for row in rows if row["is_baseline"]]
-        bar = next((row for row in rivals if row["model"] == BARS.get(stratum)), rivals[0])
+        bar = bar_of(stratum, rows)
         name, _, part = stratum.partition(": ")
         cells.append(
             (
@@ -141,6 +140,15 @@ def strata_cells(job: Job[ReportRules], scores: pa.Table) -> list[tuple[str, ...
             )
         )
     return cells
+
+
+def bar_of(stratum: str, rows: Sequence[Row]) -> Row:
+    """The baseline that a model is held against: the stratum's own, else the best, which is first.
+
+    The rows are of one stratum, the best answerer first.
+    """
+    rivals = [row for row in rows if row["is_baseline"]]
+    return next((row for row in rivals if row["model"] == BARS.get(stratum)), rivals[0])
 
 
 # Parts ----------------------------------------------------------------------------------------

@@ -18,6 +18,8 @@ from helpers.points import START, prepared, rows_of, snapshot_of, table_of, walk
 import sql
 from model.data.reading import read_windows
 from model.data.shards import Shards
+from model.training.config import FitConfig
+from tasks.config.datasets import DATASETS
 from tasks.config.pipeline import CleanConfig, PipelineConfig, SplitConfig, WindowConfig
 from tasks.config.sections import SplitKind
 from tasks.prepare import shards as shards_module
@@ -291,6 +293,29 @@ def test_a_stretch_over_a_long_step_is_not_judged_but_counted(store: Store):
     assert torn.counts["windows_with_long_steps_share"] == pytest.approx(3 / 28, abs=1e-4)
     assert torn.counts["longest_step_s"] == 20
     assert len(windows_of(store, torn, "travel_time")) == NUM_WALKS
+
+
+def test_windows_are_the_datasets_own_and_flags_come_first():
+    storms = PipelineConfig()
+    assert (storms.windowing.num_context, storms.windowing.num_horizon) == (8, 20)
+    assert (storms.evaluate_rules.horizons[-1], storms.evaluate_rules.gate_horizon) == (20, 12)
+    assert storms.training.window == storms.windowing
+    short = PipelineConfig(window={"num_horizon": 5, "stride": 2})
+    assert (short.windowing.num_context, short.windowing.stride) == (8, 2)
+    assert (short.evaluate_rules.horizons, short.evaluate_rules.gate_horizon) == ((2, 4, 5), 5)
+    asked = PipelineConfig(assess={"horizons": (3,), "gate_horizon": 4})
+    assert asked.evaluate_rules.horizons == (3, 4)
+    with pytest.raises(ValueError, match="assess asks for step 21, but windows end at"):
+        PipelineConfig(assess={"gate_horizon": 21})
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_what_a_dataset_says_of_its_windows_fits_together(name):
+    row, rules = DATASETS[name], PipelineConfig(dataset=name).evaluate_rules
+    assert row.gate_horizon in row.horizons
+    assert rules.horizons == row.horizons
+    assert row.horizons[-1] == row.num_horizon
+    assert row.num_context + row.num_horizon <= FitConfig.max_points
 
 
 def slowed(points: list[dict], *entities: str) -> list[dict]:

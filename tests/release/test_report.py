@@ -18,14 +18,14 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from model.evaluation.score_table import wide_rows
-from model.evaluation.strata import thirds
+from model.evaluation.strata import AT_REST, thirds
 from tasks.config.pipeline import SplitConfig
 from tasks.config.slices import ReportRules
 from tasks.release.model_card import model_card
 from tasks.report.error_tables import read_scores, summary_tables
 from tasks.report.figures import unwrapped
 from tasks.report.markup import markdown_table
-from tasks.report.report import REPORT, report
+from tasks.report.report import REPORT, bar_of, report
 from tasks.runtime.stage import without_orchestrator
 from tasks.runtime.store import Receipt, Recipe, Store
 
@@ -147,6 +147,13 @@ def test_thirds_part_the_windows_in_order(values):
     assert all(chosen.any() for _, chosen in parts)
     for (_, low), (_, high) in pairwise(parts):
         assert np.array(values)[low].max() < np.array(values)[high].min()
+
+
+def test_at_rest_the_bar_is_staying_and_elsewhere_the_best_baseline():
+    names = ("chemin", "damped_velocity", "last_position")
+    rows = [{"model": name, "is_baseline": name != "chemin"} for name in names]
+    assert bar_of(AT_REST, rows)["model"] == "last_position"
+    assert bar_of("context: under way", rows)["model"] == "damped_velocity"
 
 
 def test_strata_add_up_to_the_whole():
