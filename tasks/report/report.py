@@ -57,7 +57,7 @@ def report(
     config, row = steps.config, steps.config.source_row
     rules = taken(
         ReportRules,
-        *(row, config.model, config.windowing, config.evaluate_rules),
+        *(config.windowing, config.evaluate_rules, config.model, row),
         tasks=judged_tasks_of(config),
         data_counts=dict(data_counts),
         recipes=steps.recipes,
