@@ -73,6 +73,7 @@ NOTHING = "(default: None)"
 # What a dataset says of a field that is left empty.
 DATASET_DEFAULTS = {
     **{name: name for name in ("max_speed_mps", "max_gap_s", "split_identities")},
+    **{name: name for name in ("num_context", "num_horizon", "stride", "horizons", "gate_horizon")},
     "resolution": "region_resolution",
 }
 RANGE_WORDS = {"ge": "from", "gt": "above", "le": "to"}

@@ -64,7 +64,7 @@ def default_params(config: PipelineConfig) -> dict[str, Any]:
     """What is asked of a model where the caller does not choose: what its family is made for."""
     return {
         "task": tasks_of(config.model.family)[0],
-        "horizon": config.window.num_horizon,
+        "horizon": config.windowing.num_horizon,
         "num_samples": 64,
         "seed": 0,
         "zone": config.source_row.zone,

@@ -47,7 +47,7 @@ class CleanProcessCall:
 def measure_of(config: PipelineConfig) -> Measure:
     """What models of a family are judged by: what its first task is asked."""
     if tasks_of(config.model.family)[0] == FORECAST:
-        return forecast_measure(config.window.num_context, config.assess.gate_horizon)
+        return forecast_measure(config.windowing.num_context, config.evaluate_rules.gate_horizon)
     return RECOVERY_MEASURE
 
 
