@@ -5,7 +5,8 @@
     table = scored(shards, [mine, *baselines], "test").table
 
 Every answerer sees the same windows, and gets the question alone. One row holds one metric; `low`
-and `high` bound its 95 % interval (whole entities drawn with replacement), where it has one.
+and `high` bound its 95 % interval (whole entities drawn with replacement), where it has one. That
+of a skill is paired: an answerer and the bar on the same windows.
 
 Shapes: B windows, K horizons.
 """
@@ -25,12 +26,13 @@ from torch import Tensor
 
 from ..data.shards import Shards
 from ..interface.answerer import Answerer
-from . import metrics
 from .forecast_scores import ForecastScorer
 from .judged_tasks import ASKED_AS, FORECAST, PATH_INFERENCE, RECOVER, TRACKS
+from .metrics import mean_over_windows
 from .question import Errors, Judging, Metric, Question
 from .recovery_scores import RecoveryScorer
 from .score_table import ALL, MAIN_METRICS, SCORES, WINDOW_ERRORS, Row, mask_order
+from .skill import bar_of, skill, skill_intervals
 from .strata import parts_of
 from .travel_time_scores import TravelTimeScorer
 
@@ -154,12 +156,14 @@ class Answered:
     def group_rows(
         self, track: str, mask: str, stratum: str, chosen: np.ndarray | None
     ) -> list[Row]:
-        """The rows of some windows on one track, with everyone's skill over the best baseline."""
+        """The rows of some windows on one track, with everyone's skill over the best baseline.
+
+        Of a stratum, skill alone has an interval.
+        """
         rows: list[Row] = []
+        judging = self.judging if stratum == ALL else replace(self.judging, num_bootstrap=0)
         for answerer in self.answerers:
-            errors = Errors(self.errors[track, answerer.name], self.entity_id)
-            if chosen is not None:
-                errors = errors.of(chosen)
+            errors = self.errors_of(track, answerer.name, chosen)
             about = {
                 "split": self.split,
                 "task": self.scorer.task,
@@ -170,15 +174,59 @@ class Answered:
                 "is_baseline": answerer.is_baseline,
                 "num_entities": len(set(errors.entity_id)),
             }
-            rows += [about | one._asdict() for one in self.scorer.told(errors, self.judging)]
-        return rows + skill_rows(rows, MAIN_METRICS[self.scorer.task])
+            rows += [about | one._asdict() for one in self.scorer.told(errors, judging)]
+        return [*rows, *self.skill_rows(rows, track, chosen)]
+
+    def errors_of(self, track: str, model: str, chosen: np.ndarray | None) -> Errors:
+        """The errors of one answerer, in some of the windows."""
+        errors = Errors(self.errors[track, model], self.entity_id)
+        return errors if chosen is None else errors.of(chosen)
+
+    def skill_rows(
+        self, rows: Sequence[Row], track: str, chosen: np.ndarray | None
+    ) -> Iterator[Row]:
+        """1 - error / error of the bar, at each horizon; none without a baseline."""
+        main, masks = MAIN_METRICS[self.scorer.task], np.array(self.mask)
+        mask = (masks if chosen is None else masks[chosen]).tolist()
+        alike: dict[int | None, list[Row]] = defaultdict(list)
+        for row in rows:
+            if row["metric"] == main:
+                alike[row["horizon"]].append(row)
+        for place, own in enumerate(alike.values()):
+            value_MB = [self.errors_of(track, row["model"], chosen).value[main] for row in own]
+            error_MB = [value[:, place] if value.ndim == 2 else value for value in value_MB]
+            rivals = [
+                error_B for error_B, row in zip(error_MB, own, strict=True) if row["is_baseline"]
+            ]
+            if rivals:
+                yield from self.skills(own, error_MB, bar_of(rivals, mask), chosen)
+
+    def skills(
+        self,
+        rows: Sequence[Row],
+        error_MB: Sequence[Tensor],
+        bar_B: Tensor,
+        chosen: np.ndarray | None,
+    ) -> Iterator[Row]:
+        """The skill of each answerer over a bar, and its interval."""
+        judging, entity_id = self.judging, np.array(self.entity_id, dtype=object)
+        intervals: Sequence[tuple[float | None, float | None]] = [(None, None)] * len(rows)
+        if judging.num_bootstrap:
+            entities = entity_id if chosen is None else entity_id[chosen]
+            intervals = skill_intervals(
+                error_MB, bar_B, entities, judging.seed, judging.num_bootstrap
+            )
+        bar = mean_over_windows(bar_B)
+        for row, (low, high) in zip(rows, intervals, strict=True):
+            value = skill(row["value"], bar)
+            yield row | {"metric": "skill", "value": value, "low": low, "high": high}
 
     def strata_rows(self, folder: Path, horizon: int) -> list[Row]:
         """The main metric by what the windows are like, at one horizon of the first track."""
         column = self.judging.horizons.index(horizon)
         narrow = replace(
             self,
-            judging=replace(self.judging, horizons=(horizon,), num_bootstrap=0),
+            judging=replace(self.judging, horizons=(horizon,)),
             errors={key: {"ade_m": one["ade_m"][:, [column]]} for key, one in self.errors.items()},
         )
         track, rows = TRACKS[self.scorer.task][0], []
@@ -207,19 +255,3 @@ class Answered:
                         for name, one in (about | {"horizon": horizon}).items()
                     }
                     yield pa.table(own | alike | {"value": column.copy()}, WINDOW_ERRORS)
-
-
-def skill_rows(rows: Sequence[Row], main: str) -> list[Row]:
-    """1 - error / error of the best baseline, at each horizon; none without a baseline."""
-    skills = []
-    for row in (row for row in rows if row["metric"] == main):
-        rivals = [
-            other["value"]
-            for other in rows
-            if other["is_baseline"]
-            and (other["metric"], other["horizon"]) == (main, row["horizon"])
-        ]
-        if rivals:
-            skill = metrics.skill(row["value"], rivals)
-            skills.append(row | {"metric": "skill", "value": skill, "low": None, "high": None})
-    return skills
