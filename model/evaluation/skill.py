@@ -1,4 +1,4 @@
-"""Skill: how far an answerer is ahead of the best baseline, with a paired interval, in words.
+"""Skill: how far an answerer is ahead of the best baseline, with a paired interval.
 
 Shapes: B windows, M answerers, E entities, R resamples.
 """
@@ -12,11 +12,6 @@ import torch
 from torch import Tensor
 
 from .metrics import INTERVAL, mean_over_windows, sums_by_entity
-
-# Below these an interval over entities is too narrow: a bootstrap of few has too few outcomes.
-MIN_WINDOWS, MIN_ENTITIES = 30, 10
-AHEAD, BEHIND, ALIKE, BAR = "ahead", "behind", "cannot be told apart", "the bar"
-TOO_FEW = "too few to judge"
 
 
 def bar_of(baseline_MB: Sequence[Tensor], mask: Sequence[str]) -> Tensor:
@@ -69,18 +64,3 @@ def skill_intervals(
         for share, method in zip(INTERVAL, ("lower", "higher"), strict=True)
     )
     return list(zip(low.tolist(), high.tolist(), strict=True))
-
-
-def verdict(
-    value: float, low: float | None, high: float | None, num_windows: int, num_entities: int
-) -> str:
-    """A skill in words; none where it has no interval."""
-    if low is None or high is None:
-        return ""
-    if value == low == high == 0:
-        return BAR
-    if num_windows < MIN_WINDOWS or num_entities < MIN_ENTITIES:
-        return TOO_FEW
-    if low > 0:
-        return AHEAD
-    return BEHIND if high < 0 else ALIKE

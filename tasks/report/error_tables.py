@@ -20,7 +20,7 @@ from model.evaluation.judged_tasks import (
     TRAVEL_TIME,
 )
 from model.evaluation.score_table import ALL, wide_rows
-from model.evaluation.skill import verdict
+from model.evaluation.verdict import verdict
 from tasks.prepare.conventions import SCORES_FILE
 from tasks.report.markup import grouped, markdown_table, metres, percent, share, spoken
 from tasks.runtime.words import counted

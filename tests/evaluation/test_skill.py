@@ -11,7 +11,8 @@ import torch
 from helpers import masked_ships
 
 from model.evaluation.metrics import interval_over_entities
-from model.evaluation.skill import bar_of, skill, skill_intervals, verdict
+from model.evaluation.skill import bar_of, skill, skill_intervals
+from model.evaluation.verdict import verdict
 from tasks.report.error_tables import COLUMNS, VERDICT, error_table, read_scores
 
 
