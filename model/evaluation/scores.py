@@ -163,7 +163,9 @@ class Answered:
         rows: list[Row] = []
         judging = self.judging if stratum == ALL else replace(self.judging, num_bootstrap=0)
         for answerer in self.answerers:
-            errors = self.errors_of(track, answerer.name, chosen)
+            errors = Errors(self.errors[track, answerer.name], self.entity_id)
+            if chosen is not None:
+                errors = errors.of(chosen)
             about = {
                 "split": self.split,
                 "task": self.scorer.task,
@@ -177,44 +179,40 @@ class Answered:
             rows += [about | one._asdict() for one in self.scorer.told(errors, judging)]
         return [*rows, *self.skill_rows(rows, track, chosen)]
 
-    def errors_of(self, track: str, model: str, chosen: np.ndarray | None) -> Errors:
-        """The errors of one answerer, in some of the windows."""
-        errors = Errors(self.errors[track, model], self.entity_id)
-        return errors if chosen is None else errors.of(chosen)
-
     def skill_rows(
         self, rows: Sequence[Row], track: str, chosen: np.ndarray | None
     ) -> Iterator[Row]:
         """1 - error / error of the bar, at each horizon; none without a baseline."""
-        main, masks = MAIN_METRICS[self.scorer.task], np.array(self.mask)
-        mask = (masks if chosen is None else masks[chosen]).tolist()
+        main = MAIN_METRICS[self.scorer.task]
         alike: dict[int | None, list[Row]] = defaultdict(list)
-        for row in rows:
-            if row["metric"] == main:
-                alike[row["horizon"]].append(row)
+        for row in (row for row in rows if row["metric"] == main):
+            alike[row["horizon"]].append(row)
+        is_chosen_B = np.ones(len(self.mask), bool) if chosen is None else chosen
         for place, own in enumerate(alike.values()):
-            value_MB = [self.errors_of(track, row["model"], chosen).value[main] for row in own]
-            error_MB = [value[:, place] if value.ndim == 2 else value for value in value_MB]
-            rivals = [
-                error_B for error_B, row in zip(error_MB, own, strict=True) if row["is_baseline"]
+            value_MB = [self.errors[track, row["model"]][main] for row in own]
+            error_MB = [
+                (value[:, place] if value.ndim == 2 else value)[torch.from_numpy(is_chosen_B)]
+                for value in value_MB
             ]
-            if rivals:
-                yield from self.skills(own, error_MB, bar_of(rivals, mask), chosen)
+            if any(row["is_baseline"] for row in own):
+                yield from self.skills(own, error_MB, is_chosen_B)
 
     def skills(
-        self,
-        rows: Sequence[Row],
-        error_MB: Sequence[Tensor],
-        bar_B: Tensor,
-        chosen: np.ndarray | None,
+        self, rows: Sequence[Row], error_MB: Sequence[Tensor], is_chosen_B: np.ndarray
     ) -> Iterator[Row]:
-        """The skill of each answerer over a bar, and its interval."""
-        judging, entity_id = self.judging, np.array(self.entity_id, dtype=object)
+        """The skill of each answerer over the bar of some windows, and its interval."""
+        mask, entity_id = (
+            np.array(names, dtype=object)[is_chosen_B].tolist()
+            for names in (self.mask, self.entity_id)
+        )
+        bar_B = bar_of(
+            [error_B for error_B, row in zip(error_MB, rows, strict=True) if row["is_baseline"]],
+            mask,
+        )
         intervals: Sequence[tuple[float | None, float | None]] = [(None, None)] * len(rows)
-        if judging.num_bootstrap:
-            entities = entity_id if chosen is None else entity_id[chosen]
+        if self.judging.num_bootstrap:
             intervals = skill_intervals(
-                error_MB, bar_B, entities, judging.seed, judging.num_bootstrap
+                error_MB, bar_B, entity_id, self.judging.seed, self.judging.num_bootstrap
             )
         bar = mean_over_windows(bar_B)
         for row, (low, high) in zip(rows, intervals, strict=True):

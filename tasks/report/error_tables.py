@@ -90,6 +90,7 @@ class ErrorTable:
     are_ours: tuple[bool, ...]
     num_windows: int
     num_entities: int
+    told: str = ""  # the last skill of ours, in words
 
     @property
     def rows(self) -> list[Sequence[str]]:
@@ -317,7 +318,18 @@ def error_table(
         tuple(not row["is_baseline"] for row in rows),
         max((row["num_windows"] for row in rows), default=0),
         max((row["num_entities"] for row in rows), default=0),
+        told_skill([row for row in rows if not row["is_baseline"]]),
     )
+
+
+def told_skill(rows: Sequence[Row]) -> str:
+    """The last skill of some rows: that of the longest horizon, or of all masks."""
+    row = rows[-1] if rows else {}
+    if not skill_interval(row):
+        return ""
+    step = f" at step {row['horizon']}" if row["horizon"] else ""
+    skill = f"skill {percent(row['skill'])} ({skill_interval(row)})"
+    return f"{spoken(row['model'])}{step}: {skill}, {skill_verdict(row)}"
 
 
 def markdown_errors(table: ErrorTable) -> str:
@@ -347,7 +359,7 @@ def terminal_table(title: str, errors: ErrorTable) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(title=title, caption=errors.told, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     shown = [place for place, name in enumerate(errors.columns) if name not in LEFT_OUT]
     for place in shown:
         justify: Any = "left" if place < errors.num_names else "right"
