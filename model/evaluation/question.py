@@ -37,10 +37,10 @@ class Judging:
     strata_horizon: int | None = None
     tasks: tuple[str, ...] = tuple(TRACKS)
     num_bootstrap: int = 1_000
-    num_samples: int = 64
-    num_sampled_windows: int = 2_000
     seed: int = 0
     windows_at_once: int = 1_024
+    num_samples: int = 64
+    num_sampled_windows: int = 2_000
 
 
 @dataclass(frozen=True)

@@ -47,16 +47,16 @@ def skill_intervals(
     makes a window hard for both cancels (Efron and Tibshirani 1993, chapter 8). All answerers see
     the same draws.
     """
-    sums = [sums_by_entity(error_B, entity_id_B) for error_B in (*error_MB, bar_B)]
-    total_ME = np.stack([total_E for total_E, _ in sums])
-    num_entities = total_ME.shape[1]
+    total_ME = [sums_by_entity(error_B, entity_id_B)[0] for error_B in (*error_MB, bar_B)]
+    num_entities = len(total_ME[-1])
     if not num_entities:
         return [(float("nan"), float("nan")) for _ in error_MB]
     generator = np.random.Generator(np.random.PCG64(seed))
     skill_RM = np.empty((num_resamples, len(error_MB)))
     for number in range(num_resamples):
         drawn_E = generator.integers(num_entities, size=num_entities)
-        *errors, bar = total_ME[:, drawn_E].sum(axis=1).tolist()
+        # Each by itself: together, equal rows may add up in another order and differ by rounding.
+        *errors, bar = (float(total_E[drawn_E].sum()) for total_E in total_ME)
         skill_RM[number] = [skill(error, bar) for error in errors]
     # No mean between neighbours: where a bar is zero, a skill may be without bounds.
     low, high = (
