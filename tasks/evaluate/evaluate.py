@@ -116,7 +116,11 @@ def write_scores(
     from model.evaluation.scores import scored
 
     judging = Judging(
-        rules.horizons, rules.gate_horizon, tuple(tasks), rules.num_bootstrap, rules.seed
+        horizons=rules.horizons,
+        strata_horizon=rules.gate_horizon,
+        tasks=tuple(tasks),
+        num_bootstrap=rules.num_bootstrap,
+        seed=rules.seed,
     )
     tables = []
     with (

@@ -43,6 +43,7 @@ ANSWERS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             **PLACE,
             "radius_p50_m": "double",
             "radius_p80_m": "double",
+            "radius_p95_m": "double",
             "is_extrapolated": "boolean",
         },
         "recover": {

@@ -15,12 +15,17 @@ from tasks.config.pipeline import PipelineConfig
 from tasks.config.slices import ReportRules, taken
 from tasks.prepare.conventions import EXAMPLES_FILE
 from tasks.report.error_tables import (
+    CALIBRATION,
     FORECASTS,
     RECOVERIES,
+    SKILL_INTERVAL,
     TRAVEL_TIMES,
+    VERDICT,
     error_table,
     markdown_errors,
     read_scores,
+    skill_interval,
+    skill_verdict,
 )
 from tasks.report.facts import (
     ENCODING_COLUMNS,
@@ -44,7 +49,10 @@ from tasks.report.markup import (
 from tasks.runtime.stage import Input, Job, Stage
 from tasks.runtime.store import Counts, Receipt, spelt
 
-STRATA_COLUMNS = ("windows are", "", "windows", "entities", "ADE", "bar", "ADE", "skill")
+STRATA_COLUMNS = (
+    *("windows are", "", "windows", "entities", "ADE", "bar", "ADE", "skill"),
+    *(SKILL_INTERVAL, VERDICT),
+)
 
 
 def report(
@@ -136,7 +144,9 @@ def strata_cells(job: Job[ReportRules], scores: pa.Table) -> list[tuple[str, ...
                 metres(ours["ade_m"]),
                 spoken(bar["model"]),
                 metres(bar["ade_m"]),
-                percent(1 - ours["ade_m"] / bar["ade_m"] if bar["ade_m"] else ours["skill"]),
+                percent(ours["skill"]),
+                skill_interval(ours),
+                skill_verdict(ours),
             )
         )
     return cells
@@ -167,7 +177,7 @@ def report_parts(
         *(forecast_parts(job, scores, pictures) if is_forecasting(job) else ()),
         *(
             text
-            for topic in (RECOVERIES, TRAVEL_TIMES)
+            for topic in (RECOVERIES, TRAVEL_TIMES, CALIBRATION)
             if {*topic.tasks} & {*rules.tasks}
             for text in topic.parts(scores, "test", "validation")
         ),

@@ -1,4 +1,4 @@
-"""Transfer: a registered model on other data, by the same ruler, with nothing of it fitted there."""
+"""Transfer: a registered model on other data, by the same ruler, nothing of it fitted there."""
 
 from __future__ import annotations
 
