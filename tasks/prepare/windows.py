@@ -29,7 +29,7 @@ import sql
 from model.earth.cells import cells_of
 from tasks.config.sections import Task
 from tasks.config.slices import WindowRules
-from tasks.database import Connection, append, check, materialise, write_query
+from tasks.database import Connection, Value, append, check, materialise, write_query
 from tasks.prepare.conventions import LINES_A_DEGREE, SPLITS
 from tasks.prepare.near_duplicates import near_duplicates
 from tasks.runtime.store import Counts
@@ -62,11 +62,14 @@ def longest_step_s(con: Connection) -> float | None:
 
 def add_windows(con: Connection, rules: WindowRules, longest_s: float | None) -> None:
     """Add the windows of a bucket, made of `int_points_parted`, to the table `all_windows`."""
-    sizes = {"window_points": rules.num_points, "num_context": rules.num_context}
+    sizes: dict[str, Value] = {"window_points": rules.num_points, "num_context": rules.num_context}
     measured = "intermediate/int_windows_measured"
     materialise(con, measured, **sizes, stride=rules.stride, rest_radius_m=REST_RADIUS_M)
     append(con, "int_windows_measured", "all_stretches")
-    limits = {"longest_step_s": longest_s, "purge_gap_s": rules.split.purge_gap_s}
+    limits: dict[str, Value] = {
+        "longest_step_s": longest_s,
+        "purge_gap_s": rules.split.purge_gap_s,
+    }
     materialise(con, "intermediate/int_windows_named", **limits)
     append(con, "int_windows_named", "all_named")
     materialise(con, "intermediate/int_trips_measured")
