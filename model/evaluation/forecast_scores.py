@@ -89,7 +89,8 @@ class ForecastScorer:
 
         At the true times also what samples tell, of those who have them.
         """
-        asked: ForecastWindows = question.windows[0]
+        windows: tuple[ForecastWindows, slice] = question.windows
+        asked, chosen = windows
         found = asked.answered(answerer, track)
         away_m_BH = haversine_m(*found, asked.lon_deg_BH, asked.lat_deg_BH)
         is_target_BH, steps = asked.is_target_BH, judging.horizons
@@ -101,8 +102,8 @@ class ForecastScorer:
         if track != TIMES_GIVEN:
             return errors
         errors["displacement_m"] = away_m_BH
-        if hasattr(answerer, "sampled_forecast") and judging.num_samples:
-            errors |= spread_errors(answerer, *question.windows, judging)
+        if isinstance(answerer, Sampler) and judging.num_samples:
+            errors |= spread_errors(answerer, asked, chosen, judging)
         return errors
 
     def told(self, errors: Errors, judging: Judging) -> Iterator[Metric]:
@@ -159,9 +160,10 @@ def spread_at(found: Forecast, asked: ForecastWindows, step: int, who: str) -> F
     samples that lie nearer to it than the truth.
     """
     is_target_CH = asked.is_target_BH
-    samples = found.sample_lon_deg_BSH, found.sample_lat_deg_BSH
-    if samples[0] is None or samples[1] is None:
+    sample_lon_deg_CSH, sample_lat_deg_CSH = found.sample_lon_deg_BSH, found.sample_lat_deg_BSH
+    if sample_lon_deg_CSH is None or sample_lat_deg_CSH is None:
         raise AnswerError(f"{who} was asked for samples and gave none")
+    samples = sample_lon_deg_CSH, sample_lat_deg_CSH
     truth = asked.lon_deg_BH, asked.lat_deg_BH
     points = found.lon_deg_BH, found.lat_deg_BH
 
@@ -173,8 +175,10 @@ def spread_at(found: Forecast, asked: ForecastWindows, step: int, who: str) -> F
 
     away_m_C = there(haversine_m(*points, *truth))
     is_asked_C = ~there(torch.zeros_like(truth[0])).isnan()
-    around_m_CSH = haversine_m(*(value_CH.unsqueeze(1) for value_CH in points), *samples)
-    missed_m_CSH = haversine_m(*samples, *(value_CH.unsqueeze(1) for value_CH in truth))
+    point_lon_deg_C1H, point_lat_deg_C1H = (value_CH.unsqueeze(1) for value_CH in points)
+    true_lon_deg_C1H, true_lat_deg_C1H = (value_CH.unsqueeze(1) for value_CH in truth)
+    around_m_CSH = haversine_m(point_lon_deg_C1H, point_lat_deg_C1H, *samples)
+    missed_m_CSH = haversine_m(*samples, true_lon_deg_C1H, true_lat_deg_C1H)
     radii = (found.radius_p50_m_BH, found.radius_p80_m_BH, found.radius_p95_m_BH)
     told = {
         name: is_within(away_m_C, there(radius_m_CH))

@@ -59,8 +59,6 @@ def skill_intervals(
         *errors, bar = (float(total_E[drawn_E].sum()) for total_E in total_ME)
         skill_RM[number] = [skill(error, bar) for error in errors]
     # No mean between neighbours: where a bar is zero, a skill may be without bounds.
-    low, high = (
-        np.quantile(skill_RM, share, axis=0, method=method)
-        for share, method in zip(INTERVAL, ("lower", "higher"), strict=True)
-    )
+    low = np.quantile(skill_RM, INTERVAL[0], axis=0, method="lower")
+    high = np.quantile(skill_RM, INTERVAL[1], axis=0, method="higher")
     return list(zip(low.tolist(), high.tolist(), strict=True))

@@ -18,7 +18,7 @@ Shapes: B rows, H points of the horizon.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -53,6 +53,7 @@ class TravelTimer(Answerer, Protocol):
     def travel_time(self, partial: Partial) -> Durations: ...
 
 
+@runtime_checkable
 class Sampler(Forecaster, Protocol):
     def sampled_forecast(
         self,

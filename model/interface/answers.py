@@ -68,11 +68,11 @@ class Forecast(Columns):
         samples = lon_deg_BGH[:, 1:], lat_deg_BGH[:, 1:], time_s_BGH[:, 1:]
         if not samples[0].shape[1]:
             nothing_BH = torch.full_like(points[0], torch.nan)
-            return cls(*points, *[nothing_BH] * len(RADII))
+            return cls(*points, nothing_BH, nothing_BH, nothing_BH)
         starts = points[0].unsqueeze(1), points[1].unsqueeze(1)
         away_m_BSH = haversine_m(*starts, samples[0], samples[1])
-        radii_m = (torch.quantile(away_m_BSH, share, dim=1) for share in RADII)
-        return cls(*points, *radii_m, *samples)
+        p50_m_BH, p80_m_BH, p95_m_BH = (torch.quantile(away_m_BSH, share, dim=1) for share in RADII)
+        return cls(*points, p50_m_BH, p80_m_BH, p95_m_BH, *samples)
 
 
 def mean_hidden_state(hidden_BTD: Tensor, is_pad_BT: Tensor) -> Tensor:
