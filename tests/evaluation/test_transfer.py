@@ -47,7 +47,7 @@ def test_on_its_own_data_it_errs_as_where_it_was_trained(store, model):
     evaluated = ships.good().evaluation
     scores = judged(store, model)
     assert rows_of(store.folder(scores), "chemin") == rows_of(evaluated, "chemin") != []
-    for baseline in ("damped velocity", "last position"):
+    for baseline in ("damped_velocity", "last_position"):
         assert rows_of(store.folder(scores), baseline) == rows_of(evaluated, baseline) != []
 
 
