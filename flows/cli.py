@@ -6,6 +6,7 @@ Thin: its flags are the fields of the same configuration that the flows take. Ex
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import shlex
@@ -386,7 +387,7 @@ def execute(command: Any, *, with_trace: bool) -> int:
             print(redacted("".join(traceback.format_exception(error))), file=sys.stderr)
         line, code = line_and_code(error, is_asked=is_asked_to_end())
         if code == STOPPED:
-            ignore_requests()
+            atexit.register(ignore_requests)
         return refuse(line, code)
     return 0
 

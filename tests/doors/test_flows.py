@@ -153,15 +153,25 @@ def test_a_flow_is_imported_without_the_heavy_libraries(name):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def functions(file: str) -> dict[str, ast.FunctionDef]:
+    tree = ast.parse((PROJECT / "flows" / file).read_text())
+    return {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
 @pytest.mark.parametrize("name", FLOWS)
-def test_a_flow_is_a_table_of_contents(name):
-    tree = ast.parse((PROJECT / "flows" / f"{name}.py").read_text())
-    (flow,) = (
-        node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name
-    )
-    assert 8 <= (flow.end_lineno or 0) - flow.lineno <= 25
-    logic = (ast.For, ast.While, ast.If, ast.Try, ast.Lambda)
-    assert [node for node in ast.walk(tree) if isinstance(node, logic)] == []
+def test_a_flow_is_a_door_to_its_steps(name):
+    assert list(functions(f"{name}.py")) == [name]
+    *_, last = functions(f"{name}.py")[name].body
+    assert isinstance(last, ast.Return)
+    assert ast.unparse(last).startswith(f"return steps.{name}(")
+    assert name in functions("steps.py")
+
+
+def test_steps_are_a_table_of_contents():
+    logic = (ast.For, ast.While, ast.Try, ast.Lambda)
+    for step in functions("steps.py").values():
+        assert (step.end_lineno or 0) - step.lineno <= 25
+        assert [node for node in ast.walk(step) if isinstance(node, logic)] == []
 
 
 def trajfoundry(store: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -166,6 +166,32 @@ def test_what_prefect_makes_of_a_request_is_known():
     assert line_and_code(hidden)[1] == 1
 
 
+# Asked again while it ends, and by whoever called it in their own process.
+AGAIN = """
+import atexit, os, signal, sys, time
+from flows import cli
+
+class Asked:
+    def execute(self):
+        os.kill(os.getpid(), int(sys.argv[1]))
+        time.sleep(30)
+
+handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+atexit.register(lambda: os.kill(os.getpid(), int(sys.argv[1])))
+code = cli.execute(Asked(), with_trace=False)
+assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_asked_again_at_its_end_it_still_ends_as_it_said(number):
+    code, _, complained = finished(child(AGAIN, str(int(number))), timeout_s=60)
+    assert code == 130
+    assert complained.startswith("trajfoundry: stopped")
+    assert complained.count("\n") == 1
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_request_that_a_library_hides_is_heard_once(number):
     code, _, complained = finished(child(HIDDEN, str(int(number))), timeout_s=60)
