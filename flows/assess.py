@@ -1,17 +1,25 @@
-"""Assess: model and baselines on the same windows, a report, a candidate, perhaps a champion."""
+"""Assess: a model beside the baselines on the same windows, newly trained or registered before."""
 
 from prefect import flow
 
 from flows import steps
+from flows.steps import Transferred
 from tasks.config.pipeline import PipelineConfig
 from tasks.release.outcome import Assessment
 
 
 @flow
-def assess(config: PipelineConfig = PipelineConfig()) -> Assessment:
+def assess(
+    config: PipelineConfig = PipelineConfig(), model: str = "", source: str = ""
+) -> Assessment | Transferred:
     """Compare a model with the baselines, register it, and promote it if it is better.
+
+    With the address of a registered model, that one is judged on these data instead: nothing of it
+    is fitted on them, and nothing is registered.
 
     Args:
         config: The dataset, and everything else that can change a result.
+        model: A registered model, such as models:/NAME@champion; empty to train one.
+        source: Raw files, where a registered model is judged; empty for what was last ingested.
     """
-    return steps.assess(config)
+    return steps.assess(config, model, source)

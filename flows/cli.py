@@ -1,4 +1,4 @@
-"""CLI: `trajfoundry run | register | forecast | show | datasets | ui | cache | doctor`.
+"""CLI: `trajfoundry run | register | assess | forecast | show | datasets | ui | cache | doctor`.
 
 Thin: its flags are the fields of the same configuration that the flows take. Exit codes: 0 done,
 1 unexpected, 2 wrong request, 3 unusable data, 4 store, 5 something did not answer, 130 stopped.
@@ -38,7 +38,7 @@ from flows.local.end_requests import (
 from flows.local.environment import make_console_readable, set_environment
 from flows.local.servers import serve, server_for_one_run
 from tasks.config.datasets import DATASETS, Dataset
-from tasks.config.pipeline import DatasetName, ForecastConfig, PipelineConfig
+from tasks.config.pipeline import DataConfig, DatasetName, ForecastConfig, PipelineConfig
 from tasks.registry.client import warm_up
 from tasks.runtime.errors import ConfigError, FoundryError, StorageError
 from tasks.runtime.machine import Machine
@@ -74,6 +74,7 @@ NOTHING = "(default: None)"
 # What a dataset says of a field that is left empty.
 DATASET_DEFAULTS = {
     **{name: name for name in ("max_speed_mps", "max_gap_s", "split_identities")},
+    **{name: name for name in ("num_context", "num_horizon", "stride", "horizons", "gate_horizon")},
     "resolution": "region_resolution",
 }
 RANGE_WORDS = {"ge": "from", "gt": "above", "le": "to"}
@@ -177,6 +178,31 @@ class Register(Pipelined):
         with nothing_on_stdout():
             assessment = run("register", self.config)
         self.show(assessment, store)
+
+
+class Assess(Served, DataConfig):
+    """A registered model on other data than it was trained on, beside the baselines of these."""
+
+    model: str = Field(description="A registered model, such as models:/NAME@champion.")
+    source: str = Field("", description="Raw files; empty: what was last ingested, or the sample.")
+
+    def execute(self) -> None:
+        store = self.open_store()
+        config = PipelineConfig.model_validate(fields_of(self, DataConfig))
+        if self.source:
+            from tasks.ingest.first_look import look_at
+
+            look_at(config, self.source)
+        run = self.begin(store)
+        with nothing_on_stdout():
+            from tasks.ingest.http_client import keep_credentials
+
+            judged = run("assess", config, self.model, keep_credentials(self.source))
+        if self.as_json:
+            print(judged.model_dump_json(indent=2))
+        else:
+            show_errors(store.verify(judged.scores))
+            print(f"Nothing was fitted on {judged.dataset} for {judged.model}.")
 
 
 class Forecast(Served, ForecastConfig):
@@ -306,6 +332,7 @@ class Commands(BaseSettings):
     registration: CliSubCommand[Register] = Field(
         alias="register", description="What a run has trained, where the registry was away."
     )
+    assess: CliSubCommand[Assess] = Field(description="A registered model on other data.")
     forecast: CliSubCommand[Forecast] = Field(description="A registered model on a file.")
     show: CliSubCommand[Show] = Field(description="One trip on a map, and what was rejected.")
     datasets: CliSubCommand[Datasets] = Field(description="The known datasets.")
@@ -389,15 +416,18 @@ def dataset_lines(row: Dataset) -> str:
     return f"{row.name:10} {row.title}\n{'':10} {row.entity_kinds}; {start}; {row.licence}"
 
 
-def show_outcome(assessment: Assessment, store: Store) -> None:
-    """Print the table, the registry's answer, and where to look further."""
+def show_errors(evaluated: Path) -> None:
     from rich.console import Console
 
     from tasks.report.error_tables import summary_tables
 
-    evaluated = store.verify(assessment.receipt("evaluate"))
-    report = store.verify(assessment.receipt("report")) / "report.html"
     Console().print("", *summary_tables(evaluated), "", sep="\n")
+
+
+def show_outcome(assessment: Assessment, store: Store) -> None:
+    """Print the table, the registry's answer, and where to look further."""
+    show_errors(store.verify(assessment.receipt("evaluate")))
+    report = store.verify(assessment.receipt("report")) / "report.html"
     here = f"--store {shlex.quote(str(store.root))}"
     lines = [
         *assessment.lines,

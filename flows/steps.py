@@ -5,12 +5,14 @@ Nothing here loads Prefect, so a run without it does not wait for it either.
 
 from __future__ import annotations
 
+import contextlib
 from typing import NamedTuple
 
 from tasks.catalog.run import recorded_run
 from tasks.catalog.warehouse import points_in_force, points_last_reported
 from tasks.config.pipeline import ForecastConfig, PipelineConfig
 from tasks.evaluate.evaluate import evaluate
+from tasks.evaluate.transfer import transfer
 from tasks.ingest.ingest import ingest as ingest_files
 from tasks.prepare.clean import clean
 from tasks.prepare.regions import regions
@@ -24,6 +26,8 @@ from tasks.release.released import released
 from tasks.report.facts import RunSteps
 from tasks.report.quality import quality, refusal_reported, show_quality
 from tasks.report.report import report
+from tasks.runtime.errors import ConfigError
+from tasks.runtime.frozen import Frozen
 from tasks.runtime.machine import Machine
 from tasks.runtime.stage import as_task
 from tasks.runtime.store import Receipt, Store
@@ -51,6 +55,14 @@ def points_of(config: PipelineConfig, source: str, store: Store) -> Receipt:
     """The snapshot of the points of the raw files; only new and changed files are read."""
     with refusal_reported(config, store):
         return ingest_files(config, source, store)
+
+
+def points_given(config: PipelineConfig, source: str, store: Store) -> Receipt:
+    """The points of the source; without one those last ingested, else those of the sample."""
+    if not source:
+        with contextlib.suppress(ConfigError):
+            return points_in_force(config.dataset, store)
+    return points_of(config, source, store)
 
 
 def prepared(config: PipelineConfig, points: Receipt, store: Store) -> Prepared:
@@ -85,6 +97,14 @@ def assessed(config: PipelineConfig, points: Receipt, store: Store) -> Assessmen
     return assessment
 
 
+class Transferred(Frozen):
+    """The errors of a registered model on data that it was not trained on."""
+
+    dataset: str
+    model: str
+    scores: Receipt
+
+
 # Flows ------------------------------------------------------------------------------------------
 
 
@@ -117,11 +137,15 @@ def pretrain(config: PipelineConfig) -> Receipt:
         return pretrained(config, data.shards, store).model
 
 
-def assess(config: PipelineConfig) -> Assessment:
-    """The points that were last ingested to a registered model."""
+def assess(config: PipelineConfig, model: str = "", source: str = "") -> Assessment | Transferred:
+    """The points that were last ingested to a registered model, or to the errors of another."""
     store = Store(Machine().store)
     with recorded_run(store, "assess", config.dataset):
-        return assessed(config, points_in_force(config.dataset, store), store)
+        if not model:
+            return assessed(config, points_in_force(config.dataset, store), store)
+        data = prepared(config, points_given(config, source, store), store)
+        scores = transfer(config, model, data.shards, store)
+        return Transferred(dataset=config.dataset, model=model, scores=scores)
 
 
 def register(config: PipelineConfig) -> Assessment:

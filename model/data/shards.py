@@ -39,6 +39,7 @@ WINDOW_SCHEMA = {
     "interval_s": pa.float64(),
     "speed_mps": pa.float64(),
     "has_stop": pa.bool_(),
+    "is_at_rest": pa.bool_(),
     "turn_rad": pa.float64(),
     "num_history": pa.int32(),
     "is_seen": pa.bool_(),

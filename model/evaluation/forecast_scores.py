@@ -1,10 +1,11 @@
-"""Forecast scores: displacement of forecast points, in metres.
+"""Forecast scores: displacement of forecast points, in metres, and how their spread fits.
 
-Shapes: B windows, T points, H horizon steps, K horizons that are told.
+Shapes: B windows, T points, H horizon steps, K horizons that are told, S samples, C chosen windows.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -13,17 +14,23 @@ from torch import Tensor
 
 from ..data.reading import WindowBatch, read_windows
 from ..data.shards import Shards, window_index
+from ..earth.columns import Columns
 from ..earth.geometry import haversine_m
-from ..interface.answerer import Answerer, Forecaster
+from ..interface.answerer import Answerer, Forecaster, Sampler
+from ..interface.answers import Forecast
 from ..interface.contexts import Context
 from . import metrics
 from .judged_tasks import FORECAST, TIMES_GIVEN
 from .metrics import ade_m, fde_m
-from .question import Errors, Judging, Metric, Question, check_answered, mean_metric
+from .probability import NUM_TENTHS, energy_score_m, min_ade_m, pit_tenths
+from .question import AnswerError, Errors, Judging, Metric, Question, check_answered, mean_metric
+
+SPREAD = ("coverage_50", "coverage_80", "coverage_95", "energy_score_m", "minade_5_m")
+ForecastErrors = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class ForecastWindows:
+class ForecastWindows(Columns):
     """Known points, and what came after them."""
 
     context: Context
@@ -69,14 +76,21 @@ class ForecastScorer:
     def questions(
         self, shards: Shards, split: str, answerers: Sequence[Answerer], judging: Judging
     ) -> Iterator[Question]:
+        stride = math.ceil(len(window_index(shards, split)) / max(1, judging.num_sampled_windows))
+        seen = 0
         for stored, windows in read_forecast_windows(shards, split, judging.windows_at_once):
-            yield Question.of(stored, windows)
+            yield Question.of(stored, (windows, slice(-seen % stride, None, stride)))
+            seen += len(windows.time_s_BH)
 
     def errors(
         self, answerer: Forecaster, question: Question, track: str, judging: Judging
     ) -> dict[str, Tensor]:
-        """ADE and FDE (B, K) at each horizon, and the displacement (B, H) at each step."""
-        asked: ForecastWindows = question.windows
+        """ADE and FDE (B, K) at each horizon, and the displacement (B, H) at each step.
+
+        At the true times also what samples tell, of those who have them.
+        """
+        windows: tuple[ForecastWindows, slice] = question.windows
+        asked, chosen = windows
         found = asked.answered(answerer, track)
         away_m_BH = haversine_m(*found, asked.lon_deg_BH, asked.lat_deg_BH)
         is_target_BH, steps = asked.is_target_BH, judging.horizons
@@ -85,7 +99,12 @@ class ForecastScorer:
             "ade_m": torch.stack([ade_m(away_m_BH, is_target_BH, k) for k in steps], 1),
             "fde_m": torch.stack([fde_m(away_m_BH, is_target_BH, k) for k in steps], 1),
         }
-        return errors | ({"displacement_m": away_m_BH} if track == TIMES_GIVEN else {})
+        if track != TIMES_GIVEN:
+            return errors
+        errors["displacement_m"] = away_m_BH
+        if isinstance(answerer, Sampler) and judging.num_samples:
+            errors |= spread_errors(answerer, asked, chosen, judging)
+        return errors
 
     def told(self, errors: Errors, judging: Judging) -> Iterator[Metric]:
         for place, horizon in enumerate(judging.horizons):
@@ -108,3 +127,85 @@ class ForecastScorer:
             mean_m_H = errors.value["displacement_m"].mean(0)
             for step, mean_m in enumerate(mean_m_H.tolist(), 1):
                 yield Metric("displacement_m", mean_m, len(errors.entity_id), step)
+        if "pit" in errors.value:
+            yield from told_spread(errors, judging)
+
+
+def spread_errors(
+    sampler: Sampler, windows: ForecastWindows, chosen: slice, judging: Judging
+) -> ForecastErrors:
+    """What samples of some windows tell at each horizon, (B, K) and more; NaN in the others."""
+    asked, size_BK = windows.at(chosen), (len(windows.time_s_BH), len(judging.horizons))
+    errors = {name: torch.full(size_BK, torch.nan, dtype=torch.float64) for name in SPREAD}
+    errors["pit"] = torch.full((*size_BK, NUM_TENTHS), torch.nan, dtype=torch.float64)
+    if not len(asked.time_s_BH):
+        return errors
+    found = sampler.sampled_forecast(
+        asked.context,
+        asked.time_s_BH.shape[1],
+        asked.time_s_BH,
+        judging.num_samples,
+        judging.seed,
+    )
+    for place, step in enumerate(judging.horizons):
+        for name, value_C in spread_at(found, asked, step, sampler.name).items():
+            errors[name][chosen, place] = value_C
+    return errors
+
+
+def spread_at(found: Forecast, asked: ForecastWindows, step: int, who: str) -> ForecastErrors:
+    """What samples tell of the point at a step (C): `SPREAD`, and tenths of `pit` (C, 10).
+
+    Areas are discs around the point forecast. PIT is of the distance from there: the share of the
+    samples that lie nearer to it than the truth.
+    """
+    is_target_CH = asked.is_target_BH
+    sample_lon_deg_CSH, sample_lat_deg_CSH = found.sample_lon_deg_BSH, found.sample_lat_deg_BSH
+    if sample_lon_deg_CSH is None or sample_lat_deg_CSH is None:
+        raise AnswerError(f"{who} was asked for samples and gave none")
+    samples = sample_lon_deg_CSH, sample_lat_deg_CSH
+    truth = asked.lon_deg_BH, asked.lat_deg_BH
+    points = found.lon_deg_BH, found.lat_deg_BH
+
+    def there(value_CH: Tensor) -> Tensor:
+        return fde_m(value_CH, is_target_CH, step)
+
+    def samples_there(value_CSH: Tensor) -> Tensor:
+        return torch.stack([there(value_CH) for value_CH in value_CSH.unbind(1)], dim=1)
+
+    away_m_C = there(haversine_m(*points, *truth))
+    is_asked_C = ~there(torch.zeros_like(truth[0])).isnan()
+    point_lon_deg_C1H, point_lat_deg_C1H = (value_CH.unsqueeze(1) for value_CH in points)
+    true_lon_deg_C1H, true_lat_deg_C1H = (value_CH.unsqueeze(1) for value_CH in truth)
+    around_m_CSH = haversine_m(point_lon_deg_C1H, point_lat_deg_C1H, *samples)
+    missed_m_CSH = haversine_m(*samples, true_lon_deg_C1H, true_lat_deg_C1H)
+    radii = (found.radius_p50_m_BH, found.radius_p80_m_BH, found.radius_p95_m_BH)
+    told = {
+        name: is_within(away_m_C, there(radius_m_CH))
+        for name, radius_m_CH in zip(SPREAD[:3], radii, strict=True)
+    }
+    told["energy_score_m"] = energy_score_m(*map(samples_there, samples), *map(there, truth))
+    told["minade_5_m"] = min_ade_m(missed_m_CSH, is_target_CH, step)
+    for value_C in told.values():
+        check_answered(value_C, is_asked_C, who, "samples of forecasts")
+    told["pit"] = pit_tenths(samples_there(around_m_CSH), away_m_C)
+    return {
+        name: value.where(is_asked_C.view(-1, *[1] * (value.ndim - 1)), torch.nan)
+        for name, value in told.items()
+    }
+
+
+def is_within(away_m_C: Tensor, radius_m_C: Tensor) -> Tensor:
+    """1 or 0 (C); NaN where there is no radius."""
+    return (away_m_C <= radius_m_C).double().where(radius_m_C.isfinite(), torch.nan)
+
+
+def told_spread(errors: Errors, judging: Judging) -> Iterator[Metric]:
+    """What samples told of many windows: a mean of each, and the share in each tenth of PIT."""
+    for place, horizon in enumerate(judging.horizons):
+        for name in SPREAD:
+            yield mean_metric(name, errors.value[name][:, place], errors, judging, horizon)
+        pit_BP = errors.value["pit"][:, place]
+        num_windows = int((~pit_BP[:, 0].isnan()).sum())
+        for tenth, mass_B in enumerate(pit_BP.unbind(1), 1):
+            yield Metric(f"pit_{tenth}0", metrics.mean_over_windows(mass_B), num_windows, horizon)

@@ -55,7 +55,7 @@ def mean_over_windows(value_B: Tensor) -> float:
 
 def mean_over_entities(value_B: Tensor, entity_id_B: Sequence[str]) -> float:
     """Mean in which every entity weighs the same, however many windows it has."""
-    total_E, count_E = _by_entity(value_B, entity_id_B)
+    total_E, count_E = sums_by_entity(value_B, entity_id_B)
     return float((total_E / count_E).mean()) if len(count_E) else float("nan")
 
 
@@ -75,7 +75,7 @@ def interval_over_entities(
 
     Windows of one entity resemble each other, so drawing windows would flatter the interval.
     """
-    total_E, count_E = _by_entity(value_B, entity_id_B)
+    total_E, count_E = sums_by_entity(value_B, entity_id_B)
     if len(count_E) == 0:
         return float("nan"), float("nan")
     generator = np.random.Generator(np.random.PCG64(seed))
@@ -87,19 +87,11 @@ def interval_over_entities(
     return float(low), float(high)
 
 
-def skill(error: float, baseline_errors: Sequence[float]) -> float:
-    """1 - error / error of the best simple baseline; below zero is worse than that baseline."""
-    best = min(baseline_errors)
-    if best == 0:
-        return 0.0 if error == 0 else float("-inf")
-    return 1 - error / best
-
-
 def _scored(value_B: Tensor) -> Tensor:
     return value_B[~value_B.isnan()].double().cpu()
 
 
-def _by_entity(value_B: Tensor, entity_id_B: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def sums_by_entity(value_B: Tensor, entity_id_B: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Sum and number of the scored windows of each entity, in the order of entity ids."""
     if len(value_B) != len(entity_id_B):
         raise ValueError(f"{len(value_B)} values for {len(entity_id_B)} entity ids")

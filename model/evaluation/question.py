@@ -28,7 +28,9 @@ class Judging:
     """What decides the scores beside the windows and the answers.
 
     `horizons` are the steps at which forecasts are told; at `strata_horizon`, one of them, they are
-    told by what the windows are like too. Without resamples there are no intervals.
+    told by what the windows are like too. Without resamples there are no intervals. Whoever tells
+    samples of forecasts is asked for `num_samples` in each of at most `num_sampled_windows`
+    windows, spread evenly over the split.
     """
 
     horizons: tuple[int, ...] = (1, 5, 10, 20)
@@ -37,6 +39,8 @@ class Judging:
     num_bootstrap: int = 1_000
     seed: int = 0
     windows_at_once: int = 1_024
+    num_samples: int = 64
+    num_sampled_windows: int = 2_000
 
 
 @dataclass(frozen=True)

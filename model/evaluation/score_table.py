@@ -61,7 +61,9 @@ def chosen_rows(table: pa.Table, **wanted: str | int | None) -> list[Row]:
 def wide_rows(table: pa.Table, **wanted: str | int | None) -> list[Row]:
     """One row for each answerer on some windows, its metrics side by side.
 
-    Of the main metric there are `low` and `high`; the best stands first in its mask and horizon.
+    Of the main metric there are `low` and `high`, of others with an interval `skill_low` and the
+    like, and where they rest on other windows `coverage_80_windows`. The best stands first in its
+    mask and horizon.
     """
     found: dict[tuple[Any, ...], Row] = {}
     for row in chosen_rows(table, **wanted):
@@ -70,6 +72,10 @@ def wide_rows(table: pa.Table, **wanted: str | int | None) -> list[Row]:
         wide |= {key: row[key] for key in (*KEYS, "is_baseline")} | {row["metric"]: row["value"]}
         if row["metric"] == main:
             wide |= {key: row[key] for key in ("low", "high", "num_windows", "num_entities")}
+        elif row["low"] is not None:
+            name = row["metric"]
+            wide |= {f"{name}_low": row["low"], f"{name}_high": row["high"]}
+            wide |= {f"{name}_windows": row["num_windows"]}
 
     def rank(row: Row) -> tuple[Any, ...]:
         return mask_order(row["mask"]), row["horizon"] or 0, row[row["main"]], row["model"]

@@ -5,7 +5,8 @@
     table = scored(shards, [mine, *baselines], "test").table
 
 Every answerer sees the same windows, and gets the question alone. One row holds one metric; `low`
-and `high` bound its 95 % interval (whole entities drawn with replacement), where it has one.
+and `high` bound its 95 % interval (whole entities drawn with replacement), where it has one. That
+of a skill is paired: an answerer and the bar on the same windows.
 
 Shapes: B windows, K horizons.
 """
@@ -25,14 +26,15 @@ from torch import Tensor
 
 from ..data.shards import Shards
 from ..interface.answerer import Answerer
-from . import metrics
 from .forecast_scores import ForecastScorer
 from .judged_tasks import ASKED_AS, FORECAST, PATH_INFERENCE, RECOVER, TRACKS
+from .metrics import mean_over_windows
 from .question import Errors, Judging, Metric, Question
 from .recovery_scores import RecoveryScorer
 from .score_table import ALL, MAIN_METRICS, SCORES, WINDOW_ERRORS, Row, mask_order
 from .score_table import wide_rows as wide_rows
-from .strata import parts_of
+from .skill import bar_of, skill, skill_intervals
+from .strata import BARS, parts_of
 from .travel_time_scores import TravelTimeScorer
 
 MEANT = ("ade_m", "fde_m", "mae_m", "mae_s")  # errors of windows that metrics are means of
@@ -155,8 +157,12 @@ class Answered:
     def group_rows(
         self, track: str, mask: str, stratum: str, chosen: np.ndarray | None
     ) -> list[Row]:
-        """The rows of some windows on one track, with everyone's skill over the best baseline."""
+        """The rows of some windows on one track, with everyone's skill over the best baseline.
+
+        Of a stratum, skill alone has an interval.
+        """
         rows: list[Row] = []
+        judging = self.judging if stratum == ALL else replace(self.judging, num_bootstrap=0)
         for answerer in self.answerers:
             errors = Errors(self.errors[track, answerer.name], self.entity_id)
             if chosen is not None:
@@ -171,15 +177,58 @@ class Answered:
                 "is_baseline": answerer.is_baseline,
                 "num_entities": len(set(errors.entity_id)),
             }
-            rows += [about | one._asdict() for one in self.scorer.told(errors, self.judging)]
-        return rows + skill_rows(rows, MAIN_METRICS[self.scorer.task])
+            rows += [about | one._asdict() for one in self.scorer.told(errors, judging)]
+        return [*rows, *self.skill_rows(rows, track, chosen)]
+
+    def skill_rows(
+        self, rows: Sequence[Row], track: str, chosen: np.ndarray | None
+    ) -> Iterator[Row]:
+        """1 - error / error of the bar, at each horizon; none without a baseline."""
+        main = MAIN_METRICS[self.scorer.task]
+        alike: dict[int | None, list[Row]] = defaultdict(list)
+        for row in (row for row in rows if row["metric"] == main):
+            alike[row["horizon"]].append(row)
+        is_chosen_B = np.ones(len(self.mask), bool) if chosen is None else chosen
+        for place, own in enumerate(alike.values()):
+            value_MB = [self.errors[track, row["model"]][main] for row in own]
+            error_MB = [
+                (value[:, place] if value.ndim == 2 else value)[torch.from_numpy(is_chosen_B)]
+                for value in value_MB
+            ]
+            if any(row["is_baseline"] for row in own):
+                yield from self.skills(own, error_MB, is_chosen_B)
+
+    def skills(
+        self, rows: Sequence[Row], error_MB: Sequence[Tensor], is_chosen_B: np.ndarray
+    ) -> Iterator[Row]:
+        """The skill of each answerer over the bar of some windows, and its interval.
+
+        The bar is the best baseline, but of a stratum that names one of its own.
+        """
+        mask, entity_id = (
+            np.array(names, dtype=object)[is_chosen_B].tolist()
+            for names in (self.mask, self.entity_id)
+        )
+        told = dict(zip((row["model"] for row in rows), error_MB, strict=True))
+        rivals = [row["model"] for row in rows if row["is_baseline"]]
+        own = [name for name in rivals if name == BARS.get(rows[0]["stratum"])]
+        bar_B = bar_of([told[name] for name in own or rivals], mask)
+        intervals: Sequence[tuple[float | None, float | None]] = [(None, None)] * len(rows)
+        if self.judging.num_bootstrap:
+            intervals = skill_intervals(
+                error_MB, bar_B, entity_id, self.judging.seed, self.judging.num_bootstrap
+            )
+        bar = mean_over_windows(bar_B)
+        for row, (low, high) in zip(rows, intervals, strict=True):
+            value = skill(row["value"], bar)
+            yield row | {"metric": "skill", "value": value, "low": low, "high": high}
 
     def strata_rows(self, folder: Path, horizon: int) -> list[Row]:
         """The main metric by what the windows are like, at one horizon of the first track."""
         column = self.judging.horizons.index(horizon)
         narrow = replace(
             self,
-            judging=replace(self.judging, horizons=(horizon,), num_bootstrap=0),
+            judging=replace(self.judging, horizons=(horizon,)),
             errors={key: {"ade_m": one["ade_m"][:, [column]]} for key, one in self.errors.items()},
         )
         track, rows = TRACKS[self.scorer.task][0], []
@@ -208,19 +257,3 @@ class Answered:
                         for name, one in (about | {"horizon": horizon}).items()
                     }
                     yield pa.table(own | alike | {"value": column.copy()}, WINDOW_ERRORS)
-
-
-def skill_rows(rows: Sequence[Row], main: str) -> list[Row]:
-    """1 - error / error of the best baseline, at each horizon; none without a baseline."""
-    skills = []
-    for row in (row for row in rows if row["metric"] == main):
-        rivals = [
-            other["value"]
-            for other in rows
-            if other["is_baseline"]
-            and (other["metric"], other["horizon"]) == (main, row["horizon"])
-        ]
-        if rivals:
-            skill = metrics.skill(row["value"], rivals)
-            skills.append(row | {"metric": "skill", "value": skill, "low": None, "high": None})
-    return skills

@@ -1,7 +1,8 @@
 """Strata of windows: by what they are like, to see where a model gains and where a line does.
 
 Each stratum parts the windows of a split, by thirds of a measure or by a fact; equal values stay
-together, so that there may be fewer parts than three.
+together, so that there may be fewer parts than three. At rest, where a context keeps within 50 m of
+its last point, a model is held against staying there: any other motion is the receiver's noise.
 
 Shapes: N windows.
 """
@@ -19,7 +20,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-MEASURES = ("interval_s", "speed_mps", "has_stop", "turn_rad", "num_history")
+MEASURES = ("interval_s", "speed_mps", "has_stop", "is_at_rest", "turn_rad", "num_history")
+AT_REST = "context: at rest"
+BARS = {AT_REST: "last_position"}  # what is to be beaten there, instead of the best baseline
 Part = tuple[str, NDArray[np.bool_]]
 
 
@@ -38,6 +41,10 @@ def parts_of(folder: Path, split: str, window_id: Sequence[int]) -> Iterator[Par
     turn_deg = np.degrees(measures["turn_rad"])
     yield from thirds("sampling interval", measures["interval_s"], "s")
     yield from thirds("mean speed", measures["speed_mps"], "m/s")
+    is_at_rest = measures["is_at_rest"].astype(bool)
+    for name, chosen in ((AT_REST, is_at_rest), ("context: under way", ~is_at_rest)):
+        if chosen.any():
+            yield name, chosen
     if has_stop.any():
         yield "stop or turn: with a stop", has_stop
     for name, chosen in thirds("stop or turn", turn_deg[~has_stop], "degrees turned"):

@@ -17,10 +17,14 @@ from torch import Tensor
 
 from ..data.journeys import Journeys, read_journeys
 from ..data.shards import Shards
-from ..interface.answerer import Answerer, TravelTimer, max_points_of
+from ..interface.answerer import Answerer, DurationDensity, TravelTimer, max_points_of
 from ..interface.contexts import Partial
 from .judged_tasks import ENDS, TRAVEL_TIME
+from .probability import crps_of_quantiles, levels
 from .question import Errors, Judging, Metric, Question, check_answered, mean_metric
+
+NUM_QUANTILES = 40
+SPREAD = ("coverage_80", "coverage_50", "coverage_95", "crps_s", "nll")
 
 
 class TravelTimeScorer:
@@ -44,10 +48,11 @@ class TravelTimeScorer:
     def errors(
         self, answerer: TravelTimer, question: Question, track: str, judging: Judging
     ) -> dict[str, Tensor]:
-        """Absolute error (J), the same as a share, and whether four fifths held the truth."""
+        """Absolute error (J), the same as a share, and of those who tell a spread how it fits."""
         by_max_points, zone = question.windows
         journeys: Journeys = by_max_points[max_points_of(answerer)]
-        told = answerer.travel_time(travel_question(journeys, track, zone))
+        asked = travel_question(journeys, track, zone)
+        told = answerer.travel_time(asked)
         true_s_J = torch.from_numpy(journeys.duration_s_J)
         seconds_J, low_s_J, high_s_J = (
             value_J.double() for value_J in (told.median_s_B, told.p10_s_B, told.p90_s_B)
@@ -55,23 +60,47 @@ class TravelTimeScorer:
         every_J = torch.ones_like(true_s_J, dtype=torch.bool)
         check_answered(seconds_J, every_J, answerer.name, f"travel times of {track}")
         miss_s_J = (seconds_J - true_s_J).abs()
-        is_within_J = ((low_s_J <= true_s_J) & (true_s_J <= high_s_J)).double()
-        return {
+        errors = {
             "mae_s": miss_s_J,
             "relative": torch.where(true_s_J > 0, miss_s_J / true_s_J, torch.nan),
-            "is_within": is_within_J.where(low_s_J.isfinite() & high_s_J.isfinite(), torch.nan),
         }
+        if not bool(low_s_J.isnan().all() & high_s_J.isnan().all()):
+            errors["coverage_80"] = is_between(low_s_J, true_s_J, high_s_J)
+        if hasattr(answerer, "duration_density"):
+            errors |= density_errors(answerer.duration_density(asked), true_s_J)
+        for name in (name for name in SPREAD if name in errors):
+            check_answered(errors[name], every_J, answerer.name, f"the spread of {track}")
+        return errors
 
     def told(self, errors: Errors, judging: Judging) -> Iterator[Metric]:
         """A journey that took no time is left out of `mape`."""
-        miss_s_J, relative_J, is_within_J = errors.value.values()
+        miss_s_J, relative_J = errors.value["mae_s"], errors.value["relative"]
         yield mean_metric("mae_s", miss_s_J, errors, judging)
-        for name, value in (
-            ("rmse_s", miss_s_J.square().mean().sqrt()),
-            ("mape", relative_J.nanmean()),
-            ("coverage_80", is_within_J.nanmean()),
-        ):
-            yield Metric(name, float(value), len(miss_s_J))
+        yield Metric("rmse_s", float(miss_s_J.square().mean().sqrt()), len(miss_s_J))
+        yield Metric("mape", float(relative_J.nanmean()), len(miss_s_J))
+        for name in (name for name in SPREAD if name in errors.value):
+            yield mean_metric(name, errors.value[name], errors, judging)
+
+
+def density_errors(density: DurationDensity, true_s_J: Tensor) -> dict[str, Tensor]:
+    """Whether half and 95 % held the truth, CRPS in seconds, and surprise in nats of seconds."""
+    (low_50_J, high_50_J), (low_95_J, high_95_J) = (
+        [density.quantile(share).double() for share in (tail, 1 - tail)] for tail in (0.25, 0.025)
+    )
+    shares = levels(NUM_QUANTILES)
+    quantile_s_JQ = torch.stack([density.quantile(share).double() for share in shares], dim=1)
+    return {
+        "coverage_50": is_between(low_50_J, true_s_J, high_50_J),
+        "coverage_95": is_between(low_95_J, true_s_J, high_95_J),
+        "crps_s": crps_of_quantiles(quantile_s_JQ, shares, true_s_J),
+        "nll": -density.log_density(true_s_J).double(),
+    }
+
+
+def is_between(low_J: Tensor, value_J: Tensor, high_J: Tensor) -> Tensor:
+    """1 or 0 (J); NaN where an end is none."""
+    is_within_J = ((low_J <= value_J) & (value_J <= high_J)).double()
+    return is_within_J.where(low_J.isfinite() & high_J.isfinite(), torch.nan)
 
 
 def travel_question(journeys: Journeys, track: str, zone: str) -> Partial:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..earth.columns import joined
 from ..families import FAMILIES
+from ..interface.answerer import DurationDensity
 from ..interface.answers import Durations, Forecast, Recovered
 from ..interface.contexts import Context, Partial, check_target_times
 from ..interface.evaluating import evaluating
@@ -65,18 +66,27 @@ def travel_time(model: Model, partial: Partial) -> Durations:
     destination alone.
     """
     with ready_for(model, "travel_time") as able:
-        last_B1 = (~partial.is_pad_BT).sum(1, keepdim=True) - 1
-        has_ends_B1 = partial.shows_place_BT[:, :1] & partial.shows_place_BT.gather(1, last_B1)
-        if bool((last_B1 < 1).any()) or not bool(
-            (has_ends_B1 & partial.shows_time_BT[:, :1]).all()
-        ):
-            raise ValueError(
-                "travel time needs a first point with place and time, and a last place"
-            )
-        if bool(partial.shows_time_BT.gather(1, last_B1).any()):
-            raise ValueError("the time of the last point is given: there is nothing to tell")
+        check_ends(partial)
         found: Durations = able.travel_time(partial)
     return found
+
+
+def duration_density(model: Model, partial: Partial) -> DurationDensity:
+    """The density of the same; its numbers are told without gradients."""
+    with ready_for(model, "travel_time") as able:
+        check_ends(partial)
+        found: DurationDensity = able.duration_density(partial)
+    return found
+
+
+def check_ends(partial: Partial) -> None:
+    """Refuse journeys that lack an end, or tell when they end."""
+    last_B1 = (~partial.is_pad_BT).sum(1, keepdim=True) - 1
+    has_ends_B1 = partial.shows_place_BT[:, :1] & partial.shows_place_BT.gather(1, last_B1)
+    if bool((last_B1 < 1).any()) or not bool((has_ends_B1 & partial.shows_time_BT[:, :1]).all()):
+        raise ValueError("travel time needs a first point with place and time, and a last place")
+    if bool(partial.shows_time_BT.gather(1, last_B1).any()):
+        raise ValueError("the time of the last point is given: there is nothing to tell")
 
 
 def embed(model: Model, context: Context) -> Tensor:

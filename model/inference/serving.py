@@ -23,6 +23,7 @@ from ..earth.arrays import Bools, Floats, Ints
 from ..earth.columns import joined
 from ..families import FAMILIES, build
 from ..features.normaliser import Normaliser
+from ..interface.answerer import DurationDensity
 from ..interface.answers import Durations, Forecast, Recovered
 from ..interface.contexts import Context, Partial
 from ..interface.family import Model
@@ -40,7 +41,7 @@ from ..interface.flat_points import sorted_points as sorted_points
 from ..interface.flat_points import sorted_sketch as sorted_sketch
 from ..interface.weights import load_weights
 from .api import check_task as check_task
-from .api import embed, forecast, recover, score, travel_time
+from .api import duration_density, embed, forecast, recover, score, travel_time
 
 TRAJECTORIES_AT_ONCE = 1024  # bounds the memory of samples
 PIECES_AT_ONCE = 256  # bounds the memory of attention in both directions
@@ -50,19 +51,23 @@ MAX_SAMPLES = 1_000
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network: an answerer (`model/interface/answerer.py`) as the baselines are."""
+    """A trained network: an answerer (`model/interface/answerer.py`) as the baselines are.
+
+    Tables call it by its family, or by a title of its own.
+    """
 
     model: Model
+    title: str = ""
     is_baseline: ClassVar[bool] = False
 
     @property
     def name(self) -> str:
-        return self.model.family
+        return self.title or self.model.family
 
     @property
     def tasks(self) -> tuple[str, ...]:
         """What it can be asked; the first of them if nothing else is said."""
-        return FAMILIES[self.name].tasks
+        return FAMILIES[self.model.family].tasks
 
     @property
     def max_points(self) -> int:
@@ -73,11 +78,24 @@ class Trained:
     ) -> Forecast:
         return forecast(self.model, context, num_horizon, target_time_s_BH)
 
+    def sampled_forecast(
+        self,
+        context: Context,
+        num_horizon: int,
+        target_time_s_BH: Tensor | None,
+        num_samples: int,
+        seed: int,
+    ) -> Forecast:
+        return forecast(self.model, context, num_horizon, target_time_s_BH, num_samples, seed)
+
     def recover(self, partial: Partial) -> Recovered:
         return recover(self.model, partial)
 
     def travel_time(self, partial: Partial) -> Durations:
         return travel_time(self.model, partial)
+
+    def duration_density(self, partial: Partial) -> DurationDensity:
+        return duration_density(self.model, partial)
 
 
 @dataclass(frozen=True)
@@ -124,6 +142,7 @@ class Forecasts:
     lat_deg_RH: Floats
     radius_p50_m_RH: Floats
     radius_p80_m_RH: Floats
+    radius_p95_m_RH: Floats
     is_extrapolated_R: Bools
 
 
@@ -164,7 +183,10 @@ def forecast_points(
             trained.model, context, params.horizon, target_s_RH, params.num_samples, params.seed
         )
         elapsed_us_RH = np.rint(found.time_s_BH.numpy() * 1e6).astype(np.int64)
-        radii = found.radius_p50_m_BH.double(), found.radius_p80_m_BH.double()
+        radii = (
+            radius_m_BH.double()
+            for radius_m_BH in (found.radius_p50_m_BH, found.radius_p80_m_BH, found.radius_p95_m_BH)
+        )
         is_extrapolated_R = ~is_step_known(trained, context.time_s_BT, context.is_pad_BT)
         if target_s_RH is not None:
             last_s_R1 = context.time_s_BT.gather(1, context.num_points_B[:, None] - 1)

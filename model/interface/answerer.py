@@ -7,12 +7,18 @@ An answerer has a method for each question that it serves, and only for those:
 - `recover(partial)`: the points with what is hidden filled in;
 - `travel_time(partial)`: seconds from the first point to the last.
 
+Whoever tells a spread has further methods, and is scored on it:
+
+- `sampled_forecast(context, num_horizon, target_time_s_BH, num_samples, seed)`: the forecast with
+  samples and the radii that they fill;
+- `duration_density(partial)`: the density of what `travel_time` tells.
+
 Shapes: B rows, H points of the horizon.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -45,6 +51,30 @@ class Recoverer(Answerer, Protocol):
 
 class TravelTimer(Answerer, Protocol):
     def travel_time(self, partial: Partial) -> Durations: ...
+
+
+@runtime_checkable
+class Sampler(Forecaster, Protocol):
+    def sampled_forecast(
+        self,
+        context: Context,
+        num_horizon: int,
+        target_time_s_BH: Tensor | None,
+        num_samples: int,
+        seed: int,
+    ) -> Forecast: ...
+
+
+class DurationDensity(Protocol):
+    """A density of the seconds (B) from the first point of each row to its last."""
+
+    def quantile(self, share: float) -> Tensor:
+        """The seconds (B) with a share of the mass below them."""
+        ...
+
+    def log_density(self, seconds_B: Tensor) -> Tensor:
+        """In nats, of seconds."""
+        ...
 
 
 def max_points_of(answerer: Answerer) -> int:

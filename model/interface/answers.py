@@ -11,6 +11,8 @@ from torch import Tensor
 from ..earth.columns import Columns
 from ..earth.geometry import haversine_m
 
+RADII = (0.5, 0.8, 0.95)  # the share of samples within each radius of a forecast
+
 
 @dataclass(frozen=True)
 class Recovered:
@@ -44,8 +46,8 @@ class Durations(Columns):
 class Forecast(Columns):
     """Forecast points; times count from the start of their context.
 
-    The radii are quantiles of how far the samples lie from the point forecast: half, or four
-    fifths, of the samples lie within. Without samples they are NaN and the samples None.
+    The radii are quantiles of how far the samples lie from the point forecast: 50, 80 or 95 % of
+    the samples lie within. Without samples they are NaN and the samples None.
     """
 
     lon_deg_BH: Tensor
@@ -53,6 +55,7 @@ class Forecast(Columns):
     time_s_BH: Tensor
     radius_p50_m_BH: Tensor
     radius_p80_m_BH: Tensor
+    radius_p95_m_BH: Tensor
     sample_lon_deg_BSH: Tensor | None = None
     sample_lat_deg_BSH: Tensor | None = None
     sample_time_s_BSH: Tensor | None = None
@@ -65,13 +68,11 @@ class Forecast(Columns):
         samples = lon_deg_BGH[:, 1:], lat_deg_BGH[:, 1:], time_s_BGH[:, 1:]
         if not samples[0].shape[1]:
             nothing_BH = torch.full_like(points[0], torch.nan)
-            return cls(*points, nothing_BH, nothing_BH)
+            return cls(*points, nothing_BH, nothing_BH, nothing_BH)
         starts = points[0].unsqueeze(1), points[1].unsqueeze(1)
         away_m_BSH = haversine_m(*starts, samples[0], samples[1])
-        radius_p50_m_BH, radius_p80_m_BH = (
-            torch.quantile(away_m_BSH, share, dim=1) for share in (0.5, 0.8)
-        )
-        return cls(*points, radius_p50_m_BH, radius_p80_m_BH, *samples)
+        p50_m_BH, p80_m_BH, p95_m_BH = (torch.quantile(away_m_BSH, share, dim=1) for share in RADII)
+        return cls(*points, p50_m_BH, p80_m_BH, p95_m_BH, *samples)
 
 
 def mean_hidden_state(hidden_BTD: Tensor, is_pad_BT: Tensor) -> Tensor:

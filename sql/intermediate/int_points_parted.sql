@@ -13,10 +13,20 @@ cut as (
 
 ),
 
+-- Most sources tell of no point whether it was observed or interpolated.
+points as (
+
+    select * from clean_points
+    union all by name
+    select null::boolean as is_observed
+    where false
+
+),
+
 points_of_cut_trips as (
 
-    select clean_points.*
-    from clean_points
+    select points.*
+    from points
     semi join cut using (trip_id)
 
 ),
@@ -27,7 +37,7 @@ spanned as (
         split.part_id,
         split.split,
         points.*
-    from clean_points as points
+    from points
     inner join split on points.trip_id = split.part_id
     union all
     select
@@ -52,6 +62,7 @@ parted as (
         lon_deg,
         lat_deg,
         staypoint_id is not null as is_stay,
+        is_observed is false as is_interpolated,
         row_number() over (
             partition by part_id order by tracked_at, point_id
         ) - 1 as place
@@ -68,6 +79,7 @@ select
     parted.lon_deg,
     parted.lat_deg,
     parted.is_stay,
+    parted.is_interpolated,
     if(parted.place >= 1, steps.step_s, 0) as step_s,
     if(parted.place >= 1, steps.step_m, 0) as step_m,
     if(parted.place >= 1, steps.step_east_m, 0) as step_east_m,

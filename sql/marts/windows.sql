@@ -1,5 +1,6 @@
 -- One row per stored window of a task: a stretch of one part of a trip, which of its
--- points are observed, and what the stretch is like.
+-- points are observed, and what the stretch is like. Nothing that a source interpolated
+-- is asked, for it is no truth.
 with
 
 identified as (
@@ -31,7 +32,15 @@ select
     interval_s,
     speed_mps,
     has_stop,
+    is_at_rest,
     turn_rad,
     start as num_history
 from identified
+where
+    not list_contains(
+        list_transform(
+            coalesce(places_interpolated, []), lambda place: is_observed[place + 1]
+        ),
+        false
+    )
 order by window_id

@@ -80,8 +80,17 @@ def current_receipts(store: Store, records: list[RunRecord]) -> dict[str, dict[s
         for stage, receipts in record.receipts.items():
             if all(store.is_complete(receipt) for receipt in receipts):
                 rebuilt = [store.receipt(receipt) for receipt in receipts]
-                current.setdefault(record.dataset, {})[stage] = rebuilt
+                stages = current.setdefault(record.dataset, {})
+                stages[stage] = still_told(store, stages.get(stage, []), rebuilt) + rebuilt
     return current
+
+
+def still_told(store: Store, earlier: list[Receipt], newer: list[Receipt]) -> list[Receipt]:
+    """Of earlier receipts of a stage those that newer ones leave in force: of other models."""
+    if newer[0].stage != "transfer":
+        return []
+    told = {store.manifest(receipt).recipe.inputs["title"] for receipt in newer}
+    return [one for one in earlier if store.manifest(one).recipe.inputs["title"] not in told]
 
 
 def points_in_force(dataset: str, store: Store) -> Receipt:
@@ -172,7 +181,7 @@ def add_dataset(
             if cleaned:
                 zone = store.manifest(receipt).recipe.settings["zone"]
                 add_calendar(connection, dataset, zone)
-    for receipt in receipts.get("evaluate", []):
+    for receipt in [*receipts.get("evaluate", []), *receipts.get("transfer", [])]:
         # One table there is only since it was made.
         with contextlib.suppress(FileNotFoundError, Damaged):
             scores = pq.read_table(

@@ -67,6 +67,15 @@ class Dataset(Frozen):
     region_resolution: int = Field(
         8, ge=0, le=15, description="H3 resolution of regions: 8 is a kilometre across."
     )
+    num_context: int = Field(20, ge=2, description="Points that a forecast is told.")
+    num_horizon: int = Field(20, ge=1, description="Points that a forecast is asked.")
+    stride: int = Field(
+        20, ge=1, description="Points between the starts of windows; less where entities are few."
+    )
+    horizons: tuple[int, ...] = Field(
+        (1, 5, 10, 20), description="Steps at which people of the field read errors."
+    )
+    gate_horizon: int = Field(10, ge=1, description="Step that decides a promotion.")
     num_buckets: int = Field(ge=1, description="Files that the entities are spread over.")
     first_fix_date: date | None = Field(
         None, description="What is earlier cannot be: before satellites told where things are."

@@ -7,7 +7,7 @@ own slice (`slices.py`), so that a new learning rate rebuilds no shards.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, AliasChoices, Field, model_validator
 
@@ -38,6 +38,7 @@ from tasks.config.slices import (
     SnapshotRules,
     SplitRules,
     TrainRules,
+    Windowing,
     WindowRules,
     taken,
 )
@@ -58,8 +59,8 @@ DatasetName = Annotated[
 ]
 
 
-class PipelineConfig(Section):
-    """Everything that can change a result, and nothing else."""
+class DataConfig(Section):
+    """Everything that can change what models are asked, and what of their answers is told."""
 
     dataset: DatasetName = Field(
         "hurdat2", description="Whose raw files are read; own: your own files."
@@ -83,8 +84,6 @@ class PipelineConfig(Section):
     split: SplitConfig = Field(SplitConfig())
     window: WindowConfig = Field(WindowConfig(), title="Windows")
     region: RegionConfig = Field(RegionConfig(), title="Regions")
-    model: ModelConfig = Field(ModelConfig())
-    train: TrainConfig = Field(TrainConfig(), title="Training")
     assess: AssessConfig = Field(AssessConfig(), title="Assessment")
     seed: Seed = Field(0, description="Fixes every random choice.")
 
@@ -98,7 +97,7 @@ class PipelineConfig(Section):
         return given
 
     @model_validator(mode="after")
-    def what_only_you_know_is_of_your_own(self) -> PipelineConfig:
+    def what_only_you_know_is_of_your_own(self) -> Self:
         told = [name for name in ("name", "licence", "entity_kind") if getattr(self, name)]
         if told and not dataset_named(self.dataset).has_own_columns:
             raise ValueError(f"{told[0]} is for your own files: give --dataset own with it")
@@ -107,12 +106,12 @@ class PipelineConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def horizons_fit_the_window(self) -> PipelineConfig:
-        asked = max((*self.assess.horizons, self.assess.gate_horizon))
-        if asked > self.window.num_horizon:
+    def horizons_fit_the_window(self) -> Self:
+        asked, num_horizon = max(self.evaluate_rules.horizons), self.windowing.num_horizon
+        if asked > num_horizon:
             raise ValueError(
                 f"assess asks for step {asked}, but windows end at window.num_horizon = "
-                f"{self.window.num_horizon}"
+                f"{num_horizon}"
             )
         return self
 
@@ -164,31 +163,28 @@ class PipelineConfig(Section):
         return self.synthetic.interval_s if row.is_generated else row.interval_s
 
     @property
-    def longest_step_s(self) -> float | None:
-        """The longest step of a window that is judged: two sampling steps, where those are known.
-
-        Over a longer silence a straight line is as good a guess as any model's.
-        """
-        expected_s = self.expected_interval_s
-        return None if expected_s is None else 2 * expected_s
+    def windowing(self) -> Windowing:
+        return taken(Windowing, self.window, self.source_row)
 
     @property
     def split_rules(self) -> SplitRules:
         """What the kind of split rests on; the rest is left out, so that it rebuilds nothing."""
-        split, num_points = self.split, self.window.num_points
+        split, num_points = self.split, self.windowing.num_points
         names = {"kind", "validation_percent", "test_percent"}
         asked = split.model_dump(include=names.union(EDGES if split.kind == "region" else ()))
         if split.kind in ("time", "random_window"):
             asked["window_points"] = num_points
         if split.kind == "time":
-            longest_step_s = self.longest_step_s or self.clean_rules.max_gap_s
-            asked["purge_gap_s"] = max(split.purge_gap_s or 0.0, (num_points - 1) * longest_step_s)
+            expected_s = self.expected_interval_s
+            step_s = 2 * expected_s if expected_s else self.clean_rules.max_gap_s
+            asked["purge_gap_s"] = max(split.purge_gap_s or 0.0, (num_points - 1) * step_s)
         return SplitRules(**asked, seed=self.seed)
 
     @property
     def window_rules(self) -> WindowRules:
         resolution = self.region_rules.resolution
-        return taken(WindowRules, self.window, self, resolution=resolution, split=self.split_rules)
+        given = {"resolution": resolution, "split": self.split_rules}
+        return taken(WindowRules, self.windowing, self, **given)
 
     @property
     def region_rules(self) -> RegionRules:
@@ -197,20 +193,31 @@ class PipelineConfig(Section):
         return taken(RegionRules, self.region, resolution=resolution)
 
     @property
+    def evaluate_rules(self) -> EvaluateRules:
+        row, last = self.source_row, self.windowing.num_horizon
+        within = (*(step for step in row.horizons if step < last), last)
+        gate_horizon = self.assess.gate_horizon or min(row.gate_horizon, last)
+        horizons = tuple(sorted({*(self.assess.horizons or within), gate_horizon}))
+        sources = (self.windowing, self.assess, self.region_rules, row, self)
+        given = {"horizons": horizons, "gate_horizon": gate_horizon}
+        return taken(EvaluateRules, *sources, **given)
+
+
+class PipelineConfig(DataConfig):
+    """Everything that can change a result, and nothing else."""
+
+    model: ModelConfig = Field(ModelConfig())
+    train: TrainConfig = Field(TrainConfig(), title="Training")
+
+    @property
     def training(self) -> TrainRules:
         """Without the address of the initial weights: their content is an input of the stage."""
         fit = FitConfig(**self.train.model_dump(exclude={"init"}), seed=self.seed)
-        return taken(TrainRules, self, self.source_row, fit=fit)
+        return taken(TrainRules, self, self.source_row, fit=fit, window=self.windowing)
 
     @property
     def probe_rules(self) -> ProbeRules:
         return taken(ProbeRules, self.train, self.source_row, self)
-
-    @property
-    def evaluate_rules(self) -> EvaluateRules:
-        horizons = tuple(sorted({*self.assess.horizons, self.assess.gate_horizon}))
-        sources = (self.window, self.assess, self.region_rules, self.source_row, self)
-        return taken(EvaluateRules, *sources, horizons=horizons)
 
 
 class ForecastConfig(Section):

@@ -161,16 +161,24 @@ Task = Literal["forecast", "path_inference", "recover", "travel_time"]
 
 
 class WindowConfig(Section):
-    """The stored windows on which every model and baseline is judged."""
+    """The stored windows on which all are judged; sizes are the dataset's own if empty."""
 
-    num_context: int = Field(
-        20, ge=2, le=1_000, title="Context (points)", description="Points that the model sees."
+    num_context: int | None = Field(
+        None, ge=2, le=1_000, title="Context (points)", description="Points that the model sees."
     )
-    num_horizon: int = Field(
-        20, ge=1, le=1_000, title="Horizon (points)", description="Points that the model predicts."
+    num_horizon: int | None = Field(
+        None,
+        ge=1,
+        le=1_000,
+        title="Horizon (points)",
+        description="Points that the model predicts.",
     )
-    stride: int = Field(
-        20, ge=1, le=10_000, title="Stride (points)", description="Points between window starts."
+    stride: int | None = Field(
+        None,
+        ge=1,
+        le=10_000,
+        title="Stride (points)",
+        description="Points between window starts; windows overlap where it is short.",
     )
     tasks: tuple[Task, ...] = Field(
         ("forecast", "path_inference", "recover", "travel_time"),
@@ -183,10 +191,6 @@ class WindowConfig(Section):
         if "forecast" not in tasks:
             raise ValueError("forecast must be among the tasks: models are judged on it")
         return tuple(sorted(set(tasks)))
-
-    @property
-    def num_points(self) -> int:
-        return self.num_context + self.num_horizon
 
 
 class RegionConfig(Section):
@@ -358,11 +362,18 @@ class SyntheticConfig(Section):
 class AssessConfig(Section):
     """How models and baselines are compared."""
 
-    horizons: tuple[int, ...] = Field(
-        (1, 5, 10, 20), title="Horizons (steps)", description="Steps at which errors are shown."
+    horizons: tuple[int, ...] | None = Field(
+        None,
+        title="Horizons (steps)",
+        description="Steps at which errors are shown; if empty the dataset's own that lie within "
+        "the window, and its last.",
     )
-    gate_horizon: int = Field(
-        10, ge=1, title="Gate (step)", description="Step whose mean ADE decides a promotion."
+    gate_horizon: int | None = Field(
+        None,
+        ge=1,
+        title="Gate (step)",
+        description="Step whose mean ADE decides a promotion; if empty the dataset's own, or the "
+        "window's last where that is earlier.",
     )
     num_bootstrap: int = Field(
         1_000, ge=100, le=100_000, title="Bootstrap", description="Resamples of entities."

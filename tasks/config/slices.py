@@ -20,7 +20,6 @@ from tasks.config.sections import (
     SplitKind,
     StayConfig,
     Task,
-    WindowConfig,
 )
 from tasks.runtime.frozen import Frozen
 
@@ -96,13 +95,25 @@ class SplitRules(Section):
         return self.kind == "random_window"
 
 
-class WindowRules(WindowConfig):
-    """Which windows are stored, and how long a step in them may be.
+class Windowing(Section):
+    """The windows in force: the configuration's, else the dataset's own."""
+
+    num_context: int
+    num_horizon: int
+    stride: int
+    tasks: tuple[Task, ...]
+
+    @property
+    def num_points(self) -> int:
+        return self.num_context + self.num_horizon
+
+
+class WindowRules(Windowing):
+    """Which windows are stored.
 
     The resolution of regions and the rules of the split are what the shards are checked against.
     """
 
-    longest_step_s: float | None = None
     seed: int
     resolution: int
     split: SplitRules
@@ -119,7 +130,7 @@ class TrainRules(Section):
 
     model: ModelConfig
     fit: Annotated[FitConfig, PlainSerializer(FitConfig.deciding)]
-    window: WindowConfig
+    window: Windowing
     zone: str
 
 

@@ -45,6 +45,11 @@ def evaluate(config: PipelineConfig, shards: Receipt, trained: Receipt, store: S
 
 
 def build(draft: Path, job: Job[EvaluateRules]) -> Counts:
+    """Score a model that was trained on these shards."""
+    return judge(draft, job, trained_in(job.store.verify(job.receipt("trained"))))
+
+
+def judge(draft: Path, job: Job[EvaluateRules], trained: Trained) -> Counts:
     """Score every answerer of each task that the family serves, on validation and test."""
     import torch
 
@@ -56,7 +61,6 @@ def build(draft: Path, job: Job[EvaluateRules]) -> Counts:
     torch.set_num_threads(Machine().num_threads)
     shards = Shards.open(job.folder("shards"), rules.zone)
     require_windows_to_judge(shards, job)
-    trained = trained_model(job)
     tasks = judged_tasks(trained.tasks, rules.tasks)
     if not tasks:
         raise DataError(
@@ -76,12 +80,12 @@ def build(draft: Path, job: Job[EvaluateRules]) -> Counts:
     return headline_counts(scores, trained.name)
 
 
-def trained_model(job: Job[EvaluateRules]) -> Trained:
+def trained_in(folder: Path) -> Trained:
     from model.inference.serving import load_trained
     from model.interface.weights import CheckpointError
 
     try:
-        return load_trained(job.store.verify(job.receipt("trained")))
+        return load_trained(folder)
     except CheckpointError as error:
         raise DataError(f"the trained model cannot be read: {error}") from error
 
@@ -112,7 +116,11 @@ def write_scores(
     from model.evaluation.scores import scored
 
     judging = Judging(
-        rules.horizons, rules.gate_horizon, tuple(tasks), rules.num_bootstrap, rules.seed
+        horizons=rules.horizons,
+        strata_horizon=rules.gate_horizon,
+        tasks=tuple(tasks),
+        num_bootstrap=rules.num_bootstrap,
+        seed=rules.seed,
     )
     tables = []
     with (

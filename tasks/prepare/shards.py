@@ -111,11 +111,13 @@ def build(draft: Path, job: Job[WindowRules]) -> Counts:
     with scratch(draft, *clean_folders, *feature_folders, drawn, fitted) as con:
         load(con, "split", drawn / "split.parquet")
         load(con, "regions", fitted / "regions.parquet")
+        view_tables(con, clean_folders, feature_folders)
+        longest_s = windows.longest_step_s(con)
         buckets = zip(job.inputs["buckets"], clean_folders, feature_folders, strict=True)
         for bucket, clean, features in buckets:
             view_tables(con, [clean], [features])
             write_bucket(con, draft, job.dataset, str(bucket))
-            windows.add_windows(con, job.settings)
+            windows.add_windows(con, job.settings, longest_s)
         view_tables(con, clean_folders, feature_folders)
         files = {split: sorted(draft.glob(f"{split}-[0-9]*.parquet")) for split in SPLITS}
         view(con, "shards", [path for split in sorted(SPLITS) for path in files[split]])
@@ -124,6 +126,7 @@ def build(draft: Path, job: Job[WindowRules]) -> Counts:
         check_shards(con, job.settings.split)
         windows.check_windows(con, job.settings)
         counts = count_shards(con) | windows.count_windows(con, files)
+        counts["longest_step_s"] = longest_s or 0.0
     require_windows(counts)
     told = job.receipt("split").counts
     facts = {"split_kind": "kind", "is_leaky": "is_leaky", "split_hash": "split_hash"}

@@ -1,5 +1,8 @@
 """The split: spans of trips, copies grouped, set apart as train, validation and test.
 
+An entity that goes on under another name, as a storm that crosses into another basin, is of one
+group with it, as copies are.
+
 - `entity`: whole entities. The percentile of a group of copies is an MD5 of the seed and the
   group's name, which is its smallest entity id, so an entity that is nobody's copy never moves
   when other entities come or go. One that new data show to be a copy may move, for the two can no
@@ -43,6 +46,7 @@ CHECK_OF_KIND = {
 SQL = (
     "intermediate/int_points_shared",
     "intermediate/int_trips_copied",
+    "intermediate/int_entities_continued",
     "intermediate/int_entities_drawn",
     *(f"intermediate/int_spans_{kind}" for kind in get_args(SplitKind)),
     "intermediate/int_split_lines",
@@ -87,6 +91,7 @@ def draw_spans(con: Connection, rules: SplitRules) -> None:
     """Make the table `split`: group the copies, then set spans of trips apart by the kind."""
     materialise(con, "intermediate/int_points_shared")
     materialise(con, "intermediate/int_trips_copied", min_places=MIN_PLACES)
+    materialise(con, "intermediate/int_entities_continued")
     con.register("int_content_groups", content_groups(con))
     materialise(con, "intermediate/int_entities_drawn", seed=rules.seed)
     spans = f"intermediate/int_spans_{rules.kind}"
@@ -95,11 +100,16 @@ def draw_spans(con: Connection, rules: SplitRules) -> None:
 
 
 def content_groups(con: Connection) -> pa.Table:
-    """The content group of each entity: the smallest id among it and its copies."""
+    """The content group of each entity: the smallest id among it, its copies and what it goes on
+    as under another name."""
     entities = con.execute("select distinct entity_id from trips").fetchall()
-    copies = con.execute("select entity_a_id, entity_b_id from int_trips_copied").fetchall()
+    pairs = [
+        pair
+        for table in ("int_trips_copied", "int_entities_continued")
+        for pair in con.execute(f"select entity_a_id, entity_b_id from {table}").fetchall()
+    ]
     names = sorted(entity for (entity,) in entities)
-    groups = connected(names, copies)
+    groups = connected(names, pairs)
     return pa.table([names, groups], pa.schema(dict.fromkeys(GROUP_COLUMNS, pa.string())))
 
 

@@ -1,6 +1,7 @@
 """Initial weights: the registered model, or a trained one's folder, that a training goes on from.
 
-An address says where they are, and an alias moves: what names a training is their content.
+An address says where they are, and an alias moves: what names a training is their content. So it is
+of a model that is judged on other data than it was trained on.
 """
 
 from __future__ import annotations
@@ -20,32 +21,39 @@ REGISTERED = "models:/"
 SERVING, WEIGHTS = "serving.json", "weights.safetensors"
 
 
-def initial_digest(address: str, store: Store) -> str:
+INIT = "--train.init"
+
+
+def initial_digest(address: str, store: Store, flag: str = INIT) -> str:
     """The name of what an address holds now: of its weights, their shape and their normaliser."""
-    with initial_model(address, store) as folder:
+    with initial_model(address, store, flag) as folder:
         return digest_of(folder)
 
 
 @contextlib.contextmanager
-def initial_model(address: str, store: Store) -> Iterator[Path]:
-    """The folder of the weights, the configuration and the normaliser at an address."""
+def initial_model(address: str, store: Store, flag: str = INIT) -> Iterator[Path]:
+    """The folder of the weights, the configuration and the normaliser at an address.
+
+    The flag is the one that gave the address, for what is told of it.
+    """
     if address.startswith(REGISTERED):
         with store.draft() as scratch:
-            yield complete(fetch_bundle(address, store, scratch), address)
+            yield complete(fetch_bundle(address, store, scratch, flag), address, flag)
     else:
-        yield complete(Path(address).expanduser(), address)
+        yield complete(Path(address).expanduser(), address, flag)
 
 
-def complete(folder: Path, address: str) -> Path:
+def complete(folder: Path, address: str, flag: str) -> Path:
     """A folder that has all that a training begins with."""
+    told = flag.removeprefix("--")
     for name in stored_files():
         if not (folder / name).is_file():
             raise ConfigError(
-                f"train.init: no {name} in {address}; give models:/NAME@candidate, or the folder "
+                f"{told}: no {name} in {address}; give models:/NAME@candidate, or the folder "
                 "of a trained model"
             )
     if fault := fault_of_weights(folder):
-        raise DataError(f"train.init: {address} is damaged: {fault}; give another model")
+        raise DataError(f"{told}: {address} is damaged: {fault}; give another model")
     return folder
 
 

@@ -71,11 +71,11 @@ def known_code(client: MlflowClient, model_uri: str, scratch: Path) -> Path:
     return folder
 
 
-def fetch_bundle(model_uri: str, store: Store, scratch: Path) -> Path:
+def fetch_bundle(model_uri: str, store: Store, scratch: Path, flag: str) -> Path:
     """A copy of what a registered model carries; none of its code is run."""
     import mlflow
 
-    with registry(store), known_model(model_uri, store, "--train.init"):
+    with registry(store), known_model(model_uri, store, flag):
         copied = Path(mlflow.artifacts.download_artifacts(model_uri, dst_path=str(scratch)))
         # Of a folder that is gone MLflow copies nothing, without a word.
         if not (copied / "MLmodel").is_file():

@@ -43,6 +43,7 @@ ANSWERS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             **PLACE,
             "radius_p50_m": "double",
             "radius_p80_m": "double",
+            "radius_p95_m": "double",
             "is_extrapolated": "boolean",
         },
         "recover": {
@@ -64,7 +65,7 @@ def default_params(config: PipelineConfig) -> dict[str, Any]:
     """What is asked of a model where the caller does not choose: what its family is made for."""
     return {
         "task": tasks_of(config.model.family)[0],
-        "horizon": config.window.num_horizon,
+        "horizon": config.windowing.num_horizon,
         "num_samples": 64,
         "seed": 0,
         "zone": config.source_row.zone,

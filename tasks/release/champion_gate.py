@@ -14,12 +14,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tasks.release.gate_metrics import GATE_SPLIT, CleanProcessCall, NotReproduced, measure_of
+from model.evaluation.verdict import ALIKE, BEHIND, MIN_ENTITIES, MIN_WINDOWS, TOO_FEW
+from tasks.release.gate_metrics import (
+    GATE_SPLIT,
+    CleanProcessCall,
+    Evidence,
+    NotReproduced,
+    measure_of,
+)
 from tasks.report.facts import RunSteps
-from tasks.report.markup import spoken
+from tasks.report.markup import percent, spoken
 from tasks.runtime.errors import Unavailable
 from tasks.runtime.frozen import Frozen
 from tasks.runtime.store import Manifest, Receipt, canonical_json, sha256_text
+from tasks.runtime.words import counted
 
 REPRODUCED_WITHIN = 1e-3  # relative: float32 sums differ between batch sizes and machines
 CLEAN_PROCESS_S = 1_800
@@ -74,9 +82,15 @@ def gate_errors(steps: RunSteps) -> tuple[float, dict[str, float]]:
     return errors.pop(steps.config.model.family), errors
 
 
+def gate_evidence(steps: RunSteps) -> Evidence:
+    """What these errors rest on."""
+    return measure_of(steps.config).evidence(steps.evaluation, steps.config.model.family)
+
+
 def decide(
     candidate: Score,
     baselines: Mapping[str, float],
+    evidence: Evidence,
     champion: Score | None,
     measure: str,
     reproduced_m: Callable[[], float],
@@ -88,6 +102,8 @@ def decide(
     if not candidate.error_m < baseline_m:
         return refusal(f"{measured}, not below the {baseline_m:,.1f} m of {spoken(baseline)}")
     beaten = f"below the {baseline_m:,.1f} m of {spoken(baseline)}, the best simple baseline"
+    if lack := lacking(evidence, spoken(baseline)):
+        return refusal(f"{measured}, {beaten}, but {lack}")
     if champion is not None:
         # The two may be measured in different processes: what rounding explains is no gain.
         if not candidate.error_m < champion.error_m * (1 - REPRODUCED_WITHIN):
@@ -108,6 +124,24 @@ def decide(
     if not math.isclose(again_m, candidate.error_m, rel_tol=REPRODUCED_WITHIN):
         return refusal(f"{measured}, but a clean process measures {again_m:,.1f} m")
     return Decision(is_promoted=True, reason=f"{measured}, {beaten}; a clean process reproduces it")
+
+
+def lacking(evidence: Evidence, baseline: str) -> str:
+    """What a gain lacks to be told from chance, in words; nothing if it lacks nothing."""
+    if evidence.num_windows < MIN_WINDOWS or evidence.num_entities < MIN_ENTITIES:
+        windows = counted(evidence.num_windows, "window")
+        found = f"{windows} of {counted(evidence.num_entities, 'entity')}"
+        return (
+            f"{found} are {TOO_FEW}: a champion needs {MIN_WINDOWS} windows of {MIN_ENTITIES} "
+            f"entities in {GATE_SPLIT}"
+        )
+    if evidence.low > 0:
+        return ""
+    told = f"{ALIKE} from {baseline}"
+    if evidence.high < 0:  # as where another baseline is the best of each mask
+        told = f"is {BEHIND} the best baselines of the masks"
+    between = f"{percent(evidence.low)} to {percent(evidence.high)}"
+    return f"it {told}: the 95 % interval of its skill is {between}"
 
 
 def leak_refusal(shards: Receipt) -> Decision | None:

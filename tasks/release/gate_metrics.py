@@ -15,11 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from model.evaluation.judged_tasks import FORECAST, RECOVER, TIMES_GIVEN
-from model.evaluation.score_table import ALL, MAIN_METRICS, chosen_rows
+from model.evaluation.score_table import ALL, MAIN_METRICS, Row, chosen_rows
 from model.families import tasks_of
 from tasks.config.pipeline import PipelineConfig
 from tasks.report.error_tables import read_scores
 from tasks.runtime.errors import DataError
+from tasks.runtime.frozen import Frozen
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,6 +36,15 @@ class NotReproduced(Exception):
     """A registered version does not load by itself, or answers something else."""
 
 
+class Evidence(Frozen):
+    """How many windows and entities a skill is of, and its 95 % interval."""
+
+    num_windows: int
+    num_entities: int
+    low: float
+    high: float
+
+
 @dataclass(frozen=True)
 class CleanProcessCall:
     """What a registered model is asked: a method of its own that reads files and writes one."""
@@ -47,7 +57,7 @@ class CleanProcessCall:
 def measure_of(config: PipelineConfig) -> Measure:
     """What models of a family are judged by: what its first task is asked."""
     if tasks_of(config.model.family)[0] == FORECAST:
-        return forecast_measure(config.window.num_context, config.assess.gate_horizon)
+        return forecast_measure(config.windowing.num_context, config.evaluate_rules.gate_horizon)
     return RECOVERY_MEASURE
 
 
@@ -74,22 +84,33 @@ class Measure:
 
     def errors_m(self, evaluated: Path) -> dict[str, float]:
         """The error of each model in a folder of the evaluation."""
-        rows = chosen_rows(
-            read_scores(evaluated),
-            split=GATE_SPLIT,
-            task=self.task,
-            track=TIMES_GIVEN,
-            mask=ALL,
-            stratum=ALL,
-            metric=MAIN_METRICS[self.task],
-            horizon=self.horizon,
-        )
+        rows = self.rows(evaluated, MAIN_METRICS[self.task])
         if not rows:
             raise DataError(
                 f"no window of {GATE_SPLIT} was judged on {self.task}, and a model of this family "
                 f"is promoted by these; keep {self.task} in window.tasks"
             )
         return {row["model"]: row["value"] for row in rows}
+
+    def evidence(self, evaluated: Path, model: str) -> Evidence:
+        """What the comparison of a model with the best baselines rests on."""
+        for row in self.rows(evaluated, "skill"):
+            if row["model"] == model and row["low"] is not None:
+                return Evidence(**{name: row[name] for name in Evidence.model_fields})
+        raise DataError(f"{model} was judged without an interval of its skill; evaluate again")
+
+    def rows(self, evaluated: Path, metric: str) -> list[Row]:
+        """A metric of all models, on what the gate compares."""
+        return chosen_rows(
+            read_scores(evaluated),
+            split=GATE_SPLIT,
+            task=self.task,
+            track=TIMES_GIVEN,
+            mask=ALL,
+            stratum=ALL,
+            metric=metric,
+            horizon=self.horizon,
+        )
 
     def batches(self, shards: Shards) -> list[WindowBatch]:
         """The windows that it is measured on."""

@@ -10,7 +10,10 @@ from model.evaluation.judged_tasks import FORECAST, TIMES_GIVEN, TRAVEL_TIME
 from model.evaluation.score_table import ALL, chosen_rows
 from tasks.report.error_tables import Row, read_scores
 
-SENT = ("ade_m", "fde_m", "mae_m", "mae_s", "rmse_m", "rmse_s", "mape", "coverage_80", "skill")
+SENT = (
+    *("ade_m", "fde_m", "mae_m", "mae_s", "rmse_m", "rmse_s", "mape", "skill"),
+    *("coverage_50", "coverage_80", "coverage_95", "energy_score_m", "minade_5_m", "crps_s", "nll"),
+)
 
 
 def mlflow_metrics(evaluated: Path) -> list[tuple[str, float]]:

@@ -72,7 +72,7 @@ INPUT = (
 
 def errors(config: PipelineConfig, scores: pa.Table) -> list[str]:
     """The errors of every task, ours in bold."""
-    window, parts = config.window, []
+    window, parts = config.windowing, []
     for topic in TOPICS:
         heading = f"## {topic.heading}"
         if topic is FORECASTS:

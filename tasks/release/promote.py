@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from model.evaluation.verdict import MIN_ENTITIES, MIN_WINDOWS
 from tasks.registry.client import registry
 from tasks.registry.models import CHAMPION, alias_version, known_code
 from tasks.release.champion_gate import (
@@ -14,6 +15,7 @@ from tasks.release.champion_gate import (
     decide,
     decision_key,
     gate_errors,
+    gate_evidence,
     gate_windows,
     leak_refusal,
 )
@@ -46,6 +48,7 @@ def promote(steps: RunSteps, registration: Registration) -> Promotion:
                 "windows": gate_windows(steps),
                 "evaluate_recipe": steps.evaluated.recipe,
                 "champion": champion or "",
+                "evidence": f"{MIN_WINDOWS} windows of {MIN_ENTITIES} entities",
             }
         )
         if champion == number or version.tags.get("decision_key") == key:
@@ -98,6 +101,7 @@ def judge(
     return decide(
         Score(version=registration.version, error_m=model_m),
         baselines,
+        gate_evidence(steps),
         champion,
         measure.name,
         lambda: measured_m(registration.version),

@@ -379,6 +379,7 @@ def as_rows(found: Any, id_R: Any, last_us_R: Any) -> pd.DataFrame:
             "lat_deg": found.lat_deg_RH.ravel(),
             "radius_p50_m": found.radius_p50_m_RH.ravel(),
             "radius_p80_m": found.radius_p80_m_RH.ravel(),
+            "radius_p95_m": found.radius_p95_m_RH.ravel(),
             "is_extrapolated": np.repeat(found.is_extrapolated_R, num_horizon),
         }
     )

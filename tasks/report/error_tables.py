@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from model.evaluation.judged_tasks import (
     TRAVEL_TIME,
 )
 from model.evaluation.score_table import ALL, wide_rows
+from model.evaluation.verdict import verdict
 from tasks.prepare.conventions import SCORES_FILE
 from tasks.report.markup import grouped, markdown_table, metres, percent, share, spoken
 from tasks.runtime.words import counted
@@ -29,8 +30,11 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 Spell = Callable[[Row], str]
+Columns = Mapping[str, Spell]
 INTERVAL = "95 % interval"
-LEFT_OUT = ("windows", "p50", "p90", "RMSE", "MAPE")  # of the terminal, for they do not fit
+SKILL_INTERVAL, VERDICT = "its interval", "verdict"
+# Of the terminal, for they do not fit.
+LEFT_OUT = ("windows", "p50", "p90", "RMSE", "MAPE", SKILL_INTERVAL, VERDICT)
 TRACK_WORDS = {
     "times_given": "times given",
     "times_hidden": "times hidden",
@@ -57,11 +61,12 @@ class Topic:
     tracks: tuple[str, ...]
     explained: str
     unjudged: str = ""
+    columns: Mapping[str, Columns] = field(default_factory=lambda: COLUMNS)
 
     def tables(self, scores: pa.Table, *splits: str) -> list[ErrorTable]:
         """A table for each split, task and track that anyone was judged on."""
         found = [
-            error_table(scores, split, task, track)
+            error_table(scores, split, task, track, self.columns[task])
             for split in splits
             for task in self.tasks
             for track in self.tracks
@@ -72,44 +77,6 @@ class Topic:
         """The tables of a report under their heading, explained."""
         tables = [markdown_errors(table) for table in self.tables(scores, *splits)]
         return [f"## {self.heading}", self.explained if tables else self.unjudged, *tables]
-
-
-FORECASTS = Topic(
-    "Errors in metres",
-    (FORECAST,),
-    (TIMES_GIVEN,),
-    "ADE is the mean, FDE the last displacement over the first steps of the horizon. Every "
-    "forecaster sees the same stored windows. The interval is a bootstrap over entities; skill is "
-    "1 - error / error of the best simple baseline, so below zero is worse than that baseline.",
-)
-RECOVERIES = Topic(
-    "Recovery errors in metres",
-    (RECOVER, PATH_INFERENCE),
-    TRACKS[RECOVER],
-    "MAE is the mean over windows of the mean displacement of hidden points, p50 and p90 are "
-    "over windows, RMSE is over points. With times given, hidden points show when they were; "
-    "with times hidden they show nothing. Linear goes along the great circle between the known "
-    "neighbours, Hermite also arrives and leaves as the known points beyond them tell. The "
-    "interval is a bootstrap over entities; skill is 1 - error / error of the best of these "
-    "baselines, so below zero is worse than that baseline.",
-    "Recovery is not judged: no masked windows of validation and test are stored.",
-)
-TRAVEL_TIMES = Topic(
-    "Travel time errors in seconds",
-    (TRAVEL_TIME,),
-    TRACKS[TRAVEL_TIME],
-    "Whole journeys. A path of more points than the model reads is thinned evenly for it, with "
-    "both ends kept. Baselines are fitted on journeys of train: distance over mean speed, the "
-    "mean between the same two cells at the same hour (else at any hour, else mean speed), and "
-    "boosted trees of distance, number of points, hour, weekday and both ends. Where points "
-    "come at even intervals, a given path tells its duration by their number. MAPE leaves out "
-    "journeys that took no time; within 80 % is the share of journeys between the first and "
-    "the last decile told. Skill is 1 - MAE / MAE of the best baseline, so below zero is worse "
-    "than that baseline.",
-    "Travel times are not judged: either train holds no whole journey to fit the baselines on, "
-    "or neither validation nor test holds one to judge.",
-)
-TOPICS = (FORECASTS, RECOVERIES, TRAVEL_TIMES)
 
 
 @dataclass(frozen=True)
@@ -123,6 +90,7 @@ class ErrorTable:
     are_ours: tuple[bool, ...]
     num_windows: int
     num_entities: int
+    told: str = ""  # the last skill of ours, in words
 
     @property
     def rows(self) -> list[Sequence[str]]:
@@ -153,6 +121,37 @@ def interval(row: Row) -> str:
     return f"{metres(row['low'])}–{metres(row['high'])}"
 
 
+def skill_interval(row: Row) -> str:
+    if row.get("skill_low") is None:
+        return ""
+    return f"{percent(row['skill_low'])} to {percent(row['skill_high'])}"
+
+
+def skill_verdict(row: Row) -> str:
+    """Whether a skill is one, in words."""
+    if "skill" not in row:
+        return ""
+    bounds = row.get("skill_low"), row.get("skill_high")
+    return verdict(row["skill"], *bounds, row["num_windows"], row["num_entities"])
+
+
+def covered(metric: str) -> Spell:
+    """A share of windows, and its interval."""
+
+    def spell(row: Row) -> str:
+        if metric not in row:
+            return ""
+        low, high = (row.get(f"{metric}_{end}") for end in ("low", "high"))
+        bracket = "" if low is None or high is None else f" ({low:.0%} to {high:.0%})"
+        return share(row[metric]) + bracket
+
+    return spell
+
+
+def pit_words(row: Row) -> str:
+    return " ".join(f"{100 * row[f'pit_{tenth}0']:.0f}" for tenth in range(1, 11))
+
+
 def mask_words(mask: str) -> str:
     """What a mask hides, in words."""
     kind, _, number = mask.rpartition("_")
@@ -163,7 +162,17 @@ def mask_words(mask: str) -> str:
 
 MODEL: Mapping[str, Spell] = {"model": lambda row: spoken(row["model"])}
 WINDOWS: Mapping[str, Spell] = {"windows": lambda row: f"{row['num_windows']:,}"}
-SKILL: Mapping[str, Spell] = {"skill": lambda row: percent(row["skill"]) if "skill" in row else ""}
+SAMPLED: Mapping[str, Spell] = {
+    "windows": lambda row: f"{row.get('coverage_80_windows', row['num_windows']):,}"
+}
+COVERAGE: Mapping[str, Spell] = {
+    f"within {percent_held} %": covered(f"coverage_{percent_held}") for percent_held in (50, 80, 95)
+}
+SKILL: Mapping[str, Spell] = {
+    "skill": lambda row: percent(row["skill"]) if "skill" in row else "",
+    SKILL_INTERVAL: lambda row: skill_interval(row),
+    VERDICT: lambda row: skill_verdict(row),
+}
 RECOVERY: Mapping[str, Spell] = {
     "hidden": lambda row: mask_words(row["mask"]),
     **MODEL,
@@ -197,10 +206,89 @@ COLUMNS: Mapping[str, Mapping[str, Spell]] = {
         INTERVAL: interval,
         "RMSE": size("rmse_s"),
         "MAPE": part("mape"),
-        "within 80 %": part("coverage_80"),
         **SKILL,
     },
 }
+
+
+CALIBRATION_COLUMNS: Mapping[str, Columns] = {
+    FORECAST: {
+        "step": lambda row: str(row["horizon"]),
+        **MODEL,
+        **SAMPLED,
+        **COVERAGE,
+        "energy score": size("energy_score_m"),
+        "minADE_5": size("minade_5_m"),
+        "PIT": lambda row: pit_words(row),
+    },
+    TRAVEL_TIME: {
+        **MODEL,
+        **SAMPLED,
+        **COVERAGE,
+        "CRPS": size("crps_s"),
+        "NLL": lambda row: f"{row['nll']:.2f}" if "nll" in row else "",
+    },
+}
+
+
+# Topics -----------------------------------------------------------------------------------------
+
+PAIRED = (
+    "Its interval is a paired bootstrap over entities, the model and the bar on the same windows: "
+    "where it covers zero, the two cannot be told apart."
+)
+FORECASTS = Topic(
+    "Errors in metres",
+    (FORECAST,),
+    (TIMES_GIVEN,),
+    "ADE is the mean, FDE the last displacement over the first steps of the horizon. Every "
+    "forecaster sees the same stored windows. The interval is a bootstrap over entities; skill is "
+    "1 - error / error of the best simple baseline, so below zero is worse than that baseline. "
+    + PAIRED,
+)
+RECOVERIES = Topic(
+    "Recovery errors in metres",
+    (RECOVER, PATH_INFERENCE),
+    TRACKS[RECOVER],
+    "MAE is the mean over windows of the mean displacement of hidden points, p50 and p90 are "
+    "over windows, RMSE is over points. With times given, hidden points show when they were; "
+    "with times hidden they show nothing. Linear goes along the great circle between the known "
+    "neighbours, Hermite also arrives and leaves as the known points beyond them tell. The "
+    "interval is a bootstrap over entities; skill is 1 - error / error of the best of these "
+    "baselines, so below zero is worse than that baseline. Over all masks together the bar is the "
+    "best baseline of each mask. " + PAIRED,
+    "Recovery is not judged: no masked windows of validation and test are stored.",
+)
+TRAVEL_TIMES = Topic(
+    "Travel time errors in seconds",
+    (TRAVEL_TIME,),
+    TRACKS[TRAVEL_TIME],
+    "Whole journeys. A path of more points than the model reads is thinned evenly for it, with "
+    "both ends kept. Baselines are fitted on journeys of train: distance over mean speed, the "
+    "mean between the same two cells at the same hour (else at any hour, else mean speed), and "
+    "boosted trees of distance, number of points, hour, weekday and both ends. Where points "
+    "come at even intervals, a given path tells its duration by their number. MAPE leaves out "
+    "journeys that took no time. Skill is 1 - MAE / MAE of the best baseline, so below zero is "
+    "worse than that baseline. " + PAIRED,
+    "Travel times are not judged: either train holds no whole journey to fit the baselines on, "
+    "or neither validation nor test holds one to judge.",
+)
+CALIBRATION = Topic(
+    "Calibration",
+    (FORECAST, TRAVEL_TIME),
+    (TIMES_GIVEN, *TRACKS[TRAVEL_TIME]),
+    "Of those who tell a spread. Within 50, 80 and 95 % are the shares of windows in which the "
+    "truth lies in the area, or between the times, that should hold as many; a bracket is a 95 % "
+    "interval over entities. Areas of forecasts are discs around the point forecast, filled by "
+    "samples. The energy score and CRPS are errors of the whole spread, in metres and in seconds: "
+    "of a single answer they are its displacement and its absolute error. minADE_5 is the ADE of "
+    "the best of five samples. PIT is the share of windows, in percent, in each tenth of the "
+    "spread, from its middle outwards: tens throughout are best, many at the end mean areas that "
+    "are too small. NLL is in nats of seconds. Samples may be of fewer windows than the errors.",
+    "Nobody who was judged tells a spread.",
+    CALIBRATION_COLUMNS,
+)
+TOPICS = (FORECASTS, RECOVERIES, TRAVEL_TIMES)
 
 
 # Tables -----------------------------------------------------------------------------------------
@@ -211,21 +299,37 @@ def read_scores(evaluated: Path) -> pa.Table:
     return pq.read_table(evaluated / SCORES_FILE, partitioning=None)
 
 
-def error_table(scores: pa.Table, split: str, task: str, track: str) -> ErrorTable:
-    """The errors on one split, task and track."""
+def error_table(
+    scores: pa.Table, split: str, task: str, track: str, columns: Columns | None = None
+) -> ErrorTable:
+    """The errors on one split, task and track; of the calibration only who tells a spread."""
+    columns = columns or COLUMNS[task]
     rows = wide_rows(scores, split=split, task=task, track=track, stratum=ALL)
+    if columns is CALIBRATION_COLUMNS.get(task):
+        rows = [row for row in rows if "coverage_80" in row]
     if len({row["mask"] for row in rows}) == 2:  # one mask, and the same again as all
         rows = [row for row in rows if row["mask"] != ALL]
     words = (split.capitalize(), TASK_WORDS.get(task, ""), TRACK_WORDS[track])
     return ErrorTable(
         ", ".join(word for word in words if word),
         "seconds" if task == TRAVEL_TIME else "metres",
-        tuple(COLUMNS[task]),
-        tuple(tuple(spell(row) for spell in COLUMNS[task].values()) for row in rows),
+        tuple(columns),
+        tuple(tuple(spell(row) for spell in columns.values()) for row in rows),
         tuple(not row["is_baseline"] for row in rows),
         max((row["num_windows"] for row in rows), default=0),
         max((row["num_entities"] for row in rows), default=0),
+        told_skill([row for row in rows if not row["is_baseline"]]),
     )
+
+
+def told_skill(rows: Sequence[Row]) -> str:
+    """The last skill of some rows: that of the longest horizon, or of all masks."""
+    row = rows[-1] if rows else {}
+    if not skill_interval(row):
+        return ""
+    step = f" at step {row['horizon']}" if row["horizon"] else ""
+    skill = f"skill {percent(row['skill'])} ({skill_interval(row)})"
+    return f"{spoken(row['model'])}{step}: {skill}, {skill_verdict(row)}"
 
 
 def markdown_errors(table: ErrorTable) -> str:
@@ -255,7 +359,7 @@ def terminal_table(title: str, errors: ErrorTable) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(title=title, caption=errors.told, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     shown = [place for place, name in enumerate(errors.columns) if name not in LEFT_OUT]
     for place in shown:
         justify: Any = "left" if place < errors.num_names else "right"

@@ -81,7 +81,13 @@ SPLIT_FACTS = {
     "points_validation": "points in validation",
     "points_test": "points in test",
     "points_purged": "points in no split",
-    "windows_with_long_steps": "windows not judged, for a step over two sampling steps",
+    "longest_step_s": "longest step of a window judged, in seconds: twice the 99th percentile of "
+    "train",
+    "windows_with_long_steps": "windows not judged, for a longer step",
+    "windows_with_long_steps_share": "as a share of all windows",
+    "windows_with_interpolated_points": "windows not judged, for asking a point that the source "
+    "interpolated",
+    "windows_with_interpolated_points_share": "as a share of all windows",
     "near_duplicates_validation": "validation windows that repeat a run of train",
     "near_duplicates_test": "test windows that repeat a run of train",
 }

@@ -8,18 +8,24 @@ from pathlib import Path
 import pyarrow as pa
 
 from model.evaluation.judged_tasks import FORECAST, TIMES_GIVEN, TIMES_PREDICTED, judged_tasks
-from model.evaluation.score_table import ALL, wide_rows
+from model.evaluation.score_table import ALL, Row, wide_rows
+from model.evaluation.strata import BARS
 from model.families import tasks_of
 from tasks.config.pipeline import PipelineConfig
 from tasks.config.slices import ReportRules, taken
 from tasks.prepare.conventions import EXAMPLES_FILE
 from tasks.report.error_tables import (
+    CALIBRATION,
     FORECASTS,
     RECOVERIES,
+    SKILL_INTERVAL,
     TRAVEL_TIMES,
+    VERDICT,
     error_table,
     markdown_errors,
     read_scores,
+    skill_interval,
+    skill_verdict,
 )
 from tasks.report.facts import (
     ENCODING_COLUMNS,
@@ -43,7 +49,10 @@ from tasks.report.markup import (
 from tasks.runtime.stage import Input, Job, Stage
 from tasks.runtime.store import Counts, Receipt, spelt
 
-STRATA_COLUMNS = ("windows are", "", "windows", "entities", "ADE", "best baseline", "ADE", "skill")
+STRATA_COLUMNS = (
+    *("windows are", "", "windows", "entities", "ADE", "bar", "ADE", "skill"),
+    *(SKILL_INTERVAL, VERDICT),
+)
 
 
 def report(
@@ -56,7 +65,7 @@ def report(
     config, row = steps.config, steps.config.source_row
     rules = taken(
         ReportRules,
-        *(row, config.model, config.window, config.assess),
+        *(config.windowing, config.evaluate_rules, config.model, row),
         tasks=judged_tasks_of(config),
         data_counts=dict(data_counts),
         recipes=steps.recipes,
@@ -75,7 +84,7 @@ def report(
 
 def judged_tasks_of(config: PipelineConfig) -> tuple[str, ...]:
     """The stored tasks that the family serves."""
-    return judged_tasks(tasks_of(config.model.family), config.window.tasks)
+    return judged_tasks(tasks_of(config.model.family), config.windowing.tasks)
 
 
 def build(draft: Path, job: Job[ReportRules]) -> Counts:
@@ -124,7 +133,7 @@ def strata_cells(job: Job[ReportRules], scores: pa.Table) -> list[tuple[str, ...
         if stratum == ALL or not rows:
             continue
         ours = next(row for row in rows if row["model"] == job.settings.family)
-        best = next(row for row in rows if row["is_baseline"])
+        bar = bar_of(stratum, rows)
         name, _, part = stratum.partition(": ")
         cells.append(
             (
@@ -133,12 +142,23 @@ def strata_cells(job: Job[ReportRules], scores: pa.Table) -> list[tuple[str, ...
                 f"{ours['num_windows']:,}",
                 f"{ours['num_entities']:,}",
                 metres(ours["ade_m"]),
-                spoken(best["model"]),
-                metres(best["ade_m"]),
+                spoken(bar["model"]),
+                metres(bar["ade_m"]),
                 percent(ours["skill"]),
+                skill_interval(ours),
+                skill_verdict(ours),
             )
         )
     return cells
+
+
+def bar_of(stratum: str, rows: Sequence[Row]) -> Row:
+    """The baseline that a model is held against: the stratum's own, else the best, which is first.
+
+    The rows are of one stratum, the best answerer first.
+    """
+    rivals = [row for row in rows if row["is_baseline"]]
+    return next((row for row in rivals if row["model"] == BARS.get(stratum)), rivals[0])
 
 
 # Parts ----------------------------------------------------------------------------------------
@@ -157,7 +177,7 @@ def report_parts(
         *(forecast_parts(job, scores, pictures) if is_forecasting(job) else ()),
         *(
             text
-            for topic in (RECOVERIES, TRAVEL_TIMES)
+            for topic in (RECOVERIES, TRAVEL_TIMES, CALIBRATION)
             if {*topic.tasks} & {*rules.tasks}
             for text in topic.parts(scores, "test", "validation")
         ),

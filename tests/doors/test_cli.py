@@ -78,7 +78,10 @@ def test_no_variable_of_the_environment_changes_the_configuration(monkeypatch):
         (["run", "--dataset", "nowhere"], "--dataset: unknown dataset 'nowhere'; choose one of: "),
         (["run", "--model.preset", "vast"], "--model.preset: "),
         (["run", "--columns.zone", "Mars"], "--columns.zone: unknown zone 'Mars'"),
-        (["run", "--window.num_horizon", "5"], "windows end at window.num_horizon = 5"),
+        (
+            ["run", "--window.num_horizon", "5", "--assess.gate_horizon", "6"],
+            "windows end at window.num_horizon = 5",
+        ),
         ([], "say what to do, one of: run, register, forecast, show, datasets, ui, cache"),
         (["cache"], "say what to do, one of: rebuild"),
     ],
@@ -229,6 +232,8 @@ def test_help_tells_ranges_and_what_holds_if_nothing_is_given(capsys):
     assert "(default: 10) Range: from 1 to 45." in told
     assert "(default: the dataset's own, 60.0 for hurdat2) Range: above 0." in told
     assert "(default: the dataset's own, 3 for hurdat2) Range: from 0 to 15." in told
+    assert "(default: the dataset's own, 8 for hurdat2) Range: from 2 to 1,000." in told
+    assert "(default: the dataset's own, (2, 4, 6, 8, 12, 16, 20) for hurdat2)" in told
     assert "if empty TRAJFOUNDRY_STORE, or else ./store." in told
     assert "(default: None)" not in told
     assert "(default: )" not in told
@@ -242,7 +247,8 @@ def test_a_value_out_of_range_is_shown(capsys):
 
 
 def test_settings_that_do_not_fit_together_name_no_empty_flag(capsys):
-    assert cli.main(["run", "--window.num_horizon", "5"]) == ConfigError.exit_code
+    asked = ["--window.num_horizon", "5", "--assess.horizons", "[1,20]"]
+    assert cli.main(["run", *asked]) == ConfigError.exit_code
     assert capsys.readouterr().err.startswith("trajfoundry: assess asks for step 20, but windows")
 
 

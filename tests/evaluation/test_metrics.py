@@ -123,18 +123,6 @@ def test_the_interval_is_seeded_and_wider_than_one_over_windows():
     assert high - low > 4 * (flattered[1] - flattered[0])
 
 
-@pytest.mark.parametrize(
-    ("error", "expected"), [(50.0, 0.5), (100.0, 0.0), (150.0, -0.5), (0.0, 1.0)]
-)
-def test_skill_is_against_the_best_baseline(error, expected):
-    assert metrics.skill(error, [300.0, 100.0, 200.0]) == expected
-
-
-def test_skill_against_a_perfect_baseline():
-    assert metrics.skill(0.0, [0.0, 5.0]) == 0
-    assert metrics.skill(1.0, [0.0, 5.0]) == -math.inf
-
-
 @given(
     lon_a=st.floats(-180, 180), lat_a=st.floats(-90, 90),
     lon_b=st.floats(-180, 180), lat_b=st.floats(-90, 90),

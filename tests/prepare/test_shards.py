@@ -254,10 +254,16 @@ def test_the_storms_of_the_embedded_sample(store: Store):
     assert len({trip["entity_id"] for trip in trips}) == 1_918
     names = ("trips", "windows")
     found = {name: [receipt.counts[f"{name}_{split}"] for split in SPLITS] for name in names}
-    assert found == {"trips": [1_516, 220, 182], "windows": [336, 40, 41]}
-    # A storm of 40 fixes has a window; one every 20 fixes after that.
+    assert found == {"trips": [1_517, 219, 182], "windows": [2_359, 280, 310]}
+    # A storm of 28 fixes has a window; one every 4 fixes after that.
     sizes = np.array([len(trip["t_s"]) for trip in trips])
-    assert sum((sizes[sizes >= 40] - 40) // 20 + 1) == 336 + 40 + 41
+    assert sum((sizes[sizes >= 28] - 28) // 4 + 1) == 2_359 + 280 + 310
+    judged = [
+        row["entity_id"]
+        for row in rows_of(store, [receipt], "windows.parquet")
+        if (row["task"], row["split"]) == ("forecast", "test")
+    ]
+    assert (len(judged), len({*judged})) == (310, 79)
 
 
 @pytest.mark.slow

@@ -225,8 +225,8 @@ def test_a_split_rests_only_on_what_its_kind_asks_for():
         assert rules(kind) == rules(kind, num_context=30)
     for kind in ("time", "random_window"):
         assert rules(kind) != rules(kind, num_context=30)
-    # 39 steps of two sampling steps of six hours each.
-    assert rules("time").purge_gap_s == 39 * 2 * 6 * 3_600
+    # 27 steps of two sampling steps of six hours each.
+    assert rules("time").purge_gap_s == 27 * 2 * 6 * 3_600
 
 
 def test_the_purge_gap_is_never_shorter_than_a_window():

@@ -118,6 +118,16 @@ def test_two_taxis_at_one_stand_are_no_copies(store: Store):
     assert split_of(store, drawn(store, points))["b"][0] == "b"
 
 
+@pytest.mark.parametrize(("start", "is_one"), [(29, True), (30, False)])
+def test_a_storm_that_goes_on_under_another_name_is_of_its_group(store: Store, start, is_one):
+    """One fix is shared, if any: the last of the one is the first of the other."""
+    path = walk("a", 60, 99)
+    receipt = drawn(store, path[:30] + renamed(path[start:], "z") + walks(12))
+    found = split_of(store, receipt)
+    assert (found["a"][0] == found["z"][0]) == is_one
+    assert receipt.counts["continued_entity_pairs"] == is_one
+
+
 def test_a_short_trip_that_is_copied_whole_is_a_copy(store: Store):
     path = walk("a", 7, 1)
     found = split_of(store, drawn(store, path + renamed(path, "b") + walks(12)))

@@ -13,11 +13,13 @@ import h3.api.basic_int as h3
 import pyarrow.parquet as pq
 import pytest
 from helpers import ships
-from helpers.points import prepared, rows_of, snapshot_of, table_of, walk, walks
+from helpers.points import START, prepared, rows_of, snapshot_of, table_of, walk, walks
 
 import sql
 from model.data.reading import read_windows
 from model.data.shards import Shards
+from model.training.config import FitConfig
+from tasks.config.datasets import DATASETS
 from tasks.config.pipeline import CleanConfig, PipelineConfig, SplitConfig, WindowConfig
 from tasks.config.sections import SplitKind
 from tasks.prepare import shards as shards_module
@@ -271,21 +273,90 @@ def test_only_the_tasks_that_are_asked_for_are_stored(store: Store):
 
 
 def test_a_stretch_over_a_long_step_is_not_judged_but_counted(store: Store):
-    """Steps are 10 s, which two sampling steps of 5 s allow; one in the middle is 11 s."""
-    points = walks(NUM_WALKS, 60)
+    """Steps are 10 s, and a window may hold one of 20 s; one in the middle is 21 s.
+
+    Trips are so long that it is less than a hundredth of the steps of train.
+    """
+    points = walks(NUM_WALKS, NUM_POINTS)
     late = [
-        row | {"tracked_at": row["tracked_at"] + timedelta(seconds=n % 60 >= 30)}
+        row | {"tracked_at": row["tracked_at"] + timedelta(seconds=11 * (n % NUM_POINTS >= 30))}
         for n, row in enumerate(points)
     ]
     whole, torn = made(store, config_of(), points), made(store, config_of(), late)
     starts = {row["start"] for row in windows_of(store, torn, "forecast")}
-    assert {row["start"] for row in windows_of(store, whole, "forecast")} == set(range(0, 49, 4))
-    assert starts == {0, 4, 8, 12, 16, 32, 36, 40, 44, 48}
+    assert {row["start"] for row in windows_of(store, whole, "forecast")} == set(range(0, 109, 4))
+    assert starts == {0, 4, 8, 12, 16, *range(32, 109, 4)}
     assert (whole.counts["windows_with_long_steps"], torn.counts["windows_with_long_steps"]) == (
         0,
         NUM_WALKS * 3,
     )
+    assert torn.counts["windows_with_long_steps_share"] == pytest.approx(3 / 28, abs=1e-4)
+    assert torn.counts["longest_step_s"] == 20
     assert len(windows_of(store, torn, "travel_time")) == NUM_WALKS
+
+
+def test_windows_are_the_datasets_own_and_flags_come_first():
+    storms = PipelineConfig()
+    assert (storms.windowing.num_context, storms.windowing.num_horizon) == (8, 20)
+    assert (storms.evaluate_rules.horizons[-1], storms.evaluate_rules.gate_horizon) == (20, 12)
+    assert storms.training.window == storms.windowing
+    short = PipelineConfig(window={"num_horizon": 5, "stride": 2})
+    assert (short.windowing.num_context, short.windowing.stride) == (8, 2)
+    assert (short.evaluate_rules.horizons, short.evaluate_rules.gate_horizon) == ((2, 4, 5), 5)
+    asked = PipelineConfig(assess={"horizons": (3,), "gate_horizon": 4})
+    assert asked.evaluate_rules.horizons == (3, 4)
+    with pytest.raises(ValueError, match="assess asks for step 21, but windows end at"):
+        PipelineConfig(assess={"gate_horizon": 21})
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_what_a_dataset_says_of_its_windows_fits_together(name):
+    row, rules = DATASETS[name], PipelineConfig(dataset=name).evaluate_rules
+    assert row.gate_horizon in row.horizons
+    assert rules.horizons == row.horizons
+    assert row.horizons[-1] == row.num_horizon
+    assert row.num_context + row.num_horizon <= FitConfig.max_points
+
+
+def slowed(points: list[dict], *entities: str) -> list[dict]:
+    """Some of them take thrice the time."""
+    return [
+        row | {"tracked_at": START + 3 * (row["tracked_at"] - START)}
+        if row["entity_id"] in entities
+        else row
+        for row in points
+    ]
+
+
+def test_the_longest_step_is_told_by_train_alone(store: Store):
+    """Long steps in test change nothing of it; in train they do."""
+    where = {row["entity_id"]: row["split"] for row in windows_of(store, made(store, config_of()))}
+    for slow, longest_s in (("train", 60), ("test", 20)):
+        name = next(name for name, split in where.items() if split == slow)
+        assert made(store, config_of(), slowed(WALKS, name)).counts["longest_step_s"] == longest_s
+
+
+def test_no_window_outlasts_the_purge_gap(store: Store):
+    """Steps of 30 s are usual here, but the gap is made for two of the promised 5 s."""
+    names = {row["entity_id"] for row in WALKS}
+    with pytest.raises(DataError, match="is long enough for a window"):
+        made(store, config_of("time"), slowed(WALKS, *names))
+
+
+def test_windows_at_rest_are_told(store: Store):
+    """As a plain loop finds them; who stands is at rest."""
+    standing = [row | {"lon_deg": 10.0, "lat_deg": 50.0} for row in walk("still", NUM_POINTS, 99)]
+    receipt = made(store, config_of(), WALKS + standing)
+    trips = {trip["trip_id"]: trip for trip in trips_of(store, receipt)}
+    found = []
+    for row in windows_of(store, receipt, "forecast"):
+        trip, context = trips[row["trip_id"]], slice(row["start"], row["start"] + NUM_CONTEXT)
+        places = [*zip(trip["lat_deg"][context], trip["lon_deg"][context], strict=True)]
+        away_m = [h3.great_circle_distance(place, places[-1], unit="m") for place in places]
+        assert row["is_at_rest"] == (max(away_m) <= 50)
+        assert row["is_at_rest"] or row["entity_id"] != "still"
+        found.append(row["is_at_rest"])
+    assert {True, False} == {*found}
 
 
 def test_windows_tell_what_they_are_like(store: Store):

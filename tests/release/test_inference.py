@@ -184,7 +184,11 @@ def test_radii_are_quantiles_of_the_samples(model, points):
         answer.sample_lon_deg_BSH,
         answer.sample_lat_deg_BSH,
     )
-    for radius_m_BH, share in ((answer.radius_p50_m_BH, 0.5), (answer.radius_p80_m_BH, 0.8)):
+    for radius_m_BH, share in (
+        (answer.radius_p50_m_BH, 0.5),
+        (answer.radius_p80_m_BH, 0.8),
+        (answer.radius_p95_m_BH, 0.95),
+    ):
         inside_BH = (away_m_BSH <= radius_m_BH.unsqueeze(1)).double().mean(1)
         torch.testing.assert_close(inside_BH, torch.full_like(inside_BH, share), rtol=0, atol=0.01)
     bare = forecast(model, context_of(*points), HORIZON)

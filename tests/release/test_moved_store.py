@@ -61,7 +61,7 @@ def copied(made, tmp_path) -> Store:
 def num_weights(store: Store) -> int:
     """The size of the weights that the registry of a store leads to."""
     with store.draft() as scratch:
-        folder = fetch_bundle(f"models:/{NAME}@candidate", store, scratch)
+        folder = fetch_bundle(f"models:/{NAME}@candidate", store, scratch, "--train.init")
         return (folder / "weights.safetensors").stat().st_size
 
 

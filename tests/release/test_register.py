@@ -27,7 +27,7 @@ from tasks.registry.model_code import code_digest
 from tasks.registry.models import loaded_model
 from tasks.release import bundle, register
 from tasks.release.champion_gate import Decision, Score, decide, windows_digest
-from tasks.release.gate_metrics import RECOVERY_MEASURE, NotReproduced, forecast_measure
+from tasks.release.gate_metrics import RECOVERY_MEASURE, Evidence, NotReproduced, forecast_measure
 from tasks.release.promote import Promotion, promote
 from tasks.release.register import Registration
 from tasks.runtime.code_closure import module_path, python_hash
@@ -244,14 +244,23 @@ def test_a_version_that_does_not_load_alone_is_refused(champion, rival, monkeypa
 BASELINES = {"last_position": 30.0, "damped_velocity": 20.0}
 
 
-def judged(ade_m: float, champion_m: float | None = None, again_m: float | None = None) -> Decision:
+ENOUGH = Evidence(num_windows=30, num_entities=10, low=0.001, high=0.2)
+
+
+def judged(
+    ade_m: float,
+    champion_m: float | None = None,
+    again_m: float | None = None,
+    **evidence: float,
+) -> Decision:
     champion = None if champion_m is None else Score(version="3", error_m=champion_m)
     candidate = Score(version="4", error_m=ade_m)
 
     def reproduced_m() -> float:
         return ade_m if again_m is None else again_m
 
-    return decide(candidate, BASELINES, champion, "ADE at step 10", reproduced_m)
+    found = ENOUGH.model_copy(update=evidence)
+    return decide(candidate, BASELINES, found, champion, "ADE at step 10", reproduced_m)
 
 
 @pytest.mark.parametrize(
@@ -266,6 +275,13 @@ def judged(ade_m: float, champion_m: float | None = None, again_m: float | None 
         (judged(15.0, None, 15.2), False, "a clean process measures 15.2 m"),
         (judged(15.0, None, 15.001), True, "reproduces"),
         (judged(15.0, None, float("nan")), False, "measures nan"),
+        (judged(15.0, num_windows=29), False, "29 windows of 10 entities are too few to judge"),
+        (judged(15.0, num_entities=9), False, "needs 30 windows of 10 entities in validation"),
+        (judged(15.0, low=-0.01), False, "it cannot be told apart from damped velocity"),
+        (judged(15.0, low=0.0), False, "the 95 % interval of its skill is +0.0% to +20.0%"),
+        (judged(15.0, low=float("nan")), False, "cannot be told apart"),
+        (judged(15.0, low=-0.2, high=-0.1), False, "it is behind the best baselines of the masks"),
+        (judged(25.0, num_windows=1), False, "not below the 20.0 m"),
     ],
 )
 def test_the_gate_compares_before_it_promotes(decision, is_promoted, words):
@@ -278,9 +294,9 @@ def test_a_failing_reproduction_is_a_reason_and_runs_last():
         raise NotReproduced("it does not load in a clean process: no torch")
 
     candidate = Score(version="4", error_m=10.0)
-    assert "no torch" in decide(candidate, BASELINES, None, "ADE", broken).reason
+    assert "no torch" in decide(candidate, BASELINES, ENOUGH, None, "ADE", broken).reason
     beaten = Score(version="3", error_m=9.0)
-    assert "present champion" in decide(candidate, BASELINES, beaten, "ADE", broken).reason
+    assert "present champion" in decide(candidate, BASELINES, ENOUGH, beaten, "ADE", broken).reason
 
 
 def test_windows_have_the_same_name_only_if_nothing_about_them_changed():

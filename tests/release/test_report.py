@@ -18,14 +18,14 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from model.evaluation.score_table import wide_rows
-from model.evaluation.strata import thirds
+from model.evaluation.strata import AT_REST, thirds
 from tasks.config.pipeline import SplitConfig
 from tasks.config.slices import ReportRules
 from tasks.release.model_card import model_card
 from tasks.report.error_tables import read_scores, summary_tables
 from tasks.report.figures import unwrapped
 from tasks.report.markup import markdown_table
-from tasks.report.report import REPORT, report
+from tasks.report.report import REPORT, bar_of, report
 from tasks.runtime.stage import without_orchestrator
 from tasks.runtime.store import Receipt, Recipe, Store
 
@@ -149,6 +149,13 @@ def test_thirds_part_the_windows_in_order(values):
         assert np.array(values)[low].max() < np.array(values)[high].min()
 
 
+def test_at_rest_the_bar_is_staying_and_elsewhere_the_best_baseline():
+    names = ("chemin", "damped_velocity", "last_position")
+    rows = [{"model": name, "is_baseline": name != "chemin"} for name in names]
+    assert bar_of(AT_REST, rows)["model"] == "last_position"
+    assert bar_of("context: under way", rows)["model"] == "damped_velocity"
+
+
 def test_strata_add_up_to_the_whole():
     made = ships.good()
     scores = read_scores(made.store.folder(made.evaluated))
@@ -156,7 +163,9 @@ def test_strata_add_up_to_the_whole():
     (whole,) = (row for row in rows if (row["stratum"], row["model"]) == ("all", "chemin"))
     parts = [row for row in rows if row["stratum"] != "all"]
     strata = {row["stratum"].partition(": ")[0] for row in parts}
-    assert strata == {"sampling interval", "mean speed", "stop or turn", "history", "region"}
+    assert strata == {
+        *"sampling interval,mean speed,context,stop or turn,history,region".split(",")
+    }
     for stratum in strata:
         ours = [
             row
@@ -248,8 +257,10 @@ def test_the_terminal_table_fits_and_names_all(monkeypatch):
     (table,) = summary_tables(made.store.folder(made.evaluated))
     Console(file=out, width=110).print(table)
     lines = out.getvalue().splitlines()
+    told = [line for line in lines if "skill" not in line or "step  model" in line]
     for name in ("chemin", "last position", "constant velocity 3", "damped velocity"):
-        assert sum(name in line for line in lines) == 2
+        assert sum(name in line for line in told) == 2
+    assert sum("chemin at step" in line for line in lines) == 1
     assert "6 entities" in lines[0]
     assert "…" not in out.getvalue()
 

@@ -58,10 +58,11 @@ def test_it_answers_what_inference_forecasts(served, trained_folder):
     expected = forecast(model, context_of(*walk(3, 12), list(LENGTHS)), 4, num_samples=8, seed=3)
     assert list(found["trajectory_id"].unique()) == ["walk-9", "walk-8", "walk-7"]
     assert found["step"].tolist() == [1, 2, 3, 4] * 3
-    for name in ("lon_deg", "lat_deg", "radius_p50_m", "radius_p80_m"):
+    for name in ("lon_deg", "lat_deg", "radius_p50_m", "radius_p80_m", "radius_p95_m"):
         theirs = getattr(expected, f"{name}_BH").numpy().ravel()
         np.testing.assert_allclose(found[name], theirs, rtol=1e-5, err_msg=name)
     assert (found["radius_p80_m"] > found["radius_p50_m"]).all()
+    assert (found["radius_p95_m"] > found["radius_p80_m"]).all()
 
 
 def test_given_times_are_the_times_of_the_answer(served, trained_folder):

@@ -127,6 +127,25 @@ def ascending(time_s_BT: Tensor, is_told_BT: Tensor, shown: MaskedInput) -> Tens
     return time_s_BT
 
 
+@dataclass(frozen=True)
+class DurationDensity:
+    """p(seconds from the start of a journey to its end), nothing being known of what follows."""
+
+    code: GaussianMixture
+    ahead: Surroundings
+    started_s_N: Tensor
+
+    def quantile(self, share: float) -> Tensor:
+        """The seconds (N) with a share of the mass below them."""
+        code_N = self.code.quantile(share).double()
+        return time_of_code(code_N, self.ahead) + self.ahead.started_s_BT - self.started_s_N
+
+    def log_density(self, seconds_N: Tensor) -> Tensor:
+        """In nats, of seconds: d code / d second is 1 / (second + `MIN_STEP_S`)."""
+        code_N = code_of_time(seconds_N + self.started_s_N - self.ahead.started_s_BT, self.ahead)
+        return self.code.log_density(code_N.float()).double() - code_N
+
+
 # ---------------------------------------------------------------------------------- heads
 
 

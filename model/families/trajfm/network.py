@@ -38,7 +38,15 @@ from ...layers.position_encodings import (
     spatio_temporal_frequencies,
 )
 from ...layers.transformer import Transformer, check_shape
-from .motion_candidates import PlaceHead, TimeHead, ascending, code_of_time, time_of_code, ways_of
+from .motion_candidates import (
+    DurationDensity,
+    PlaceHead,
+    TimeHead,
+    ascending,
+    code_of_time,
+    time_of_code,
+    ways_of,
+)
 from .surroundings import (
     NUM_AROUND,
     InitialGuess,
@@ -250,6 +258,11 @@ class TrajFm(Model):
 
     def travel_time(self, partial: Partial) -> Durations:
         """Seconds from the first point to the last, whose place is known and whose time is not."""
+        density = self.duration_density(partial)
+        return Durations(*(density.quantile(share) for share in (0.5, 0.1, 0.9)))
+
+    def duration_density(self, partial: Partial) -> DurationDensity:
+        """The density of the same."""
         batch = partial.batch()
         last_B1 = (~batch.is_pad_BT).sum(1, keepdim=True) - 1
         is_last_BT = index_of(batch.is_pad_BT) == last_B1
@@ -257,14 +270,7 @@ class TrajFm(Model):
         hidden_BTD, near = self.encode(shown)
         ahead = near.at(is_last_BT)
         density = self.time_head(hidden_BTD[is_last_BT], ahead)
-        return Durations(
-            *(
-                time_of_code(density.quantile(share).double(), ahead)
-                + ahead.started_s_BT
-                - partial.time_s_BT[:, 0]
-                for share in (0.5, 0.1, 0.9)
-            )
-        )
+        return DurationDensity(density, ahead, partial.time_s_BT[:, 0])
 
     def embed(self, context: Context) -> Tensor:
         """The mean hidden state (B, D) of the points of each trajectory."""

@@ -1,0 +1,64 @@
+"""Skill: how far an answerer is ahead of the best baseline, with a paired interval.
+
+Shapes: B windows, M answerers, E entities, R resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .metrics import INTERVAL, mean_over_windows, sums_by_entity
+
+
+def bar_of(baseline_MB: Sequence[Tensor], mask: Sequence[str]) -> Tensor:
+    """The error (B) to beat in each window: of the baseline that is best over its mask.
+
+    Over masks together the bar is thus the best baseline of each, not one for all.
+    """
+    masks, bar_B = np.array(mask), torch.full_like(baseline_MB[0], torch.nan)
+    for kind in set(mask):
+        is_own_B = torch.from_numpy(masks == kind)
+        own = [error_B[is_own_B] for error_B in baseline_MB]
+        bar_B[is_own_B] = min(own, key=mean_over_windows)
+    return bar_B
+
+
+def skill(error: float, bar: float) -> float:
+    """1 - error / error of the bar (Murphy 1988); below zero is worse than that."""
+    if bar == 0:
+        return 0.0 if error == 0 else float("-inf")
+    return 1 - error / bar
+
+
+def skill_intervals(
+    error_MB: Sequence[Tensor],
+    bar_B: Tensor,
+    entity_id_B: Sequence[str],
+    seed: int = 0,
+    num_resamples: int = 1_000,
+) -> list[tuple[float, float]]:
+    """95 % percentile bootstrap of each skill, whole entities drawn with replacement.
+
+    It is paired: a resample holds the same windows of an answerer and of the bar, so that what
+    makes a window hard for both cancels (Efron and Tibshirani 1993, chapter 8). All answerers see
+    the same draws.
+    """
+    total_ME = [sums_by_entity(error_B, entity_id_B)[0] for error_B in (*error_MB, bar_B)]
+    num_entities = len(total_ME[-1])
+    if not num_entities:
+        return [(float("nan"), float("nan")) for _ in error_MB]
+    generator = np.random.Generator(np.random.PCG64(seed))
+    skill_RM = np.empty((num_resamples, len(error_MB)))
+    for number in range(num_resamples):
+        drawn_E = generator.integers(num_entities, size=num_entities)
+        # Each by itself: together, equal rows may add up in another order and differ by rounding.
+        *errors, bar = (float(total_E[drawn_E].sum()) for total_E in total_ME)
+        skill_RM[number] = [skill(error, bar) for error in errors]
+    # No mean between neighbours: where a bar is zero, a skill may be without bounds.
+    low = np.quantile(skill_RM, INTERVAL[0], axis=0, method="lower")
+    high = np.quantile(skill_RM, INTERVAL[1], axis=0, method="higher")
+    return list(zip(low.tolist(), high.tolist(), strict=True))
