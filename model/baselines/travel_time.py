@@ -29,8 +29,9 @@ LEAST_S = 1.0  # of a logarithm: a journey within one second is as good as none
 class Departures:
     """What is known of journeys: how far, when on local clocks, and from where to where.
 
-    The distance is that of the great circle, or of the path where it is given; the number of
-    points is 2, or that of the path, which says much of how long it took where points come evenly.
+    The distance is that of the great circle, or of the path where it is given. The number of points
+    is that of the question, in which long paths are thinned: where points come at regular times
+    that of the whole would tell the duration, and models do not see it.
     """
 
     distance_m_J: Floats
@@ -51,14 +52,11 @@ class Departures:
             for value_JT in (partial.lon_deg_BT, partial.lat_deg_BT)
         ]
         distance_m_J = haversine_m(*ends) if partial.path_m_B is None else partial.path_m_B
-        num_points_J = partial.num_path_points_B
-        if num_points_J is None:
-            num_points_J = last_J1[:, 0] + 1
         local = calendar_of(partial.started_us_B.numpy(), partial.zone)
         lon_a, lat_a, lon_b, lat_b = (value_J.numpy() for value_J in ends)
         return cls(
             distance_m_J.numpy(),
-            num_points_J.numpy(),
+            (last_J1[:, 0] + 1).numpy(),
             local["hour"],
             local["weekday"],
             cells_of(lon_a, lat_a, resolution),
@@ -88,6 +86,7 @@ class TravelTimeBaseline:
     ends: Estimator
     path: Estimator
     resolution: int
+    max_points: int  # of a path that is given
     is_baseline: ClassVar[bool] = True
     tasks: ClassVar[tuple[str, ...]] = ("travel_time",)
 

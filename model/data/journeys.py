@@ -23,8 +23,8 @@ TASK = "travel_time"
 class Journeys:
     """When journeys began, how long they took, how long their path is, and the path thinned.
 
-    The path keeps both its ends and is padded on the right; `path_m_J` and `num_points_J` are of
-    all its points, `num_kept_J` of those that are here.
+    The path keeps both its ends and is padded on the right; `path_m_J` is of
+    all its points, `num_kept_J` counts those that are here.
     """
 
     window_id_J: tuple[int, ...]
@@ -32,7 +32,6 @@ class Journeys:
     started_us_J: Ints
     duration_s_J: Floats
     path_m_J: Floats
-    num_points_J: Ints
     num_kept_J: Ints
     lon_deg_JK: Floats
     lat_deg_JK: Floats
@@ -65,7 +64,6 @@ def read_journeys(shards: Shards, split: str, max_points: int) -> Journeys:
         np.zeros(len(windows), np.int64),
         np.zeros(len(windows)),
         np.zeros(len(windows)),
-        size_J,
         kept_J,
         np.zeros(shape),
         np.zeros(shape),

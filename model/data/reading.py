@@ -125,7 +125,7 @@ def planned_mixed(
         found = next(streams[number])
         parts[number] = found.cursor
         taken[number] += 1
-        yield replace(found, cursor=Cursor(0, sum(taken), tuple(parts), tuple(taken)))
+        yield replace(found, cursor=Cursor(0, sum(taken), tuple(parts), tuple(taken), number))
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from .judged_tasks import (
     RECOVER,
     TRAVEL_TIME,
 )
-from .travel_time_scores import travel_question
+from .travel_time_scores import MAX_PATH_POINTS, travel_question
 
 FITTED_WINDOWS = 20_000  # enough for one number, whatever the size of the data
 
@@ -74,7 +74,7 @@ def fitted_damping(shards: Shards, batch_size: int = 1_024) -> ForecastBaseline:
 
 
 def fitted_travel_times(shards: Shards, resolution: int, seed: int) -> list[TravelTimeBaseline]:
-    journeys = read_journeys(shards, "train", 2)
+    journeys = read_journeys(shards, "train", MAX_PATH_POINTS)
     if not len(journeys.duration_s_J):
         return []
     by_track = [
@@ -86,5 +86,6 @@ def fitted_travel_times(shards: Shards, resolution: int, seed: int) -> list[Trav
         for track in (ENDS, PATH_GIVEN)
     ]
     return [
-        TravelTimeBaseline(ends, path, resolution) for ends, path in zip(*by_track, strict=True)
+        TravelTimeBaseline(ends, path, resolution, MAX_PATH_POINTS)
+        for ends, path in zip(*by_track, strict=True)
     ]

@@ -1,8 +1,9 @@
 """Travel time scores: whole journeys, errors in seconds.
 
-Track `ends` gives origin, destination and departure, `path_given` all places and the departure. A
-path of more points than an answerer reads is thinned evenly for it, with both ends kept; the length
-and the number of points of the whole are given beside it.
+Track `ends` gives origin, destination and departure, `path_given` places and the departure. A path
+is thinned evenly, with both ends kept, to `MAX_PATH_POINTS` points for everyone, and to fewer for
+an answerer that reads fewer. The length of the whole is given beside it, but not the number of its
+points: where these come at regular times, it tells the duration.
 
 Shapes: J journeys, K points of a thinned path.
 """
@@ -23,6 +24,7 @@ from .judged_tasks import ENDS, TRAVEL_TIME
 from .probability import crps_of_quantiles, levels
 from .question import Errors, Judging, Metric, Question, check_answered, mean_metric
 
+MAX_PATH_POINTS = 64
 NUM_QUANTILES = 40
 SPREAD = ("coverage_80", "coverage_50", "coverage_95", "crps_s", "nll")
 
@@ -36,7 +38,7 @@ class TravelTimeScorer:
     def questions(
         self, shards: Shards, split: str, answerers: Sequence[Answerer], judging: Judging
     ) -> Iterator[Question]:
-        sizes = {max_points_of(answerer) for answerer in answerers}
+        sizes = {path_points_of(answerer) for answerer in answerers}
         journeys = {size: read_journeys(shards, split, size) for size in sizes}
         any_size = next(iter(journeys.values()))
         for first in range(0, len(any_size.window_id_J), judging.windows_at_once):
@@ -50,7 +52,7 @@ class TravelTimeScorer:
     ) -> dict[str, Tensor]:
         """Absolute error (J), the same as a share, and of those who tell a spread how it fits."""
         by_max_points, zone = question.windows
-        journeys: Journeys = by_max_points[max_points_of(answerer)]
+        journeys: Journeys = by_max_points[path_points_of(answerer)]
         asked = travel_question(journeys, track, zone)
         told = answerer.travel_time(asked)
         true_s_J = torch.from_numpy(journeys.duration_s_J)
@@ -103,6 +105,11 @@ def is_between(low_J: Tensor, value_J: Tensor, high_J: Tensor) -> Tensor:
     return is_within_J.where(low_J.isfinite() & high_J.isfinite(), torch.nan)
 
 
+def path_points_of(answerer: Answerer) -> int:
+    """The most points of a path that an answerer is given."""
+    return min(MAX_PATH_POINTS, max_points_of(answerer))
+
+
 def travel_question(journeys: Journeys, track: str, zone: str) -> Partial:
     """Journeys as they are asked: places, and of all times only that of the departure."""
     path: dict[str, Tensor] = {}
@@ -116,7 +123,6 @@ def travel_question(journeys: Journeys, track: str, zone: str) -> Partial:
         lon_deg_JK = journeys.lon_deg_JK[:, :longest]
         lat_deg_JK = journeys.lat_deg_JK[:, :longest]
         path["path_m_B"] = torch.from_numpy(journeys.path_m_J)
-        path["num_path_points_B"] = torch.from_numpy(journeys.num_points_J)
     slot_K = np.arange(lon_deg_JK.shape[1])
     is_pad_JK = torch.from_numpy(slot_K >= num_kept_J[:, None])
     shows_time_JK = torch.from_numpy(slot_K == 0).expand_as(is_pad_JK)

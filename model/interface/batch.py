@@ -21,24 +21,33 @@ class Cursor:
     """Where a reader stands: everything before this place has been yielded.
 
     `batch` counts the batches of the epoch over all ranks. A reader of several datasets stands at
-    a place in each of them: `parts`, after `taken` batches of each; its own epoch stays 0.
+    a place in each of them: `parts`, after `taken` batches of each, the last one from `last`; its
+    own epoch stays 0.
     """
 
     epoch: int = 0
     batch: int = 0
     parts: tuple[Cursor, ...] = ()
     taken: tuple[int, ...] = ()
+    last: int = 0
 
     @property
     def is_between_epochs(self) -> bool:
         """Whether an epoch ends here; a mixture has none."""
         return self.epoch > 0 and self.batch == 0
 
+    @property
+    def epoch_before(self) -> int:
+        """The epoch of the batch before this place: of its own dataset, where there are several."""
+        if self.parts:
+            return self.parts[self.last].epoch_before
+        return self.epoch - self.is_between_epochs
+
     def to_json(self) -> dict[str, Any]:
         place: dict[str, Any] = {"epoch": self.epoch, "batch": self.batch}
         if self.parts:
             place["parts"] = [part.to_json() for part in self.parts]
-            place["taken"] = list(self.taken)
+            place |= {"taken": list(self.taken), "last": self.last}
         return place
 
     @classmethod

@@ -94,7 +94,7 @@ class Partial(Rows):
     """Points of which the place, the time or both are known, padded on the right.
 
     What is not shown is asked for. Times count seconds since `started_us_B`, as in `Context`.
-    Where a path was thinned, `path_m_B` and `num_path_points_B` are of the whole.
+    Where a path was thinned, `path_m_B` is of the whole.
     """
 
     lon_deg_BT: Tensor
@@ -106,7 +106,6 @@ class Partial(Rows):
     zone: str
     is_pad_BT: Tensor
     path_m_B: Tensor | None = None
-    num_path_points_B: Tensor | None = None
 
     def __post_init__(self) -> None:
         is_point_BT = ~self.is_pad_BT

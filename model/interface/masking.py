@@ -212,12 +212,10 @@ def masked(batch: Batch, draw: Draw, seed: int) -> MaskedBatch:
     nowhere_T = np.zeros(is_point_BT.shape[1], bool)
     blank = replace(_hidden(~nowhere_T), is_target_N=nowhere_T)
     columns = {name: np.tile(value, (len(is_point_BT), 1)) for name, value in vars(blank).items()}
-    # The cursor is the place behind the batch: behind an epoch's last one is the next epoch.
-    epoch = batch.cursor.epoch - batch.cursor.is_between_epochs
     for row in range(len(is_point_BT)):
         for sequence, window_id in enumerate(batch.window_ids(row)):
             place_N = np.flatnonzero(is_point_BT[row] & (sequence_BT[row] == sequence))
-            key = (seed, epoch, window_id)
+            key = (seed, batch.cursor.epoch_before, window_id)
             mask = draw(np.random.default_rng(key), len(place_N))
             for name, column_BT in columns.items():
                 value_N = getattr(mask, name)

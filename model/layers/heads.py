@@ -204,36 +204,47 @@ def pinball(quantile_Q: Tensor, value: Tensor, level_Q: Tensor) -> Tensor:
     return torch.maximum(level_Q * error_Q, (level_Q - 1) * error_Q).mean(-1)
 
 
-def value_at(quantile_Q: Tensor, level_Q: Tensor, normal: Tensor) -> Tensor:
-    """The value that a draw from N(0, 1) stands for: linear between quantiles, and beyond them.
+def value_at(quantile_Q: Tensor, level_Q: Tensor, normal: Tensor, least_scale: float) -> Tensor:
+    """The value (float64) that a draw from N(0, 1) stands for: linear between quantiles and beyond.
 
     Linear in the draw and not in its share, so the tails are those of a Gaussian.
     """
-    deviate_Q = torch.special.ndtri(level_Q)
-    segment = torch.searchsorted(deviate_Q, normal.contiguous())
-    low, start, slope = _segment(quantile_Q, deviate_Q, segment.unsqueeze(-1), 0.0)
+    quantile_Q, deviate_Q = _held_apart(quantile_Q, level_Q, least_scale)
+    normal = normal.double()
+    segment_1 = torch.searchsorted(deviate_Q, normal.contiguous()).unsqueeze(-1)
+    low, start, slope = _segment(quantile_Q, deviate_Q, segment_1)
     return low + slope * (normal - start)
 
 
 def log_density_at(
     quantile_Q: Tensor, level_Q: Tensor, value: Tensor, least_scale: float
 ) -> Tensor:
-    """Of a value, for the density whose draws `value_at` gives; no scale is below the least."""
-    deviate_Q = torch.special.ndtri(level_Q)
-    segment = (quantile_Q < value.unsqueeze(-1)).sum(-1, keepdim=True)
-    low, start, slope = _segment(quantile_Q, deviate_Q, segment, least_scale)
+    """Of a value, for the density (float64) whose draws `value_at` gives."""
+    quantile_Q, deviate_Q = _held_apart(quantile_Q, level_Q, least_scale)
+    segment_1 = (quantile_Q < value.unsqueeze(-1)).sum(-1, keepdim=True)
+    low, start, slope = _segment(quantile_Q, deviate_Q, segment_1)
     deviate = start + (value - low) / slope
     return -0.5 * deviate.square() - 0.5 * LOG_TWO_PI - slope.log()
 
 
+def _held_apart(quantile_Q: Tensor, level_Q: Tensor, least_scale: float) -> tuple[Tensor, Tensor]:
+    """Quantiles with those of a Gaussian of the least scale added to them, and their deviates.
+
+    So no scale is below the least, the mass between two stays what their levels say, and tied
+    quantiles have a density. In float64: far from zero a float32 cannot hold the small gaps.
+    """
+    deviate_Q = torch.special.ndtri(level_Q.double())
+    return quantile_Q.double() + least_scale * deviate_Q, deviate_Q
+
+
 def _segment(
-    quantile_Q: Tensor, deviate_Q: Tensor, upper_1: Tensor, least_slope: float
+    quantile_Q: Tensor, deviate_Q: Tensor, upper_1: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Value and deviate where a stretch between two quantiles starts, and its slope."""
     upper_1 = upper_1.clamp(1, len(deviate_Q) - 1)
     low, high = (quantile_Q.gather(-1, index_1).squeeze(-1) for index_1 in (upper_1 - 1, upper_1))
     start, end = deviate_Q[upper_1 - 1].squeeze(-1), deviate_Q[upper_1].squeeze(-1)
-    return low, start, ((high - low) / (end - start)).clamp(min=least_slope)
+    return low, start, (high - low) / (end - start)
 
 
 class RegionHead(nn.Module):

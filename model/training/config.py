@@ -33,6 +33,7 @@ class FitConfig:
     warmup_steps: int = 50
     weight_decay: float = 0.05
     max_gradient_norm: float = 1.0
+    ema_decay: float = 0.0  # of the mean of the weights that is judged and kept; 0: no mean
     validate_every: int = 50
     patience: int = 10  # validations without gain
     seed: int = 0
@@ -50,6 +51,8 @@ class FitConfig:
         for name in ("warmup_steps", "weight_decay", "seed", "checkpoint_every_s"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError("ema_decay must be at least 0 and below 1")
         if self.precision not in get_args(Precision):
             raise ValueError(f"precision must be one of: {', '.join(get_args(Precision))}")
         self.reading("train")

@@ -2,7 +2,8 @@
 
 Everything that decides the trajectory (step, place in the data, weights, optimiser, random state,
 best so far, patience) is in the checkpoint; the learning rate is a function of the step; the wall
-clock decides only when a checkpoint is written.
+clock decides only when a checkpoint is written. Validation judges, and the run keeps, the mean of
+the weights where the configuration asks for one, else the weights themselves.
 
 Where `torch.distributed` is up, ranks share each step: its gradient is the sum of all losses over
 the number of all targets, so that it does not matter who computed which batch. Only the first rank
@@ -36,6 +37,7 @@ from ..interface.weights import (
     restore_model,
     save_weights,
 )
+from .averaging import AveragedWeights
 from .checkpoint import (
     Checkpoint,
     optimiser_tensors,
@@ -124,6 +126,7 @@ class _Run:
         self.device = device_of(self.model)
         self.ranks = Ranks.present(self.device)
         self.optimiser = make_optimiser(self.model, self.config)
+        self.average = AveragedWeights(self.model, self.config.ema_decay)
         self.state = FitState()
         if self.config.accumulate % self.ranks.world:
             raise TrainingError(
@@ -222,6 +225,7 @@ class _Run:
         self._check_finite(loss, length, batches)  # before the weights are touched
         self.optimiser.step()
         state.step += 1
+        self.average.take_in(state.step)
         state.num_tokens += int(num_points)
         state.cursor = batches[-1].cursor
         if state.step % config.log_every == 0 or state.step == config.max_steps:
@@ -276,7 +280,7 @@ class _Run:
         state = self.state
         with torch.random.fork_rng(cuda_devices(self.device)):
             loss = validation_loss(
-                self.model,
+                self.average.model,
                 self.make_validation_batches(),
                 self.device,
                 self.is_stopping,
@@ -288,7 +292,9 @@ class _Run:
         state.validated_step = state.step
         if state.best_loss is None or loss < state.best_loss:
             best = self._best(state.step)
-            state.best_sha256 = save_weights(self.model, best) if self.ranks.is_first else ""
+            state.best_sha256 = (
+                save_weights(self.average.model, best) if self.ranks.is_first else ""
+            )
             state.best_loss, state.best_step, state.num_stale = loss, state.step, 0
         else:
             state.num_stale += 1
@@ -303,8 +309,7 @@ class _Run:
     # Saving and resuming
 
     def _save(self) -> None:
-        states = random_state(self.device)
-        gathered = {name: self.ranks.rows(value) for name, value in states.items()}
+        gathered = self.ranks.named_rows(random_state(self.device))
         if self.metrics is not None:
             self.metrics.flush()
             os.fsync(self.metrics.fileno())
@@ -312,11 +317,8 @@ class _Run:
             tensors = {
                 "model": self.model.state_dict(),
                 "optimiser": optimiser_tensors(self.optimiser),
-                "random": {
-                    f"{rank}.{name}": value
-                    for name, rows in gathered.items()
-                    for rank, value in enumerate(rows)
-                },
+                "random": gathered,
+                **self.average.tensors(),
             }
             state = {"config": self.config.deciding(), "run": self.state.to_json()}
             write_checkpoint(self.folder / "checkpoints", Checkpoint(tensors, state))
@@ -339,13 +341,9 @@ class _Run:
         self.state = FitState.from_json(checkpoint.state["run"])
         self.saved_best_step = self.state.best_step
         restore_model(self.model, checkpoint.tensors["model"])
+        self.average.restore(checkpoint.tensors)
         restore_optimiser(self.optimiser, checkpoint.tensors["optimiser"])
-        own = f"{self.ranks.rank}."
-        states = {
-            name.removeprefix(own): value
-            for name, value in checkpoint.tensors["random"].items()
-            if name.startswith(own)
-        }
+        states = self.ranks.own(checkpoint.tensors["random"])
         if states:  # a rank that was not there before keeps its seed
             set_random_state(self.device, states)
         self.ranks.wait()

@@ -6,7 +6,7 @@ object is pickled.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -57,6 +57,20 @@ class Ranks:
         found = [torch.empty_like(own) for _ in range(self.world)]
         distributed.all_gather(found, own)
         return [part.to(values.device) for part in found]
+
+    def named_rows(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The tensors of each rank, `<rank>.<name>`."""
+        return {
+            f"{rank}.{name}": value
+            for name, values in tensors.items()
+            for rank, value in enumerate(self.rows(values))
+        }
+
+    def own(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Of what `named_rows` gave, those of this rank; none if it was not there then."""
+        prefix = f"{self.rank}."
+        found = {name: value for name, value in tensors.items() if name.startswith(prefix)}
+        return {name.removeprefix(prefix): value for name, value in found.items()}
 
     def gather(self, numbers: Sequence[int]) -> list[int]:
         """The whole numbers of all ranks, rank after rank, however many each has."""

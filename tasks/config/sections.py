@@ -303,6 +303,14 @@ class TrainConfig(Section):
         title="Gradient clip",
         description="Longest gradient.",
     )
+    ema_decay: float = Field(
+        FitConfig.ema_decay,
+        ge=0,
+        lt=1,
+        title="Mean of weights",
+        description="What the exponential mean of the weights keeps of itself in each step; the "
+        "mean is judged and kept. 0: the last weights, no mean.",
+    )
     validate_every: int = Field(
         FitConfig.validate_every,
         ge=1,

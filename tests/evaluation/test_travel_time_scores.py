@@ -18,6 +18,8 @@ from model.baselines.travel_time import Boosting, Departures, MeanSpeed, OdHour,
 from model.data.journeys import read_journeys
 from model.data.shards import Shards
 from model.earth.constants import EARTH_RADIUS_M
+from model.evaluation import fitted_baselines as fitted_baselines_module
+from model.evaluation import travel_time_scores
 from model.evaluation.fitted_baselines import fitted_baselines
 from model.evaluation.judged_tasks import ENDS, PATH_GIVEN, TRAVEL_TIME
 from model.evaluation.question import Errors, Judging
@@ -25,6 +27,7 @@ from model.evaluation.scores import scored
 from model.evaluation.travel_time_scores import TravelTimeScorer, travel_question
 from model.inference.api import Partial, travel_time
 from model.inference.serving import load_trained
+from model.interface.answers import Durations
 from model.interface.flat_points import even_places
 from tasks.evaluate.evaluate import evaluate
 from tasks.report.error_tables import read_scores
@@ -71,7 +74,6 @@ def test_journeys_agree_with_a_slow_loop(max_points):
         assert journeys.started_us_J[number] == round(started_us)
         kept = int(journeys.num_kept_J[number])
         assert kept == min(max_points, len(lon))
-        assert journeys.num_points_J[number] == len(lon)
         shown = journeys.lon_deg_JK[number, :kept].tolist()
         assert (shown[0], shown[-1]) == (lon[0], lon[-1])
         assert [deg for deg in lon if deg in shown] == shown
@@ -159,7 +161,7 @@ def test_departures_are_read_on_local_clocks_and_in_cells():
         assert known.distance_m_J[number] == pytest.approx(line["s12"], rel=1e-6)
     given_path = Departures.of(travel_question(journeys, PATH_GIVEN, "UTC"), 4)
     assert (given_path.distance_m_J == journeys.path_m_J).all()
-    assert (given_path.num_points_J == journeys.num_points_J).all()
+    assert (given_path.num_points_J == 2).all()
 
 
 def test_baselines_know_nothing_of_when_the_judged_arrived():
@@ -174,6 +176,40 @@ def test_baselines_know_nothing_of_when_the_judged_arrived():
                 for item in (journeys, later)
             )
             assert torch.equal(one.median_s_B, other.median_s_B)
+
+
+class Listens:
+    """Answers any journey with the same time, and keeps what it was asked."""
+
+    is_baseline, tasks = False, (TRAVEL_TIME,)
+
+    def __init__(self, name: str, max_points: int) -> None:
+        self.name, self.max_points = name, max_points
+        self.asked: list[Partial] = []
+
+    def travel_time(self, partial: Partial) -> Durations:
+        self.asked.append(partial)
+        return Durations.of(torch.full((len(partial.is_pad_BT),), 60.0).double())
+
+
+def test_trees_are_told_of_a_path_what_a_model_sees_of_it(monkeypatch):
+    """Regular sampling gives the time away by the number of points: nobody may know it better."""
+    monkeypatch.setattr(travel_time_scores, "MAX_PATH_POINTS", 5)
+    monkeypatch.setattr(fitted_baselines_module, "MAX_PATH_POINTS", 5)
+    assert max(len(trip["lon_deg"]) for trip in trips_of("test")) > 5
+    told = []
+    seconds = Boosting.seconds
+    monkeypatch.setattr(
+        Boosting, "seconds", lambda self, known: told.append(known) or seconds(self, known)
+    )
+    model, other = Listens("model", 5), Listens("reads more", 1_000)
+    scored(opened(), [model, other, *fitted_baselines(opened(), [TRAVEL_TIME])], "test")
+    for one, another in zip(model.asked, other.asked, strict=True):
+        for name, value in one.columns().items():
+            assert torch.equal(value.nan_to_num(-1), another.columns()[name].nan_to_num(-1))
+    seen = [(~partial.is_pad_BT).sum(1).tolist() for partial in model.asked]
+    assert max(map(max, seen)) == 5
+    assert [departures.num_points_J.tolist() for departures in told] == seen
 
 
 # Rows -------------------------------------------------------------------------------------------

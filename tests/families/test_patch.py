@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from helpers.walks import STILL, WALKING, batch_of, context_of, shaken, standing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.earth.geometry import haversine_m
+from model.earth.geometry import from_heading, haversine_m, step_between, step_from, to_heading
 from model.families import FAMILIES, build
 from model.families.patch.network import Patch, PatchConfig
 from model.families.patch.patching import cut, moved_until, rows_of_batch, sequence_rows, steps_in
@@ -30,7 +31,7 @@ def random_weights(family=Patch, config=TINY, normaliser=WALKING):
 
 
 def told(model, points, elapsed_s=None):
-    """Quantiles (B, P, J, C, Q) behind each patch, and of log seconds (B, P, J, Q)."""
+    """Centers and quantiles (B, P, J, C, 1 + Q) behind each patch, and of log seconds."""
     patches = cut(sequence_rows(context_of(*points)), model.config.num_patch)
     hidden_BPD, moved = model.encode(patches)
     shape = hidden_BPD.shape[:2]
@@ -40,8 +41,9 @@ def told(model, points, elapsed_s=None):
     hidden_ND, moved = hidden_BPD[row_N, patch_N], moved.at(row_N, patch_N)
     if elapsed_s is not None:
         elapsed_s = elapsed_s.expand(len(row_N), -1)
-    place = model.place_head(hidden_ND, moved, elapsed_s).unflatten(0, shape)
-    return place, model.time_head(hidden_ND).unflatten(0, shape)
+    place = model.place_head(hidden_ND, moved, elapsed_s)
+    numbers = torch.cat([place.center_m_NJC.unsqueeze(-1), place.away_m_NJCQ], dim=-1)
+    return numbers.unflatten(0, shape), model.time_head(hidden_ND).unflatten(0, shape)
 
 
 # ------------------------------------------------------------------ planted faults
@@ -71,6 +73,26 @@ class BatchStatistics(Patch):
     def encode(self, patches):
         hidden_RPD, moved = super().encode(patches)
         return hidden_RPD - hidden_RPD.mean(dim=(0, 1)), moved
+
+
+class SeesCompass(Patch):
+    """Knows where north is: sees its own heading."""
+
+    def encode(self, patches):
+        hidden_RPD, moved = super().encode(patches)
+        return hidden_RPD + moved.heading[..., :1].to(hidden_RPD), moved
+
+
+class DrawsByCompass(Patch):
+    """Draws east and north apart, as patch once did."""
+
+    def __init__(self, config, normaliser):
+        super().__init__(config, normaliser)
+        self.place_head.register_forward_hook(
+            lambda head, given, told: replace(
+                told, heading_N1C=torch.tensor([1.0, 0.0]).expand_as(told.heading_N1C)
+            )
+        )
 
 
 class AbsolutePlace(Patch):
@@ -262,6 +284,50 @@ def test_the_date_line_is_no_border():
         check_meridian_does_not_matter(random_weights(AbsolutePlace))
 
 
+def turned(points, pivot, angle):
+    """Points turned to the left about another one."""
+    lon_deg, lat_deg = (value.unsqueeze(-1) for value in pivot)
+    away_m = torch.stack(step_between(lon_deg, lat_deg, *points[:2]), dim=-1)
+    by = torch.tensor([math.cos(angle), math.sin(angle)]).double()
+    return *step_from(lon_deg, lat_deg, *from_heading(away_m, by).unbind(-1)), *points[2:]
+
+
+def stretched(points, factor, num_still):
+    """A walk as seen from its last point, so much wider, then standing there for some points."""
+    pivot = points[0][:, -1:], points[1][:, -1:]
+    wide = step_from(*pivot, *(factor * way_m for way_m in step_between(*pivot, *points[:2])))
+    time_s = torch.cat([points[2], points[2][:, -1:] + 9 + torch.arange(num_still)], dim=1)
+    return *(torch.cat([way, way[:, -1:].expand(-1, num_still)], 1) for way in wide), time_s
+
+
+def check_turning_turns_the_forecast(model, angle, num_still=0):
+    """About the last point known, and about any other, on walks and on steps of 50 km."""
+    for factor in (1.0, 3_000.0):
+        points = stretched(walk(4, 13, lat_deg=55.0), factor, num_still)
+        last = points[0][:, -1], points[1][:, -1]
+        plain = forecast(model, context_of(*points), 7, num_samples=5)
+        for pivot in (last, (last[0] + 1, last[1] - 1)):
+            found = forecast(model, context_of(*turned(points, pivot, angle)), 7, num_samples=5)
+            for name in ("{}_BH", "sample_{}_BSH"):
+                expected, ends = (
+                    [getattr(one, name.format(part)).flatten(1) for part in ("lon_deg", "lat_deg")]
+                    for one in (plain, found)
+                )
+                away_m = haversine_m(*turned(expected, pivot, angle), *ends)
+                assert float(away_m.max()) < 0.05 * factor
+            torch.testing.assert_close(
+                found.radius_p80_m_BH, plain.radius_p80_m_BH, rtol=1e-3, atol=0.05
+            )
+
+
+@pytest.mark.parametrize(("angle", "num_still"), [(0.7, 0), (math.pi / 2, 2), (-2.5, 0)])
+def test_turning_a_trajectory_turns_its_forecast_and_its_samples(angle, num_still):
+    check_turning_turns_the_forecast(random_weights(), angle, num_still)
+    for fault in (SeesCompass, DrawsByCompass):
+        with pytest.raises(AssertionError):
+            check_turning_turns_the_forecast(random_weights(fault), angle, num_still)
+
+
 @pytest.mark.parametrize("still", STILL)
 def test_steps_without_time_or_way_are_finite(still):
     model = random_weights().train()
@@ -277,7 +343,7 @@ def test_steps_without_time_or_way_are_finite(still):
 def test_quantiles_are_in_order():
     place, time = told(random_weights(), walk(3, 12), torch.arange(1.0, 9.0) * 10)
     assert place.shape[2] == 8
-    assert (place.diff(dim=-1) > 0).all()
+    assert (place[..., 1:].diff(dim=-1) > 0).all()
     assert (time.diff(dim=-1) > 0).all()
 
 
@@ -289,7 +355,7 @@ def test_values_of_draws_have_their_density(seed):
     quantile_Q = torch.randn(1).double() + torch.rand(len(DECILES)).double().add(0.1).cumsum(0)
     deviate_Q = torch.special.ndtri(level_Q).double()
     for deviate, quantile in zip(deviate_Q, quantile_Q, strict=True):
-        found = value_at(quantile_Q, level_Q.double(), deviate)
+        found = value_at(quantile_Q, level_Q.double(), deviate, 0.0)
         torch.testing.assert_close(found, quantile, rtol=0, atol=1e-6)
     value_N = torch.linspace(-40, 60, 20_001, dtype=torch.float64)
     log_density_N = log_density_at(
@@ -359,9 +425,10 @@ def test_a_score_is_the_surprise_of_each_step_given_its_past():
         for end in range(1, count):
             hidden, moved = model.read_last(context_of(*(v[row : row + 1, :end] for v in points)))
             step = step_BTF[row : row + 1, end]
-            place = model.place_head(hidden, moved, step[:, 2:])[:, 0]
+            place = model.place_head(hidden, moved, step[:, 2:])
+            away = to_heading(step[:, :2] - place.center_m_NJC[:, 0], moved.heading)
             log_s = torch.log(step[:, 2] + 1e-3).float()
-            total -= float(log_density_at(place, model.level_Q, step[:, :2].float(), 0.1).sum())
+            total -= float(log_density_at(place.away_m_NJCQ[:, 0], model.level_Q, away, 0.1).sum())
             time = model.time_head(hidden)[:, 0]
             total -= float(log_density_at(time, model.level_Q, log_s, 0.01).sum())
         assert float(found[row]) == pytest.approx(total / (count - 1), rel=1e-4)

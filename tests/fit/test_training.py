@@ -25,6 +25,7 @@ from model.data.reading import read_batches, read_windows
 from model.interface.batch import Cursor
 from model.interface.weights import MismatchedCheckpoint, load_weights
 from model.training import fit as fit_module
+from model.training.averaging import AveragedWeights
 from model.training.config import FitConfig, learning_rate
 from model.training.fit import Interrupted, NonFiniteLoss, TrainingError, fit, validation_loss
 
@@ -173,6 +174,7 @@ CHANGES = {
     "warmup_steps": 9,
     "weight_decay": 0.5,
     "max_gradient_norm": 0.01,
+    "ema_decay": 0.9,
     "validate_every": 5,
     "log_every": 3,
     "seed": 5,
@@ -197,7 +199,7 @@ def test_no_other_field_is_without_a_test():
         {"max_steps": 0}, {"validate_every": 0}, {"log_every": 0}, {"learning_rate": 0.0},
         {"weight_decay": -1.0}, {"warmup_steps": -1}, {"max_gradient_norm": 0.0}, {"patience": 0},
         {"checkpoint_every_s": -1.0}, {"seed": -1}, {"accumulate": 0}, {"precision": "half"},
-        {"batch_size": 0}, {"max_points": 1},
+        {"batch_size": 0}, {"max_points": 1}, {"ema_decay": 1.0}, {"ema_decay": -0.1},
     ],
 )  # fmt: skip
 def test_senseless_configurations_are_refused(change):
@@ -246,6 +248,51 @@ def test_a_run_in_a_thread_needs_no_signal_handler(shards, tmp_path, whole):
     thread.start()
     thread.join()
     assert outcome(tmp_path / "run") == whole
+
+
+# Averaged weights
+
+AVERAGED = replace(CONFIG, ema_decay=0.7)
+
+
+def test_the_mean_of_the_weights_is_judged_and_kept(shards, tmp_path):
+    """Slowly: the weights of every step, and their mean."""
+    config, model, seen = replace(AVERAGED, validate_every=12), Toy(), []
+    run(
+        shards, tmp_path / "plain", replace(config, ema_decay=0.0), model,
+        lambda progress: seen.append(model.outer.weight.detach().clone()),
+    )  # fmt: skip
+    seen = seen[:12]  # a report of each step, then that of the validation
+    expected = seen[0].clone()
+    for step, weight in enumerate(seen[1:], 2):
+        share = max(0.3, 1 / step)
+        expected += share * (weight - expected)
+    averaged = Toy()
+    result = run(shards, tmp_path / "run", config, averaged)
+    torch.testing.assert_close(averaged.outer.weight, expected, rtol=1e-5, atol=1e-7)
+    assert not torch.allclose(averaged.outer.weight, seen[-1], atol=1e-5)
+    windows = [part.batch for part in read_windows(shards, "validation", 8, num_context=20)]
+    loss = validation_loss(averaged, windows, torch.device("cpu"))
+    assert result.best_validation_loss == loss
+
+
+@pytest.fixture(scope="module")
+def whole_mean(shards, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole_mean")
+    run(shards, folder, AVERAGED)
+    return outcome(folder)
+
+
+@pytest.mark.parametrize("step", [4, 7, 11])
+def test_a_crashed_run_goes_on_with_its_mean(shards, tmp_path, whole_mean, monkeypatch, step):
+    for folder in ("run", "forgets"):
+        with pytest.raises(Stop):
+            run(shards, tmp_path / folder, AVERAGED, on_progress=crash_at(step))
+    run(shards, tmp_path / "run", AVERAGED, Toy(seed=8))
+    assert outcome(tmp_path / "run") == whole_mean
+    monkeypatch.setattr(AveragedWeights, "restore", lambda self, tensors: None)
+    run(shards, tmp_path / "forgets", AVERAGED, Toy(seed=8))
+    assert outcome(tmp_path / "forgets") != whole_mean
 
 
 # Resume

@@ -10,7 +10,15 @@ from helpers.walks import WALKING
 from torch import distributions
 
 from model.features.point_features import LAGS
-from model.layers.heads import DECILES, QuantileHead, RegionHead, StepHead, pinball
+from model.layers.heads import (
+    DECILES,
+    QuantileHead,
+    RegionHead,
+    StepHead,
+    log_density_at,
+    pinball,
+    value_at,
+)
 
 WIDTH = 8
 
@@ -71,6 +79,48 @@ def test_pinball_leads_to_the_quantiles():
         optimiser.step(cost)
     found_Q = head(input_ND[:1])[0, 0]
     torch.testing.assert_close(found_Q, torch.quantile(value_N1, level_Q), rtol=0, atol=0.05)
+
+
+NINTHS = torch.linspace(-1, 1, len(DECILES))
+SPACED = {
+    "apart": NINTHS,
+    "all tied": torch.zeros(len(DECILES)),
+    "nearly tied": 1e-6 * NINTHS,
+    "some tied": torch.tensor([-3.0, -1.0, 0.0, 0.0, 0.0, 0.0, 0.5, 0.5, 4.0]),
+    "the ends tied": torch.tensor([-2.0, -2.0, -2.0, -1.0, 0.0, 1.0, 2.0, 2.0, 2.0]),
+    "tied far away": 1e6 + 0.05 * NINTHS,
+}
+
+
+def mass_around(quantile_Q, least_scale):
+    """Values and the mass of the density around them, by cells that are finer near quantiles."""
+    quantile_Q = quantile_Q.double()
+    low, high = float(quantile_Q[0]), float(quantile_Q[-1])
+    reach = 10 * (high - low) + 10 * least_scale
+    near_S = least_scale * torch.linspace(-3, 3, 20_001, dtype=torch.float64)
+    wide_N = torch.linspace(low - reach, high + reach, 100_001, dtype=torch.float64)
+    edge_N = torch.cat([wide_N, (quantile_Q.unsqueeze(-1) + near_S).flatten()]).sort().values
+    value_N = (edge_N[1:] + edge_N[:-1]) / 2
+    log_density_N = log_density_at(
+        quantile_Q.float().expand(len(value_N), -1), torch.tensor(DECILES), value_N, least_scale
+    )
+    return value_N, log_density_N.double().exp() * edge_N.diff()
+
+
+@pytest.mark.parametrize("least_scale", [0.01, 0.1])
+@pytest.mark.parametrize("spaced", SPACED)
+def test_a_density_has_a_mass_of_one_however_near_its_quantiles(spaced, least_scale):
+    _, mass_N = mass_around(SPACED[spaced], least_scale)
+    assert float(mass_N.sum()) == pytest.approx(1, abs=2e-3)
+
+
+@pytest.mark.parametrize("spaced", SPACED)
+def test_draws_have_the_density_that_is_told_of_them(spaced):
+    level_Q, normal_S = torch.tensor(DECILES), torch.linspace(-2.5, 2.5, 21)
+    value_N, mass_N = mass_around(SPACED[spaced], 0.1)
+    drawn_S = value_at(SPACED[spaced].expand(21, -1), level_Q, normal_S, 0.1)
+    below_S = torch.stack([mass_N[value_N <= value].sum() for value in drawn_S.double()])
+    torch.testing.assert_close(below_S.float(), torch.special.ndtr(normal_S), rtol=0, atol=2e-3)
 
 
 # ------------------------------------------------------------------ regions

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
+from collections import Counter, defaultdict
 from fractions import Fraction
 
 import pytest
@@ -18,6 +18,7 @@ from model.data.options import Reading
 from model.data.reading import part_seed, read_batches
 from model.data.shards import ShardError
 from model.interface.batch import Cursor
+from model.interface.masking import masked, random_points
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +98,29 @@ def test_a_cursor_without_the_place_in_each_dataset_would_be_noticed(sources):
     lost = Cursor(0, 10)
     with pytest.raises(AssertionError):
         assert_all_same(read(sources, 10, start=lost), whole[10:])
+
+
+def masks_of(batches):
+    """The masks of each window in the order in which they are drawn, by source and window."""
+    found = defaultdict(list)
+    for batch in batches:
+        batch = masked(batch, random_points, 0)
+        for row, (first, _, size) in enumerate(crops([batch])):
+            found[size, first].append(tuple(batch.is_target_BT[row].tolist()))
+    return found
+
+
+def test_a_window_of_a_mixture_gets_another_mask_in_each_epoch(sources):
+    """As it does where its dataset is read alone; whoever goes on in the middle draws the same."""
+    mixed = read(sources[:2], 60, max_points=14)
+    masks = masks_of(mixed)
+    assert min(len(drawn) for drawn in masks.values()) >= 3
+    assert sum(len(set(drawn)) for drawn in masks.values()) > 2 * len(masks)
+    for number, (shards, _) in enumerate(sources[:2]):
+        own = [batch for batch in mixed if crops([batch])[0][2] == (9, 14)[number]]
+        alone = read_batches(shards, Reading("train", part_seed(7, number), 4, 14))
+        expected = masks_of(itertools.islice(alone, len(own)))
+        assert {key: masks[key] for key in expected} == expected
 
 
 def test_ranks_of_a_mixture_read_one_dataset_at_a_time(sources):

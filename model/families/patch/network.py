@@ -5,11 +5,14 @@ last patch is whole and the first may be incomplete on its left: a context of an
 patch is scaled by the steps up to its own end, never by later ones. Attention is causal over
 patches and turned by their index, so a patch is the unit of causality: what is told behind it
 depends on nothing after it. The head tells several output patches in one pass: quantiles of the
-displacement east and north since the patch, with times given or without, and of the seconds.
+displacement since the patch, with times given or without, and of the seconds.
+
+All is seen and told along and across the recent heading, none by the compass: turn a trajectory
+about any point, and its forecast and its samples turn with it.
 
 Shapes: R sequences, P patches, K points of a patch, S = P * K slots, N ends of patches, J points
 told behind one, Q levels of quantiles, D model width, E wider, L lags, W ways, G paths of a row,
-C coordinates (east, north), F features of a step.
+C coordinates (east, north; or along, across), F features of a step.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ...earth.calendar import NUM_CALENDAR
-from ...earth.geometry import step_from
+from ...earth.geometry import from_heading, step_from, to_heading
 from ...features.normaliser import MIN_STEP_S, Normaliser
 from ...features.point_features import LAGS
 from ...interface.answers import Forecast, mean_hidden_state
@@ -45,6 +48,7 @@ from .patching import (
     rows_of_batch,
     sequence_rows,
     steps_in,
+    steps_seen,
 )
 
 
@@ -107,17 +111,16 @@ class Patch(Model):
         """State (R, P, D) at the end of each patch, and the motion until there."""
         step_RSF = steps_in(patches)
         moved = moved_until(patches, step_RSF, self.normaliser)
-        scale_m_RP1 = moved.scale_m_RP.unsqueeze(-1)
+        scale_m_RP1, heading_RP1C = moved.scale_m_RP.unsqueeze(-1), moved.heading.unsqueeze(-2)
         in_patches = (-1, self.config.num_patch)
         has_RPK = patches.has_step_RS.unflatten(1, in_patches)
-        step_RPKF = step_RSF.unflatten(1, in_patches)
-        pace_RPK = torch.asinh(self.normaliser.encode_step_s(step_RPKF[..., 2]))
+        pace_RS = torch.asinh(self.normaliser.encode_step_s(step_RSF[..., 2]))
         parts = [
-            step_RPKF[..., :2].flatten(-2) / scale_m_RP1,
-            pace_RPK.masked_fill(~has_RPK, 0),
+            to_heading(steps_seen(patches), heading_RP1C).flatten(-2) / scale_m_RP1,
+            pace_RS.unflatten(1, in_patches).masked_fill(~has_RPK, 0),
             has_RPK,
             torch.log(scale_m_RP1 / self.normaliser.extent_scale_m),
-            moved.per_point_m.flatten(-2) / scale_m_RP1,
+            to_heading(moved.per_point_m, heading_RP1C).flatten(-2) / scale_m_RP1,
             patches.calendar_RPU,
         ]
         seen = torch.cat([part.to(self.skip.weight) for part in parts], dim=-1)
@@ -142,8 +145,8 @@ class Patch(Model):
         moved_m_NJC, elapsed_s_NJ, is_target_NJ = ahead
         unit_m_NJ = moved.scale_m_RP.unsqueeze(-1) * ahead_J
         given, blind = (
-            pinball(found_NJCQ, moved_m_NJC.to(found_NJCQ), self.level_Q).mean(-1) / unit_m_NJ
-            for found_NJCQ in (
+            pinball(found.away_m_NJCQ, found.away_m(moved_m_NJC), self.level_Q).mean(-1) / unit_m_NJ
+            for found in (
                 self.place_head(hidden_ND, moved, elapsed_s_NJ),
                 self.place_head(hidden_ND, moved, None),
             )
@@ -218,12 +221,14 @@ class Patch(Model):
         lon_deg_N1, lat_deg_N1, now_s_N1 = context.last_B1()
         if target_time_s_NJ is None:
             code_NJQ = self.time_head(hidden_ND)[:, :num_told]
-            code_NJ = value_at(code_NJQ, self.level_Q, normal_NE[:, :1].expand(-1, num_told))
-            elapsed_s_NJ = (code_NJ.double().exp() - MIN_STEP_S).clamp(min=0).cummax(1).values
+            normal_NJ = normal_NE[:, :1].expand(-1, num_told)
+            code_NJ = value_at(code_NJQ, self.level_Q, normal_NJ, MIN_LOG_STEP_SCALE)
+            elapsed_s_NJ = (code_NJ.exp() - MIN_STEP_S).clamp(min=0).cummax(1).values
             target_time_s_NJ = now_s_N1 + elapsed_s_NJ
-        place_NJCQ = self.place_head(hidden_ND, moved, target_time_s_NJ - now_s_N1)
+        place = self.place_head(hidden_ND, moved, target_time_s_NJ - now_s_N1)
         normal_NJC = normal_NE[:, None, 1:].expand(-1, num_told, -1)
-        step_m_NJC = value_at(place_NJCQ, self.level_Q, normal_NJC).double()
+        away_m_NJC = value_at(place.away_m_NJCQ, self.level_Q, normal_NJC, MIN_STEP_SCALE_M)
+        step_m_NJC = place.moved_m(away_m_NJC)
         ends = step_from(lon_deg_N1, lat_deg_N1, *step_m_NJC.unbind(-1))
         return *ends, target_time_s_NJ
 
@@ -254,19 +259,36 @@ class Patch(Model):
         self, hidden_ND: Tensor, moved: Moved, moved_m_N1C: Tensor, elapsed_s_N1: Tensor
     ) -> Tensor:
         """Of the very next point (N), in nats."""
+        place = self.place_head(hidden_ND, moved, elapsed_s_N1)
+        away_m_NC = place.away_m(moved_m_N1C)[:, 0]
         place_NC = log_density_at(
-            self.place_head(hidden_ND, moved, elapsed_s_N1)[:, 0],
-            self.level_Q,
-            moved_m_N1C[:, 0].float(),
-            MIN_STEP_SCALE_M,
+            place.away_m_NJCQ[:, 0], self.level_Q, away_m_NC, MIN_STEP_SCALE_M
         )
         log_s_N = torch.log(elapsed_s_N1[:, 0].clamp(min=0) + MIN_STEP_S).float()
         code_NQ = self.time_head(hidden_ND)[:, 0]
         time_N = log_density_at(code_NQ, self.level_Q, log_s_N, MIN_LOG_STEP_SCALE)
-        return -(place_NC.sum(-1) + time_N).double()
+        return -(place_NC.sum(-1) + time_N)
 
 
 # ---------------------------------------------------------------------------------- heads
+
+
+@dataclass(frozen=True)
+class PlaceQuantiles:
+    """Quantiles of how far points ahead lie from motion carried on, along and across a heading."""
+
+    center_m_NJC: Tensor  # east and north of the end of the patch
+    away_m_NJCQ: Tensor  # along, across
+    heading_N1C: Tensor  # unit vector: east, north
+
+    def away_m(self, moved_m_NJC: Tensor) -> Tensor:
+        """Displacements east and north as metres along and across, from the center on."""
+        away_m_NJC = moved_m_NJC - self.center_m_NJC.double()
+        return to_heading(away_m_NJC, self.heading_N1C).to(self.center_m_NJC)
+
+    def moved_m(self, away_m_NJC: Tensor) -> Tensor:
+        """The inverse of `away_m`."""
+        return self.center_m_NJC + from_heading(away_m_NJC, self.heading_N1C)
 
 
 class DisplacementHead(nn.Module):
@@ -291,8 +313,10 @@ class DisplacementHead(nn.Module):
             self.ways.bias.zero_()
             self.ways.bias[num_lags : 2 * num_lags] = 1 / num_lags
 
-    def forward(self, hidden_ND: Tensor, moved: Moved, elapsed_s_NJ: Tensor | None) -> Tensor:
-        """Metres (N, J, C, Q) east and north of the end of the patch."""
+    def forward(
+        self, hidden_ND: Tensor, moved: Moved, elapsed_s_NJ: Tensor | None
+    ) -> PlaceQuantiles:
+        """Of the points at these seconds, or of all that are told at once where none are given."""
         num_told = self.ahead.num_embeddings if elapsed_s_NJ is None else elapsed_s_NJ.shape[1]
         index_J = torch.arange(num_told, device=hidden_ND.device)
         x_NJD = hidden_ND.unsqueeze(1) + self.ahead(index_J)
@@ -307,9 +331,12 @@ class DisplacementHead(nn.Module):
         wide_NJE = functional.gelu(self.widen(x_NJD))
         damp_NJW, turn_NJW = self.ways(wide_NJE).chunk(2, dim=-1)
         way_NJWC = torch.cat([by_points_NJLC, by_time_NJLC], dim=-2).to(wide_NJE)
-        center_NJC = steer(way_NJWC, damp_NJW, turn_NJW)
         reach_NJ = (moved.scale_m_RP.unsqueeze(-1) * ahead_J).to(wide_NJE)
-        return center_NJC.unsqueeze(-1) + reach_NJ[..., None, None] * self.quantiles(wide_NJE)
+        return PlaceQuantiles(
+            steer(way_NJWC, damp_NJW, turn_NJW),
+            reach_NJ[..., None, None] * self.quantiles(wide_NJE),
+            moved.heading.unsqueeze(-2),
+        )
 
     def _paces(self, moved: Moved, pace_s_NJ: Tensor) -> Tensor:
         """Seconds per point ahead: beside the typical ones, and beside the context's own."""

@@ -1,7 +1,8 @@
 """Patching: where sequences are cut, what is known at each end of a patch, and what lies ahead.
 
 Shapes: R sequences, T points, P patches, K points of a patch, S = P * K slots, N ends of patches,
-J points ahead of an end, L lags, C coordinates (east, north), U calendar features.
+J points ahead of an end, L lags, C coordinates (east, north), U calendar features, B = K + 1
+points from the one before a patch to its last.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from ...earth.columns import Columns
-from ...earth.geometry import step_between
+from ...earth.geometry import heading_of, step_between
 from ...features.normaliser import Normaliser
-from ...features.point_features import LAGS, motion_since, steps_of
+from ...features.point_features import LAGS, motion_since, step_m_between, steps_of
 from ...interface.batch import Batch
 from ...interface.contexts import Context
 
@@ -163,11 +164,29 @@ class Moved(Columns):
     def velocity_mps(self) -> Tensor:
         return self.way_m_RPLC / self.elapsed_s_RPL.unsqueeze(-1)
 
+    @property
+    def heading(self) -> Tensor:
+        """The unit vector of the recent motion, over all lags alike; east where nothing moved."""
+        return heading_of(self.per_point_m.mean(-2))
+
 
 def steps_in(patches: Patches) -> Tensor:
     """The step (R, S, F) arriving at each slot; zero where nothing was arrived at."""
     step_RSF = steps_of(patches.lon_deg_RS, patches.lat_deg_RS, patches.time_s_RS)
     return step_RSF.masked_fill(~patches.has_step_RS.unsqueeze(-1), 0)
+
+
+def steps_seen(patches: Patches) -> Tensor:
+    """The steps (R, P, K, C) of each patch as they lie in the frame of its end.
+
+    One frame for all of them: whoever turns the trajectory turns them all by the same angle.
+    """
+    slot_S = torch.arange(patches.is_point_RS.shape[1], device=patches.is_point_RS.device)
+    end_RP1 = patches.ends(slot_S.expand_as(patches.is_point_RS)).unsqueeze(-1)
+    back_B = torch.arange(patches.num_patch, -1, -1, device=slot_S.device)
+    slot_RPB = (end_RP1 - back_B).clamp(min=0)
+    seen_m_RPBC = step_m_between(patches.lon_deg_RS, patches.lat_deg_RS, end_RP1, slot_RPB)
+    return seen_m_RPBC.diff(dim=-2)
 
 
 def moved_until(patches: Patches, step_RSF: Tensor, normaliser: Normaliser) -> Moved:
