@@ -6,55 +6,70 @@ and are the goal: within 5 % of the floor, and 80 % intervals that cover 78 to 8
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from helpers.lawful import batch_of_world, normaliser_of, places_m, points_of_world, smoothed_m
+from helpers.lawful import (
+    batch_of_world,
+    normaliser_of,
+    places_m,
+    points_of_world,
+    smoothed_m,
+    write_shards_of_world,
+)
 from helpers.process_floors import Ar1Floor
 from helpers.walks import context_of
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from model.earth.geometry import haversine_m, step_between
 from model.families import build
 from model.families.chemin.masked import imputation_targets
 from model.inference.api import forecast
 from model.interface.masked_input import masked_input_of
-from model.interface.masking import masked, places_of_endings, places_of_segments
+from model.interface.masking import masked, places_of_segments
+from model.interface.weights import load_weights
 from model.layers.distributions import StepMixture
 from model.synthetic.world import World
+from model.training.config import FitConfig
+from model.training.launch import Training, first_model, run
 
 WORLD = World(kind="ar1", num_points=30)
 NUM_CONTEXT, NUM_HORIZON = 20, 10
 HORIZONS = (1, 2, 5, 10)
 SEEN = {"trajfm": 16_000, "patch": 128_000, "chemin": 128_000, "masked_chemin": 128_000}
-FRESH = 1_000_000  # trajectories that no training sees
-FORECAST = {"trajfm": (places_of_endings, places_of_segments), "patch": (None,), "chemin": (None,)}
-RECOVER = {"trajfm": FORECAST["trajfm"], "masked_chemin": (places_of_segments,)}
+HELD_OUT, FRESH = 900_000, 1_000_000  # trajectories that no training sees
 
 
 @cache
-def fitted(family, draws, num_steps, num_trajectories, batch_size=64, rate=1e-2):
-    """A tiny model of a family, trained on the law: the running mean of its last weights."""
-    points = points_of_world(WORLD, 0, num_trajectories)
-    torch.manual_seed(0)
-    model = build(family, "tiny", normaliser_of(points))
-    optimiser = torch.optim.AdamW(model.parameters(), lr=rate)
-    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(1 - 10 / num_steps))
-    generator = torch.Generator().manual_seed(0)
-    for step in range(num_steps):
-        warm = min(1.0, (step + 1) / 20)
-        optimiser.param_groups[0]["lr"] = rate * warm * (1 - step / num_steps)
-        rows = torch.randint(0, num_trajectories, (batch_size,), generator=generator)
-        batch = batch_of_world(points, rows)
-        draw = draws[step % len(draws)]
-        optimiser.zero_grad()
-        model.loss(batch if draw is None else masked(batch, draw, step)).mean.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        averaged.update_parameters(model)
-    return averaged.module
+def shards_of(num_trajectories):
+    """A folder of that many trajectories to learn from, and others to validate on."""
+    folder = Path(tempfile.mkdtemp(prefix="floor-"))
+    atexit.register(shutil.rmtree, folder)
+    spans = {"train": (0, num_trajectories), "validation": (HELD_OUT, HELD_OUT + 2_000)}
+    write_shards_of_world(folder, WORLD, spans)
+    return folder
+
+
+@cache
+def fitted(family, max_steps, num_trajectories, **changes):
+    """A tiny model as the product trains it: its masks, its loader, its engine."""
+    config = FitConfig(
+        max_steps=max_steps,
+        validate_every=max(1, max_steps // 10),
+        ema_decay=1 - 10 / max_steps,
+        **changes,
+    )
+    training = Training(str(shards_of(num_trajectories)), family, "tiny", config)
+    with tempfile.TemporaryDirectory() as folder:
+        result = run(training, Path(folder))
+        model = first_model(training)
+        load_weights(model, result.weights)
+    return model.eval()
 
 
 def forecast_quality(model, num_fresh=4_000, num_samples=512):
@@ -143,7 +158,7 @@ def test_the_smoother_of_the_past_is_the_filter():
 
 @pytest.mark.parametrize("family", ["trajfm", "patch"])
 def test_a_forecast_comes_near_the_floor_in_seconds(family):
-    model = fitted(family, FORECAST[family], 120, 1_500, batch_size=32)
+    model = fitted(family, 120, 1_500, batch_size=32, learning_rate=1e-2, warmup_steps=20)
     found = forecast_quality(model, num_fresh=800, num_samples=64)
     for steps, (ratio, coverage) in found.items():
         assert 0.95 < ratio < 1.1, (steps, found)
@@ -164,7 +179,7 @@ def test_an_untrained_forecast_is_far_from_the_floor(family):
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["trajfm", "patch", "chemin"])
 def test_forecasts_reach_the_floor_and_know_it(family):
-    model = fitted(family, FORECAST[family], 2_000, SEEN[family], rate=7e-3)
+    model = fitted(family, 2_000, SEEN[family], learning_rate=7e-3)
     # The step-by-step draws of a rollout even out more slowly than draws that a path shares.
     size = (2_000, 1_024) if family == "chemin" else (4_000, 512)
     found = forecast_quality(model, *size)
@@ -176,7 +191,7 @@ def test_forecasts_reach_the_floor_and_know_it(family):
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["trajfm", "masked_chemin"])
 def test_recovery_reaches_the_floor_and_knows_it(family):
-    model = fitted(family, RECOVER[family], 2_000, SEEN[family], rate=7e-3)
+    model = fitted(family, 2_000, SEEN[family], learning_rate=7e-3)
     ratio, coverage = recovery_quality(model)
     assert 0.99 < ratio < 1.05
     assert 0.78 <= coverage <= 0.82

@@ -5,14 +5,19 @@ Shapes: B windows, T points, C coordinates (east, north).
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from helpers.walks import batch_of
+from helpers.walks import STARTED_US, batch_of
+from model.data.shards import TRIP_SCHEMA, WINDOW_SCHEMA
 from model.earth.geometry import step_between
 from model.features.normaliser import Normaliser
 from model.features.point_features import steps_of
@@ -43,6 +48,32 @@ def normaliser_of(points: tuple[Tensor, Tensor, Tensor]) -> Normaliser:
         for name, value in values.items()
     }
     return Normaliser.from_json({"num_steps": step_s.numel(), **stored})
+
+
+def write_shards_of_world(
+    folder: Path, world: World, spans: dict[str, tuple[int, int]], rows_per_group: int = 2_000
+) -> None:
+    """Whole trajectories as what training reads: trips of each split, and the scales of train."""
+    folder.mkdir(parents=True, exist_ok=True)
+    index = pa.schema(WINDOW_SCHEMA).empty_table()
+    pq.write_table(index, folder / "windows.parquet")
+    for split, (start, stop) in spans.items():
+        points = points_of_world(world, start, stop)
+        num_rows, num_points = points[0].shape
+        edges = pa.array(np.arange(num_rows + 1) * num_points, pa.int32())
+        columns = [*points, *steps_of(*points).float().unbind(-1)]
+        lists = [pa.ListArray.from_arrays(edges, value.numpy().ravel()) for value in columns]
+        names = ("lon_deg", "lat_deg", "t_s", "step_east_m", "step_north_m", "step_s")
+        table = {
+            "trip_id": pa.array([f"{split}-{number:07d}" for number in range(num_rows)]),
+            "started_at": pa.array([STARTED_US] * num_rows, pa.timestamp("us", tz="UTC")),
+            **dict(zip(names, lists, strict=True)),
+        }
+        trips = pa.table({name: table[name] for name in TRIP_SCHEMA}, pa.schema(TRIP_SCHEMA))
+        pq.write_table(trips, folder / f"{split}-000.parquet", row_group_size=rows_per_group)
+        if split == "train":
+            stored = normaliser_of(points).to_json()
+            (folder / "normaliser.json").write_text(json.dumps(stored))
 
 
 def batch_of_world(points: tuple[Tensor, Tensor, Tensor], rows: Tensor | slice) -> Batch:
