@@ -39,6 +39,7 @@ from flows.local.environment import make_console_readable, set_environment
 from flows.local.servers import serve, server_for_one_run
 from tasks.config.datasets import DATASETS, Dataset
 from tasks.config.pipeline import DataConfig, DatasetName, ForecastConfig, PipelineConfig
+from tasks.config.sections import SharePercent
 from tasks.registry.client import warm_up
 from tasks.runtime.errors import ConfigError, FoundryError, StorageError
 from tasks.runtime.machine import Machine
@@ -46,6 +47,7 @@ from tasks.runtime.redaction import redacted
 from tasks.runtime.store import Store
 
 if TYPE_CHECKING:
+    from flows.steps import Transferred
     from tasks.release.outcome import Assessment
 
 
@@ -181,10 +183,16 @@ class Register(Pipelined):
 
 
 class Assess(Served, DataConfig):
-    """A registered model on other data than it was trained on, beside the baselines of these."""
+    """A registered model, or a class of your own, on any data, beside the baselines of these."""
 
-    model: str = Field(description="A registered model, such as models:/NAME@champion.")
+    model: str = Field(
+        description="A registered model, such as models:/NAME@champion, or a class of your own, "
+        "such as my_package.my_module:MyModel, whose code is run."
+    )
     source: str = Field("", description="Raw files; empty: what was last ingested, or the sample.")
+    few_shot: list[SharePercent] = Field(
+        [], description="Percents of the train entities to fine-tune it on as well, such as 1,5."
+    )
 
     def execute(self) -> None:
         store = self.open_store()
@@ -197,12 +205,12 @@ class Assess(Served, DataConfig):
         with nothing_on_stdout():
             from tasks.ingest.http_client import keep_credentials
 
-            judged = run("assess", config, self.model, keep_credentials(self.source))
+            judged = run("assess", config, self.model, keep_credentials(self.source), self.few_shot)
         if self.as_json:
             print(judged.model_dump_json(indent=2))
         else:
             show_errors(store.verify(judged.scores))
-            print(f"Nothing was fitted on {judged.dataset} for {judged.model}.")
+            print(fitted_line(judged, self.few_shot))
 
 
 class Forecast(Served, ForecastConfig):
@@ -414,6 +422,19 @@ def dataset_lines(row: Dataset) -> str:
     start = "embedded sample" if row.sample else row.url or "needs --source PATH"
     start = "made on demand" if row.is_generated else start
     return f"{row.name:10} {row.title}\n{'':10} {row.entity_kinds}; {start}; {row.licence}"
+
+
+def fitted_line(judged: Transferred, few_shot: Sequence[float]) -> str:
+    """What of these data the judged model has learned from."""
+    from tasks.evaluate.local_model import is_local
+
+    if is_local(judged.model):
+        return f"{judged.model} was given train and validation of {judged.dataset}, and no test."
+    told = f"Nothing was fitted on {judged.dataset} for {judged.model}"
+    shares = " and ".join(f"{percent:g}" for percent in few_shot)
+    return (
+        f"{told}, but where {shares} % of the train entities are named." if shares else f"{told}."
+    )
 
 
 def show_errors(evaluated: Path) -> None:

@@ -6,6 +6,7 @@ Nothing here loads Prefect, so a run without it does not wait for it either.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from tasks.catalog.run import recorded_run
@@ -98,7 +99,7 @@ def assessed(config: PipelineConfig, points: Receipt, store: Store) -> Assessmen
 
 
 class Transferred(Frozen):
-    """The errors of a registered model on data that it was not trained on."""
+    """The errors of a registered model, or of a class of one's own, on the windows of any data."""
 
     dataset: str
     model: str
@@ -137,14 +138,16 @@ def pretrain(config: PipelineConfig) -> Receipt:
         return pretrained(config, data.shards, store).model
 
 
-def assess(config: PipelineConfig, model: str = "", source: str = "") -> Assessment | Transferred:
+def assess(
+    config: PipelineConfig, model: str = "", source: str = "", few_shot: Sequence[float] = ()
+) -> Assessment | Transferred:
     """The points that were last ingested to a registered model, or to the errors of another."""
     store = Store(Machine().store)
     with recorded_run(store, "assess", config.dataset):
         if not model:
             return assessed(config, points_in_force(config.dataset, store), store)
         data = prepared(config, points_given(config, source, store), store)
-        scores = transfer(config, model, data.shards, store)
+        scores = transfer(config, model, data.shards, store, few_shot)
         return Transferred(dataset=config.dataset, model=model, scores=scores)
 
 

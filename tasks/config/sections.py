@@ -24,6 +24,7 @@ def tell_ranges(schema: dict[str, Any]) -> None:
 Longitude = Annotated[float, Field(ge=-180, le=180)]
 Latitude = Annotated[float, Field(ge=-90, le=90)]
 Percent = Annotated[int, Field(ge=1, le=45)]
+SharePercent = Annotated[float, Field(gt=0, le=100)]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 RANGE_WORDS = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to"}
 

@@ -134,6 +134,13 @@ class TrainRules(Section):
     zone: str
 
 
+class LearningRules(Section):
+    """Which entities of train and validation are learned from."""
+
+    percent: float
+    seed: int
+
+
 class ProbeRules(Section):
     """What decides the probe of the encoding, beside the code."""
 

@@ -17,7 +17,7 @@ from model.families import module_named
 from tasks.config.pipeline import PipelineConfig
 from tasks.config.slices import EvaluateRules
 from tasks.prepare.conventions import EXAMPLES_FILE, SCORES_FILE, WINDOW_ERRORS_FILE
-from tasks.runtime.errors import DataError
+from tasks.runtime.errors import ConfigError, DataError
 from tasks.runtime.machine import Machine
 from tasks.runtime.progress import progress
 from tasks.runtime.stage import Job, Stage
@@ -46,11 +46,11 @@ def evaluate(config: PipelineConfig, shards: Receipt, trained: Receipt, store: S
 
 def build(draft: Path, job: Job[EvaluateRules]) -> Counts:
     """Score a model that was trained on these shards."""
-    return judge(draft, job, trained_in(job.store.verify(job.receipt("trained"))))
+    return judge(draft, job, [trained_in(job.store.verify(job.receipt("trained")))])
 
 
-def judge(draft: Path, job: Job[EvaluateRules], trained: Trained) -> Counts:
-    """Score every answerer of each task that the family serves, on validation and test."""
+def judge(draft: Path, job: Job[EvaluateRules], models: Sequence[Answerer]) -> Counts:
+    """Score models and baselines on each task that the first model serves, validation and test."""
     import torch
 
     from model.data.shards import Shards
@@ -61,23 +61,33 @@ def judge(draft: Path, job: Job[EvaluateRules], trained: Trained) -> Counts:
     torch.set_num_threads(Machine().num_threads)
     shards = Shards.open(job.folder("shards"), rules.zone)
     require_windows_to_judge(shards, job)
-    tasks = judged_tasks(trained.tasks, rules.tasks)
+    first = models[0]
+    tasks = judged_tasks(first.tasks, rules.tasks)
     if not tasks:
         raise DataError(
-            f"{trained.name} serves none of the tasks that windows are stored for "
+            f"{first.name} serves none of the tasks that windows are stored for "
             f"({', '.join(rules.tasks)}); add those that it serves to window.tasks"
         )
     baselines = fitted_baselines(shards, tasks, rules.resolution, rules.seed)
+    require_names_of_their_own([*models, *baselines])
     # Where there is nothing to beat, as where train holds no journey, nothing is judged.
     tasks = judged_tasks({question for one in baselines for question in one.tasks}, tasks)
     try:
-        scores = write_scores(draft, shards, [trained, *baselines], tasks, rules)
+        scores = write_scores(draft, shards, [*models, *baselines], tasks, rules)
     except AnswerError as error:
         raise DataError(str(error)) from error
     if FORECAST in tasks and not rules.is_personal:
-        write_examples(draft / EXAMPLES_FILE, shards, [trained, *baselines])
+        write_examples(draft / EXAMPLES_FILE, shards, [*models, *baselines])
     (draft / "baselines.json").write_text(json.dumps(facts_of(baselines)) + "\n")
-    return headline_counts(scores, trained.name)
+    return headline_counts(scores, first.name)
+
+
+def require_names_of_their_own(answerers: Sequence[Answerer]) -> None:
+    """Tables tell answerers apart by their names."""
+    names = [one.name for one in answerers]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"model: {name} is the name of another answerer; take another name")
 
 
 def trained_in(folder: Path) -> Trained:
