@@ -1,0 +1,216 @@
+"""First screen: what a run found in one sentence and one chart, the same wherever it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from model.evaluation.judged_tasks import FORECAST, PATH_INFERENCE, RECOVER, TRACKS, TRAVEL_TIME
+from model.evaluation.score_table import ALL
+from model.evaluation.verdict import AHEAD, BEHIND, TOO_FEW
+from tasks.report.charts import ChartRow, Mark, interval_chart, skill_axis
+from tasks.report.error_tables import (
+    INTERVAL,
+    TASK_WORDS,
+    TRACK_WORDS,
+    VERDICT,
+    Row,
+    readable_rows,
+    skill_interval,
+    skill_verdict,
+)
+from tasks.report.markup import escaped, percent, spoken
+from tasks.report.page_parts import Folded, Html, Part, Table
+from tasks.report.units import distance, duration
+from tasks.runtime.words import counted
+
+SPLIT = "test"
+EACH_MASK = "the best baseline of each mask"
+# What is said of a model that is ahead, behind, or neither, by the task that it was judged on.
+CLAIMS = {
+    FORECAST: ("forecasts {} better than", "forecasts {} worse than", "in forecasts of {}"),
+    RECOVER: (
+        "recovers hidden points of {} better than",
+        "recovers hidden points of {} worse than",
+        "in recovering hidden points of {}",
+    ),
+    PATH_INFERENCE: (
+        "infers paths of {} better than",
+        "infers paths of {} worse than",
+        "in inferring paths of {}",
+    ),
+    TRAVEL_TIME: (
+        "tells travel times of {} better than",
+        "tells travel times of {} worse than",
+        "in travel times of {}",
+    ),
+}
+EXPLAINED = (
+    "Skill is 1 - error / error of the best baseline on the same windows, chosen for each horizon "
+    "or task by itself: right of the line is better than that baseline, left of it worse. The bar "
+    "is a 95 % interval, a paired bootstrap over entities; where it crosses the line, the two "
+    "cannot be told apart."
+)
+CHART_COLUMNS = ("asked", "model", "best baseline", "its error", "skill", INTERVAL, VERDICT)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Whom a report is about, and what decides how it is told."""
+
+    model: str
+    kinds: str  # of what moves, in the plural
+    gate_horizon: int
+    is_nautical: bool = False
+    is_leaky: bool = False
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The model beside the best baseline on the same windows."""
+
+    asked: str
+    ours: Row
+    bar: str
+    bar_error: float
+    is_nautical: bool
+    bar_model: str = ""  # the best baseline of all windows together
+
+    @property
+    def verdict(self) -> str:
+        return skill_verdict(self.ours)
+
+    @property
+    def error(self) -> str:
+        return self.spelt(self.ours[self.ours["main"]])
+
+    @property
+    def bar_words(self) -> str:
+        return self.spelt(self.bar_error)
+
+    def spelt(self, value: float) -> str:
+        """An error in a sentence."""
+        is_time = self.ours["task"] == TRAVEL_TIME
+        return duration(value) if is_time else distance(value, self.is_nautical)
+
+    @property
+    def mark(self) -> Mark:
+        kind = {AHEAD: "ahead", BEHIND: "behind"}.get(self.verdict, "alike")
+        skill = self.ours["skill"]
+        low, high = (self.ours.get(f"skill_{end}") for end in ("low", "high"))
+        return Mark(skill, skill if low is None else low, skill if high is None else high, kind)
+
+    @property
+    def chart_row(self) -> ChartRow:
+        note = f"{percent(self.ours['skill'])} {self.verdict}"
+        return ChartRow(self.asked, note, f"{self.error}; {self.bar} {self.bar_words}", [self.mark])
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        skill = percent(self.ours["skill"])
+        interval = skill_interval(self.ours)
+        return (self.asked, self.error, self.bar, self.bar_words, skill, interval, self.verdict)
+
+
+# Standings --------------------------------------------------------------------------------------
+
+
+def standings(scores: pa.Table, subject: Subject) -> list[Standing]:
+    """Where the model stands on test: by horizon, then on each other task and track."""
+    return [
+        standing
+        for task, tracks in TRACKS.items()
+        for track in (tracks[:1] if task == FORECAST else tracks)
+        for standing in standings_of(scores, subject, task, track)
+    ]
+
+
+def standings_of(scores: pa.Table, subject: Subject, task: str, track: str) -> Iterator[Standing]:
+    rows = readable_rows(scores, SPLIT, task, track)
+    has_masks = len({row["mask"] for row in rows}) > 2  # some, and all of them together
+    whole = [row for row in rows if row["mask"] == ALL]
+    for horizon in dict.fromkeys(row["horizon"] for row in whole):
+        alike = [row for row in whole if row["horizon"] == horizon]
+        ours = next((row for row in alike if row["model"] == subject.model), None)
+        rivals = [row for row in alike if row["is_baseline"]]
+        if ours is None or not rivals or "skill" not in ours:
+            continue
+        best, error = rivals[0], ours[ours["main"]]
+        bar_error = best[best["main"]]
+        if has_masks and ours["skill"] != 1:
+            bar_error = error / (1 - ours["skill"])
+        yield Standing(
+            asked_words(ours),
+            ours,
+            EACH_MASK if has_masks else spoken(best["model"]),
+            bar_error,
+            subject.is_nautical,
+            best["model"],
+        )
+
+
+def asked_words(row: Row) -> str:
+    """What was asked: how far ahead, or which task and what of it was given."""
+    if row["task"] == FORECAST:
+        step = counted(row["horizon"], "step")
+        return f"{row['after']} ({step})" if row["after"] else step
+    return f"{TASK_WORDS[row['task']]}, {TRACK_WORDS[row['track']]}"
+
+
+def headline(found: Sequence[Standing], subject: Subject) -> Standing | None:
+    """The standing that the sentence is about: at the step of the gate, else the first."""
+    gate = (one for one in found if one.ours["horizon"] == subject.gate_horizon)
+    return next(gate, found[0] if found else None)
+
+
+# Words ------------------------------------------------------------------------------------------
+
+
+def sentence(found: Sequence[Standing], subject: Subject) -> str:
+    """The verdict, with the numbers that it rests on."""
+    main = headline(found, subject)
+    if main is None:
+        return f"{spoken(subject.model)} was judged on no window."
+    ours, kinds = main.ours, subject.kinds
+    better, worse, between = (text.format(kinds) for text in CLAIMS[ours["task"]])
+    name = spoken(subject.model)
+    claims = {
+        AHEAD: f"{name} {better} every baseline",
+        BEHIND: f"{name} {worse} {main.bar}",
+        TOO_FEW: f"Too few to judge: {name} beside {main.bar} {between}",
+    }
+    claim = claims.get(main.verdict, f"{name} cannot be told apart from {main.bar} {between}")
+    windows = counted(ours["num_windows"], f"{SPLIT} window")
+    basis = f"{windows} of {counted(ours['num_entities'], 'entity')}"
+    leak = "Leakage control, not a result: " if subject.is_leaky else ""
+    return (
+        f"{leak}{claim}: {reach(main)} it is off by {main.error} on average, {main.bar} by "
+        f"{main.bar_words}, a skill of {percent(ours['skill'])} (95 % interval "
+        f"{skill_interval(ours)}; {basis})."
+    )
+
+
+def reach(main: Standing) -> str:
+    """How far, or of what, the error of a sentence is."""
+    row = main.ours
+    if row["task"] != FORECAST:
+        return f"with {TRACK_WORDS[row['track']]}"
+    steps = f"{counted(row['horizon'], 'step')}"
+    return f"over the next {row['after']} ({steps})" if row["after"] else f"over {steps}"
+
+
+def first_screen(scores: pa.Table, subject: Subject) -> list[str | Part]:
+    """The sentence, the chart, and its numbers as a table."""
+    found = standings(scores, subject)
+    told: list[str | Part] = [escaped(sentence(found, subject))]
+    if not found:
+        return told
+    rows = [one.chart_row for one in found]
+    title = f"Skill of {spoken(subject.model)} against the best baseline"
+    axis = skill_axis([one.mark for one in found])
+    ends = ("← worse", "better →")
+    chart = interval_chart("skill", title, rows, axis, ends)
+    table = Table(title, CHART_COLUMNS, [one.cells for one in found])
+    return [*told, Html(chart), Folded("The chart as a table", [table]), EXPLAINED]
