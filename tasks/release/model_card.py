@@ -53,7 +53,7 @@ def first_screen_text(steps: RunSteps) -> str:
     row = steps.config.source_row
     subject = Subject(
         steps.config.model.family,
-        row.entity_kinds,
+        row.entity_kind,
         steps.config.evaluate_rules.gate_horizon,
         row.is_nautical,
         steps.config.split.kind == "random_window",

@@ -16,7 +16,6 @@ from tasks.report.markup import spoken
 from tasks.report.page_parts import Html, Part
 
 SHARES = (50, 80, 95)
-HELD = Axis(0.0, 1.0, [(share / 100, f"{share} %") for share in SHARES])
 KINDS = ("rival", "ours", "truth")
 
 
@@ -44,13 +43,16 @@ def coverage_chart(rows: list[Row], subject: Subject) -> str:
     chart_rows = [
         ChartRow(
             asked_words(row),
-            ", ".join(f"{row[f'coverage_{held}']:.0%}" for held in known_shares(row)),
             "",
+            ", ".join(f"{row[f'coverage_{held}']:.0%}" for held in known_shares(row)),
             [coverage_mark(row, held, kind) for held, kind in zip(SHARES, KINDS, strict=True)],
         )
         for row in rows
     ]
-    return interval_chart("coverage", title, chart_rows, HELD, ("holds none", "all"))
+    held = [mark.low for row in chart_rows for mark in row.marks if math.isfinite(mark.low)]
+    ticks = [(share / 100, f"{share} %") for share in SHARES]
+    axis = Axis(max(0.0, min([0.45, *held]) - 0.02), 1.0, ticks)
+    return interval_chart("coverage", title, chart_rows, axis, ("too small", "too large"))
 
 
 def known_shares(row: Row) -> list[int]:

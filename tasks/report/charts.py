@@ -14,6 +14,11 @@ from dataclasses import dataclass
 LEFT, ACROSS = 11.0, 87.0  # percent of the width: where the plot of lines begins, and its width
 ROW, TOP, FOOT = 56, 24, 24  # pixels
 PLOT = 230
+SKILL_KINDS = (
+    ("ahead", "ahead"),
+    ("behind", "behind"),
+    ("cannot be told apart, or too few to judge", "alike"),
+)
 DASHES = ("", "d1", "d2", "d3", "d4")
 
 
@@ -35,10 +40,12 @@ class ChartRow:
     note: str
     below: str
     marks: Sequence[Mark]
+    verdict: str = ""  # in colours for most readers, in words for the others
 
     @property
     def words(self) -> str:
-        return f"{self.label}: {self.note}{f'; {self.below}' if self.below else ''}."
+        told = (f"{self.note} {self.verdict}".strip(), self.below)
+        return f"{self.label}: {'; '.join(filter(None, told))}."
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,14 @@ class Axis:
 
     def percent(self, value: float) -> str:
         return f"{2 + 96 * self.share(value):.2f}%"
+
+
+@dataclass(frozen=True)
+class Second:
+    """A second unit of an axis: its sign, and how many of it make one of the first."""
+
+    sign: str
+    factor: float
 
 
 @dataclass(frozen=True)
@@ -91,6 +106,7 @@ def interval_chart(
     rows: Sequence[ChartRow],
     axis: Axis,
     ends: tuple[str, str] = ("", ""),
+    legend: str = "",
 ) -> str:
     """Values with their intervals, a row each, against the ticks of an axis."""
     height = TOP + ROW * len(rows) + FOOT
@@ -103,7 +119,7 @@ def interval_chart(
     for number, row in enumerate(rows):
         drawn += row_drawn(row, axis, TOP + ROW * number)
     described = " ".join(row.words for row in rows)
-    return figure(name, title, described, "".join(drawn), height)
+    return figure(name, title, described, "".join(drawn), height, legend)
 
 
 def row_drawn(row: ChartRow, axis: Axis, top: float) -> Iterator[str]:
@@ -126,12 +142,12 @@ def mark_drawn(mark: Mark, axis: Axis, y: float) -> str:
     )
 
 
-def skill_axis(marks: Sequence[Mark]) -> Axis:
+def skill_axis(marks: Sequence[Mark], bar: str) -> Axis:
     """From the worst to the best of some skills, at least a tenth to both sides of none."""
     found = [value for one in marks for value in (one.low, one.value, one.high)]
     found = [min(max(value, -1.0), 1.0) for value in found if not math.isnan(value)]
     low, high = min([-0.1, *found]), max([0.1, *found])
-    return Axis(low, high, [(0.0, "as good as the bar")])
+    return Axis(low, high, [(0.0, bar)])
 
 
 # Lines and bars ---------------------------------------------------------------------------------
@@ -153,29 +169,38 @@ def line_chart(
     x_ticks: Sequence[tuple[float, str]],
     labels: tuple[str, str],
     described: str,
+    second: Second | None = None,
 ) -> str:
-    """Lines from the origin up, with a legend; the first is ours."""
+    """Lines from the origin up, with a legend; the first is ours.
+
+    With a second unit, what the ticks are in it stands on the right.
+    """
     points = [point for one in series for point in one.points]
     high = max(y for _, y in points) * 1.05 or 1.0
     x_axis = Axis(min(x for x, _ in points), max(x for x, _ in points) + 1e-9, x_ticks)
     y_axis = Axis(min(0.0, min(y for _, y in points)), high, [])
+    across = ACROSS - (10 if second else 0)
     drawn = [
         text("0", 12, labels[1], "muted"),
+        text("100%", 12, second.sign if second else "", "muted", "end"),
         text("99%", TOP + PLOT + 36, labels[0], "muted", "end"),
     ]
     for value in steps_between(y_axis.low, y_axis.high):
         y = TOP + PLOT * (1 - y_axis.share(value))
-        drawn.append(f'<line class="axis" x1="{LEFT}%" x2="98%" y1="{y:.1f}" y2="{y:.1f}"/>')
+        end = LEFT + across
+        drawn.append(f'<line class="axis" x1="{LEFT}%" x2="{end}%" y1="{y:.1f}" y2="{y:.1f}"/>')
         drawn.append(text(f"{LEFT - 1}%", y + 4, f"{value:,g}", "muted", "end"))
+        if second:
+            drawn.append(text("100%", y + 4, f"{value * second.factor:,.3g}", "muted", "end"))
     for value, words in x_ticks:
-        x = f"{LEFT + ACROSS * x_axis.share(value):.2f}%"
+        x = f"{LEFT + across * x_axis.share(value):.2f}%"
         drawn.append(text(x, TOP + PLOT + 18, words, "muted", "middle"))
     kinds = kinds_of(len(series))
     lines = "".join(
         polyline(one, kind, x_axis, y_axis) for one, kind in zip(series, kinds, strict=True)
     )
     drawn.append(
-        f'<svg x="{LEFT}%" y="{TOP}" width="{ACROSS}%" height="{PLOT}" viewBox="0 0 1000 1000" '
+        f'<svg x="{LEFT}%" y="{TOP}" width="{across}%" height="{PLOT}" viewBox="0 0 1000 1000" '
         f'preserveAspectRatio="none" overflow="visible">{lines}</svg>'
     )
     legend = legend_of([(one.name, kind) for one, kind in zip(series, kinds, strict=True)])
@@ -197,13 +222,19 @@ def polyline(series: Series, kind: str, x_axis: Axis, y_axis: Axis) -> str:
 
 
 def legend_of(kinds: Sequence[tuple[str, str]]) -> str:
-    """Names beside a piece of each line."""
+    """Names beside a piece of each line, or beside a mark."""
     items = "".join(
-        f'<li><svg aria-hidden="true"><line class="{kind}" x1="1" x2="29" y1="5" y2="5"/></svg>'
-        f"{html.escape(name)}</li>"
+        f'<li><svg class="chart" aria-hidden="true">{sample_of(kind)}</svg>{html.escape(name)}</li>'
         for name, kind in kinds
     )
     return f'<ul class="legend">{items}</ul>'
+
+
+def sample_of(kind: str) -> str:
+    """A piece of a line, or a mark."""
+    if kind.startswith("line"):
+        return f'<line class="{kind}" x1="1" x2="29" y1="5" y2="5"/>'
+    return f'<circle class="{kind}" cx="22" cy="5" r="4"/>'
 
 
 def bar_chart(

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from model.evaluation.judged_tasks import FORECAST, TIMES_GIVEN, TIMES_PREDICTED
 from model.evaluation.score_table import ALL, Row, chosen_rows, wide_rows
 from model.evaluation.strata import BARS
-from tasks.report.charts import ChartRow, Series, interval_chart, line_chart, skill_axis
+from tasks.report.charts import (
+    SKILL_KINDS,
+    ChartRow,
+    Second,
+    Series,
+    interval_chart,
+    legend_of,
+    line_chart,
+    skill_axis,
+)
 from tasks.report.error_tables import (
     FORECASTS,
     SKILL_INTERVAL,
@@ -31,6 +42,7 @@ from tasks.report.units import (
     spelt_horizons,
 )
 
+HOW = "How to read this"
 MAX_RIVALS = 5  # more lines than that nobody tells apart
 STRATA_COLUMNS = (
     *("windows are", "", "windows", "entities", "ADE", "bar", "ADE", "skill"),
@@ -42,7 +54,8 @@ def topic_parts(topic: Topic, scores: pa.Table) -> list[str | Part]:
     """The tables of a topic under its heading, explained; of test and validation."""
     tables = topic.tables(scores, SPLIT, "validation")
     folded = [Folded(table.caption, [table.part]) for table in tables]
-    return [f"## {topic.heading}", topic.explained if tables else topic.unjudged, *folded]
+    explained = Folded(HOW, [topic.explained]) if tables else topic.unjudged
+    return [f"## {topic.heading}", explained, *folded]
 
 
 # Forecasts --------------------------------------------------------------------------------------
@@ -57,14 +70,14 @@ def horizon_parts(scores: pa.Table, subject: Subject) -> list[str | Part]:
     ]
     return [
         f"## {FORECASTS.heading}",
-        FORECASTS.explained,
-        *map(Html, horizon_charts(scores, subject)),
+        Folded(HOW, [FORECASTS.explained]),
+        *horizon_charts(scores, subject),
         *(Folded(table.caption, [table.part]) for table in tables if table.cells),
     ]
 
 
-def horizon_charts(scores: pa.Table, subject: Subject) -> list[str]:
-    """The mean displacement at each step, in kilometres or metres; at sea in nautical miles too."""
+def horizon_charts(scores: pa.Table, subject: Subject) -> list[Part]:
+    """The mean displacement at each step, beside the best baselines."""
     rows = chosen_rows(scores, split=SPLIT, metric="displacement_m", stratum=ALL)
     points: dict[str, list[tuple[float, float]]] = {}
     for row in sorted(rows, key=lambda row: row["horizon"]):
@@ -75,32 +88,29 @@ def horizon_charts(scores: pa.Table, subject: Subject) -> list[str]:
     rivals = [name for name in best_last if name != subject.model]
     names = [subject.model, *rivals[:MAX_RIVALS]]
     series = {name: points[name] for name in names}
-    unit = distance_unit(series[subject.model][-1][1])
-    is_nautical = subject.is_nautical and unit is not METRE
-    units = [unit, *([NAUTICAL_MILE] if is_nautical else [])]
-    return [horizon_chart(series, one, elapsed_of(scores, SPLIT), subject) for one in units]
+    return [Html(horizon_chart(series, spelt_horizons(elapsed_of(scores, SPLIT)), subject))]
 
 
 def horizon_chart(
-    series: dict[str, list[tuple[float, float]]],
-    unit: Unit,
-    elapsed_s: dict[int, float],
-    subject: Subject,
+    series: dict[str, list[tuple[float, float]]], after: dict[int, str], subject: Subject
 ) -> str:
-    after, steps = spelt_horizons(elapsed_s), [step for step, _ in series[subject.model]]
-    ticks = tick_steps([int(step) for step in steps])
+    """In kilometres or metres; at sea, ticks in nautical miles too."""
+    unit = distance_unit(series[subject.model][-1][1])
+    ticks = tick_steps([int(step) for step, _ in series[subject.model]])
+    is_nautical = subject.is_nautical and unit is not METRE
     lines = [
         Series(spoken(name), [(step, value_m / unit.size) for step, value_m in points])
         for name, points in series.items()
     ]
     last = ", ".join(f"{line.name} {unit.of(unit.size * line.points[-1][1])}" for line in lines)
     return line_chart(
-        f"errors-{unit.sign}",
+        "errors",
         f"Mean distance between forecast and truth, {unit.sign}",
         lines,
         [(step, after.get(step, str(step))) for step in ticks],
         ("after the last known point" if after else "steps ahead", unit.sign),
         f"After {after.get(ticks[-1], f'{ticks[-1]} steps')}, in {unit.sign}: {last}.",
+        Second(NAUTICAL_MILE.sign, unit.size / NAUTICAL_MILE.size) if is_nautical else None,
     )
 
 
@@ -117,15 +127,17 @@ def strata_parts(scores: pa.Table, subject: Subject) -> list[str | Part]:
     """The test errors by what the windows are like, at the step of the gate."""
     pairs = strata_pairs(scores, subject)
     unit = distance_unit(max((ours["ade_m"] for ours, _ in pairs), default=0.0))
-    rows = [stratum_row(ours, bar, subject) for ours, bar in pairs]
+    named = Counter(name_of(ours) for ours, _ in pairs)  # one part alone is the whole again
+    rows = [stratum_row(ours, bar) for ours, bar in pairs if named[name_of(ours)] > 1]
     after = spelt_horizons(elapsed_of(scores, SPLIT)).get(subject.gate_horizon)
     step = f"step {subject.gate_horizon}{f' ({after})' if after else ''}"
     heading = f"## Test errors at {step} by what the windows are like"
     if not pairs:
         return [heading, "No stratum was judged."]
-    axis = skill_axis([mark for row in rows for mark in row.marks])
+    axis = skill_axis([mark for row in rows for mark in row.marks], "the bar")
     title = f"Skill of {spoken(subject.model)} by what the windows are like"
-    chart = interval_chart("strata", title, rows, axis, ("← worse", "better →"))
+    ends = ("← worse", "better →")
+    chart = interval_chart("strata", title, rows, axis, ends, legend_of(SKILL_KINDS))
     cells = grouped([stratum_cells(ours, bar, unit) for ours, bar in pairs])
     table = Table(f"Strata of test windows, {unit.sign}", STRATA_COLUMNS, cells, num_names=2)
     return [heading, STRATA_EXPLAINED, Html(chart), Folded(table.caption, [table])]
@@ -141,7 +153,8 @@ def strata_pairs(scores: pa.Table, subject: Subject) -> list[tuple[Row, Row]]:
     """The model and its bar in each stratum."""
     found = wide_rows(scores, split=SPLIT, task=FORECAST, track=TIMES_GIVEN)
     pairs = []
-    for stratum in scores["stratum"].unique().to_pylist():
+    own = scores.filter(pc.equal(scores["split"], SPLIT))
+    for stratum in own["stratum"].unique().to_pylist():
         rows = [row for row in found if row["stratum"] == stratum]
         ours = next((row for row in rows if row["model"] == subject.model), None)
         if stratum != ALL and ours is not None:
@@ -158,11 +171,13 @@ def bar_of(stratum: str, rows: Sequence[Row]) -> Row:
     return next((row for row in rivals if row["model"] == BARS.get(stratum)), rivals[0])
 
 
-def stratum_row(ours: Row, bar: Row, subject: Subject) -> ChartRow:
-    standing = Standing(
-        ours["stratum"], ours, spoken(bar["model"]), bar["ade_m"], subject.is_nautical
-    )
-    return standing.chart_row
+def name_of(row: Row) -> str:
+    """What a stratum parts windows by."""
+    return str(row["stratum"].partition(": ")[0])
+
+
+def stratum_row(ours: Row, bar: Row) -> ChartRow:
+    return Standing(ours["stratum"], ours, spoken(bar["model"]), bar["ade_m"], False).chart_row
 
 
 def stratum_cells(ours: Row, bar: Row, unit: Unit) -> tuple[str, ...]:

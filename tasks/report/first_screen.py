@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
 from model.evaluation.judged_tasks import FORECAST, PATH_INFERENCE, RECOVER, TRACKS, TRAVEL_TIME
 from model.evaluation.score_table import ALL
 from model.evaluation.verdict import AHEAD, BEHIND, TOO_FEW
-from tasks.report.charts import ChartRow, Mark, interval_chart, skill_axis
+from tasks.report.charts import SKILL_KINDS, ChartRow, Mark, interval_chart, legend_of, skill_axis
 from tasks.report.error_tables import (
     INTERVAL,
     TASK_WORDS,
@@ -24,7 +24,7 @@ from tasks.report.error_tables import (
 from tasks.report.markup import escaped, percent, spoken
 from tasks.report.page_parts import Folded, Html, Part, Table
 from tasks.report.units import distance, duration
-from tasks.runtime.words import counted
+from tasks.runtime.words import counted, plural_of
 
 SPLIT = "test"
 EACH_MASK = "the best baseline of each mask"
@@ -61,10 +61,14 @@ class Subject:
     """Whom a report is about, and what decides how it is told."""
 
     model: str
-    kinds: str  # of what moves, in the plural
+    kind: str  # of what moves
     gate_horizon: int
     is_nautical: bool = False
     is_leaky: bool = False
+
+    @property
+    def kinds(self) -> str:
+        return plural_of(self.kind)
 
 
 @dataclass(frozen=True)
@@ -104,8 +108,12 @@ class Standing:
 
     @property
     def chart_row(self) -> ChartRow:
-        note = f"{percent(self.ours['skill'])} {self.verdict}"
-        return ChartRow(self.asked, note, f"{self.error}; {self.bar} {self.bar_words}", [self.mark])
+        """The row of a chart, which a phone has to hold: with one unit, and the verdict in words
+        for those who cannot see its colour.
+        """
+        told = replace(self, is_nautical=False)
+        below = f"{told.error}, {self.bar} {told.bar_words}"
+        return ChartRow(self.asked, percent(self.ours["skill"]), below, [self.mark], self.verdict)
 
     @property
     def cells(self) -> tuple[str, ...]:
@@ -170,25 +178,28 @@ def headline(found: Sequence[Standing], subject: Subject) -> Standing | None:
 
 def sentence(found: Sequence[Standing], subject: Subject) -> str:
     """The verdict, with the numbers that it rests on."""
-    main = headline(found, subject)
+    return ": ".join(filter(None, claim_and_numbers(found, subject))) + "."
+
+
+def claim_and_numbers(found: Sequence[Standing], subject: Subject) -> tuple[str, str]:
+    """What may be said of a model, and why; without a standing, that there is nothing to say."""
+    main, name = headline(found, subject), spoken(subject.model)
     if main is None:
-        return f"{spoken(subject.model)} was judged on no window."
-    ours, kinds = main.ours, subject.kinds
-    better, worse, between = (text.format(kinds) for text in CLAIMS[ours["task"]])
-    name = spoken(subject.model)
+        return f"{name} was judged on no window", ""
+    ours = main.ours
+    better, worse, between = (text.format(subject.kinds) for text in CLAIMS[ours["task"]])
     claims = {
         AHEAD: f"{name} {better} every baseline",
         BEHIND: f"{name} {worse} {main.bar}",
-        TOO_FEW: f"Too few to judge: {name} beside {main.bar} {between}",
+        TOO_FEW: f"Too few windows to judge {name} {between}",
     }
     claim = claims.get(main.verdict, f"{name} cannot be told apart from {main.bar} {between}")
     windows = counted(ours["num_windows"], f"{SPLIT} window")
-    basis = f"{windows} of {counted(ours['num_entities'], 'entity')}"
-    leak = "Leakage control, not a result: " if subject.is_leaky else ""
     return (
-        f"{leak}{claim}: {reach(main)} it is off by {main.error} on average, {main.bar} by "
-        f"{main.bar_words}, a skill of {percent(ours['skill'])} (95 % interval "
-        f"{skill_interval(ours)}; {basis})."
+        f"Leakage control, not a result: {claim}" if subject.is_leaky else claim,
+        f"{reach(main)} it is off by {main.error} on average, {main.bar} by {main.bar_words}, "
+        f"a skill of {percent(ours['skill'])} (95 % interval {skill_interval(ours)}; {windows} of "
+        f"{counted(ours['num_entities'], subject.kind)})",
     )
 
 
@@ -204,13 +215,15 @@ def reach(main: Standing) -> str:
 def first_screen(scores: pa.Table, subject: Subject) -> list[str | Part]:
     """The sentence, the chart, and its numbers as a table."""
     found = standings(scores, subject)
-    told: list[str | Part] = [escaped(sentence(found, subject))]
+    claim, *numbers = map(escaped, filter(None, claim_and_numbers(found, subject)))
+    told: list[str | Part] = [f"**{': '.join([f'{claim}**', *numbers])}."]
     if not found:
         return told
     rows = [one.chart_row for one in found]
     title = f"Skill of {spoken(subject.model)} against the best baseline"
-    axis = skill_axis([one.mark for one in found])
+    axis = skill_axis([one.mark for one in found], "best baseline")
     ends = ("← worse", "better →")
-    chart = interval_chart("skill", title, rows, axis, ends)
+    chart = interval_chart("skill", title, rows, axis, ends, legend_of(SKILL_KINDS))
     table = Table(title, CHART_COLUMNS, [one.cells for one in found])
-    return [*told, Html(chart), Folded("The chart as a table", [table]), EXPLAINED]
+    tables: list[str | Part] = [table, EXPLAINED]
+    return [*told, Html(chart), Folded("The chart as a table, and how to read it", tables)]

@@ -32,6 +32,7 @@ details { margin: .5rem 0; border: 1px solid var(--line); border-radius: 6px; }
 summary { cursor: pointer; padding: .5rem .8rem; font-weight: 600; font-size: .95rem; }
 details > :not(summary) { margin-left: .8rem; margin-right: .8rem; }
 details > h3 { display: none; }
+details p { font-size: .92rem; }
 .scroll { overflow-x: auto; margin: .4rem 0 .8rem; }
 table { border-collapse: collapse; width: 100%; font-size: .84rem;
   font-variant-numeric: tabular-nums; }
@@ -44,6 +45,9 @@ td[style="text-align:left"] { white-space: normal; overflow-wrap: anywhere; min-
 .ours > *, td strong { color: var(--ours); font-weight: 600; }
 table:has(td:first-child:empty) tr:has(:first-child:not(:empty)) > *
   { border-top: 2px solid var(--muted); }
+[data-sortable] th:first-child { position: sticky; left: 0; background: var(--page);
+  box-shadow: 1px 0 var(--line); }
+[data-sortable] thead th:first-child { background: var(--soft); }
 th button { all: unset; cursor: pointer; text-decoration: underline dotted; }
 th button:focus-visible { outline: 3px solid var(--focus); }
 [aria-sort="ascending"] button::after { content: " ▲"; }
@@ -51,7 +55,8 @@ th button:focus-visible { outline: 3px solid var(--focus); }
 figure { margin: 1rem 0; max-width: 46rem; }
 figcaption { font-weight: 600; font-size: .95rem; margin-bottom: .4rem; }
 .chart { display: block; width: 100%; overflow: visible; }
-.chart text { fill: var(--ink); font-size: 13px; font-family: inherit; }
+.chart text { fill: var(--ink); font-size: 13px; font-family: inherit; paint-order: stroke;
+  stroke: var(--page); stroke-width: 4px; stroke-linejoin: round; }
 .chart .muted { fill: var(--muted); font-size: 12px; }
 .chart .strong { font-weight: 600; }
 .axis { stroke: var(--line); }
@@ -67,19 +72,22 @@ figcaption { font-weight: 600; font-size: .95rem; margin-bottom: .4rem; }
 .d4 { stroke-dasharray: 4 7; } .grey { --c: var(--muted); }
 .legend { display: flex; flex-wrap: wrap; gap: .2rem 1.1rem; padding: 0; margin: .3rem 0;
   list-style: none; font-size: .84rem; }
-.legend svg { width: 30px; height: 10px; margin-right: .4rem; vertical-align: middle; }
-.map svg.view { display: block; width: 100%; aspect-ratio: 4 / 3; background: var(--soft);
+.legend li { display: flex; align-items: center; }
+.legend svg { flex: none; width: 30px; height: 10px; margin-right: .4rem; }
+.map svg.view { display: block; width: 100%; aspect-ratio: 4 / 3; max-height: 34rem; background: var(--soft);
   border: 1px solid var(--line); border-radius: 6px; cursor: grab; }
 .map svg.view:focus { touch-action: none; }
 .map svg.view text { fill: var(--muted); font-size: calc(11px * var(--unit, 1)); }
 .net { fill: none; stroke: var(--line); stroke-width: 1; vector-effect: non-scaling-stroke; }
 .dot { stroke: var(--c); stroke-width: 9; stroke-linecap: round; fill: none;
   vector-effect: non-scaling-stroke; }
-.sample { stroke-width: 1; opacity: .35; }
+.line.sample { stroke-width: 1; opacity: .45; }
 .area { fill: var(--ours); fill-opacity: .1; stroke: var(--ours); stroke-dasharray: 3 3;
   vector-effect: non-scaling-stroke; }
 .controls { display: flex; flex-wrap: wrap; gap: .5rem .8rem; align-items: center;
   margin: .6rem 0; }
+.controls label { max-width: 100%; }
+.controls select { width: 100%; }
 .controls input[type="range"] { flex: 1 1 12rem; accent-color: var(--ours); }
 .scale { display: inline-block; border: solid var(--muted); border-width: 0 1px 1px;
   text-align: center; font-size: .75rem; color: var(--muted); line-height: 1.1; }

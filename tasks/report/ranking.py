@@ -61,7 +61,8 @@ def ranking_columns(
     errors = [f"{noun} {at[step]}, {unit}" if step else f"{noun}, {unit}" for step in horizons]
     nautical = [f"{noun} {at[gate]}, nmi"] if subject.is_nautical and gate else []
     where = f" {at[gate]}" if gate else ""
-    return ["model", *errors, *nautical, f"skill{where}", "95 % interval", "verdict", "within 80 %"]
+    skill = [f"skill{where}", "95 % interval", "verdict", "within 80 %"]
+    return ["model", *skill, *nautical, *errors]
 
 
 def ranking_cells(
@@ -75,10 +76,10 @@ def ranking_cells(
     is_nautical = subject.is_nautical and at_gate["horizon"]
     return [
         spoken(at_gate["model"]),
-        *errors,
-        *([NAUTICAL_MILE.of(at_gate[main])] if is_nautical else []),
         percent(at_gate["skill"]) if "skill" in at_gate else "",
         skill_interval(at_gate),
         skill_verdict(at_gate),
         share(at_gate["coverage_80"]) if "coverage_80" in at_gate else "",
+        *([NAUTICAL_MILE.of(at_gate[main])] if is_nautical else []),
+        *errors,
     ]

@@ -35,7 +35,6 @@ from tasks.report.reproducing import command_of, reproducing
 from tasks.report.window_map import Window, map_parts, read_windows
 from tasks.runtime.stage import Input, Job, Stage
 from tasks.runtime.store import Counts, Receipt, sha256_text, spelt
-from tasks.runtime.words import plural_of
 
 
 def report(
@@ -86,7 +85,7 @@ def subject_of(job: Job[ReportRules]) -> Subject:
     rules = job.settings
     return Subject(
         rules.family,
-        plural_of(rules.entity_kind),
+        rules.entity_kind,
         rules.gate_horizon,
         rules.is_nautical,
         bool(job.receipt("shards").counts.get("is_leaky")),
@@ -99,14 +98,14 @@ def subject_of(job: Job[ReportRules]) -> Subject:
 def report_parts(title: str, job: Job[ReportRules], scores: pa.Table) -> list[str | Part]:
     """All that the report says, in the order in which a reader wants it."""
     rules, subject = job.settings, subject_of(job)
-    verdict, *figures = first_screen(scores, subject)
+    verdict, *chart = first_screen(scores, subject)
     encoding = Table("Errors of the probe", ENCODING_COLUMNS, encoding_cells(job.folder("proved")))
     return [
         f"# {escaped(title)}",
         verdict,
         *(f"**{escaped(text)}**" for text in warnings_of(job)),
-        *figures,
         lead(job),
+        *chart,
         "## Leaderboard",
         *rankings(scores, subject),
         *error_parts(job, scores, subject),
@@ -115,8 +114,7 @@ def report_parts(title: str, job: Job[ReportRules], scores: pa.Table) -> list[st
         "## Training",
         Html(training_chart(job.folder("trained") / "metrics.jsonl")),
         "## What the encoding keeps",
-        KEPT,
-        Folded(encoding.caption, [encoding]),
+        Folded(encoding.caption, [KEPT, encoding]),
         "## Data card",
         Folded("Source and records", [pairs_table(("fact", "value"), data_pairs(job))]),
         Folded("Split", [pairs_table(("fact", "value"), split_pairs(shards_counts(job)))]),

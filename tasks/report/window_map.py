@@ -123,7 +123,7 @@ def map_parts(windows: Sequence[Window]) -> list[str | Part]:
         f'<option value="{one.number}">{html.escape(one.title)}</option>' for one in windows
     )
     views = "".join(map(view_of, windows))
-    tables = "".join(Folded(f"Steps, {one.title}", [steps_table(one)]).html for one in windows)
+    tables = Folded("Steps of these windows as tables", [steps_table(one) for one in windows]).html
     drawn = (
         '<div class="map" id="map"><div class="controls" hidden>'
         f"<label>Window <select>{options}</select></label></div>{views}{CONTROLS}"
