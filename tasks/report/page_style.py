@@ -21,7 +21,7 @@ a { color: var(--focus); }
 code { font-size: .88em; background: var(--soft); padding: .1em .3em; border-radius: 4px;
   overflow-wrap: anywhere; }
 pre { overflow-x: auto; background: var(--soft); padding: .8rem 1rem; border-radius: 6px; }
-pre code { padding: 0; white-space: pre-wrap; }
+pre code { padding: 0; white-space: pre; }
 img { max-width: 100%; height: auto; background: #fff; border-radius: 6px; }
 :focus-visible { outline: 3px solid var(--focus); outline-offset: 2px; }
 button, select { font: inherit; color: inherit; background: var(--soft); padding: .35rem .7rem;
@@ -56,7 +56,7 @@ figure { margin: 1rem 0; max-width: 46rem; }
 figcaption { font-weight: 600; font-size: .95rem; margin-bottom: .4rem; }
 .chart { display: block; width: 100%; overflow: visible; }
 .chart text { fill: var(--ink); font-size: 13px; font-family: inherit; paint-order: stroke;
-  stroke: var(--page); stroke-width: 4px; stroke-linejoin: round; }
+  stroke: var(--page); stroke-width: 5px; stroke-linejoin: round; }
 .chart .muted { fill: var(--muted); font-size: 12px; }
 .chart .strong { font-weight: 600; }
 .axis { stroke: var(--line); }
@@ -74,8 +74,8 @@ figcaption { font-weight: 600; font-size: .95rem; margin-bottom: .4rem; }
   list-style: none; font-size: .84rem; }
 .legend li { display: flex; align-items: center; }
 .legend svg { flex: none; width: 30px; height: 10px; margin-right: .4rem; }
-.map svg.view { display: block; width: 100%; aspect-ratio: 4 / 3; max-height: 34rem; background: var(--soft);
-  border: 1px solid var(--line); border-radius: 6px; cursor: grab; }
+.map svg.view { display: block; width: 100%; aspect-ratio: 4 / 3; max-height: 34rem;
+  background: var(--soft); border: 1px solid var(--line); border-radius: 6px; cursor: grab; }
 .map svg.view:focus { touch-action: none; }
 .map svg.view text { fill: var(--muted); font-size: calc(11px * var(--unit, 1)); }
 .net { fill: none; stroke: var(--line); stroke-width: 1; vector-effect: non-scaling-stroke; }
