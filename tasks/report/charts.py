@@ -177,7 +177,8 @@ def line_chart(
     """
     points = [point for one in series for point in one.points]
     high = max(y for _, y in points) * 1.05 or 1.0
-    x_axis = Axis(min(x for x, _ in points), max(x for x, _ in points) + 1e-9, x_ticks)
+    places = [x for x, _ in (*points, *x_ticks)]
+    x_axis = Axis(min(places), max(places) + 1e-9, x_ticks)
     y_axis = Axis(min(0.0, min(y for _, y in points)), high, [])
     across = ACROSS - (10 if second else 0)
     drawn = [

@@ -191,7 +191,7 @@ def claim_and_numbers(found: Sequence[Standing], subject: Subject) -> tuple[str,
     claims = {
         AHEAD: f"{name} {better} every baseline",
         BEHIND: f"{name} {worse} {main.bar}",
-        TOO_FEW: f"Too few windows to judge {name} {between}",
+        TOO_FEW: f"Too little data to judge {name} {between}",
     }
     claim = claims.get(main.verdict, f"{name} cannot be told apart from {main.bar} {between}")
     windows = counted(ours["num_windows"], f"{SPLIT} window")

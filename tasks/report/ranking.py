@@ -27,17 +27,18 @@ NOUNS = {"ade_m": "ADE", "mae_m": "MAE", "mae_s": "MAE"}
 def rankings(scores: pa.Table, subject: Subject) -> list[Table]:
     """A sortable table for each task and track, the best answerer first."""
     found = [
-        ranking(readable_rows(scores, SPLIT, task, track), subject, f"{task_words}{track_words}")
+        ranking(readable_rows(scores, SPLIT, task, track), subject, caption_of(task, track))
         for task, tracks in TRACKS.items()
         for track in (tracks[:1] if task == FORECAST else tracks)
-        for task_words, track_words in [
-            (f"{TASK_WORDS[task]}, " if task in TASK_WORDS else "forecasts, ", TRACK_WORDS[track])
-        ]
     ]
     return [table for table in found if table.rows]
 
 
-def ranking(rows: Sequence[Row], subject: Subject, words: str) -> Table:
+def caption_of(task: str, track: str) -> str:
+    return f"{SPLIT.capitalize()}: {TASK_WORDS.get(task, 'forecasts')}, {TRACK_WORDS[track]}"
+
+
+def ranking(rows: Sequence[Row], subject: Subject, caption: str) -> Table:
     """The answerers by their error at the step of the gate, with their errors at each."""
     whole = [row for row in rows if row["mask"] == ALL]
     horizons = list(dict.fromkeys(row["horizon"] for row in whole))
@@ -48,7 +49,7 @@ def ranking(rows: Sequence[Row], subject: Subject, words: str) -> Table:
     ours = [not next(iter(alike.values()))["is_baseline"] for alike in of_model.values()]
     cells = [ranking_cells(alike, alike[gate], horizons, subject) for alike in of_model.values()]
     columns = ranking_columns(whole, horizons, gate, subject)
-    return Table(f"All on test windows, {words}", columns, cells, ours, is_sortable=True)
+    return Table(caption, columns, cells, ours, is_sortable=True)
 
 
 def ranking_columns(
