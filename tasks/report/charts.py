@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 LEFT, ACROSS = 11.0, 87.0  # percent of the width: where the plot of lines begins, and its width
+ROOM = 78  # percent of the width that marks may take, for what is said of them stands on the right
+WORST = 0.5  # skills beyond this stand at the edge of a chart
 ROW, TOP, FOOT = 56, 24, 24  # pixels
 PLOT = 230
 SKILL_KINDS = (
@@ -62,7 +64,7 @@ class Axis:
         return (value - self.low) / (self.high - self.low)
 
     def percent(self, value: float) -> str:
-        return f"{2 + 96 * self.share(value):.2f}%"
+        return f"{2 + ROOM * self.share(value):.2f}%"
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ def interval_chart(
 ) -> str:
     """Values with their intervals, a row each, against the ticks of an axis."""
     height = TOP + ROW * len(rows) + FOOT
-    drawn = [text("0", 12, ends[0], "muted"), text("100%", 12, ends[1], "muted", "end")]
+    drawn = [text("0", 12, ends[0], "muted"), text(f"{2 + ROOM}%", 12, ends[1], "muted", "end")]
     for value, words in axis.ticks:
         x = axis.percent(value)
         foot = TOP + ROW * len(rows)
@@ -142,10 +144,18 @@ def mark_drawn(mark: Mark, axis: Axis, y: float) -> str:
     )
 
 
+def skill_chart(name: str, title: str, rows: Sequence[ChartRow], bar: str) -> str:
+    """Skills with their intervals, to the right of a bar where they are better than it."""
+    marks = [mark for row in rows for mark in row.marks]
+    is_cut = any(mark.value < -WORST for mark in marks)
+    ends = (f"← worse{f', cut at {-WORST:.0%}' if is_cut else ''}", "better →")
+    return interval_chart(name, title, rows, skill_axis(marks, bar), ends, legend_of(SKILL_KINDS))
+
+
 def skill_axis(marks: Sequence[Mark], bar: str) -> Axis:
     """From the worst to the best of some skills, at least a tenth to both sides of none."""
     found = [value for one in marks for value in (one.low, one.value, one.high)]
-    found = [min(max(value, -1.0), 1.0) for value in found if not math.isnan(value)]
+    found = [min(max(value, -WORST), WORST) for value in found if not math.isnan(value)]
     low, high = min([-0.1, *found]), max([0.1, *found])
     return Axis(low, high, [(0.0, bar)])
 

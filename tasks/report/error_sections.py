@@ -12,14 +12,11 @@ from model.evaluation.judged_tasks import FORECAST, TIMES_GIVEN, TIMES_PREDICTED
 from model.evaluation.score_table import ALL, Row, chosen_rows, wide_rows
 from model.evaluation.strata import BARS
 from tasks.report.charts import (
-    SKILL_KINDS,
     ChartRow,
     Second,
     Series,
-    interval_chart,
-    legend_of,
     line_chart,
-    skill_axis,
+    skill_chart,
 )
 from tasks.report.error_tables import (
     FORECASTS,
@@ -134,10 +131,8 @@ def strata_parts(scores: pa.Table, subject: Subject) -> list[str | Part]:
     heading = f"## Test errors at {step} by what the windows are like"
     if not pairs:
         return [heading, "No stratum was judged."]
-    axis = skill_axis([mark for row in rows for mark in row.marks], "the bar")
     title = f"Skill of {spoken(subject.model)} by what the windows are like"
-    ends = ("← worse", "better →")
-    chart = interval_chart("strata", title, rows, axis, ends, legend_of(SKILL_KINDS))
+    chart = skill_chart("strata", title, rows, "the bar")
     cells = grouped([stratum_cells(ours, bar, unit) for ours, bar in pairs])
     table = Table(f"Strata of test windows, {unit.sign}", STRATA_COLUMNS, cells, num_names=2)
     return [heading, STRATA_EXPLAINED, Html(chart), Folded(table.caption, [table])]

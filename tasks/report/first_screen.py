@@ -7,10 +7,18 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from model.evaluation.judged_tasks import FORECAST, PATH_INFERENCE, RECOVER, TRACKS, TRAVEL_TIME
+from model.evaluation.judged_tasks import (
+    ENDS,
+    FORECAST,
+    PATH_GIVEN,
+    PATH_INFERENCE,
+    RECOVER,
+    TRACKS,
+    TRAVEL_TIME,
+)
 from model.evaluation.score_table import ALL
 from model.evaluation.verdict import AHEAD, BEHIND, TOO_FEW
-from tasks.report.charts import SKILL_KINDS, ChartRow, Mark, interval_chart, legend_of, skill_axis
+from tasks.report.charts import ChartRow, Mark, skill_chart
 from tasks.report.error_tables import (
     INTERVAL,
     TASK_WORDS,
@@ -47,6 +55,7 @@ CLAIMS = {
         "in travel times of {}",
     ),
 }
+BRIEFLY = {ENDS: "ends given", PATH_GIVEN: "path given"}  # for a phone is narrow
 EXPLAINED = (
     "Skill is 1 - error / error of the best baseline on the same windows, chosen for each horizon "
     "or task by itself: right of the line is better than that baseline, left of it worse. The bar "
@@ -164,7 +173,7 @@ def asked_words(row: Row) -> str:
     if row["task"] == FORECAST:
         step = counted(row["horizon"], "step")
         return f"{row['after']} ({step})" if row["after"] else step
-    return f"{TASK_WORDS[row['task']]}, {TRACK_WORDS[row['track']]}"
+    return f"{TASK_WORDS[row['task']]}, {BRIEFLY.get(row['track'], TRACK_WORDS[row['track']])}"
 
 
 def headline(found: Sequence[Standing], subject: Subject) -> Standing | None:
@@ -221,9 +230,7 @@ def first_screen(scores: pa.Table, subject: Subject) -> list[str | Part]:
         return told
     rows = [one.chart_row for one in found]
     title = f"Skill of {spoken(subject.model)} against the best baseline"
-    axis = skill_axis([one.mark for one in found], "best baseline")
-    ends = ("← worse", "better →")
-    chart = interval_chart("skill", title, rows, axis, ends, legend_of(SKILL_KINDS))
+    chart = skill_chart("skill", title, rows, "best baseline")
     table = Table(title, CHART_COLUMNS, [one.cells for one in found])
     tables: list[str | Part] = [table, EXPLAINED]
     return [*told, Html(chart), Folded("The chart as a table, and how to read it", tables)]

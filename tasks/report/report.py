@@ -107,7 +107,7 @@ def report_parts(title: str, job: Job[ReportRules], scores: pa.Table) -> list[st
         lead(job),
         *chart,
         "## Leaderboard",
-        *rankings(scores, subject),
+        *leaderboard_parts(scores, subject),
         *error_parts(job, scores, subject),
         *calibration_parts(scores, subject),
         *window_parts(job, scores),
@@ -122,6 +122,12 @@ def report_parts(title: str, job: Job[ReportRules], scores: pa.Table) -> list[st
         reproducing(rules.command),
         Folded("Recipes", [pairs_table(("step", "recipe"), list(rules.recipes.items()))]),
     ]
+
+
+def leaderboard_parts(scores: pa.Table, subject: Subject) -> list[str | Part]:
+    """The ranking of the first task, and those of the others folded."""
+    tables = rankings(scores, subject)
+    return [*tables[:1], *(Folded(table.caption, [table]) for table in tables[1:])]
 
 
 def shards_counts(job: Job[ReportRules]) -> Counts:

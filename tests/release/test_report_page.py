@@ -261,7 +261,7 @@ def test_the_leaderboard_has_everyone_once_and_may_be_sorted():
 def test_a_skill_without_bounds_stays_in_its_chart():
     marks = [Mark(-0.3, float("-inf"), 0.1, "alike"), Mark(float("nan"), 0, 0, "alike")]
     axis = skill_axis(marks, "bar")
-    assert (axis.low, axis.high) == (-1.0, 0.1)
+    assert (axis.low, axis.high) == (-0.5, 0.1)
     rows = [ChartRow("a <b>", "c", "", [mark]) for mark in marks]
     drawn = interval_chart("x", "t", rows, axis)
     assert Tree(drawn).of("desc")[0][1] == "a <b>: c. a <b>: c."
