@@ -440,7 +440,7 @@ def fitted_line(judged: Transferred, few_shot: Sequence[float]) -> str:
 def show_errors(evaluated: Path) -> None:
     from rich.console import Console
 
-    from tasks.report.error_tables import summary_tables
+    from tasks.report.terminal_tables import summary_tables
 
     Console().print("", *summary_tables(evaluated), "", sep="\n")
 

@@ -49,6 +49,12 @@ class ForecastWindows(Columns):
         context = Context(lon_deg_BT, lat_deg_BT, time_s_BT, started_us_B, zone, is_pad_BT)
         return cls(context, *(column_BT[:, asked] for column_BT in (*columns, batch.is_target_BT)))
 
+    @property
+    def elapsed_s_BH(self) -> Tensor:
+        """Seconds since the last known point; NaN where nothing is asked."""
+        *_, last_s_B1 = self.context.last_B1()
+        return (self.time_s_BH - last_s_B1).where(self.is_target_BH, torch.nan)
+
     def answered(self, forecaster: Forecaster, track: str) -> tuple[Tensor, Tensor]:
         """Longitudes and latitudes (B, H) that a forecaster tells."""
         times = self.time_s_BH if track == TIMES_GIVEN else None
@@ -85,9 +91,10 @@ class ForecastScorer:
     def errors(
         self, answerer: Forecaster, question: Question, track: str, judging: Judging
     ) -> dict[str, Tensor]:
-        """ADE and FDE (B, K) at each horizon, and the displacement (B, H) at each step.
+        """ADE and FDE (B, K) at each horizon.
 
-        At the true times also what samples tell, of those who have them.
+        At the true times also the displacement (B, H) at each step and how long after the last
+        known point it is, and what samples tell, of those who have them.
         """
         windows: tuple[ForecastWindows, slice] = question.windows
         asked, chosen = windows
@@ -101,7 +108,7 @@ class ForecastScorer:
         }
         if track != TIMES_GIVEN:
             return errors
-        errors["displacement_m"] = away_m_BH
+        errors |= {"displacement_m": away_m_BH, "elapsed_s": asked.elapsed_s_BH}
         if isinstance(answerer, Sampler) and judging.num_samples:
             errors |= spread_errors(answerer, asked, chosen, judging)
         return errors
@@ -127,6 +134,9 @@ class ForecastScorer:
             mean_m_H = errors.value["displacement_m"].mean(0)
             for step, mean_m in enumerate(mean_m_H.tolist(), 1):
                 yield Metric("displacement_m", mean_m, len(errors.entity_id), step)
+            for step, elapsed_s_B in enumerate(errors.value["elapsed_s"].unbind(1), 1):
+                median_s, number = elapsed_s_B.nanmedian().item(), len(errors.entity_id)
+                yield Metric("elapsed_s", median_s, number, step)
         if "pit" in errors.value:
             yield from told_spread(errors, judging)
 

@@ -65,11 +65,13 @@ def thirds(stratum: str, values: NDArray[Any], unit: str) -> Iterator[Part]:
     edges = np.unique(np.quantile(values, [1 / 3, 2 / 3], method="inverted_cdf"))
     edges = edges[edges < values.max()]
     number = np.searchsorted(edges, values, side="left")
-    texts = [f"{edge:,.0f}" if edge >= 100 else f"{edge:.3g}" for edge in edges]
+    *texts, largest = (
+        f"{edge:,.0f}" if edge >= 100 else f"{edge:.3g}" for edge in (*edges, values.max())
+    )
     if texts:
         between = [f"{low} to {high}" for low, high in pairwise(texts)]
         names = [f"up to {texts[0]}", *between, f"over {texts[-1]}"]
     else:
-        names = [f"all up to {values.max():,.3g}"]
+        names = [f"all up to {largest}"]
     for place, name in enumerate(names):
         yield f"{stratum}: {name} {unit}", number == place

@@ -93,6 +93,7 @@ class Dataset(Frozen):
     )
     has_own_columns: bool = Field(False, description="The configuration names its columns.")
     is_generated: bool = Field(False, description="Made on demand, without raw files.")
+    is_nautical: bool = Field(False, description="Errors are told in nautical miles too.")
     is_redistributable: bool
     is_personal: bool
 

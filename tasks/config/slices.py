@@ -200,3 +200,6 @@ class ReportRules(Section):
     data_counts: dict[str, int | float | str]
     recipes: dict[str, str]
     init: str
+    is_nautical: bool
+    command: str
+    script: str

@@ -6,13 +6,13 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from model.evaluation.judged_tasks import FORECAST, TRACKS, judged_tasks
-from model.evaluation.score_table import ALL, WINDOW_ERRORS, wide_rows
+from model.evaluation.judged_tasks import FORECAST, TIMES_GIVEN, TRACKS, judged_tasks
+from model.evaluation.score_table import ALL, MAIN_METRICS, WINDOW_ERRORS, wide_rows
 from model.families import module_named
 from tasks.config.pipeline import PipelineConfig
 from tasks.config.slices import EvaluateRules
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from model.interface.answerer import Answerer
 
 SCORED_SPLITS = ("validation", "test")
+SHOWN_SPLIT = "test"
 
 
 def evaluate(config: PipelineConfig, shards: Receipt, trained: Receipt, store: Store) -> Receipt:
@@ -77,7 +78,7 @@ def judge(draft: Path, job: Job[EvaluateRules], models: Sequence[Answerer]) -> C
     except AnswerError as error:
         raise DataError(str(error)) from error
     if FORECAST in tasks and not rules.is_personal:
-        write_examples(draft / EXAMPLES_FILE, shards, [*models, *baselines])
+        write_examples(draft, shards, [*models, *baselines], rules)
     (draft / "baselines.json").write_text(json.dumps(facts_of(baselines)) + "\n")
     return headline_counts(scores, first.name)
 
@@ -148,11 +149,31 @@ def write_scores(
     return scores
 
 
-def write_examples(path: Path, shards: Shards, answerers: Sequence[Answerer]) -> None:
-    from model.evaluation.examples import example_forecasts
+def write_examples(
+    draft: Path, shards: Shards, answerers: Sequence[Answerer], rules: EvaluateRules
+) -> None:
+    """Write forecasts of the test windows that the model, the first answerer, misses by most, and
+    of typical ones.
+    """
+    from model.evaluation.examples import chosen_windows, example_forecasts
 
-    able = [answerer for answerer in answerers if FORECAST in answerer.tasks]
-    pq.write_table(example_forecasts(shards, able, "test"), path)  # type: ignore[arg-type]
+    wanted = {
+        "split": SHOWN_SPLIT,
+        "task": FORECAST,
+        "track": TIMES_GIVEN,
+        "metric": MAIN_METRICS[FORECAST],
+        "horizon": rules.gate_horizon,
+        "model": answerers[0].name,
+    }
+    errors = pq.read_table(
+        draft / WINDOW_ERRORS_FILE,
+        filters=[(name, "=", value) for name, value in wanted.items()],
+        partitioning=None,
+    )
+    able: list[Any] = [answerer for answerer in answerers if FORECAST in answerer.tasks]
+    roles = chosen_windows(errors)
+    examples = example_forecasts(shards, able, SHOWN_SPLIT, roles, rules.seed)
+    pq.write_table(examples, draft / EXAMPLES_FILE)
 
 
 def facts_of(baselines: Sequence[Answerer]) -> dict[str, dict[str, float | str]]:

@@ -7,9 +7,11 @@ import pyarrow as pa
 from model.evaluation.judged_tasks import FORECAST, RECOVER, TRAVEL_TIME
 from tasks.config.datasets import Dataset
 from tasks.config.pipeline import PipelineConfig
-from tasks.report.error_tables import FORECASTS, TOPICS, markdown_errors, read_scores
+from tasks.report.error_tables import FORECASTS, TOPICS, read_scores
 from tasks.report.facts import INITIALISED, LEAKY, RunSteps, split_pairs
+from tasks.report.first_screen import Subject, first_screen
 from tasks.report.markup import pairs_table
+from tasks.report.page_parts import markdown_of
 from tasks.runtime.store import Receipt
 
 SPLITS = ("validation", "test")
@@ -21,6 +23,7 @@ def model_card(steps: RunSteps, reported: Receipt) -> str:
     counts, scores = steps.trained.counts, read_scores(steps.evaluation)
     parts = [
         f"# {config.model.family} ({config.model.preset}) trained on {row.title}",
+        first_screen_text(steps),
         what_it_does(scores),
         INPUT,
         "## Data",
@@ -43,6 +46,19 @@ def model_card(steps: RunSteps, reported: Receipt) -> str:
         recipes(steps, reported),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def first_screen_text(steps: RunSteps) -> str:
+    """The verdict and its numbers, as the report begins; also the description of the run."""
+    row = steps.config.source_row
+    subject = Subject(
+        steps.config.model.family,
+        row.entity_kind,
+        steps.config.evaluate_rules.gate_horizon,
+        row.is_nautical,
+        steps.config.split.kind == "random_window",
+    )
+    return markdown_of(first_screen(read_scores(steps.evaluation), subject))
 
 
 def what_it_does(scores: pa.Table) -> str:
@@ -79,7 +95,7 @@ def errors(config: PipelineConfig, scores: pa.Table) -> list[str]:
             known, asked = window.num_context, window.num_horizon
             heading += f", times given ({known} known points, {asked} forecast)"
         tables = topic.tables(scores, *SPLITS)
-        parts += [heading, *map(markdown_errors, tables)] if tables else []
+        parts += [heading, *(table.part.markdown for table in tables)] if tables else []
     return parts
 
 

@@ -26,7 +26,7 @@ from tasks.release.bundle import (
 )
 from tasks.release.champion_gate import score_tags
 from tasks.release.mlflow_metrics import mlflow_metrics
-from tasks.release.model_card import model_card
+from tasks.release.model_card import first_screen_text, model_card
 from tasks.report.facts import RunSteps
 from tasks.runtime.frozen import Frozen
 from tasks.runtime.store import Receipt
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
+DESCRIPTION = "mlflow.note.content"  # the tag that MLflow shows as the description of a run
 MAX_CURVE_POINTS = 1_000  # of one metric: more would slow MLflow's own pages
 
 
@@ -83,6 +84,7 @@ def register(steps: RunSteps, reported: Receipt, flow_run_id: str | None = None)
         elif any(version.tags.get(key) != text for key, text in facts.items()):
             # A newer assessment of the same weights.
             log_metrics(client, str(version.run_id), steps.evaluation)
+            client.set_tag(str(version.run_id), DESCRIPTION, first_screen_text(steps))
             client.update_model_version(name, version.version, card)
             for key, text in facts.items():
                 client.set_model_version_tag(name, version.version, key, text)
@@ -136,7 +138,11 @@ def log_run(
 
     config, store, trained = steps.config, steps.store, steps.trained
     papers = {"report": reported} | ({"quality": steps.quality} if steps.quality else {})
-    tags = {"train_recipe": trained.recipe, "mlflow.source.name": "trajfoundry"}
+    tags = {
+        "train_recipe": trained.recipe,
+        "mlflow.source.name": "trajfoundry",
+        DESCRIPTION: first_screen_text(steps),
+    }
     if flow_run_id:
         tags["prefect.flow_run_id"] = flow_run_id
     title = f"{config.model.family}-{config.dataset}-{trained.recipe[:8]}"

@@ -1,4 +1,4 @@
-"""Error tables as people read them, in markdown and in the terminal, from one table of scores."""
+"""Error tables as people read them, in units of their size, from one table of scores."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,22 +19,24 @@ from model.evaluation.judged_tasks import (
     TRACKS,
     TRAVEL_TIME,
 )
-from model.evaluation.score_table import ALL, wide_rows
+from model.evaluation.score_table import ALL, MAIN_METRICS, chosen_rows, wide_rows
 from model.evaluation.verdict import verdict
 from tasks.prepare.conventions import SCORES_FILE
-from tasks.report.markup import grouped, markdown_table, metres, percent, share, spoken
-from tasks.runtime.words import counted
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from tasks.report.markup import grouped, percent, share, spoken
+from tasks.report.page_parts import Table
+from tasks.report.units import (
+    NAUTICAL_MILE,
+    Unit,
+    distance_unit,
+    duration_unit,
+    spelt_horizons,
+)
 
 Row = Mapping[str, Any]
 Spell = Callable[[Row], str]
 Columns = Mapping[str, Spell]
 INTERVAL = "95 % interval"
 SKILL_INTERVAL, VERDICT = "its interval", "verdict"
-# Of the terminal, for they do not fit.
-LEFT_OUT = ("windows", "p50", "p90", "RMSE", "MAPE", SKILL_INTERVAL, VERDICT)
 TRACK_WORDS = {
     "times_given": "times given",
     "times_hidden": "times hidden",
@@ -63,20 +65,15 @@ class Topic:
     unjudged: str = ""
     columns: Mapping[str, Columns] = field(default_factory=lambda: COLUMNS)
 
-    def tables(self, scores: pa.Table, *splits: str) -> list[ErrorTable]:
+    def tables(self, scores: pa.Table, *splits: str, is_nautical: bool = False) -> list[ErrorTable]:
         """A table for each split, task and track that anyone was judged on."""
         found = [
-            error_table(scores, split, task, track, self.columns[task])
+            error_table(scores, split, task, track, self.columns[task], is_nautical)
             for split in splits
             for task in self.tasks
             for track in self.tracks
         ]
         return [table for table in found if table.cells]
-
-    def parts(self, scores: pa.Table, *splits: str) -> list[str]:
-        """The tables of a report under their heading, explained."""
-        tables = [markdown_errors(table) for table in self.tables(scores, *splits)]
-        return [f"## {self.heading}", self.explained if tables else self.unjudged, *tables]
 
 
 @dataclass(frozen=True)
@@ -93,6 +90,15 @@ class ErrorTable:
     told: str = ""  # the last skill of ours, in words
 
     @property
+    def caption(self) -> str:
+        return f"{self.title}, {self.unit}"
+
+    @property
+    def part(self) -> Table:
+        """The table in a report, ours in bold."""
+        return Table(self.caption, self.columns, self.rows, self.are_ours, self.num_names)
+
+    @property
     def rows(self) -> list[Sequence[str]]:
         """The cells of the lines; what lines in turn are about is written once."""
         return grouped(self.cells) if self.num_names > 1 else list(self.cells)
@@ -106,9 +112,14 @@ class ErrorTable:
 # What is told of each task ----------------------------------------------------------------------
 
 
-def size(metric: str) -> Spell:
-    """Metres or seconds, which are told with the same digits; nothing where there is none."""
-    return lambda row: metres(row[metric]) if row.get(metric) is not None else ""
+def size(metric: str, unit: Unit | None = None) -> Spell:
+    """A distance or a duration, in the unit of the table; nothing where there is none."""
+    return lambda row: (unit or row["unit"]).of(row[metric]) if row.get(metric) is not None else ""
+
+
+def step_words(row: Row) -> str:
+    """A step, and how long after the last known point it is."""
+    return f"{row['horizon']} ({row['after']})" if row.get("after") else str(row["horizon"])
 
 
 def part(metric: str) -> Spell:
@@ -118,7 +129,7 @@ def part(metric: str) -> Spell:
 def interval(row: Row) -> str:
     if row["low"] is None:
         return ""
-    return f"{metres(row['low'])}–{metres(row['high'])}"
+    return f"{row['unit'].of(row['low'])}–{row['unit'].of(row['high'])}"
 
 
 def skill_interval(row: Row) -> str:
@@ -187,7 +198,7 @@ RECOVERY: Mapping[str, Spell] = {
 # The columns of a task, each with how it is spelt; a new task is one entry here.
 COLUMNS: Mapping[str, Mapping[str, Spell]] = {
     FORECAST: {
-        "step": lambda row: str(row["horizon"]),
+        "step": step_words,
         **MODEL,
         **WINDOWS,
         "ADE": size("ade_m"),
@@ -213,7 +224,7 @@ COLUMNS: Mapping[str, Mapping[str, Spell]] = {
 
 CALIBRATION_COLUMNS: Mapping[str, Columns] = {
     FORECAST: {
-        "step": lambda row: str(row["horizon"]),
+        "step": step_words,
         **MODEL,
         **SAMPLED,
         **COVERAGE,
@@ -238,7 +249,7 @@ PAIRED = (
     "where it covers zero, the two cannot be told apart."
 )
 FORECASTS = Topic(
-    "Errors in metres",
+    "Error by horizon",
     (FORECAST,),
     (TIMES_GIVEN,),
     "ADE is the mean, FDE the last displacement over the first steps of the horizon. Every "
@@ -247,7 +258,7 @@ FORECASTS = Topic(
     + PAIRED,
 )
 RECOVERIES = Topic(
-    "Recovery errors in metres",
+    "Recovery errors",
     (RECOVER, PATH_INFERENCE),
     TRACKS[RECOVER],
     "MAE is the mean over windows of the mean displacement of hidden points, p50 and p90 are "
@@ -260,7 +271,7 @@ RECOVERIES = Topic(
     "Recovery is not judged: no masked windows of validation and test are stored.",
 )
 TRAVEL_TIMES = Topic(
-    "Travel time errors in seconds",
+    "Travel time errors",
     (TRAVEL_TIME,),
     TRACKS[TRAVEL_TIME],
     "Whole journeys. A path of more points than the model reads is thinned evenly for it, with "
@@ -280,7 +291,7 @@ CALIBRATION = Topic(
     "Of those who tell a spread. Within 50, 80 and 95 % are the shares of windows in which the "
     "truth lies in the area, or between the times, that should hold as many; a bracket is a 95 % "
     "interval over entities. Areas of forecasts are discs around the point forecast, filled by "
-    "samples. The energy score and CRPS are errors of the whole spread, in metres and in seconds: "
+    "samples. The energy score and CRPS are errors of the whole spread, distances and durations: "
     "of a single answer they are its displacement and its absolute error. minADE_5 is the ADE of "
     "the best of five samples. PIT is the share of windows, in percent, in each tenth of the "
     "spread, from its middle outwards: tens throughout are best, many at the end mean areas that "
@@ -299,20 +310,49 @@ def read_scores(evaluated: Path) -> pa.Table:
     return pq.read_table(evaluated / SCORES_FILE, partitioning=None)
 
 
+def elapsed_of(scores: pa.Table, split: str) -> dict[int, float]:
+    """The seconds from the last known point to each step: the median of the windows of a split."""
+    rows = chosen_rows(scores, split=split, metric="elapsed_s", stratum=ALL)
+    return {row["horizon"]: row["value"] for row in rows}
+
+
+def unit_of_rows(rows: Sequence[Row], task: str) -> Unit:
+    """The unit in which the errors of the model are easiest to read."""
+    main = MAIN_METRICS[task]
+    ours = [row[main] for row in rows if not row["is_baseline"]]
+    largest = max(ours or [row[main] for row in rows], default=0.0)
+    return duration_unit(largest) if task == TRAVEL_TIME else distance_unit(largest)
+
+
+def readable_rows(scores: pa.Table, split: str, task: str, track: str) -> list[Row]:
+    """The rows of all windows, each with the unit of them all and the time of its horizon."""
+    rows = wide_rows(scores, split=split, task=task, track=track, stratum=ALL)
+    unit, after = unit_of_rows(rows, task), spelt_horizons(elapsed_of(scores, split))
+    return [row | {"unit": unit, "after": after.get(row["horizon"] or 0, "")} for row in rows]
+
+
 def error_table(
-    scores: pa.Table, split: str, task: str, track: str, columns: Columns | None = None
+    scores: pa.Table,
+    split: str,
+    task: str,
+    track: str,
+    columns: Columns | None = None,
+    is_nautical: bool = False,
 ) -> ErrorTable:
     """The errors on one split, task and track; of the calibration only who tells a spread."""
     columns = columns or COLUMNS[task]
-    rows = wide_rows(scores, split=split, task=task, track=track, stratum=ALL)
+    rows = readable_rows(scores, split, task, track)
+    unit = unit_of_rows(rows, task)
     if columns is CALIBRATION_COLUMNS.get(task):
         rows = [row for row in rows if "coverage_80" in row]
+    elif is_nautical and task == FORECAST:
+        columns = {**columns, "ADE, nmi": size("ade_m", NAUTICAL_MILE)}
     if len({row["mask"] for row in rows}) == 2:  # one mask, and the same again as all
         rows = [row for row in rows if row["mask"] != ALL]
     words = (split.capitalize(), TASK_WORDS.get(task, ""), TRACK_WORDS[track])
     return ErrorTable(
         ", ".join(word for word in words if word),
-        "seconds" if task == TRAVEL_TIME else "metres",
+        unit.sign,
         tuple(columns),
         tuple(tuple(spell(row) for spell in columns.values()) for row in rows),
         tuple(not row["is_baseline"] for row in rows),
@@ -327,45 +367,6 @@ def told_skill(rows: Sequence[Row]) -> str:
     row = rows[-1] if rows else {}
     if not skill_interval(row):
         return ""
-    step = f" at step {row['horizon']}" if row["horizon"] else ""
+    step = f" at step {step_words(row)}" if row["horizon"] else ""
     skill = f"skill {percent(row['skill'])} ({skill_interval(row)})"
     return f"{spoken(row['model'])}{step}: {skill}, {skill_verdict(row)}"
-
-
-def markdown_errors(table: ErrorTable) -> str:
-    """A table under its title, with ours in bold."""
-    cells = markdown_table(table.columns, table.rows, table.are_ours, table.num_names)
-    return f"### {table.title}\n\n{cells}"
-
-
-# Terminal ---------------------------------------------------------------------------------------
-
-
-def summary_tables(evaluated: Path) -> list[Table]:
-    """The test errors of every task that was judged, for the terminal."""
-    scores = read_scores(evaluated)
-    shown = []
-    for topic in TOPICS:
-        for found in topic.tables(scores, "test"):
-            title = found.title
-            if topic is FORECASTS:
-                windows = counted(found.num_windows, "test window")
-                title = f"{windows} of {counted(found.num_entities, 'entity')}, times given"
-            shown.append(terminal_table(f"{title}, {found.unit}", found))
-    return shown
-
-
-def terminal_table(title: str, errors: ErrorTable) -> Table:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(title=title, caption=errors.told, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    shown = [place for place, name in enumerate(errors.columns) if name not in LEFT_OUT]
-    for place in shown:
-        justify: Any = "left" if place < errors.num_names else "right"
-        table.add_column(errors.columns[place], justify=justify, no_wrap=True)
-    for number, (row, is_ours) in enumerate(zip(errors.rows, errors.are_ours, strict=True)):
-        if number and row[0] and errors.num_names > 1:
-            table.add_section()
-        table.add_row(*(row[place] for place in shown), style="bold" if is_ours else "")
-    return table

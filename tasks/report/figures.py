@@ -6,17 +6,9 @@ Shapes: N points.
 from __future__ import annotations
 
 import io
-import json
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from model.evaluation.judged_tasks import TIMES_GIVEN
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,52 +63,6 @@ def unit_of(largest_m: float) -> tuple[float, str]:
     return (1_000.0, "km") if largest_m >= 2_000 else (1.0, "m")
 
 
-def error_figure(scores: pa.Table, family: str, split: str) -> bytes:
-    """How the mean displacement grows with the horizon, model and baselines."""
-    wanted = {"split": split, "track": TIMES_GIVEN, "metric": "displacement_m"}
-    # The quality report runs this file too: it should not rest on all that scores.
-    table = scores.to_pandas().sort_values("horizon")
-    rows = table[(table[list(wanted)] == list(wanted.values())).all(axis=1)]
-    scale, unit = unit_of(rows["value"].max())
-    figure, ax = new_figure()
-    colours = iter(RIVALS * 2)
-    for model in sorted(set(rows["model"]), key=lambda name: (name == family, name)):
-        is_ours = model == family
-        line = rows[rows["model"] == model]
-        ax.plot(
-            line["horizon"],
-            line["value"] / scale,
-            color=MODEL if is_ours else next(colours),
-            linewidth=2.6 if is_ours else 1.6,
-            marker="o" if len(line) == 1 else None,
-            label=model.replace("_", " "),
-        )
-    ax.set(xlabel="steps ahead", ylabel=f"displacement ({unit})")
-    titled(ax, f"Mean displacement by horizon, {split} windows, times given")
-    ax.set_ylim(bottom=0)
-    ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.legend(loc="upper left", frameon=False)
-    return png(figure)
-
-
-def training_figure(course: Path) -> bytes:
-    """Training and validation loss by step."""
-    lines = [json.loads(line) for line in course.read_text().splitlines()]
-    figure, ax = new_figure()
-    for name, label, style in (
-        ("loss", "training", {"color": RIVALS[0], "linewidth": 1.2}),
-        ("validation_loss", "validation", {"color": MODEL, "linewidth": 2.2, "marker": "o"}),
-    ):
-        points = [(line["step"], line[name]) for line in lines if name in line]
-        if points:
-            steps, losses = zip(*points, strict=True)
-            ax.plot(steps, losses, label=label, markersize=4, **style)
-    titled(ax, "Loss while training")
-    ax.set(xlabel="optimiser step", ylabel="nats per target point")
-    ax.legend(loc="upper right", frameon=False)
-    return png(figure)
-
-
 def histogram_figure(bins: Sequence[tuple[float, float, int]], title: str, label: str) -> bytes:
     """How often values occur, in bins (from, to, number) that are equal on a logarithmic scale."""
     figure, ax = new_figure(size=(7.2, 2.8))
@@ -131,56 +77,6 @@ def histogram_figure(bins: Sequence[tuple[float, float, int]], title: str, label
 
 
 # Maps -------------------------------------------------------------------------------------------
-
-
-def example_map(examples: Path, family: str) -> bytes | None:
-    """A few test windows: what was known, what came, and what was forecast."""
-    windows = pq.read_table(examples, partitioning=None).to_pandas().groupby("window_id")
-    if not len(windows):
-        return None
-    across = min(3, len(windows))
-    down = -(-len(windows) // across)
-    figure, _ = new_figure(across, down, (3.1 * across, 2.9 * down + 0.5))
-    for ax in figure.axes[len(windows) :]:
-        ax.set_visible(False)
-    for ax, (_, points) in zip(figure.axes, windows, strict=False):
-        draw_window(ax, points, family)
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
-    figure.suptitle(
-        "Forecasts of test windows, times given (degrees east and north)",
-        fontsize=11,
-        weight="bold",
-        color=INK,
-        x=0.01,
-        ha="left",
-    )
-    return png(figure)
-
-
-def draw_window(ax: Axes, points: Table, family: str) -> None:
-    """One window; every line starts at the last known point."""
-    lines = dict(list(points.sort_values("step").groupby("kind")[["lon_deg", "lat_deg"]]))
-    known = lines["context"]
-    lon_deg, lat_deg = known.iloc[-1]
-    for kind, label, style in (
-        ("context", "known", {"color": INK, "linewidth": 1.6, "marker": "."}),
-        ("truth", "what came", {"color": TRUTH, "linewidth": 1.8, "marker": "."}),
-        ("damped_velocity", "damped velocity", {"color": RIVALS[3], "linestyle": "--"}),
-        (family, family, {"color": MODEL, "linewidth": 1.8, "marker": "."}),
-    ):
-        line = lines[kind] if kind == "context" else pd.concat([known[-1:], lines[kind]])
-        line_lon_deg = unwrapped(line["lon_deg"], lon_deg)
-        ax.plot(line_lon_deg, line["lat_deg"], label=label, markersize=4, **style)
-    equal_metres(ax, lat_deg)
-    ax.tick_params(labelsize=7)
-    ax.ticklabel_format(useOffset=False)
-    ax.locator_params(nbins=4)
-
-
-def unwrapped(lon_deg: Any, near_deg: float) -> Any:
-    """The same meridian or meridians, written within half a turn of another."""
-    return near_deg + (lon_deg - near_deg + 180) % 360 - 180
 
 
 def equal_metres(ax: Axes, lat_deg: float) -> None:

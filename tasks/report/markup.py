@@ -15,11 +15,6 @@ def spoken(name: str) -> str:
     return name.replace("_", " ")
 
 
-def metres(value_m: float) -> str:
-    """Metres with as many digits as a reader can use."""
-    return f"{value_m:,.0f}" if abs(value_m) >= 100 else f"{value_m:,.1f}"
-
-
 def percent(value: float) -> str:
     """A skill, with its sign."""
     return f"{value:+.1%}"

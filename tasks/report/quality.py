@@ -28,8 +28,9 @@ from tasks.report.figures import (
     histogram_figure,
     near_busiest,
 )
-from tasks.report.html_page import Picture, markdown_text, page
+from tasks.report.html_page import markdown_text, page
 from tasks.report.markup import escaped, pairs_table
+from tasks.report.page_parts import Part, Picture
 from tasks.runtime.errors import TooManyRejected
 from tasks.runtime.progress import is_in_run
 from tasks.runtime.stage import Input, Job, NamedInput, Stage
@@ -306,9 +307,9 @@ def pairs_of(values: Mapping[str, int | float]) -> Pairs:
 
 def quality_parts(
     title: str, tables: Mapping[str, Pairs], figures: Mapping[str, bytes]
-) -> list[str | Picture]:
+) -> list[str | Part]:
     """The tables under their headings, and the figures before the last of them."""
-    parts: list[str | Picture] = [f"# {escaped(title)}"]
+    parts: list[str | Part] = [f"# {escaped(title)}"]
     for heading, pairs in tables.items():
         parts += [f"## {escaped(heading)}", pairs_table(("fact", "value"), pairs)]
     pictures = [Picture(name, content) for name, content in figures.items()]

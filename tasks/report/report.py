@@ -1,32 +1,22 @@
-"""Report: what a run found, as one self-contained page, a markdown artifact and figures."""
+"""Report: what a run found, as one self-contained page and as markdown, in the same order."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 
-from model.evaluation.judged_tasks import FORECAST, TIMES_GIVEN, TIMES_PREDICTED, judged_tasks
-from model.evaluation.score_table import ALL, Row, wide_rows
-from model.evaluation.strata import BARS
+from model.evaluation.judged_tasks import FORECAST, judged_tasks
 from model.families import tasks_of
 from tasks.config.pipeline import PipelineConfig
 from tasks.config.slices import ReportRules, taken
 from tasks.prepare.conventions import EXAMPLES_FILE
-from tasks.report.error_tables import (
-    CALIBRATION,
-    FORECASTS,
-    RECOVERIES,
-    SKILL_INTERVAL,
-    TRAVEL_TIMES,
-    VERDICT,
-    error_table,
-    markdown_errors,
-    read_scores,
-    skill_interval,
-    skill_verdict,
-)
+from tasks.report.calibration import calibration_parts
+from tasks.report.charts import Series, line_chart, steps_between
+from tasks.report.error_sections import horizon_parts, strata_parts, topic_parts
+from tasks.report.error_tables import RECOVERIES, TRAVEL_TIMES, read_scores
 from tasks.report.facts import (
     ENCODING_COLUMNS,
     RunSteps,
@@ -35,24 +25,16 @@ from tasks.report.facts import (
     split_pairs,
     warnings_of,
 )
-from tasks.report.figures import MIN_ENTITIES, error_figure, example_map, training_figure
-from tasks.report.html_page import Picture, markdown_text, page
-from tasks.report.markup import (
-    escaped,
-    grouped,
-    markdown_table,
-    metres,
-    pairs_table,
-    percent,
-    spoken,
-)
+from tasks.report.figures import MIN_ENTITIES
+from tasks.report.first_screen import Subject, first_screen, headline, standings
+from tasks.report.html_page import markdown_text, page, script_text
+from tasks.report.markup import escaped, pairs_table
+from tasks.report.page_parts import Folded, Html, Part, Picture, Table
+from tasks.report.ranking import rankings
+from tasks.report.reproducing import command_of, reproducing
+from tasks.report.window_map import Window, map_parts, read_windows
 from tasks.runtime.stage import Input, Job, Stage
-from tasks.runtime.store import Counts, Receipt, spelt
-
-STRATA_COLUMNS = (
-    *("windows are", "", "windows", "entities", "ADE", "bar", "ADE", "skill"),
-    *(SKILL_INTERVAL, VERDICT),
-)
+from tasks.runtime.store import Counts, Receipt, sha256_text, spelt
 
 
 def report(
@@ -70,6 +52,8 @@ def report(
         data_counts=dict(data_counts),
         recipes=steps.recipes,
         init=steps.initial_weights,
+        command=command_of(config),
+        script=sha256_text(script_text()),
     )
     inputs: dict[str, Input] = {
         "shards": steps.shards,
@@ -88,137 +72,124 @@ def judged_tasks_of(config: PipelineConfig) -> tuple[str, ...]:
 
 
 def build(draft: Path, job: Job[ReportRules]) -> Counts:
-    """Draw the figures, then write the page and the markdown."""
+    """Write the page and the markdown."""
     scores = read_scores(job.folder("evaluated"))
-    figures = drawn(job, scores)
-    for name, content in figures.items():
-        (draft / f"{name}.png").write_bytes(content)
     title = f"{job.settings.family} {job.settings.preset} on {job.settings.title}"
-    parts = report_parts(title, job, scores, figures)
-    (draft / "report.html").write_text(page(title, parts), encoding="utf-8")
+    parts = report_parts(title, job, scores)
+    (draft / "report.html").write_text(page(title, parts, script_text()), encoding="utf-8")
     (draft / "report.md").write_text(markdown_text(parts), encoding="utf-8")
-    return {"figures": len(figures)}
+    return {"windows_drawn": len(drawn_windows(job, scores))}
 
 
-def drawn(job: Job[ReportRules], scores: pa.Table) -> dict[str, bytes]:
-    """The figures by name. Trips of people are never drawn, only cells that many of them share."""
+def subject_of(job: Job[ReportRules]) -> Subject:
     rules = job.settings
-    figures = {"training": training_figure(job.folder("trained") / "metrics.jsonl")}
-    if is_forecasting(job):
-        figures["error_by_horizon"] = error_figure(scores, rules.family, "test")
-    if rules.is_personal:
-        # The map of the quality report shows no cell of fewer than `MIN_ENTITIES`.
-        path = job.folder("quality") / "map.png" if "quality" in job.inputs else None
-        drawn_map = path.read_bytes() if path is not None and path.is_file() else None
-    else:
-        forecasts = job.folder("evaluated") / EXAMPLES_FILE
-        drawn_map = example_map(forecasts, rules.family) if is_forecasting(job) else None
-    return figures if drawn_map is None else figures | {"map": drawn_map}
+    return Subject(
+        rules.family,
+        rules.entity_kind,
+        rules.gate_horizon,
+        rules.is_nautical,
+        bool(job.receipt("shards").counts.get("is_leaky")),
+    )
 
 
-def is_forecasting(job: Job[ReportRules]) -> bool:
-    """Whether the family forecasts: a run always stores windows for it."""
-    return FORECAST in job.settings.tasks
+# Parts ------------------------------------------------------------------------------------------
 
 
-# Errors -----------------------------------------------------------------------------------------
-
-
-def strata_cells(job: Job[ReportRules], scores: pa.Table) -> list[tuple[str, ...]]:
-    """The test errors by what the windows are like, under `STRATA_COLUMNS`."""
-    found = wide_rows(scores, split="test", task=FORECAST, track=TIMES_GIVEN)
-    cells: list[tuple[str, ...]] = []
-    for stratum in scores["stratum"].unique().to_pylist():
-        rows = [row for row in found if row["stratum"] == stratum]
-        if stratum == ALL or not rows:
-            continue
-        ours = next(row for row in rows if row["model"] == job.settings.family)
-        bar = bar_of(stratum, rows)
-        name, _, part = stratum.partition(": ")
-        cells.append(
-            (
-                name,
-                part,
-                f"{ours['num_windows']:,}",
-                f"{ours['num_entities']:,}",
-                metres(ours["ade_m"]),
-                spoken(bar["model"]),
-                metres(bar["ade_m"]),
-                percent(ours["skill"]),
-                skill_interval(ours),
-                skill_verdict(ours),
-            )
-        )
-    return cells
-
-
-def bar_of(stratum: str, rows: Sequence[Row]) -> Row:
-    """The baseline that a model is held against: the stratum's own, else the best, which is first.
-
-    The rows are of one stratum, the best answerer first.
-    """
-    rivals = [row for row in rows if row["is_baseline"]]
-    return next((row for row in rivals if row["model"] == BARS.get(stratum)), rivals[0])
-
-
-# Parts ----------------------------------------------------------------------------------------
-
-
-def report_parts(
-    title: str, job: Job[ReportRules], scores: pa.Table, figures: Mapping[str, bytes]
-) -> list[str | Picture]:
+def report_parts(title: str, job: Job[ReportRules], scores: pa.Table) -> list[str | Part]:
     """All that the report says, in the order in which a reader wants it."""
-    rules = job.settings
-    pictures = {name: Picture(name, content) for name, content in figures.items()}
+    rules, subject = job.settings, subject_of(job)
+    verdict, *chart = first_screen(scores, subject)
+    encoding = Table("Errors of the probe", ENCODING_COLUMNS, encoding_cells(job.folder("proved")))
     return [
         f"# {escaped(title)}",
-        lead(job),
+        verdict,
         *(f"**{escaped(text)}**" for text in warnings_of(job)),
-        *(forecast_parts(job, scores, pictures) if is_forecasting(job) else ()),
-        *(
-            text
-            for topic in (RECOVERIES, TRAVEL_TIMES, CALIBRATION)
-            if {*topic.tasks} & {*rules.tasks}
-            for text in topic.parts(scores, "test", "validation")
-        ),
+        lead(job),
+        *chart,
+        "## Leaderboard",
+        *leaderboard_parts(scores, subject),
+        *error_parts(job, scores, subject),
+        *calibration_parts(scores, subject),
+        *window_parts(job, scores),
         "## Training",
-        pictures["training"],
+        Html(training_chart(job.folder("trained") / "metrics.jsonl")),
         "## What the encoding keeps",
-        KEPT,
-        markdown_table(ENCODING_COLUMNS, encoding_cells(job.folder("proved"))),
-        *map_parts(job, pictures),
-        "## Data",
-        pairs_table(("fact", "value"), data_pairs(job)),
-        "## Split",
-        pairs_table(("fact", "value"), split_pairs(job.receipt("shards").counts)),
-        "## Recipes",
-        pairs_table(("step", "recipe"), list(rules.recipes.items())),
+        Folded(encoding.caption, [KEPT, encoding]),
+        "## Data card",
+        Folded("Source and records", [pairs_table(("fact", "value"), data_pairs(job))]),
+        Folded("Split", [pairs_table(("fact", "value"), split_pairs(shards_counts(job)))]),
+        "## How to reproduce",
+        reproducing(rules.command),
+        Folded("Recipes", [pairs_table(("step", "recipe"), list(rules.recipes.items()))]),
     ]
 
 
-def forecast_parts(
-    job: Job[ReportRules], scores: pa.Table, pictures: Mapping[str, Picture]
-) -> list[str | Picture]:
-    """The errors of forecasts: by horizon, by track, and by what the windows are like."""
-    shown = (("test", TIMES_GIVEN), ("test", TIMES_PREDICTED), ("validation", TIMES_GIVEN))
-    tables = [error_table(scores, split, FORECAST, track) for split, track in shown]
-    return [
-        f"## {FORECASTS.heading}",
-        FORECASTS.explained,
-        *(markdown_errors(table) for table in tables if table.cells),
-        f"## Test errors at step {job.settings.gate_horizon} by what the windows are like",
-        markdown_table(STRATA_COLUMNS, grouped(strata_cells(job, scores)), num_names=2),
-        "## Error by horizon",
-        pictures["error_by_horizon"],
+def leaderboard_parts(scores: pa.Table, subject: Subject) -> list[str | Part]:
+    """The ranking of the first task, and those of the others folded."""
+    tables = rankings(scores, subject)
+    return [*tables[:1], *(Folded(table.caption, [table]) for table in tables[1:])]
+
+
+def shards_counts(job: Job[ReportRules]) -> Counts:
+    return job.receipt("shards").counts
+
+
+def error_parts(job: Job[ReportRules], scores: pa.Table, subject: Subject) -> list[str | Part]:
+    """The errors of each task that the family serves, and of forecasts by what windows are like."""
+    tasks, parts = {*job.settings.tasks}, list[str | Part]()
+    if FORECAST in tasks:
+        parts += horizon_parts(scores, subject)
+    for topic in (RECOVERIES, TRAVEL_TIMES):
+        parts += topic_parts(topic, scores) if tasks & {*topic.tasks} else []
+    if FORECAST in tasks:
+        parts += strata_parts(scores, subject)
+    return parts
+
+
+def window_parts(job: Job[ReportRules], scores: pa.Table) -> list[str | Part]:
+    """The map of windows; of people there is none, but one of cells that many of them share."""
+    if job.settings.is_personal:
+        # The map of the quality report shows no cell of fewer than `MIN_ENTITIES`.
+        path = job.folder("quality") / "map.png" if "quality" in job.inputs else None
+        if path is not None and path.is_file():
+            return ["## Map", OF_PEOPLE, Picture("map of shared cells", path.read_bytes())]
+        return ["## Map", f"No cell holds {MIN_ENTITIES} entities, so no map is drawn."]
+    if FORECAST not in job.settings.tasks:
+        return []
+    drawn = drawn_windows(job, scores)
+    return ["## Worst and typical windows", *map_parts(drawn)] if drawn else []
+
+
+OF_PEOPLE = (
+    f"Of people no trip and no forecast is drawn: the map shows cells that at least {MIN_ENTITIES} "
+    "of them share."
+)
+
+
+def drawn_windows(job: Job[ReportRules], scores: pa.Table) -> list[Window]:
+    """The stored examples beside the best baseline; of people there are none."""
+    rules, subject = job.settings, subject_of(job)
+    main = headline(standings(scores, subject), subject)
+    if rules.is_personal or FORECAST not in rules.tasks or main is None:
+        return []
+    path = job.folder("evaluated") / EXAMPLES_FILE
+    return read_windows(path, subject.model, main.bar_model, subject.is_nautical)
+
+
+def training_chart(course: Path) -> str:
+    """Training and validation loss by step."""
+    lines = [json.loads(line) for line in course.read_text().splitlines()]
+    names = {"validation_loss": "validation", "loss": "training"}
+    series = [
+        Series(words, [(line["step"], line[name]) for line in lines if name in line])
+        for name, words in names.items()
     ]
-
-
-def map_parts(job: Job[ReportRules], pictures: Mapping[str, Picture]) -> list[str | Picture]:
-    """The map; of people there is one, or the reason why not, whatever the family serves."""
-    if "map" in pictures:
-        return ["## Map", pictures["map"]]
-    hidden = f"No cell holds {MIN_ENTITIES} entities, so no map is drawn."
-    return ["## Map", hidden] if job.settings.is_personal else []
+    series = [one for one in series if one.points]
+    ticks = [(step, f"{step:,.0f}") for step in steps_between(0, lines[-1]["step"])]
+    ends = ", ".join(f"{one.name} {one.points[-1][1]:.3g}" for one in series)
+    told = f"Loss at the end: {ends}."
+    labels = ("optimiser step", "nats per target point")
+    return line_chart("training", "Loss while training", series, ticks, labels, told)
 
 
 KEPT = (

@@ -20,8 +20,9 @@ from tasks.catalog.warehouse import current_receipts
 from tasks.config.datasets import dataset_named
 from tasks.database import Connection, scratch, view
 from tasks.ingest.snapshot import read_snapshot
-from tasks.report.html_page import Picture, page
+from tasks.report.html_page import page
 from tasks.report.markup import escaped, markdown_table, pairs_table, spoken
+from tasks.report.page_parts import Part, Picture
 from tasks.report.trip_figure import Shown, Table, spelt_s, trip_figure
 from tasks.runtime.errors import ConfigError, StorageError
 from tasks.runtime.run_records import read_records
@@ -169,7 +170,7 @@ def trip_page(shown: Shown, pairs: Sequence[tuple[str, str]], drawn: bytes) -> s
     stays = shown.stays.assign(lasting=shown.stays.duration_s.map(spelt_s))
     listed = shown.rejects[:NUM_LISTED].assign(rule=shown.rejects.rule.map(spoken))
     left = len(shown.rejects) - len(listed)
-    parts: list[str | Picture] = [
+    parts: list[str | Part] = [
         f"# {escaped(shown.title)}",
         escaped(pairs[0][1]),
         Picture("map and speed", drawn),

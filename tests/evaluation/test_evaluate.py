@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from helpers import ships
@@ -16,7 +17,7 @@ from model.baselines.forecast import LAST_POSITION, ForecastBaseline
 from model.data.reading import read_windows
 from model.data.shards import Shards
 from model.evaluation import fitted_baselines
-from model.evaluation.examples import NUM_EXAMPLES
+from model.evaluation.examples import NUM_EACH, NUM_SHOWN, TYPICAL, WORST, chosen_windows
 from model.evaluation.fitted_baselines import fitted_damping
 from model.evaluation.question import AnswerError, Judging
 from model.evaluation.score_table import wide_rows
@@ -25,7 +26,7 @@ from model.inference.api import Context, forecast
 from model.inference.serving import load_trained
 from tasks.config.pipeline import AssessConfig
 from tasks.evaluate.evaluate import EVALUATE, evaluate
-from tasks.report.error_tables import read_scores
+from tasks.report.error_tables import elapsed_of, read_scores
 from tasks.runtime.errors import DataError
 from tasks.runtime.stage import without_orchestrator
 from tasks.runtime.store import Store
@@ -145,13 +146,51 @@ def test_each_window_has_its_error():
 def test_examples_start_from_the_truth_and_end_in_forecasts():
     made = ships.good()
     rows = pq.read_table(made.store.folder(made.evaluated) / "examples.parquet").to_pandas()
-    assert rows["window_id"].nunique() == NUM_EXAMPLES
+    assert rows.groupby("role")["window_id"].nunique().to_dict() == {
+        TYPICAL: NUM_EACH,
+        WORST: NUM_EACH,
+    }
+    samples = rows[rows["sample"].notna()]
+    assert set(samples["kind"]) == {"chemin"}
+    assert (samples.groupby("window_id").size() == NUM_SHOWN * ships.NUM_HORIZON).all()
+    rows = rows[rows["sample"].isna()]
+    assert rows.query("kind == 'chemin'")["radius_p80_m"].gt(0).all()
     sizes = rows.groupby(["window_id", "kind"]).size().unstack()
     assert (sizes["context"] == ships.NUM_CONTEXT).all()
     assert (sizes[["truth", "chemin", *sorted(BASELINES)]] == ships.NUM_HORIZON).all(axis=None)
     first = rows.query("kind == 'context'").groupby("window_id")["step"].agg(["min", "max"])
     assert (first["min"] == 1 - ships.NUM_CONTEXT).all()
     assert (first["max"] == 0).all()
+    for _, line in rows.groupby(["window_id", "kind"]):
+        assert line.sort_values("step")["at"].is_monotonic_increasing
+
+
+def test_examples_are_the_worst_of_different_entities_and_the_nearest_to_the_median():
+    errors = pa.table(
+        {
+            "window_id": list(range(9)),
+            "value": [90.0, 80, 70, 60, 50, 40, 30, 20, 10],
+            "entity_id": ["a", "a", "b", "b", "c", "d", "d", "e", "f"],
+        }
+    )
+    roles = chosen_windows(errors)
+    assert [name for name, role in roles.items() if role == WORST] == [0, 2, 4]
+    assert sorted(name for name, role in roles.items() if role == TYPICAL) == [3, 5, 6]
+    assert chosen_windows(errors[:1]) == {0: WORST}
+
+
+def test_horizons_are_told_in_seconds_that_the_windows_took():
+    made = ships.good()
+    scores = read_scores(made.store.folder(made.evaluated))
+    found = elapsed_of(scores, "test")
+    folder, last = made.store.folder(made.shards), ships.NUM_CONTEXT - 1
+    trips = pq.read_table(folder / "test-000.parquet").to_pylist()
+    times_s = {trip["trip_id"]: trip["t_s"] for trip in trips}
+    index = pq.read_table(folder / "windows.parquet", filters=[("split", "=", "test")]).to_pylist()
+    windows_s = [times_s[row["trip_id"]][row["start"] + last :] for row in index]
+    for step in range(1, ships.NUM_HORIZON + 1):
+        elapsed_s = sorted(time_s[step] - time_s[0] for time_s in windows_s)
+        assert found[step] == pytest.approx(elapsed_s[(len(elapsed_s) - 1) // 2])
 
 
 def files_of(made: ships.Assessed) -> dict[str, str]:

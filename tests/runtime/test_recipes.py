@@ -112,6 +112,10 @@ def another_name(patch: pytest.MonkeyPatch) -> None:
     patch.setitem(MODULES, "another", MODULES["patch"])
 
 
+def another_script(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("tasks.report.report.script_text", lambda: "0;")
+
+
 # What each edit makes run again, and nothing else.
 TABLE: dict[str, tuple[Edit, Sequence[str]]] = {
     # What changes no result
@@ -142,6 +146,9 @@ TABLE: dict[str, tuple[Edit, Sequence[str]]] = {
     "evaluation": (Edit("tasks/evaluate/evaluate.py"), JUDGED),
     "baseline": (Edit("model/baselines/forecast.py"), JUDGED),
     "figures": (Edit("tasks/report/figures.py"), ("quality", "report")),
+    "first screen": (Edit("tasks/report/first_screen.py"), ("report",)),
+    "window map": (Edit("tasks/report/window_map.py"), ("report",)),
+    "script of the page": (Edit(acts=another_script), ("report",)),
     "quality report": (Edit("tasks/report/quality.py"), ("quality",)),
     # SQL, with equal results
     "query of trips": (Edit("sql/marts/trips.sql", sifted("int_trips")), ("clean",)),
