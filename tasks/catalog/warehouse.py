@@ -48,10 +48,7 @@ STAGES = pa.schema(
     }
 )
 QUALITY = pa.schema(
-    {
-        **dict.fromkeys(("dataset", "stage", "recipe", "measure"), pa.string()),
-        "value": pa.float64(),
-    }
+    {**dict.fromkeys(("dataset", "stage", "recipe", "measure"), pa.string()), "value": pa.float64()}
 )
 IN_FORCE = pa.schema({"dataset": pa.string(), "path": pa.string(), "file_id": pa.int64()})
 
@@ -165,10 +162,7 @@ def quality_rows(current: dict[str, dict[str, list[Receipt]]]) -> Iterator[dict[
 
 
 def add_dataset(
-    connection: database.Connection,
-    store: Store,
-    dataset: str,
-    receipts: dict[str, list[Receipt]],
+    connection: database.Connection, store: Store, dataset: str, receipts: dict[str, list[Receipt]]
 ) -> None:
     """The views of one dataset, as far as its runs have come."""
     for view, stage in BUCKET_VIEWS.items():

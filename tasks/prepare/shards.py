@@ -40,10 +40,7 @@ BATCH_POINTS = 65_536
 QUANTILES = ("p10", "p50", "p90")
 MEASURES = ("step_s", "speed_mps", "step_m")
 NAMES = ("dataset", "entity_id", "trip_id", "split")
-TRIP_COLUMNS = {
-    **dict.fromkeys(NAMES, pa.string()),
-    "started_at": pa.timestamp("us", tz="UTC"),
-}
+TRIP_COLUMNS = {**dict.fromkeys(NAMES, pa.string()), "started_at": pa.timestamp("us", tz="UTC")}
 POINT_COLUMNS = {
     **dict.fromkeys(("t_s", "lon_deg", "lat_deg"), pa.list_(pa.float64())),
     **dict.fromkeys(

@@ -52,10 +52,7 @@ def mark_stays(con: Connection, rules: StayConfig) -> None:
     con.register("int_stay_points", pa.table(points))
     con.register("int_stay_ends", pa.table(ends))
     founder_S = location_numbers(
-        is_new(entity_N[first_S]),
-        lon_deg_N[first_S],
-        lat_deg_N[first_S],
-        rules.radius_m,
+        is_new(entity_N[first_S]), lon_deg_N[first_S], lat_deg_N[first_S], rules.radius_m
     )
     locations = {"staypoint_id": staypoint_id_S, "location_id": staypoint_id_S[founder_S]}
     con.register("int_stay_locations", pa.table(locations))

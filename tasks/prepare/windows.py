@@ -66,10 +66,7 @@ def add_windows(con: Connection, rules: WindowRules, longest_s: float | None) ->
     measured = "intermediate/int_windows_measured"
     materialise(con, measured, **sizes, stride=rules.stride, rest_radius_m=REST_RADIUS_M)
     append(con, "int_windows_measured", "all_stretches")
-    limits: dict[str, Value] = {
-        "longest_step_s": longest_s,
-        "purge_gap_s": rules.split.purge_gap_s,
-    }
+    limits: dict[str, Value] = {"longest_step_s": longest_s, "purge_gap_s": rules.split.purge_gap_s}
     materialise(con, "intermediate/int_windows_named", **limits)
     append(con, "int_windows_named", "all_named")
     materialise(con, "intermediate/int_trips_measured")

@@ -341,9 +341,4 @@ def as_task(work: Callable[..., Answer]) -> Callable[..., Answer]:
     from prefect import task
     from prefect.cache_policies import NO_CACHE
 
-    return task(
-        name=work.__name__,
-        cache_policy=NO_CACHE,
-        persist_result=False,
-        **retries(),
-    )(work)
+    return task(name=work.__name__, cache_policy=NO_CACHE, persist_result=False, **retries())(work)

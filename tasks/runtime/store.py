@@ -32,11 +32,7 @@ from types import MappingProxyType
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
-from tasks.runtime.errors import (
-    Damaged,
-    StorageError,
-    UnreadableVersion,
-)
+from tasks.runtime.errors import Damaged, StorageError, UnreadableVersion
 from tasks.runtime.file_hashes import (
     fault_in,
     fault_of,

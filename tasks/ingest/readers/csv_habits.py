@@ -199,7 +199,4 @@ def parted(piece: Piece) -> tuple[Piece, Piece | None]:
     if below.count(b"\n") > MAX_LINES_IN_QUOTES:
         return piece, None
     first_below = piece.first_line + above.count(b"\n")
-    return (
-        Piece(piece.file_id, piece.first_line, above),
-        Piece(piece.file_id, first_below, below),
-    )
+    return (Piece(piece.file_id, piece.first_line, above), Piece(piece.file_id, first_below, below))
