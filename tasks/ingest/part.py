@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 import sql
-from model.data.prefetch import prefetched
+from model.data.streams import prefetched
 from tasks import database
 from tasks.config.datasets import Dataset, dataset_named
 from tasks.config.slices import IngestRules

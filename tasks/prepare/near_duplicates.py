@@ -20,13 +20,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from model.earth.arrays import Ints, places_within
+
 RUN_POINTS, MIN_MOVES = 10, 4
 CELLS_A_DEGREE = 10_000
 FILTER_BITS = 24
 NO_RUN = np.uint64(0)
 
 Keys = NDArray[np.uint64]
-Integers = NDArray[np.int64]
 Number = TypeVar("Number", np.int64, np.uint64)
 
 
@@ -50,15 +51,15 @@ def groups_of_trips(paths: Iterable[Path]) -> Iterator[pa.Table]:
                 yield file.read_row_group(number, columns=columns)
 
 
-def asked_runs(trips: pa.Table, windows: pa.Table) -> tuple[Integers, Keys]:
+def asked_runs(trips: pa.Table, windows: pa.Table) -> tuple[Ints, Keys]:
     """The row of the window, and the key, of each run of these trips that is asked."""
     trip = pc.index_in(windows["trip_id"], value_set=trips["trip_id"]).combine_chunks()
     row_W = np.flatnonzero(trip.is_valid().to_numpy(zero_copy_only=False))
     first_R = offsets_of(trips)[:-1]
     start_W = windows["start"].to_numpy()[row_W] + first_R[trip.drop_null().to_numpy()]
     num_W = windows["num_points"].to_numpy()[row_W] // RUN_POINTS
-    place_A = np.arange(num_W.sum()) - np.repeat(np.cumsum(num_W) - num_W, num_W)
-    return np.repeat(row_W, num_W), keys_of(trips)[np.repeat(start_W, num_W) + place_A * RUN_POINTS]
+    point_A = np.repeat(start_W, num_W) + places_within(num_W) * RUN_POINTS
+    return np.repeat(row_W, num_W), keys_of(trips)[point_A]
 
 
 def held_by(train: Iterable[Path], key_A: Keys) -> Keys:
@@ -100,7 +101,7 @@ def keys_of(trips: pa.Table) -> Keys:
     return key_N
 
 
-def offsets_of(trips: pa.Table) -> Integers:
+def offsets_of(trips: pa.Table) -> Ints:
     """Where each trip begins among all points, and where the last one ends."""
     num_points_R = pc.list_value_length(trips["t_s"]).to_numpy()
     return np.concatenate([[0], np.cumsum(num_points_R)]).astype(np.int64)

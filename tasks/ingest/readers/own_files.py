@@ -12,6 +12,7 @@ from itertools import groupby
 
 import pyarrow as pa
 
+from model.data.streams import gathered
 from tasks.config.datasets import Layout
 from tasks.config.pipeline import ColumnsConfig
 from tasks.ingest.archive import Unreadable
@@ -48,7 +49,6 @@ from tasks.ingest.readers.records import (
     RecordBlock,
     block_of,
     ended,
-    gathered,
     merged,
     placed,
 )

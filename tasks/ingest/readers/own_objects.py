@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from model.earth.arrays import Ints
 from tasks.config.pipeline import ColumnsConfig
 from tasks.ingest.archive import Unreadable
 from tasks.ingest.readers.field_columns import chosen, decimal_mark, refuse_letters
@@ -28,8 +29,8 @@ from tasks.ingest.readers.nested_rows import (
     value_at,
 )
 from tasks.ingest.readers.own_fields import as_line, in_utf8, table_of, with_place, written
-from tasks.ingest.readers.records import Integers, Piece, RecordBlock, placed
-from tasks.runtime.progress import log
+from tasks.ingest.readers.records import Piece, RecordBlock, placed
+from tasks.runtime.progress import log_once
 
 
 def read_json_lines(
@@ -63,18 +64,11 @@ def read_json(
         raise Unreadable("is not one whole JSON array or object")
     rows = rows_of(value, columns.records)
     if isinstance(value, dict) and not is_feature(value) and not columns.records:
-        tell_list(".".join(only_list(value)), told)
+        if name := ".".join(only_list(value)):
+            log_once(f"own records: those of the list {name!r}", told)
     if columns.records and not any(isinstance(row, dict) for row in rows):
         raise Unreadable(f"holds no object at {columns.records!r}, which is columns.records")
     yield rows_block(parts[0].file_id, rows, columns, told)
-
-
-def tell_list(name: str, told: set[str]) -> None:
-    """Log once which list inside an object holds the records."""
-    line = f"own records: those of the list {name!r}"
-    if name and line not in told:
-        told.add(line)
-        log(line)
 
 
 def read_kml(
@@ -163,7 +157,7 @@ def cells_block(
     return RecordBlock.of(piece, records, malformed)
 
 
-def index_in_line(line_number: Integers) -> Integers:
+def index_in_line(line_number: Ints) -> Ints:
     """0, 1, 2, ... within each line, whose records stand together."""
     return np.arange(len(line_number)) - np.searchsorted(line_number, line_number)
 

@@ -14,15 +14,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from model.data.streams import gathered
+from model.earth.arrays import Ints
 from tasks.ingest.inventory import Member
 
 PIECE_BYTES = 8 << 20
 BLOCK_BYTES = 4 << 20  # larger blocks only took more memory
 MAX_RAW_CHARACTERS = 1_000
 NO_TEXT = "\ufffd"  # what bytes become that are no UTF-8
-Integers = NDArray[np.int64]
 Line = tuple[int, bytes]
 Parse = Callable[[Sequence[Line]], pa.Table | None]
 Item = TypeVar("Item")
@@ -122,35 +122,12 @@ def in_pieces(file_id: int, chunks: Iterable[bytes]) -> Iterator[Piece]:
         yield Piece(file_id, first_line, bytes(waiting.removesuffix(b"\n") + b"\n"))
 
 
-def block_groups(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
-    """Pieces gathered to blocks: small files cost as little as large ones."""
-    return grouped(pieces, lambda piece: len(piece.body))
-
-
 def grouped(items: Iterable[Item], size_of: Callable[[Item], int]) -> Iterator[list[Item]]:
-    """Items in groups as large as a block."""
+    """Items in groups as large as a block: small files cost as little as large ones."""
     return gathered(items, size_of, BLOCK_BYTES)
 
 
-def gathered(
-    items: Iterable[Item], size_of: Callable[[Item], int], enough: int
-) -> Iterator[list[Item]]:
-    """Items in groups, each closed as soon as it is large enough."""
-    group: list[Item] = []
-    size = 0
-    for item in items:
-        group.append(item)
-        size += size_of(item)
-        if size >= enough:
-            yield group
-            group, size = [], 0
-    if group:
-        yield group
-
-
-def point_ids(
-    file_id: Integers, line_number: Integers, index_in_line: Integers | None = None
-) -> Integers:
+def point_ids(file_id: Ints, line_number: Ints, index_in_line: Ints | None = None) -> Ints:
     """63 bits that name a record for ever: SplitMix64 (Steele, Lea, Flood 2014) of its place.
 
     A line that holds many records numbers them from 0 and their ids follow each other, so that
@@ -170,10 +147,10 @@ def point_ids(
 
 
 def placed(
-    file_id: Integers | int,
-    line_number: Integers | Sequence[int],
+    file_id: Ints | int,
+    line_number: Ints | Sequence[int],
     table: pa.Table,
-    index_in_line: Integers | None = None,
+    index_in_line: Ints | None = None,
 ) -> pa.Table:
     """The columns of raw records with their place and id in front."""
     line_number = np.asarray(line_number, dtype=np.int64)
