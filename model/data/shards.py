@@ -46,14 +46,8 @@ WINDOW_SCHEMA = {
 }
 # What a reader of windows needs; the rest tells them apart.
 INDEX_COLUMNS = (
-    "window_id",
-    "trip_id",
-    "entity_id",
-    "start",
-    "num_points",
-    "num_context",
-    "mask",
-    "is_observed",
+    *("window_id", "trip_id", "entity_id", "start"),
+    *("num_points", "num_context", "mask", "is_observed"),
 )
 
 

@@ -47,12 +47,7 @@ MAX_RATIO = 200
 RATIO_GRACE_BYTES = 1 << 20  # small members of one repeated byte are no bomb
 MAX_LINE_BYTES = 64 << 20
 MAX_DEPTH = 2  # archives around a file, from the outermost
-WITHOUT_LINES = (
-    ".json",
-    ".geojson",
-    ".gpx",
-    ".kml",
-)  # formats whose readers bound their records themselves
+WITHOUT_LINES = (".json", ".geojson", ".gpx", ".kml")  # their readers bound records themselves
 MAX_NAME_BYTES = 1_024
 ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 ZIP_SUFFIXES = (".zip", ".kmz")

@@ -153,34 +153,26 @@ def check_kind(first: FirstFile, config: PipelineConfig, source: str, *, is_alon
     fault, files = f"is {KINDS[first.kind]}", ""
     if first.kind in expected:
         fault, files = "is not named so", f", whose files are called {row.members}"
+    flags = flags_for(first)
+    advice = f"{KINDS[first.kind]} is not read: save it as CSV, JSON, Parquet or GPX"
     raise ConfigError(
         f"{first.name} {fault}, and the dataset asked for is {row.name}{form}{files}; "
-        f"{advice(first, source)}"
+        + (f"run with {flags} --source {source}" if flags else advice)
     )
 
 
-def advice(first: FirstFile, source: str) -> str:
-    """The flags that fit a file."""
-    flags = flags_for(first)
-    if flags is None:
-        return f"{KINDS[first.kind]} is not read: save it as CSV, JSON, Parquet or GPX"
-    return f"run with {flags} --source {source}"
-
-
 def flags_for(first: FirstFile) -> str | None:
+    """The flags that fit a file, if any do."""
     if first.kind == "gpx":
         return "--dataset gpx"
     if first.kind == "text":
         line = first.head.split(b"\n", 1)[0].decode("utf-8", "replace")
+        form = "tsv" if line.count("\t") > line.count(",") else "csv"
         known = dataset_of_header(line)
-        return f"--dataset {known}" if known else f"--dataset own --columns.form {form_of(line)}"
+        return f"--dataset {known}" if known else f"--dataset own --columns.form {form}"
     if first.kind == "geojson" and "geojson" not in FORMS:
         return None
     return f"--dataset own --columns.form {first.kind}" if first.kind in FORMS else None
-
-
-def form_of(line: str) -> str:
-    return "tsv" if line.count("\t") > line.count(",") else "csv"
 
 
 def dataset_of_header(line: str) -> str | None:
@@ -213,10 +205,9 @@ def check_head(first: FirstFile, columns: ColumnsConfig) -> None:
 def other_delimiter(first: FirstFile, columns: ColumnsConfig) -> str:
     """What to say where another mark than the expected one divides the first line."""
     line = first.head.split(b"\n", 1)[0]
-    if columns.form not in ("csv", "tsv") or delimiter(columns) in line:
-        return ""
     name = max(DELIMITERS, key=lambda name: line.count(DELIMITERS[name]))
-    if DELIMITERS[name] not in line:
+    is_expected = columns.form not in ("csv", "tsv") or delimiter(columns) in line
+    if is_expected or DELIMITERS[name] not in line:
         return ""
     return (
         f"; another mark divides its columns: give --columns.delimiter {name}, and with it "

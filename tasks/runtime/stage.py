@@ -82,11 +82,6 @@ class Job(Generic[Rules]):
         """The folder of the input of that name."""
         return self.store.folder(self.receipt(name))
 
-    @property
-    def place(self) -> str:
-        """The folder of what is asked for, relative to the root of the store."""
-        return f"{self.recipe.stage}/{self.recipe.dataset}/{self.recipe.digest}"
-
     def check_inputs(self) -> None:
         """Verify every file of the inputs; what is damaged is made again by the stage before.
 
@@ -159,7 +154,7 @@ class Stage(Generic[Rules]):
         """Build and publish without an orchestrator; a finished step is only looked up."""
         store = job.store
         store.prepare()
-        store.makers.setdefault(job.place, lambda: self.plain(job))
+        store.makers.setdefault(job.recipe.place, lambda: self.plain(job))
         if store.is_complete(job.recipe):
             return store.receipt(job.recipe)
         with store.working(job.recipe) if self.has_work else contextlib.nullcontext():
@@ -191,7 +186,7 @@ class Stage(Generic[Rules]):
         """Run as a Prefect task: shown as Cached where the finished folder still stands."""
         store = job.store
         store.prepare()
-        store.makers[job.place] = lambda: self(job)
+        store.makers[job.recipe.place] = lambda: self(job)
         is_complete = store.is_complete(job.recipe)
         if not is_complete:
             job.check_inputs()  # here, so that a stage that runs again is a task of its own

@@ -122,8 +122,7 @@ class Store:
         shutil.rmtree(self.root / ".work" / recipe, ignore_errors=True)
 
     def folder(self, step: Receipt | Recipe) -> Path:
-        digest = step.digest if isinstance(step, Recipe) else step.recipe
-        return self.root / step.stage / step.dataset / digest
+        return self.root / step.place
 
     def published(self, stage: str, dataset: str) -> Iterator[Manifest]:
         """The manifests of all complete folders of a stage, in order of their names.

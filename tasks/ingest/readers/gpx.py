@@ -17,7 +17,7 @@ from defusedxml.ElementTree import DefusedXMLParser
 
 from tasks.ingest.inventory import Member
 from tasks.ingest.readers.json_records import objects_block
-from tasks.ingest.readers.records import Piece, Reader, RecordBlock, grouped, in_pieces
+from tasks.ingest.readers.records import Piece, Reader, RecordBlock, grouped
 
 MAX_GPX_BYTES = 100 << 20
 MAX_DEPTH = 64
@@ -86,14 +86,8 @@ def local_name(tag: str) -> str:
     return "" if tag.startswith("{") else tag
 
 
-def gpx_pieces(members: Iterable[Member]) -> Iterator[Piece]:
-    """The track points of files, one a line."""
-    for member in members:
-        yield from in_pieces(member.file_id, gpx_lines(member))
-
-
 def gpx_lines(member: Member) -> Iterator[bytes]:
-    """The points up to where the file breaks; the break counts as one record, its reason."""
+    """The points up to where a file breaks; the break counts as one record, its reason."""
     try:
         if member.num_bytes > MAX_GPX_BYTES:
             raise ValueError(f"larger than {MAX_GPX_BYTES >> 20} MiB")
@@ -137,4 +131,4 @@ def decode_gpx(pieces: Iterable[Piece]) -> Iterator[RecordBlock]:
         yield objects_block(group, SCHEMA)
 
 
-READER = Reader(decode_gpx, gpx_pieces)
+READER = Reader(decode_gpx, gpx_lines)

@@ -29,13 +29,11 @@ from tasks.ingest.readers.nested_rows import (
     value_at,
 )
 from tasks.ingest.readers.own_fields import as_line, in_utf8, table_of, with_place, written
-from tasks.ingest.readers.records import Piece, RecordBlock, placed
+from tasks.ingest.readers.records import Blocks, Piece, RecordBlock, placed
 from tasks.runtime.progress import log_once
 
 
-def read_json_lines(
-    pieces: Iterator[Piece], columns: ColumnsConfig, told: set[str]
-) -> Iterator[RecordBlock]:
+def read_json_lines(pieces: Iterator[Piece], columns: ColumnsConfig, told: set[str]) -> Blocks:
     """One object a line, or a feature, or an object with a list of them."""
     known: dict[str, str] | None = None
     for raw in pieces:
@@ -54,9 +52,7 @@ def line_rows(number: int, value: Any, columns: ColumnsConfig) -> list[Any]:
     return rows_of(value, columns.records, f"{number}.") if holds_many else [value]
 
 
-def read_json(
-    pieces: Iterator[Piece], columns: ColumnsConfig, told: set[str]
-) -> Iterator[RecordBlock]:
+def read_json(pieces: Iterator[Piece], columns: ColumnsConfig, told: set[str]) -> Blocks:
     """One array of objects, or a value that holds one; the place of an object is its number."""
     parts = [in_utf8(piece, columns) for piece in pieces]
     value = parsed_json(b"".join(part.body for part in parts), columns)
@@ -71,9 +67,7 @@ def read_json(
     yield rows_block(parts[0].file_id, rows, columns, told)
 
 
-def read_kml(
-    pieces: Iterator[Piece], columns: ColumnsConfig, told: set[str]
-) -> Iterator[RecordBlock]:
+def read_kml(pieces: Iterator[Piece], columns: ColumnsConfig, told: set[str]) -> Blocks:
     """The places of tracks and timed points; the number of each is its place."""
     first = next(pieces)
     rows: list[Any] = []

@@ -96,16 +96,20 @@ class RecordBlock:
         return [found[place] for place in places]
 
 
+Blocks = Iterator[RecordBlock]
+
+
 def readable(text: bytes) -> str:
-    return (
-        text[: 4 * MAX_RAW_CHARACTERS].decode("utf-8", "replace").rstrip("\r")[:MAX_RAW_CHARACTERS]
-    )
+    begin = text[: 4 * MAX_RAW_CHARACTERS].decode("utf-8", "replace")
+    return begin.rstrip("\r")[:MAX_RAW_CHARACTERS]
 
 
-def pieces_of(members: Iterable[Member]) -> Iterator[Piece]:
+def pieces_of(
+    members: Iterable[Member], lines_of: Callable[[Member], Iterable[bytes]] = Member.chunks
+) -> Iterator[Piece]:
     """The lines of files, a few megabytes at a time."""
     for member in members:
-        yield from in_pieces(member.file_id, member.chunks())
+        yield from in_pieces(member.file_id, lines_of(member))
 
 
 def in_pieces(file_id: int, chunks: Iterable[bytes]) -> Iterator[Piece]:
@@ -218,11 +222,14 @@ def merged(blocks: Sequence[RecordBlock]) -> RecordBlock:
 class Reader:
     """How one format is read: cut into pieces, and those decoded into blocks of records.
 
-    Most formats have lines; the others are cut so that one record stands on each line. Where the
+    Most formats have lines; `lines_of` makes those of the others, with a record on each. Where the
     dataset has a layout, `decode` takes it too. Where the configuration names the columns, it takes
     those, and `values` are what the staging SQL binds for them.
     """
 
     decode: Callable[..., Iterator[RecordBlock]]
-    cut: Callable[[Iterable[Member]], Iterator[Piece]] = pieces_of
+    lines_of: Callable[[Member], Iterable[bytes]] = Member.chunks
     values: Callable[..., dict[str, Any]] | None = None
+
+    def cut(self, members: Iterable[Member]) -> Iterator[Piece]:
+        return pieces_of(members, self.lines_of)
