@@ -8,9 +8,8 @@ from __future__ import annotations
 import contextlib
 import http.client
 import re
-import time
 import urllib.error
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -23,11 +22,11 @@ from tasks.runtime.errors import Damaged, DataError, Unavailable
 from tasks.runtime.limits import storage_errors
 from tasks.runtime.progress import progress
 from tasks.runtime.redaction import redacted
+from tasks.runtime.stage import patiently
 from tasks.runtime.store import Recipe, Store, sha256_file
 
 MAX_BYTES = 100 << 30
 RETRY_DELAYS_S = (2.0, 10.0)
-MAX_RETRY_AFTER_S = 60.0
 PARTIAL, RANGE_REFUSED = 206, 416
 PASSING_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 
@@ -53,10 +52,11 @@ def fetched(
             return store.verify(known) / name
     with storage_errors(store.root, "the download"), store.draft() as draft:
         body = Body(draft / name, address, max_bytes)
-        found = patiently(body.complete, retry_delays_s)
+        fetch = patiently(body.download, retry_delays_s)  # each attempt goes on with the last
+        found = fetch()
         if sha256 and found != sha256 and body.was_resumed:
             body.forget()  # two versions of a file may have met in it
-            found = patiently(body.complete, retry_delays_s)
+            found = fetch()
         if sha256 and found != sha256:
             raise DataError(
                 f"{body.shown} gave other bytes than the known release of {row.name} "
@@ -66,19 +66,6 @@ def fetched(
         recipe = raw_recipe(row, address, found)
         store.publish(draft, recipe, {"num_files": 1}, licence=row.licence)
     return store.folder(recipe) / name
-
-
-def patiently(attempt: Callable[[], str], retry_delays_s: Sequence[float]) -> str:
-    """Try again after each delay what may pass by itself; a site may ask for a longer delay.
-
-    What an attempt left is where the next one goes on.
-    """
-    for delay_s in retry_delays_s:
-        try:
-            return attempt()
-        except Unavailable as error:
-            time.sleep(max(delay_s, min(error.retry_after_s, MAX_RETRY_AFTER_S)))
-    return attempt()
 
 
 def raw_recipe(row: Dataset, address: str, sha256: str) -> Recipe:
@@ -132,7 +119,7 @@ class Body:
         self.path.unlink(missing_ok=True)
         self.etag, self.total_bytes, self.was_resumed = "", -1, False
 
-    def complete(self) -> str:
+    def download(self) -> str:
         """Fetch what is missing; return the SHA-256 of the file."""
         try:
             with open_address(self.address, self._rest()) as response:

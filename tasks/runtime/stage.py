@@ -46,6 +46,7 @@ Given = Receipt | NamedInput | str
 Input = Given | Sequence[Given]
 _is_plain: ContextVar[bool] = ContextVar("is_plain", default=False)
 RETRY_DELAYS_S: list[float] = [2, 10, 60]
+MAX_RETRY_AFTER_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -245,18 +246,25 @@ def retries() -> dict[str, Any]:
     }
 
 
-def patiently(work: Callable[..., Answer]) -> Callable[..., Answer]:
-    """A function that is tried again after each delay, as Prefect would, where that may help."""
+def patiently(
+    work: Callable[..., Answer], delays_s: Sequence[float] | None = None
+) -> Callable[..., Answer]:
+    """A function that is tried again after each delay, as Prefect would, where that may help.
+
+    A service may ask for a longer delay.
+    """
 
     def tried(*given: Any) -> Answer:
-        for delay_s in RETRY_DELAYS_S:
+        for delay_s in RETRY_DELAYS_S if delays_s is None else delays_s:
             try:
                 return work(*given)
             except Exception as error:
                 if not is_passing(error):
                     raise
-                log(f"{work.__name__} is tried again in {delay_s:g} s: {error}")
-            time.sleep(delay_s)
+                asked_s = getattr(error, "retry_after_s", 0.0)
+                wait_s = max(delay_s, min(asked_s, MAX_RETRY_AFTER_S))
+                log(f"{work.__name__} is tried again in {wait_s:g} s: {error}")
+            time.sleep(wait_s)
         return work(*given)
 
     return tried
