@@ -72,20 +72,20 @@ def examine(store: Store) -> Findings:
     except Unavailable as error:
         registry_error = str(error)
     files = [file for manifest in manifests.values() for file in manifest.files]
+    unreadable = (path for path in store.runs.glob("*.json") if read_record(path) is None)
+    bad = [
+        BadFolder(place=place, fault=fault, dependants=hanging_on(place, manifests, registry))
+        for place, fault in sorted(faults.items())
+    ]
     return Findings(
         store=str(store.root),
         num_folders=len(manifests.keys() | faults.keys()),
         num_files=len(files),
         num_bytes=sum(file.num_bytes for file in files),
-        bad=tuple(
-            BadFolder(
-                place=place, fault=fault, dependants=tuple(hanging_on(place, manifests, registry))
-            )
-            for place, fault in sorted(faults.items())
-        ),
+        bad=tuple(bad),
         newer=tuple(newer),
         records=tuple(
-            path.name for path in sorted(store.runs.glob("*.json")) if read_record(path) is None
+            sorted(one.name for one in store.runs.glob("*.json") if not read_record(one))
         ),
         drafts=tuple(sorted(path.name for path in store.drafts.glob("*") if is_whole(path))),
         aside=tuple(sorted(path.name for path in store.aside.glob("*"))),
@@ -121,7 +121,7 @@ def verified(store: Store) -> tuple[dict[str, Manifest], dict[str, str], list[st
 
 def hanging_on(
     place: str, manifests: Mapping[str, Manifest], registry: RegistryState
-) -> Iterator[str]:
+) -> tuple[str, ...]:
     """All that was made of a folder, and of what was made of it: places, then model versions."""
     reached, waiting = [place], [place]
     while waiting:
@@ -130,11 +130,9 @@ def hanging_on(
             if other not in reached and recipe in made_of(manifest):
                 reached.append(other)
                 waiting.append(other)
-    yield from sorted(reached[1:])
     recipes = {recipe_at(one) for one in reached}
-    for found in registry.versions:
-        if recipes.intersection(found.recipes):
-            yield f"version {found.version} of {found.name}"
+    versions = [found for found in registry.versions if recipes.intersection(found.recipes)]
+    return (*sorted(reached[1:]), *(f"version {one.version} of {one.name}" for one in versions))
 
 
 def made_of(manifest: Manifest) -> set[str]:

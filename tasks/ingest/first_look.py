@@ -49,6 +49,7 @@ KINDS_OF_FORM = {
     "json": {"json", "jsonl", "geojson"},
     "parquet": {"parquet"},
 }
+UNREAD_TIMES = {"bad_time", "implausible_time"}
 WANTED_TIMES = {
     "iso": "2024-03-07T22:40:00+01:00",
     "epoch_s": "1709847600, seconds since 1970",
@@ -254,9 +255,6 @@ def check_times(name: str, block: RecordBlock, columns: ColumnsConfig) -> None:
         f"{texts[0][:40]!r}; columns.time_form is {form}, which wants {wanted}. Give another "
         "with --columns.time_form, or pattern with --columns.time_pattern '%d/%m/%Y %H:%M:%S'"
     )
-
-
-UNREAD_TIMES = {"bad_time", "implausible_time"}
 
 
 def rules_of(records: pa.Table, columns: ColumnsConfig) -> list[str | None]:

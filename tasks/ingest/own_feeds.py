@@ -7,21 +7,15 @@ whose movers are all others, are another feed: it is asked for by a name of its 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks.config.datasets import OWN
 from tasks.config.pipeline import PipelineConfig
-from tasks.ingest.inventory import Member
 from tasks.ingest.snapshot import Snapshot
 from tasks.runtime.errors import ConfigError
-
-
-def names_of(members: Sequence[Member]) -> set[str]:
-    """The names of the files that are read."""
-    return {member.name for member in members if member.state != "ignored"}
 
 
 def check_names(config: PipelineConfig, earlier: Snapshot | None, names: Iterable[str]) -> None:

@@ -232,7 +232,7 @@ def staged_of(draft: Draft) -> pa.Table:
     points = f"{sql.read(POINT_COLUMNS)} union all by name (\n{sql.read(staging)}\n)"
     rule = "if(rule is null and tracked_at > $read_until, 'in_the_future', rule)"
     query = f"select * replace ({rule} as rule) from (\n{points}\n)"
-    values = {"zone": rules.zone} if "$zone" in query else {}
+    values: dict[str, Any] = {"zone": rules.zone} if "$zone" in query else {}
     if values_of := reader_named(rules.decoder).values:
         values = values_of(rules.columns)
     values["read_until"] = datetime.now(UTC) + timedelta(days=1)

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from model.data.streams import gathered
-from model.earth.arrays import Ints
+from model.earth.arrays import Ints, mixed
 from tasks.ingest.inventory import Member
 
 PIECE_BYTES = 8 << 20
@@ -132,19 +132,14 @@ def grouped(items: Iterable[Item], size_of: Callable[[Item], int]) -> Iterator[l
 
 
 def point_ids(file_id: Ints, line_number: Ints, index_in_line: Ints | None = None) -> Ints:
-    """63 bits that name a record for ever: SplitMix64 (Steele, Lea, Flood 2014) of its place.
+    """63 bits that name a record for ever: SplitMix64 of its place.
 
     A line that holds many records numbers them from 0 and their ids follow each other, so that
     the order of ids within a line is that of the source.
     """
     with np.errstate(over="ignore"):
-        state = file_id.astype(np.uint64) + line_number.astype(np.uint64) * np.uint64(
-            0x9E3779B97F4A7C15
-        )
-        state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        state ^= state >> np.uint64(31)
-        state >>= np.uint64(1)
+        weyl = line_number.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        state = mixed(file_id.astype(np.uint64) + weyl) >> np.uint64(1)
         if index_in_line is not None:
             state = (state + index_in_line.astype(np.uint64)) & np.uint64(2**63 - 1)
     return state.astype(np.int64)
