@@ -72,7 +72,7 @@ def examine(store: Store) -> Findings:
     except Unavailable as error:
         registry_error = str(error)
     files = [file for manifest in manifests.values() for file in manifest.files]
-    unreadable = (path for path in store.runs.glob("*.json") if read_record(path) is None)
+    records = [path for path in store.runs.glob("*.json") if read_record(path) is None]
     bad = [
         BadFolder(place=place, fault=fault, dependants=hanging_on(place, manifests, registry))
         for place, fault in sorted(faults.items())
@@ -84,9 +84,7 @@ def examine(store: Store) -> Findings:
         num_bytes=sum(file.num_bytes for file in files),
         bad=tuple(bad),
         newer=tuple(newer),
-        records=tuple(
-            sorted(one.name for one in store.runs.glob("*.json") if not read_record(one))
-        ),
+        records=tuple(sorted(path.name for path in records)),
         drafts=tuple(sorted(path.name for path in store.drafts.glob("*") if is_whole(path))),
         aside=tuple(sorted(path.name for path in store.aside.glob("*"))),
         registry=registry,

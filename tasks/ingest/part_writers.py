@@ -103,9 +103,6 @@ class Writers:
             while self._waiting:
                 name, tables = self._waiting.popitem()
                 self._flush(name, pa.concat_tables(tables))
-            for writer in self._writers.values():
+        for writer in self._writers.values():
+            with contextlib.suppress(*[OSError, pa.ArrowException] if kind else []):
                 writer.close()
-        else:
-            for writer in self._writers.values():
-                with contextlib.suppress(OSError, pa.ArrowException):
-                    writer.close()

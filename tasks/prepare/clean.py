@@ -45,16 +45,8 @@ from tasks.runtime.stage import Job, NamedInput, Stage
 from tasks.runtime.store import Counts, Receipt, Store
 
 RULES = (
-    "unset_clock",
-    "before_satellites",
-    "later_than_upload",
-    "out_of_range",
-    "null_island",
-    "exact_duplicate",
-    "same_instant",
-    "stale_position",
-    "impossible_speed",
-    "short_trip",
+    *("unset_clock", "before_satellites", "later_than_upload", "out_of_range", "null_island"),
+    *("exact_duplicate", "same_instant", "stale_position", "impossible_speed", "short_trip"),
 )
 MARTS = ("marts/clean_points", "marts/clean_rejects", "marts/trips")
 CONFLICTS = "marts/conflicts"
