@@ -156,7 +156,6 @@ class Partial(Rows):
             shows_place_BT=shows_place_BT,
             shows_time_BT=shows_time_BT,
             shown_BT=index_BT,
-            span_BT=torch.zeros_like(index_BT),
         )
 
 

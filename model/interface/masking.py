@@ -53,15 +53,13 @@ class Mask:
     """What of one sequence is shown and what is asked.
 
     A point may show its place, its time, both or neither. `shown_N` is the point whose place stands
-    there: the own one, or another's where a model must not trust what it sees. `span_N` numbers the
-    spans that are filled in one after the other; a point of span 0 is in none.
+    there: the own one, or another's where a model must not trust what it sees.
     """
 
     shows_place_N: Bools
     shows_time_N: Bools
     is_target_N: Bools
     shown_N: Ints
-    span_N: Ints
 
 
 Draw = Callable[[np.random.Generator, int], Mask]
@@ -83,7 +81,7 @@ def random_points(generator: np.random.Generator, num_points: int) -> Mask:
 
 def segments(generator: np.random.Generator, num_points: int) -> Mask:
     """Whole stretches between the first and the last point are hidden and asked."""
-    return _hidden(_spans(generator, num_points) > 0)
+    return _hidden(_is_in_spans(generator, num_points))
 
 
 def places_of_segments(generator: np.random.Generator, num_points: int) -> Mask:
@@ -126,16 +124,6 @@ def dimensions(generator: np.random.Generator, num_points: int) -> Mask:
     )
 
 
-def infilling(generator: np.random.Generator, num_points: int) -> Mask:
-    """Blanks to be filled in one after the other, in a random order, each from left to right.
-
-    Who may read whom then is `attention_masks.span_mask` of `span_N`.
-    """
-    span_N = _spans(generator, num_points)
-    turn = np.append(0, 1 + generator.permutation(span_N.max(initial=0)))
-    return replace(_hidden(span_N > 0), span_N=turn[span_N])
-
-
 TASKS: tuple[Draw, ...] = (
     segments,
     places_of_segments,
@@ -155,10 +143,7 @@ def any_task(generator: np.random.Generator, num_points: int) -> Mask:
 
 def _hidden(is_hidden_N: Bools) -> Mask:
     """Place and time of some points are hidden and asked."""
-    num_points = len(is_hidden_N)
-    is_shown_N = ~is_hidden_N
-    own_N, no_span_N = np.arange(num_points), np.zeros(num_points, np.int64)
-    return Mask(is_shown_N, is_shown_N, is_hidden_N, own_N, no_span_N)
+    return Mask(~is_hidden_N, ~is_hidden_N, is_hidden_N, np.arange(len(is_hidden_N)))
 
 
 def _chosen_points(generator: np.random.Generator, num_points: int, share: float) -> Bools:
@@ -171,15 +156,15 @@ def _chosen_points(generator: np.random.Generator, num_points: int, share: float
     return is_chosen_N
 
 
-def _spans(generator: np.random.Generator, num_points: int) -> Ints:
-    """Numbers 1, 2, ... from left to right of stretches with a known point between them, else 0.
+def _is_in_spans(generator: np.random.Generator, num_points: int) -> Bools:
+    """Whether each point is in one of some stretches with a known point between them.
 
     The number of hidden points is fixed; which gaps between known points they fill, and in which
     parts, is drawn.
     """
-    span_N = np.zeros(num_points, np.int64)
+    is_inside_N = np.zeros(num_points, bool)
     if num_points < 3:
-        return span_N
+        return is_inside_N
     num_hidden = max(1, round(SPAN_SHARE * (num_points - 2)))
     num_gaps = num_points - num_hidden - 1
     num_spans = min(num_gaps, max(1, round(num_hidden / SPAN_POINTS)))
@@ -187,9 +172,9 @@ def _spans(generator: np.random.Generator, num_points: int) -> Ints:
     cut = np.sort(generator.choice(num_hidden - 1, num_spans - 1, replace=False)) + 1
     size_S = np.diff(cut, prepend=0, append=num_hidden)
     start_S = gap_S + 1 + np.cumsum(size_S) - size_S
-    for number, (start, size) in enumerate(zip(start_S, size_S, strict=True), 1):
-        span_N[start : start + size] = number
-    return span_N
+    for start, size in zip(start_S, size_S, strict=True):
+        is_inside_N[start : start + size] = True
+    return is_inside_N
 
 
 # ---------------------------------------------------------------------------------- batches
@@ -202,7 +187,6 @@ class MaskedBatch(Batch):
     shows_place_BT: Tensor
     shows_time_BT: Tensor
     shown_BT: Tensor
-    span_BT: Tensor
 
 
 def masked(batch: Batch, draw: Draw, seed: int) -> MaskedBatch:

@@ -80,31 +80,6 @@ class GaussianMixture:
 
 
 @dataclass(frozen=True)
-class LogNormalMixture:
-    """A mixture of log-normal densities over a positive number: durations in seconds."""
-
-    log: GaussianMixture
-
-    def log_density(self, value: Tensor) -> Tensor:
-        log_value = value.log()
-        return self.log.log_density(log_value) - log_value
-
-    def cumulative(self, value: Tensor) -> Tensor:
-        return self.log.cumulative(value.log())
-
-    def mean(self) -> Tensor:
-        log_mean_M = self.log.mean_M + self.log.scale_M.square() / 2
-        return torch.exp(self.log.log_weight_M + log_mean_M).sum(-1)
-
-    def median(self) -> Tensor:
-        return self.log.median().exp()
-
-    def sample(self, uniform: Tensor, normal: Tensor) -> Tensor:
-        """The value that draws from U(0, 1) and N(0, 1) stand for."""
-        return self.log.sample(uniform, normal).exp()
-
-
-@dataclass(frozen=True)
 class StepMixture:
     """A mixture over steps in metres, the axes of each component along and across a heading.
 

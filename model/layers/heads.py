@@ -1,7 +1,7 @@
-"""Heads: what a hidden state says of the next step, of quantiles, of a region.
+"""Heads: what a hidden state says of the next step, and of quantiles.
 
 Shapes: D model width, M mixture components, W ways, L lags, C coordinates (east, north), V values,
-Q levels of quantiles, R regions; `...` any leading.
+Q levels of quantiles; `...` any leading.
 """
 
 from __future__ import annotations
@@ -229,31 +229,3 @@ def _segment(
     low, high = (quantile_Q.gather(-1, index_1).squeeze(-1) for index_1 in (upper_1 - 1, upper_1))
     start, end = deviate_Q[upper_1 - 1].squeeze(-1), deviate_Q[upper_1].squeeze(-1)
     return low, start, ((high - low) / (end - start)).clamp(min=least_slope)
-
-
-class RegionHead(nn.Module):
-    """P(region) by a softmax, or by an adaptive one (Grave et al. 2017) where cutoffs are given.
-
-    The adaptive one wants regions numbered from the most frequent one on: those behind a cutoff
-    share a narrower matrix.
-    """
-
-    def __init__(self, width: int, num_regions: int, cutoffs: Sequence[int] = ()) -> None:
-        super().__init__()
-        self.softmax: nn.Linear | nn.AdaptiveLogSoftmaxWithLoss = (
-            nn.AdaptiveLogSoftmaxWithLoss(width, num_regions, list(cutoffs))
-            if cutoffs
-            else nn.Linear(width, num_regions)
-        )
-
-    def log_probability(self, hidden_ND: Tensor) -> Tensor:
-        """Of every region, (N, R)."""
-        if isinstance(self.softmax, nn.Linear):
-            return self.softmax(hidden_ND).log_softmax(-1)
-        return self.softmax.log_prob(hidden_ND)
-
-    def nll(self, hidden_ND: Tensor, region_N: Tensor) -> Tensor:
-        """Surprise (N) of the regions, in nats."""
-        if isinstance(self.softmax, nn.Linear):
-            return functional.cross_entropy(self.softmax(hidden_ND), region_N, reduction="none")
-        return -self.softmax(hidden_ND, region_N).output

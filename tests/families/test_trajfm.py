@@ -408,7 +408,6 @@ def endings_at(num_points):
         shows_time_N=is_shown_N,
         is_target_N=~is_shown_N,
         shown_N=np.arange(num_points),
-        span_N=np.zeros(num_points, np.int64),
     )
 
 

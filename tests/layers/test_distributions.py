@@ -9,7 +9,7 @@ import torch
 from torch import distributions
 
 from model.earth.geometry import from_heading, to_heading
-from model.layers.distributions import GaussianMixture, LogNormalMixture, StepMixture
+from model.layers.distributions import GaussianMixture, StepMixture
 
 NUM_DRAWS = 40_000
 KOLMOGOROV = 0.0097  # distance of so many draws that chance exceeds once in a thousand
@@ -130,41 +130,6 @@ def test_duration_density_equals_torch(duration_density):
     torch.testing.assert_close(duration_density.log_density(value), twin.log_prob(value))
     torch.testing.assert_close(duration_density.cumulative(value), twin.cdf(value))
     torch.testing.assert_close(duration_density.mean(), twin.mean)
-
-
-def test_log_normal_density_equals_torch(duration_density):
-    density = LogNormalMixture(duration_density)
-    value = torch.logspace(-2, 2, 50, dtype=torch.float64)
-    twin = torch_mixture(duration_density, distributions.LogNormal)
-    torch.testing.assert_close(density.log_density(value), twin.log_prob(value))
-    torch.testing.assert_close(density.cumulative(value), twin.cdf(value))
-    torch.testing.assert_close(density.mean(), twin.mean)
-    assert float(twin.cdf(density.median())) == pytest.approx(0.5)
-
-
-def test_log_normal_density_integrates_to_one_and_matches_its_samples(duration_density):
-    density = LogNormalMixture(duration_density)
-    value = torch.logspace(-6, 6, 200_001, dtype=torch.float64)
-    mass = torch.trapezoid(density.log_density(value).exp(), value)
-    assert float(mass) == pytest.approx(1, abs=1e-6)
-    many = LogNormalMixture(
-        GaussianMixture(
-            *(
-                value_M.expand(NUM_DRAWS, -1)
-                for value_M in (
-                    duration_density.log_weight_M,
-                    duration_density.mean_M,
-                    duration_density.scale_M,
-                )
-            )
-        )
-    )
-    generator = torch.Generator().manual_seed(1)
-    uniform = torch.rand(NUM_DRAWS, generator=generator, dtype=torch.float64)
-    normal = torch.randn(NUM_DRAWS, generator=generator, dtype=torch.float64)
-    sample = many.sample(uniform, normal)
-    assert bool((sample > 0).all())
-    assert kolmogorov_distance(density.cumulative(sample)) < KOLMOGOROV
 
 
 def kolmogorov_distance(rank):

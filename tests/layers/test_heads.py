@@ -10,7 +10,7 @@ from helpers.walks import WALKING
 from torch import distributions
 
 from model.features.point_features import LAGS
-from model.layers.heads import DECILES, QuantileHead, RegionHead, StepHead, pinball
+from model.layers.heads import DECILES, QuantileHead, StepHead, pinball
 
 WIDTH = 8
 
@@ -71,30 +71,6 @@ def test_pinball_leads_to_the_quantiles():
         optimiser.step(cost)
     found_Q = head(input_ND[:1])[0, 0]
     torch.testing.assert_close(found_Q, torch.quantile(value_N1, level_Q), rtol=0, atol=0.05)
-
-
-# ------------------------------------------------------------------ regions
-
-
-@pytest.mark.parametrize("cutoffs", [(), (4, 10)])
-def test_regions_add_up_to_one(cutoffs):
-    torch.manual_seed(0)
-    head = RegionHead(32, 25, cutoffs)
-    log_probability_NR = head.log_probability(hidden(6, 32))
-    assert log_probability_NR.shape == (6, 25)
-    torch.testing.assert_close(log_probability_NR.exp().sum(-1), torch.ones(6))
-    region_N = torch.tensor([0, 3, 4, 9, 10, 24])
-    nll_N = head.nll(hidden(6, 32), region_N)
-    torch.testing.assert_close(nll_N, -log_probability_NR[torch.arange(6), region_N])
-
-
-def test_plain_regions_equal_a_categorical_of_torch():
-    torch.manual_seed(0)
-    head = RegionHead(WIDTH, 25)
-    logit_NR = hidden(6) @ head.softmax.weight.T + head.softmax.bias
-    region_N = torch.arange(6)
-    expected = -distributions.Categorical(logits=logit_NR).log_prob(region_N)
-    torch.testing.assert_close(head.nll(hidden(6), region_N), expected)
 
 
 # ------------------------------------------------------------------ tails

@@ -17,7 +17,6 @@ from model.interface.masking import (
     arrivals,
     dimensions,
     endings,
-    infilling,
     masked,
     places_of_endings,
     places_of_middles,
@@ -25,20 +24,18 @@ from model.interface.masking import (
     random_points,
     segments,
 )
-from model.layers.attention_masks import span_mask
 
 DRAWS = [
     random_points,
     segments,
     places_of_segments,
     dimensions,
-    infilling,
     endings,
     places_of_endings,
     places_of_middles,
     arrivals,
 ]
-BETWEEN = [random_points, segments, places_of_segments, places_of_middles, dimensions, infilling]
+BETWEEN = [random_points, segments, places_of_segments, places_of_middles, dimensions]
 FEWEST = {endings: 2, places_of_endings: 2, arrivals: 2}
 
 
@@ -140,27 +137,6 @@ def test_dimensions_hide_the_place_or_the_time_but_never_both():
     assert hides_time_N.mean() == pytest.approx(0.1, abs=0.01)
 
 
-@given(num_points=st.integers(3, 80), seed=st.integers(0, 1000))
-def test_spans_to_fill_are_numbered_each_once(num_points, seed):
-    mask = drawn(infilling, num_points, seed)
-    assert np.array_equal(mask.span_N > 0, mask.is_target_N)
-    numbers = mask.span_N[np.flatnonzero(np.diff(mask.span_N, prepend=0) * mask.span_N)]
-    assert sorted(numbers.tolist()) == list(range(1, len(lengths_of_runs(mask.is_target_N)) + 1))
-
-
-def test_spans_are_filled_in_any_order():
-    firsts = {next(n for n in drawn(infilling, 60, seed).span_N if n) for seed in range(30)}
-    assert len(firsts) > 2
-
-
-def test_the_mask_of_infilling_never_shows_a_later_blank():
-    span_BT = torch.from_numpy(drawn(infilling, 40).span_N).unsqueeze(0)
-    mask_TT = span_mask(span_BT, torch.ones_like(span_BT, dtype=torch.bool))[0]
-    asked_TT, read_TT = span_BT[0].unsqueeze(1), span_BT[0].unsqueeze(0)
-    assert not mask_TT[read_TT.expand(40, 40) > asked_TT.expand(40, 40)].any()
-    assert mask_TT[:, span_BT[0] == 0].all()
-
-
 # ------------------------------------------------------------------ batches
 
 
@@ -210,7 +186,7 @@ def test_windows_epochs_and_seeds_have_masks_of_their_own():
 def test_pads_are_neither_shown_nor_asked(draw):
     points = walk(3, 20)
     plain, padded = (masked(batch_of(*points, num_pads=n), draw, 0) for n in (0, 9))
-    for name in ("shows_place_BT", "shows_time_BT", "is_target_BT", "is_observed_BT", "span_BT"):
+    for name in ("shows_place_BT", "shows_time_BT", "is_target_BT", "is_observed_BT"):
         assert not getattr(padded, name)[:, 20:].any()
         assert torch.equal(getattr(padded, name)[:, :20], getattr(plain, name))
 
@@ -230,7 +206,7 @@ def test_sequences_of_a_packed_row_are_masked_apart():
 
 
 def test_a_masked_batch_moves_and_counts_like_a_batch():
-    batch = masked(batch_of(*walk(2, 30), num_pads=3), infilling, 0)
+    batch = masked(batch_of(*walk(2, 30), num_pads=3), segments, 0)
     assert same(batch.to("cpu"), batch)
     assert type(batch.to("cpu")) is type(batch)
     assert batch.num_points == 60

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from model.layers.attention_masks import bidirectional_mask, causal_mask, prefix_mask, span_mask
+from model.layers.attention_masks import bidirectional_mask, causal_mask
 from model.layers.position_encodings import angles_of, index_frequencies
 from model.layers.transformer import GATED, PLAIN, Block, BlockStyle, Transformer
 
@@ -156,19 +156,6 @@ def test_cached_equals_uncached(known, style, is_rotary):
     torch.testing.assert_close(torch.cat(parts, 1), expected, rtol=0, atol=1e-9)
 
 
-def test_a_cached_prefix_equals_an_uncached_one(transformer):
-    """The prefix is read at once, in both directions; what follows goes on from its cache."""
-    x_BTD, index_BT = points()
-    mask_BTT = prefix_mask(index_BT < 4, everyone(index_BT))
-    expected = transformer(x_BTD, index_BT, mask_BTT)
-    caches = transformer.empty_caches(2, 9)
-    parts = [transformer(x_BTD[:, :4], index_BT[:, :4], mask_BTT[:, :4], caches)]
-    for step in range(4, 9):
-        one = slice(step, step + 1)
-        parts.append(transformer(x_BTD[:, one], index_BT[:, one], caches=caches))
-    torch.testing.assert_close(torch.cat(parts, 1), expected, rtol=0, atol=1e-9)
-
-
 def test_new_points_overwrite_the_pads_in_a_cache(transformer):
     """Rows of 3 and 6 known points, padded to 6, then each goes on from its own end."""
     x_BTD, index_BT = points()
@@ -210,20 +197,19 @@ def reached(transformer, mask_BTT):
 
 
 HIDDEN = [2, 3, 8]
-SPAN = [0, 0, 1, 1, 0, 2, 2, 0, 0]
 
 
 @pytest.mark.parametrize("style", [PLAIN, GATED])
 def test_what_may_not_be_read_has_no_effect(style):
     """Each output depends on exactly what its mask lets it read, through any number of blocks."""
     transformer = random_weights(style)
-    index_BT = torch.arange(9).expand(1, 9)
     is_readable_BT = torch.ones(1, 9, dtype=torch.bool)
     is_readable_BT[:, HIDDEN] = False
+    sequence_BT = torch.tensor([[0] * 4 + [1] * 5])
     for mask_BTT in (
         bidirectional_mask(is_readable_BT),
-        prefix_mask(index_BT < 4, is_readable_BT),
-        span_mask(torch.tensor([SPAN]), everyone(index_BT)),
+        bidirectional_mask(is_readable_BT, sequence_BT),
+        causal_mask(sequence_BT),
     ):
         assert torch.equal(reached(transformer, mask_BTT), mask_BTT[0])
 
@@ -232,24 +218,3 @@ def test_bidirectional_masks_hide_what_is_not_readable():
     is_readable_T = torch.tensor([True, False, True])
     expected = [[True, False, True], [True, True, True], [True, False, True]]
     assert bidirectional_mask(is_readable_T.unsqueeze(0))[0].tolist() == expected
-
-
-def test_spans_read_what_is_known_and_what_was_filled_before():
-    """A slow loop over the rules of blank infilling."""
-    num_points = len(SPAN)
-    mask_TT = span_mask(torch.tensor([SPAN]), torch.ones(1, num_points, dtype=torch.bool))[0]
-    for asked in range(num_points):
-        for read in range(num_points):
-            if SPAN[read] == 0:
-                may = True
-            elif SPAN[read] == SPAN[asked]:
-                may = read <= asked
-            else:
-                may = SPAN[read] < SPAN[asked]
-            assert bool(mask_TT[asked, read]) == may, (asked, read)
-
-
-def test_a_prefix_is_read_by_all_and_reads_nothing_behind_it():
-    is_prefix_BT = torch.tensor([[True, True, False, False]])
-    mask_TT = prefix_mask(is_prefix_BT, torch.ones_like(is_prefix_BT))[0].int()
-    assert mask_TT.tolist() == [[1, 1, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]]
