@@ -160,24 +160,23 @@ class Body:
             etag = response.headers.get("ETag", "")
             self.etag = etag if etag.startswith('"') and announced > 0 else ""
         with self.path.open("ab" if num_bytes else "wb") as file:
-            copy_body(response, file, self, num_bytes)
+            self._copy(response, file, num_bytes)
+
+    def _copy(self, response: Any, file: IO[bytes], num_bytes: int) -> None:
+        """Write what comes, as it comes."""
+        total_bytes, most = self.total_bytes, self.max_bytes
+        with progress("download", f"Fetching {file_name(self.shown)}") as tell:
+            while chunk := response.read1(CHUNK_BYTES):
+                num_bytes += len(chunk)
+                if max(num_bytes, total_bytes) > most:
+                    raise DataError(f"{self.shown} is larger than {most >> 20:,} MiB; refused")
+                file.write(chunk)
+                tell(num_bytes / max(num_bytes, total_bytes), f"{num_bytes / 1e6:,.0f} MB")
+        if num_bytes < total_bytes:
+            raise self._broken(f"broke off after {num_bytes:,} of {total_bytes:,} bytes")
 
     def _broken(self, reason: str, error: urllib.error.HTTPError | None = None) -> Unavailable:
         found = Unavailable(f"{self.shown} {reason}; try later")
         asked = error.headers.get("Retry-After", "") if error else ""
         found.retry_after_s = float(asked) if asked.isdigit() else 0.0
         return found
-
-
-def copy_body(response: Any, file: IO[bytes], body: Body, num_bytes: int) -> None:
-    """Write what comes, as it comes."""
-    address, total_bytes = body.shown, body.total_bytes
-    with progress("download", f"Fetching {file_name(address)}") as tell:
-        while chunk := response.read1(CHUNK_BYTES):
-            num_bytes += len(chunk)
-            if max(num_bytes, total_bytes) > body.max_bytes:
-                raise DataError(f"{address} is larger than {body.max_bytes >> 20:,} MiB; refused")
-            file.write(chunk)
-            tell(num_bytes / max(num_bytes, total_bytes), f"{num_bytes / 1e6:,.0f} MB")
-    if 0 <= num_bytes < total_bytes:
-        raise Unavailable(f"{address} broke off after {num_bytes:,} of {total_bytes:,} bytes")

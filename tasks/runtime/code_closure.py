@@ -47,9 +47,8 @@ def code_hashes(entry: str, modules: tuple[str, ...] = ()) -> dict[str, str]:
 
 
 def is_never_hashed(module: str) -> bool:
-    return module == "tasks" or any(
-        module == room or module.startswith(f"{room}.") for room in NEVER_HASHED
-    )
+    rooms = tuple(f"{room}." for room in NEVER_HASHED)
+    return module == "tasks" or f"{module}.".startswith(rooms)
 
 
 def source_text(path: Path) -> str:

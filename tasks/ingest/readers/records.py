@@ -84,15 +84,14 @@ class RecordBlock:
 
     def raw_texts(self, places: Sequence[tuple[int, int]]) -> list[str]:
         """The raw text at each (file_id, line_number); a very long one is cut."""
-        wanted: dict[int, set[int]] = {}
-        for file_id, line_number in places:
-            wanted.setdefault(file_id, set()).add(line_number)
-        found = {}
-        for piece in self.pieces:
-            if piece.file_id in wanted:
-                for line_number, text in piece.lines():
-                    if line_number in wanted[piece.file_id]:
-                        found[piece.file_id, line_number] = readable(text)
+        wanted, files = set(places), {file_id for file_id, _line_number in places}
+        found = {
+            (piece.file_id, line_number): readable(text)
+            for piece in self.pieces
+            if piece.file_id in files
+            for line_number, text in piece.lines()
+            if (piece.file_id, line_number) in wanted
+        }
         return [found[place] for place in places]
 
 
