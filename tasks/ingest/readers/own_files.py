@@ -218,6 +218,4 @@ READERS = {
     "kml": read_kml,
     "parquet": read_parquet,
 }
-
-
 READER = Reader(decode_own, values=staging_values)
