@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 import sql
+from model.data.streams import gathered
 from tasks import database
 from tasks.config.pipeline import PipelineConfig
 from tasks.config.slices import SplitRules, WindowRules
@@ -157,12 +158,10 @@ def write_trips(path: Path, groups: Sequence[pa.Table], points: Iterator[pa.Tabl
 
 def cut_groups(trips: pa.Table, group_points: int = GROUP_POINTS) -> Iterator[pa.Table]:
     """Consecutive trips, cut after each trip that brings a group to `group_points`."""
-    start, held = 0, 0
-    for row, num_points in enumerate(trips["num_points"].to_pylist(), 1):
-        held += num_points
-        if held >= group_points or row == trips.num_rows:
-            yield trips.slice(start, row - start)
-            start, held = row, 0
+    start = 0
+    for group in gathered(trips["num_points"].to_pylist(), int, group_points):
+        yield trips.slice(start, len(group))
+        start += len(group)
 
 
 def with_points(trips: pa.Table, flat: pa.Table) -> pa.Table:

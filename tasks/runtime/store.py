@@ -109,14 +109,12 @@ class Store:
         folder = self.work(recipe.digest)
         lock = FileLock(folder.with_suffix(".lock"))
         try:
-            lock.acquire(timeout=0)
+            held = lock.acquire(timeout=0)
         except Timeout:
             log(f"{recipe.stage} of {recipe.dataset}: another process is at work on it; waiting")
-            lock.acquire()
-        try:
+            held = lock.acquire()
+        with held:
             yield
-        finally:
-            lock.release()
 
     def drop_work(self, recipe: str) -> None:
         shutil.rmtree(self.root / ".work" / recipe, ignore_errors=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import zip_longest
 
 from tasks.ingest.archive import Unreadable
 from tasks.ingest.readers.gpx import MAX_TEXT, Elements, found_in
@@ -80,13 +81,11 @@ class Placemarks(Elements[Row]):
         self._is_record = False
         times, places = self._times, self._places
         self._times, self._places = [], []
-        num_rows = max(len(times), len(places))
         if len(times) != len(places):
-            times = [""] * num_rows
-            places = [*places, *([[]] * (num_rows - len(places)))]
+            times = [""] * len(times)
         num_axes = min(max(map(len, places), default=0), len(AXES))
-        for time, place in zip(times, places, strict=True):
-            self._take(f"{self._num_tracks}", time, place, num_axes)
+        for time, place in zip_longest(times, places):
+            self._take(f"{self._num_tracks}", time or "", place or [], num_axes)
 
     def _take(self, track: str, time: str, place: list[str], num_axes: int = 0) -> None:
         axes = axes_of(place, num_axes)
