@@ -39,13 +39,6 @@ class GaussianMixture:
         log_density_M = -0.5 * error_M.square() - self.scale_M.log() - 0.5 * LOG_TWO_PI
         return torch.logsumexp(self.log_weight_M + log_density_M, dim=-1)
 
-    def cumulative(self, value: Tensor) -> Tensor:
-        error_M = (value.unsqueeze(-1) - self.mean_M) / self.scale_M
-        return (self.log_weight_M.exp() * torch.special.ndtr(error_M)).sum(-1)
-
-    def mean(self) -> Tensor:
-        return (self.log_weight_M.exp() * self.mean_M).sum(-1)
-
     def median(self) -> Tensor:
         """The value with half the mass below it, searched between the components' means."""
         return self._searched(0.5, self.mean_M.amin(-1), self.mean_M.amax(-1))

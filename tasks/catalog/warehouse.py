@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from filelock import FileLock
 
 import sql
+from model.earth.calendar import zone_offsets
 from tasks import database
 from tasks.ingest.snapshot import Snapshot, read_snapshot
 from tasks.prepare.conventions import SCORES_FILE
@@ -201,8 +202,6 @@ def add_snapshot(connection: database.Connection, snapshot: Snapshot, cleaned: l
 
 def add_calendar(connection: database.Connection, dataset: str, zone: str) -> None:
     """The view on local times, and the table of the zone's offsets that it reads."""
-    from model.earth.calendar import zone_offsets
-
     from_us, offset_us = zone_offsets(zone)
     offsets = pa.table({"from_us": from_us, "offset_us": offset_us})
     database.add_table(connection, dataset, "zone_offsets", offsets)

@@ -111,8 +111,7 @@ def count_windows(con: Connection, files: Mapping[str, Sequence[Path]]) -> Count
     for task in sorted({task for task, _ in rows} - {"forecast"}):
         counts |= {f"windows_{task}_{split}": rows.get((task, split), 0) for split in SPLITS}
     left_out = con.sql(sql.read("reports/windows_left_out")).to_arrow_table().to_pylist()
-    return (
-        counts
-        | left_out[0]
-        | {f"near_duplicates_{split}": repeated[split] for split in ("validation", "test")}
-    )
+    counts |= left_out[0]
+    return counts | {
+        f"near_duplicates_{split}": repeated[split] for split in ("validation", "test")
+    }
