@@ -25,7 +25,6 @@ class Machine(BaseSettings):
     num_threads: int = Field(
         default_factory=lambda: os.cpu_count() or 1, ge=1, description="Threads of a stage."
     )
-
     checkpoint_every_s: float = Field(
         30.0, ge=0, description="Seconds between checkpoints of a training."
     )
