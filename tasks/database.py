@@ -289,20 +289,17 @@ def add_view(
     ]
     if whole:
         parts.append(f"from {parquet_scan(whole)}")
-    if parts and names_files:
-        every = " union all by name ".join(
-            [*parts, "select null::varchar as file_name where false"]
-        )
+    if not parts:
+        return
+    body = " union all by name ".join(parts)
+    if names_files:
+        body += " union all by name select null::varchar as file_name where false"
         files = f"select file_id, min(name) as name from ops.files where dataset = {quoted(schema)}"
-        create_view(
-            connection,
-            schema,
-            view,
+        body = (
             "select part.* replace (coalesce(part.file_name, files.name) as file_name) "
-            f"from ({every}) as part left join ({files} group by all) as files using (file_id)",
+            f"from ({body}) as part left join ({files} group by all) as files using (file_id)"
         )
-    elif parts:
-        create_view(connection, schema, view, " union all by name ".join(parts))
+    create_view(connection, schema, view, body)
 
 
 def create_view(connection: Connection, schema: str, view: str, body: str) -> None:

@@ -13,16 +13,17 @@ Shapes: Q crops of a pool, R trips of a row group, B rows of a batch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
 
-from ..earth.arrays import Floats, Ints
+from ..earth.arrays import Floats, Ints, places_within
 from .collate import first_fit
 from .options import Reading
 from .shards import Group, Shards, read_lengths, row_groups
+from .streams import gathered
 
 ROW_BITS = 32  # a crop's window_id is its trip's row in the split, then the index of its start
 
@@ -95,26 +96,14 @@ class EpochPlan:
         reading = self.reading
         order = generator(reading.seed, epoch, 0).permutation(len(self.groups))
         shuffled = [self.groups[place] for place in order]
-        for number, groups in enumerate(self._groups_of_pools(shuffled)):
-            pool = self._pool(groups, epoch)
+        pools = gathered(shuffled, lambda group: group.num_points, reading.pool_points)
+        for number, groups in enumerate(pools):
+            pool = self._pool(tuple(groups), epoch)
             draws = generator(reading.seed, epoch, 2, shuffled[0].first_row, number)
             batched = buckets if reading.batching == "bucketed" else packs
             sizes = (pool.crops.num_points_Q, reading.batch_size, reading.max_points)
             for crop_Q, num_crops_B in batched(*sizes, draws):
                 yield BatchRows(pool, crop_Q, num_crops_B)
-
-    def _groups_of_pools(self, groups: Iterable[Group]) -> Iterator[tuple[Group, ...]]:
-        """Neighbouring row groups, together up to `pool_points`."""
-        waiting: list[Group] = []
-        num_points = 0
-        for group in groups:
-            waiting.append(group)
-            num_points += group.num_points
-            if num_points >= self.reading.pool_points:
-                yield tuple(waiting)
-                waiting, num_points = [], 0
-        if waiting:
-            yield tuple(waiting)
 
     def _pool(self, groups: tuple[Group, ...], epoch: int) -> Pool:
         seed, max_points = self.reading.seed, self.reading.max_points
@@ -161,10 +150,9 @@ def random_crops(num_points_R: Ints, row_R: Ints, max_points: int, uniform_Q: Fl
     """
     num_crops_R = num_crops(num_points_R, max_points)
     trip_Q = np.repeat(np.arange(len(num_points_R)), num_crops_R)
-    rank_Q = np.arange(len(trip_Q)) - np.repeat(np.cumsum(num_crops_R) - num_crops_R, num_crops_R)
     num_points_Q = np.minimum(num_points_R[trip_Q], max_points)
     num_starts_Q = num_points_R[trip_Q] - num_points_Q + 1
-    place_Q = (rank_Q + uniform_Q) / num_crops_R[trip_Q]
+    place_Q = (places_within(num_crops_R) + uniform_Q) / num_crops_R[trip_Q]
     start_Q = np.minimum((place_Q * num_starts_Q).astype(np.int64), num_starts_Q - 1)
     first_R = np.cumsum(num_points_R) - num_points_R
     window_id_Q = (row_R[trip_Q] << ROW_BITS) + start_Q

@@ -19,7 +19,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from ..earth.arrays import Ints
+from ..earth.arrays import Ints, places_within
 from ..earth.calendar_tables import Clock, clock_of
 from ..interface.batch import Batch, Cursor
 from .collate import BatchBuilder, CropPlacement
@@ -27,8 +27,8 @@ from .epoch_plan import BatchRows, EpochPlan
 from .mixture import shares_in_turn
 from .options import POOL_POINTS, Reading
 from .point_buffer import NUM_READERS, PointBuffer
-from .prefetch import prefetched
 from .shards import Group, ShardError, Shards, ints, stretches, trip_rows, window_index
+from .streams import prefetched
 
 # Training ---------------------------------------------------------------------------------------
 
@@ -157,7 +157,7 @@ class PoolReader:
         crops, crop_Q = piece.pool.crops, piece.crop_Q
         num_points_Q = crops.num_points_Q[crop_Q]
         row_Q = np.repeat(np.arange(len(piece.num_crops_B)), piece.num_crops_B)
-        sequence_Q = np.arange(len(crop_Q)) - _before(piece.num_crops_B)[row_Q]
+        sequence_Q = places_within(piece.num_crops_B)
         column_Q = _before(num_points_Q)
         column_Q = column_Q - column_Q[_before(piece.num_crops_B)][row_Q]
         row_Q += first_row

@@ -27,33 +27,16 @@ TRIP_SCHEMA = {
 }
 WINDOW_SCHEMA = {
     "window_id": pa.int64(),
-    "task": pa.string(),
-    "trip_id": pa.string(),
-    "entity_id": pa.string(),
-    "start": pa.int32(),
-    "num_points": pa.int32(),
-    "split": pa.string(),
-    "num_context": pa.int32(),
-    "mask": pa.string(),
+    **dict.fromkeys(("task", "trip_id", "entity_id", "split", "mask"), pa.string()),
+    **dict.fromkeys(("start", "num_points", "num_context", "num_history"), pa.int32()),
     "is_observed": pa.list_(pa.bool_()),
-    "interval_s": pa.float64(),
-    "speed_mps": pa.float64(),
-    "has_stop": pa.bool_(),
-    "is_at_rest": pa.bool_(),
-    "turn_rad": pa.float64(),
-    "num_history": pa.int32(),
-    "is_seen": pa.bool_(),
+    **dict.fromkeys(("interval_s", "speed_mps", "turn_rad"), pa.float64()),
+    **dict.fromkeys(("has_stop", "is_at_rest", "is_seen"), pa.bool_()),
 }
 # What a reader of windows needs; the rest tells them apart.
 INDEX_COLUMNS = (
-    "window_id",
-    "trip_id",
-    "entity_id",
-    "start",
-    "num_points",
-    "num_context",
-    "mask",
-    "is_observed",
+    *("window_id", "trip_id", "entity_id", "start"),
+    *("num_points", "num_context", "mask", "is_observed"),
 )
 
 

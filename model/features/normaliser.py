@@ -16,9 +16,6 @@ MIN_EXTENT_M = 0.1
 _P10_TO_P90 = 2.563  # standard deviations between the first and the last decile of a Gaussian
 
 
-# ---------------------------------------------------------------------------------- normaliser
-
-
 @dataclass(frozen=True)
 class Quantiles:
     """First decile, median and last decile."""

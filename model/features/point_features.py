@@ -39,11 +39,7 @@ def steps_of(lon_deg_BT: Tensor, lat_deg_BT: Tensor, time_s_BT: Tensor) -> Tenso
 
 
 def motion_since(
-    lon_deg_BT: Tensor,
-    lat_deg_BT: Tensor,
-    time_s_BT: Tensor,
-    index_BQ: Tensor,
-    origin_BQL: Tensor,
+    lon_deg_BT: Tensor, lat_deg_BT: Tensor, time_s_BT: Tensor, index_BQ: Tensor, origin_BQL: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Displacement (B, Q, L, C) and seconds (B, Q, L) from origins to points, in their frame."""
     index_BQ1 = index_BQ.unsqueeze(-1)

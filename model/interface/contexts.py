@@ -40,13 +40,8 @@ class Context(Rows):
         is_known_BT = ~self.is_pad_BT
         if not bool(is_known_BT[:, 0].all()):
             raise ValueError("a context needs at least one point, and its pads on the right")
-        if bool((is_known_BT[:, 1:] & self.is_pad_BT[:, :-1]).any()):
-            raise ValueError("pads of a context must stand on the right")
-        for name in POINTS:
-            if not bool(torch.isfinite(getattr(self, name)[is_known_BT]).all()):
-                raise ValueError(f"{name} of a context must be finite")
-        is_backward_BT = (self.time_s_BT.diff(dim=1) < 0) & is_known_BT[:, 1:]
-        if bool(is_backward_BT.any()):
+        check_points(self, is_known_BT, is_known_BT)
+        if bool(((self.time_s_BT.diff(dim=1) < 0) & is_known_BT[:, 1:]).any()):
             raise ValueError("times of a context must not descend")
 
     @property
@@ -108,13 +103,7 @@ class Partial(Rows):
     path_m_B: Tensor | None = None
 
     def __post_init__(self) -> None:
-        is_point_BT = ~self.is_pad_BT
-        if bool((is_point_BT[:, 1:] & self.is_pad_BT[:, :-1]).any()):
-            raise ValueError("pads must stand on the right")
-        shown = (self.shows_place_BT, self.shows_place_BT, self.shows_time_BT)
-        for name, is_shown_BT in zip(POINTS, shown, strict=True):
-            if not bool(torch.isfinite(getattr(self, name)[is_shown_BT & is_point_BT]).all()):
-                raise ValueError(f"{name} must be finite where it is shown")
+        check_points(self, self.shows_place_BT, self.shows_time_BT)
 
     @classmethod
     def of(cls, context: Context, num_horizon: int, target_s_BH: Tensor | None) -> Partial:
@@ -170,6 +159,17 @@ class Partial(Rows):
         )
 
 
+def check_points(given: Context | Partial, shows_place_BT: Tensor, shows_time_BT: Tensor) -> None:
+    """Refuse pads that stand on the left of a point, and numbers that are shown and not finite."""
+    is_point_BT = ~given.is_pad_BT
+    if bool((is_point_BT[:, 1:] & given.is_pad_BT[:, :-1]).any()):
+        raise ValueError("pads must stand on the right")
+    shown = (shows_place_BT, shows_place_BT, shows_time_BT)
+    for name, is_shown_BT in zip(POINTS, shown, strict=True):
+        if not bool(torch.isfinite(getattr(given, name)[is_shown_BT & is_point_BT]).all()):
+            raise ValueError(f"{name} must be finite where it is shown")
+
+
 def calendar_at(started_us_N: Tensor, time_s_NQ: Tensor, zone: str) -> Tensor:
     """Calendar features (N, Q, K) of seconds since the start of each row."""
     instant_us_NQ = started_us_N.unsqueeze(1) + (time_s_NQ * 1e6).round().long()
@@ -183,6 +183,6 @@ def check_target_times(context: Context, num_horizon: int, target_time_s_BH: Ten
     expected = (len(context.started_us_B), num_horizon)
     if tuple(target_time_s_BH.shape) != expected:
         raise ValueError(f"target times must be {expected}, not {tuple(target_time_s_BH.shape)}")
-    last_s_B1 = context.time_s_BT.gather(1, context.num_points_B.unsqueeze(1) - 1)
+    _lon_deg_B1, _lat_deg_B1, last_s_B1 = context.last_B1()
     if not bool((torch.cat([last_s_B1, target_time_s_BH], dim=1).diff(dim=1) >= 0).all()):
         raise ValueError("target times must not descend, nor begin before the context ends")

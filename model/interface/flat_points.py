@@ -57,11 +57,7 @@ def sorted_points(
 
 
 def sorted_sketch(
-    trajectory_N: Ints,
-    instant_us_N: Ints,
-    lon_deg_N: Floats,
-    lat_deg_N: Floats,
-    has_time_N: Bools,
+    trajectory_N: Ints, instant_us_N: Ints, lon_deg_N: Floats, lat_deg_N: Floats, has_time_N: Bools
 ) -> FlatPoints:
     """Checked points of which places and times may be missing.
 

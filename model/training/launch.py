@@ -23,9 +23,9 @@ import torch
 from torch import distributed
 
 from ..data.epoch_plan import EpochPlan
-from ..data.prefetch import prefetched
 from ..data.reading import assembled, planned
 from ..data.shards import Shards
+from ..data.streams import prefetched
 from ..families import FAMILIES, build
 from ..features.normaliser import Normaliser
 from ..interface.batch import Batch, Cursor

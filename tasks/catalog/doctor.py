@@ -22,6 +22,7 @@ from tasks.runtime.manifest import LIBRARIES, Manifest, library_versions, read_m
 from tasks.runtime.progress import progress
 from tasks.runtime.run_records import read_record
 from tasks.runtime.store import Store
+from tasks.runtime.words import counted
 
 RECIPE = re.compile(r"[0-9a-f]{32}")
 SHOWN = 8
@@ -65,23 +66,25 @@ def examine(store: Store) -> Findings:
     if not store.root.is_dir():
         raise ConfigError(f"there is no store at {store.root}; name it with --store DIR")
     manifests, faults, newer = verified(store)
-    registry, registry_error = looked_up(store)
+    registry, registry_error = RegistryState(), ""
+    try:
+        registry = registry_state(store)
+    except Unavailable as error:
+        registry_error = str(error)
     files = [file for manifest in manifests.values() for file in manifest.files]
+    records = [path for path in store.runs.glob("*.json") if read_record(path) is None]
+    bad = [
+        BadFolder(place=place, fault=fault, dependants=hanging_on(place, manifests, registry))
+        for place, fault in sorted(faults.items())
+    ]
     return Findings(
         store=str(store.root),
         num_folders=len(manifests.keys() | faults.keys()),
         num_files=len(files),
         num_bytes=sum(file.num_bytes for file in files),
-        bad=tuple(
-            BadFolder(
-                place=place, fault=fault, dependants=tuple(hanging_on(place, manifests, registry))
-            )
-            for place, fault in sorted(faults.items())
-        ),
+        bad=tuple(bad),
         newer=tuple(newer),
-        records=tuple(
-            path.name for path in sorted(store.runs.glob("*.json")) if read_record(path) is None
-        ),
+        records=tuple(sorted(path.name for path in records)),
         drafts=tuple(sorted(path.name for path in store.drafts.glob("*") if is_whole(path))),
         aside=tuple(sorted(path.name for path in store.aside.glob("*"))),
         registry=registry,
@@ -96,7 +99,7 @@ def verified(store: Store) -> tuple[dict[str, Manifest], dict[str, str], list[st
     manifests: dict[str, Manifest] = {}
     faults: dict[str, str] = {}
     newer: list[str] = []
-    folders = finished_folders(store)
+    folders = sorted(path for path in store.root.glob("*/*/*/") if RECIPE.fullmatch(path.name))
     with progress("doctor", f"Verifying {len(folders):,} folders") as tell:
         for number, folder in enumerate(folders, 1):
             place = folder.relative_to(store.root).as_posix()
@@ -114,21 +117,9 @@ def verified(store: Store) -> tuple[dict[str, Manifest], dict[str, str], list[st
     return manifests, faults, newer
 
 
-def finished_folders(store: Store) -> list[Path]:
-    return sorted(path for path in store.root.glob("*/*/*/") if RECIPE.fullmatch(path.name))
-
-
-def looked_up(store: Store) -> tuple[RegistryState, str]:
-    """What the registry holds, or why that could not be seen."""
-    try:
-        return registry_state(store), ""
-    except Unavailable as error:
-        return RegistryState(), str(error)
-
-
 def hanging_on(
     place: str, manifests: Mapping[str, Manifest], registry: RegistryState
-) -> Iterator[str]:
+) -> tuple[str, ...]:
     """All that was made of a folder, and of what was made of it: places, then model versions."""
     reached, waiting = [place], [place]
     while waiting:
@@ -137,11 +128,9 @@ def hanging_on(
             if other not in reached and recipe in made_of(manifest):
                 reached.append(other)
                 waiting.append(other)
-    yield from sorted(reached[1:])
     recipes = {recipe_at(one) for one in reached}
-    for found in registry.versions:
-        if recipes.intersection(found.recipes):
-            yield f"version {found.version} of {found.name}"
+    versions = [found for found in registry.versions if recipes.intersection(found.recipes)]
+    return (*sorted(reached[1:]), *(f"version {one.version} of {one.name}" for one in versions))
 
 
 def made_of(manifest: Manifest) -> set[str]:
@@ -171,11 +160,8 @@ def makers(manifests: Iterable[Manifest]) -> dict[str, dict[str, int]]:
 def mend(store: Store, findings: Findings) -> list[str]:
     """Set aside what is bad, end what nobody will end, and bring the warehouse up to date."""
     store.prepare()
-    told = []
-    for bad in findings.bad:
-        told.append(f"{bad.place} is set aside as {store.set_aside(store.root / bad.place)}.")
-    for name in findings.records:
-        told.append(f"runs/{name} is set aside as {store.set_aside(store.runs / name)}.")
+    places = [*(bad.place for bad in findings.bad), *(f"runs/{name}" for name in findings.records)]
+    told = [f"{place} is set aside as {store.set_aside(store.root / place)}." for place in places]
     store.sweep()
     if findings.drafts:
         told.append(f"{counted(len(findings.drafts), 'whole draft')} taken out of the drafts.")
@@ -255,7 +241,3 @@ def library_lines(findings: Findings) -> Iterator[str]:
     ]
     installed = ", ".join(f"{name} {version}" for name, version in findings.installed.items())
     yield from others or [f"All were made with the libraries that are installed: {installed}."]
-
-
-def counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

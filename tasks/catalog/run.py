@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+from tasks.catalog.warehouse import rebuild
 from tasks.runtime.errors import StorageError
 from tasks.runtime.limits import storage_errors
 from tasks.runtime.redaction import redact_logs, redacted
@@ -42,15 +43,9 @@ def recorded_run(store: Store, flow: str, dataset: str) -> Iterator[list[StageRu
             trace=trace,
             stages=tuple(runs),
         )
+        what = "the record of the run and the warehouse"
         # Of a run that failed, the first reason is the one to tell.
-        with contextlib.suppress(*[StorageError] if error else []):
-            keep(store, record)
-
-
-def keep(store: Store, record: RunRecord) -> None:
-    """Write the record of a run, and the warehouse anew."""
-    from tasks.catalog.warehouse import rebuild
-
-    with storage_errors(store.root, "the record of the run and the warehouse"):
-        write_record(store, record)
-        rebuild(store)
+        unheard = contextlib.suppress(*[StorageError] if error else [])
+        with unheard, storage_errors(store.root, what):
+            write_record(store, record)
+            rebuild(store)

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from filelock import FileLock
 
 import sql
+from model.earth.calendar import zone_offsets
 from tasks import database
 from tasks.ingest.snapshot import Snapshot, read_snapshot
 from tasks.prepare.conventions import SCORES_FILE
@@ -48,12 +49,10 @@ STAGES = pa.schema(
     }
 )
 QUALITY = pa.schema(
-    {
-        **dict.fromkeys(("dataset", "stage", "recipe", "measure"), pa.string()),
-        "value": pa.float64(),
-    }
+    {**dict.fromkeys(("dataset", "stage", "recipe", "measure"), pa.string()), "value": pa.float64()}
 )
 IN_FORCE = pa.schema({"dataset": pa.string(), "path": pa.string(), "file_id": pa.int64()})
+Receipts = dict[str, list[Receipt]]  # by stage
 
 
 def rebuild(store: Store) -> Path:
@@ -71,12 +70,10 @@ def rebuild(store: Store) -> Path:
     return store.warehouse
 
 
-def current_receipts(store: Store, records: list[RunRecord]) -> dict[str, dict[str, list[Receipt]]]:
+def current_receipts(store: Store, records: list[RunRecord]) -> dict[str, Receipts]:
     """For each dataset and stage, the receipts of the newest completed run that still stand."""
-    current: dict[str, dict[str, list[Receipt]]] = {}
-    for record in records:
-        if record.outcome != "completed":
-            continue
+    current: dict[str, Receipts] = {}
+    for record in (record for record in records if record.outcome == "completed"):
         for stage, receipts in record.receipts.items():
             if all(store.is_complete(receipt) for receipt in receipts):
                 rebuilt = [store.receipt(receipt) for receipt in receipts]
@@ -109,13 +106,8 @@ def points_in_force(dataset: str, store: Store) -> Receipt:
 def points_last_reported(dataset: str, store: Store) -> Receipt:
     """The snapshot of the newest run that came as far as its report, even if it then failed."""
     store.prepare()
-    for record in reversed(read_records(store)):
-        made = record.receipts
-        if (
-            record.dataset == dataset
-            and "report" in made
-            and store.is_complete(made["snapshot"][-1])
-        ):
+    for made in (one.receipts for one in reversed(read_records(store)) if one.dataset == dataset):
+        if "report" in made and store.is_complete(made["snapshot"][-1]):
             note_stage(made["snapshot"][-1], is_cached=True)
             return made["snapshot"][-1]
     raise ConfigError(
@@ -124,9 +116,7 @@ def points_last_reported(dataset: str, store: Store) -> Receipt:
 
 
 def add_operations(
-    connection: database.Connection,
-    records: list[RunRecord],
-    current: dict[str, dict[str, list[Receipt]]],
+    connection: database.Connection, records: list[RunRecord], current: dict[str, Receipts]
 ) -> None:
     """The `ops` tables on runs, stages and counts."""
     runs = [record.model_dump(include=set(RUNS.names)) for record in records]
@@ -155,7 +145,7 @@ def stage_rows(record: RunRecord) -> Iterator[dict[str, object]]:
         }
 
 
-def quality_rows(current: dict[str, dict[str, list[Receipt]]]) -> Iterator[dict[str, object]]:
+def quality_rows(current: dict[str, Receipts]) -> Iterator[dict[str, object]]:
     for dataset, stages in sorted(current.items()):
         for receipt in (receipt for receipts in stages.values() for receipt in receipts):
             named = {"dataset": dataset, **receipt.model_dump(include={"stage", "recipe"})}
@@ -165,10 +155,7 @@ def quality_rows(current: dict[str, dict[str, list[Receipt]]]) -> Iterator[dict[
 
 
 def add_dataset(
-    connection: database.Connection,
-    store: Store,
-    dataset: str,
-    receipts: dict[str, list[Receipt]],
+    connection: database.Connection, store: Store, dataset: str, receipts: Receipts
 ) -> None:
     """The views of one dataset, as far as its runs have come."""
     for view, stage in BUCKET_VIEWS.items():
@@ -184,9 +171,8 @@ def add_dataset(
     for receipt in [*receipts.get("evaluate", []), *receipts.get("transfer", [])]:
         # One table there is only since it was made.
         with contextlib.suppress(FileNotFoundError, Damaged):
-            scores = pq.read_table(
-                store.sound(receipt, SCORES_FILE) / SCORES_FILE, partitioning=None
-            )
+            path = store.sound(receipt, SCORES_FILE) / SCORES_FILE
+            scores = pq.read_table(path, partitioning=None)
             add_rows(connection, "scores", scores, dataset=dataset, recipe=receipt.recipe)
     for receipt in receipts.get("split", []):
         with contextlib.suppress(Damaged):
@@ -204,12 +190,8 @@ def add_snapshot(connection: database.Connection, snapshot: Snapshot, cleaned: l
         for file_id in file_ids
     ]
     add_rows(connection, "files_in_force", pa.Table.from_pylist(in_force, IN_FORCE))
-    add_rows(
-        connection,
-        "files",
-        pq.read_table(snapshot.ledger, partitioning=None),
-        dataset=snapshot.dataset,
-    )
+    ledger = pq.read_table(snapshot.ledger, partitioning=None)
+    add_rows(connection, "files", ledger, dataset=snapshot.dataset)
     clean_rejects = [folder / "clean_rejects.parquet" for folder in cleaned]
     for view, places, whole in (("points", points, []), ("rejects", rejects, clean_rejects)):
         paths = [path for path, _ in places]
@@ -220,8 +202,6 @@ def add_snapshot(connection: database.Connection, snapshot: Snapshot, cleaned: l
 
 def add_calendar(connection: database.Connection, dataset: str, zone: str) -> None:
     """The view on local times, and the table of the zone's offsets that it reads."""
-    from model.earth.calendar import zone_offsets
-
     from_us, offset_us = zone_offsets(zone)
     offsets = pa.table({"from_us": from_us, "offset_us": offset_us})
     database.add_table(connection, dataset, "zone_offsets", offsets)

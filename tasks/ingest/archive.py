@@ -47,12 +47,7 @@ MAX_RATIO = 200
 RATIO_GRACE_BYTES = 1 << 20  # small members of one repeated byte are no bomb
 MAX_LINE_BYTES = 64 << 20
 MAX_DEPTH = 2  # archives around a file, from the outermost
-WITHOUT_LINES = (
-    ".json",
-    ".geojson",
-    ".gpx",
-    ".kml",
-)  # formats whose readers bound their records themselves
+WITHOUT_LINES = (".json", ".geojson", ".gpx", ".kml")  # their readers bound records themselves
 MAX_NAME_BYTES = 1_024
 ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 ZIP_SUFFIXES = (".zip", ".kmz")
@@ -293,10 +288,16 @@ def is_namesake(member: str, archive: str) -> bool:
 
 
 def members_of(entry: Entry, kind: str, opening: Opening) -> list[Entry]:
-    """The files of an archive; what hinders opening it is an `Unreadable`."""
-    with whole_archive(kind):
+    """The files of an archive; what hinders opening it is an `Unreadable`, save for a full disk."""
+    try:
         stream = seekable(entry, opening)
         found = zip_members(stream, opening) if kind == "zip" else tar_members(stream, opening)
+    except BROKEN as error:
+        if getattr(error, "errno", None) in FULL_DISK:
+            raise
+        raise Unreadable(
+            f"is a broken or truncated {kind} archive ({reason_of(error)}); fetch it again"
+        ) from error
     limited = [
         replace(member, max_bytes=min(member.max_bytes, entry.max_bytes), is_archived=True)
         for member in found
@@ -309,19 +310,6 @@ def seekable(entry: Entry, opening: Opening) -> BinaryIO:
     if entry.place and not compression_of(head_of(entry.place)):
         return part_of(entry.place)
     return cast(BinaryIO, opening.put_down(entry))
-
-
-@contextlib.contextmanager
-def whole_archive(kind: str) -> Iterator[None]:
-    """What hinders opening an archive is the archive's fault, save for a disk without room."""
-    try:
-        yield
-    except BROKEN as error:
-        if getattr(error, "errno", None) in FULL_DISK:
-            raise
-        raise Unreadable(
-            f"is a broken or truncated {kind} archive ({reason_of(error)}); fetch it again"
-        ) from error
 
 
 def zip_members(stream: BinaryIO, opening: Opening) -> list[Entry]:

@@ -8,9 +8,8 @@ from __future__ import annotations
 import contextlib
 import http.client
 import re
-import time
 import urllib.error
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -23,11 +22,11 @@ from tasks.runtime.errors import Damaged, DataError, Unavailable
 from tasks.runtime.limits import storage_errors
 from tasks.runtime.progress import progress
 from tasks.runtime.redaction import redacted
+from tasks.runtime.stage import patiently
 from tasks.runtime.store import Recipe, Store, sha256_file
 
 MAX_BYTES = 100 << 30
 RETRY_DELAYS_S = (2.0, 10.0)
-MAX_RETRY_AFTER_S = 60.0
 PARTIAL, RANGE_REFUSED = 206, 416
 PASSING_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 
@@ -53,10 +52,11 @@ def fetched(
             return store.verify(known) / name
     with storage_errors(store.root, "the download"), store.draft() as draft:
         body = Body(draft / name, address, max_bytes)
-        found = patiently(body.complete, retry_delays_s)
+        fetch = patiently(body.download, retry_delays_s)  # each attempt goes on with the last
+        found = fetch()
         if sha256 and found != sha256 and body.was_resumed:
             body.forget()  # two versions of a file may have met in it
-            found = patiently(body.complete, retry_delays_s)
+            found = fetch()
         if sha256 and found != sha256:
             raise DataError(
                 f"{body.shown} gave other bytes than the known release of {row.name} "
@@ -66,19 +66,6 @@ def fetched(
         recipe = raw_recipe(row, address, found)
         store.publish(draft, recipe, {"num_files": 1}, licence=row.licence)
     return store.folder(recipe) / name
-
-
-def patiently(attempt: Callable[[], str], retry_delays_s: Sequence[float]) -> str:
-    """Try again after each delay what may pass by itself; a site may ask for a longer delay.
-
-    What an attempt left is where the next one goes on.
-    """
-    for delay_s in retry_delays_s:
-        try:
-            return attempt()
-        except Unavailable as error:
-            time.sleep(max(delay_s, min(error.retry_after_s, MAX_RETRY_AFTER_S)))
-    return attempt()
 
 
 def raw_recipe(row: Dataset, address: str, sha256: str) -> Recipe:
@@ -132,7 +119,7 @@ class Body:
         self.path.unlink(missing_ok=True)
         self.etag, self.total_bytes, self.was_resumed = "", -1, False
 
-    def complete(self) -> str:
+    def download(self) -> str:
         """Fetch what is missing; return the SHA-256 of the file."""
         try:
             with open_address(self.address, self._rest()) as response:
@@ -173,24 +160,23 @@ class Body:
             etag = response.headers.get("ETag", "")
             self.etag = etag if etag.startswith('"') and announced > 0 else ""
         with self.path.open("ab" if num_bytes else "wb") as file:
-            copy_body(response, file, self, num_bytes)
+            self._copy(response, file, num_bytes)
+
+    def _copy(self, response: Any, file: IO[bytes], num_bytes: int) -> None:
+        """Write what comes, as it comes."""
+        total_bytes, most = self.total_bytes, self.max_bytes
+        with progress("download", f"Fetching {file_name(self.shown)}") as tell:
+            while chunk := response.read1(CHUNK_BYTES):
+                num_bytes += len(chunk)
+                if max(num_bytes, total_bytes) > most:
+                    raise DataError(f"{self.shown} is larger than {most >> 20:,} MiB; refused")
+                file.write(chunk)
+                tell(num_bytes / max(num_bytes, total_bytes), f"{num_bytes / 1e6:,.0f} MB")
+        if num_bytes < total_bytes:
+            raise self._broken(f"broke off after {num_bytes:,} of {total_bytes:,} bytes")
 
     def _broken(self, reason: str, error: urllib.error.HTTPError | None = None) -> Unavailable:
         found = Unavailable(f"{self.shown} {reason}; try later")
         asked = error.headers.get("Retry-After", "") if error else ""
         found.retry_after_s = float(asked) if asked.isdigit() else 0.0
         return found
-
-
-def copy_body(response: Any, file: IO[bytes], body: Body, num_bytes: int) -> None:
-    """Write what comes, as it comes."""
-    address, total_bytes = body.shown, body.total_bytes
-    with progress("download", f"Fetching {file_name(address)}") as tell:
-        while chunk := response.read1(CHUNK_BYTES):
-            num_bytes += len(chunk)
-            if max(num_bytes, total_bytes) > body.max_bytes:
-                raise DataError(f"{address} is larger than {body.max_bytes >> 20:,} MiB; refused")
-            file.write(chunk)
-            tell(num_bytes / max(num_bytes, total_bytes), f"{num_bytes / 1e6:,.0f} MB")
-    if 0 <= num_bytes < total_bytes:
-        raise Unavailable(f"{address} broke off after {num_bytes:,} of {total_bytes:,} bytes")

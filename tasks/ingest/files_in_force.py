@@ -36,7 +36,6 @@ from tasks.ingest.snapshot import (
     LEDGER,
     REJECTS,
     index_of,
-    part_folder,
     part_receipt,
 )
 from tasks.runtime.errors import ConfigError, Damaged, DataError, TooManyRejected
@@ -141,7 +140,7 @@ class Holdings:
                     self.ledger.append(entry)
 
     def folder(self, recipe: str) -> Path:
-        return part_folder(self.store, self.base.dataset, recipe)
+        return self.store.folder(part_receipt(self.base.dataset, recipe))
 
 
 def find_or_read(row: Dataset, job: Job[SnapshotRules], members: Sequence[Member]) -> Holdings:

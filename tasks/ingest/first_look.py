@@ -6,18 +6,14 @@ are shown, and no place: it may be somebody's home.
 
 from __future__ import annotations
 
-import bz2
 import contextlib
-import gzip
 import itertools
-import lzma
 import re
 import tempfile
 import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, get_args
+from typing import get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,7 +23,10 @@ from tasks import database
 from tasks.config.datasets import DATASETS, Dataset
 from tasks.config.own_columns import ColumnsConfig
 from tasks.config.pipeline import PipelineConfig
+from tasks.ingest.archive import is_left_behind
+from tasks.ingest.compression import UNREADABLE, compression_of, decompressed
 from tasks.ingest.download import is_address
+from tasks.ingest.files_in_force import paths_of
 from tasks.ingest.part import POINT_COLUMNS
 from tasks.ingest.readers.field_columns import DELIMITERS, delimiter
 from tasks.ingest.readers.formats import reader_named
@@ -37,11 +36,6 @@ from tasks.runtime.words import counted
 
 HEAD_BYTES = 64 << 10
 NUM_HEAD_ROWS = 1_000
-PACKED: dict[bytes, Callable[[Any], Any]] = {
-    b"\x1f\x8b": gzip.open,
-    b"\xfd7zXZ\x00": lzma.open,
-    b"BZh": bz2.open,
-}
 FORMS = get_args(ColumnsConfig.model_fields["form"].annotation)
 KINDS = {"parquet": "Parquet", "gpx": "GPX", "geojson": "GeoJSON", "kml": "KML", "json": "JSON"} | {
     "jsonl": "JSON, one object a line",
@@ -55,6 +49,7 @@ KINDS_OF_FORM = {
     "json": {"json", "jsonl", "geojson"},
     "parquet": {"parquet"},
 }
+UNREAD_TIMES = {"bad_time", "implausible_time"}
 WANTED_TIMES = {
     "iso": "2024-03-07T22:40:00+01:00",
     "epoch_s": "1709847600, seconds since 1970",
@@ -91,22 +86,16 @@ def look_at(config: PipelineConfig, source: str) -> None:
     row = config.source_row
     if row.is_generated or is_address(source):
         return
+    path = paths_of(row, source)[0]
     if not source:
-        if not row.sample:
-            raise ConfigError(
-                f"{row.name} has no embedded sample: name the file or folder with --source PATH "
-                f"({row.homepage})"
-            )
         return
-    path = Path(source).expanduser()
     if not path.exists():
         raise ConfigError(f"no file or folder {path}; check --source")
     first = first_file(path, row.members)
-    if first is None or not first.kind:
-        return
-    check_kind(first, config, source, is_alone=path.is_file() and first.path == path)
-    if row.has_own_columns:
-        check_head(first, config.columns)
+    if first is not None and first.kind:
+        check_kind(first, config, source, is_alone=path.is_file() and first.path == path)
+        if row.has_own_columns:
+            check_head(first, config.columns)
 
 
 # The first file ---------------------------------------------------------------------------------
@@ -114,7 +103,7 @@ def look_at(config: PipelineConfig, source: str) -> None:
 
 def first_file(path: Path, pattern: str) -> FirstFile | None:
     """The first file of a source that is named so, or else the first of all."""
-    with contextlib.suppress(OSError, EOFError, lzma.LZMAError, zipfile.BadZipFile, RuntimeError):
+    with contextlib.suppress(*UNREADABLE):
         if path.is_dir():
             files = {found.relative_to(path).as_posix(): found for found in path.rglob("*")}
             files = {name: found for name, found in files.items() if found.is_file()}
@@ -122,9 +111,8 @@ def first_file(path: Path, pattern: str) -> FirstFile | None:
             return None if name is None else plain_file(files[name])
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
-                name = chosen_name(
-                    [info.filename for info in archive.infolist() if not info.is_dir()], pattern
-                )
+                names = [info.filename for info in archive.infolist() if not info.is_dir()]
+                name = chosen_name(names, pattern)
                 if name is None:
                     return None
                 with archive.open(name) as stream:
@@ -135,24 +123,18 @@ def first_file(path: Path, pattern: str) -> FirstFile | None:
 
 def chosen_name(names: list[str], pattern: str) -> str | None:
     """The first name that fits, else the first; what a system left behind is passed over."""
-    shown = sorted(
-        name
-        for name in names
-        if not any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(name).parts)
-    )
+    shown = sorted(name for name in names if not is_left_behind(name))
     fitting = [name for name in shown if PurePosixPath(name).match(pattern)]
     return next(iter(fitting or shown), None)
 
 
 def plain_file(path: Path) -> FirstFile:
     """The beginning of a file, unpacked where it is compressed by itself."""
-    with path.open("rb") as stream:
-        head = stream.read(HEAD_BYTES)
-    opener = next((opener for magic, opener in PACKED.items() if head.startswith(magic)), None)
-    if opener is None:
-        return FirstFile(path.name, head, path)
-    with opener(path) as stream:
-        return FirstFile(path.stem, stream.read(HEAD_BYTES), path)
+    with path.open("rb") as file:
+        suffix = compression_of(file.read(HEAD_BYTES))
+        file.seek(0)
+        with decompressed(file, suffix) as stream:
+            return FirstFile(path.stem if suffix else path.name, stream.read(HEAD_BYTES), path)
 
 
 # Its kind ---------------------------------------------------------------------------------------
@@ -169,36 +151,29 @@ def check_kind(first: FirstFile, config: PipelineConfig, source: str, *, is_alon
     if first.kind in expected and is_named:
         return
     form = f" with the form {config.columns.form}" if row.has_own_columns else ""
-    fault = f"is {KINDS[first.kind]}" if first.kind not in expected else "is not named so"
-    files = "" if first.kind not in expected else f", whose files are called {row.members}"
+    fault, files = f"is {KINDS[first.kind]}", ""
+    if first.kind in expected:
+        fault, files = "is not named so", f", whose files are called {row.members}"
+    flags = flags_for(first)
+    advice = f"{KINDS[first.kind]} is not read: save it as CSV, JSON, Parquet or GPX"
     raise ConfigError(
         f"{first.name} {fault}, and the dataset asked for is {row.name}{form}{files}; "
-        f"{advice(first, source)}"
+        + (f"run with {flags} --source {source}" if flags else advice)
     )
 
 
-def advice(first: FirstFile, source: str) -> str:
-    """The flags that fit a file."""
-    flags = flags_for(first)
-    if flags is None:
-        return f"{KINDS[first.kind]} is not read: save it as CSV, JSON, Parquet or GPX"
-    return f"run with {flags} --source {source}"
-
-
 def flags_for(first: FirstFile) -> str | None:
+    """The flags that fit a file, if any do."""
     if first.kind == "gpx":
         return "--dataset gpx"
     if first.kind == "text":
         line = first.head.split(b"\n", 1)[0].decode("utf-8", "replace")
+        form = "tsv" if line.count("\t") > line.count(",") else "csv"
         known = dataset_of_header(line)
-        return f"--dataset {known}" if known else f"--dataset own --columns.form {form_of(line)}"
+        return f"--dataset {known}" if known else f"--dataset own --columns.form {form}"
     if first.kind == "geojson" and "geojson" not in FORMS:
         return None
     return f"--dataset own --columns.form {first.kind}" if first.kind in FORMS else None
-
-
-def form_of(line: str) -> str:
-    return "tsv" if line.count("\t") > line.count(",") else "csv"
 
 
 def dataset_of_header(line: str) -> str | None:
@@ -231,10 +206,9 @@ def check_head(first: FirstFile, columns: ColumnsConfig) -> None:
 def other_delimiter(first: FirstFile, columns: ColumnsConfig) -> str:
     """What to say where another mark than the expected one divides the first line."""
     line = first.head.split(b"\n", 1)[0]
-    if columns.form not in ("csv", "tsv") or delimiter(columns) in line:
-        return ""
     name = max(DELIMITERS, key=lambda name: line.count(DELIMITERS[name]))
-    if DELIMITERS[name] not in line:
+    is_expected = columns.form not in ("csv", "tsv") or delimiter(columns) in line
+    if is_expected or DELIMITERS[name] not in line:
         return ""
     return (
         f"; another mark divides its columns: give --columns.delimiter {name}, and with it "
@@ -270,12 +244,8 @@ def head_of_parquet(path: Path) -> bytes:
 def check_times(name: str, block: RecordBlock, columns: ColumnsConfig) -> None:
     """Refuse a file of whose first records no time can be read as it is said to be written."""
     records = block.records.slice(0, NUM_HEAD_ROWS)
-    texts = [
-        " ".join(part for part in (day, clock) if part)
-        for day, clock in zip(
-            *(records[name].to_pylist() for name in ("day", "clock")), strict=True
-        )
-    ]
+    parts = zip(records["day"].to_pylist(), records["clock"].to_pylist(), strict=True)
+    texts = [" ".join(part for part in pair if part) for pair in parts]
     if not texts or not all(texts) or set(rules_of(records, columns)) - UNREAD_TIMES:
         return
     form = columns.time_form
@@ -285,9 +255,6 @@ def check_times(name: str, block: RecordBlock, columns: ColumnsConfig) -> None:
         f"{texts[0][:40]!r}; columns.time_form is {form}, which wants {wanted}. Give another "
         "with --columns.time_form, or pattern with --columns.time_pattern '%d/%m/%Y %H:%M:%S'"
     )
-
-
-UNREAD_TIMES = {"bad_time", "implausible_time"}
 
 
 def rules_of(records: pa.Table, columns: ColumnsConfig) -> list[str | None]:

@@ -76,15 +76,11 @@ class Secure(http.client.HTTPSConnection):
     response_class = Answer
 
 
-class PlainHandler(urllib.request.HTTPHandler):
-    """Opens http addresses."""
+class Opener(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
+    """Opens http and https addresses, in place of the handlers of both."""
 
     def http_open(self, req: urllib.request.Request) -> Any:
         return self.do_open(Plain, req)
-
-
-class SecureHandler(urllib.request.HTTPSHandler):
-    """Opens https addresses."""
 
     def https_open(self, req: urllib.request.Request) -> Any:
         return self.do_open(Secure, req)
@@ -133,7 +129,7 @@ def open_address(address: str, headers: Mapping[str, str] | None = None) -> Any:
     bare = keep_credentials(address)
     host = urlsplit(bare).netloc
     credentials = {"Authorization": _credentials[host]} if host in _credentials else {}
-    handlers: list[urllib.request.BaseHandler] = [SameHost(), PlainHandler(), SecureHandler()]
+    handlers: list[urllib.request.BaseHandler] = [SameHost(), Opener()]
     if urlsplit(bare).hostname in LOOPBACK:
         handlers.append(urllib.request.ProxyHandler({}))
     opener = urllib.request.build_opener(*handlers)

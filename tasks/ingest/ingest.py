@@ -8,7 +8,7 @@ from tasks.config.pipeline import PipelineConfig
 from tasks.ingest.download import fetched, is_address
 from tasks.ingest.files_in_force import SNAPSHOT, SnapshotJob, paths_of, some_of
 from tasks.ingest.inventory import looked_at
-from tasks.ingest.own_feeds import check_feed, check_names, names_of
+from tasks.ingest.own_feeds import check_feed, check_names
 from tasks.ingest.part import reading_code
 from tasks.ingest.snapshot import Snapshot, read_snapshot
 from tasks.ingest.synthetic_orders import ordered
@@ -23,7 +23,8 @@ def ingest(config: PipelineConfig, source: str, store: Store) -> Receipt:
     earlier = last_snapshot(store, config.dataset)
     job = snapshot_job(config, source, store)
     if job.members is not None:
-        check_names(config, earlier, names_of(job.members))
+        read = (member.name for member in job.members if member.state != "ignored")
+        check_names(config, earlier, read)
     receipt = SNAPSHOT(job)
     now = read_snapshot(store, receipt)
     check_feed(config, earlier, now)

@@ -7,37 +7,30 @@ whose movers are all others, are another feed: it is asked for by a name of its 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks.config.datasets import OWN
 from tasks.config.pipeline import PipelineConfig
-from tasks.ingest.inventory import Member
 from tasks.ingest.snapshot import Snapshot
 from tasks.runtime.errors import ConfigError
 
 
-def names_of(members: Sequence[Member]) -> set[str]:
-    """The names of the files that are read."""
-    return {member.name for member in members if member.state != "ignored"}
-
-
 def check_names(config: PipelineConfig, earlier: Snapshot | None, names: Iterable[str]) -> None:
     """Refuse files without a name of which none was there before."""
-    if is_unnamed(config) and earlier is not None:
-        before = earlier.file_names()
-        if before and not before.keys() & set(names):
-            raise another_feed(before)
+    before = earlier.file_names() if earlier is not None and is_unnamed(config) else {}
+    if before and not before.keys() & set(names):
+        raise another_feed(before)
 
 
 def check_feed(config: PipelineConfig, earlier: Snapshot | None, now: Snapshot) -> None:
     """Refuse, too, a feed whose files and movers are all others, though names are the same."""
     if not is_unnamed(config) or earlier is None:
         return
-    check_names(config, earlier, now.file_names())
     before, after = earlier.file_names(), now.file_names()
+    check_names(config, earlier, after)
     if before and not set(before.values()) & set(after.values()):
         with contextlib.suppress(FileNotFoundError):  # the earlier part may be gone
             if not share_a_mover(earlier, now):

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 import sql
-from model.data.prefetch import prefetched
+from model.data.streams import prefetched
 from tasks import database
 from tasks.config.datasets import Dataset, dataset_named
 from tasks.config.slices import IngestRules
@@ -43,6 +43,11 @@ NOT_KEPT = ("rule", "raw_text")
 NAMES = ("entity", "mmsi", "object_id", "taxi_id", "vehicle_id")  # of entities, in raw records
 SPELT_NUMBER = r"^\d+\.0+$|^\d(\.\d+)?[eE]\+\d+$"  # see sql/macros/whole_number_text.sql
 UNREADABLE, EMPTY, MALFORMED = "unreadable", "empty", "malformed"
+COUNTERS = ("num_records", "num_kept", "num_rejected", "num_missing")  # of a file
+COUNTED = {
+    POINTS: ("num_records", "num_points", "num_rejected", "num_missing"),
+    LABELS: ("num_label_records", "num_labels", "num_labels_rejected"),
+}
 LEDGER_SCHEMA = pa.schema(
     {
         "file_id": pa.int64(),
@@ -52,10 +57,7 @@ LEDGER_SCHEMA = pa.schema(
         "state": pa.string(),
         "kind": pa.string(),
         "reason": pa.string(),
-        "num_records": pa.int64(),
-        "num_kept": pa.int64(),
-        "num_rejected": pa.int64(),
-        "num_missing": pa.int64(),
+        **dict.fromkeys(COUNTERS, pa.int64()),
         "buckets": pa.list_(pa.int32()),
     }
 )
@@ -230,11 +232,9 @@ def staged_of(draft: Draft) -> pa.Table:
     points = f"{sql.read(POINT_COLUMNS)} union all by name (\n{sql.read(staging)}\n)"
     rule = "if(rule is null and tracked_at > $read_until, 'in_the_future', rule)"
     query = f"select * replace ({rule} as rule) from (\n{points}\n)"
-    values_of = reader_named(rules.decoder).values
-    if values_of is not None:
+    values: dict[str, Any] = {"zone": rules.zone} if "$zone" in query else {}
+    if values_of := reader_named(rules.decoder).values:
         values = values_of(rules.columns)
-    else:
-        values = {"zone": rules.zone} if "$zone" in query else {}
     values["read_until"] = datetime.now(UTC) + timedelta(days=1)
     return draft.connection.sql(query, params=values).to_arrow_table()
 
@@ -294,27 +294,18 @@ def account(draft: Path, members: Sequence[Member], tally: Tally) -> Counts:
 
 def record_counts(ledger: Sequence[dict[str, Any]]) -> Counts:
     """What was read, kept and rejected of points, and apart from that of labels, if any."""
-
-    def sum_of(column: str, kind: str) -> int:
-        return sum(entry[column] for entry in ledger if entry["kind"] == kind)
-
-    counts: Counts = {
-        "num_records": sum_of("num_records", POINTS),
-        "num_points": sum_of("num_kept", POINTS),
-        "num_rejected": sum_of("num_rejected", POINTS),
-        "num_missing": sum_of("num_missing", POINTS),
-    }
-    if any(entry["kind"] == LABELS for entry in ledger):
-        counts["num_label_records"] = sum_of("num_records", LABELS)
-        counts["num_labels"] = sum_of("num_kept", LABELS)
-        counts["num_labels_rejected"] = sum_of("num_rejected", LABELS)
+    counts: Counts = {}
+    for kind, names in COUNTED.items():
+        entries = [entry for entry in ledger if entry["kind"] == kind]
+        if entries or kind == POINTS:
+            sums = (sum(entry[column] for entry in entries) for column in COUNTERS)
+            counts |= dict(zip(names, sums, strict=False))
     return counts
 
 
 def ledger_row(member: Member, tally: Tally) -> dict[str, Any]:
     """What became of one file; one that was not read has the counts of an empty tally."""
-    file_id = member.file_id
-    state = member.state
+    file_id, state = member.file_id, member.state
     if state == "ready":
         was_read = tally.num_kept[file_id] or tally.num_records[file_id] > 1
         state = "read" if was_read else "failed"
@@ -326,10 +317,7 @@ def ledger_row(member: Member, tally: Tally) -> dict[str, Any]:
         "state": state,
         "kind": member.kind if state != "ignored" else "",
         "reason": tally.reasons.get(file_id, member.reason),
-        "num_records": tally.num_records[file_id],
-        "num_kept": tally.num_kept[file_id],
-        "num_rejected": tally.num_rejected[file_id],
-        "num_missing": tally.num_missing[file_id],
+        **{name: getattr(tally, name)[file_id] for name in COUNTERS},
         "buckets": sorted(tally.buckets.get(file_id, ())),
     }
 

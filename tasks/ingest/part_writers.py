@@ -38,20 +38,16 @@ class Buckets:
     def sort(self, rows: pa.Table) -> Iterator[tuple[int, pa.Table]]:
         """The rows of each bucket, in order of the buckets."""
         entities = pc.unique(rows["entity_id"])
-        self._learn(entities)
+        if new := [name for name in entities.to_pylist() if name not in self._bucket_of]:
+            self._connection.register("kept", pa.table({"entity_id": new}))
+            query = sql.read("intermediate/int_entity_buckets")
+            values = {"num_buckets": self._num_buckets}
+            self._bucket_of.update(self._connection.execute(query, values).fetchall())
         bucket = np.array([self._bucket_of[name] for name in entities.to_pylist()], dtype=np.int64)
         code = pc.index_in(rows["entity_id"], value_set=entities).to_numpy()
         for number in np.unique(bucket).tolist():
             place = np.flatnonzero((bucket == number)[code])
             yield number, rows if len(place) == len(rows) else rows.take(place)
-
-    def _learn(self, entities: pa.Array) -> None:
-        new = [name for name in entities.to_pylist() if name not in self._bucket_of]
-        if new:
-            self._connection.register("kept", pa.table({"entity_id": new}))
-            query = sql.read("intermediate/int_entity_buckets")
-            values = {"num_buckets": self._num_buckets}
-            self._bucket_of.update(self._connection.execute(query, values).fetchall())
 
 
 class Writers:
@@ -103,9 +99,6 @@ class Writers:
             while self._waiting:
                 name, tables = self._waiting.popitem()
                 self._flush(name, pa.concat_tables(tables))
-            for writer in self._writers.values():
+        for writer in self._writers.values():
+            with contextlib.suppress(*[OSError, pa.ArrowException] if kind else []):
                 writer.close()
-        else:
-            for writer in self._writers.values():
-                with contextlib.suppress(OSError, pa.ArrowException):
-                    writer.close()

@@ -62,7 +62,8 @@ def value_bytes(column: pa.Array) -> NDArray[np.uint8]:
         column = column.dictionary_decode()
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         encoded = column.dictionary_encode()
-        digests = [digest_of(text) for text in encoded.dictionary.to_pylist()]
+        texts = (text.encode() for text in encoded.dictionary.to_pylist())
+        digests = [hashlib.blake2b(text, digest_size=TEXT_BYTES).digest() for text in texts]
         table = np.frombuffer(b"".join([*digests, bytes(TEXT_BYTES)]), np.uint8)
         index_N = pc.fill_null(encoded.indices, len(digests)).to_numpy()
         return table.reshape(-1, TEXT_BYTES)[index_N]
@@ -72,7 +73,3 @@ def value_bytes(column: pa.Array) -> NDArray[np.uint8]:
         column = column.cast(pa.int64() if column.type.bit_width == 64 else pa.int32())
     value_N = np.ascontiguousarray(pc.fill_null(column, 0).to_numpy())
     return value_N.view(np.uint8).reshape(len(value_N), -1)
-
-
-def digest_of(text: str) -> bytes:
-    return hashlib.blake2b(text.encode(), digest_size=TEXT_BYTES).digest()

@@ -126,9 +126,8 @@ class Snapshot:
 
     def _made_again(self, error: Damaged) -> Snapshot:
         """The same files in force, of parts that are sound: perhaps of others than before."""
-        receipt = Receipt(
-            stage="snapshot", dataset=self.dataset, recipe=self.folder.name, counts={}
-        )
+        recipe = self.folder.name
+        receipt = Receipt(stage="snapshot", dataset=self.dataset, recipe=recipe, counts={})
         self.store.make_again(receipt, error)
         return read_snapshot(self.store, receipt)
 
@@ -136,19 +135,15 @@ class Snapshot:
         wanted = set(file_ids)
         found = []
         for part in self.index.parts:
-            here = sorted(wanted.intersection(part.file_ids))
-            if here:
-                found.append((part_folder(self.store, self.dataset, part.recipe) / name, here))
+            if here := sorted(wanted.intersection(part.file_ids)):
+                folder = self.store.folder(part_receipt(self.dataset, part.recipe))
+                found.append((folder / name, here))
         return found
 
 
 def part_receipt(dataset: str, recipe: str) -> Receipt:
     """The address of a part."""
     return Receipt(stage="part", dataset=dataset, recipe=recipe, counts={})
-
-
-def part_folder(store: Store, dataset: str, recipe: str) -> Path:
-    return store.folder(part_receipt(dataset, recipe))
 
 
 def read_snapshot(store: Store, receipt: Receipt, *, is_checked: bool = True) -> Snapshot:

@@ -34,19 +34,9 @@ import numpy as np
 import pyarrow as pa
 
 import sql
+from tasks import database
 from tasks.config.pipeline import PipelineConfig
 from tasks.config.slices import CleanRules
-from tasks.database import (
-    IN_FORCE,
-    Connection,
-    check,
-    count_rows,
-    define,
-    load_in_force,
-    materialise,
-    scratch,
-    write_tables,
-)
 from tasks.ingest.snapshot import read_snapshot
 from tasks.prepare import staypoints, transport_modes
 from tasks.prepare.row_order import is_new, order_of, ranks
@@ -55,22 +45,14 @@ from tasks.runtime.stage import Job, NamedInput, Stage
 from tasks.runtime.store import Counts, Receipt, Store
 
 RULES = (
-    "unset_clock",
-    "before_satellites",
-    "later_than_upload",
-    "out_of_range",
-    "null_island",
-    "exact_duplicate",
-    "same_instant",
-    "stale_position",
-    "impossible_speed",
-    "short_trip",
+    *("unset_clock", "before_satellites", "later_than_upload", "out_of_range", "null_island"),
+    *("exact_duplicate", "same_instant", "stale_position", "impossible_speed", "short_trip"),
 )
 MARTS = ("marts/clean_points", "marts/clean_rejects", "marts/trips")
 CONFLICTS = "marts/conflicts"
 TABLES = ("clean_points", "clean_rejects", "conflicts", "trips", "stays", "visits")
 SQL = (
-    IN_FORCE,
+    database.IN_FORCE,
     "intermediate/int_points_redated",
     "intermediate/int_instants_refused",
     "intermediate/int_points_placed",
@@ -115,8 +97,8 @@ def build(draft: Path, job: Job[CleanRules]) -> Counts:
     bucket = int(str(job.inputs["bucket"]))
     files, label_files = snapshot.points(bucket), snapshot.labels(bucket)
     folders = {path.parent for path, _ in files + label_files}
-    with scratch(draft, *folders, is_in_memory=True) as con:
-        load_in_force(con, "int_points_in_force", files)
+    with database.scratch(draft, *folders, is_in_memory=True) as con:
+        database.load_in_force(con, "int_points_in_force", files)
         if job.settings.has_labels:
             transport_modes.label_points(con, label_files)
         else:
@@ -124,40 +106,40 @@ def build(draft: Path, job: Job[CleanRules]) -> Counts:
         return clean_points(con, draft, job.settings)
 
 
-def clean_points(con: Connection, draft: Path, rules: CleanRules) -> Counts:
+def clean_points(con: database.Connection, draft: Path, rules: CleanRules) -> Counts:
     """Apply the rules to the loaded points, write the tables, and count."""
     screen_points(con, rules)
-    materialise(con, "intermediate/int_trips", min_points=rules.min_points)
+    database.materialise(con, "intermediate/int_trips", min_points=rules.min_points)
     staypoints.mark_stays(con, rules.stay)
     for mart in (*MARTS, *staypoints.MARTS):
-        materialise(con, mart)
-    materialise(con, CONFLICTS, max_gap_s=rules.max_gap_s)
-    check(con, "checks/clean_conserves_points")
+        database.materialise(con, mart)
+    database.materialise(con, CONFLICTS, max_gap_s=rules.max_gap_s)
+    database.check(con, "checks/clean_conserves_points")
     tables = list(TABLES)
     if "mode" in con.table("clean_points").columns:
-        materialise(con, "marts/triplegs")
+        database.materialise(con, "marts/triplegs")
         tables.append("triplegs")
-    write_tables(con, draft, *tables)
+    database.write_tables(con, draft, *tables)
     return counts(con)
 
 
-def screen_points(con: Connection, rules: CleanRules) -> None:
+def screen_points(con: database.Connection, rules: CleanRules) -> None:
     """Make `int_points_tripped` of the loaded points: all that break none of the first rules."""
     for query in ("int_points_redated", "int_instants_refused"):
-        materialise(con, f"intermediate/{query}", first_fix_date=rules.first_fix_date)
+        database.materialise(con, f"intermediate/{query}", first_fix_date=rules.first_fix_date)
     con.register("int_point_identities", identified_points(con, rules))
-    materialise(con, "intermediate/int_points_screened")
-    materialise(con, "intermediate/int_points_stale")
-    define(con, "intermediate/int_points_tracked")
+    database.materialise(con, "intermediate/int_points_screened")
+    database.materialise(con, "intermediate/int_points_stale")
+    database.define(con, "intermediate/int_points_tracked")
     tracked = con.sql(
         "select point_id, entity_id, source_trip_id, tracked_us, lon_deg, lat_deg "
         "from int_points_tracked"
     ).to_arrow_table()
     con.register("int_points_reached", tripped(tracked, rules.max_speed_mps, rules.max_gap_s))
-    materialise(con, "intermediate/int_points_tripped")
+    database.materialise(con, "intermediate/int_points_tripped")
 
 
-def identified_points(con: Connection, rules: CleanRules) -> pa.Table:
+def identified_points(con: database.Connection, rules: CleanRules) -> pa.Table:
     """The points of all entities of one identity but the first; none where nobody asks."""
     from model.earth.point_rules import identities
 
@@ -203,19 +185,19 @@ def tripped(tracked: pa.Table, max_speed_mps: float, max_gap_s: float) -> pa.Tab
     )
 
 
-def counts(con: Connection) -> Counts:
+def counts(con: database.Connection) -> Counts:
     """Points in and out, rejects by rule, and trips, of one bucket."""
     by_rule = dict(con.execute("select rule, count(*) from clean_rejects group by rule").fetchall())
     return {
-        "points": count_rows(con, "int_points_in_force"),
-        "kept": count_rows(con, "clean_points"),
-        "rejected": count_rows(con, "clean_rejects"),
+        "points": database.count_rows(con, "int_points_in_force"),
+        "kept": database.count_rows(con, "clean_points"),
+        "rejected": database.count_rows(con, "clean_rejects"),
         **{f"rejected_{rule}": by_rule.get(rule, 0) for rule in RULES},
-        "trips": count_rows(con, "trips"),
-        "stays": count_rows(con, "stays"),
-        "redated": count_rows(con, "int_points_redated"),
-        "parted": count_rows(con, "int_point_identities"),
-        "conflicts": count_rows(con, "conflicts"),
+        "trips": database.count_rows(con, "trips"),
+        "stays": database.count_rows(con, "stays"),
+        "redated": database.count_rows(con, "int_points_redated"),
+        "parted": database.count_rows(con, "int_point_identities"),
+        "conflicts": database.count_rows(con, "conflicts"),
     }
 
 

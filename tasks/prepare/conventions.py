@@ -8,8 +8,6 @@ SPLITS = ("train", "validation", "test")
 LINES_A_DEGREE = 10_000
 # Files that a stage publishes and later ones read.
 RECOVERY_FILE = "recovery.json"  # of the probe of the encoding
-SCORES_FILE, WINDOW_ERRORS_FILE, EXAMPLES_FILE = (
-    "scores.parquet",
-    "window_errors.parquet",
-    "examples.parquet",
-)
+SCORES_FILE = "scores.parquet"
+WINDOW_ERRORS_FILE = "window_errors.parquet"
+EXAMPLES_FILE = "examples.parquet"

@@ -20,13 +20,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from model.earth.arrays import Bits, Ints, mixed, places_within
+
 RUN_POINTS, MIN_MOVES = 10, 4
 CELLS_A_DEGREE = 10_000
 FILTER_BITS = 24
 NO_RUN = np.uint64(0)
 
-Keys = NDArray[np.uint64]
-Integers = NDArray[np.int64]
 Number = TypeVar("Number", np.int64, np.uint64)
 
 
@@ -50,22 +50,22 @@ def groups_of_trips(paths: Iterable[Path]) -> Iterator[pa.Table]:
                 yield file.read_row_group(number, columns=columns)
 
 
-def asked_runs(trips: pa.Table, windows: pa.Table) -> tuple[Integers, Keys]:
+def asked_runs(trips: pa.Table, windows: pa.Table) -> tuple[Ints, Bits]:
     """The row of the window, and the key, of each run of these trips that is asked."""
     trip = pc.index_in(windows["trip_id"], value_set=trips["trip_id"]).combine_chunks()
     row_W = np.flatnonzero(trip.is_valid().to_numpy(zero_copy_only=False))
     first_R = offsets_of(trips)[:-1]
     start_W = windows["start"].to_numpy()[row_W] + first_R[trip.drop_null().to_numpy()]
     num_W = windows["num_points"].to_numpy()[row_W] // RUN_POINTS
-    place_A = np.arange(num_W.sum()) - np.repeat(np.cumsum(num_W) - num_W, num_W)
-    return np.repeat(row_W, num_W), keys_of(trips)[np.repeat(start_W, num_W) + place_A * RUN_POINTS]
+    point_A = np.repeat(start_W, num_W) + places_within(num_W) * RUN_POINTS
+    return np.repeat(row_W, num_W), keys_of(trips)[point_A]
 
 
-def held_by(train: Iterable[Path], key_A: Keys) -> Keys:
+def held_by(train: Iterable[Path], key_A: Bits) -> Bits:
     """Those of the keys, which ascend, that a run of train has."""
     is_likely = np.zeros(1 << FILTER_BITS, np.bool_)
     is_likely[key_A >> np.uint64(64 - FILTER_BITS)] = True
-    held: list[Keys] = [np.zeros(0, np.uint64)]
+    held: list[Bits] = [np.zeros(0, np.uint64)]
     for trips in groups_of_trips(train):
         key_N = keys_of(trips)
         key_N = key_N[is_likely[key_N >> np.uint64(64 - FILTER_BITS)]]
@@ -73,7 +73,7 @@ def held_by(train: Iterable[Path], key_A: Keys) -> Keys:
     return np.unique(np.concatenate(held))
 
 
-def keys_of(trips: pa.Table) -> Keys:
+def keys_of(trips: pa.Table) -> Bits:
     """What the run that begins at each point of some trips is told apart by: 64 well mixed bits.
 
     `NO_RUN` where the trip ends too early or moves too little.
@@ -100,7 +100,7 @@ def keys_of(trips: pa.Table) -> Keys:
     return key_N
 
 
-def offsets_of(trips: pa.Table) -> Integers:
+def offsets_of(trips: pa.Table) -> Ints:
     """Where each trip begins among all points, and where the last one ends."""
     num_points_R = pc.list_value_length(trips["t_s"]).to_numpy()
     return np.concatenate([[0], np.cumsum(num_points_R)]).astype(np.int64)
@@ -110,10 +110,3 @@ def windowed_sum(value_N: NDArray[Number]) -> NDArray[Number]:
     """The sum over each run of points; unsigned sums wrap around."""
     total = np.concatenate([np.zeros(1, value_N.dtype), np.cumsum(value_N, dtype=value_N.dtype)])
     return total[RUN_POINTS:] - total[:-RUN_POINTS]
-
-
-def mixed(value: Keys) -> Keys:
-    """The finaliser of splitmix64: each bit of the result depends on every bit."""
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return value ^ (value >> np.uint64(31))

@@ -16,19 +16,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 import sql
+from model.data.streams import gathered
+from tasks import database
 from tasks.config.pipeline import PipelineConfig
 from tasks.config.slices import SplitRules, WindowRules
-from tasks.database import (
-    Connection,
-    check,
-    count_rows,
-    load,
-    materialise,
-    regrouped,
-    scratch,
-    view,
-    view_files,
-)
 from tasks.prepare import windows
 from tasks.prepare.conventions import SPLITS
 from tasks.runtime.errors import DataError
@@ -40,10 +31,7 @@ BATCH_POINTS = 65_536
 QUANTILES = ("p10", "p50", "p90")
 MEASURES = ("step_s", "speed_mps", "step_m")
 NAMES = ("dataset", "entity_id", "trip_id", "split")
-TRIP_COLUMNS = {
-    **dict.fromkeys(NAMES, pa.string()),
-    "started_at": pa.timestamp("us", tz="UTC"),
-}
+TRIP_COLUMNS = {**dict.fromkeys(NAMES, pa.string()), "started_at": pa.timestamp("us", tz="UTC")}
 POINT_COLUMNS = {
     **dict.fromkeys(("t_s", "lon_deg", "lat_deg"), pa.list_(pa.float64())),
     **dict.fromkeys(
@@ -108,9 +96,9 @@ def build(draft: Path, job: Job[WindowRules]) -> Counts:
     drawn, fitted = job.folder("split"), job.folder("regions")
     clean_folders = [job.store.folder(receipt) for receipt in cleaned]
     feature_folders = [job.store.folder(receipt) for receipt in featured]
-    with scratch(draft, *clean_folders, *feature_folders, drawn, fitted) as con:
-        load(con, "split", drawn / "split.parquet")
-        load(con, "regions", fitted / "regions.parquet")
+    with database.scratch(draft, *clean_folders, *feature_folders, drawn, fitted) as con:
+        database.load(con, "split", drawn / "split.parquet")
+        database.load(con, "regions", fitted / "regions.parquet")
         view_tables(con, clean_folders, feature_folders)
         longest_s = windows.longest_step_s(con)
         buckets = zip(job.inputs["buckets"], clean_folders, feature_folders, strict=True)
@@ -120,7 +108,7 @@ def build(draft: Path, job: Job[WindowRules]) -> Counts:
             windows.add_windows(con, job.settings, longest_s)
         view_tables(con, clean_folders, feature_folders)
         files = {split: sorted(draft.glob(f"{split}-[0-9]*.parquet")) for split in SPLITS}
-        view(con, "shards", [path for split in sorted(SPLITS) for path in files[split]])
+        database.view(con, "shards", [path for split in sorted(SPLITS) for path in files[split]])
         windows.write_windows(con, draft / "windows.parquet", job.settings.resolution)
         write_normaliser(con, draft / "normaliser.json")
         check_shards(con, job.settings.split)
@@ -133,16 +121,18 @@ def build(draft: Path, job: Job[WindowRules]) -> Counts:
     return counts | {name: told[fact] for name, fact in facts.items()}
 
 
-def view_tables(con: Connection, cleaned: Sequence[Path], featured: Sequence[Path]) -> None:
+def view_tables(
+    con: database.Connection, cleaned: Sequence[Path], featured: Sequence[Path]
+) -> None:
     """Let the tables of the earlier stages stand for the files of these folders."""
-    view_files(con, cleaned, "clean_points", "trips")
-    view_files(con, featured, "steps")
+    database.view_files(con, cleaned, "clean_points", "trips")
+    database.view_files(con, featured, "steps")
 
 
-def write_bucket(con: Connection, draft: Path, dataset: str, bucket: str) -> None:
+def write_bucket(con: database.Connection, draft: Path, dataset: str, bucket: str) -> None:
     """Write one file for each split that has trips in the bucket."""
-    materialise(con, "intermediate/int_points_parted")
-    materialise(con, "marts/shard_trips")
+    database.materialise(con, "intermediate/int_points_parted")
+    database.materialise(con, "marts/shard_trips")
     trips = con.sql("select * from shard_trips order by trip_number").to_arrow_table()
     names = pa.array([dataset] * trips.num_rows, pa.string())
     trips = trips.append_column("dataset", names)
@@ -152,7 +142,7 @@ def write_bucket(con: Connection, draft: Path, dataset: str, bucket: str) -> Non
     }
     sizes = [pc.sum(group["num_points"]).as_py() for found in groups.values() for group in found]
     reader = con.sql(sql.read("marts/shard_points")).to_arrow_reader(BATCH_POINTS)
-    points = regrouped(reader, sizes)
+    points = database.regrouped(reader, sizes)
     for split, found in groups.items():
         if found:
             write_trips(draft / f"{split}-{bucket}.parquet", found, points)
@@ -168,12 +158,10 @@ def write_trips(path: Path, groups: Sequence[pa.Table], points: Iterator[pa.Tabl
 
 def cut_groups(trips: pa.Table, group_points: int = GROUP_POINTS) -> Iterator[pa.Table]:
     """Consecutive trips, cut after each trip that brings a group to `group_points`."""
-    start, held = 0, 0
-    for row, num_points in enumerate(trips["num_points"].to_pylist(), 1):
-        held += num_points
-        if held >= group_points or row == trips.num_rows:
-            yield trips.slice(start, row - start)
-            start, held = row, 0
+    start = 0
+    for group in gathered(trips["num_points"].to_pylist(), int, group_points):
+        yield trips.slice(start, len(group))
+        start += len(group)
 
 
 def with_points(trips: pa.Table, flat: pa.Table) -> pa.Table:
@@ -190,12 +178,12 @@ def with_points(trips: pa.Table, flat: pa.Table) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=SCHEMA)
 
 
-def write_normaliser(con: Connection, path: Path) -> None:
+def write_normaliser(con: database.Connection, path: Path) -> None:
     """Write the quantiles of the training steps, one measure after the other."""
     fitted = {}
     for measure in MEASURES:
-        materialise(con, "marts/normaliser", measure=measure)
-        check(con, "checks/normaliser_is_of_train")
+        database.materialise(con, "marts/normaliser", measure=measure)
+        database.check(con, "checks/normaliser_is_of_train")
         [(num_steps, deciles)] = con.execute("select num_steps, deciles from normaliser").fetchall()
         if not num_steps:
             raise DataError("the training split has no step to fit the normaliser on")
@@ -203,15 +191,15 @@ def write_normaliser(con: Connection, path: Path) -> None:
     path.write_text(json.dumps({"num_steps": num_steps, **fitted}, indent=2) + "\n", "utf-8")
 
 
-def check_shards(con: Connection, rules: SplitRules) -> None:
+def check_shards(con: database.Connection, rules: SplitRules) -> None:
     """Hold what was written against the clean points, the split and its kind."""
     for name in CHECKS:
-        check(con, name)
+        database.check(con, name)
     if rules.kind in CHECK_OF_KIND:
-        check(con, CHECK_OF_KIND[rules.kind], **rules.model_dump())
+        database.check(con, CHECK_OF_KIND[rules.kind], **rules.model_dump())
 
 
-def count_shards(con: Connection) -> Counts:
+def count_shards(con: database.Connection) -> Counts:
     """Trips, or parts of them, and points by split, and the points that belong to none."""
     rows = con.execute(
         "select split, count(*), sum(len(t_s))::bigint from shards group by split"
@@ -221,7 +209,7 @@ def count_shards(con: Connection) -> Counts:
     for split in SPLITS:
         counts[f"trips_{split}"], counts[f"points_{split}"] = sizes.get(split, (0, 0))
     kept = sum(num_points for _, num_points in sizes.values())
-    return counts | {"points_purged": count_rows(con, "clean_points") - kept}
+    return counts | {"points_purged": database.count_rows(con, "clean_points") - kept}
 
 
 def require_windows(counts: Counts) -> None:

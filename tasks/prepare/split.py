@@ -176,6 +176,4 @@ REMEDIES = {
     "test; give more points or another --seed",
 }
 ROWS_AT_ONCE = 65_536
-
-
 STAGE = Stage("split", build, SQL)

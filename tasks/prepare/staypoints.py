@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 import sql
+from model.earth.arrays import places_within
 from tasks.config.pipeline import StayConfig
 from tasks.database import Connection
 from tasks.prepare.row_order import is_new, order_of, ranks
@@ -40,9 +41,8 @@ def mark_stays(con: Connection, rules: StayConfig) -> None:
     )
     staypoint_id_S = point_id_N[first_S]  # a stay is named by its first point
     size_S = last_S - first_S + 1
-    number_P = np.arange(size_S.sum()) - np.repeat(np.cumsum(size_S) - size_S, size_S)
     points = {
-        "point_id": point_id_N[np.repeat(first_S, size_S) + number_P],
+        "point_id": point_id_N[np.repeat(first_S, size_S) + places_within(size_S)],
         "staypoint_id": np.repeat(staypoint_id_S, size_S),
     }
     ends = {
@@ -52,10 +52,7 @@ def mark_stays(con: Connection, rules: StayConfig) -> None:
     con.register("int_stay_points", pa.table(points))
     con.register("int_stay_ends", pa.table(ends))
     founder_S = location_numbers(
-        is_new(entity_N[first_S]),
-        lon_deg_N[first_S],
-        lat_deg_N[first_S],
-        rules.radius_m,
+        is_new(entity_N[first_S]), lon_deg_N[first_S], lat_deg_N[first_S], rules.radius_m
     )
     locations = {"staypoint_id": staypoint_id_S, "location_id": staypoint_id_S[founder_S]}
     con.register("int_stay_locations", pa.table(locations))

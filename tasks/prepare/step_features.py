@@ -5,16 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from tasks import database
 from tasks.config.pipeline import PipelineConfig
-from tasks.database import (
-    Connection,
-    check,
-    count_rows,
-    materialise,
-    scratch,
-    view_files,
-    write_tables,
-)
 from tasks.runtime.frozen import Frozen
 from tasks.runtime.stage import Job, Stage
 from tasks.runtime.store import Counts, Receipt, Store
@@ -35,18 +27,12 @@ def features(config: PipelineConfig, cleaned: Sequence[Receipt], store: Store) -
 def build(draft: Path, job: Job[Frozen]) -> Counts:
     """Features of one bucket."""
     folder = job.folder("cleaned")
-    with scratch(draft, folder) as con:
-        view_files(con, [folder], "clean_points", "trips")
-        counts = make_features(con)
-        write_tables(con, draft, "steps")
-    return counts
-
-
-def make_features(con: Connection) -> Counts:
-    """Make the table `steps` of `clean_points` and `trips`; return its counts."""
-    materialise(con, "marts/steps")
-    check(con, "checks/steps_go_forward")
-    return {"steps": count_rows(con, "steps")}
+    with database.scratch(draft, folder) as con:
+        database.view_files(con, [folder], "clean_points", "trips")
+        num_steps = database.materialise(con, "marts/steps")
+        database.check(con, "checks/steps_go_forward")
+        database.write_tables(con, draft, "steps")
+    return {"steps": num_steps}
 
 
 STAGE = Stage("features", build, SQL)

@@ -36,6 +36,7 @@ from tasks.runtime.store import Counts
 
 STEP_QUANTILE, STEP_FACTOR = 0.99, 2.0
 REST_RADIUS_M = 50.0
+JUDGED = ("validation", "test")
 SQL = (
     "marts/longest_step",
     "checks/windows_match_shards",
@@ -66,10 +67,7 @@ def add_windows(con: Connection, rules: WindowRules, longest_s: float | None) ->
     measured = "intermediate/int_windows_measured"
     materialise(con, measured, **sizes, stride=rules.stride, rest_radius_m=REST_RADIUS_M)
     append(con, "int_windows_measured", "all_stretches")
-    limits: dict[str, Value] = {
-        "longest_step_s": longest_s,
-        "purge_gap_s": rules.split.purge_gap_s,
-    }
+    limits: dict[str, Value] = {"longest_step_s": longest_s, "purge_gap_s": rules.split.purge_gap_s}
     materialise(con, "intermediate/int_windows_named", **limits)
     append(con, "int_windows_named", "all_named")
     materialise(con, "intermediate/int_trips_measured")
@@ -107,15 +105,11 @@ def count_windows(con: Connection, files: Mapping[str, Sequence[Path]]) -> Count
         "select task, split, count(*) from all_windows group by task, split"
     ).fetchall()
     rows = {(task, split): number for task, split, number in asked}
-    judged = [path for split in ("validation", "test") for path in files[split]]
+    judged = [path for split in JUDGED for path in files[split]]
     forecasts = con.sql(sql.read("intermediate/int_forecasts_judged")).to_arrow_table()
     repeated = Counter(near_duplicates(forecasts, judged, files["train"])["split"].to_pylist())
     counts: Counts = {f"windows_{split}": rows.get(("forecast", split), 0) for split in SPLITS}
     for task in sorted({task for task, _ in rows} - {"forecast"}):
         counts |= {f"windows_{task}_{split}": rows.get((task, split), 0) for split in SPLITS}
-    left_out = con.sql(sql.read("reports/windows_left_out")).to_arrow_table().to_pylist()
-    return (
-        counts
-        | left_out[0]
-        | {f"near_duplicates_{split}": repeated[split] for split in ("validation", "test")}
-    )
+    [left_out] = con.sql(sql.read("reports/windows_left_out")).to_arrow_table().to_pylist()
+    return counts | left_out | {f"near_duplicates_{split}": repeated[split] for split in JUDGED}

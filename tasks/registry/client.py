@@ -59,9 +59,8 @@ def registry(store: Store) -> Iterator[MlflowClient]:
         with (
             storage_errors(store.root, "the registry"),
             FileLock(store.root / ".mlflow.lock", timeout=LOCK_S),
-            pointed_at(uri),
+            pointed_at(uri) as bare,
         ):
-            bare, _ = as_mlflow_is_told(uri)
             client = mlflow.MlflowClient(bare, bare)
             prepare(client, store)
             yield client
@@ -84,7 +83,7 @@ def registry(store: Store) -> Iterator[MlflowClient]:
 
 
 @contextlib.contextmanager
-def pointed_at(uri: str) -> Iterator[None]:
+def pointed_at(uri: str) -> Iterator[str]:
     """MLflow's global address, which it also writes to the environment, for a while."""
     import mlflow
 
@@ -101,7 +100,7 @@ def pointed_at(uri: str) -> Iterator[None]:
             os.environ.update(credentials)
             mlflow.set_tracking_uri(bare)
             mlflow.set_registry_uri(bare)
-            yield
+            yield bare
     finally:
         logger.setLevel(level)
         mlflow.set_tracking_uri(given[addresses[0]] or "")

@@ -19,14 +19,12 @@ from tasks.runtime.store import Store
 
 REGISTERED = "models:/"
 SERVING, WEIGHTS = "serving.json", "weights.safetensors"
-
-
 INIT = "--train.init"
 
 
-def initial_digest(address: str, store: Store, flag: str = INIT) -> str:
+def initial_digest(address: str, store: Store) -> str:
     """The name of what an address holds now: of its weights, their shape and their normaliser."""
-    with initial_model(address, store, flag) as folder:
+    with initial_model(address, store) as folder:
         return digest_of(folder)
 
 

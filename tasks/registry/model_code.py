@@ -18,16 +18,10 @@ DATA_FILES = frozenset({"families/modules.json"})  # beside the source, and no c
 LOADER = "mlflow.pyfunc.loaders.code_model"
 # Anything else may name code: `data` another folder, `python_model` a pickle, `config` a file.
 DESCRIBED = frozenset(
-    {
-        "artifacts",
-        "cloudpickle_version",
-        "code",
-        "env",
-        "loader_module",
-        "model_code_path",
-        "python_version",
-        "streamable",
-    }
+    (
+        *("artifacts", "cloudpickle_version", "code", "env"),
+        *("loader_module", "model_code_path", "python_version", "streamable"),
+    )
 )
 
 

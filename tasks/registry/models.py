@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 CANDIDATE, CHAMPION = "candidate", "champion"
+# Of a model that the registry knows, and whose files are not where it says.
+NO_FILES = ("No such artifact", "No such file")
 
 
 def alias_version(client: MlflowClient, name: str, alias: str) -> str | None:
@@ -91,7 +93,7 @@ def known_model(model_uri: str, store: Store, flag: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, OSError) as error:
-        if is_lost(error):
+        if any(words in str(error) for words in NO_FILES):
             raise ConfigError(
                 f"the files of {model_uri} are missing; if the store was moved or copied, "
                 f"put its folder mlflow-artifacts beside {store.root / 'mlflow.db'}, else run "
@@ -104,8 +106,3 @@ def known_model(model_uri: str, store: Store, flag: str) -> Iterator[None]:
             f"{redacted(error.message)}; "
             f"give {flag} models:/NAME@candidate"
         ) from error
-
-
-def is_lost(error: Exception) -> bool:
-    """Whether the registry knows a model whose files are not where it says."""
-    return any(words in str(error) for words in ("No such artifact", "No such file"))

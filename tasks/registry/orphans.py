@@ -34,7 +34,6 @@ class RegistryState(Frozen):
     """
 
     is_own: bool = True
-
     versions: tuple[RegisteredVersion, ...] = ()
     running: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
@@ -53,15 +52,17 @@ def registry_state(store: Store, *, mends: bool = False) -> RegistryState:
         ours = client.search_experiments(filter_string=f"name LIKE '{EXPERIMENT}%'")
         ids = [found.experiment_id for found in ours]
         versions = list(pages(client.search_model_versions))
-        running = running_runs(client, ids)
-        models = nameless_models(client, ids, versions)
+        asked = {"experiment_ids": ids, "filter_string": "attributes.status = 'RUNNING'"}
+        running = sorted(run.info.run_id for run in pages(client.search_runs, **asked))
+        known = {one.model_id for one in pages(client.search_logged_models, experiment_ids=ids)}
+        models = known - named_models(versions)
         if is_own:
-            models |= unknown_folders(client, ids, store)
+            models |= stored_models(store) - known
         if mends and is_own:
             for run_id in running:
                 client.set_terminated(run_id, status="KILLED")
-            for model_id, is_known in models.items():
-                if is_known:
+            for model_id in models:
+                if model_id in known:
                     client.delete_logged_model(model_id)
                 if (folder := model_folder(store, model_id)).is_dir():
                     store.set_aside(folder)
@@ -83,25 +84,15 @@ def pages(search: Callable[..., Any], **asked: Any) -> Iterator[Any]:
             return
 
 
-def running_runs(client: Any, experiment_ids: list[str]) -> list[str]:
-    asked = {"experiment_ids": experiment_ids, "filter_string": "attributes.status = 'RUNNING'"}
-    return sorted(run.info.run_id for run in pages(client.search_runs, **asked))
+def named_models(versions: list[Any]) -> set[str]:
+    """The models that versions name, in one way or another."""
+    sources = {str(found.source).removeprefix("models:/") for found in versions}
+    return sources | {str(found.model_id) for found in versions}
 
 
-def nameless_models(client: Any, experiment_ids: list[str], versions: list[Any]) -> dict[str, bool]:
-    """The logged models that no version names; MLflow knows of them."""
-    named = {str(found.model_id) for found in versions}
-    named |= {str(found.source).removeprefix("models:/") for found in versions}
-    models = pages(client.search_logged_models, experiment_ids=experiment_ids)
-    return {found.model_id: True for found in models if found.model_id not in named}
-
-
-def unknown_folders(client: Any, experiment_ids: list[str], store: Store) -> dict[str, bool]:
-    """The folders of models in this store of which MLflow does not know."""
-    models = pages(client.search_logged_models, experiment_ids=experiment_ids)
-    known = {found.model_id for found in models}
-    found = (path.name for path in model_folder(store, "").glob("m-*") if path.is_dir())
-    return {name: False for name in found if name not in known}
+def stored_models(store: Store) -> set[str]:
+    """The models that have a folder in this store."""
+    return {path.name for path in model_folder(store, "").glob("m-*") if path.is_dir()}
 
 
 def model_folder(store: Store, model_id: str) -> Path:

@@ -47,9 +47,8 @@ def code_hashes(entry: str, modules: tuple[str, ...] = ()) -> dict[str, str]:
 
 
 def is_never_hashed(module: str) -> bool:
-    return module == "tasks" or any(
-        module == room or module.startswith(f"{room}.") for room in NEVER_HASHED
-    )
+    rooms = tuple(f"{room}." for room in NEVER_HASHED)
+    return module == "tasks" or f"{module}.".startswith(rooms)
 
 
 def source_text(path: Path) -> str:
@@ -91,24 +90,17 @@ def sql_hash(text: str) -> str:
 
 
 @cache
-def imported_modules(module: str, text: str, is_package: bool) -> tuple[str, ...]:
+def imported_modules(module: str, text: str, is_package: bool) -> frozenset[str]:
     """Every module that a source text may import, at any depth of its functions."""
-    return tuple(dict.fromkeys(imports_in(module, text, is_package)))
-
-
-def imports_in(module: str, text: str, is_package: bool) -> Iterator[str]:
     package = module if is_package else module.rpartition(".")[0]
+    found: set[str] = set()
     for node in statements(ast.parse(text)):
         if isinstance(node, ast.Import):
-            for name in node.names:
-                yield from with_parents(name.name)
+            found.update(*(with_parents(name.name) for name in node.names))
         elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                ancestor = package.split(".")[: len(package.split(".")) - node.level + 1]
-                base = ".".join([*ancestor, base] if base else ancestor)
-            yield from with_parents(base)
-            yield from (f"{base}.{name.name}" for name in node.names)
+            base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            found.update(with_parents(base), (f"{base}.{name.name}" for name in node.names))
+    return frozenset(found)
 
 
 def statements(node: ast.AST) -> Iterator[ast.AST]:

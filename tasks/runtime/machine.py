@@ -23,11 +23,8 @@ class Machine(BaseSettings):
     mlflow_page: str = Field("http://127.0.0.1:5000", description="MLflow's pages, for links.")
     memory_limit_mb: int = Field(4_000, ge=256, description="Memory that DuckDB may use.")
     num_threads: int = Field(
-        default_factory=lambda: os.cpu_count() or 1,
-        ge=1,
-        description="Threads of a stage.",
+        default_factory=lambda: os.cpu_count() or 1, ge=1, description="Threads of a stage."
     )
-
     checkpoint_every_s: float = Field(
         30.0, ge=0, description="Seconds between checkpoints of a training."
     )

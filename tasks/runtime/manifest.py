@@ -55,6 +55,11 @@ class Recipe(Stored):
         excluded = None if self.libraries else {"libraries"}
         return sha256_text(canonical_json(self.model_dump(mode="json", exclude=excluded)))[:32]
 
+    @property
+    def place(self) -> str:
+        """The folder of the step, relative to the root of the store."""
+        return f"{self.stage}/{self.dataset}/{self.digest}"
+
 
 class StoredFile(Stored):
     """One file of a finished step."""

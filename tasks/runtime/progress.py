@@ -26,6 +26,13 @@ def log(line: str, level: int = logging.INFO) -> None:
         logger.log(level, "%s", line)
 
 
+def log_once(line: str, told: set[str]) -> None:
+    """Log what was not told before."""
+    if line not in told:
+        told.add(line)
+        log(line)
+
+
 @contextlib.contextmanager
 def progress(stage: str, description: str) -> Iterator[Tell]:
     """A function that takes the share done (0 to 1) and a short text, and shows both.

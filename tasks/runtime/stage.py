@@ -46,6 +46,7 @@ Given = Receipt | NamedInput | str
 Input = Given | Sequence[Given]
 _is_plain: ContextVar[bool] = ContextVar("is_plain", default=False)
 RETRY_DELAYS_S: list[float] = [2, 10, 60]
+MAX_RETRY_AFTER_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,6 @@ class Job(Generic[Rules]):
     def folder(self, name: str) -> Path:
         """The folder of the input of that name."""
         return self.store.folder(self.receipt(name))
-
-    @property
-    def place(self) -> str:
-        """The folder of what is asked for, relative to the root of the store."""
-        return f"{self.recipe.stage}/{self.recipe.dataset}/{self.recipe.digest}"
 
     def check_inputs(self) -> None:
         """Verify every file of the inputs; what is damaged is made again by the stage before.
@@ -159,7 +155,7 @@ class Stage(Generic[Rules]):
         """Build and publish without an orchestrator; a finished step is only looked up."""
         store = job.store
         store.prepare()
-        store.makers.setdefault(job.place, lambda: self.plain(job))
+        store.makers.setdefault(job.recipe.place, lambda: self.plain(job))
         if store.is_complete(job.recipe):
             return store.receipt(job.recipe)
         with store.working(job.recipe) if self.has_work else contextlib.nullcontext():
@@ -191,7 +187,7 @@ class Stage(Generic[Rules]):
         """Run as a Prefect task: shown as Cached where the finished folder still stands."""
         store = job.store
         store.prepare()
-        store.makers[job.place] = lambda: self(job)
+        store.makers[job.recipe.place] = lambda: self(job)
         is_complete = store.is_complete(job.recipe)
         if not is_complete:
             job.check_inputs()  # here, so that a stage that runs again is a task of its own
@@ -250,18 +246,25 @@ def retries() -> dict[str, Any]:
     }
 
 
-def patiently(work: Callable[..., Answer]) -> Callable[..., Answer]:
-    """A function that is tried again after each delay, as Prefect would, where that may help."""
+def patiently(
+    work: Callable[..., Answer], delays_s: Sequence[float] | None = None
+) -> Callable[..., Answer]:
+    """A function that is tried again after each delay, as Prefect would, where that may help.
+
+    A service may ask for a longer delay.
+    """
 
     def tried(*given: Any) -> Answer:
-        for delay_s in RETRY_DELAYS_S:
+        for delay_s in RETRY_DELAYS_S if delays_s is None else delays_s:
             try:
                 return work(*given)
             except Exception as error:
                 if not is_passing(error):
                     raise
-                log(f"{work.__name__} is tried again in {delay_s:g} s: {error}")
-            time.sleep(delay_s)
+                asked_s = getattr(error, "retry_after_s", 0.0)
+                wait_s = max(delay_s, min(asked_s, MAX_RETRY_AFTER_S))
+                log(f"{work.__name__} is tried again in {wait_s:g} s: {error}")
+            time.sleep(wait_s)
         return work(*given)
 
     return tried
@@ -341,9 +344,4 @@ def as_task(work: Callable[..., Answer]) -> Callable[..., Answer]:
     from prefect import task
     from prefect.cache_policies import NO_CACHE
 
-    return task(
-        name=work.__name__,
-        cache_policy=NO_CACHE,
-        persist_result=False,
-        **retries(),
-    )(work)
+    return task(name=work.__name__, cache_policy=NO_CACHE, persist_result=False, **retries())(work)

@@ -32,11 +32,7 @@ from types import MappingProxyType
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
-from tasks.runtime.errors import (
-    Damaged,
-    StorageError,
-    UnreadableVersion,
-)
+from tasks.runtime.errors import Damaged, StorageError, UnreadableVersion
 from tasks.runtime.file_hashes import (
     fault_in,
     fault_of,
@@ -113,21 +109,18 @@ class Store:
         folder = self.work(recipe.digest)
         lock = FileLock(folder.with_suffix(".lock"))
         try:
-            lock.acquire(timeout=0)
+            held = lock.acquire(timeout=0)
         except Timeout:
             log(f"{recipe.stage} of {recipe.dataset}: another process is at work on it; waiting")
-            lock.acquire()
-        try:
+            held = lock.acquire()
+        with held:
             yield
-        finally:
-            lock.release()
 
     def drop_work(self, recipe: str) -> None:
         shutil.rmtree(self.root / ".work" / recipe, ignore_errors=True)
 
     def folder(self, step: Receipt | Recipe) -> Path:
-        digest = step.digest if isinstance(step, Recipe) else step.recipe
-        return self.root / step.stage / step.dataset / digest
+        return self.root / step.place
 
     def published(self, stage: str, dataset: str) -> Iterator[Manifest]:
         """The manifests of all complete folders of a stage, in order of their names.

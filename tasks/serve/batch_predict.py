@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
 
 from tasks.config.pipeline import ForecastConfig
 from tasks.registry.models import loaded_model
@@ -81,21 +87,19 @@ def check_request(source: Path, output: Path) -> None:
 
 def columns_of(source: Path) -> list[str]:
     """The names of the columns of a file, whose rows are not read."""
-    import pyarrow as pa
-    import pyarrow.csv
-    import pyarrow.parquet as pq
-
-    try:
+    with unreadable_told(source):
         if source.suffix == ".csv":
-            with pa.csv.open_csv(source) as reader:
+            with pyarrow.csv.open_csv(source) as reader:
                 return list(reader.schema.names)
         return list(pq.read_schema(source).names)
+
+
+@contextlib.contextmanager
+def unreadable_told(source: Path) -> Iterator[None]:
+    try:
+        yield
     except (OSError, pa.ArrowException) as error:
-        raise unreadable(source) from error
-
-
-def unreadable(source: Path) -> DataError:
-    return DataError(f"{source.name} is not a readable {source.suffix[1:]} file")
+        raise DataError(f"{source.name} is not a readable {source.suffix[1:]} file") from error
 
 
 def check_names(source: Path, output: Path) -> None:
@@ -108,24 +112,18 @@ def check_names(source: Path, output: Path) -> None:
         raise ConfigError(f"no folder {output.absolute().parent}; make it first")
 
 
-def read_points(source: Path) -> Any:
-    """The points of a file as an Arrow table; the model itself checks the columns."""
-    import pyarrow as pa
-    import pyarrow.csv
-    import pyarrow.parquet as pq
-
+def read_points(source: Path) -> pa.Table:
+    """The points of a file; the model itself checks the columns."""
     # An id stays as it is written: 007 is not 7.
-    as_written = pa.csv.ConvertOptions(
+    as_written = pyarrow.csv.ConvertOptions(
         column_types={"trajectory_id": pa.string()},
         strings_can_be_null=True,
         null_values=["", "nan", "NaN", "null"],
     )
-    try:
+    with unreadable_told(source):
         if source.suffix == ".csv":
-            return pa.csv.read_csv(source, convert_options=as_written)
+            return pyarrow.csv.read_csv(source, convert_options=as_written)
         return pq.read_table(source, partitioning=None)
-    except (OSError, pa.ArrowException) as error:
-        raise unreadable(source) from error
 
 
 def write_rows(rows: pd.DataFrame, output: Path) -> None:

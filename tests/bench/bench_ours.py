@@ -14,7 +14,7 @@ import numpy as np
 from bench_clock import Clock, main
 from numpy.typing import NDArray
 
-from model.data.prefetch import prefetched
+from model.data.streams import prefetched
 from tasks.config.datasets import dataset_named
 from tasks.config.pipeline import PipelineConfig
 from tasks.database import load_in_force, scratch

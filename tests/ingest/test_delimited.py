@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from functools import partial
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sql
+from model.earth.arrays import places_within
 from tasks.config.datasets import DATASETS, Layout, dataset_named
-from tasks.ingest.readers import delimited, porto
+from tasks.ingest.readers import delimited
 from tasks.ingest.readers.delimited import decode_delimited as decoded
 from tasks.ingest.readers.delimited import header_order
 from tasks.ingest.readers.formats import reader_named
@@ -435,8 +437,5 @@ def test_vertices_of_one_line_have_ids_of_their_own() -> None:
     assert len(set(block.records["point_id"].to_pylist())) == block.records.num_rows == 8
 
 
-def test_index_in_line_counts_from_zero_in_each_line() -> None:
-    import numpy as np
-
-    index = porto.index_in_line(np.array([2, 1, 3]))
-    assert index.tolist() == [0, 1, 0, 0, 1, 2]
+def test_places_count_from_zero_within_each_stretch() -> None:
+    assert places_within(np.array([2, 1, 0, 3])).tolist() == [0, 1, 0, 0, 1, 2]

@@ -17,9 +17,10 @@ import pytest
 from helpers.raw_files import ingested, walk, zipped
 
 from tasks.config.datasets import dataset_named
-from tasks.ingest import download, http_client
+from tasks.ingest import http_client
 from tasks.ingest.download import fetched, file_name
 from tasks.ingest.http_client import check_address
+from tasks.runtime import stage
 from tasks.runtime.errors import ConfigError, DataError, Unavailable
 from tasks.runtime.store import Store
 
@@ -198,9 +199,9 @@ def test_nothing_is_left_of_a_download_that_failed(site, store) -> None:
 
 def test_it_waits_between_attempts(monkeypatch) -> None:
     waited: list[float] = []
-    monkeypatch.setattr(download.time, "sleep", waited.append)
+    monkeypatch.setattr(time, "sleep", waited.append)
     with pytest.raises(Unavailable):
-        download.patiently(raiser(Unavailable("no")), (1.0, 2.0))
+        stage.patiently(raiser(Unavailable("no")), (1.0, 2.0))()
     assert waited == [1.0, 2.0]
 
 
@@ -306,7 +307,7 @@ def test_silence_is_not_waited_for(site, store, release, monkeypatch) -> None:
 
 def test_a_site_may_ask_for_a_longer_delay(site, store, release, monkeypatch) -> None:
     waited: list[float] = []
-    monkeypatch.setattr(download.time, "sleep", waited.append)
+    monkeypatch.setattr(time, "sleep", waited.append)
     site.answers = [
         (429, {"Retry-After": "7"}, b""),
         (503, {"Retry-After": "999999"}, b""),
@@ -314,7 +315,7 @@ def test_a_site_may_ask_for_a_longer_delay(site, store, release, monkeypatch) ->
         (200, {}, release),
     ]
     fetched(ROW, site.address + "/x.zip", store, retry_delays_s=(1.0, 2.0, 3.0))
-    assert waited == [7.0, download.MAX_RETRY_AFTER_S, 3.0]
+    assert waited == [7.0, stage.MAX_RETRY_AFTER_S, 3.0]
 
 
 @pytest.mark.parametrize(

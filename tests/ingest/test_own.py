@@ -24,7 +24,7 @@ from pydantic import ValidationError
 
 from tasks.config.pipeline import ColumnsConfig, PipelineConfig
 from tasks.ingest.ingest import snapshot_job
-from tasks.ingest.readers import field_columns
+from tasks.runtime import progress
 from tasks.runtime.errors import DataError
 from tasks.runtime.store import Store
 
@@ -193,7 +193,7 @@ def test_an_encoding_that_is_not_read_is_named():
 
 def test_what_was_chosen_is_logged_once(monkeypatch):
     lines: list[str] = []
-    monkeypatch.setattr(field_columns, "log", lines.append)
+    monkeypatch.setattr(progress, "log", lines.append)
     body = b"MMSI,BaseDateTime,LON,LAT\n1,2024-03-07,1,2\n"
     read({"a.csv": body, "b.csv": body})
     assert lines == [

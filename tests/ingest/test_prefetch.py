@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.data.prefetch import prefetched
+from model.data.streams import prefetched
 
 word: ContextVar[str] = ContextVar("word")
 

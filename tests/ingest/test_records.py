@@ -18,7 +18,7 @@ from tasks.config.datasets import dataset_named
 from tasks.ingest.archive import Entry, Opener
 from tasks.ingest.inventory import read_member
 from tasks.ingest.readers import geolife, records
-from tasks.ingest.readers.hurdat2 import HURDAT2_HEADER, decode_hurdat2
+from tasks.ingest.readers.hurdat2 import HEADER, decode_hurdat2
 from tasks.ingest.readers.records import Piece, RecordBlock, pieces_of, point_ids
 
 decode_plt = partial(geolife.decode_plt, layout=dataset_named("geolife").layout)
@@ -149,9 +149,7 @@ def test_any_text_as_storms_is_counted_line_by_line(body: bytes) -> None:
     blocks = list(decode_hurdat2([piece]))
     filled = [line for line in piece.body.split(b"\n") if line.strip()]
     headers = [
-        line
-        for line in filled
-        if HURDAT2_HEADER.fullmatch(line.decode().removeprefix("\ufeff").strip())
+        line for line in filled if HEADER.fullmatch(line.decode().removeprefix("\ufeff").strip())
     ]
     assert counted(blocks).total() == len(filled) - len(headers)
     assert sum(len(lines) for lines in places_of(blocks).values()) == counted(blocks).total()

@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader
 
 from model.data.loader import StateError, TripLoader
 from model.data.options import Reading
-from model.data.prefetch import prefetched
 from model.data.reading import read_batches
 from model.data.shards import Shards
+from model.data.streams import prefetched
 
 # A machine with fewer cores than workers is slow, not wrong.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")

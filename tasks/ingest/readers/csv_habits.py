@@ -14,7 +14,7 @@ from functools import cache
 
 from tasks.ingest.readers.column_names import shown
 from tasks.ingest.readers.records import Line, Piece
-from tasks.runtime.progress import log
+from tasks.runtime.progress import log_once
 
 MAX_LINES_ABOVE = 20
 MAX_LINES_IN_QUOTES = 100
@@ -48,10 +48,7 @@ def tell_above(lines: Sequence[Line], told: set[str]) -> None:
     """Log once which lines above a header are passed over."""
     if lines:
         words = shown([text.decode("utf-8", "replace") for _number, text in lines])
-        line = f"passed over above the header of a file: {words}"
-        if line not in told:
-            told.add(line)
-            log(line)
+        log_once(f"passed over above the header of a file: {words}", told)
 
 
 def width_of(text: bytes, mark: bytes) -> int:
@@ -199,7 +196,4 @@ def parted(piece: Piece) -> tuple[Piece, Piece | None]:
     if below.count(b"\n") > MAX_LINES_IN_QUOTES:
         return piece, None
     first_below = piece.first_line + above.count(b"\n")
-    return (
-        Piece(piece.file_id, piece.first_line, above),
-        Piece(piece.file_id, first_below, below),
-    )
+    return (Piece(piece.file_id, piece.first_line, above), Piece(piece.file_id, first_below, below))

@@ -149,10 +149,9 @@ def as_rows_are(order: Order, header: bytes, rows: Sequence[Line], mark: bytes) 
 def header_order(text: bytes, layout: Layout) -> Order:
     """The columns that a header names, ours by our names; none where it is no such header."""
     found = columns_named(text, layout)
-    counts = Counter(name for name in found if name)
-    if any(count > 1 for count in counts.values()):
-        return ()
-    if counts.keys() | set(layout.optional) != layout.columns.keys():
+    named = [name for name in found if name]
+    is_whole = {*named, *layout.optional} == layout.columns.keys()
+    if not is_whole or len(set(named)) != len(named):
         return ()
     return tuple(name or f"column {i}" for i, name in enumerate(found))
 

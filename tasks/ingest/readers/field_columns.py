@@ -12,7 +12,7 @@ from typing import Any
 from tasks.config.pipeline import ColumnsConfig
 from tasks.ingest.archive import Unreadable
 from tasks.ingest.readers.column_names import plain_name, shown
-from tasks.runtime.progress import log
+from tasks.runtime.progress import log_once
 
 DELIMITERS = {"comma": b",", "semicolon": b";", "tab": b"\t", "pipe": b"|"}
 # Fields of a record, each the name of a column of the staging SQL.
@@ -82,7 +82,12 @@ def delimiter(columns: ColumnsConfig) -> bytes:
 def chosen(names: Sequence[str], columns: ColumnsConfig, told: set[str]) -> dict[str, str]:
     """The name of the column behind each field, told once."""
     known = known_columns(names, columns)
-    tell(known, told)
+    words = {"day": "tracked_at" if "clock" not in known else "date"}
+    fields = [field for field in (*FIELDS, "geometry") if field in known]
+    parts = [f"{words.get(field, field)} is {known[field]!r}" for field in fields]
+    if "entity" not in known:
+        parts.insert(0, "entity is the name of the file")
+    log_once(f"own columns: {', '.join(parts)}", told)
     return known
 
 
@@ -92,8 +97,7 @@ def known_columns(names: Sequence[str], columns: ColumnsConfig) -> dict[str, str
         "entity": columns.entity,
         "day": columns.tracked_at or columns.date,
         **{name: getattr(columns, name) for name in ("clock", "lon", "lat", "altitude", "speed")},
-        **{name: getattr(columns, name) for name in ("course", "trip", "received_at")},
-        "geometry": columns.geometry,
+        **{name: getattr(columns, name) for name in ("course", "trip", "received_at", "geometry")},
         **{name: getattr(columns, name) for name in (*LETTERS, "mark")},
     }
     known = {field: named_column(names, name) for field, name in asked.items() if name}
@@ -155,16 +159,3 @@ def alias_of(names: Sequence[str], aliases: Sequence[str]) -> str | None:
     """The column with the first of these names that any has."""
     by_plain = {plain_name(name): name for name in reversed(names)}
     return next((by_plain[alias] for alias in aliases if alias in by_plain), None)
-
-
-def tell(known: Mapping[str, str], told: set[str]) -> None:
-    """Log once which column stands for what."""
-    words = {"day": "tracked_at" if "clock" not in known else "date"}
-    fields = [field for field in (*FIELDS, "geometry") if field in known]
-    parts = [f"{words.get(field, field)} is {known[field]!r}" for field in fields]
-    if "entity" not in known:
-        parts.insert(0, "entity is the name of the file")
-    line = f"own columns: {', '.join(parts)}"
-    if line not in told:
-        told.add(line)
-        log(line)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from typing import Generic, TypeVar
 from xml.etree.ElementTree import ParseError
 
 import pyarrow as pa
@@ -16,7 +17,7 @@ from defusedxml.ElementTree import DefusedXMLParser
 
 from tasks.ingest.inventory import Member
 from tasks.ingest.readers.json_records import objects_block
-from tasks.ingest.readers.records import Piece, Reader, RecordBlock, block_groups, in_pieces
+from tasks.ingest.readers.records import Piece, Reader, RecordBlock, grouped
 
 MAX_GPX_BYTES = 100 << 20
 MAX_DEPTH = 64
@@ -27,21 +28,37 @@ NAMESPACES = ("{http://www.topografix.com/GPX/1/", "{https://www.topografix.com/
 POINT = ["gpx", "trk", "trkseg", "trkpt"]
 FIELDS = ("lat", "lon", "ele", "time", "speed", "course")
 SCHEMA = pa.schema({name: pa.string() for name in (*FIELDS, "trip")})
+Found = TypeVar("Found")
 
 
-class TrackPoints:
-    """Collects track points while the parser walks through a file."""
+class Elements(Generic[Found]):
+    """The elements that are open while a parser walks through a file, and what was found so far."""
 
     def __init__(self) -> None:
-        self.lines: list[bytes] = []
+        self.found: list[Found] = []
         self._open: list[str] = []
+
+    def enter(self, name: str) -> None:
+        self._open.append(name)
+        if len(self._open) > MAX_DEPTH:
+            raise ValueError(f"elements are nested more than {MAX_DEPTH} deep")
+
+    def taken(self) -> list[Found]:
+        """What was found since the last call."""
+        found, self.found = self.found, []
+        return found
+
+
+class TrackPoints(Elements[bytes]):
+    """Collects track points, each as a line of JSON."""
+
+    def __init__(self) -> None:
+        super().__init__()
         self._point: dict[str, str] = {}
         self._num_tracks = self._num_segments = 0
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
-        self._open.append(local_name(tag))
-        if len(self._open) > MAX_DEPTH:
-            raise ValueError(f"elements are nested more than {MAX_DEPTH} deep")
+        self.enter(local_name(tag))
         if self._open == POINT[:2]:
             self._num_tracks, self._num_segments = self._num_tracks + 1, 0
         elif self._open == POINT[:3]:
@@ -58,13 +75,8 @@ class TrackPoints:
     def end(self, _tag: str) -> None:
         if self._open == POINT:
             point = {name: text.strip() for name, text in self._point.items()}
-            self.lines.append(json.dumps(point).encode() + b"\n")
+            self.found.append(json.dumps(point).encode() + b"\n")
         self._open.pop()
-
-    def taken(self) -> list[bytes]:
-        """The points found since the last call."""
-        lines, self.lines = self.lines, []
-        return lines
 
 
 def local_name(tag: str) -> str:
@@ -74,24 +86,26 @@ def local_name(tag: str) -> str:
     return "" if tag.startswith("{") else tag
 
 
-def gpx_pieces(members: Iterable[Member]) -> Iterator[Piece]:
-    """The track points of files, one a line."""
-    for member in members:
-        yield from in_pieces(member.file_id, gpx_lines(member))
-
-
 def gpx_lines(member: Member) -> Iterator[bytes]:
-    """The points up to where the file breaks; the break counts as one record, its reason."""
-    found = TrackPoints()
+    """The points up to where a file breaks; the break counts as one record, its reason."""
     try:
         if member.num_bytes > MAX_GPX_BYTES:
             raise ValueError(f"larger than {MAX_GPX_BYTES >> 20} MiB")
-        parser = DefusedXMLParser(target=found, forbid_dtd=True)
-        for _fed in fed(parser, member.chunks()):
-            yield from found.taken()
+        yield from found_in(TrackPoints(), member.chunks())
+    except ValueError as error:
+        yield f"not readable from here: {error}\n".encode()
+
+
+def found_in(elements: Elements[Found], chunks: Iterable[bytes]) -> Iterator[Found]:
+    """What the elements of a file hold; where it breaks, a `ValueError` says in a line why."""
+    parser = DefusedXMLParser(target=elements, forbid_dtd=True)
+    try:
+        for _fed in fed(parser, chunks):
+            yield from elements.taken()
     except (ParseError, ValueError, LookupError) as error:
-        found.lines.append(f"not readable from here: {' '.join(str(error).split())}\n".encode())
-    yield from found.taken()
+        yield from elements.taken()
+        raise ValueError(" ".join(str(error).split())) from error
+    yield from elements.taken()
 
 
 def fed(parser: DefusedXMLParser, chunks: Iterable[bytes]) -> Iterator[None]:
@@ -113,8 +127,8 @@ def fed(parser: DefusedXMLParser, chunks: Iterable[bytes]) -> Iterator[None]:
 
 def decode_gpx(pieces: Iterable[Piece]) -> Iterator[RecordBlock]:
     """Track points; all fields stay text."""
-    for group in block_groups(pieces):
+    for group in grouped(pieces, lambda piece: len(piece.body)):
         yield objects_block(group, SCHEMA)
 
 
-READER = Reader(decode_gpx, gpx_pieces)
+READER = Reader(decode_gpx, gpx_lines)

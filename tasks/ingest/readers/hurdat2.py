@@ -10,20 +10,11 @@ import pyarrow as pa
 
 from tasks.ingest.readers.records import NO_TEXT, Piece, Reader, RecordBlock, placed
 
-# HURDAT2: a header line for each storm (id, name, number of rows), then one line every six hours.
-HURDAT2_HEADER = re.compile(r"([A-Z]{2}\d{6}),([^,]*),\s*(\d{1,9})\s*,?")
-HURDAT2_HEADER_LIKE = re.compile(r"[A-Za-z]{2}\s*\d")
-HURDAT2_NUM_FIELDS = (20, 21)  # the Pacific file has the radius of maximum wind as its 21st
-HURDAT2_COLUMNS = (
-    "date",
-    "time",
-    "record_identifier",
-    "status",
-    "lat",
-    "lon",
-    "wind_kn",
-    "pressure_hpa",
-)
+# A header line for each storm (id, name, number of rows), then one line every six hours.
+HEADER = re.compile(r"([A-Z]{2}\d{6}),([^,]*),\s*(\d{1,9})\s*,?")
+HEADER_LIKE = re.compile(r"[A-Za-z]{2}\s*\d")
+NUM_FIELDS = (20, 21)  # the Pacific file has the radius of maximum wind as its 21st
+COLUMNS = ("date", "time", "record_identifier", "status", "lat", "lon", "wind_kn", "pressure_hpa")
 
 
 def decode_hurdat2(pieces: Iterable[Piece]) -> Iterator[RecordBlock]:
@@ -51,7 +42,7 @@ def hurdat2_block(piece: Piece, storm: Storm) -> RecordBlock:
     num_missing = 0
     for number, line in piece.lines():
         text = line.decode("utf-8", "replace").removeprefix("\ufeff").strip()
-        if header := HURDAT2_HEADER.fullmatch(text):
+        if header := HEADER.fullmatch(text):
             storm.storm_id, storm.num_awaited = header[1], int(header[3])
             num_missing += storm.num_awaited
             continue
@@ -62,7 +53,7 @@ def hurdat2_block(piece: Piece, storm: Storm) -> RecordBlock:
             rows.append((number, storm.storm_id, fields))
         else:
             malformed.append(number)
-            if HURDAT2_HEADER_LIKE.match(text):
+            if HEADER_LIKE.match(text):
                 storm.storm_id = None  # a broken header: the rows below are not the last storm's
     return RecordBlock.of(piece, hurdat2_records(piece.file_id, rows), malformed, num_missing)
 
@@ -70,14 +61,14 @@ def hurdat2_block(piece: Piece, storm: Storm) -> RecordBlock:
 def hurdat2_fields(text: str) -> list[str] | None:
     """The eight fields that are read, or None where the line is no row of the format."""
     fields = [part.strip() for part in text.removesuffix(",").split(",")]
-    if len(fields) not in HURDAT2_NUM_FIELDS or NO_TEXT in text:
+    if len(fields) not in NUM_FIELDS or NO_TEXT in text:
         return None
-    return fields[: len(HURDAT2_COLUMNS)]
+    return fields[: len(COLUMNS)]
 
 
 def hurdat2_records(file_id: int, rows: list[tuple[int, str | None, list[str]]]) -> pa.Table:
     columns = {"storm_id": pa.array([storm_id for _number, storm_id, _row in rows], pa.string())}
-    for i, name in enumerate(HURDAT2_COLUMNS):
+    for i, name in enumerate(COLUMNS):
         columns[name] = pa.array([row[i] for _number, _storm_id, row in rows], pa.string())
     return placed(file_id, [number for number, _storm_id, _row in rows], pa.table(columns))
 

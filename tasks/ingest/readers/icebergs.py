@@ -9,8 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
+from model.data.streams import gathered
 from tasks.ingest.readers.column_names import shown
-from tasks.ingest.readers.records import Line, Piece, Reader, RecordBlock, gathered, merged, placed
+from tasks.ingest.readers.records import Line, Piece, Reader, RecordBlock, merged, placed
 
 # Where several sensors give a place for one day, the observed ones come before the interpolated
 # ones, and these in this order, the mapped ones before the reports by hand; cleaning keeps the

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.json
 
 from tasks.ingest.inventory import Member
-from tasks.ingest.readers.records import Line, Piece, RecordBlock, block_of, in_pieces, merged
+from tasks.ingest.readers.records import Line, Piece, RecordBlock, block_of, merged
 
 # Objects are flat. A text that looks like a boundary cuts its own record in two malformed ones.
 BOUNDARY = re.compile(rb"\}\s*+(?:,\s*+)?\{")
@@ -24,11 +24,9 @@ MAX_RECORD_BYTES = 1 << 20
 NO_END = b"the file ends before its list does"
 
 
-def json_pieces(members: Iterable[Member]) -> Iterator[Piece]:
-    """The records of files, one a line, a few megabytes at a time."""
-    for member in members:
-        lines = (text + b"\n" for text in json_lines(member.chunks()))
-        yield from in_pieces(member.file_id, lines)
+def object_lines(member: Member) -> Iterator[bytes]:
+    """The records of a file, one a line."""
+    return (text + b"\n" for text in json_lines(member.chunks()))
 
 
 def json_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from xml.etree.ElementTree import ParseError
-
-from defusedxml.ElementTree import DefusedXMLParser
+from itertools import zip_longest
 
 from tasks.ingest.archive import Unreadable
-from tasks.ingest.readers.gpx import MAX_DEPTH, MAX_TEXT, fed
+from tasks.ingest.readers.gpx import MAX_TEXT, Elements, found_in
 from tasks.ingest.readers.nested_rows import AXES, INSTANT, TRACK
 
 NAMESPACE = re.compile(
@@ -25,12 +23,11 @@ TEXTS = frozenset(("when", "begin", "end", "coord", "coordinates", "name"))
 Row = dict[str, str]
 
 
-class Placemarks:
-    """Collects the places of tracks and timed points while the parser walks through a file."""
+class Placemarks(Elements[Row]):
+    """Collects the places of tracks and timed points, each as a row."""
 
     def __init__(self) -> None:
-        self.rows: list[Row] = []
-        self._open: list[str] = []
+        super().__init__()
         self._text = self._name = self._stamp = ""
         self._point: list[str] = []
         self._is_record = False  # of its own: it tells a time that is not that of a track
@@ -39,9 +36,7 @@ class Placemarks:
         self._num_tracks = 0
 
     def start(self, tag: str, _attributes: dict[str, str]) -> None:
-        self._open.append(local_name(tag))
-        if len(self._open) > MAX_DEPTH:
-            raise ValueError(f"elements are nested more than {MAX_DEPTH} deep")
+        self.enter(local_name(tag))
         self._text = f"{self._text}<" if self._is_inside_text() else ""  # no number, no time
         if self._open[-1] == "Placemark":
             self._name, self._stamp, self._point, self._is_record = "", "", [], False
@@ -86,17 +81,15 @@ class Placemarks:
         self._is_record = False
         times, places = self._times, self._places
         self._times, self._places = [], []
-        num_rows = max(len(times), len(places))
         if len(times) != len(places):
-            times = [""] * num_rows
-            places = [*places, *([[]] * (num_rows - len(places)))]
+            times = [""] * len(times)
         num_axes = min(max(map(len, places), default=0), len(AXES))
-        for time, place in zip(times, places, strict=True):
-            self._take(f"{self._num_tracks}", time, place, num_axes)
+        for time, place in zip_longest(times, places):
+            self._take(f"{self._num_tracks}", time or "", place or [], num_axes)
 
     def _take(self, track: str, time: str, place: list[str], num_axes: int = 0) -> None:
         axes = axes_of(place, num_axes)
-        self.rows.append({PLACEMARK: self._name, TRACK: track, INSTANT: time, **axes})
+        self.found.append({PLACEMARK: self._name, TRACK: track, INSTANT: time, **axes})
 
 
 def axes_of(place: list[str], num_axes: int) -> Row:
@@ -114,18 +107,12 @@ def local_name(tag: str) -> str:
 
 def kml_rows(chunks: Iterable[bytes]) -> Iterator[Row]:
     """The rows of a file, up to where it breaks; what breaks it is an `Unreadable`."""
-    found, num_rows = Placemarks(), 0
-    parser = DefusedXMLParser(target=found, forbid_dtd=True)
+    has_rows = False
     try:
-        for _fed in fed(parser, chunks):
-            num_rows += len(found.rows)
-            yield from found.rows
-            found.rows = []
-    except (ParseError, ValueError, LookupError) as error:
-        yield from found.rows
-        reason = " ".join(str(error).split())
-        raise Unreadable(f"is not readable as KML from some place on: {reason}") from error
-    num_rows += len(found.rows)
-    yield from found.rows
-    if not num_rows:
+        for row in found_in(Placemarks(), chunks):
+            has_rows = True
+            yield row
+    except ValueError as error:
+        raise Unreadable(f"is not readable as KML from some place on: {error}") from error
+    if not has_rows:
         raise Unreadable("holds no gx:Track, and no point with a time")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import pyarrow as pa
 
-from tasks.ingest.readers.json_records import json_pieces, objects_block
+from tasks.ingest.readers.json_records import object_lines, objects_block
 from tasks.ingest.readers.records import Piece, Reader, RecordBlock
 
 OPENSKY_SCHEMA = pa.schema(
@@ -36,7 +37,7 @@ def decode_opensky(pieces: Iterable[Piece]) -> Iterator[RecordBlock]:
         block = objects_block([piece], OPENSKY_SCHEMA)
         repeated = is_repeated(block.records, last_places)
         records = block.records.append_column("is_repeated", pa.array(repeated, pa.bool_()))
-        yield RecordBlock(block.pieces, records, block.malformed, block.num_records)
+        yield replace(block, records=records)
 
 
 def is_repeated(records: pa.Table, last_places: dict[str | None, list[float | None]]) -> list[bool]:
@@ -49,4 +50,4 @@ def is_repeated(records: pa.Table, last_places: dict[str | None, list[float | No
     return repeated
 
 
-READER = Reader(decode_opensky, json_pieces)
+READER = Reader(decode_opensky, object_lines)

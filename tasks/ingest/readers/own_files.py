@@ -12,6 +12,7 @@ from itertools import groupby
 
 import pyarrow as pa
 
+from model.data.streams import gathered
 from tasks.config.datasets import Layout
 from tasks.config.pipeline import ColumnsConfig
 from tasks.ingest.archive import Unreadable
@@ -42,19 +43,19 @@ from tasks.ingest.readers.own_objects import read_json, read_json_lines, read_km
 from tasks.ingest.readers.own_tables import read_parquet
 from tasks.ingest.readers.records import (
     BLOCK_BYTES,
+    Blocks,
     Line,
     Piece,
     Reader,
     RecordBlock,
     block_of,
     ended,
-    gathered,
     merged,
     placed,
 )
 
 
-def decode_own(pieces: Iterable[Piece], columns: ColumnsConfig) -> Iterator[RecordBlock]:
+def decode_own(pieces: Iterable[Piece], columns: ColumnsConfig) -> Blocks:
     """Blocks of records; small files share one, and a file that cannot be read fails alone."""
 
     def num_bytes(blocks: Sequence[RecordBlock]) -> int:
@@ -85,7 +86,7 @@ def undivided(pieces: Iterable[Piece], columns: ColumnsConfig) -> Iterator[list[
 
 def file_blocks(
     file_id: int, pieces: Iterator[Piece], columns: ColumnsConfig, told: set[str]
-) -> Iterator[RecordBlock]:
+) -> Blocks:
     """The blocks of one file, and why the rest could not be read."""
     try:
         yield from READERS[columns.form](pieces, columns, told)
@@ -94,9 +95,7 @@ def file_blocks(
         yield RecordBlock([Piece(file_id, 1, b"")], nothing, failed={file_id: str(error)})
 
 
-def read_delimited(
-    pieces: Iterator[Piece], columns: ColumnsConfig, told: set[str]
-) -> Iterator[RecordBlock]:
+def read_delimited(pieces: Iterator[Piece], columns: ColumnsConfig, told: set[str]) -> Blocks:
     """Lines of CSV or TSV. A quoted text may hold the delimiter, and line ends."""
     table: Delimited | None = None
     for piece in uncut(in_utf8(raw, columns) for raw in pieces):
@@ -219,6 +218,4 @@ READERS = {
     "kml": read_kml,
     "parquet": read_parquet,
 }
-
-
 READER = Reader(decode_own, values=staging_values)

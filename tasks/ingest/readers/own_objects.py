@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from model.earth.arrays import Ints
 from tasks.config.pipeline import ColumnsConfig
 from tasks.ingest.archive import Unreadable
 from tasks.ingest.readers.field_columns import chosen, decimal_mark, refuse_letters
@@ -28,13 +29,11 @@ from tasks.ingest.readers.nested_rows import (
     value_at,
 )
 from tasks.ingest.readers.own_fields import as_line, in_utf8, table_of, with_place, written
-from tasks.ingest.readers.records import Integers, Piece, RecordBlock, placed
-from tasks.runtime.progress import log
+from tasks.ingest.readers.records import Blocks, Piece, RecordBlock, placed
+from tasks.runtime.progress import log_once
 
 
-def read_json_lines(
-    pieces: Iterator[Piece], columns: ColumnsConfig, told: set[str]
-) -> Iterator[RecordBlock]:
+def read_json_lines(pieces: Iterator[Piece], columns: ColumnsConfig, told: set[str]) -> Blocks:
     """One object a line, or a feature, or an object with a list of them."""
     known: dict[str, str] | None = None
     for raw in pieces:
@@ -53,9 +52,7 @@ def line_rows(number: int, value: Any, columns: ColumnsConfig) -> list[Any]:
     return rows_of(value, columns.records, f"{number}.") if holds_many else [value]
 
 
-def read_json(
-    pieces: Iterator[Piece], columns: ColumnsConfig, told: set[str]
-) -> Iterator[RecordBlock]:
+def read_json(pieces: Iterator[Piece], columns: ColumnsConfig, told: set[str]) -> Blocks:
     """One array of objects, or a value that holds one; the place of an object is its number."""
     parts = [in_utf8(piece, columns) for piece in pieces]
     value = parsed_json(b"".join(part.body for part in parts), columns)
@@ -63,23 +60,14 @@ def read_json(
         raise Unreadable("is not one whole JSON array or object")
     rows = rows_of(value, columns.records)
     if isinstance(value, dict) and not is_feature(value) and not columns.records:
-        tell_list(".".join(only_list(value)), told)
+        if name := ".".join(only_list(value)):
+            log_once(f"own records: those of the list {name!r}", told)
     if columns.records and not any(isinstance(row, dict) for row in rows):
         raise Unreadable(f"holds no object at {columns.records!r}, which is columns.records")
     yield rows_block(parts[0].file_id, rows, columns, told)
 
 
-def tell_list(name: str, told: set[str]) -> None:
-    """Log once which list inside an object holds the records."""
-    line = f"own records: those of the list {name!r}"
-    if name and line not in told:
-        told.add(line)
-        log(line)
-
-
-def read_kml(
-    pieces: Iterator[Piece], columns: ColumnsConfig, told: set[str]
-) -> Iterator[RecordBlock]:
+def read_kml(pieces: Iterator[Piece], columns: ColumnsConfig, told: set[str]) -> Blocks:
     """The places of tracks and timed points; the number of each is its place."""
     first = next(pieces)
     rows: list[Any] = []
@@ -163,7 +151,7 @@ def cells_block(
     return RecordBlock.of(piece, records, malformed)
 
 
-def index_in_line(line_number: Integers) -> Integers:
+def index_in_line(line_number: Ints) -> Ints:
     """0, 1, 2, ... within each line, whose records stand together."""
     return np.arange(len(line_number)) - np.searchsorted(line_number, line_number)
 

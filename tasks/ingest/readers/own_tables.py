@@ -16,7 +16,7 @@ from tasks.ingest.readers.field_columns import FIELDS, chosen, decimal_mark, ref
 from tasks.ingest.readers.geometry import places_told
 from tasks.ingest.readers.nested_rows import NUM_FIRST_ROWS, flat
 from tasks.ingest.readers.own_fields import as_line, table_of, with_place
-from tasks.ingest.readers.records import Piece, RecordBlock, placed
+from tasks.ingest.readers.records import Blocks, Piece, RecordBlock, placed
 
 PARQUET_ROWS = 65_536
 
@@ -33,9 +33,7 @@ class ParquetPiece(Piece):
         return [(number, as_line(row)) for number, row in zip(numbers, texts, strict=True)]
 
 
-def read_parquet(
-    pieces: Iterator[Piece], columns: ColumnsConfig, told: set[str]
-) -> Iterator[RecordBlock]:
+def read_parquet(pieces: Iterator[Piece], columns: ColumnsConfig, told: set[str]) -> Blocks:
     """Rows of Parquet; the place of a row is its number."""
     parts = list(pieces)
     # The last line was given a line end, which no Parquet file has.

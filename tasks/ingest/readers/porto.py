@@ -10,9 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from model.earth.arrays import places_within
 from tasks.config.datasets import Layout
 from tasks.ingest.readers.delimited import decode_delimited, parser_of
-from tasks.ingest.readers.records import Integers, Piece, Reader, RecordBlock, parsable, placed
+from tasks.ingest.readers.records import Piece, Reader, RecordBlock, parsable, placed
 
 VERTEX = Layout(
     columns={"lon_deg": "number", "lat_deg": "number"},
@@ -33,7 +34,8 @@ def exploded(block: RecordBlock, layout: Layout) -> RecordBlock:
     lists = pc.replace_substring(block.records["polyline"].combine_chunks(), " ", "")
     is_list = pc.match_substring_regex(lists, POLYLINE).to_numpy(zero_copy_only=False)
     num_vertices = np.where(is_list, pc.count_substring(lists, "],[").to_numpy() + 1, 0)
-    line = np.repeat(np.arange(len(lists)), np.maximum(num_vertices, 1))
+    num_records = np.maximum(num_vertices, 1)
+    line = np.repeat(np.arange(len(lists)), num_records)
     lon_deg, lat_deg = vertices_of(lists.filter(pa.array(is_list)), is_list[line])
     trips = {name: block.records[name].combine_chunks() for name in layout.columns}
     code = pa.array(line.astype(np.int32))
@@ -41,7 +43,7 @@ def exploded(block: RecordBlock, layout: Layout) -> RecordBlock:
         name: pa.DictionaryArray.from_arrays(code, trip)
         for name, trip in (trips | {"polyline": lists}).items()
     }
-    index = index_in_line(np.maximum(num_vertices, 1))
+    index = places_within(num_records)
     extra = {
         "vertex_number": pa.array(index),
         "num_vertices": pa.array(num_vertices[line]),
@@ -55,12 +57,6 @@ def exploded(block: RecordBlock, layout: Layout) -> RecordBlock:
         records=placed(file_id, line_number, pa.table(columns | extra), index),
         num_records=Counter(file_id.tolist()) + Counter(place[0] for place in block.malformed),
     )
-
-
-def index_in_line(num_records: Integers) -> Integers:
-    """0, 1, 2 ... within each line, given the number of records of each."""
-    starts = np.cumsum(num_records) - num_records
-    return np.arange(int(num_records.sum())) - np.repeat(starts, num_records)
 
 
 def vertices_of(lists: pa.Array, is_vertex: np.ndarray) -> tuple[pa.Array, pa.Array]:

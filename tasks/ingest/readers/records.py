@@ -14,15 +14,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from model.data.streams import gathered
+from model.earth.arrays import Ints, mixed
 from tasks.ingest.inventory import Member
 
 PIECE_BYTES = 8 << 20
 BLOCK_BYTES = 4 << 20  # larger blocks only took more memory
 MAX_RAW_CHARACTERS = 1_000
 NO_TEXT = "\ufffd"  # what bytes become that are no UTF-8
-Integers = NDArray[np.int64]
 Line = tuple[int, bytes]
 Parse = Callable[[Sequence[Line]], pa.Table | None]
 Item = TypeVar("Item")
@@ -84,28 +84,31 @@ class RecordBlock:
 
     def raw_texts(self, places: Sequence[tuple[int, int]]) -> list[str]:
         """The raw text at each (file_id, line_number); a very long one is cut."""
-        wanted: dict[int, set[int]] = {}
-        for file_id, line_number in places:
-            wanted.setdefault(file_id, set()).add(line_number)
-        found = {}
-        for piece in self.pieces:
-            if piece.file_id in wanted:
-                for line_number, text in piece.lines():
-                    if line_number in wanted[piece.file_id]:
-                        found[piece.file_id, line_number] = readable(text)
+        wanted, files = set(places), {file_id for file_id, _line_number in places}
+        found = {
+            (piece.file_id, line_number): readable(text)
+            for piece in self.pieces
+            if piece.file_id in files
+            for line_number, text in piece.lines()
+            if (piece.file_id, line_number) in wanted
+        }
         return [found[place] for place in places]
 
 
+Blocks = Iterator[RecordBlock]
+
+
 def readable(text: bytes) -> str:
-    return (
-        text[: 4 * MAX_RAW_CHARACTERS].decode("utf-8", "replace").rstrip("\r")[:MAX_RAW_CHARACTERS]
-    )
+    begin = text[: 4 * MAX_RAW_CHARACTERS].decode("utf-8", "replace")
+    return begin.rstrip("\r")[:MAX_RAW_CHARACTERS]
 
 
-def pieces_of(members: Iterable[Member]) -> Iterator[Piece]:
+def pieces_of(
+    members: Iterable[Member], lines_of: Callable[[Member], Iterable[bytes]] = Member.chunks
+) -> Iterator[Piece]:
     """The lines of files, a few megabytes at a time."""
     for member in members:
-        yield from in_pieces(member.file_id, member.chunks())
+        yield from in_pieces(member.file_id, lines_of(member))
 
 
 def in_pieces(file_id: int, chunks: Iterable[bytes]) -> Iterator[Piece]:
@@ -122,58 +125,30 @@ def in_pieces(file_id: int, chunks: Iterable[bytes]) -> Iterator[Piece]:
         yield Piece(file_id, first_line, bytes(waiting.removesuffix(b"\n") + b"\n"))
 
 
-def block_groups(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
-    """Pieces gathered to blocks: small files cost as little as large ones."""
-    return grouped(pieces, lambda piece: len(piece.body))
-
-
 def grouped(items: Iterable[Item], size_of: Callable[[Item], int]) -> Iterator[list[Item]]:
-    """Items in groups as large as a block."""
+    """Items in groups as large as a block: small files cost as little as large ones."""
     return gathered(items, size_of, BLOCK_BYTES)
 
 
-def gathered(
-    items: Iterable[Item], size_of: Callable[[Item], int], enough: int
-) -> Iterator[list[Item]]:
-    """Items in groups, each closed as soon as it is large enough."""
-    group: list[Item] = []
-    size = 0
-    for item in items:
-        group.append(item)
-        size += size_of(item)
-        if size >= enough:
-            yield group
-            group, size = [], 0
-    if group:
-        yield group
-
-
-def point_ids(
-    file_id: Integers, line_number: Integers, index_in_line: Integers | None = None
-) -> Integers:
-    """63 bits that name a record for ever: SplitMix64 (Steele, Lea, Flood 2014) of its place.
+def point_ids(file_id: Ints, line_number: Ints, index_in_line: Ints | None = None) -> Ints:
+    """63 bits that name a record for ever: SplitMix64 of its place.
 
     A line that holds many records numbers them from 0 and their ids follow each other, so that
     the order of ids within a line is that of the source.
     """
     with np.errstate(over="ignore"):
-        state = file_id.astype(np.uint64) + line_number.astype(np.uint64) * np.uint64(
-            0x9E3779B97F4A7C15
-        )
-        state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        state ^= state >> np.uint64(31)
-        state >>= np.uint64(1)
+        weyl = line_number.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        state = mixed(file_id.astype(np.uint64) + weyl) >> np.uint64(1)
         if index_in_line is not None:
             state = (state + index_in_line.astype(np.uint64)) & np.uint64(2**63 - 1)
     return state.astype(np.int64)
 
 
 def placed(
-    file_id: Integers | int,
-    line_number: Integers | Sequence[int],
+    file_id: Ints | int,
+    line_number: Ints | Sequence[int],
     table: pa.Table,
-    index_in_line: Integers | None = None,
+    index_in_line: Ints | None = None,
 ) -> pa.Table:
     """The columns of raw records with their place and id in front."""
     line_number = np.asarray(line_number, dtype=np.int64)
@@ -241,11 +216,14 @@ def merged(blocks: Sequence[RecordBlock]) -> RecordBlock:
 class Reader:
     """How one format is read: cut into pieces, and those decoded into blocks of records.
 
-    Most formats have lines; the others are cut so that one record stands on each line. Where the
+    Most formats have lines; `lines_of` makes those of the others, with a record on each. Where the
     dataset has a layout, `decode` takes it too. Where the configuration names the columns, it takes
     those, and `values` are what the staging SQL binds for them.
     """
 
     decode: Callable[..., Iterator[RecordBlock]]
-    cut: Callable[[Iterable[Member]], Iterator[Piece]] = pieces_of
+    lines_of: Callable[[Member], Iterable[bytes]] = Member.chunks
     values: Callable[..., dict[str, Any]] | None = None
+
+    def cut(self, members: Iterable[Member]) -> Iterator[Piece]:
+        return pieces_of(members, self.lines_of)

@@ -103,6 +103,4 @@ def truth_of(file_id: int, world: World, made: Sequence[Trajectory]) -> pa.Table
 NO_RECORDS = trajectory_records(
     0, 1, list(trajectories(World(kind="markov", num_points=2), 0, 1))
 ).slice(2)
-
-
 READER = Reader(generated)

@@ -1,8 +1,8 @@
-"""Prefetch: a thread that works ahead of its consumer, a bounded number of items."""
+"""Streams: items gathered into groups, and items that a thread makes ahead of its consumer."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from queue import SimpleQueue
@@ -10,6 +10,22 @@ from threading import Event, Semaphore
 from typing import TypeVar
 
 Item = TypeVar("Item")
+
+
+def gathered(
+    items: Iterable[Item], size_of: Callable[[Item], int], enough: int
+) -> Iterator[list[Item]]:
+    """Items in groups, each closed as soon as it is large enough."""
+    group: list[Item] = []
+    size = 0
+    for item in items:
+        group.append(item)
+        size += size_of(item)
+        if size >= enough:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
 
 
 def prefetched(items: Iterator[Item], depth: int) -> Iterator[Item]:
