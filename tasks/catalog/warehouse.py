@@ -16,9 +16,10 @@ import pyarrow.parquet as pq
 from filelock import FileLock
 
 import sql
+from model.evaluation.score_table import SCORES
 from tasks import database
 from tasks.ingest.snapshot import Snapshot, read_snapshot
-from tasks.prepare.conventions import SCORES_FILE
+from tasks.prepare.conventions import CELLS_FILE, SCORES_FILE
 from tasks.runtime.errors import ConfigError, Damaged
 from tasks.runtime.run_records import RunRecord, note_stage, read_records
 from tasks.runtime.store import Receipt, Store, replacing
@@ -30,6 +31,8 @@ BUCKET_VIEWS = {
     "steps": "features",
     "windows": "shards",
 }
+# Stages of a flow that the warehouse tells of: a benchmark's others are of many data and splits.
+TOLD_OF = {"benchmark": ("benchmark",)}
 RUNS = pa.schema(
     {
         **dict.fromkeys(("run_id", "flow", "dataset"), pa.string()),
@@ -78,7 +81,8 @@ def current_receipts(store: Store, records: list[RunRecord]) -> dict[str, dict[s
         if record.outcome != "completed":
             continue
         for stage, receipts in record.receipts.items():
-            if all(store.is_complete(receipt) for receipt in receipts):
+            is_told = stage in TOLD_OF.get(record.flow, (stage,))
+            if is_told and all(store.is_complete(receipt) for receipt in receipts):
                 rebuilt = [store.receipt(receipt) for receipt in receipts]
                 stages = current.setdefault(record.dataset, {})
                 stages[stage] = still_told(store, stages.get(stage, []), rebuilt) + rebuilt
@@ -188,10 +192,23 @@ def add_dataset(
                 store.sound(receipt, SCORES_FILE) / SCORES_FILE, partitioning=None
             )
             add_rows(connection, "scores", scores, dataset=dataset, recipe=receipt.recipe)
+    for receipt in receipts.get("benchmark", []):
+        with contextlib.suppress(Damaged):
+            add_benchmark(connection, dataset, store.sound(receipt))
     for receipt in receipts.get("split", []):
         with contextlib.suppress(Damaged):
             split = pq.read_table(store.sound(receipt) / "split.parquet", partitioning=None)
             add_rows(connection, "splits", split, dataset=dataset)
+
+
+def add_benchmark(connection: database.Connection, suite: str, folder: Path) -> None:
+    """The rows of `ops` on a suite: its cells, and the scores of each by its recipe."""
+    cells, scores = (
+        pq.read_table(folder / name, partitioning=None) for name in (CELLS_FILE, SCORES_FILE)
+    )
+    add_rows(connection, "cells", cells, suite=suite)
+    of_data = scores.select(["recipe", *SCORES.names])
+    add_rows(connection, "scores", of_data, dataset=suite)
 
 
 def add_snapshot(connection: database.Connection, snapshot: Snapshot, cleaned: list[Path]) -> None:
