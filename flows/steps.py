@@ -6,20 +6,17 @@ Nothing here loads Prefect, so a run without it does not wait for it either.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from tasks.catalog.run import recorded_run
 from tasks.catalog.warehouse import points_in_force, points_last_reported
 from tasks.config.pipeline import ForecastConfig, PipelineConfig
-from tasks.config.sections import SplitKind
-from tasks.config.suite import Suite, SuiteData, suite_named
-from tasks.evaluate.benchmark import JudgedCell
+from tasks.config.suite import suite_named
 from tasks.evaluate.benchmark import benchmark as tables_of
+from tasks.evaluate.cells import LeftOut, judged_cells
 from tasks.evaluate.evaluate import evaluate
 from tasks.evaluate.transfer import transfer
 from tasks.ingest.ingest import ingest as ingest_files
-from tasks.ingest.suite_sources import source_of
 from tasks.prepare.clean import clean
 from tasks.prepare.regions import regions
 from tasks.prepare.shards import shards
@@ -31,13 +28,12 @@ from tasks.release.benchmark_runs import log_benchmark
 from tasks.release.outcome import Assessment, data_counts, show_in_prefect
 from tasks.release.released import released
 from tasks.report.facts import RunSteps
-from tasks.report.leaderboard import LeftOut, leaderboard, show_leaderboard
+from tasks.report.leaderboard import leaderboard, show_leaderboard
 from tasks.report.quality import quality, refusal_reported, show_quality
 from tasks.report.report import report
-from tasks.runtime.errors import ConfigError, DataError
+from tasks.runtime.errors import ConfigError
 from tasks.runtime.frozen import Frozen
 from tasks.runtime.machine import Machine
-from tasks.runtime.progress import log
 from tasks.runtime.stage import as_task
 from tasks.runtime.store import Receipt, Store
 from tasks.serve.batch_predict import Predictions, forecast_file
@@ -86,6 +82,11 @@ def prepared(config: PipelineConfig, points: Receipt, store: Store) -> Prepared:
     return Prepared(points, cleaned, known, judged, made)
 
 
+def shards_of(config: PipelineConfig, source: str, store: Store) -> Receipt:
+    """The shards of the points of a source."""
+    return prepared(config, points_of(config, source, store), store).shards
+
+
 def pretrained(config: PipelineConfig, shards: Receipt, store: Store) -> Pretrained:
     """A model whose encoding is proved; a training that was cut short goes on."""
     probe = probe_encoding(config, shards, store)
@@ -104,46 +105,6 @@ def assessed(config: PipelineConfig, points: Receipt, store: Store) -> Assessmen
     assessment = Assessment(dataset=config.dataset, registration=candidate, promotion=promotion)
     show_in_prefect(assessment, store)
     return assessment
-
-
-def judged_of(suite: Suite, folder: str, store: Store) -> Iterator[JudgedCell | LeftOut]:
-    """All cells of a suite, one by one; what cannot be judged is told, and hinders no other."""
-    for data in suite.datasets:
-        source = source_of(data, folder)
-        if source is None:
-            yield LeftOut(what=data.name, reason="no source")
-            continue
-        for kind in suite.splits_of(data):
-            yield from judged_on(suite, data, kind, source, store)
-
-
-def judged_on(
-    suite: Suite, data: SuiteData, kind: SplitKind, source: str, store: Store
-) -> Iterator[JudgedCell | LeftOut]:
-    """The cells on some data, all of them trained and judged on the same windows."""
-    whole = suite.config_of(data, kind, suite.families[0])
-    with unusable_told(f"{data.name}, {kind} split", store) as missing:
-        shards = prepared(whole, points_of(whole, source, store), store).shards
-    yield from missing
-    for cell in () if missing else suite.cells_of(data, kind):
-        config = suite.config_of(*cell[:3])
-        with unusable_told(f"{cell.family} on {data.name}, {kind} split", store) as missing:
-            trained = train(suite.config_of(*cell), shards, store)
-            yield JudgedCell(cell, evaluate(config, shards, trained, store))
-        yield from missing
-
-
-@contextlib.contextmanager
-def unusable_told(what: str, store: Store) -> Iterator[list[LeftOut]]:
-    """What is left out, for data or settings that cannot be used; any other error ends the run."""
-    missing: list[LeftOut] = []
-    try:
-        yield missing
-    except (ConfigError, DataError) as error:
-        reason = str(error).replace(f"{store.root}/", "")
-        missing.append(LeftOut(what=what, reason=reason))
-    for one in missing:
-        log(one.line)
 
 
 class Benchmarked(Frozen):
@@ -210,11 +171,7 @@ def benchmark(suite: str, source_folder: str = "") -> Benchmarked:
     """Every family of a suite on all its data, to a leaderboard."""
     store, asked = Store(Machine().store), suite_named(suite)
     with recorded_run(store, "benchmark", f"suite_{asked.name}"):
-        found = list(judged_of(asked, source_folder, store))
-        judged = [one for one in found if isinstance(one, JudgedCell)]
-        left_out = tuple(one for one in found if isinstance(one, LeftOut))
-        if not judged:
-            raise DataError("; ".join(["nothing could be judged", *(one.line for one in left_out)]))
+        judged, left_out = judged_cells(asked, source_folder, store, shards_of)
         tables = tables_of(asked, judged, store)
         page = leaderboard(asked, tables, left_out, store)
         show_leaderboard(page, store)

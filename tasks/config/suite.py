@@ -56,6 +56,15 @@ class Cell(NamedTuple):
     family: str
     seed: int
 
+    @property
+    def place(self) -> tuple[str, SplitKind, str]:
+        """What is judged, whatever the seed."""
+        return self.data.name, self.split, self.family
+
+    @property
+    def title(self) -> str:
+        return "{2} on {0}, {1} split".format(*self.place)
+
 
 class Suite(Section):
     """Families, data, tasks, splits and seeds: each is judged with each.

@@ -15,6 +15,7 @@ from model.evaluation.judged_tasks import FORECAST, TRACKS
 from model.evaluation.score_table import MAIN_METRICS, SCORES
 from tasks.config.sections import Section, SplitKind
 from tasks.config.suite import Cell, Suite
+from tasks.evaluate.cells import JudgedCell
 from tasks.prepare.conventions import CELLS_FILE, SCORES_FILE, WINDOW_ERRORS_FILE
 from tasks.runtime.errors import DataError
 from tasks.runtime.stage import Job, Stage
@@ -63,13 +64,6 @@ STANDINGS = pa.schema(
     }
 )
 Row = dict[str, Any]
-
-
-class JudgedCell(NamedTuple):
-    """A cell that was trained, and its errors."""
-
-    cell: Cell
-    evaluated: Receipt
 
 
 class CellRules(Section):

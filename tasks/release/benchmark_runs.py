@@ -8,7 +8,8 @@ from math import isfinite
 from typing import TYPE_CHECKING
 
 from tasks.config.suite import Suite
-from tasks.evaluate.benchmark import JudgedCell, Row, grouped, rankings_in
+from tasks.evaluate.benchmark import Row, grouped, rankings_in
+from tasks.evaluate.cells import JudgedCell
 from tasks.registry.client import experiment_id, registry
 from tasks.release.register import log_metrics, log_numbers
 from tasks.runtime.store import Receipt, Store
@@ -33,7 +34,7 @@ def log_benchmark(
         with started(client, experiment, f"benchmark-{suite.name}", {"suite": suite.name}) as run:
             for path in sorted(store.sound(page).glob("leaderboard.*")):
                 client.log_artifact(run, str(path))
-            for own in grouped(judged, lambda one: one.cell[:3]).values():
+            for own in grouped(judged, lambda one: one.cell.place).values():
                 log_cell(client, experiment, run, own, ranked, store)
             client.set_tag(run, DONE, page.recipe)
         return run
@@ -48,16 +49,14 @@ def log_cell(
     store: Store,
 ) -> None:
     """The run of a cell with its skills, and below it one for each seed with all its errors."""
-    data, split, family, _ = judged[0].cell
-    about = {"dataset": data.name, "split_kind": split, "model": family}
+    about = dict(zip(("dataset", "split_kind", "model"), judged[0].cell.place, strict=True))
     own = [row for row in ranked if about.items() <= row.items()]
     skills = [
         (f"{row['task']}/{name}", row[name])
         for row in own
         for name in ("skill", "low", "high", "seed_low", "seed_high")
     ]
-    title = f"{family} on {data.name}, {split} split"
-    with started(client, experiment, title, {PARENT: parent} | about) as run:
+    with started(client, experiment, judged[0].cell.title, {PARENT: parent} | about) as run:
         log_numbers(client, run, [(name, value) for name, value in skills if isfinite(value)])
         for one in judged:
             tags = {PARENT: run, "evaluate_recipe": one.evaluated.recipe} | about

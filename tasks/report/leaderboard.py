@@ -10,14 +10,14 @@ import pyarrow.parquet as pq
 
 from model.evaluation.judged_tasks import FORECAST, TRACKS, TRAVEL_TIME
 from model.evaluation.verdict import AHEAD, ALIKE, BAR, BEHIND, TOO_FEW, verdict
-from tasks.config.sections import Section
+from tasks.config.sections import Section, SplitConfig
 from tasks.config.suite import Suite
 from tasks.evaluate.benchmark import STANDINGS_FILE, Row, grouped, rankings_in
+from tasks.evaluate.cells import LeftOut
 from tasks.prepare.conventions import CELLS_FILE
 from tasks.report.error_tables import INTERVAL, SKILL_INTERVAL, TRACK_WORDS, VERDICT
 from tasks.report.html_page import page
 from tasks.report.markup import escaped, markdown_table, metres, percent, spoken
-from tasks.runtime.frozen import Frozen
 from tasks.runtime.progress import is_in_run
 from tasks.runtime.stage import Job, Stage
 from tasks.runtime.store import Counts, Receipt, Store
@@ -38,17 +38,6 @@ STANDING_COLUMNS = ("model", "data sets", "win rate", INTERVAL, "skill", SKILL_I
 RANKING_COLUMNS = ("model", "error", "skill", SKILL_INTERVAL, "over seeds", VERDICT)
 SUMMARY_COLUMNS = ("task", "model", AHEAD, ALIKE, BEHIND, TOO_FEW, "of data sets")
 CELL_COLUMNS = ("data", "split", "family", "seed", "recipe of the errors")
-
-
-class LeftOut(Frozen):
-    """What of a suite was not judged, and why."""
-
-    what: str
-    reason: str
-
-    @property
-    def line(self) -> str:
-        return f"left out: {self.what}: {self.reason}"
 
 
 class LeaderboardRules(Section):
@@ -267,14 +256,20 @@ def terminal_tables(made: Path) -> list[Table]:
     shown = []
     for task, rows in grouped(rankings_in(made), lambda row: row["task"]).items():
         table = Table(title=TASK_TITLES[task], box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        for name in ("data", "split", "model", "skill", SKILL_INTERVAL, VERDICT):
+        for name in ("data", "model", "skill", SKILL_INTERVAL, VERDICT):
             table.add_column(name, no_wrap=True)
         for row in (row for row in rows if not row["is_baseline"]):
-            split = f"{row['split_kind']} ({CONTROL})" if row["is_leaky"] else row["split_kind"]
             told = (percent(row["skill"]), interval_of(row), verdict_of(row))
-            table.add_row(row["dataset"], split, row["model"], *told)
+            table.add_row(short_place(row), row["model"], *told)
         shown.append(table)
     return shown
+
+
+def short_place(row: Row) -> str:
+    """The data, and their split where it is not the usual one."""
+    if row["split_kind"] == SplitConfig().kind:
+        return str(row["dataset"])
+    return f"{row['dataset']}, {'control' if row['is_leaky'] else row['split_kind']}"
 
 
 def show_leaderboard(made: Receipt, store: Store) -> None:
