@@ -64,11 +64,8 @@ def timesfm(value_NT: np.ndarray, num_asked: int, weights: str) -> np.ndarray:
     import timesfm as library
 
     model = library.TimesFM_2p5_200M_torch.from_pretrained(weights)
-    model.compile(
-        library.ForecastConfig(
-            max_context=1_024, max_horizon=128, normalize_inputs=True, force_flip_invariance=True
-        )
-    )
+    asked = {"max_context": 1_024, "max_horizon": 128, "normalize_inputs": True}
+    model.compile(library.ForecastConfig(**asked, infer_is_positive=False))
     point_NH, _ = model.forecast(horizon=num_asked, inputs=list(value_NT))
     return np.asarray(point_NH)
 
