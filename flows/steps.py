@@ -24,7 +24,7 @@ from tasks.prepare.split import split
 from tasks.prepare.step_features import features
 from tasks.pretrain.encoding_check import probe_encoding
 from tasks.pretrain.train import train
-from tasks.release.benchmark_runs import log_benchmark
+from tasks.release.benchmark_runs import logged
 from tasks.release.outcome import Assessment, data_counts, show_in_prefect
 from tasks.release.released import released
 from tasks.report.facts import RunSteps
@@ -175,7 +175,7 @@ def benchmark(suite: str, source_folder: str = "") -> Benchmarked:
         tables = tables_of(asked, judged, store)
         page = leaderboard(asked, tables, left_out, store)
         show_leaderboard(page, store)
-        as_task(log_benchmark)(asked, judged, tables, page, store)
+        logged(asked, judged, tables, page, store)
         return Benchmarked(suite=asked.name, tables=tables, page=page, left_out=left_out)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import isfinite
@@ -12,6 +13,9 @@ from tasks.evaluate.benchmark import Row, grouped, rankings_in
 from tasks.evaluate.cells import JudgedCell
 from tasks.registry.client import experiment_id, registry
 from tasks.release.register import log_metrics, log_numbers
+from tasks.runtime.errors import Unavailable
+from tasks.runtime.progress import log
+from tasks.runtime.stage import as_task
 from tasks.runtime.store import Receipt, Store
 
 if TYPE_CHECKING:
@@ -19,6 +23,17 @@ if TYPE_CHECKING:
 
 PARENT = "mlflow.parentRunId"
 DONE = "leaderboard_recipe"  # set last: a run that was cut short has none, and is made again
+
+
+def logged(
+    suite: Suite, judged: Sequence[JudgedCell], made: Receipt, page: Receipt, store: Store
+) -> str:
+    """The MLflow run of a benchmark; none where the registry is away, for the results stand."""
+    try:
+        return as_task(log_benchmark)(suite, judged, made, page, store)
+    except Unavailable as error:
+        log(f"not logged in MLflow, run again once it answers: {error}", logging.WARNING)
+        return ""
 
 
 def log_benchmark(

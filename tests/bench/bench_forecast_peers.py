@@ -63,7 +63,7 @@ def timesfm(value_NT: np.ndarray, num_asked: int, weights: str) -> np.ndarray:
     """A TimesFM 2.5 in a folder of weights: its point forecast."""
     import timesfm as library
 
-    model = library.TimesFM_2p5_200M_torch.from_pretrained(weights)
+    model = library.TimesFM_2p5_200M_torch.from_pretrained(weights, torch_compile=False)
     asked = {"max_context": 1_024, "max_horizon": 128, "normalize_inputs": True}
     model.compile(library.ForecastConfig(**asked, infer_is_positive=False))
     point_NH, _ = model.forecast(horizon=num_asked, inputs=list(value_NT))

@@ -17,7 +17,9 @@ from tasks.evaluate.benchmark import LONG, STANDINGS_FILE, benchmark, rankings_i
 from tasks.evaluate.cells import JudgedCell, LeftOut, judged_cells, judged_of
 from tasks.evaluate.evaluate import evaluate
 from tasks.prepare.conventions import CELLS_FILE, SCORES_FILE
+from tasks.release.benchmark_runs import logged
 from tasks.report.leaderboard import leaderboard, terminal_tables
+from tasks.runtime import stage
 from tasks.runtime.errors import DataError
 from tasks.runtime.stage import without_orchestrator
 from tasks.runtime.store import Receipt, Store
@@ -167,6 +169,15 @@ def test_the_warehouse_tells_scores_by_the_cell_and_no_other_stage_of_a_benchmar
         ("entity", False, 1),
         ("random_window", True, 0),
     ]
+
+
+def test_without_a_registry_the_results_stand(monkeypatch, caplog):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setattr(stage, "RETRY_DELAYS_S", [0])
+    store, tables, page = made()
+    with without_orchestrator(), caplog.at_level("WARNING", logger="tasks"):
+        assert logged(suite(), judged(), tables, page, store) == ""
+    assert "not logged in MLflow, run again once it answers" in caplog.text
 
 
 def test_data_without_a_source_are_told_and_hinder_nobody(store):
