@@ -460,9 +460,12 @@ def show_leaderboard(done: Benchmarked, store: Store) -> None:
     from tasks.report.leaderboard import terminal_tables
 
     Console().print("", *terminal_tables(store.verify(done.tables)), "", sep="\n")
-    print(*(one.line for one in done.left_out), sep="\n")
-    print(f"  leaderboard  {store.verify(done.page) / 'leaderboard.html'}")
-    print(f"  tables       {store.verify(done.tables)}")
+    lines = [
+        *(one.line for one in done.left_out),
+        f"  leaderboard  {store.verify(done.page) / 'leaderboard.html'}",
+        f"  tables       {store.verify(done.tables)}",
+    ]
+    print("\n".join(lines))
 
 
 def show_outcome(assessment: Assessment, store: Store) -> None:

@@ -13,7 +13,7 @@ from tasks.catalog.warehouse import points_in_force, points_last_reported
 from tasks.config.pipeline import ForecastConfig, PipelineConfig
 from tasks.config.suite import suite_named
 from tasks.evaluate.benchmark import benchmark as tables_of
-from tasks.evaluate.cells import LeftOut, judged_cells
+from tasks.evaluate.cells import LeftOut, Making, judged_cells
 from tasks.evaluate.evaluate import evaluate
 from tasks.evaluate.transfer import transfer
 from tasks.ingest.ingest import ingest as ingest_files
@@ -171,7 +171,7 @@ def benchmark(suite: str, source_folder: str = "") -> Benchmarked:
     """Every family of a suite on all its data, to a leaderboard."""
     store, asked = Store(Machine().store), suite_named(suite)
     with recorded_run(store, "benchmark", f"suite_{asked.name}"):
-        judged, left_out = judged_cells(asked, source_folder, store, shards_of)
+        judged, left_out = judged_cells(asked, source_folder, store, Making(shards_of, train))
         tables = tables_of(asked, judged, store)
         page = leaderboard(asked, tables, left_out, store)
         show_leaderboard(page, store)

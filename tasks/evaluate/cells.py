@@ -15,13 +15,17 @@ from tasks.config.sections import SplitKind
 from tasks.config.suite import Cell, Suite, SuiteData
 from tasks.evaluate.evaluate import evaluate
 from tasks.ingest.suite_sources import source_of
-from tasks.pretrain.train import train
 from tasks.runtime.errors import ConfigError, DataError
 from tasks.runtime.frozen import Frozen
 from tasks.runtime.progress import log
 from tasks.runtime.store import Receipt, Store
 
-MakeShards = Callable[[PipelineConfig, str, Store], Receipt]
+
+class Making(NamedTuple):
+    """What makes shards of the points of a source, and weights of shards."""
+
+    shards_of: Callable[[PipelineConfig, str, Store], Receipt]
+    train: Callable[[PipelineConfig, Receipt, Store], Receipt]
 
 
 class JudgedCell(NamedTuple):
@@ -43,10 +47,10 @@ class LeftOut(Frozen):
 
 
 def judged_cells(
-    suite: Suite, folder: str, store: Store, shards_of: MakeShards
+    suite: Suite, folder: str, store: Store, making: Making
 ) -> tuple[list[JudgedCell], tuple[LeftOut, ...]]:
     """The cells of a suite that could be judged, and all else; an error where there is none."""
-    found = list(judged_of(suite, folder, store, shards_of))
+    found = list(judged_of(suite, folder, store, making))
     judged = [one for one in found if isinstance(one, JudgedCell)]
     left_out = tuple(one for one in found if isinstance(one, LeftOut))
     if not judged:
@@ -55,7 +59,7 @@ def judged_cells(
 
 
 def judged_of(
-    suite: Suite, folder: str, store: Store, shards_of: MakeShards
+    suite: Suite, folder: str, store: Store, making: Making
 ) -> Iterator[JudgedCell | LeftOut]:
     """All cells of a suite, one by one; what cannot be judged is told, and hinders no other."""
     for data in suite.datasets:
@@ -64,7 +68,7 @@ def judged_of(
             yield told_missing(data.name, "no source")
             continue
         for kind in suite.splits_of(data):
-            yield from judged_on(suite, data, kind, source, store, shards_of)
+            yield from judged_on(suite, data, kind, source, store, making)
 
 
 def judged_on(
@@ -73,19 +77,19 @@ def judged_on(
     kind: SplitKind,
     source: str,
     store: Store,
-    shards_of: MakeShards,
+    making: Making,
 ) -> Iterator[JudgedCell | LeftOut]:
     """The cells on some data, all of them trained and judged on the same windows."""
     places = (store.root, Path(source).parent) if source else (store.root,)
     whole = suite.config_of(data, kind, suite.families[0])
     with unusable_told(f"{data.name}, {kind} split", *places) as missing:
-        shards = shards_of(whole, source, store)
+        shards = making.shards_of(whole, source, store)
     yield from missing
     for cell in () if missing else suite.cells_of(data, kind):
         log(f"{cell.title}, seed {cell.seed}")
         config = suite.config_of(*cell[:3])
         with unusable_told(cell.title, *places) as missing:
-            trained = train(suite.config_of(*cell), shards, store)
+            trained = making.train(suite.config_of(*cell), shards, store)
             yield JudgedCell(cell, evaluate(config, shards, trained, store))
         yield from missing
 

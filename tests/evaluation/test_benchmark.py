@@ -14,9 +14,10 @@ from flows.steps import shards_of
 from tasks.catalog.run import recorded_run
 from tasks.config.suite import Cell, Suite
 from tasks.evaluate.benchmark import LONG, STANDINGS_FILE, benchmark, rankings_in
-from tasks.evaluate.cells import JudgedCell, LeftOut, judged_cells, judged_of
+from tasks.evaluate.cells import JudgedCell, LeftOut, Making, judged_cells, judged_of
 from tasks.evaluate.evaluate import evaluate
 from tasks.prepare.conventions import CELLS_FILE, SCORES_FILE
+from tasks.pretrain.train import train
 from tasks.release.benchmark_runs import logged
 from tasks.report.leaderboard import leaderboard, terminal_tables
 from tasks.runtime import stage
@@ -24,6 +25,7 @@ from tasks.runtime.errors import DataError
 from tasks.runtime.stage import without_orchestrator
 from tasks.runtime.store import Receipt, Store
 
+MAKING = Making(shards_of, train)
 MISSING = LeftOut(what="ais_noaa", reason="no source")
 
 
@@ -184,9 +186,9 @@ def test_data_without_a_source_are_told_and_hinder_nobody(store):
     given = {"title": "x", "name": "x", "datasets": [{"dataset": "porto", "source": "porto.zip"}]}
     suite = Suite.model_validate(given)
     missing = LeftOut(what="porto", reason="no source")
-    assert list(judged_of(suite, "", store, shards_of)) == [missing]
+    assert list(judged_of(suite, "", store, MAKING)) == [missing]
     with pytest.raises(DataError, match="nothing could be judged; left out: porto: no source"):
-        judged_cells(suite, "", store, shards_of)
+        judged_cells(suite, "", store, MAKING)
 
 
 def test_data_that_cannot_be_used_are_told_and_hinder_nobody(store, tmp_path):
@@ -194,7 +196,7 @@ def test_data_that_cannot_be_used_are_told_and_hinder_nobody(store, tmp_path):
     data = [{"dataset": "hurdat2", "source": "empty.txt", "label": name} for name in ("a", "b")]
     given = Suite.model_validate({"title": "x", "name": "x", "datasets": data})
     with without_orchestrator():
-        first, second = judged_of(given, str(tmp_path), store, shards_of)
+        first, second = judged_of(given, str(tmp_path), store, MAKING)
     assert isinstance(first, LeftOut)
     assert first.what == "a, entity split"
     assert first.reason == "empty.txt is empty; fetch it again"
