@@ -1,4 +1,4 @@
-"""CLI: `trajfoundry run | register | assess | forecast | show | datasets | ui | cache | doctor`.
+"""CLI: `trajfoundry run | register | assess | benchmark | forecast | show | datasets | ui | ...`.
 
 Thin: its flags are the fields of the same configuration that the flows take. Exit codes: 0 done,
 1 unexpected, 2 wrong request, 3 unusable data, 4 store, 5 something did not answer, 130 stopped.
@@ -47,7 +47,7 @@ from tasks.runtime.redaction import redacted
 from tasks.runtime.store import Store
 
 if TYPE_CHECKING:
-    from flows.steps import Transferred
+    from flows.steps import Benchmarked, Transferred
     from tasks.release.outcome import Assessment
 
 
@@ -213,6 +213,33 @@ class Assess(Served, DataConfig):
             print(fitted_line(judged, self.few_shot))
 
 
+class Benchmark(Served):
+    """Every family of a suite on all its data, and a leaderboard."""
+
+    suite: str = Field("smoke", description="smoke, full, or the path of a TOML file of your own.")
+    source_folder: Path | None = Field(
+        None,
+        validation_alias=AliasChoices("source_folder", "source-folder"),
+        description="Folder of the raw files that the suite names; what it lacks is left out.",
+    )
+
+    def execute(self) -> None:
+        from tasks.config.suite import suite_named
+
+        suite_named(self.suite)
+        folder = self.source_folder
+        if folder is not None and not folder.expanduser().is_dir():
+            raise ConfigError(f"--source-folder: {folder} is no folder")
+        store = self.open_store()
+        run = self.begin(store)
+        with nothing_on_stdout():
+            done = run("benchmark", self.suite, str(folder.absolute()) if folder else "")
+        if self.as_json:
+            print(done.model_dump_json(indent=2))
+        else:
+            show_leaderboard(done, store)
+
+
 class Forecast(Served, ForecastConfig):
     """A registered model on a file of trajectories."""
 
@@ -341,6 +368,7 @@ class Commands(BaseSettings):
         alias="register", description="What a run has trained, where the registry was away."
     )
     assess: CliSubCommand[Assess] = Field(description="A registered model on other data.")
+    benchmark: CliSubCommand[Benchmark] = Field(description="All families on many data sets.")
     forecast: CliSubCommand[Forecast] = Field(description="A registered model on a file.")
     show: CliSubCommand[Show] = Field(description="One trip on a map, and what was rejected.")
     datasets: CliSubCommand[Datasets] = Field(description="The known datasets.")
@@ -443,6 +471,21 @@ def show_errors(evaluated: Path) -> None:
     from tasks.report.terminal_tables import summary_tables
 
     Console().print("", *summary_tables(evaluated), "", sep="\n")
+
+
+def show_leaderboard(done: Benchmarked, store: Store) -> None:
+    """Print everyone's skill, what was left out, and where the page is."""
+    from rich.console import Console
+
+    from tasks.report.leaderboard import terminal_tables
+
+    Console().print("", *terminal_tables(store.verify(done.tables)), "", sep="\n")
+    lines = [
+        *(one.line for one in done.left_out),
+        f"  leaderboard  {store.verify(done.page) / 'leaderboard.html'}",
+        f"  tables       {store.verify(done.tables)}",
+    ]
+    print("\n".join(lines))
 
 
 def show_outcome(assessment: Assessment, store: Store) -> None:

@@ -12,6 +12,9 @@ from typing import NamedTuple
 from tasks.catalog.run import recorded_run
 from tasks.catalog.warehouse import points_in_force, points_last_reported
 from tasks.config.pipeline import ForecastConfig, PipelineConfig
+from tasks.config.suite import suite_named
+from tasks.evaluate.benchmark import benchmark as tables_of
+from tasks.evaluate.cells import LeftOut, Making, judged_cells
 from tasks.evaluate.evaluate import evaluate
 from tasks.evaluate.transfer import transfer
 from tasks.ingest.ingest import ingest as ingest_files
@@ -22,9 +25,11 @@ from tasks.prepare.split import split
 from tasks.prepare.step_features import features
 from tasks.pretrain.encoding_check import probe_encoding
 from tasks.pretrain.train import train
+from tasks.release.benchmark_runs import logged
 from tasks.release.outcome import Assessment, data_counts, show_in_prefect
 from tasks.release.released import released
 from tasks.report.facts import RunSteps
+from tasks.report.leaderboard import leaderboard, show_leaderboard
 from tasks.report.quality import quality, refusal_reported, show_quality
 from tasks.report.report import report
 from tasks.runtime.errors import ConfigError
@@ -78,6 +83,11 @@ def prepared(config: PipelineConfig, points: Receipt, store: Store) -> Prepared:
     return Prepared(points, cleaned, known, judged, made)
 
 
+def shards_of(config: PipelineConfig, source: str, store: Store) -> Receipt:
+    """The shards of the points of a source."""
+    return prepared(config, points_of(config, source, store), store).shards
+
+
 def pretrained(config: PipelineConfig, shards: Receipt, store: Store) -> Pretrained:
     """A model whose encoding is proved; a training that was cut short goes on."""
     probe = probe_encoding(config, shards, store)
@@ -96,6 +106,15 @@ def assessed(config: PipelineConfig, points: Receipt, store: Store) -> Assessmen
     assessment = Assessment(dataset=config.dataset, registration=candidate, promotion=promotion)
     show_in_prefect(assessment, store)
     return assessment
+
+
+class Benchmarked(Frozen):
+    """The tables of a suite, their page, and what could not be judged."""
+
+    suite: str
+    tables: Receipt
+    page: Receipt
+    left_out: tuple[LeftOut, ...]
 
 
 class Transferred(Frozen):
@@ -149,6 +168,18 @@ def assess(
         data = prepared(config, points_given(config, source, store), store)
         scores = transfer(config, model, data.shards, store, few_shot)
         return Transferred(dataset=config.dataset, model=model, scores=scores)
+
+
+def benchmark(suite: str, source_folder: str = "") -> Benchmarked:
+    """Every family of a suite on all its data, to a leaderboard."""
+    store, asked = Store(Machine().store), suite_named(suite)
+    with recorded_run(store, "benchmark", f"suite_{asked.name}"):
+        judged, left_out = judged_cells(asked, source_folder, store, Making(shards_of, train))
+        tables = tables_of(asked, judged, store)
+        page = leaderboard(asked, tables, left_out, store)
+        show_leaderboard(page, store)
+        logged(asked, judged, tables, page, store)
+        return Benchmarked(suite=asked.name, tables=tables, page=page, left_out=left_out)
 
 
 def register(config: PipelineConfig) -> Assessment:

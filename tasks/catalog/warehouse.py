@@ -17,9 +17,10 @@ from filelock import FileLock
 
 import sql
 from model.earth.calendar import zone_offsets
+from model.evaluation.score_table import SCORES
 from tasks import database
 from tasks.ingest.snapshot import Snapshot, read_snapshot
-from tasks.prepare.conventions import SCORES_FILE
+from tasks.prepare.conventions import CELLS_FILE, SCORES_FILE
 from tasks.runtime.errors import ConfigError, Damaged
 from tasks.runtime.run_records import RunRecord, note_stage, read_records
 from tasks.runtime.store import Receipt, Store, replacing
@@ -31,6 +32,8 @@ BUCKET_VIEWS = {
     "steps": "features",
     "windows": "shards",
 }
+# Stages of a flow that the warehouse tells of: a benchmark's others are of many data and splits.
+TOLD_OF = {"benchmark": ("benchmark",)}
 RUNS = pa.schema(
     {
         **dict.fromkeys(("run_id", "flow", "dataset"), pa.string()),
@@ -75,7 +78,8 @@ def current_receipts(store: Store, records: list[RunRecord]) -> dict[str, Receip
     current: dict[str, Receipts] = {}
     for record in (record for record in records if record.outcome == "completed"):
         for stage, receipts in record.receipts.items():
-            if all(store.is_complete(receipt) for receipt in receipts):
+            is_told = stage in TOLD_OF.get(record.flow, (stage,))
+            if is_told and all(store.is_complete(receipt) for receipt in receipts):
                 rebuilt = [store.receipt(receipt) for receipt in receipts]
                 stages = current.setdefault(record.dataset, {})
                 stages[stage] = still_told(store, stages.get(stage, []), rebuilt) + rebuilt
@@ -174,10 +178,23 @@ def add_dataset(
             path = store.sound(receipt, SCORES_FILE) / SCORES_FILE
             scores = pq.read_table(path, partitioning=None)
             add_rows(connection, "scores", scores, dataset=dataset, recipe=receipt.recipe)
+    for receipt in receipts.get("benchmark", []):
+        with contextlib.suppress(Damaged):
+            add_benchmark(connection, dataset, store.sound(receipt))
     for receipt in receipts.get("split", []):
         with contextlib.suppress(Damaged):
             split = pq.read_table(store.sound(receipt) / "split.parquet", partitioning=None)
             add_rows(connection, "splits", split, dataset=dataset)
+
+
+def add_benchmark(connection: database.Connection, suite: str, folder: Path) -> None:
+    """The rows of `ops` on a suite: its cells, and the scores of each by its recipe."""
+    cells, scores = (
+        pq.read_table(folder / name, partitioning=None) for name in (CELLS_FILE, SCORES_FILE)
+    )
+    add_rows(connection, "cells", cells, suite=suite)
+    of_data = scores.select(["recipe", *SCORES.names])
+    add_rows(connection, "scores", of_data, dataset=suite)
 
 
 def add_snapshot(connection: database.Connection, snapshot: Snapshot, cleaned: list[Path]) -> None:

@@ -205,7 +205,8 @@ def headline_counts(scores: pa.Table, family: str) -> Counts:
             counts[f"{place}_{main}{step}_{unit}"] = round(
                 row[row["main"]], 3 if unit == "m" else 1
             )
-            counts[f"{place}_skill{step}"] = round(row["skill"], 4)
+            if math.isfinite(row["skill"]):  # over a bar without any error it has no bounds
+                counts[f"{place}_skill{step}"] = round(row["skill"], 4)
     return counts
 
 

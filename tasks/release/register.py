@@ -7,7 +7,7 @@ Cheap and idempotent instead of cached, since the registry is outside state that
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -167,9 +167,13 @@ def log_run(
 
 def log_metrics(client: MlflowClient, run_id: str, evaluated: Path) -> None:
     """The errors of the model and the baselines on every task that is judged."""
+    log_numbers(client, run_id, mlflow_metrics(evaluated))
+
+
+def log_numbers(client: MlflowClient, run_id: str, numbers: Sequence[tuple[str, float]]) -> None:
     from mlflow.entities import Metric
 
-    metrics = [Metric(name, value, 0, 0) for name, value in mlflow_metrics(evaluated)]
+    metrics = [Metric(name, value, 0, 0) for name, value in numbers]
     for first in range(0, len(metrics), 1_000):
         client.log_batch(run_id, metrics=metrics[first : first + 1_000])
 

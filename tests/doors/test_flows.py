@@ -23,7 +23,9 @@ from tasks.config.datasets import DATASETS
 from tasks.runtime.run_records import read_records
 from tasks.runtime.store import Store
 
-FLOWS = ("pipeline", "ingest", "prepare", "pretrain", "assess", "register", "forecast")
+FLOWS = (
+    *("pipeline", "ingest", "prepare", "pretrain", "assess", "benchmark", "register", "forecast"),
+)
 PREFECT_YAML = yaml.safe_load((PROJECT / "prefect.yaml").read_text())
 DEPLOYMENTS = PREFECT_YAML["deployments"]
 

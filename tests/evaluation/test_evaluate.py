@@ -20,12 +20,12 @@ from model.evaluation import fitted_baselines
 from model.evaluation.examples import NUM_EACH, NUM_SHOWN, TYPICAL, WORST, chosen_windows
 from model.evaluation.fitted_baselines import fitted_damping
 from model.evaluation.question import AnswerError, Judging
-from model.evaluation.score_table import wide_rows
+from model.evaluation.score_table import SCORES, wide_rows
 from model.evaluation.scores import scored
 from model.inference.api import Context, forecast
 from model.inference.serving import load_trained
 from tasks.config.pipeline import AssessConfig
-from tasks.evaluate.evaluate import EVALUATE, evaluate
+from tasks.evaluate.evaluate import EVALUATE, evaluate, headline_counts
 from tasks.report.error_tables import elapsed_of, read_scores
 from tasks.runtime.errors import DataError
 from tasks.runtime.stage import without_orchestrator
@@ -322,3 +322,15 @@ def test_a_split_without_windows_says_what_to_do(split):
     ):
         evaluate(made.config, shards, made.trained, made.store)
     assert list(made.store.published("evaluate", "hurdat2")) == before
+
+
+def test_a_skill_over_a_bar_without_any_error_is_no_count():
+    """As of travel times that are all the same: minus infinity stands in no manifest."""
+    about = {"split": "test", "task": "travel_time", "track": "ends", "mask": "all"}
+    about |= {"stratum": "all", "model": "chemin", "num_windows": 40, "num_entities": 20}
+    rows = [
+        about | {"metric": "mae_s", "value": 3.0, "low": 2.0, "high": 4.0},
+        about | {"metric": "skill", "value": -math.inf, "low": -math.inf, "high": -math.inf},
+    ]
+    counts = headline_counts(pa.Table.from_pylist(rows, SCORES), "chemin")
+    assert counts == {"test_travel_time_windows": 40, "test_travel_time_mae_s": 3.0}

@@ -35,7 +35,10 @@ BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
 PLACE = re.compile(r"(?<![\w/.:-])(?:flows|tasks|model|sql|tests|docs)/[\w./<>*-]*")
 FLAG = re.compile(r"(?<![\w-])--[a-z][\w.-]*\w")
-COMMANDS = ("run", "register", "forecast", "show", "datasets", "ui", "cache rebuild", "doctor")
+COMMANDS = (
+    *("run", "register", "assess", "benchmark", "forecast", "show", "datasets", "ui"),
+    *("cache rebuild", "doctor"),
+)
 
 
 def prose(text: str) -> str:

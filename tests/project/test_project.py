@@ -16,6 +16,10 @@ import pytest
 from helpers.places import PROJECT
 
 CODE = ("flows", "tasks", "model", "sql")
+MLFLOW_MODULES = (
+    *("registry/client", "registry/models"),
+    *("release/benchmark_runs", "release/pyfunc_entry", "release/register"),
+)
 
 
 def ran(command: str, *arguments: str, folder: Path = PROJECT) -> subprocess.CompletedProcess[str]:
@@ -59,7 +63,7 @@ def test_the_contracts_catch_a_planted_import(place, planted, contract, tmp_path
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.touch()
     (tmp_path / "tasks" / "database.py").write_text("import duckdb\n")
-    for name in ("registry/client", "registry/models", "release/register", "release/pyfunc_entry"):
+    for name in MLFLOW_MODULES:
         (tmp_path / "tasks" / f"{name}.py").write_text("import mlflow\n")
     (tmp_path / "pyproject.toml").write_text((PROJECT / "pyproject.toml").read_text())
     assert ran("lint-imports", "--no-cache", folder=tmp_path).returncode == 0

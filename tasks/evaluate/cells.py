@@ -1,0 +1,116 @@
+"""Cells of a benchmark: each is trained and judged, and what cannot be is told.
+
+Whatever comes before a training is made once for all cells on the same data and split.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from tasks.config.pipeline import PipelineConfig
+from tasks.config.sections import SplitKind
+from tasks.config.suite import Cell, Suite, SuiteData
+from tasks.evaluate.evaluate import evaluate
+from tasks.ingest.suite_sources import source_of
+from tasks.runtime.errors import ConfigError, DataError
+from tasks.runtime.frozen import Frozen
+from tasks.runtime.progress import log
+from tasks.runtime.store import Receipt, Store
+
+
+class Making(NamedTuple):
+    """What makes shards of the points of a source, and weights of shards."""
+
+    shards_of: Callable[[PipelineConfig, str, Store], Receipt]
+    train: Callable[[PipelineConfig, Receipt, Store], Receipt]
+
+
+class JudgedCell(NamedTuple):
+    """A cell that was trained, and its errors."""
+
+    cell: Cell
+    evaluated: Receipt
+
+
+class LeftOut(Frozen):
+    """What of a suite was not judged, and why."""
+
+    what: str
+    reason: str
+
+    @property
+    def line(self) -> str:
+        return f"left out: {self.what}: {self.reason}"
+
+
+def judged_cells(
+    suite: Suite, folder: str, store: Store, making: Making
+) -> tuple[list[JudgedCell], tuple[LeftOut, ...]]:
+    """The cells of a suite that could be judged, and all else; an error where there is none."""
+    found = list(judged_of(suite, folder, store, making))
+    judged = [one for one in found if isinstance(one, JudgedCell)]
+    left_out = tuple(one for one in found if isinstance(one, LeftOut))
+    if not judged:
+        raise DataError("; ".join(["nothing could be judged", *(one.line for one in left_out)]))
+    return judged, left_out
+
+
+def judged_of(
+    suite: Suite, folder: str, store: Store, making: Making
+) -> Iterator[JudgedCell | LeftOut]:
+    """All cells of a suite, one by one; what cannot be judged is told, and hinders no other."""
+    for data in suite.datasets:
+        source = source_of(data, folder)
+        if source is None:
+            yield told_missing(data.name, "no source")
+            continue
+        for kind in suite.splits_of(data):
+            yield from judged_on(suite, data, kind, source, store, making)
+
+
+def judged_on(
+    suite: Suite,
+    data: SuiteData,
+    kind: SplitKind,
+    source: str,
+    store: Store,
+    making: Making,
+) -> Iterator[JudgedCell | LeftOut]:
+    """The cells on some data, all of them trained and judged on the same windows."""
+    places = (store.root, Path(source).parent) if source else (store.root,)
+    whole = suite.config_of(data, kind, suite.families[0])
+    with unusable_told(f"{data.name}, {kind} split", *places) as missing:
+        shards = making.shards_of(whole, source, store)
+    yield from missing
+    for cell in () if missing else suite.cells_of(data, kind):
+        log(f"{cell.title}, seed {cell.seed}")
+        config = suite.config_of(*cell[:3])
+        with unusable_told(cell.title, *places) as missing:
+            trained = making.train(suite.config_of(*cell), shards, store)
+            yield JudgedCell(cell, evaluate(config, shards, trained, store))
+        yield from missing
+
+
+@contextlib.contextmanager
+def unusable_told(what: str, *places: Path) -> Iterator[list[LeftOut]]:
+    """What is left out, for data or settings that cannot be used; any other error ends the run.
+
+    The reason names nothing by where it lies on this machine.
+    """
+    missing: list[LeftOut] = []
+    try:
+        yield missing
+    except (ConfigError, DataError) as error:
+        reason = str(error)
+        for place in places:
+            reason = reason.replace(f"{place}/", "")
+        missing.append(told_missing(what, reason))
+
+
+def told_missing(what: str, reason: str) -> LeftOut:
+    missing = LeftOut(what=what, reason=reason)
+    log(missing.line)
+    return missing
