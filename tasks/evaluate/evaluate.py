@@ -63,7 +63,7 @@ def build(draft: Path, job: Job[EvaluateRules]) -> Counts:
             f"{trained.name} serves none of the tasks that windows are stored for "
             f"({', '.join(rules.tasks)}); add those that it serves to window.tasks"
         )
-    baselines = fitted_baselines(shards, tasks, rules.resolution, rules.seed)
+    baselines = fitted_baselines(shards, tasks, rules.resolution, rules.seed, rules.baselines)
     # Where there is nothing to beat, as where train holds no journey, nothing is judged.
     tasks = judged_tasks({question for one in baselines for question in one.tasks}, tasks)
     try:
