@@ -42,12 +42,13 @@ class Lanes:
 
     @classmethod
     def of(cls, train: Windows, resolution: int, detail: int) -> Lanes:
-        """Means of the velocity from the last known point to the last target."""
+        """Means of the velocity over the second half of the targets, when the first one is lost."""
         last_B1 = train.is_target_BH.sum(1, keepdim=True).clamp(min=1) - 1
-        elapsed_s_B1 = train.elapsed_s_BH.gather(1, last_B1)
+        end_B2 = torch.cat([last_B1 // 2, last_B1], dim=1)
+        moved_m_BC = train.moved_m_BHC.gather(1, end_B2[..., None].expand(-1, -1, 2)).diff(dim=1)
+        elapsed_s_B1 = train.elapsed_s_BH.gather(1, end_B2).diff(dim=1)
         is_told_B = (train.is_target_BH.any(1) & (elapsed_s_B1[:, 0] > 0)).numpy()
-        moved_m_BC = train.moved_m_BHC.gather(1, last_B1[..., None].expand(-1, -1, 2))[:, 0]
-        velocity_mps_NC = (moved_m_BC / elapsed_s_B1).numpy()[is_told_B]
+        velocity_mps_NC = (moved_m_BC[:, 0] / elapsed_s_B1).numpy()[is_told_B]
         otherwise_mps = velocity_mps_NC.mean(0) if len(velocity_mps_NC) else np.zeros(2)
         key_NK = lane_keys(train.context, resolution)[is_told_B, :detail]
         lane_LK, lane_N = np.unique(key_NK, axis=0, return_inverse=True)

@@ -73,6 +73,8 @@ def features(context: Context, elapsed_s_BH: Tensor) -> Tensor:
     velocity_mps_BKC = velocities_mps(context)
     heading_BKC = _heading(context)[:, None].expand_as(velocity_mps_BKC)
     motion_BF = to_heading(velocity_mps_BKC, heading_BKC).flatten(1)
+    # The last step has nothing across its own heading but rounding, which trees would read.
+    motion_BF = torch.cat([motion_BF[:, :1], motion_BF[:, 2:]], dim=1)
     motion_BHF = motion_BF[:, None].expand(-1, elapsed_s_BH.shape[1], -1)
     when_BHF = torch.stack([elapsed_s_BH, leads(context, elapsed_s_BH)], dim=-1)
     return torch.cat([when_BHF, motion_BHF], dim=-1)
