@@ -16,6 +16,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ..earth.arrays import Floats
 from ..earth.cells import cells_of
@@ -42,13 +43,15 @@ class Lanes:
 
     @classmethod
     def of(cls, train: Windows, resolution: int, detail: int) -> Lanes:
-        """Means of the velocity over the second half of the targets, when the first one is lost."""
-        last_B1 = train.is_target_BH.sum(1, keepdim=True).clamp(min=1) - 1
-        end_B2 = torch.cat([last_B1 // 2, last_B1], dim=1)
-        moved_m_BC = train.moved_m_BHC.gather(1, end_B2[..., None].expand(-1, -1, 2)).diff(dim=1)
-        elapsed_s_B1 = train.elapsed_s_BH.gather(1, end_B2).diff(dim=1)
-        is_told_B = (train.is_target_BH.any(1) & (elapsed_s_B1[:, 0] > 0)).numpy()
-        velocity_mps_NC = (moved_m_BC[:, 0] / elapsed_s_B1).numpy()[is_told_B]
+        """Means of the velocity over the second half of the way, when the first one is lost."""
+        num_targets_B1 = train.is_target_BH.sum(1, keepdim=True)
+        end_B2 = torch.cat([num_targets_B1 // 2, num_targets_B1], dim=1)  # 0 is the known point
+        elapsed_s_BH = functional.pad(train.elapsed_s_BH, (1, 0))
+        elapsed_s_B1 = elapsed_s_BH.gather(1, end_B2).diff(dim=1)
+        moved_m_BHC = functional.pad(train.moved_m_BHC, (0, 0, 1, 0))
+        moved_m_BC = moved_m_BHC.gather(1, end_B2[..., None].expand(-1, -1, 2)).diff(dim=1)[:, 0]
+        is_told_B = (elapsed_s_B1[:, 0] > 0).numpy()
+        velocity_mps_NC = (moved_m_BC / elapsed_s_B1).numpy()[is_told_B]
         otherwise_mps = velocity_mps_NC.mean(0) if len(velocity_mps_NC) else np.zeros(2)
         key_NK = lane_keys(train.context, resolution)[is_told_B, :detail]
         lane_LK, lane_N = np.unique(key_NK, axis=0, return_inverse=True)
