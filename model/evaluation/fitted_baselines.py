@@ -45,6 +45,10 @@ FITTED_WINDOWS = 20_000  # enough for a few numbers, whatever the size of the da
 GENERAL = ("linear_residual", "boosted_trees")  # for data of which nothing more is known
 
 
+class UnknownBaselineError(ValueError):
+    """A name that is none of `EXPERTS`."""
+
+
 class Lesson(NamedTuple):
     """What an expert baseline is fitted on and told; validation chooses how much it is believed."""
 
@@ -91,6 +95,9 @@ def fitted_forecasts(
     shards: Shards, resolution: int, seed: int, experts: Sequence[str]
 ) -> list[Forecaster]:
     """The damped velocity and the expert baselines that stand on it."""
+    if unknown := {*experts} - {*EXPERTS}:
+        names = f"{sorted(unknown)}; choose among {sorted(EXPERTS)}"
+        raise UnknownBaselineError(f"unknown baselines {names}")
     train, validation = (spread_windows(shards, split) for split in ("train", "validation"))
     lesson = Lesson(train, validation, fitted_damping(train), resolution, seed)
     return [lesson.damped, *(EXPERTS[name](lesson) for name in experts)]

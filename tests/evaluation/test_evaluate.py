@@ -35,9 +35,6 @@ BASELINES = {
     "constant_velocity",
     "constant_velocity_3",
     "damped_velocity",
-    "linear_residual",
-    "boosted_trees",
-    "place_regression",
 }
 
 
@@ -214,6 +211,8 @@ def test_only_what_decides_errors_is_in_the_recipe(tmp_path):
 
     wider = AssessConfig(horizons=(1, 2), gate_horizon=4, num_bootstrap=100)
     assert recipe(assess=wider) != recipe()
+    few = made.config.assess.model_copy(update={"baselines": ("linear_residual",)})
+    assert recipe(assess=few) != recipe()
     assert recipe(train=ships.config_of(max_steps=7).train) == recipe()
 
 

@@ -27,11 +27,19 @@ from model.baselines.reverting import Lanes, MeanRevertingVelocity, lane_keys
 from model.baselines.trees import BoostedTrees
 from model.data.shards import Shards
 from model.earth.geometry import haversine_m
-from model.evaluation.fitted_baselines import EXPERTS, GENERAL, Lesson, fitted_baselines
+from model.evaluation.fitted_baselines import (
+    EXPERTS,
+    GENERAL,
+    Lesson,
+    UnknownBaselineError,
+    fitted_baselines,
+)
 from model.interface.contexts import Context
 from tasks.config.datasets import DATASETS, dataset_named
+from tasks.config.pipeline import AssessConfig, PipelineConfig
 from tasks.runtime.store import Store
 
+FORECASTS = ["forecast"]
 CONTEXT, DAMPED = 6, damped_velocity(400.0)
 
 
@@ -218,7 +226,7 @@ def test_only_train_and_validation_decide(tmp_path):
     def forecasts(**sizes):
         store = Store(tmp_path / str(len(sizes)))
         shards = Shards.open(store.folder(ships.stored_shards(store, sizes=ships.SIZES | sizes)))
-        experts = fitted_baselines(shards, ["forecast"], 6, 0, tuple(EXPERTS))[4:]
+        experts = fitted_baselines(shards, FORECASTS, 6, 0, tuple(EXPERTS))[4:]
         windows = plane_windows(*walks(0, num_context=8, num_horizon=4), 8)
         return {one.name: torch.stack(places(one, windows)) for one in experts}
 
@@ -233,6 +241,10 @@ def test_rows_of_datasets_name_baselines_that_there_are():
         assert {*row.baselines} <= {*EXPERTS}, row.name
         assert len({*row.baselines}) == len(row.baselines)
     assert dataset_named("own_ferries").baselines == GENERAL
+    storms = PipelineConfig().evaluate_rules
+    assert storms.baselines == dataset_named("hurdat2").baselines
+    few = PipelineConfig(assess=AssessConfig(baselines=("linear_residual",))).evaluate_rules
+    assert few.baselines == ("linear_residual",)
     assert "place_regression" in dataset_named("hurdat2").baselines
     assert {name: fitted(name).name for name in EXPERTS} == {name: name for name in EXPERTS}
 
@@ -240,8 +252,12 @@ def test_rows_of_datasets_name_baselines_that_there_are():
 def test_a_split_without_windows_has_nothing_to_fit_on(tmp_path):
     store = Store(tmp_path / "store")
     receipt = ships.stored_shards(store, sizes=ships.SIZES | {"validation": 0})
+    with pytest.raises(UnknownBaselineError, match=r"unknown baselines \['line'\]"):
+        fitted_baselines(
+            Shards.open(store.folder(ships.stored_shards(store))), FORECASTS, 6, 0, ["line"]
+        )
     with pytest.raises(ValueError, match="validation split has no windows"):
-        fitted_baselines(Shards.open(store.folder(receipt)), ["forecast"])
+        fitted_baselines(Shards.open(store.folder(receipt)), FORECASTS)
 
 
 # Linear residual --------------------------------------------------------------------------------
@@ -436,7 +452,7 @@ def test_trees_agree_with_the_same_trees_fitted_in_the_plane():
     assert float(found.share_L.min()) == 1
 
 
-def test_trees_learn_a_turn_that_no_real_weight_can_tell():
+def test_trees_tell_a_turn_with_less_noise_than_real_weights():
     train, validation, test = (
         plane_windows(*walks(k, num_windows=200, turn_deg=15), CONTEXT) for k in range(3)
     )
