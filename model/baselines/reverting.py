@@ -1,4 +1,4 @@
-"""Mean-reverting velocity: Ornstein-Uhlenbeck, whose velocity decays to the mean of its lane.
+"""Reverting velocity: Ornstein-Uhlenbeck, whose velocity decays to the mean of its lane.
 
 Ships leave a port or pass a strait as others did: what a velocity decays to is not rest but the
 mean of train in the same cell on a like course. Millefiori et al. 2016, IEEE Transactions on
