@@ -1,15 +1,16 @@
 """Fitted baselines: every baseline of every table, fitted on train where it has something to fit.
 
-A new baseline is one answerer and one line here.
+A new baseline is one answerer and one line here. Which of `EXPERTS` belong to a dataset stands in
+its row (`tasks/config/datasets.toml`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-
-import torch
-from torch import Tensor
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from types import MappingProxyType
+from typing import NamedTuple
 
 from ..baselines.forecast import (
     CONSTANT_VELOCITY,
@@ -18,13 +19,17 @@ from ..baselines.forecast import (
     ForecastBaseline,
     fitted_damped_velocity,
 )
+from ..baselines.linear import LinearResidual
+from ..baselines.place import PlaceRegression
 from ..baselines.recovery import HERMITE, LINEAR
+from ..baselines.reverting import MeanRevertingVelocity
 from ..baselines.travel_time import Departures, TravelTimeBaseline, fitted_on
+from ..baselines.trees import BoostedTrees
+from ..baselines.windows import Windows
 from ..data.journeys import read_journeys
 from ..data.shards import Shards, window_index
 from ..earth.columns import joined
-from ..interface.answerer import Answerer
-from ..interface.contexts import Context
+from ..interface.answerer import Answerer, Forecaster
 from .forecast_scores import read_forecast_windows
 from .judged_tasks import (
     ENDS,
@@ -36,11 +41,40 @@ from .judged_tasks import (
 )
 from .travel_time_scores import travel_question
 
-FITTED_WINDOWS = 20_000  # enough for one number, whatever the size of the data
+FITTED_WINDOWS = 20_000  # enough for a few numbers, whatever the size of the data
+GENERAL = ("linear_residual", "boosted_trees")  # for data of which nothing more is known
+
+
+class UnknownBaselineError(ValueError):
+    """A name that is none of `EXPERTS`."""
+
+
+class Lesson(NamedTuple):
+    """What an expert baseline is fitted on and told; validation chooses how much it is believed."""
+
+    train: Windows
+    validation: Windows
+    damped: ForecastBaseline
+    resolution: int
+    seed: int
+
+
+EXPERTS: Mapping[str, Callable[[Lesson], Forecaster]] = MappingProxyType(
+    {
+        "linear_residual": lambda lesson: LinearResidual.fit(*lesson[:3]),
+        "place_regression": lambda lesson: PlaceRegression.fit(*lesson[:3]),
+        "mean_reverting_velocity": lambda lesson: MeanRevertingVelocity.fit(*lesson[:4]),
+        "boosted_trees": lambda lesson: BoostedTrees.fit(*lesson[:3], lesson.seed),
+    }
+)
 
 
 def fitted_baselines(
-    shards: Shards, tasks: Sequence[str], resolution: int = 8, seed: int = 0
+    shards: Shards,
+    tasks: Sequence[str],
+    resolution: int = 8,
+    seed: int = 0,
+    experts: Sequence[str] = GENERAL,
 ) -> list[Answerer]:
     """The baselines of these tasks; of travel times none where train holds no whole journey.
 
@@ -49,7 +83,7 @@ def fitted_baselines(
     found: list[Answerer] = []
     if FORECAST in tasks:
         found += [LAST_POSITION, CONSTANT_VELOCITY, CONSTANT_VELOCITY_3]
-        found.append(fitted_damping(shards))
+        found += fitted_forecasts(shards, resolution, seed, experts)
     if {RECOVER, PATH_INFERENCE} & {*tasks}:
         found += [LINEAR, HERMITE]
     if TRAVEL_TIME in tasks:
@@ -57,20 +91,35 @@ def fitted_baselines(
     return found
 
 
-def fitted_damping(shards: Shards, batch_size: int = 1_024) -> ForecastBaseline:
-    """The damped velocity whose time constant fits windows spread evenly over the train split."""
-    stride = math.ceil(len(window_index(shards, "train")) / FITTED_WINDOWS)
-    contexts: list[Context] = []
-    asked: list[list[Tensor]] = []
+def fitted_forecasts(
+    shards: Shards, resolution: int, seed: int, experts: Sequence[str]
+) -> list[Forecaster]:
+    """The damped velocity and the expert baselines that stand on it."""
+    if unknown := {*experts} - {*EXPERTS}:
+        names = f"{sorted(unknown)}; choose among {sorted(EXPERTS)}"
+        raise UnknownBaselineError(f"unknown baselines {names}")
+    train, validation = (spread_windows(shards, split) for split in ("train", "validation"))
+    lesson = Lesson(train, validation, fitted_damping(train), resolution, seed)
+    return [lesson.damped, *(EXPERTS[name](lesson) for name in experts)]
+
+
+def fitted_damping(train: Windows) -> ForecastBaseline:
+    columns = (train.lon_deg_BH, train.lat_deg_BH, train.time_s_BH, train.is_target_BH)
+    return fitted_damped_velocity(train.context, *columns)
+
+
+def spread_windows(shards: Shards, split: str, batch_size: int = 1_024) -> Windows:
+    """Windows of forecasts spread evenly over a split, at most `FITTED_WINDOWS`."""
+    stride = math.ceil(len(window_index(shards, split)) / FITTED_WINDOWS)
+    parts: list[Windows] = []
     seen = 0
-    for _, windows in read_forecast_windows(shards, "train", batch_size):
-        rows = slice(-seen % stride, None, stride)
-        contexts.append(windows.context.at(rows))
-        values = (windows.lon_deg_BH, windows.lat_deg_BH, windows.time_s_BH, windows.is_target_BH)
-        asked.append([value_BH[rows] for value_BH in values])
-        seen += len(windows.time_s_BH)
-    columns = (torch.cat(parts) for parts in zip(*asked, strict=True))
-    return fitted_damped_velocity(joined(contexts), *columns)
+    for _, read in read_forecast_windows(shards, split, batch_size):
+        windows = Windows(*(getattr(read, field.name) for field in fields(Windows)))
+        parts.append(windows.at(slice(-seen % stride, None, stride)))
+        seen += len(read.time_s_BH)
+    if not parts:
+        raise ValueError(f"the {split} split has no windows of forecasts to fit baselines on")
+    return joined(parts)
 
 
 def fitted_travel_times(shards: Shards, resolution: int, seed: int) -> list[TravelTimeBaseline]:

@@ -17,7 +17,7 @@ from model.families import module_named
 from tasks.config.pipeline import PipelineConfig
 from tasks.config.slices import EvaluateRules
 from tasks.prepare.conventions import EXAMPLES_FILE, SCORES_FILE, WINDOW_ERRORS_FILE
-from tasks.runtime.errors import DataError
+from tasks.runtime.errors import ConfigError, DataError
 from tasks.runtime.machine import Machine
 from tasks.runtime.progress import progress
 from tasks.runtime.stage import Job, Stage
@@ -54,7 +54,7 @@ def judge(draft: Path, job: Job[EvaluateRules], trained: Trained) -> Counts:
     import torch
 
     from model.data.shards import Shards
-    from model.evaluation.fitted_baselines import fitted_baselines
+    from model.evaluation.fitted_baselines import UnknownBaselineError, fitted_baselines
     from model.evaluation.question import AnswerError
 
     rules = job.settings
@@ -67,7 +67,10 @@ def judge(draft: Path, job: Job[EvaluateRules], trained: Trained) -> Counts:
             f"{trained.name} serves none of the tasks that windows are stored for "
             f"({', '.join(rules.tasks)}); add those that it serves to window.tasks"
         )
-    baselines = fitted_baselines(shards, tasks, rules.resolution, rules.seed)
+    try:
+        baselines = fitted_baselines(shards, tasks, rules.resolution, rules.seed, rules.baselines)
+    except UnknownBaselineError as error:
+        raise ConfigError(str(error)) from error
     # Where there is nothing to beat, as where train holds no journey, nothing is judged.
     tasks = judged_tasks({question for one in baselines for question in one.tasks}, tasks)
     try:

@@ -17,7 +17,7 @@ from model.data.reading import read_windows
 from model.data.shards import Shards
 from model.evaluation import fitted_baselines
 from model.evaluation.examples import NUM_EXAMPLES
-from model.evaluation.fitted_baselines import fitted_damping
+from model.evaluation.fitted_baselines import fitted_damping, spread_windows
 from model.evaluation.question import AnswerError, Judging
 from model.evaluation.score_table import wide_rows
 from model.evaluation.scores import scored
@@ -30,7 +30,12 @@ from tasks.runtime.errors import DataError
 from tasks.runtime.stage import without_orchestrator
 from tasks.runtime.store import Store
 
-BASELINES = {"last_position", "constant_velocity", "constant_velocity_3", "damped_velocity"}
+BASELINES = {
+    "last_position",
+    "constant_velocity",
+    "constant_velocity_3",
+    "damped_velocity",
+}
 
 
 def metrics(split: str = "test", track: str = "times_given") -> dict[tuple[str, int], dict]:
@@ -206,6 +211,8 @@ def test_only_what_decides_errors_is_in_the_recipe(tmp_path):
 
     wider = AssessConfig(horizons=(1, 2), gate_horizon=4, num_bootstrap=100)
     assert recipe(assess=wider) != recipe()
+    few = made.config.assess.model_copy(update={"baselines": ("linear_residual",)})
+    assert recipe(assess=few) != recipe()
     assert recipe(train=ships.config_of(max_steps=7).train) == recipe()
 
 
@@ -214,7 +221,7 @@ def test_the_time_constant_is_fitted_on_train_windows_alone(tmp_path):
     sizes = ships.SIZES | {"test": 3}
     fewer = ships.stored_shards(store, sizes=sizes)
     taus_s = [
-        fitted_damping(Shards.open(place.folder(shards), "UTC")).tau_s
+        fitted_damping(spread_windows(Shards.open(place.folder(shards), "UTC"), "train")).tau_s
         for place, shards in ((made.store, made.shards), (store, fewer))
     ]
     assert taus_s[0] == taus_s[1]
@@ -225,9 +232,11 @@ def test_the_time_constant_is_fitted_on_train_windows_alone(tmp_path):
 def test_a_part_of_many_train_windows_gives_a_like_time_constant(monkeypatch):
     made = ships.good()
     shards = Shards.open(made.store.folder(made.shards), "UTC")
-    every = fitted_damping(shards).tau_s
+    every = fitted_damping(spread_windows(shards, "train")).tau_s
     monkeypatch.setattr(fitted_baselines, "FITTED_WINDOWS", 60)
-    assert fitted_damping(shards, batch_size=11).tau_s == pytest.approx(every, rel=0.5)
+    few = spread_windows(shards, "train", batch_size=11)
+    assert len(few.time_s_BH) == 60
+    assert fitted_damping(few).tau_s == pytest.approx(every, rel=0.5)
 
 
 class Silent(ForecastBaseline):
