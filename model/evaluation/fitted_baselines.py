@@ -18,6 +18,7 @@ from ..baselines.forecast import (
     ForecastBaseline,
     fitted_damped_velocity,
 )
+from ..baselines.kalman_fit import Whole, fitted_forecasts, fitted_recoveries
 from ..baselines.recovery import HERMITE, LINEAR
 from ..baselines.travel_time import Departures, TravelTimeBaseline, fitted_on
 from ..data.journeys import read_journeys
@@ -50,15 +51,25 @@ def fitted_baselines(
     if FORECAST in tasks:
         found += [LAST_POSITION, CONSTANT_VELOCITY, CONSTANT_VELOCITY_3]
         found.append(fitted_damping(shards))
+        found += fitted_forecasts(Whole.of(*train_windows(shards)))
     if {RECOVER, PATH_INFERENCE} & {*tasks}:
         found += [LINEAR, HERMITE]
+        found += fitted_recoveries(Whole.of(*train_windows(shards)))
     if TRAVEL_TIME in tasks:
         found += fitted_travel_times(shards, resolution, seed)
     return found
 
 
 def fitted_damping(shards: Shards, batch_size: int = 1_024) -> ForecastBaseline:
-    """The damped velocity whose time constant fits windows spread evenly over the train split."""
+    """The damped velocity whose time constant fits windows of the train split."""
+    return fitted_damped_velocity(*train_windows(shards, batch_size))
+
+
+def train_windows(
+    shards: Shards, batch_size: int = 1_024
+) -> tuple[Context, Tensor, Tensor, Tensor, Tensor]:
+    """Contexts spread evenly over the train split; of what came after them longitudes, latitudes,
+    times, and which are targets."""
     stride = math.ceil(len(window_index(shards, "train")) / FITTED_WINDOWS)
     contexts: list[Context] = []
     asked: list[list[Tensor]] = []
@@ -69,8 +80,8 @@ def fitted_damping(shards: Shards, batch_size: int = 1_024) -> ForecastBaseline:
         values = (windows.lon_deg_BH, windows.lat_deg_BH, windows.time_s_BH, windows.is_target_BH)
         asked.append([value_BH[rows] for value_BH in values])
         seen += len(windows.time_s_BH)
-    columns = (torch.cat(parts) for parts in zip(*asked, strict=True))
-    return fitted_damped_velocity(joined(contexts), *columns)
+    lon_deg_BH, lat_deg_BH, time_s_BH, is_target_BH = map(torch.cat, zip(*asked, strict=True))
+    return joined(contexts), lon_deg_BH, lat_deg_BH, time_s_BH, is_target_BH
 
 
 def fitted_travel_times(shards: Shards, resolution: int, seed: int) -> list[TravelTimeBaseline]:

@@ -44,8 +44,8 @@ class Durations(Columns):
 class Forecast(Columns):
     """Forecast points; times count from the start of their context.
 
-    The radii are quantiles of how far the samples lie from the point forecast: half, or four
-    fifths, of the samples lie within. Without samples they are NaN and the samples None.
+    Half, or four fifths, of what may come lies within the radii around the point forecast; where
+    there are samples, of these. Whoever tells no spread leaves the radii NaN and the samples None.
     """
 
     lon_deg_BH: Tensor
