@@ -20,8 +20,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# Variances of place, velocity and acceleration before the first fix, in those of a fix and typical
-# steps: nothing is known of the first two, and little of the third.
+from ..earth.columns import Columns
+
+# Before the first fix nothing is known of place and velocity, and little of acceleration.
 PRIOR = (1e6, 1e6, 1e2)
 LEAST_WEIGHT = 1e-15  # a motion that is ruled out may come back
 
@@ -37,6 +38,11 @@ class Motion:
     drive: float
     turn_rad: float = 0.0
     has_acceleration: bool = False
+
+    @property
+    def num_derivatives(self) -> int:
+        """The place, the velocity and perhaps the acceleration."""
+        return 3 if self.has_acceleration else 2
 
     def transition(self, steps_B: Tensor, num_derivatives: int) -> Tensor:
         """The matrix (B, S, S) that leads a state on by some typical steps.
@@ -58,7 +64,7 @@ class Motion:
     def noise(self, steps_B: Tensor, num_derivatives: int) -> Tensor:
         """The covariance (B, S, S) that gathers in some typical steps, for fixes of variance 1."""
         matrix_BKK = steps_B.new_zeros((len(steps_B), num_derivatives, num_derivatives))
-        highest = 2 if self.has_acceleration else 1
+        highest = self.num_derivatives - 1
         for row in range(highest + 1):
             for column in range(highest + 1):
                 up, left = highest - row, highest - column
@@ -67,14 +73,9 @@ class Motion:
                 matrix_BKK[:, row, column] = share * steps_B**power
         return _real(matrix_BKK + 0j)
 
-    def prior(self, num_derivatives: int) -> list[float]:
-        """Variances (K) before the first fix; a motion without acceleration is sure of that."""
-        known = 3 if self.has_acceleration else 2
-        return [PRIOR[k] if k < known else 0.0 for k in range(num_derivatives)]
-
 
 @dataclass(frozen=True)
-class Belief:
+class Belief(Columns):
     """What the filters of a bank hold: states, covariances and weights of each motion."""
 
     state_BMS: Tensor
@@ -96,24 +97,29 @@ class Bank:
     """Filters of several motions between which a track changes now and then.
 
     `fix_m` is the standard deviation of a fix along each axis, `step_s` the typical step. A track
-    keeps its motion for `sojourn_steps` on average and then takes any of them.
+    keeps its motion for `sojourn_steps` on average and then takes any of them. `prior` holds the
+    variances of place, velocity and acceleration before the first fix, in that of a fix and typical
+    steps.
     """
 
     motions: tuple[Motion, ...]
     step_s: float
     fix_m: float = 1.0
     sojourn_steps: float = math.inf
+    prior: tuple[float, float, float] = PRIOR
 
     @property
     def num_derivatives(self) -> int:
-        return 3 if any(motion.has_acceleration for motion in self.motions) else 2
+        return max(motion.num_derivatives for motion in self.motions)
 
     def start(self, place_m_BC: Tensor) -> Belief:
         """At rest in a place, of which next to nothing is known."""
         num, size = len(place_m_BC), self.num_derivatives
         state_BMS = place_m_BC.new_zeros((num, len(self.motions), 2 * size))
         state_BMS[..., :2] = place_m_BC.unsqueeze(1)
-        prior_MK = place_m_BC.new_tensor([motion.prior(size) for motion in self.motions])
+        prior_MK = place_m_BC.new_tensor(self.prior[:size]).repeat(len(self.motions), 1)
+        for motion, prior_K in zip(self.motions, prior_MK, strict=True):
+            prior_K[motion.num_derivatives :] = 0  # it is sure of what it does not know of
         prior_MS = self.fix_m**2 * prior_MK.repeat_interleave(2, dim=1)
         weight_BM = place_m_BC.new_full((num, len(self.motions)), 1 / len(self.motions))
         return Belief(state_BMS, prior_MS.diag_embed().expand(num, -1, -1, -1), weight_BM)

@@ -25,10 +25,10 @@ from .kalman_forecast import KalmanForecast
 from .kalman_smoother import KalmanRecovery
 
 FITTED_WINDOWS = 512  # enough for two numbers, and seconds of work
-VELOCITY_DRIVES = tuple(10.0**power for power in range(-5, 4))
-ACCELERATION_DRIVES = tuple(10.0**power for power in range(-8, 3))
+VELOCITY_DRIVES = tuple(10.0**power for power in range(-4, 4))
+ACCELERATION_DRIVES = tuple(10.0**power for power in range(-6, 4))
 FINER = tuple(10.0 ** (power / 4) for power in (-2, -1, 1, 2))  # around the best of a grid
-TURNS_RAD = (0.05, 0.15, 0.4)
+TURNS_RAD = (0.05, 0.1, 0.2, 0.4)
 SOJOURN_STEPS = (10.0, 40.0)
 LEAST_FIX_M = 1e-3
 KEPT = (2, 4, 8)  # one point of so many stays where hidden ones are recovered
@@ -80,14 +80,15 @@ class Whole:
         return float(self.away_m(one)[0].mean())
 
 
-def fitted_forecasts(windows: Whole) -> list[KalmanForecast]:
+def fitted_filters(windows: Whole) -> list[KalmanForecast]:
     """Constant velocity, constant acceleration, constant turn, and the mixture of all."""
     velocity = fitted_alone("kalman_velocity", Motion(1.0), VELOCITY_DRIVES, windows)
     pushed = Motion(1.0, has_acceleration=True)
     acceleration = fitted_alone("kalman_acceleration", pushed, ACCELERATION_DRIVES, windows)
-    turn = fitted_mixture("kalman_turn", velocity, (), windows)
-    mixed = fitted_mixture("kalman_mixture", velocity, acceleration.bank.motions, windows)
-    return [calibrated(found, windows) for found in (velocity, acceleration, turn, mixed)]
+    turn = fitted_turn("kalman_turn", velocity, windows)
+    motions = (*turn.bank.motions, *acceleration.bank.motions)
+    mixture = KalmanForecast("kalman_mixture", replace(turn.bank, motions=motions))
+    return [calibrated(found, windows) for found in (velocity, acceleration, turn, mixture)]
 
 
 def fitted_alone(
@@ -106,19 +107,17 @@ def fitted_alone(
     return replace(found, bank=replace(found.bank, fix_m=fix_m))
 
 
-def fitted_mixture(
-    name: str, velocity: KalmanForecast, others: Sequence[Motion], windows: Whole
-) -> KalmanForecast:
-    """Straight on, to the left, to the right and in other ways, with changes between them."""
+def fitted_turn(name: str, velocity: KalmanForecast, windows: Whole) -> KalmanForecast:
+    """Straight on, to the left and to the right, with changes between them."""
     (straight,) = velocity.bank.motions
 
-    def mixture(turn_rad: float, sojourn_steps: float) -> KalmanForecast:
+    def turning(turn_rad: float, sojourn_steps: float) -> KalmanForecast:
         turns = (replace(straight, turn_rad=turn) for turn in (-turn_rad, turn_rad))
-        motions = (straight, *turns, *others)
+        motions = (straight, *turns)
         bank = replace(velocity.bank, motions=motions, sojourn_steps=sojourn_steps)
         return KalmanForecast(name, bank)
 
-    return min((mixture(*pair) for pair in product(TURNS_RAD, SOJOURN_STEPS)), key=windows.error_m)
+    return min((turning(*pair) for pair in product(TURNS_RAD, SOJOURN_STEPS)), key=windows.error_m)
 
 
 def calibrated(found: KalmanForecast, windows: Whole) -> KalmanForecast:
@@ -128,10 +127,10 @@ def calibrated(found: KalmanForecast, windows: Whole) -> KalmanForecast:
     return replace(found, radii=(p50, p80))
 
 
-def fitted_recoveries(windows: Whole) -> list[KalmanRecovery]:
+def fitted_smoothers(windows: Whole) -> list[KalmanRecovery]:
     """Smoothers of constant velocity and of constant acceleration."""
     return [
-        fitted_recovery(name, motion, drives, windows)
+        fitted_smoother(name, motion, drives, windows)
         for name, motion, drives in (
             ("rts_velocity", Motion(1.0), VELOCITY_DRIVES),
             ("rts_acceleration", Motion(1.0, has_acceleration=True), ACCELERATION_DRIVES),
@@ -139,7 +138,7 @@ def fitted_recoveries(windows: Whole) -> list[KalmanRecovery]:
     ]
 
 
-def fitted_recovery(
+def fitted_smoother(
     name: str, motion: Motion, drives: Sequence[float], windows: Whole
 ) -> KalmanRecovery:
     """One motion, of the drive that fills in hidden points best."""

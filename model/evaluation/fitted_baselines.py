@@ -18,7 +18,7 @@ from ..baselines.forecast import (
     ForecastBaseline,
     fitted_damped_velocity,
 )
-from ..baselines.kalman_fit import Whole, fitted_forecasts, fitted_recoveries
+from ..baselines.kalman_fit import Whole, fitted_filters, fitted_smoothers
 from ..baselines.recovery import HERMITE, LINEAR
 from ..baselines.travel_time import Departures, TravelTimeBaseline, fitted_on
 from ..data.journeys import read_journeys
@@ -51,13 +51,21 @@ def fitted_baselines(
     if FORECAST in tasks:
         found += [LAST_POSITION, CONSTANT_VELOCITY, CONSTANT_VELOCITY_3]
         found.append(fitted_damping(shards))
-        found += fitted_forecasts(Whole.of(*train_windows(shards)))
     if {RECOVER, PATH_INFERENCE} & {*tasks}:
         found += [LINEAR, HERMITE]
-        found += fitted_recoveries(Whole.of(*train_windows(shards)))
     if TRAVEL_TIME in tasks:
         found += fitted_travel_times(shards, resolution, seed)
-    return found
+    return found + kalman_baselines(shards, tasks)
+
+
+def kalman_baselines(shards: Shards, tasks: Sequence[str]) -> list[Answerer]:
+    """Filters that forecast and smoothers that recover."""
+    forecasts, recovers = FORECAST in tasks, bool({RECOVER, PATH_INFERENCE} & {*tasks})
+    if not forecasts and not recovers:
+        return []
+    windows = Whole.of(*train_windows(shards))
+    filters: list[Answerer] = [*fitted_filters(windows)] if forecasts else []
+    return filters + ([*fitted_smoothers(windows)] if recovers else [])
 
 
 def fitted_damping(shards: Shards, batch_size: int = 1_024) -> ForecastBaseline:

@@ -31,6 +31,7 @@ from tasks.runtime.stage import without_orchestrator
 from tasks.runtime.store import Store
 
 BASELINES = {"last_position", "constant_velocity", "constant_velocity_3", "damped_velocity"}
+BASELINES |= {"kalman_velocity", "kalman_acceleration", "kalman_turn", "kalman_mixture"}
 
 
 def metrics(split: str = "test", track: str = "times_given") -> dict[tuple[str, int], dict]:

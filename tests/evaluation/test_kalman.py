@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 from filterpy.kalman import IMMEstimator, KalmanFilter, rts_smoother
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.baselines.forecast import CONSTANT_VELOCITY, predicted_time_s
 from model.baselines.kalman import Bank, Motion
 from model.baselines.kalman_fit import (
     Whole,
-    fitted_forecasts,
-    fitted_recoveries,
+    fitted_filters,
+    fitted_smoothers,
     with_gaps,
 )
 from model.baselines.kalman_forecast import KalmanForecast
@@ -27,6 +27,9 @@ from model.earth.geometry import haversine_m, step_from
 from model.interface.contexts import Context, Partial
 
 STEP_S, FIX_M = 30.0, 12.0
+PRIOR = (100.0, 100.0, 10.0)  # little enough for digits to last through an inverse
+VAGUE = (1e9, 1e9, 1e9)
+NEAR = {"rtol": 1e-5, "atol": 1e-2}  # metres: the digits of degrees, grown by the horizon
 VELOCITY, ACCELERATION = Motion(0.3), Motion(0.02, has_acceleration=True)
 LEFT, RIGHT = Motion(0.3, turn_rad=0.2), Motion(0.3, turn_rad=-0.2)
 ALONE = {"velocity": VELOCITY, "turn": LEFT, "acceleration": ACCELERATION}
@@ -111,7 +114,7 @@ def matrices(motion: Motion, elapsed_s: float, size: int):
 def peer(motion: Motion, size: int, place_m) -> KalmanFilter:
     found = KalmanFilter(dim_x=size, dim_z=2)
     found.x = np.array([*place_m, *[0.0] * (size - 2)])
-    variances = [1e6, 1e6, 1e2 if motion.has_acceleration else 0.0][: size // 2]
+    variances = [*PRIOR[:2], PRIOR[2] if motion.has_acceleration else 0.0][: size // 2]
     found.P = FIX_M**2 * np.diag(np.repeat(variances, 2))
     found.H, found.R = np.eye(2, size), FIX_M**2 * np.eye(2)
     return found
@@ -124,7 +127,7 @@ def set_step(peers, motions, elapsed_s):
 
 @pytest.mark.parametrize("name", ALONE)
 def test_states_and_covariances_are_those_of_filterpy(name):
-    bank, (place_m, time_s, is_fix) = BANKS[name], fixes()
+    bank, (place_m, time_s, is_fix) = replace(BANKS[name], prior=PRIOR), fixes()
     beliefs = list(bank.followed(place_m, time_s, is_fix, place_m[:, 0]))
     smooth_BTS, smooth_BTSS = smoothed(bank, place_m, time_s, is_fix)
     for track in range(len(place_m)):
@@ -152,7 +155,7 @@ def test_states_and_covariances_are_those_of_filterpy(name):
 
 @pytest.mark.parametrize("name", ["turns", "mixture"])
 def test_mixtures_are_those_of_filterpy(name):
-    bank, (place_m, time_s, is_fix) = BANKS[name], fixes(seed=1)
+    bank, (place_m, time_s, is_fix) = replace(BANKS[name], prior=PRIOR), fixes(seed=1)
     is_fix = torch.ones_like(is_fix)
     beliefs = list(bank.followed(place_m, time_s, is_fix, place_m[:, 0]))
     steps_BT = time_s.diff(dim=1, prepend=time_s[:, :1])
@@ -170,7 +173,8 @@ def test_mixtures_are_those_of_filterpy(name):
             estimator.update(place_m[track, place].numpy())
             assert_mixed(beliefs[place].at(slice(track, track + 1)), estimator)
         # Onwards without a fix.
-        last_s, ahead_s = time_s[track, -1:], time_s[track, -1:, None] + torch.tensor([[20.0, 75]])
+        last_s = time_s[track, -1:]
+        ahead_s = last_s + torch.tensor([[20.0, 75.0]])
         told = list(bank.foretold(beliefs[-1].at(slice(track, track + 1)), last_s, ahead_s))
         for belief, elapsed_s in zip(told, (20.0, 55.0), strict=True):
             stays = math.exp(-elapsed_s / (STEP_S * bank.sojourn_steps))
@@ -227,12 +231,12 @@ def test_steady_motion_is_forecast_exactly_in_the_limit_of_no_noise(name):
     # Seen from the last known point: a plane on which the track was drawn.
     context = context_of(whole_m[:, :12] - whole_m[:, 11:12], time_s[:, :12])
     motion = replace(ALONE[name], drive=1e-9)
-    one = KalmanForecast(name, Bank((motion,), STEP_S, 1e-6))
+    one = KalmanForecast(name, Bank((motion,), STEP_S, 1e-6, prior=VAGUE))
     found = one.forecast(context, 8, time_s[:, 12:])
     truth = context_of(whole_m[:, 12:] - whole_m[:, 11:12], time_s[:, 12:])
     error_m = haversine_m(found.lon_deg_BH, found.lat_deg_BH, truth.lon_deg_BT, truth.lat_deg_BT)
     assert float(error_m.max()) < 0.01
-    # Planted fault: another motion than the track's own is kilometres off or hundreds of metres.
+    # Planted fault: another motion than the track's own is more than a hundred metres off.
     if name != "velocity":
         other = KalmanForecast("velocity", Bank((replace(VELOCITY, drive=1e-9),), STEP_S, 1e-6))
         assert float(away_m(other.forecast(context, 8, time_s[:, 12:]), found).max()) > 100
@@ -247,7 +251,7 @@ def test_steady_motion_is_recovered_exactly_in_the_limit_of_no_noise(name):
     center_m = whole_m.gather(1, center_B1.unsqueeze(-1).expand(-1, -1, 2))
     context = context_of(whole_m - center_m, time_s)
     motion = replace(ALONE[name], drive=1e-9)
-    found = KalmanRecovery(name, Bank((motion,), STEP_S, 1e-6)).recover(
+    found = KalmanRecovery(name, Bank((motion,), STEP_S, 1e-6, prior=VAGUE)).recover(
         partial_of(context, is_known)
     )
     error_m = haversine_m(
@@ -280,6 +284,7 @@ def test_a_mixture_turns_with_a_turn_and_goes_straight_with_a_line():
 # Invariance -------------------------------------------------------------------------------------
 
 
+@settings(max_examples=5, deadline=None)
 @given(
     place=st.tuples(st.floats(-180, 180), st.floats(-90, 90)),
     angle=st.floats(0, 2 * math.pi),
@@ -300,9 +305,6 @@ def test_moving_and_turning_a_track_moves_and_turns_its_forecast(place, angle, s
         # Near a pole the frame of a place turns with its longitude: distances alone stay.
         moved_m, _ = one.moved_m(context_of(place_m, time_s, *place), ahead_s)
         torch.testing.assert_close(moved_m.norm(dim=-1), seen_m.norm(dim=-1), **NEAR)
-
-
-NEAR = {"rtol": 1e-5, "atol": 1e-2}  # metres: the digits of degrees, grown by the horizon
 
 
 @pytest.mark.parametrize("one", EVERY, ids=lambda one: one.name)
@@ -385,7 +387,7 @@ def test_hidden_values_and_pads_have_no_effect(one, times_given):
 
 def test_with_the_ends_alone_constant_velocity_is_the_straight_line():
     place_m, time_s, is_known = fixes(3, 12)
-    asked = partial_of(context_of(place_m, time_s), is_known & False | end_mask(is_known))
+    asked = partial_of(context_of(place_m, time_s), end_mask(is_known))
     found, line = SMOOTHERS[0].recover(asked), LINEAR.recover(asked)
     away = haversine_m(found.lon_deg_BT, found.lat_deg_BT, line.lon_deg_BT, line.lat_deg_BT)
     # The prior holds a velocity back by a millionth.
@@ -407,7 +409,7 @@ def test_equal_instants_and_single_points_have_an_answer(one):
     single = context_of(place_m[:, :1], time_s[:, :1])
     still = one.forecast(single, 2, torch.tensor([[30.0, 60]]).double())
     assert still.lon_deg_BH[0].tolist() == pytest.approx([float(single.lon_deg_BT)] * 2)
-    assert not hasattr(found.sample_lon_deg_BSH, "shape")
+    assert found.sample_lon_deg_BSH is None
 
 
 def test_times_are_predicted_where_none_are_given():
@@ -420,7 +422,7 @@ def test_times_are_predicted_where_none_are_given():
 # Fit --------------------------------------------------------------------------------------------
 
 
-def noisy(num_tracks=300, fix_m=FIX_M, drive=0.3, seed=0) -> Whole:
+def noisy(num_tracks=100, fix_m=FIX_M, drive=0.3, seed=0) -> Whole:
     """Constant velocity disturbed as the filter assumes, and noisy fixes of it."""
     generator = torch.Generator().manual_seed(seed)
     moves, noise = matrices(Motion(drive), STEP_S, 4)
@@ -443,7 +445,7 @@ def noisy(num_tracks=300, fix_m=FIX_M, drive=0.3, seed=0) -> Whole:
 
 @pytest.fixture(scope="module")
 def fitted():
-    return {one.name: one for one in fitted_forecasts(noisy())}
+    return {one.name: one for one in fitted_filters(noisy())}
 
 
 def test_the_noise_of_a_planted_process_is_found(fitted):
@@ -471,17 +473,18 @@ def test_radii_hold_half_and_four_fifths_of_other_windows(fitted):
 
 
 def test_the_smoother_beats_a_line_through_noise():
-    windows = noisy()
-    asked, truth = with_gaps(noisy(seed=1))
+    windows = noisy(drive=0.01)
+    asked, truth = with_gaps(noisy(drive=0.01, seed=1))
 
     def error_m(one):
         told = one.recover(asked)
         away = haversine_m(told.lon_deg_BT, told.lat_deg_BT, truth.lon_deg_BT, truth.lat_deg_BT)
         return float(away[told.is_recovered_BT].mean())
 
-    velocity, acceleration = fitted_recoveries(windows)
+    velocity, acceleration = fitted_smoothers(windows)
     assert [velocity.name, acceleration.name] == ["rts_velocity", "rts_acceleration"]
-    assert error_m(velocity) < 0.9 * error_m(LINEAR)
+    # The truth is noisy itself: 15 m on average no one can tell.
+    assert error_m(velocity) - 15 < 0.75 * (error_m(LINEAR) - 15)
     assert error_m(acceleration) < error_m(LINEAR)
 
 
@@ -497,7 +500,7 @@ def test_what_stands_still_is_fitted_too():
         lon_deg_BH=torch.full_like(windows.lon_deg_BH, 10.0),
         lat_deg_BH=torch.full_like(windows.lat_deg_BH, 50.0),
     )
-    for one in fitted_forecasts(still):
+    for one in fitted_filters(still):
         assert still.error_m(one) < 1e-3
         assert all(math.isfinite(radius) for radius in one.radii)
 
