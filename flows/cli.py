@@ -28,8 +28,12 @@ from pydantic_settings import (
     get_subcommand,
 )
 
-from flows.error_lines import line_and_code, problems
-from flows.local.end_requests import is_asked_to_end, requests_heard
+from flows.error_lines import STOPPED, line_and_code, problems
+from flows.local.end_requests import (
+    ignore_requests,
+    is_asked_to_end,
+    requests_heard,
+)
 from flows.local.environment import make_console_readable, set_environment
 from flows.local.servers import serve, server_for_one_run
 from tasks.config.datasets import DATASETS, Dataset
@@ -123,9 +127,9 @@ class Served(Reported):
                 from flows import steps
 
                 return run_plain(getattr(steps, name), *given)
-            self.show_lines()
             flow = getattr(import_module(f"flows.{name}"), name)
             warm_up()  # the server starts meanwhile
+            self.show_lines()
             return run_through(wait_for_server, flow, *given)
 
         return run
@@ -353,7 +357,10 @@ def execute(command: Any, *, with_trace: bool) -> int:
     except (Exception, KeyboardInterrupt) as error:
         if with_trace:
             print(redacted("".join(traceback.format_exception(error))), file=sys.stderr)
-        return refuse(*line_and_code(error, is_asked=is_asked_to_end()))
+        line, code = line_and_code(error, is_asked=is_asked_to_end())
+        if code == STOPPED:
+            ignore_requests()
+        return refuse(line, code)
     return 0
 
 

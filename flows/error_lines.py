@@ -16,16 +16,25 @@ if TYPE_CHECKING:
 STOPPED = 130
 
 
+def chain(error: BaseException) -> list[BaseException]:
+    """An error, and what led to it, the nearest first."""
+    causes = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) and cause not in causes:
+        causes.append(cause)
+    return causes
+
+
 def line_and_code(error: BaseException, *, is_asked: bool = False) -> tuple[str, int]:
     """What an error means to a person, and the exit code that says so to a program.
 
     Of a command that was asked to end, an error that nobody knows is what a library made of that.
+    Where Prefect heard it, what led to the error is no `Exception`.
     """
     if (full := full_disk_behind(error)) is not None:
         return str(full), full.exit_code
     if isinstance(error, FoundryError):
         return str(error), error.exit_code
-    if isinstance(error, KeyboardInterrupt) or is_asked:
+    if is_asked or any(not isinstance(cause, Exception) for cause in chain(error)):
         return "stopped; finished stages are kept, the same command goes on", STOPPED
     line = next(iter(str(error).splitlines()), "no message")
     return (

@@ -21,6 +21,12 @@ def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
+def ignore_requests() -> None:
+    """Let no further request cut short what a process does at its end, or change its exit code."""
+    for number in REQUESTS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def is_asked_to_end() -> bool:
     """Whether the present command was asked to end; libraries make other errors of it."""
     return _asked.is_set()

@@ -9,9 +9,10 @@ import contextlib
 import logging
 import queue
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
+from flows.error_lines import chain
 from tasks.runtime.errors import FoundryError, Unavailable
 from tasks.runtime.stage import without_orchestrator
 
@@ -70,12 +71,6 @@ def is_lost(error: BaseException) -> bool:
     return not isinstance(error, FoundryError) and any(
         kind.__module__.partition(".")[0] in CLIENTS for kind in kinds
     )
-
-
-def chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def silence_prefect() -> None:

@@ -31,6 +31,7 @@ from .judged_tasks import ASKED_AS, FORECAST, PATH_INFERENCE, RECOVER, TRACKS
 from .question import Errors, Judging, Metric, Question
 from .recovery_scores import RecoveryScorer
 from .score_table import ALL, MAIN_METRICS, SCORES, WINDOW_ERRORS, Row, mask_order
+from .score_table import wide_rows as wide_rows
 from .strata import parts_of
 from .travel_time_scores import TravelTimeScorer
 

@@ -144,7 +144,7 @@ def ui(tmp_path_factory) -> Iterator[tuple[subprocess.Popen[str], Path, str, str
     ) as process:
         assert process.stdout is not None
         said = ""
-        while "Ctrl-C" not in said:
+        while "Ctrl-C stops all of it" not in said:
             line = process.stdout.readline()
             assert line, said
             said += line

@@ -16,6 +16,8 @@ import pytest
 from helpers.fault_runs import SMALL_FLAGS, child, content, environment, finished, storm_file, whole
 from helpers.places import PROJECT
 
+from flows.error_lines import line_and_code
+
 # What a run says before each stage that is worth stopping.
 BEFORE = {
     "the server": "",
@@ -151,6 +153,17 @@ code = cli.execute(Hidden(), with_trace=False)
 time.sleep(2)
 sys.exit(code)
 """
+
+
+def test_what_prefect_makes_of_a_request_is_known():
+    from prefect.exceptions import TerminationSignal
+
+    hidden = ValueError("Task run is not set")
+    assert line_and_code(hidden)[1] == 1
+    hidden.__context__ = TerminationSignal(signal=signal.SIGTERM)
+    assert line_and_code(hidden)[1] == 130
+    hidden.__context__ = hidden
+    assert line_and_code(hidden)[1] == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

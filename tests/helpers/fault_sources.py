@@ -113,6 +113,17 @@ class Table(Source):
         return sink.getvalue()
 
 
+class Line(Source):
+    """GeoJSON: a record of ours is a vertex, whose time and place stand in two lists."""
+
+    def body(self, records: Sequence[bytes], tag: str) -> bytes:
+        pairs = [record.partition(b"\t") for record in records]
+        times, places = ([pair[side] for pair in pairs if pair[side]] for side in (0, 2))
+        between = b']},"geometry":{"type":"LineString","coordinates":[\n'
+        halves = (self.separator.join(texts) for texts in (times, places))
+        return self.header + between.join(halves) + self.footer
+
+
 def hemisphere(positive: str, negative: str) -> Callable[[float], str]:
     return lambda degrees: f"{abs(degrees)!r}{positive if degrees >= 0 else negative}"
 
@@ -122,6 +133,18 @@ OWN = {"dataset": "own", "time_form": ISO_T + "Z"}
 OBJECT = '{{"id":"{entity}","t":"{time}","lon":{lon},"lat":{lat},"v":"{speed}"}}'
 ROW = '{{"id":"{entity}","t":"{time}","lon":"{lon}","lat":"{lat}","v":"{speed}"}}'
 SPEED = {"speed": "1"}, {"speed": "NA"}
+FEATURE = (
+    '{{"type":"Feature","properties":{{"id":"{entity}","t":"{time}","v":"{speed}"%s}},'
+    '"geometry":{{"type":"Point","coordinates":[%s]}}}}'
+)
+COLLECTION = b'{"type":"FeatureCollection","features":['
+PLACEMARK = (
+    "<Placemark><name>{entity}</name>%s<TimeStamp><when>{time}</when></TimeStamp>"
+    "<Point><coordinates>%s</coordinates></Point></Placemark>"
+)
+KML = b'<kml xmlns="http://www.opengis.net/kml/2.2"'
+GX = b' xmlns:gx="http://www.google.com/kml/ext/2.2"'
+VERTEX = "<when>{time}</when><gx:coord>{lon} {lat} 0</gx:coord>"
 
 SOURCES = (
     Source(
@@ -294,6 +317,32 @@ SOURCES = (
         columns={"form": "json", "files": "*.json", "speed": "v"},
         quote='"', short='{{"id":"{entity}","t":"{time}","lon":{lon},"v":"1"}}',
         long='{{"id":"{entity}","t":"{time}","lon":{lon},"lat":{lat},"v":"1","other":[1]}}',
+    ),
+    Source(
+        "own geojson", **OWN, file="{tag}.geojson", template=FEATURE % ("", "{lon},{lat}"),
+        header=COLLECTION, separator=b",\n", footer=b"]}\n", more=SPEED[0], sentinels=SPEED[1],
+        columns={"form": "geojson", "files": "*.geojson", "speed": "v"},
+        quote='"', short=FEATURE % ("", "{lon}"), long=FEATURE % (',"other":[1]', "{lon},{lat},9"),
+    ),
+    Line(
+        "own geojson line", **OWN, file="{tag}.geojson", template='"{time}"\t[{lon},{lat}]',
+        header=COLLECTION + b'{"type":"Feature","properties":{"coordTimes":[\n',
+        separator=b",\n", footer=b"]}}]}\n",
+        columns={"form": "geojson", "files": "*.geojson"},
+        quote='"', short='"{time}"', long='"{time}"\t[{lon},{lat},9]',
+    ),
+    Source(
+        "own kml", **OWN, file="{tag}.kml", template=PLACEMARK % ("", "{lon},{lat},0"),
+        header=KML + b"><Document>\n", footer=b"\n</Document></kml>\n",
+        columns={"form": "kml", "files": "*.kml", "entity": "placemark"},
+        short=PLACEMARK % ("", "{lon}"), long=PLACEMARK % ("<styleUrl>a</styleUrl>", "{lon},{lat}"),
+    ),
+    Source(
+        "own kml track", **OWN, file="{tag}.kml", template=VERTEX,
+        header=KML + GX + b"><Placemark><gx:Track>\n",
+        footer=b"\n</gx:Track></Placemark></kml>\n",
+        columns={"form": "kml", "files": "*.kml"},
+        short="<when>{time}</when>", long=VERTEX + "<gx:angles>9 0 0</gx:angles>",
     ),
     Table(
         "own parquet", **OWN, file="{tag}.parquet", template=ROW,

@@ -20,6 +20,8 @@ EPOCH = "no: counts from 1970, which has neither calendar nor leap seconds"
 WRITTEN_OUT = "no: its times are written out"
 UTC = "no: its times are in UTC or say their offset"
 NO_LIST = "no: holds no lists of records"
+NO_SENTINELS = "no: has none"
+ONE_LINE = "no: its one line holds all records: see no record"
 GENERATED = "no: the generator writes these values itself, as ASCII, and no file has them"
 NAMED_BY_FILE = "no: the name of the file is the entity"
 
@@ -38,7 +40,10 @@ RULES = {source.name: USUAL for source in SOURCES} | {
 }
 
 OWN_TEXT = ("own csv", "own epoch", "own local", "own tsv")
-OWN_FORMS = (*OWN_TEXT, "own jsonl", "own json", "own parquet")
+LINES = ("own geojson line", "own kml track")  # their one line holds all records
+GEOJSON, KML = ("own geojson", "own geojson line"), ("own kml", "own kml track")
+WHOLE_JSON = ("own json", *GEOJSON)  # one value holds the file
+OWN_FORMS = (*OWN_TEXT, "own jsonl", "own parquet", *WHOLE_JSON, *KML)
 OWN_WRITTEN = tuple(name for name in OWN_FORMS if name != "own epoch")
 HEADERLESS = ("cabspotting", "tdrive", "ais_tracktable", "opensky", "gpx", "own jsonl", "own json",
               "own parquet")  # fmt: skip
@@ -61,8 +66,8 @@ EXPECTED: dict[str, dict[str, str]] = {
     "none": {EVERY: "012"},
     "truncated file": {
         EVERY: "01 malformed",
-        "own json": "- unreadable",
-        "own parquet": "- unreadable",
+        **each((*WHOLE_JSON, "own parquet", "own kml track"), "- unreadable"),
+        "own kml": "01 unreadable",
     },
     "truncated .gz": {EVERY: "- unreadable"},
     "flipped byte in .gz": {EVERY: "- unreadable"},
@@ -71,7 +76,10 @@ EXPECTED: dict[str, dict[str, str]] = {
     "whole .gz": {EVERY: "012"},
     "gzip not named so": {EVERY: "012"},
     "empty file": {EVERY: "- empty", "gpx": "- malformed"},  # no XML at all
-    "no record": {EVERY: "- empty", "own parquet": "- unreadable"},  # a table of no rows
+    "no record": {
+        EVERY: "- empty",
+        **each(("own parquet", *KML), "- unreadable"),  # no row, and nothing but drawings
+    },
     "HTML": {
         EVERY: "- malformed*2",
         **each(HEADED, "- unreadable malformed"),
@@ -88,19 +96,23 @@ EXPECTED: dict[str, dict[str, str]] = {
         "hurdat2": "- malformed+ no_storm*3",
         "gpx": "012",  # XML says its encoding
         **each(OWN_FORMS, "- unreadable"),
+        **each(KML, "012"),
         "synthetic": GENERATED,
     },
     "Latin-1": {
         EVERY: "02 malformed",
         "gpx": "0 malformed",  # nothing behind a break in XML can be read
-        "own json": "- unreadable",  # one value holds the file
+        "own kml": "0 unreadable",
+        "own kml track": "- unreadable",  # no place has a time before the track ends
+        **each(WHOLE_JSON, "- unreadable"),
         "own parquet": BINARY,
         "synthetic": GENERATED,
     },
     "CRLF": {EVERY: "012", "own parquet": BINARY},
     "bare CR": {
         EVERY: "02 malformed",
-        "own json": "- unreadable",
+        **each(WHOLE_JSON, "- unreadable"),
+        **each(KML, "02 place"),  # a line break inside a text of XML
         "own parquet": BINARY,
         "synthetic": GENERATED,
     },
@@ -108,7 +120,9 @@ EXPECTED: dict[str, dict[str, str]] = {
         EVERY: "02 malformed",
         "gpx": "0 malformed",
         **each(OWN_TEXT, "02 place"),
-        "own json": "- unreadable",
+        **each(WHOLE_JSON, "- unreadable"),
+        "own kml": "0 unreadable",
+        "own kml track": "- unreadable",
         "own parquet": BINARY,
         "synthetic": GENERATED,
     },
@@ -116,15 +130,15 @@ EXPECTED: dict[str, dict[str, str]] = {
         EVERY: "02 malformed",
         "opensky": "2 malformed",  # the border of two objects is gone: both are one reject
         "icebergs": "02 time",
-        "gpx": "012",  # text between elements
-        "own json": "- unreadable",
+        **each(("gpx", *KML), "012"),  # text between elements
+        **each(WHOLE_JSON, "- unreadable"),
         "own parquet": BINARY,
     },
     "10 MB line": {
         EVERY: "02 malformed",
         "opensky": "- malformed+",  # the borders of all objects are gone: a reject a megabyte
-        "gpx": "02",  # text between elements
-        "own json": "- unreadable",
+        **each(("gpx", *KML), "02"),  # text between elements
+        **each(WHOLE_JSON, "- unreadable"),
         "own parquet": BINARY,
     },
     "no last newline": {EVERY: "012", "own parquet": BINARY},
@@ -137,6 +151,8 @@ EXPECTED: dict[str, dict[str, str]] = {
         "geolife": "02 malformed*6",  # six lines
         "icebergs": "02 time",
         **each(OWN_TEXT, "02 time"),
+        **each(GEOJSON, "- unreadable"),
+        **each(KML, "02 unreadable"),
         "synthetic": NO_HEADER,
     },
     "header changed": {
@@ -146,7 +162,8 @@ EXPECTED: dict[str, dict[str, str]] = {
         "hurdat2": "- malformed no_storm*3",
         "geolife": "012",  # six lines, whatever they say
         "geolife labels": "012 malformed",
-        **each(OWN_TEXT, "- unreadable"),
+        **each((*OWN_TEXT, *GEOJSON, "own kml track"), "- unreadable"),
+        "own kml": "012 unreadable",  # its placemarks say what they are, and it breaks at its end
         "synthetic": NO_HEADER,
     },
     "no header": {
@@ -156,21 +173,27 @@ EXPECTED: dict[str, dict[str, str]] = {
         "hurdat2": "- no_storm*3",
         "geolife": "012",  # the order of its fields is known
         "geolife labels": "012",
-        **each(OWN_TEXT, "- unreadable"),
+        **each((*OWN_TEXT, *GEOJSON, "own kml track"), "- unreadable"),
+        "own kml": "0 unreadable",  # one element holds a file of XML
         "synthetic": NO_HEADER,
     },
     "field missing": {
         EVERY: "02 malformed",
         **each(("opensky", "own jsonl", "own json", "own parquet"), "02 no_position"),
+        **each(("own geojson", "own kml"), "02 no_position"),
+        "own geojson line": "- malformed*2",  # two vertices cannot have three times
+        "own kml track": "- time*3",
     },
     "field more": {
         EVERY: "02 malformed",
         **each(("opensky", "gpx", "own jsonl", "own json", "own parquet"), "012"),  # has a name
+        **each((*GEOJSON, *KML), "012"),
     },
     # Numbers and places.
     "text for a number": {EVERY: "02 place", "geolife labels": NO_PLACE},
     "empty number": {
         EVERY: "02 no_position",
+        "own kml track": "02 place",  # two of three numbers: which of them is lost is not told
         **each(("porto", "opensky"), "02 malformed"),  # no JSON
         "ais_tracktable": "02 malformed",  # the last point of a line lacks its end
         "geolife labels": NO_PLACE,
@@ -217,10 +240,8 @@ EXPECTED: dict[str, dict[str, str]] = {
         EVERY: "012",  # the attributes are NULL
         "porto": "02 missing_data",
         "icebergs": "02 no_position",
-        **each(
-            ("geolife labels", "cabspotting", "tdrive", "ais_tracktable", "gpx", "synthetic"),
-            "no: has none",
-        ),
+        **each(("geolife labels", "cabspotting", "tdrive", "ais_tracktable"), NO_SENTINELS),
+        **each(("gpx", "synthetic", "own geojson line", *KML), NO_SENTINELS),
     },
     # Times.
     "no such day": {EVERY: "02 time", **each(COUNTED, EPOCH)},
@@ -266,12 +287,14 @@ EXPECTED: dict[str, dict[str, str]] = {
     "no entity": {
         EVERY: "02 no_entity",
         **each(("geolife", "geolife labels", "cabspotting", "icebergs", "gpx"), NAMED_BY_FILE),
+        **each(LINES, NAMED_BY_FILE),
         "hurdat2": "no: a header names the storm: see no header",
     },
     "empty container": {
         **unless(("porto", "ais_tracktable"), NO_LIST),
         "porto": "02 empty_list",
         "ais_tracktable": "02 malformed",
+        **each(LINES, ONE_LINE),
     },
     "record twice": {
         EVERY: "0112 | exact_duplicate",
@@ -306,5 +329,5 @@ SENTINELS = {
     "ais_noaa": ("speed_mps", "course_deg", "heading_deg", "imo"),
     "bus_avl": ("course_deg",),
     "opensky": ("speed_mps",),
-    **dict.fromkeys(OWN_FORMS, ("speed_mps",)),
+    **dict.fromkeys((*OWN_TEXT, *WHOLE_JSON[:2], "own jsonl", "own parquet"), ("speed_mps",)),
 }

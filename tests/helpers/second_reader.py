@@ -7,14 +7,16 @@ record.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Any
+from xml.etree import ElementTree
 from zoneinfo import ZoneInfo
 
 import pyarrow.parquet as pq
@@ -22,6 +24,7 @@ import pyarrow.parquet as pq
 from helpers.fault_sources import Source, Value
 
 Seen = Iterator[tuple[int, Value]]  # the number of a record in its file, and what it says
+TIMED_POINT = "{*}TimeStamp/{*}when", "{*}Point/{*}coordinates"
 CHINA = timezone(timedelta(hours=8))  # in winter, and of two passes of an hour the second
 
 
@@ -150,6 +153,53 @@ def objects(
     return records
 
 
+def features(body: bytes, _source: Source) -> Seen:
+    """Points of GeoJSON, and the vertices of lines beside the list of their times."""
+    found = json.loads(body.decode("utf-8-sig"))["features"]
+    return numbered(pair for feature in found for pair in feature_pairs(feature))
+
+
+def feature_pairs(feature: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
+    told, geometry = feature.get("properties", {}), feature.get("geometry", {})
+    places = geometry.get("coordinates")
+    if geometry.get("type") == "LineString":
+        return zip(told["coordTimes"], places, strict=False)
+    return iter([(told.get("t"), places)])
+
+
+def placemarks(body: bytes, _source: Source) -> Seen:
+    """Tracks and timed points of KML."""
+    return numbered((time, re.split(r"[,\s]+", f"{place}")) for time, place in placed(body))
+
+
+def placed(body: bytes) -> Iterator[tuple[Any, Any]]:
+    """The texts of times and places, up to where the file breaks."""
+    parser = ElementTree.XMLPullParser(["start", "end"])
+    parser.feed(body)
+    inside: list[str] = []
+    track: dict[str, list[str | None]] = {"when": [], "coord": []}
+    with contextlib.suppress(ElementTree.ParseError):
+        for event, element in parser.read_events():
+            name = element.tag.rpartition("}")[2]
+            if event == "start":
+                inside.append(name)
+            elif inside.pop() in track and inside[-1] == "Track":
+                track[name].append(element.text)
+            elif name == "Track":
+                yield from zip(*track.values(), strict=False)
+                track = {"when": [], "coord": []}
+            elif name == "Placemark" and element.find("{*}TimeStamp") is not None:
+                yield tuple(map(element.findtext, TIMED_POINT))
+
+
+def numbered(pairs: Iterable[tuple[Any, Any]]) -> Seen:
+    for number, (time, place) in enumerate(pairs, 1):
+        try:
+            yield number, value(instant_of(f"{time}"), *place[:2])
+        except (ValueError, TypeError):
+            continue
+
+
 def table(body: bytes, _source: Source) -> Seen:
     for number, row in enumerate(pq.read_table(io.BytesIO(body)).to_pylist(), 1):
         try:
@@ -175,5 +225,7 @@ READERS: dict[str, Callable[[bytes, Source], Seen]] = {
     "tsv": by_name("t", "lon", "lat", "\t"),
     "jsonl": objects("t", "lon", "lat", is_by_line=True),
     "json": objects("t", "lon", "lat"),
+    "geojson": features,
+    "kml": placemarks,
     "parquet": table,
 }

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 import pytest
 from helpers.fault_rows import FAULTS, TAGS, file_name, values
 from helpers.fault_sources import SOURCES, Labels, Source, Value
-from helpers.fault_table import EVERY, EXPECTED, RULES, SENTINELS, cell
+from helpers.fault_table import EVERY, EXPECTED, NAMED_BY_FILE, RULES, SENTINELS, cell
 from helpers.points import cleaned_of
 from helpers.raw_files import ledger_of, points_of, rejects_of, rows_in_force, tree, walk
 from helpers.second_reader import seen_in
@@ -170,7 +170,7 @@ def test_the_matrix_is_complete() -> None:
     assert {source.dataset for source in SOURCES} == set(DATASETS)
     forms = set(ColumnsConfig.model_json_schema()["properties"]["form"]["enum"])
     tried = {source.columns["form"] for source in SOURCES if source.dataset == "own"}
-    assert tried == forms - {"geojson", "kml"}  # trees, whose faults are in test_own_containers.py
+    assert tried == forms
     assert set(EXPECTED) == set(FAULTS)
     for fault, cells in EXPECTED.items():
         assert set(cells) - {EVERY} <= set(BY_NAME), fault
@@ -419,5 +419,5 @@ def test_a_file_under_two_names_counts_twice_only_where_names_are_entities(
         assert found.ledger[source.file.format(tag=tag).removeprefix("Data/")]["num_kept"] == (
             num_points
         )
-    is_entity = source.dataset in ("geolife", "cabspotting", "icebergs", "gpx")
+    is_entity = CELLS[name, "no entity"] == NAMED_BY_FILE
     assert found.clean_rules == ({} if is_entity else {"exact_duplicate": num_points})

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import io
 import json
-import xml.etree.ElementTree as ET
 from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from helpers.own_files import Rows, ingested, read, read_one, rules_of
-from helpers.raw_files import points_of, zipped
+from helpers.kml_files import kml_of
+from helpers.own_files import Rows, read, read_one, rules_of
 from helpers.strategies import latitudes, longitudes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.ingest.readers import own_objects
 from tasks.ingest.readers.nested_rows import paths_of, value_at
-from tasks.runtime.store import Store
 
 FIX = {"t": "2024-03-07T10:00:00Z", "position": {"lon": 1.5, "lat": 2.5}}
 PATHS = {"lon": "position.lon", "lat": "position.lat"}
@@ -132,6 +130,13 @@ def test_every_path_leads_to_a_value(row) -> None:
         assert value_at(row, path) is not None
 
 
+def test_the_list_that_is_taken_is_told(monkeypatch) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(own_objects, "log", lines.append)
+    read_one(json.dumps({"device": "a", "fixes": [fix(1)]}), form="json")
+    assert lines == ["own records: those of the list 'fixes'"]
+
+
 # GeoJSON.
 
 
@@ -163,6 +168,29 @@ def test_points_of_geojson_have_their_properties() -> None:
     rows, rejects = read_one(lines, form="jsonl")
     assert told(rows) == [("a", 1.5, 2.5), ("b", -1.0, -2.0)]
     assert [number for number, _rule in rules_of(rejects)] == [2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("name", ["EPSG:3857", "urn:ogc:def:crs:EPSG::2056", 31370, "14326"])
+def test_geojson_in_other_coordinates_is_named(name: str | int) -> None:
+    """Old GeoJSON (2008) may name its system; small numbers of another would be wrong degrees."""
+    crs = {"type": "name", "properties": {"code" if isinstance(name, int) else "name": name}}
+    in_geometry = feature("Point", [1.5, 2.5], id="a", t=instant(0))
+    in_geometry["geometry"]["crs"] = crs
+    whole = collection(feature("Point", [1.5, 2.5], id="a", t=instant(0))) | {"crs": crs}
+    for value in (whole, collection(in_geometry)):
+        rows, [reject] = read_one(json.dumps(value), form="geojson")
+        assert rows == []
+        assert reject["raw_text"] == f"has coordinates of '{name}'; write them in WGS 84"
+
+
+@pytest.mark.parametrize(
+    "name", ["urn:ogc:def:crs:OGC:1.3:CRS84", "urn:ogc:def:crs:EPSG::4326", "EPSG:4326", None]
+)
+def test_geojson_that_names_wgs84_is_read(name: str | None) -> None:
+    crs = {"type": "name", "properties": {"name": name}} if name else None
+    value = collection(feature("Point", [1.5, 2.5], id="a", t=instant(0))) | {"crs": crs}
+    rows, rejects = read_one(json.dumps(value), form="geojson")
+    assert (told(rows), rejects) == ([("a", 1.5, 2.5)], [])
 
 
 LINE = [[1.5, 0.125, 9], [1.5, 0.25, 9]]
@@ -220,89 +248,6 @@ def test_a_track_comes_out_of_geojson_and_kml_as_it_went_in(track) -> None:
         assert rejects == []
         found = [(row["lon_deg"], row["lat_deg"], row["tracked_at"]) for row in rows]
         assert found == expected, form
-
-
-# KML.
-
-KML, GX = "http://www.opengis.net/kml/2.2", "http://www.google.com/kml/ext/2.2"
-
-
-def kml_of(times: list[str], line: list[list[float]], name: str = "ride", extra: str = "") -> bytes:
-    """A KML file by the standard library's writer, with the drawing that most writers add."""
-    ET.register_namespace("gx", GX)
-    root = ET.Element(f"{{{KML}}}kml")
-    placemark = ET.SubElement(ET.SubElement(root, f"{{{KML}}}Document"), f"{{{KML}}}Placemark")
-    ET.SubElement(placemark, f"{{{KML}}}name").text = name
-    if times or line:
-        track = ET.SubElement(placemark, f"{{{GX}}}Track")
-        for time in times:
-            ET.SubElement(track, f"{{{KML}}}when").text = time
-        for place in line:
-            ET.SubElement(track, f"{{{GX}}}coord").text = " ".join(map(repr, [*place, 0]))
-    drawing = ET.SubElement(ET.SubElement(root, f"{{{KML}}}Placemark"), f"{{{KML}}}LineString")
-    ET.SubElement(drawing, f"{{{KML}}}coordinates").text = "1,2,0 3,4,0"
-    return ET.tostring(root).replace(b"</ns0:kml>", extra.encode() + b"</ns0:kml>")
-
-
-POINT = """<ns0:Placemark><ns0:name>p</ns0:name><ns0:TimeStamp><ns0:when>2024-03-08</ns0:when>
-</ns0:TimeStamp><ns0:Point><ns0:coordinates>7.5,8.5,0</ns0:coordinates></ns0:Point></ns0:Placemark>
-"""
-
-
-def test_tracks_and_timed_points_of_kml_are_read_and_drawings_are_none() -> None:
-    body = kml_of([instant(1), instant(2)], [[1.5, 0.125], [1.5, 0.25]], extra=POINT)
-    rows, rejects = read({"r.kml": body}, form="kml")
-    assert rejects == []
-    assert told(rows) == [("r", 1.5, 0.125), ("r", 1.5, 0.25), ("r", 7.5, 8.5)]
-    assert [row["source_trip_id"] for row in rows] == ["1", "1", None]
-    rows, _rejects = read({"r.kml": body}, form="kml", entity="placemark", decimal="comma")
-    assert told(rows) == [("ride", 1.5, 0.125), ("ride", 1.5, 0.25), ("p", 7.5, 8.5)]
-
-
-def test_the_time_of_a_view_is_none_of_its_place_and_a_timed_line_is_a_drawing() -> None:
-    view = "<ns0:LookAt><gx:TimeStamp><ns0:when>2001</ns0:when></gx:TimeStamp></ns0:LookAt>"
-    line = "<ns0:LineString><ns0:coordinates>1,2 3,4</ns0:coordinates></ns0:LineString>"
-    body = kml_of(
-        [instant(1)],
-        [[1.5, 0.125]],
-        extra=POINT.replace("<ns0:Point>", view + line + "<ns0:Point>"),
-    )
-    rows, rejects = read({"r.kml": body}, form="kml")
-    assert rejects == []
-    assert [row["tracked_at"].day for row in rows] == [7, 8]
-
-
-def test_kml_in_an_archive_is_read(store: Store) -> None:
-    body = kml_of([instant(1), instant(2)], [[1.5, 0.125], [1.5, 0.25]])
-    source = zipped(store.root.parent / "ride.kmz", {"doc.kml": body, "files/a.png": b"png"})
-    _receipt, snapshot = ingested(source, store, form="kml", files="*.kml")
-    assert told(points_of(snapshot)) == [("doc", 1.5, 0.125), ("doc", 1.5, 0.25)]
-
-
-def test_the_list_that_is_taken_is_told(monkeypatch) -> None:
-    lines: list[str] = []
-    monkeypatch.setattr(own_objects, "log", lines.append)
-    read_one(json.dumps({"device": "a", "fixes": [fix(1)]}), form="json")
-    assert lines == ["own records: those of the list 'fixes'"]
-
-
-def test_places_of_kml_without_a_time_for_each_have_none() -> None:
-    body = kml_of([instant(1)], [[1.5, 0.125], [1.5, 0.25]], extra=POINT)
-    rows, rejects = read({"r.kml": body}, form="kml")
-    assert told(rows) == [("r", 7.5, 8.5)]
-    assert rules_of(rejects) == [(1, "bad_time"), (2, "bad_time")]
-
-
-def test_kml_that_holds_no_track_or_breaks_is_named() -> None:
-    whole = kml_of([instant(1)], [[1.5, 0.125]], extra=POINT)
-    cut = whole[: whole.index(b"<ns0:coordinates>7")]
-    rows, rejects = read({"cut.kml": cut, "drawn.kml": kml_of([], [])}, form="kml")
-    assert told(rows) == [("cut", 1.5, 0.125)]
-    reasons = {row["file_name"]: (row["rule"], row["raw_text"]) for row in rejects}
-    assert reasons["drawn.kml"] == ("unreadable", "holds no gx:Track, and no point with a time")
-    assert reasons["cut.kml"][1].startswith("is not readable as KML from some place on")
-    _rows, [reject] = read({"a.kml": b"<!DOCTYPE a [<!ENTITY b 'c'>]><kml/>"}, form="kml")
-    assert reject["rule"] == "unreadable"
 
 
 @settings(max_examples=30)

@@ -50,6 +50,7 @@ def test_points_come_out_of_wkb_and_wkt_as_they_went_in(lon, lat, order) -> None
             "{",
             "{}",
             '{"coordinates": 1}',
+            '{"type": "Point", "coordinates": [1, 2], "crs": {"properties": {"name": "EPSG:31"}}}',
         ),
         *("LINESTRING (1 2, 3 4)", "SRID=3857;POINT (1 2)", "1.5 2.5", b"", b"\x01\x01"),
         *(wkb(1, 2)[:-1], wkb(1, 2) + b"\0", wkb(1, 2, "<", 2), wkb(1, 2).hex()[:-2]),

@@ -6,6 +6,7 @@ import json
 import re
 import struct
 from collections.abc import Mapping
+from typing import Any, NoReturn
 
 from tasks.ingest.archive import Unreadable
 
@@ -17,6 +18,7 @@ WKT = re.compile(
 )
 HEX = re.compile(r"\s*(?:\\x|0x)?((?:[0-9a-fA-F]{2}){21,41})\s*")
 WGS84 = ("", "0", "4326", "4979")
+NAMES_WGS84 = re.compile(r"(.*[:/])?(CRS84h?|4326|4979)")
 # Extended WKB of PostGIS: bits of the type; its number in ISO WKB counts thousands for Z and M.
 HAS_SRID, FLAGS = 0x20000000, 0xE0000000
 POINT, MAX_ISO = 1, 3001
@@ -41,8 +43,16 @@ def json_point(geometry: str) -> tuple[str, str]:
         lon_deg, lat_deg = value["coordinates"][:2]
     except (ValueError, TypeError, LookupError, RecursionError):
         return NOWHERE
-    is_point = value.get("type") == "Point" and isinstance(lon_deg, str)
+    is_point = value.get("type") == "Point" and isinstance(lon_deg, str) and not other_crs(value)
     return (lon_deg, lat_deg) if is_point and isinstance(lat_deg, str) else NOWHERE
+
+
+def other_crs(value: Mapping[str, Any]) -> str | None:
+    """The name of the coordinates of old GeoJSON (2008), where it tells others than WGS 84."""
+    crs = value.get("crs")
+    told = crs.get("properties") if isinstance(crs, dict) else None
+    name = told.get("name", told.get("code")) if isinstance(told, dict) else crs
+    return None if crs is None or NAMES_WGS84.fullmatch(f"{name}") else name_of(name)
 
 
 def wkb_point(body: bytes) -> tuple[str, str]:
@@ -73,8 +83,12 @@ def places_told(metadata: Mapping[bytes, bytes]) -> dict[str, str]:
     if encoding not in ("WKB", "point"):
         raise Unreadable(f"holds geometries as {encoding!r}, not as points")
     if crs is not None and not is_wgs84(crs):
-        raise Unreadable(f"has coordinates of {name_of(crs)}; write them in WGS 84")
+        refuse(name_of(crs))
     return {"geometry": name} if encoding == "WKB" else {"lon": f"{name}.x", "lat": f"{name}.y"}
+
+
+def refuse(crs_name: str) -> NoReturn:
+    raise Unreadable(f"has coordinates of {crs_name}; write them in WGS 84")
 
 
 def is_wgs84(crs: object) -> bool:

@@ -87,20 +87,28 @@ def gpx_lines(member: Member) -> Iterator[bytes]:
         if member.num_bytes > MAX_GPX_BYTES:
             raise ValueError(f"larger than {MAX_GPX_BYTES >> 20} MiB")
         parser = DefusedXMLParser(target=found, forbid_dtd=True)
-        num_fed = 0
-        for chunk in member.chunks():
-            for start in range(0, len(chunk), FEED_BYTES):
-                # A tag that does not end is read from its begin again with all that follows.
-                if num_fed - max(parser.parser.CurrentByteIndex, 0) > MAX_TOKEN_BYTES:
-                    raise ValueError(f"a tag is longer than {MAX_TOKEN_BYTES >> 20} MiB")
-                piece = chunk[start : start + FEED_BYTES]
-                parser.feed(piece)
-                num_fed += len(piece)
-                yield from found.taken()
-        parser.close()
+        for _fed in fed(parser, member.chunks()):
+            yield from found.taken()
     except (ParseError, ValueError, LookupError) as error:
         found.lines.append(f"not readable from here: {' '.join(str(error).split())}\n".encode())
     yield from found.taken()
+
+
+def fed(parser: DefusedXMLParser, chunks: Iterable[bytes]) -> Iterator[None]:
+    """A file fed to a parser, with a stop after each little of it: its target may hold more."""
+    num_fed = 0
+    for chunk in chunks:
+        for start in range(0, len(chunk), FEED_BYTES):
+            # A tag that does not end is read from its begin again with all that follows.
+            if num_fed - max(parser.parser.CurrentByteIndex, 0) > MAX_TOKEN_BYTES:
+                raise ValueError(f"a tag is longer than {MAX_TOKEN_BYTES >> 20} MiB")
+            piece = chunk[start : start + FEED_BYTES]
+            num_fed += len(piece)
+            if num_fed > MAX_GPX_BYTES:
+                raise ValueError(f"larger than {MAX_GPX_BYTES >> 20} MiB")
+            parser.feed(piece)
+            yield
+    parser.close()
 
 
 def decode_gpx(pieces: Iterable[Piece]) -> Iterator[RecordBlock]:

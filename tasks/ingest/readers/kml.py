@@ -1,7 +1,7 @@
 """KML tracks: the places of `gx:Track` with their times, and points that tell theirs, as rows.
 
-Lines and places without times are passed over as drawings. A file without any track or
-timed point is named as one.
+What tells no time is passed over as a drawing. A place that tells a span of time, or a time
+without a point, is a record whose time or place cannot be read. A file without any record is named.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from xml.etree.ElementTree import ParseError
 from defusedxml.ElementTree import DefusedXMLParser
 
 from tasks.ingest.archive import Unreadable
-from tasks.ingest.readers.gpx import FEED_BYTES, MAX_DEPTH, MAX_GPX_BYTES, MAX_TEXT
+from tasks.ingest.readers.gpx import MAX_DEPTH, MAX_TEXT, fed
 from tasks.ingest.readers.nested_rows import AXES, INSTANT, TRACK
 
 NAMESPACE = re.compile(
@@ -21,7 +21,7 @@ NAMESPACE = re.compile(
     r"|www\.google\.com/kml/ext/2\.\d)\}"
 )
 PLACEMARK = "placemark"
-TEXTS = ("when", "coord", "coordinates", "name")
+TEXTS = frozenset(("when", "begin", "end", "coord", "coordinates", "name"))
 Row = dict[str, str]
 
 
@@ -32,7 +32,8 @@ class Placemarks:
         self.rows: list[Row] = []
         self._open: list[str] = []
         self._text = self._name = self._stamp = ""
-        self._point: list[str] | None = None
+        self._point: list[str] = []
+        self._is_record = False  # of its own: it tells a time that is not that of a track
         self._times: list[str] = []
         self._places: list[list[str]] = []
         self._num_tracks = 0
@@ -41,23 +42,33 @@ class Placemarks:
         self._open.append(local_name(tag))
         if len(self._open) > MAX_DEPTH:
             raise ValueError(f"elements are nested more than {MAX_DEPTH} deep")
-        self._text = ""
+        self._text = f"{self._text}<" if self._is_inside_text() else ""  # no number, no time
         if self._open[-1] == "Placemark":
-            self._name, self._stamp, self._point = "", "", None
-        elif self._open[-1] == "Track":
-            self._times, self._places = [], []
+            self._name, self._stamp, self._point, self._is_record = "", "", [], False
 
     def data(self, text: str) -> None:
         if self._open and self._open[-1] in TEXTS:
             self._text = (self._text + text)[:MAX_TEXT]
 
+    def _is_inside_text(self) -> bool:
+        return not TEXTS.isdisjoint(self._open[:-1])
+
     def end(self, _tag: str) -> None:
+        if not self._is_inside_text():
+            self._end_of(self._open[-3:])
+        self._open.pop()
+
+    def _end_of(self, path: list[str]) -> None:
         text, self._text = self._text.strip(), ""
-        match self._open[-3:]:
+        match path:
             case [*_, "Placemark", "name"]:
                 self._name = text
             case ["Placemark", "TimeStamp", "when"]:
                 self._stamp = text
+            case ["Placemark", "TimeSpan", "begin" | "end"]:
+                self._stamp += f" / {text}"  # no instant, and shown among the rejects
+            case [*_, "Placemark", "TimeStamp" | "TimeSpan"]:
+                self._is_record = True
             case ["Placemark", "Point", "coordinates"]:
                 self._point = text.split(",")
             case [*_, "Track", "when"]:
@@ -66,24 +77,33 @@ class Placemarks:
                 self._places.append(text.split())
             case [*_, "Track"]:
                 self._end_track()
-            case [*_, "Placemark"] if self._stamp and self._point is not None:
+            case [*_, "Placemark"] if self._is_record:
                 self._take("", self._stamp, self._point)
-        self._open.pop()
 
     def _end_track(self) -> None:
         """The places of a track with their times. Unless there is one for each, none has any."""
         self._num_tracks += 1
+        self._is_record = False
         times, places = self._times, self._places
+        self._times, self._places = [], []
         num_rows = max(len(times), len(places))
         if len(times) != len(places):
             times = [""] * num_rows
             places = [*places, *([[]] * (num_rows - len(places)))]
+        num_axes = min(max(map(len, places), default=0), len(AXES))
         for time, place in zip(times, places, strict=True):
-            self._take(f"{self._num_tracks}", time, place)
+            self._take(f"{self._num_tracks}", time, place, num_axes)
 
-    def _take(self, track: str, time: str, place: list[str]) -> None:
-        axes = dict.fromkeys(AXES, "") | dict(zip(AXES, place, strict=False))
+    def _take(self, track: str, time: str, place: list[str], num_axes: int = 0) -> None:
+        axes = axes_of(place, num_axes)
         self.rows.append({PLACEMARK: self._name, TRACK: track, INSTANT: time, **axes})
+
+
+def axes_of(place: list[str], num_axes: int) -> Row:
+    """The numbers of a place by axis; one too few or too many could shift them: none is read."""
+    if place and not num_axes <= len(place) <= len(AXES):
+        place = [f"({' '.join(place)})"] * 2
+    return dict.fromkeys(AXES, "") | dict(zip(AXES, place, strict=False))
 
 
 def local_name(tag: str) -> str:
@@ -94,19 +114,13 @@ def local_name(tag: str) -> str:
 
 def kml_rows(chunks: Iterable[bytes]) -> Iterator[Row]:
     """The rows of a file, up to where it breaks; what breaks it is an `Unreadable`."""
-    found, num_bytes, num_rows = Placemarks(), 0, 0
+    found, num_rows = Placemarks(), 0
     parser = DefusedXMLParser(target=found, forbid_dtd=True)
     try:
-        for chunk in chunks:
-            num_bytes += len(chunk)
-            if num_bytes > MAX_GPX_BYTES:
-                raise ValueError(f"larger than {MAX_GPX_BYTES >> 20} MiB")
-            for start in range(0, len(chunk), FEED_BYTES):
-                parser.feed(chunk[start : start + FEED_BYTES])
-                num_rows += len(found.rows)
-                yield from found.rows
-                found.rows = []
-        parser.close()
+        for _fed in fed(parser, chunks):
+            num_rows += len(found.rows)
+            yield from found.rows
+            found.rows = []
     except (ParseError, ValueError, LookupError) as error:
         yield from found.rows
         reason = " ".join(str(error).split())

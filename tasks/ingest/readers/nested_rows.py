@@ -7,6 +7,7 @@ from itertools import repeat
 from typing import Any
 
 from tasks.ingest.archive import Unreadable
+from tasks.ingest.readers.geometry import other_crs, refuse
 
 MAX_DEPTH = 8
 NUM_FIRST_ROWS = 50  # that tell what a column holds
@@ -127,12 +128,14 @@ def points_of(values: Iterable[Any], head: str) -> Iterator[Any]:
 def flattened(values: Iterable[Any]) -> Iterator[Any]:
     """Values, where a collection stands for its features."""
     for value in values:
+        if is_feature(value) and (name := other_crs(value) or other_crs(geometry_of(value))):
+            refuse(name)
         if not is_feature(value) or value["type"] == "Feature":
             yield value
         else:
             features = value.get("features")
             listed = features if isinstance(features, list) else [None]
-            yield from (each if is_single(each) else None for each in listed)
+            yield from flattened(each if is_single(each) else None for each in listed)
 
 
 def is_single(value: Any) -> bool:
@@ -143,8 +146,7 @@ def feature_points(feature: Mapping[str, Any], track: str) -> Iterator[Any]:
     """A point with its properties, or the vertices of a line that tells their times."""
     properties = feature.get("properties")
     properties = properties if isinstance(properties, dict) else {}
-    geometry = feature.get("geometry")
-    geometry = geometry if isinstance(geometry, dict) else {}
+    geometry = geometry_of(feature)
     kind, places = geometry.get("type"), geometry.get("coordinates")
     if kind in ("Point", None):
         yield {**properties, **place_of(places)}
@@ -159,6 +161,11 @@ def feature_points(feature: Mapping[str, Any], track: str) -> Iterator[Any]:
         of_line = times if kind != "MultiLineString" else item_at(times, number)
         name = f"{track}.{number + 1}"
         yield from ({**beside, **row} if row else None for row in vertices(line, of_line, name))
+
+
+def geometry_of(feature: Mapping[str, Any]) -> Mapping[str, Any]:
+    geometry = feature.get("geometry")
+    return geometry if isinstance(geometry, dict) else {}
 
 
 def times_of(properties: Mapping[str, Any]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
@@ -85,7 +86,7 @@ def read_kml(
     broken: Unreadable | None = None
     mark = decimal_mark(columns)
     try:
-        for row in kml_rows(piece.body for piece in chain([first], pieces)):
+        for row in kml_rows(whole_characters(piece.body for piece in chain([first], pieces))):
             rows.append(row | {axis: row[axis].replace(".", mark) for axis in AXES})
     except Unreadable as error:
         broken = error
@@ -93,6 +94,16 @@ def read_kml(
         yield rows_block(first.file_id, rows, columns, told)
     if broken:
         raise broken
+
+
+def whole_characters(bodies: Iterator[bytes]) -> Iterator[bytes]:
+    """The bytes of a file, in UTF-16 without the half of a line end that was put behind them."""
+    last, num_bytes = next(bodies), 0
+    is_wide = last.startswith((BOM_UTF16_LE, BOM_UTF16_BE))
+    for body in bodies:
+        yield last
+        last, num_bytes = body, num_bytes + len(last)
+    yield last[:-1] if is_wide and (num_bytes + len(last)) % 2 else last
 
 
 def rows_block(
