@@ -88,7 +88,17 @@ def fitted_baselines(
         found += [LINEAR, HERMITE]
     if TRAVEL_TIME in tasks:
         found += fitted_travel_times(shards, resolution, seed)
-    return found
+    return found + kalman_baselines(shards, tasks)
+
+
+def kalman_baselines(shards: Shards, tasks: Sequence[str]) -> list[Answerer]:
+    """Filters that forecast and smoothers that recover."""
+    forecasts, recovers = FORECAST in tasks, bool({RECOVER, PATH_INFERENCE} & {*tasks})
+    if not forecasts and not recovers:
+        return []
+    windows = Whole.of(*train_windows(shards))
+    filters: list[Answerer] = [*fitted_filters(windows)] if forecasts else []
+    return filters + ([*fitted_smoothers(windows)] if recovers else [])
 
 
 def fitted_forecasts(
