@@ -25,6 +25,7 @@ from ..data.shards import Shards, window_index
 from ..earth.columns import joined
 from ..interface.answerer import Answerer
 from ..interface.contexts import Context
+from .fitted_past_trips import past_trips
 from .forecast_scores import read_forecast_windows
 from .judged_tasks import (
     ENDS,
@@ -54,7 +55,7 @@ def fitted_baselines(
         found += [LINEAR, HERMITE]
     if TRAVEL_TIME in tasks:
         found += fitted_travel_times(shards, resolution, seed)
-    return found
+    return found + past_trips(shards, tasks)
 
 
 def fitted_damping(shards: Shards, batch_size: int = 1_024) -> ForecastBaseline:
