@@ -9,7 +9,7 @@ Shapes: B windows, T points, G gaps, K candidates, S rates, C coordinates (east,
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -118,10 +118,8 @@ class PastGaps:
         lasts_us_GS = np.rint(gaps.gap_us_G[part][:, None] * np.array(RATES)).astype(np.int64)
         point_GKS = np.repeat(point_GK[..., None], len(RATES), axis=2)
         came = self.paths.place_after(point_GKS, lasts_us_GS[:, None])
-        at_start_m_GK1 = haversine_m(
-            *(axis_G[:, None, None] for axis_G in starts), *self.paths.place(point_GK[..., None])
-        )
-        at_end_m_GKS = haversine_m(*(axis_G[:, None, None] for axis_G in ends), *came)
+        at_start_m_GK1 = _away_m(starts, self.paths.place(point_GK[..., None]))
+        at_end_m_GKS = _away_m(ends, came)
         misfit_m_GKS = torch.hypot(at_start_m_GK1, at_end_m_GKS).numpy()
         kin_GK = self.paths.kin_R[self.paths.points.trajectory_N[point_GK]]
         misfit_m_GKS[kin_GK == kin_G[:, None]] = np.inf
@@ -146,6 +144,11 @@ def fitted_past_gaps(
     memory = PastGaps.of(paths)
     found = (past_trip_recovery(replace(memory, most_misfit=share)) for share in MISFITS)
     return min(found, key=error_m)
+
+
+def _away_m(place_G: Sequence[Tensor], others_GKS: tuple[Tensor, Tensor]) -> Tensor:
+    lon_deg_G, lat_deg_G = (axis_G[:, None, None] for axis_G in place_G)
+    return haversine_m(lon_deg_G, lat_deg_G, *others_GKS)
 
 
 def _us(seconds_Q: Tensor) -> Ints:

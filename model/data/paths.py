@@ -6,6 +6,7 @@ Shapes: N points, R trips.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +24,7 @@ def read_paths(shards: Shards, split: str, max_points: int) -> tuple[FlatPoints,
     """
     groups = row_groups(shards, split)
     stride = max(1, math.ceil(sum(group.num_points for group in groups) / max_points))
-    parts: list[tuple[Ints, ...]] = []
+    parts: list[tuple[Any, ...]] = []
     entity_ids: list[str] = []
     for group in groups:
         kept_R = np.arange(-group.first_row % stride, group.num_rows, stride)
@@ -36,6 +37,6 @@ def read_paths(shards: Shards, split: str, max_points: int) -> tuple[FlatPoints,
         instant_us_N = points.instant_us(trip_N, kept_N)
         parts.append((path_N, instant_us_N, points.lon_deg_N[kept_N], points.lat_deg_N[kept_N]))
         entity_ids += read_entity_ids(group).take(pa.array(kept_R)).to_pylist()
-    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    has_time_N = np.ones(len(columns[0]), bool)
-    return FlatPoints(*columns, has_time_N), np.unique(entity_ids, return_inverse=True)[1]
+    path_N, *columns = (np.concatenate(column) for column in zip(*parts, strict=True))
+    points = FlatPoints(path_N, *columns, has_time_N=np.ones(len(path_N), bool))
+    return points, np.unique(entity_ids, return_inverse=True)[1]

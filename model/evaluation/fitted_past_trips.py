@@ -49,7 +49,7 @@ def past_trips(shards: Shards, tasks: Sequence[str]) -> list[Answerer]:
     found: list[Answerer] = []
     if {FORECAST, RECOVER, PATH_INFERENCE} & {*tasks}:
         paths = PastPaths.of(*read_paths(shards, "train", MAX_POINTS))
-        if FORECAST in tasks:
+        if FORECAST in tasks and len(window_index(shards, "validation", FORECAST)):
             found.append(fitted_past_trips(paths, *_forecast_windows(shards)))
         if gaps := [task for task in (RECOVER, PATH_INFERENCE) if task in tasks]:
             found.append(fitted_past_gaps(paths, RecoveryError.on_validation(shards, gaps[0])))

@@ -46,7 +46,7 @@ def test_every_stored_window_is_counted_once(family):
     assert {(row["task"], row["track"]) for row in rows} == {
         (task, track) for task in masked_ships.RECOVERY for track in TRACKS[task]
     }
-    assert {row["model"] for row in rows} == {family, "linear", "hermite"}
+    assert {row["model"] for row in rows} == {family, "linear", "hermite", "past_trips"}
     assert len({tuple(row[key] for key in KEYS) for row in rows}) == len(rows)
     for row in rows:
         stored = [

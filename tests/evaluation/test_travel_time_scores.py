@@ -32,7 +32,7 @@ from tasks.report.error_tables import read_scores
 from tasks.runtime.stage import without_orchestrator
 
 SPHERE = Geodesic(EARTH_RADIUS_M, 0.0)
-BASELINES = {"mean_speed", "od_hour", "boosting"}
+BASELINES = {"mean_speed", "od_hour", "boosting", "past_trips"}
 
 
 def opened() -> Shards:
