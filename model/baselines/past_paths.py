@@ -46,6 +46,11 @@ class PastPaths:
         kin_R = seen.kin_of(entity_R[points.trajectory_N])[entity_R]
         return cls(points, offset_R, along_us_N, kin_R, seen)
 
+    @property
+    def median_step_s(self) -> float:
+        is_same_N = np.diff(self.points.trajectory_N) == 0
+        return float(np.median(np.diff(self.points.instant_us_N)[is_same_N])) / 1e6
+
     def place_after(self, point_Q: Ints, elapsed_us_Q: Ints) -> tuple[Tensor, Tensor]:
         """Longitude and latitude of paths some time after some of their points.
 

@@ -197,11 +197,6 @@ def cut_points(paths: PastPaths) -> Ints:
     return inner[:: max(1, -(-len(inner) // MAX_CROPS))]
 
 
-def median_step_s(paths: PastPaths) -> float:
-    is_same_N = np.diff(paths.points.trajectory_N) == 0
-    return float(np.median(np.diff(paths.points.instant_us_N)[is_same_N])) / 1e6
-
-
 def fitted_past_trips(
     paths: PastPaths,
     context: Context,
@@ -210,7 +205,7 @@ def fitted_past_trips(
     time_s_BH: Tensor,
 ) -> PastTrips:
     """The memory with the least mean ADE on validation windows, chosen one number at a time."""
-    now_P, step_s = cut_points(paths), median_step_s(paths)
+    now_P, step_s = cut_points(paths), paths.median_step_s
     asked = [value_BH[:, :FITTED_STEPS] for value_BH in (lon_deg_BH, lat_deg_BH, time_s_BH)]
 
     def error_m(one: PastTrips) -> float:

@@ -10,6 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from ..baselines.drift_field import fitted_drift_field
 from ..baselines.past_gaps import fitted_past_gaps
 from ..baselines.past_journeys import PastJourneys, Ways, fitted_memory
 from ..baselines.past_paths import PastPaths
@@ -50,7 +51,8 @@ def past_trips(shards: Shards, tasks: Sequence[str]) -> list[Answerer]:
     if {FORECAST, RECOVER, PATH_INFERENCE} & {*tasks}:
         paths = PastPaths.of(*read_paths(shards, "train", MAX_POINTS))
         if FORECAST in tasks and len(window_index(shards, "validation", FORECAST)):
-            found.append(fitted_past_trips(paths, *_forecast_windows(shards)))
+            windows = _forecast_windows(shards)
+            found += [fitted_past_trips(paths, *windows), fitted_drift_field(paths, *windows)]
         if gaps := [task for task in (RECOVER, PATH_INFERENCE) if task in tasks]:
             found.append(fitted_past_gaps(paths, RecoveryError.on_validation(shards, gaps[0])))
     if TRAVEL_TIME in tasks and len(window_index(shards, "train", TRAVEL_TIME)):

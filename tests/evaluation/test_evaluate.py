@@ -31,7 +31,7 @@ from tasks.runtime.stage import without_orchestrator
 from tasks.runtime.store import Store
 
 BASELINES = {"last_position", "constant_velocity", "constant_velocity_3"}
-BASELINES |= {"damped_velocity", "past_trips"}
+BASELINES |= {"damped_velocity", "past_trips", "drift_field"}
 
 
 def metrics(split: str = "test", track: str = "times_given") -> dict[tuple[str, int], dict]:

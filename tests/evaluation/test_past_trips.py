@@ -323,10 +323,11 @@ TASKS = ("forecast", "recover", "path_inference", "travel_time")
 
 def numbers(shards) -> list[tuple[float, ...]]:
     """What is fitted for each task."""
-    trips, gaps, journeys = past_trips(shards, TASKS)
+    trips, field, gaps, journeys = past_trips(shards, TASKS)
     memory = gaps.moved_m.__self__
     fitted = [
         (trips.crops.motion_s, trips.num_neighbours, trips.tau_s, len(trips.crops.now_P)),
+        (field.resolution, field.tau_s, float(field.drift_mps_VMC.sum())),
         (memory.most_misfit, float(memory.paths.points.lon_deg_N.sum())),
     ]
     for one in (journeys.ends, journeys.path):
