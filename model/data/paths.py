@@ -37,6 +37,9 @@ def read_paths(shards: Shards, split: str, max_points: int) -> tuple[FlatPoints,
         instant_us_N = points.instant_us(trip_N, kept_N)
         parts.append((path_N, instant_us_N, points.lon_deg_N[kept_N], points.lat_deg_N[kept_N]))
         entity_ids += read_entity_ids(group).take(pa.array(kept_R)).to_pylist()
-    path_N, *columns = (np.concatenate(column) for column in zip(*parts, strict=True))
-    points = FlatPoints(path_N, *columns, has_time_N=np.ones(len(path_N), bool))
-    return points, np.unique(entity_ids, return_inverse=True)[1]
+    path_N, instant_us_N, lon_deg_N, lat_deg_N = (
+        np.concatenate(column) for column in zip(*parts, strict=True)
+    )
+    has_time_N = np.ones(len(path_N), bool)
+    entity_R: Ints = np.unique(entity_ids, return_inverse=True)[1]
+    return FlatPoints(path_N, instant_us_N, lon_deg_N, lat_deg_N, has_time_N), entity_R

@@ -1,4 +1,4 @@
-"""Drift field: means as a slow loop finds them, a planted current, and the damped velocity beyond."""
+"""Drift field: means as a slow loop finds them, a planted current, and damping beyond train."""
 
 from __future__ import annotations
 
