@@ -113,7 +113,7 @@ def fitted_drift_field(
 
     def error_m(one: DriftField) -> float:
         found = one.forecast(context, asked[2].shape[1], asked[2])
-        return float(haversine_m(found.lon_deg_BH, found.lat_deg_BH, *asked[:2]).mean())
+        return float(haversine_m(found.lon_deg_BH, found.lat_deg_BH, *asked[:2]).nanmean())
 
     nowhere = DriftField(0, np.zeros(0, np.int64), np.zeros((0, MONTHS, 2)), 0.0)
     fields = [nowhere, *(drift_field(paths, resolution, 0.0) for resolution in RESOLUTIONS)]

@@ -210,7 +210,7 @@ def fitted_past_trips(
 
     def error_m(one: PastTrips) -> float:
         found = one.forecast(context, asked[2].shape[1], asked[2])
-        return float(haversine_m(found.lon_deg_BH, found.lat_deg_BH, *asked[:2]).mean())
+        return float(haversine_m(found.lon_deg_BH, found.lat_deg_BH, *asked[:2]).nanmean())
 
     motion_P = Motion.at_points(paths, now_P)
     tried = (Crops.of(paths, now_P, motion_P, steps * step_s) for steps in MOTION_STEPS)

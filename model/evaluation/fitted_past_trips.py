@@ -25,7 +25,7 @@ from ..earth.geometry import haversine_m
 from ..interface.answerer import Answerer
 from ..interface.batch import Batch
 from ..interface.contexts import Context, Partial
-from .forecast_scores import read_forecast_windows
+from .forecast_scores import ForecastWindows, read_forecast_windows
 from .judged_tasks import (
     ENDS,
     FORECAST,
@@ -103,14 +103,23 @@ def past_journeys(shards: Shards) -> PastJourneys:
 
 
 def _forecast_windows(shards: Shards) -> tuple[Context, Tensor, Tensor, Tensor]:
+    """Contexts of validation, and what came after: NaN where nothing is asked, then the times."""
     stored = (windows for _, windows in read_forecast_windows(shards, "validation", BATCH_SIZE))
     chosen = [
-        (one.context.at(rows), one.lon_deg_BH[rows], one.lat_deg_BH[rows], one.time_s_BH[rows])
+        (one.context.at(rows), *(value_BH[rows] for value_BH in _asked(one)))
         for one, rows in _spread(stored, _stride(shards, FORECAST), lambda one: len(one.time_s_BH))
     ]
     contexts, *asked = zip(*chosen, strict=True)
     lon_deg_BH, lat_deg_BH, time_s_BH = (torch.cat(part) for part in asked)
     return joined(contexts), lon_deg_BH, lat_deg_BH, time_s_BH
+
+
+def _asked(windows: ForecastWindows) -> tuple[Tensor, Tensor, Tensor]:
+    lon_deg_BH, lat_deg_BH = (
+        value_BH.where(windows.is_target_BH, torch.nan)
+        for value_BH in (windows.lon_deg_BH, windows.lat_deg_BH)
+    )
+    return lon_deg_BH, lat_deg_BH, windows.time_s_BH
 
 
 def _stride(shards: Shards, task: str) -> int:
