@@ -18,11 +18,12 @@ from torch import Tensor
 
 from ..earth.arrays import Floats, Ints
 from ..earth.cells import cells_of
-from ..earth.geometry import haversine_m, step_between, step_from
+from ..earth.geometry import step_between, step_from
 from ..interface.answers import Forecast
 from ..interface.contexts import Context
-from .forecast import FITTED_STEPS, arrival_velocity_mps, damped_velocity, predicted_time_s
+from .forecast import arrival_velocity_mps, damped_velocity, predicted_time_s
 from .past_paths import PastPaths
+from .windows import Windows
 
 MONTHS = 12
 MAX_STEPS = 500_000  # of train, spread evenly
@@ -101,19 +102,11 @@ def drift_field(paths: PastPaths, resolution: int, tau_s: float) -> DriftField:
     return DriftField(resolution, cell_V, drift_mps_VMC, tau_s)
 
 
-def fitted_drift_field(
-    paths: PastPaths,
-    context: Context,
-    lon_deg_BH: Tensor,
-    lat_deg_BH: Tensor,
-    time_s_BH: Tensor,
-) -> DriftField:
+def fitted_drift_field(paths: PastPaths, windows: Windows) -> DriftField:
     """The field of train with the least mean ADE on validation windows, or none at all."""
-    asked = [value_BH[:, :FITTED_STEPS] for value_BH in (lon_deg_BH, lat_deg_BH, time_s_BH)]
 
     def error_m(one: DriftField) -> float:
-        found = one.forecast(context, asked[2].shape[1], asked[2])
-        return float(haversine_m(found.lon_deg_BH, found.lat_deg_BH, *asked[:2]).nanmean())
+        return float(windows.miss_m_BH(one).nanmean())
 
     nowhere = DriftField(0, np.zeros(0, np.int64), np.zeros((0, MONTHS, 2)), 0.0)
     fields = [nowhere, *(drift_field(paths, resolution, 0.0) for resolution in RESOLUTIONS)]

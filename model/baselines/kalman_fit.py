@@ -32,7 +32,7 @@ TURNS_RAD = (0.05, 0.1, 0.2, 0.4)
 SOJOURN_STEPS = (10.0, 40.0)
 LEAST_FIX_M = 1e-3
 KEPT = (2, 4, 8)  # one point of so many stays where hidden ones are recovered
-_SHARES = torch.tensor([0.5, 0.8], dtype=torch.float64)
+_SHARES = torch.tensor([0.5, 0.8, 0.95], dtype=torch.float64)
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Whole:
 
     def away_m(self, one: KalmanForecast) -> tuple[Tensor, Tensor]:
         """How far (B, H) forecasts are off, and the standard deviation that they tell."""
-        told = replace(one, radii=(1.0, 1.0)).forecast(
+        told = replace(one, radii=(1.0, 1.0, 1.0)).forecast(
             self.context, self.time_s_BH.shape[1], self.time_s_BH
         )
         points = told.lon_deg_BH, told.lat_deg_BH, self.lon_deg_BH, self.lat_deg_BH
@@ -121,10 +121,10 @@ def fitted_turn(name: str, velocity: KalmanForecast, windows: Whole) -> KalmanFo
 
 
 def calibrated(found: KalmanForecast, windows: Whole) -> KalmanForecast:
-    """The same with radii that hold half and four fifths of what the windows tell."""
+    """The same with radii that hold 50, 80 and 95 % of what the windows tell."""
     away_m_BH, deviation_m_BH = windows.away_m(found)
-    p50, p80 = torch.quantile((away_m_BH / deviation_m_BH).flatten(), _SHARES).tolist()
-    return replace(found, radii=(p50, p80))
+    p50, p80, p95 = torch.quantile((away_m_BH / deviation_m_BH).flatten(), _SHARES).tolist()
+    return replace(found, radii=(p50, p80, p95))
 
 
 def fitted_smoothers(windows: Whole) -> list[KalmanRecovery]:

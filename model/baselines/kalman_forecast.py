@@ -21,21 +21,25 @@ from ..interface.contexts import Context
 from .forecast import predicted_time_s
 from .kalman import Bank
 
-# Radii of half and of four fifths of a round normal distribution, in its standard deviation.
-NORMAL_RADII = (math.sqrt(2 * math.log(2)), math.sqrt(2 * math.log(5)))
+Radii = tuple[float, float, float]
+# Within which 50, 80 and 95 % of a round normal distribution lie, in its standard deviation.
+NORMAL_RADII: Radii = (
+    math.sqrt(2 * math.log(2)),
+    math.sqrt(2 * math.log(5)),
+    math.sqrt(2 * math.log(20)),
+)
 
 
 @dataclass(frozen=True)
 class KalmanForecast:
     """An answerer that goes on as its filters expect.
 
-    Half of the truth lies within `radii[0]` standard deviations of the forecast, four fifths within
-    `radii[1]`.
+    50, 80 and 95 % of the truth lie within `radii` standard deviations of the forecast.
     """
 
     name: str
     bank: Bank
-    radii: tuple[float, float] = NORMAL_RADII
+    radii: Radii = NORMAL_RADII
     is_baseline: ClassVar[bool] = True
     tasks: ClassVar[tuple[str, ...]] = ("forecast",)
 

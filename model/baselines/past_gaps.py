@@ -25,7 +25,7 @@ from .recovery import Bracket, RecoveryBaseline, hermite_m
 MAX_STARTS = 1_000_000
 NUM_CANDIDATES = 64
 RATES = (0.5, 0.7, 1.0, 1.4, 2.0)
-MISFITS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, math.inf)  # of which the fit chooses
+MISFITS = (0.0, 0.05, 0.1, 0.2, 0.5, math.inf)  # of which the fit chooses
 GAPS_AT_ONCE = 1_024
 
 

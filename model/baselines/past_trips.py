@@ -20,20 +20,22 @@ from torch import Tensor
 
 from ..earth.arrays import Floats, Ints
 from ..earth.columns import Columns
-from ..earth.geometry import haversine_m, step_between, step_from
+from ..earth.geometry import step_between, step_from
 from ..interface.answers import Forecast
 from ..interface.contexts import Context
 from ..interface.flat_points import Pieces, context_of
-from .forecast import FITTED_STEPS, arrival_velocity_mps, damped_velocity, predicted_time_s
+from .forecast import arrival_velocity_mps, damped_velocity, predicted_time_s
 from .past_paths import PastPaths, in_space_m
+from .windows import Windows
 
 MAX_CROPS = 400_000
 LONGEST_LAG = 8  # points back that a key looks
 CROPS_AT_ONCE = 65_536
 LEAST = np.finfo(float).tiny
+CHOSEN_STEPS = 5  # of the horizon
 NUM_CANDIDATES = 3  # of each neighbour that is wanted
 MOTION_STEPS = (10, 40, 160, 640, 2560)  # median steps, of which the fit chooses
-NEIGHBOURS = (12, 6, 24, 48)  # the first where the other choice is made
+NEIGHBOURS = (12, 6, 24)  # the first where the other choice is made
 TAU_STEPS = (0.0, 1.0, 3.0, 10.0, math.inf)  # median steps
 
 
@@ -197,20 +199,13 @@ def cut_points(paths: PastPaths) -> Ints:
     return inner[:: max(1, -(-len(inner) // MAX_CROPS))]
 
 
-def fitted_past_trips(
-    paths: PastPaths,
-    context: Context,
-    lon_deg_BH: Tensor,
-    lat_deg_BH: Tensor,
-    time_s_BH: Tensor,
-) -> PastTrips:
+def fitted_past_trips(paths: PastPaths, windows: Windows) -> PastTrips:
     """The memory with the least mean ADE on validation windows, chosen one number at a time."""
     now_P, step_s = cut_points(paths), paths.median_step_s
-    asked = [value_BH[:, :FITTED_STEPS] for value_BH in (lon_deg_BH, lat_deg_BH, time_s_BH)]
+    asked = windows.at_some_steps(CHOSEN_STEPS)
 
     def error_m(one: PastTrips) -> float:
-        found = one.forecast(context, asked[2].shape[1], asked[2])
-        return float(haversine_m(found.lon_deg_BH, found.lat_deg_BH, *asked[:2]).nanmean())
+        return float(asked.miss_m_BH(one).nanmean())
 
     motion_P = Motion.at_points(paths, now_P)
     tried = (Crops.of(paths, now_P, motion_P, steps * step_s) for steps in MOTION_STEPS)

@@ -105,11 +105,13 @@ class MeanRevertingVelocity(ResidualForecast):
         """
         half = len(train.time_s_BH) // 2
         first, second = train.at(slice(None, half)), train.at(slice(half, None))
-        lanes = Lanes.of(first, resolution, detail)
+        mean_mps_B1C = Lanes.of(first, resolution, detail).at(second.context)[:, None]
+        velocity_mps_B1C, elapsed_s_BH = velocities_mps(second.context, (1,)), second.elapsed_s_BH
+        moved_m_BHC, is_target_BH = second.moved_m_BHC, second.is_target_BH
 
         def error_m(tau_s: float) -> float:
-            one = cls(damped=damped, tau_s=tau_s, lanes=lanes)
-            return float(second.mean_miss_m_H(one).nanmean())
+            told_m_BHC = reverted_m(velocity_mps_B1C, mean_mps_B1C, tau_s, elapsed_s_BH)
+            return float((told_m_BHC - moved_m_BHC).norm(dim=-1)[is_target_BH].mean())
 
         elapsed_s = train.elapsed_s_BH[train.is_target_BH]
         elapsed_s = elapsed_s[elapsed_s > 0]
@@ -119,8 +121,15 @@ class MeanRevertingVelocity(ResidualForecast):
 
     def residual_m(self, context: Context, elapsed_s_BH: Tensor) -> Tensor:
         """What it leads further than damped velocity: m t + (v - m) driven(t), less that."""
-        mean_mps_B1C = self.lanes.at(context)[:, None]
-        driven_s_BH1 = damped_velocity(self.tau_s).driven_s(elapsed_s_BH)[..., None]
-        surplus_mps_B1C = velocities_mps(context, (1,)) - mean_mps_B1C
-        moved_m_BHC = mean_mps_B1C * elapsed_s_BH[..., None] + surplus_mps_B1C * driven_s_BH1
+        told = velocities_mps(context, (1,)), self.lanes.at(context)[:, None]
+        moved_m_BHC = reverted_m(*told, self.tau_s, elapsed_s_BH)
         return moved_m_BHC - damped_m(self.damped, context, elapsed_s_BH)
+
+
+def reverted_m(
+    velocity_mps_B1C: Tensor, mean_mps_B1C: Tensor, tau_s: float, elapsed_s_BH: Tensor
+) -> Tensor:
+    """The way (B, H, C) of a velocity that decays to a mean."""
+    driven_s_BH1 = damped_velocity(tau_s).driven_s(elapsed_s_BH)[..., None]
+    surplus_mps_B1C = velocity_mps_B1C - mean_mps_B1C
+    return mean_mps_B1C * elapsed_s_BH[..., None] + surplus_mps_B1C * driven_s_BH1

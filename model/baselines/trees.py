@@ -17,12 +17,13 @@ from torch import Tensor
 from ..earth.geometry import from_heading, heading_of, to_heading
 from ..interface.contexts import Context
 from .forecast import ForecastBaseline
+from .one_thread import one_thread
 from .residual import ResidualForecast, chosen, damped_m, leads, velocities_mps
 from .windows import Windows
 
-NUM_SAMPLES = 60_000  # of windows and steps: seconds on two cores, whatever the size of the data
+NUM_SAMPLES = 15_000  # of windows and steps: a second or two, whatever the size of the data
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
-OPTIONS = {"max_iter": 100, "max_leaf_nodes": 15, "min_samples_leaf": 50}
+OPTIONS = {"max_iter": 30, "learning_rate": 0.2, "max_leaf_nodes": 15, "min_samples_leaf": 50}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +49,13 @@ class BoostedTrees(ResidualForecast):
         feature_NF = features(context, elapsed_s_BH).flatten(0, 1)[sample].numpy()
         rate_mps_NC = rate_mps_BHC.flatten(0, 1)[sample].numpy()
         weight_N = elapsed_s_BH.flatten()[sample].numpy()  # of a speed's error in metres
-        trees = [
-            HistGradientBoostingRegressor(
-                loss="absolute_error", early_stopping=False, random_state=seed, **OPTIONS
-            ).fit(feature_NF, rate_mps_N, weight_N)
-            for rate_mps_N in rate_mps_NC.T
-        ]
+        with one_thread():
+            trees = [
+                HistGradientBoostingRegressor(
+                    loss="absolute_error", early_stopping=False, random_state=seed, **OPTIONS
+                ).fit(feature_NF, rate_mps_N, weight_N)
+                for rate_mps_N in rate_mps_NC.T
+            ]
         whole = cls(damped=damped, trees=(trees[0], trees[1]))
         candidates = [
             replace(whole, share_L=share * torch.ones_like(whole.share_L)) for share in SHARES
@@ -62,7 +64,8 @@ class BoostedTrees(ResidualForecast):
 
     def residual_m(self, context: Context, elapsed_s_BH: Tensor) -> Tensor:
         feature_NF = features(context, elapsed_s_BH).flatten(0, 1).numpy()
-        told = [torch.from_numpy(one.predict(feature_NF)) for one in self.trees]
+        with one_thread():
+            told = [torch.from_numpy(one.predict(feature_NF)) for one in self.trees]
         rate_mps_BHC = torch.stack(told, -1).view(*elapsed_s_BH.shape, 2)
         heading_BHC = _heading(context)[:, None].expand_as(rate_mps_BHC)
         return from_heading(rate_mps_BHC, heading_BHC) * elapsed_s_BH[..., None]

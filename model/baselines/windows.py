@@ -41,10 +41,22 @@ class Windows(Columns):
         moved_m = step_between(lon_deg_B1, lat_deg_B1, self.lon_deg_BH, self.lat_deg_BH)
         return torch.stack(moved_m, dim=-1)
 
+    def at_some_steps(self, num_steps: int) -> Windows:
+        """The same windows, asked at so many steps, evenly spread up to the last."""
+        num_all = self.time_s_BH.shape[1]
+        ends = torch.arange(1, num_steps + 1) * num_all / num_steps
+        step_K = (ends.ceil().long() - 1).unique()
+        columns = (self.lon_deg_BH, self.lat_deg_BH, self.time_s_BH, self.is_target_BH)
+        return Windows(self.context, *(value_BH[:, step_K] for value_BH in columns))
+
     def mean_miss_m_H(self, forecaster: Forecaster) -> Tensor:
         """How far a forecaster is off at each step on average; NaN where a step has no target."""
+        return self.miss_m_BH(forecaster).nanmean(dim=0)
+
+    def miss_m_BH(self, forecaster: Forecaster) -> Tensor:
+        """How far a forecaster is off; NaN where there is no target."""
         found = forecaster.forecast(self.context, self.time_s_BH.shape[1], self.time_s_BH)
         away_m_BH = haversine_m(
             found.lon_deg_BH, found.lat_deg_BH, self.lon_deg_BH, self.lat_deg_BH
         )
-        return away_m_BH.masked_fill(~self.is_target_BH, torch.nan).nanmean(dim=0)
+        return away_m_BH.masked_fill(~self.is_target_BH, torch.nan)

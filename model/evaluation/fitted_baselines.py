@@ -1,36 +1,28 @@
 """Fitted baselines: every baseline of every table, fitted on train where it has something to fit.
 
-A new baseline is one answerer and one line here. Which of `EXPERTS` belong to a dataset stands in
-its row (`tasks/config/datasets.toml`).
+Some stand in every table. A dataset's row (`tasks/config/datasets.toml`) names which of the others
+an expert of its field would ask for. A new baseline is one answerer and one line here.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
 
-from ..baselines.forecast import (
-    CONSTANT_VELOCITY,
-    CONSTANT_VELOCITY_3,
-    LAST_POSITION,
-    ForecastBaseline,
-    fitted_damped_velocity,
-)
+from ..baselines.drift_field import DriftField, fitted_drift_field
+from ..baselines.forecast import CONSTANT_VELOCITY, CONSTANT_VELOCITY_3, LAST_POSITION
 from ..baselines.linear import LinearResidual
+from ..baselines.one_thread import one_thread
+from ..baselines.past_gaps import fitted_past_gaps
+from ..baselines.past_journeys import PastJourneys, Ways, fitted_memory
+from ..baselines.past_trips import PastTrips, fitted_past_trips
 from ..baselines.place import PlaceRegression
-from ..baselines.recovery import HERMITE, LINEAR
+from ..baselines.recovery import HERMITE, LINEAR, RecoveryBaseline
 from ..baselines.reverting import MeanRevertingVelocity
 from ..baselines.travel_time import Departures, TravelTimeBaseline, fitted_on
 from ..baselines.trees import BoostedTrees
-from ..baselines.windows import Windows
-from ..data.journeys import read_journeys
-from ..data.shards import Shards, window_index
-from ..earth.columns import joined
-from ..interface.answerer import Answerer, Forecaster
-from .forecast_scores import read_forecast_windows
+from ..data.shards import Shards
+from ..interface.answerer import Answerer
 from .judged_tasks import (
     ENDS,
     FORECAST,
@@ -39,34 +31,15 @@ from .judged_tasks import (
     RECOVER,
     TRAVEL_TIME,
 )
-from .travel_time_scores import travel_question
+from .lesson import Lesson
 
-FITTED_WINDOWS = 20_000  # enough for a few numbers, whatever the size of the data
-GENERAL = ("linear_residual", "boosted_trees")  # for data of which nothing more is known
+# For data of which nothing more is known.
+GENERAL = ("linear_residual", "boosted_trees", "kalman_mixture", "past_trips", "rts_velocity")
+Fit = Callable[[Lesson], Answerer]
 
 
 class UnknownBaselineError(ValueError):
     """A name that is none of `EXPERTS`."""
-
-
-class Lesson(NamedTuple):
-    """What an expert baseline is fitted on and told; validation chooses how much it is believed."""
-
-    train: Windows
-    validation: Windows
-    damped: ForecastBaseline
-    resolution: int
-    seed: int
-
-
-EXPERTS: Mapping[str, Callable[[Lesson], Forecaster]] = MappingProxyType(
-    {
-        "linear_residual": lambda lesson: LinearResidual.fit(*lesson[:3]),
-        "place_regression": lambda lesson: PlaceRegression.fit(*lesson[:3]),
-        "mean_reverting_velocity": lambda lesson: MeanRevertingVelocity.fit(*lesson[:4]),
-        "boosted_trees": lambda lesson: BoostedTrees.fit(*lesson[:3], lesson.seed),
-    }
-)
 
 
 def fitted_baselines(
@@ -80,70 +53,124 @@ def fitted_baselines(
 
     The resolution is that of the H3 cells between which travel times are told.
     """
-    found: list[Answerer] = []
-    if FORECAST in tasks:
-        found += [LAST_POSITION, CONSTANT_VELOCITY, CONSTANT_VELOCITY_3]
-        found += fitted_forecasts(shards, resolution, seed, experts)
-    if {RECOVER, PATH_INFERENCE} & {*tasks}:
-        found += [LINEAR, HERMITE]
-    if TRAVEL_TIME in tasks:
-        found += fitted_travel_times(shards, resolution, seed)
-    return found + kalman_baselines(shards, tasks)
-
-
-def kalman_baselines(shards: Shards, tasks: Sequence[str]) -> list[Answerer]:
-    """Filters that forecast and smoothers that recover."""
-    forecasts, recovers = FORECAST in tasks, bool({RECOVER, PATH_INFERENCE} & {*tasks})
-    if not forecasts and not recovers:
-        return []
-    windows = Whole.of(*train_windows(shards))
-    filters: list[Answerer] = [*fitted_filters(windows)] if forecasts else []
-    return filters + ([*fitted_smoothers(windows)] if recovers else [])
-
-
-def fitted_forecasts(
-    shards: Shards, resolution: int, seed: int, experts: Sequence[str]
-) -> list[Forecaster]:
-    """The damped velocity and the expert baselines that stand on it."""
-    if unknown := {*experts} - {*EXPERTS}:
+    if unknown := {*experts} - EXPERTS:
         names = f"{sorted(unknown)}; choose among {sorted(EXPERTS)}"
         raise UnknownBaselineError(f"unknown baselines {names}")
-    train, validation = (spread_windows(shards, split) for split in ("train", "validation"))
-    lesson = Lesson(train, validation, fitted_damping(train), resolution, seed)
-    return [lesson.damped, *(EXPERTS[name](lesson) for name in experts)]
+    with one_thread():
+        return fitted(Lesson(shards, resolution, seed), tasks, experts)
 
 
-def fitted_damping(train: Windows) -> ForecastBaseline:
-    columns = (train.lon_deg_BH, train.lat_deg_BH, train.time_s_BH, train.is_target_BH)
-    return fitted_damped_velocity(train.context, *columns)
+def fitted(lesson: Lesson, tasks: Sequence[str], experts: Sequence[str]) -> list[Answerer]:
+    """Those that stand in every table, and the experts."""
+    found: list[Answerer] = []
+    if FORECAST in tasks:
+        found += [LAST_POSITION, CONSTANT_VELOCITY, CONSTANT_VELOCITY_3, lesson.damped]
+        found += named(FORECASTS, experts, lesson)
+    if {RECOVER, PATH_INFERENCE} & {*tasks}:
+        found += [LINEAR, HERMITE, *named(RECOVERIES, experts, lesson)]
+    if TRAVEL_TIME in tasks and len(lesson.journeys("train").duration_s_J):
+        found += [*fitted_travel_times(lesson), *named(TRAVEL_TIMES, experts, lesson)]
+    return found
 
 
-def spread_windows(shards: Shards, split: str, batch_size: int = 1_024) -> Windows:
-    """Windows of forecasts spread evenly over a split, at most `FITTED_WINDOWS`."""
-    stride = math.ceil(len(window_index(shards, split)) / FITTED_WINDOWS)
-    parts: list[Windows] = []
-    seen = 0
-    for _, read in read_forecast_windows(shards, split, batch_size):
-        windows = Windows(*(getattr(read, field.name) for field in fields(Windows)))
-        parts.append(windows.at(slice(-seen % stride, None, stride)))
-        seen += len(read.time_s_BH)
-    if not parts:
-        raise ValueError(f"the {split} split has no windows of forecasts to fit baselines on")
-    return joined(parts)
+def named(fits: Mapping[str, Fit], experts: Sequence[str], lesson: Lesson) -> Iterator[Answerer]:
+    """Those of a table that are asked for."""
+    return (fits[name](lesson) for name in experts if name in fits)
 
 
-def fitted_travel_times(shards: Shards, resolution: int, seed: int) -> list[TravelTimeBaseline]:
-    journeys = read_journeys(shards, "train", 2)
-    if not len(journeys.duration_s_J):
-        return []
+# Forecasts --------------------------------------------------------------------------------------
+
+
+def linear_residual(lesson: Lesson) -> LinearResidual:
+    return LinearResidual.fit(lesson.train, lesson.validation, lesson.damped)
+
+
+def place_regression(lesson: Lesson) -> PlaceRegression:
+    return PlaceRegression.fit(lesson.train, lesson.validation, lesson.damped)
+
+
+def mean_reverting_velocity(lesson: Lesson) -> MeanRevertingVelocity:
+    told = lesson.train, lesson.validation, lesson.damped
+    return MeanRevertingVelocity.fit(*told, lesson.resolution)
+
+
+def boosted_trees(lesson: Lesson) -> BoostedTrees:
+    return BoostedTrees.fit(lesson.train, lesson.validation, lesson.damped, lesson.seed)
+
+
+def past_trips(lesson: Lesson) -> PastTrips:
+    return fitted_past_trips(lesson.paths, lesson.validation)
+
+
+def drift_field(lesson: Lesson) -> DriftField:
+    return fitted_drift_field(lesson.paths, lesson.validation)
+
+
+FORECASTS: Mapping[str, Fit] = MappingProxyType(
+    {
+        "linear_residual": linear_residual,
+        "place_regression": place_regression,
+        "mean_reverting_velocity": mean_reverting_velocity,
+        "boosted_trees": boosted_trees,
+        "past_trips": past_trips,
+        "drift_field": drift_field,
+        "kalman_velocity": lambda lesson: lesson.kalman["kalman_velocity"],
+        "kalman_acceleration": lambda lesson: lesson.kalman["kalman_acceleration"],
+        "kalman_turn": lambda lesson: lesson.kalman["kalman_turn"],
+        "kalman_mixture": lambda lesson: lesson.kalman["kalman_mixture"],
+    }
+)
+
+
+# Recovery ---------------------------------------------------------------------------------------
+
+
+def past_trips_of_gaps(lesson: Lesson) -> RecoveryBaseline:
+    return fitted_past_gaps(lesson.paths, lesson.recovery_error)
+
+
+RECOVERIES: Mapping[str, Fit] = MappingProxyType(
+    {
+        "past_trips": past_trips_of_gaps,
+        "rts_velocity": lambda lesson: lesson.smoothers["rts_velocity"],
+        "rts_acceleration": lambda lesson: lesson.smoothers["rts_acceleration"],
+    }
+)
+
+
+# Travel times -----------------------------------------------------------------------------------
+
+
+def fitted_travel_times(lesson: Lesson) -> list[TravelTimeBaseline]:
+    journeys = lesson.journeys("train")
     by_track = [
         fitted_on(
-            Departures.of(travel_question(journeys, track, shards.zone), resolution),
+            Departures.of(lesson.travels(journeys, track), lesson.resolution),
             journeys.duration_s_J,
-            seed,
+            lesson.seed,
         )
         for track in (ENDS, PATH_GIVEN)
     ]
     return [
-        TravelTimeBaseline(ends, path, resolution) for ends, path in zip(*by_track, strict=True)
+        TravelTimeBaseline(ends, path, lesson.resolution)
+        for ends, path in zip(*by_track, strict=True)
     ]
+
+
+def past_journeys(lesson: Lesson) -> PastJourneys:
+    """Of the ends alone and of the path; the numbers of neighbours chosen on validation."""
+    train, validation = lesson.journeys("train"), lesson.journeys("validation")
+    ends, path = (
+        fitted_memory(
+            Ways.of(lesson.travels(train, track)),
+            train.duration_s_J,
+            Ways.of(lesson.travels(validation, track)),
+            validation.duration_s_J,
+        )
+        for track in (ENDS, PATH_GIVEN)
+    )
+    return PastJourneys(ends, path)
+
+
+TRAVEL_TIMES: Mapping[str, Fit] = MappingProxyType({"past_trips": past_journeys})
+EXPERTS = frozenset({*FORECASTS, *RECOVERIES, *TRAVEL_TIMES})

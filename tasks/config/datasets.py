@@ -92,8 +92,8 @@ class Dataset(Frozen):
         "speeds, short trips) is reported and does not count.",
     )
     baselines: tuple[str, ...] = Field(
-        ("linear_residual", "boosted_trees"),
-        description="Forecast baselines that an expert would ask for, by their names in "
+        ("linear_residual", "boosted_trees", "kalman_mixture", "past_trips", "rts_velocity"),
+        description="Baselines that an expert would ask for, by their names in "
         "`model/evaluation/fitted_baselines.py`; the general ones where nothing more is known.",
     )
     has_own_columns: bool = Field(False, description="The configuration names its columns.")

@@ -378,8 +378,8 @@ class AssessConfig(Section):
     num_bootstrap: int = Field(
         1_000, ge=100, le=100_000, title="Bootstrap", description="Resamples of entities."
     )
-    baselines: tuple[str, ...] | None = Field(
-        None,
-        title="Baselines",
-        description="Expert baselines of forecasts; by default those of the dataset.",
+    baselines: tuple[str, ...] = Field(
+        (),
+        title="More baselines",
+        description="Beside those of the dataset, which every run is compared with.",
     )

@@ -14,6 +14,7 @@ from helpers.past import SPHERE, context_of, flat, paths_of, step_m, walks
 from model.baselines.drift_field import PRIOR_STEPS, drift_field, fitted_drift_field, month_of
 from model.baselines.forecast import damped_velocity
 from model.baselines.past_paths import PastPaths
+from model.baselines.windows import Windows
 from model.earth.geometry import haversine_m
 
 TARGET_S = torch.tensor([10.0, 40.0], dtype=torch.float64)
@@ -101,7 +102,9 @@ def test_a_planted_current_is_found_and_beats_the_damped_velocity():
         torch.from_numpy(np.stack(column)[:, 6:]) for column in zip(*asked, strict=True)
     )
     context = context_of(asked, 6)
-    found = fitted_drift_field(paths_of(trips), context, lon_deg, lat_deg, time_s)
+    is_target = torch.ones_like(time_s, dtype=torch.bool)
+    windows = Windows(context, lon_deg, lat_deg, time_s, is_target)
+    found = fitted_drift_field(paths_of(trips), windows)
 
     def error_m(one):
         answer = one.forecast(context, 24, time_s)
@@ -112,7 +115,7 @@ def test_a_planted_current_is_found_and_beats_the_damped_velocity():
     assert error_m(found) < 0.5 * damped_m
     # Asked about those who stand still, no field at all is chosen.
     first = context.lon_deg_BT[:, -1:].expand(-1, 24), context.lat_deg_BT[:, -1:].expand(-1, 24)
-    rest = fitted_drift_field(paths_of(trips), context, *first, time_s)
+    rest = fitted_drift_field(paths_of(trips), Windows(context, *first, time_s, is_target))
     assert (len(rest.cell_V), rest.tau_s) == (0, 10.0)
 
 

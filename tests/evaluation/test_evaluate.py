@@ -15,9 +15,9 @@ from helpers import ships
 from model.baselines.forecast import LAST_POSITION, ForecastBaseline
 from model.data.reading import read_windows
 from model.data.shards import Shards
-from model.evaluation import fitted_baselines
+from model.evaluation import lesson
 from model.evaluation.examples import NUM_EXAMPLES
-from model.evaluation.fitted_baselines import fitted_damping, spread_windows
+from model.evaluation.lesson import Lesson, spread_windows
 from model.evaluation.question import AnswerError, Judging
 from model.evaluation.score_table import wide_rows
 from model.evaluation.scores import scored
@@ -221,7 +221,7 @@ def test_the_time_constant_is_fitted_on_train_windows_alone(tmp_path):
     sizes = ships.SIZES | {"test": 3}
     fewer = ships.stored_shards(store, sizes=sizes)
     taus_s = [
-        fitted_damping(spread_windows(Shards.open(place.folder(shards), "UTC"), "train")).tau_s
+        Lesson(Shards.open(place.folder(shards), "UTC")).damped.tau_s
         for place, shards in ((made.store, made.shards), (store, fewer))
     ]
     assert taus_s[0] == taus_s[1]
@@ -232,11 +232,10 @@ def test_the_time_constant_is_fitted_on_train_windows_alone(tmp_path):
 def test_a_part_of_many_train_windows_gives_a_like_time_constant(monkeypatch):
     made = ships.good()
     shards = Shards.open(made.store.folder(made.shards), "UTC")
-    every = fitted_damping(spread_windows(shards, "train")).tau_s
-    monkeypatch.setattr(fitted_baselines, "FITTED_WINDOWS", 60)
-    few = spread_windows(shards, "train", batch_size=11)
-    assert len(few.time_s_BH) == 60
-    assert fitted_damping(few).tau_s == pytest.approx(every, rel=0.5)
+    every = Lesson(shards).damped.tau_s
+    monkeypatch.setattr(lesson, "FITTED_WINDOWS", 60)
+    assert len(spread_windows(shards, "train", 60, batch_size=11).time_s_BH) == 60
+    assert Lesson(shards).damped.tau_s == pytest.approx(every, rel=0.5)
 
 
 class Silent(ForecastBaseline):

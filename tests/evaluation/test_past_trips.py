@@ -25,11 +25,12 @@ from sklearn.neighbors import KNeighborsRegressor
 
 from model.baselines.forecast import CONSTANT_VELOCITY
 from model.baselines.past_trips import Crops, Motion, PastTrips, cut_points, fitted_past_trips
+from model.baselines.windows import Windows
 from model.data.paths import read_paths
 from model.data.shards import ShardError, Shards
 from model.earth.constants import EARTH_RADIUS_M
 from model.earth.geometry import haversine_m, step_between
-from model.evaluation.fitted_past_trips import past_trips
+from model.evaluation.fitted_baselines import fitted_baselines
 from model.interface.contexts import Context
 
 MOTION_S = 60.0
@@ -282,7 +283,9 @@ def test_where_roads_bend_the_past_beats_going_straight_on():
         [np.stack(column)[:, 6:] for column in zip(*asked, strict=True)],
     )
     time_s, lon_deg, lat_deg = (torch.from_numpy(column) for column in truth)
-    found = fitted_past_trips(paths_of(trips), context, lon_deg, lat_deg, time_s)
+    found = fitted_past_trips(
+        paths_of(trips), Windows(context, lon_deg, lat_deg, time_s, torch.ones_like(time_s) > 0)
+    )
 
     def error_m(one):
         answer = one.forecast(context, 3, time_s)
@@ -323,7 +326,9 @@ TASKS = ("forecast", "recover", "path_inference", "travel_time")
 
 def numbers(shards) -> list[tuple[float, ...]]:
     """What is fitted for each task."""
-    trips, field, gaps, journeys = past_trips(shards, TASKS)
+    found = fitted_baselines(shards, TASKS, experts=("past_trips", "drift_field"))
+    named = [one for one in found if one.name in ("past_trips", "drift_field")]
+    trips, field, gaps, journeys = named
     memory = gaps.moved_m.__self__
     fitted = [
         (trips.crops.motion_s, trips.num_neighbours, trips.tau_s, len(trips.crops.now_P)),

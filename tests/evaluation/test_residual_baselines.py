@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from helpers import ships
+from helpers import masked_ships, ships
 from helpers.plane_windows import lags_mps, plane_windows, walks
 from scipy.integrate import solve_ivp
 from scipy.optimize import minimize
@@ -20,7 +20,8 @@ from sklearn.linear_model import QuantileRegressor
 from model.baselines import trees
 from model.baselines.forecast import damped_velocity
 from model.baselines.least_absolute import SMOOTHING, least_absolute
-from model.baselines.linear import STRENGTHS, LinearResidual
+from model.baselines.linear import LinearResidual
+from model.baselines.one_thread import one_thread
 from model.baselines.place import PlaceRegression, place_features
 from model.baselines.residual import LAGS, ResidualForecast, at_leads, chosen, leads
 from model.baselines.reverting import Lanes, MeanRevertingVelocity, lane_keys
@@ -29,8 +30,10 @@ from model.data.shards import Shards
 from model.earth.geometry import haversine_m
 from model.evaluation.fitted_baselines import (
     EXPERTS,
+    FORECASTS,
     GENERAL,
-    Lesson,
+    RECOVERIES,
+    TRAVEL_TIMES,
     UnknownBaselineError,
     fitted_baselines,
 )
@@ -39,14 +42,31 @@ from tasks.config.datasets import DATASETS, dataset_named
 from tasks.config.pipeline import AssessConfig, PipelineConfig
 from tasks.runtime.store import Store
 
-FORECASTS = ["forecast"]
+FORECAST = ["forecast"]
 CONTEXT, DAMPED = 6, damped_velocity(400.0)
+
+
+@pytest.fixture(autouse=True)
+def on_one_thread():
+    """As all fits of the product."""
+    with one_thread():
+        yield
+
+
+RESIDUALS = {
+    one.name: one for one in (LinearResidual, PlaceRegression, MeanRevertingVelocity, BoostedTrees)
+}
 
 
 def fitted(name, seed=0, **how):
     """A baseline fitted on walks."""
     train, validation = (plane_windows(*walks(seed + k, **how), CONTEXT) for k in (0, 1))
-    return EXPERTS[name](Lesson(train, validation, DAMPED, 6, 0))
+    return fitted_on(name, train, validation)
+
+
+def fitted_on(name, train, validation):
+    more = {"mean_reverting_velocity": (6,), "boosted_trees": (0,)}
+    return RESIDUALS[name].fit(train, validation, DAMPED, *more.get(name, ()))
 
 
 def places(baseline, windows):
@@ -71,6 +91,11 @@ def problem(seed, num_rows=80, num_weights=4):
     return torch.from_numpy(design), torch.from_numpy(wanted)
 
 
+def only(found):
+    (weight_P,) = found
+    return weight_P
+
+
 @pytest.mark.parametrize("strength", [0.01, 0.3, 3.0])
 def test_the_fit_is_the_least_of_its_objective(strength):
     design, wanted = problem(1)
@@ -84,7 +109,7 @@ def test_the_fit_is_the_least_of_its_objective(strength):
         return distance.sum() + strength / 2 * (curvature * weight**2).sum()
 
     found = minimize(objective, np.zeros(4), method="BFGS", options={"gtol": 1e-6})
-    ours = least_absolute(design, wanted, strength).numpy()
+    ours = only(least_absolute(design, wanted, [strength])).numpy()
     assert objective(ours) <= found.fun * (1 + 1e-6)
     np.testing.assert_allclose(ours, found.x, rtol=5e-3, atol=5e-4)
 
@@ -93,7 +118,7 @@ def test_in_one_dimension_it_is_the_regression_to_the_median():
     design, wanted = (value[..., :1] for value in problem(2))
     x, y = design.numpy()[..., 0], wanted.numpy()[:, 0]
     median = QuantileRegressor(quantile=0.5, alpha=0, fit_intercept=False).fit(x, y)
-    ours = least_absolute(design, wanted, 1e-9).numpy()
+    ours = only(least_absolute(design, wanted, [1e-9])).numpy()
     least = np.abs(y - x @ median.coef_).sum()
     assert np.abs(y - x @ ours).sum() == pytest.approx(least, rel=1e-3)
 
@@ -101,12 +126,12 @@ def test_in_one_dimension_it_is_the_regression_to_the_median():
 def test_infinite_strength_no_rows_and_nothing_to_tell_leave_zeros():
     design, wanted = problem(3)
     for rows, strength in ((wanted, math.inf), (torch.zeros_like(wanted), 0.1)):
-        assert least_absolute(design, rows, strength).tolist() == [0.0] * 4
-    assert least_absolute(design[:0], wanted[:0], 0.1).tolist() == [0.0] * 4
+        assert only(least_absolute(design, rows, [strength])).tolist() == [0.0] * 4
+    assert only(least_absolute(design[:0], wanted[:0], [0.1])).tolist() == [0.0] * 4
     # A column that is always zero, and one that stands there twice, have an answer.
     design[:, 0] = 0
     design[:, 1] = design[:, 2]
-    weight = least_absolute(design, wanted, 0.01)
+    weight = only(least_absolute(design, wanted, [0.01]))
     assert bool(weight.isfinite().all())
     assert float(weight[1]) == pytest.approx(float(weight[2]))
 
@@ -132,7 +157,7 @@ def test_a_lead_is_told_in_median_steps():
     assert leads(context.at(slice(1)).latest(1), elapsed_s[:1]).tolist() == [[1, 1]]
 
 
-@pytest.mark.parametrize("name", EXPERTS)
+@pytest.mark.parametrize("name", RESIDUALS)
 def test_any_horizon_and_any_times_are_answered_alike(name):
     baseline = fitted(name)
     windows = plane_windows(*walks(7, num_horizon=12), CONTEXT)
@@ -152,7 +177,7 @@ def test_any_horizon_and_any_times_are_answered_alike(name):
     assert float(haversine_m(predicted.lon_deg_BH, predicted.lat_deg_BH, *whole).max()) < 1e-3
 
 
-@pytest.mark.parametrize("name", EXPERTS)
+@pytest.mark.parametrize("name", RESIDUALS)
 def test_what_stands_still_or_is_one_point_has_a_finite_forecast(name):
     baseline = fitted(name)
     path_m, time_s = np.zeros((2, 11, 2)), np.tile(60.0 * np.arange(11), (2, 1))
@@ -166,13 +191,13 @@ def test_what_stands_still_or_is_one_point_has_a_finite_forecast(name):
 # What all of them promise -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", EXPERTS)
+@pytest.mark.parametrize("name", RESIDUALS)
 @pytest.mark.parametrize("turn_deg", [0.0, 15.0])
 def test_no_step_of_validation_is_worse_than_damped_velocity(name, turn_deg):
     """Train turns left, validation right: what is learned there is of no use, and is not told."""
     train = plane_windows(*walks(0, turn_deg=-15), CONTEXT)
     validation = plane_windows(*walks(1, num_windows=25, turn_deg=turn_deg), CONTEXT)
-    baseline = EXPERTS[name](Lesson(train, validation, DAMPED, 6, 0))
+    baseline = fitted_on(name, train, validation)
     ours, bar = (validation.mean_miss_m_H(one) for one in (baseline, DAMPED))
     assert bool((ours <= bar + 1e-6).all())
     if turn_deg == 15 and name == "boosted_trees":
@@ -226,12 +251,12 @@ def test_only_train_and_validation_decide(tmp_path):
     def forecasts(**sizes):
         store = Store(tmp_path / str(len(sizes)))
         shards = Shards.open(store.folder(ships.stored_shards(store, sizes=ships.SIZES | sizes)))
-        experts = fitted_baselines(shards, FORECASTS, 6, 0, tuple(EXPERTS))[4:]
+        experts = fitted_baselines(shards, FORECAST, 6, 0, tuple(FORECASTS))[4:]
         windows = plane_windows(*walks(0, num_context=8, num_horizon=4), 8)
         return {one.name: torch.stack(places(one, windows)) for one in experts}
 
     every, fewer = forecasts(), forecasts(test=3)
-    assert [*every] == [*EXPERTS]
+    assert [*every] == [*FORECASTS]
     for name in every:
         assert torch.equal(every[name], fewer[name]), name
 
@@ -243,10 +268,26 @@ def test_rows_of_datasets_name_baselines_that_there_are():
     assert dataset_named("own_ferries").baselines == GENERAL
     storms = PipelineConfig().evaluate_rules
     assert storms.baselines == dataset_named("hurdat2").baselines
-    few = PipelineConfig(assess=AssessConfig(baselines=("linear_residual",))).evaluate_rules
-    assert few.baselines == ("linear_residual",)
     assert "place_regression" in dataset_named("hurdat2").baselines
-    assert {name: fitted(name).name for name in EXPERTS} == {name: name for name in EXPERTS}
+
+
+def test_a_run_may_only_add_baselines():
+    """A run that could leave some out would lower the bar of its own gate."""
+    row = dataset_named("hurdat2").baselines
+    for asked in ((), ("linear_residual",), ("kalman_turn", "linear_residual", "kalman_turn")):
+        rules = PipelineConfig(assess=AssessConfig(baselines=asked)).evaluate_rules
+        added = ("kalman_turn",) if "kalman_turn" in asked else ()
+        assert rules.baselines == row + added
+
+
+def test_each_name_is_that_of_its_answerer():
+    store, receipt, _ = masked_ships.trained("trajfm")
+    shards = Shards.open(store.folder(receipt))
+    for table, task in ((FORECASTS, "forecast"), (RECOVERIES, "recover")):
+        found = fitted_baselines(shards, [task], 6, 0, tuple(table))
+        assert [one.name for one in found][-len(table) :] == [*table]
+    found = fitted_baselines(shards, ["travel_time"], 6, 0, tuple(EXPERTS))
+    assert found[-1].name in TRAVEL_TIMES
 
 
 def test_a_split_without_windows_has_nothing_to_fit_on(tmp_path):
@@ -254,10 +295,10 @@ def test_a_split_without_windows_has_nothing_to_fit_on(tmp_path):
     receipt = ships.stored_shards(store, sizes=ships.SIZES | {"validation": 0})
     with pytest.raises(UnknownBaselineError, match=r"unknown baselines \['line'\]"):
         fitted_baselines(
-            Shards.open(store.folder(ships.stored_shards(store))), FORECASTS, 6, 0, ["line"]
+            Shards.open(store.folder(ships.stored_shards(store))), FORECAST, 6, 0, ["line"]
         )
     with pytest.raises(ValueError, match="validation split has no windows"):
-        fitted_baselines(Shards.open(store.folder(receipt)), FORECASTS)
+        fitted_baselines(Shards.open(store.folder(receipt)), FORECAST)
 
 
 # Linear residual --------------------------------------------------------------------------------
@@ -302,8 +343,7 @@ def test_the_strength_is_the_one_that_validation_likes_best():
     found = LinearResidual.fit(train, validation, DAMPED)
     bar = validation.mean_miss_m_H(DAMPED)
     errors = []
-    for strength in STRENGTHS:
-        weight_LP = LinearResidual.weights(train, DAMPED, strength)
+    for weight_LP in LinearResidual.weights(train, DAMPED):
         one = LinearResidual(damped=DAMPED, weight_LP=weight_LP)
         errors.append(float((validation.mean_miss_m_H(one) / bar).mean()))
         if torch.equal(weight_LP, found.weight_LP):
@@ -471,5 +511,5 @@ def test_a_part_of_many_samples_is_enough(monkeypatch):
 
 
 def test_every_expert_is_a_residual_forecast():
-    for name in EXPERTS:
+    for name in RESIDUALS:
         assert isinstance(fitted(name), ResidualForecast)
