@@ -31,7 +31,7 @@ from tasks.runtime.stage import without_orchestrator
 
 FAMILIES = ("trajfm", "masked_chemin")
 KEYS = ("split", "task", "track", "mask", "model")
-BASELINES = ("linear", "hermite", "rts_velocity", "rts_acceleration", "past_trips")
+BASELINES = ("linear", "hermite")
 
 
 def opened(family: str):

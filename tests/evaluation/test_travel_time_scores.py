@@ -31,7 +31,7 @@ from tasks.report.error_tables import read_scores
 from tasks.runtime.stage import without_orchestrator
 
 SPHERE = Geodesic(EARTH_RADIUS_M, 0.0)
-BASELINES = {"mean_speed", "od_hour", "boosting", "past_trips"}
+BASELINES = {"mean_speed", "od_hour", "boosting"}
 
 
 def opened() -> Shards:
@@ -196,7 +196,7 @@ def test_every_stored_journey_is_judged_by_all():
         assert row["low"] <= row["mae_s"] <= row["high"]
         assert row["rmse_s"] >= row["mae_s"]
         spread = {"coverage_50", "coverage_80", "coverage_95", "crps_s", "nll"}
-        assert spread & {*row} == (set() if row["model"] in BASELINES - {"past_trips"} else spread)
+        assert spread & {*row} == (set() if row["model"] in BASELINES else spread)
         rivals = [
             other["mae_s"]
             for other in rows
