@@ -25,6 +25,7 @@ from tasks.runtime.store import Counts, Receipt, Store
 
 if TYPE_CHECKING:
     from model.data.shards import Shards
+    from model.evaluation.skill import Place
     from model.inference.serving import Trained
     from model.interface.answerer import Answerer
 
@@ -116,7 +117,7 @@ def write_scores(
 ) -> pa.Table:
     """Write the scores of all splits, and beside them the errors that they are means of."""
     from model.evaluation.question import Judging
-    from model.evaluation.scores import scored
+    from model.evaluation.scores import bars_of, scored
 
     judging = Judging(
         horizons=rules.horizons,
@@ -125,7 +126,8 @@ def write_scores(
         num_bootstrap=rules.num_bootstrap,
         seed=rules.seed,
     )
-    tables = []
+    tables: list[pa.Table] = []
+    bars: dict[Place, str] = {}
     with (
         pq.ParquetWriter(
             draft / WINDOW_ERRORS_FILE, WINDOW_ERRORS, compression="zstd", write_page_checksum=True
@@ -133,7 +135,8 @@ def write_scores(
         progress("evaluate", f"Scoring {answerers[0].name} and the baselines") as tell,
     ):
         for split in SCORED_SPLITS:
-            found = scored(shards, answerers, split, judging, tell)
+            found = scored(shards, answerers, split, judging, tell, bars)
+            bars = bars or bars_of(found.table.to_pylist())  # validation, which is first
             tables.append(found.table)
             writer.write_table(found.window_errors)
     scores = pa.concat_tables(tables)

@@ -9,6 +9,7 @@ import io
 import json
 import math
 from collections.abc import Sequence
+from itertools import cycle, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 INK, MODEL, TRUTH = "#22313f", "#d1495b", "#2a9d8f"
 RIVALS = ("#8d99ae", "#457b9d", "#a8b5c2", "#e9a03b")
+DASHES = ("-", "--", ":", "-.")
 MIN_ENTITIES = 5
 CELLS_ACROSS = 60
 Table = Any  # a data frame of pandas, or a column of one
@@ -79,14 +81,16 @@ def error_figure(scores: pa.Table, family: str, split: str) -> bytes:
     rows = table[(table[list(wanted)] == list(wanted.values())).all(axis=1)]
     scale, unit = unit_of(rows["value"].max())
     figure, ax = new_figure()
-    colours = iter(RIVALS * 2)
+    looks = cycle(product(DASHES, RIVALS))  # colours come again with another dash
     for model in sorted(set(rows["model"]), key=lambda name: (name == family, name)):
         is_ours = model == family
         line = rows[rows["model"] == model]
+        dash, colour = (DASHES[0], MODEL) if is_ours else next(looks)
         ax.plot(
             line["horizon"],
             line["value"] / scale,
-            color=MODEL if is_ours else next(colours),
+            color=colour,
+            linestyle=dash,
             linewidth=2.6 if is_ours else 1.6,
             marker="o" if len(line) == 1 else None,
             label=model.replace("_", " "),

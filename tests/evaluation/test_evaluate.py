@@ -118,13 +118,14 @@ def test_the_model_row_is_its_forecast_at_the_true_times():
 
 @pytest.mark.parametrize("split", ["validation", "test"])
 @pytest.mark.parametrize("track", ["times_given", "times_predicted"])
-def test_every_table_holds_all_forecasters_and_the_skill_against_the_best(split, track):
-    rows = metrics(split, track)
+def test_every_table_holds_all_forecasters_and_the_skill_against_the_bar(split, track):
+    """The bar of every split is the best baseline on validation."""
+    rows, told = metrics(split, track), metrics("validation", track)
     assert {model for model, _ in rows} == {"chemin", *BASELINES}
     assert {step for _, step in rows} == {1, 4}
     for (_, step), row in rows.items():
-        best_m = min(rows[name, step]["ade_m"] for name in BASELINES)
-        assert row["skill"] == pytest.approx(1 - row["ade_m"] / best_m)
+        bar = min(BASELINES, key=lambda name: told[name, step]["ade_m"])
+        assert row["skill"] == pytest.approx(1 - row["ade_m"] / rows[bar, step]["ade_m"])
         assert row["low"] <= row["ade_m"] <= row["high"]
         assert row["ade_p50_m"] <= row["ade_p90_m"]
         assert row["is_baseline"] == (row["model"] in BASELINES)

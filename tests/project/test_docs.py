@@ -177,12 +177,8 @@ def test_a_model_of_your_own_is_scored_as_the_front_page_says(store, capsys):
         "damped_velocity",
         "linear_residual",
         "boosted_trees",
-        "kalman_velocity",
-        "kalman_acceleration",
-        "kalman_turn",
         "kalman_mixture",
         "past_trips",
-        "drift_field",
     }
     ade_m = [float(row[1].replace(",", "")) for row in rows]
     assert ade_m == sorted(ade_m)

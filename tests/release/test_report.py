@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from helpers import ships
 from helpers.strategies import longitudes
@@ -23,7 +24,7 @@ from tasks.config.pipeline import SplitConfig
 from tasks.config.slices import ReportRules
 from tasks.release.model_card import model_card
 from tasks.report.error_tables import read_scores, summary_tables
-from tasks.report.figures import unwrapped
+from tasks.report.figures import error_figure, unwrapped
 from tasks.report.markup import markdown_table
 from tasks.report.report import REPORT, bar_of, report
 from tasks.runtime.stage import without_orchestrator
@@ -81,6 +82,17 @@ def test_the_page_holds_what_was_found():
     ):
         assert words in text
     assert "**chemin** | **48** |" in (folder() / "report.md").read_text()
+
+
+def test_many_baselines_have_a_line_each():
+    """The fault: a ninth baseline had no colour left."""
+    rows = [
+        {"split": "test", "track": "times_given", "metric": "displacement_m"}
+        | {"model": f"model {number:02}", "horizon": step, "value": float(step)}
+        for number in range(20)
+        for step in (1, 2)
+    ]
+    assert error_figure(pa.Table.from_pylist(rows), "model 00", "test").startswith(PNG)
 
 
 def test_figures_are_pictures():

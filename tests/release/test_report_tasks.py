@@ -137,7 +137,7 @@ def test_the_terminal_tables_fit_and_name_all(family):
     out = io.StringIO()
     Console(file=out, width=80).print(*summary_tables(made.store.folder(made.evaluated)))
     text = out.getvalue()
-    expected = {"linear", "hermite", "rts velocity", "rts acceleration", spoken(family)}
+    expected = {"linear", "hermite", spoken(family)}
     expected |= (
         {"mean speed", "od hour", "boosting", "last position"} if family == "trajfm" else set()
     )
