@@ -99,7 +99,7 @@ def fitted_damped_velocity(
     elapsed_s = elapsed_s[elapsed_s > 0]
     if len(elapsed_s) == 0 or math.isnan(error_m(math.inf)):
         raise ValueError(f"no window of {num_steps} steps to fit the damped velocity on")
-    inner = _least_tau_s(error_m, 1e-3 * float(elapsed_s.min()), 1e4 * float(elapsed_s.max()))
+    inner = least_tau_s(error_m, 1e-3 * float(elapsed_s.min()), 1e4 * float(elapsed_s.max()))
     # In order of preference where errors are equal: the simpler baseline.
     return damped_velocity(min((math.inf, 0.0, inner), key=error_m))
 
@@ -139,7 +139,7 @@ def arrival_velocity_mps(context: Context, num_steps: int = 1) -> tuple[Tensor, 
     return back_east_m_B * rate_B, back_north_m_B * rate_B
 
 
-def _least_tau_s(error_m: Callable[[float], float], low_s: float, high_s: float) -> float:
+def least_tau_s(error_m: Callable[[float], float], low_s: float, high_s: float) -> float:
     """Golden section over log tau, inside the best part of a coarse grid.
 
     The grid is there because the mean of many windows need not have a single valley.

@@ -45,12 +45,8 @@ class RecoveryBaseline:
             torch.where(around.is_known_BT, given_BT, told_BT.where(around.has_any_BT, torch.nan))
             for given_BT, told_BT in zip(given, found, strict=True)
         )
-        # Hidden times are spread evenly between the neighbours.
-        start_s_BT = partial.time_s_BT.gather(1, around.start_BT)
-        spread_s_BT = start_s_BT + around.share_BT1.squeeze(-1) * around.gap_s_BT
-        time_s_BT = torch.where(partial.shows_time_BT, partial.time_s_BT, spread_s_BT)
         is_asked_BT = ~around.is_known_BT & ~partial.is_pad_BT
-        return Recovered(lon_deg_BT, lat_deg_BT, time_s_BT, is_asked_BT)
+        return Recovered(lon_deg_BT, lat_deg_BT, around.time_s_BT(), is_asked_BT)
 
 
 def linear_m(around: Bracket) -> Tensor:
@@ -123,6 +119,12 @@ class Bracket:
             gap_s_BT,
             share_BT.clamp(0, 1).unsqueeze(-1),
         )
+
+    def time_s_BT(self) -> Tensor:
+        """Times, those that are hidden spread evenly between the neighbours."""
+        start_s_BT = self.partial.time_s_BT.gather(1, self.start_BT)
+        spread_s_BT = start_s_BT + self.share_BT1.squeeze(-1) * self.gap_s_BT
+        return torch.where(self.partial.shows_time_BT, self.partial.time_s_BT, spread_s_BT)
 
     def arriving_m(self) -> Tensor:
         """How far the velocity on arrival at `start` leads in the time of the gap, (B, T, C)."""

@@ -21,6 +21,7 @@ POINT_COLUMNS = ("t_s", "lon_deg", "lat_deg")
 STEP_COLUMNS = ("step_east_m", "step_north_m", "step_s")
 TRIP_SCHEMA = {
     "trip_id": pa.string(),
+    "entity_id": pa.string(),
     "started_at": pa.timestamp("us", tz="UTC"),
     **dict.fromkeys(POINT_COLUMNS, pa.list_(pa.float64())),
     **dict.fromkeys(STEP_COLUMNS, pa.list_(pa.float32())),
@@ -109,6 +110,11 @@ def read_lengths(group: Group) -> Ints:
     return np.diff(lists.offsets.to_numpy()).astype(np.int64)
 
 
+def read_entity_ids(group: Group) -> pa.Array:
+    """Whose each trip of a row group is."""
+    return _read(group, ["entity_id"])["entity_id"]
+
+
 def window_index(shards: Shards, split: str, task: str = "forecast") -> pa.Table:
     """The stored windows of a task in a split, in the order of their ids."""
     path = shards.folder / "windows.parquet"
@@ -147,7 +153,7 @@ def read_group(group: Group, room: PointColumns | None = None) -> PointColumns:
 
     Then Arrow's memory is free for the next row group, which costs less than new memory.
     """
-    table = _read(group, [name for name in TRIP_SCHEMA if name != "trip_id"])
+    table = _read(group, ["started_at", *POINT_COLUMNS, *STEP_COLUMNS])
     lists = {name: table[name] for name in (*POINT_COLUMNS, *STEP_COLUMNS)}
     offset_R = lists["t_s"].offsets.to_numpy().astype(np.int64)
     if any(not np.array_equal(column.offsets, offset_R) for column in lists.values()):

@@ -35,7 +35,9 @@ Part = TypeVar("Part", bound=Columns)
 
 def joined(parts: Sequence[Part]) -> Part:
     """Tensors of parts one behind the other; whatever else they hold is that of the first."""
-    names = parts[0].columns()
-    return replace(
-        parts[0], **{name: torch.cat([getattr(part, name) for part in parts]) for name in names}
-    )
+    columns = {name: [getattr(part, name) for part in parts] for name in parts[0].columns()}
+    whole = {
+        name: joined(values) if isinstance(values[0], Columns) else torch.cat(values)
+        for name, values in columns.items()
+    }
+    return replace(parts[0], **whole)

@@ -1,31 +1,28 @@
 """Fitted baselines: every baseline of every table, fitted on train where it has something to fit.
 
-A new baseline is one answerer and one line here.
+Some stand in every table. A dataset's row (`tasks/config/datasets.toml`) names which of the others
+an expert of its field would ask for. A new baseline is one answerer and one line here.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
-import torch
-from torch import Tensor
-
-from ..baselines.forecast import (
-    CONSTANT_VELOCITY,
-    CONSTANT_VELOCITY_3,
-    LAST_POSITION,
-    ForecastBaseline,
-    fitted_damped_velocity,
-)
-from ..baselines.recovery import HERMITE, LINEAR
+from ..baselines.drift_field import DriftField, fitted_drift_field
+from ..baselines.forecast import CONSTANT_VELOCITY, CONSTANT_VELOCITY_3, LAST_POSITION
+from ..baselines.linear import LinearResidual
+from ..baselines.one_thread import one_thread
+from ..baselines.past_gaps import fitted_past_gaps
+from ..baselines.past_journeys import PastJourneys, Ways, fitted_memory
+from ..baselines.past_trips import PastTrips, fitted_past_trips
+from ..baselines.place import PlaceRegression
+from ..baselines.recovery import HERMITE, LINEAR, RecoveryBaseline
+from ..baselines.reverting import MeanRevertingVelocity
 from ..baselines.travel_time import Departures, TravelTimeBaseline, fitted_on
-from ..data.journeys import read_journeys
-from ..data.shards import Shards, window_index
-from ..earth.columns import joined
+from ..baselines.trees import BoostedTrees
+from ..data.shards import Shards
 from ..interface.answerer import Answerer
-from ..interface.contexts import Context
-from .forecast_scores import read_forecast_windows
 from .judged_tasks import (
     ENDS,
     FORECAST,
@@ -34,58 +31,147 @@ from .judged_tasks import (
     RECOVER,
     TRAVEL_TIME,
 )
-from .travel_time_scores import MAX_PATH_POINTS, travel_question
+from .lesson import Lesson
+from .travel_time_scores import MAX_PATH_POINTS
 
-FITTED_WINDOWS = 20_000  # enough for one number, whatever the size of the data
+# For data of which nothing more is known.
+GENERAL = ("linear_residual", "boosted_trees", "kalman_mixture", "past_trips", "rts_velocity")
+Fit = Callable[[Lesson], Answerer]
+
+
+class UnknownBaselineError(ValueError):
+    """A name that is none of `EXPERTS`."""
 
 
 def fitted_baselines(
-    shards: Shards, tasks: Sequence[str], resolution: int = 8, seed: int = 0
+    shards: Shards,
+    tasks: Sequence[str],
+    resolution: int = 8,
+    seed: int = 0,
+    experts: Sequence[str] = GENERAL,
 ) -> list[Answerer]:
     """The baselines of these tasks; of travel times none where train holds no whole journey.
 
     The resolution is that of the H3 cells between which travel times are told.
     """
+    if unknown := {*experts} - EXPERTS:
+        names = f"{sorted(unknown)}; choose among {sorted(EXPERTS)}"
+        raise UnknownBaselineError(f"unknown baselines {names}")
+    with one_thread():
+        return fitted(Lesson(shards, resolution, seed), tasks, experts)
+
+
+def fitted(lesson: Lesson, tasks: Sequence[str], experts: Sequence[str]) -> list[Answerer]:
+    """Those that stand in every table, and the experts."""
     found: list[Answerer] = []
     if FORECAST in tasks:
-        found += [LAST_POSITION, CONSTANT_VELOCITY, CONSTANT_VELOCITY_3]
-        found.append(fitted_damping(shards))
+        found += [LAST_POSITION, CONSTANT_VELOCITY, CONSTANT_VELOCITY_3, lesson.damped]
+        found += named(FORECASTS, experts, lesson)
     if {RECOVER, PATH_INFERENCE} & {*tasks}:
-        found += [LINEAR, HERMITE]
-    if TRAVEL_TIME in tasks:
-        found += fitted_travel_times(shards, resolution, seed)
+        found += [LINEAR, HERMITE, *named(RECOVERIES, experts, lesson)]
+    if TRAVEL_TIME in tasks and len(lesson.journeys("train").duration_s_J):
+        found += [*fitted_travel_times(lesson), *named(TRAVEL_TIMES, experts, lesson)]
     return found
 
 
-def fitted_damping(shards: Shards, batch_size: int = 1_024) -> ForecastBaseline:
-    """The damped velocity whose time constant fits windows spread evenly over the train split."""
-    stride = math.ceil(len(window_index(shards, "train")) / FITTED_WINDOWS)
-    contexts: list[Context] = []
-    asked: list[list[Tensor]] = []
-    seen = 0
-    for _, windows in read_forecast_windows(shards, "train", batch_size):
-        rows = slice(-seen % stride, None, stride)
-        contexts.append(windows.context.at(rows))
-        values = (windows.lon_deg_BH, windows.lat_deg_BH, windows.time_s_BH, windows.is_target_BH)
-        asked.append([value_BH[rows] for value_BH in values])
-        seen += len(windows.time_s_BH)
-    columns = (torch.cat(parts) for parts in zip(*asked, strict=True))
-    return fitted_damped_velocity(joined(contexts), *columns)
+def named(fits: Mapping[str, Fit], experts: Sequence[str], lesson: Lesson) -> Iterator[Answerer]:
+    """Those of a table that are asked for."""
+    return (fits[name](lesson) for name in experts if name in fits)
 
 
-def fitted_travel_times(shards: Shards, resolution: int, seed: int) -> list[TravelTimeBaseline]:
-    journeys = read_journeys(shards, "train", MAX_PATH_POINTS)
-    if not len(journeys.duration_s_J):
-        return []
+# Forecasts --------------------------------------------------------------------------------------
+
+
+def linear_residual(lesson: Lesson) -> LinearResidual:
+    return LinearResidual.fit(lesson.train, lesson.validation, lesson.damped)
+
+
+def place_regression(lesson: Lesson) -> PlaceRegression:
+    return PlaceRegression.fit(lesson.train, lesson.validation, lesson.damped)
+
+
+def mean_reverting_velocity(lesson: Lesson) -> MeanRevertingVelocity:
+    told = lesson.train, lesson.validation, lesson.damped
+    return MeanRevertingVelocity.fit(*told, lesson.resolution)
+
+
+def boosted_trees(lesson: Lesson) -> BoostedTrees:
+    return BoostedTrees.fit(lesson.train, lesson.validation, lesson.damped, lesson.seed)
+
+
+def past_trips(lesson: Lesson) -> PastTrips:
+    return fitted_past_trips(lesson.paths, lesson.validation)
+
+
+def drift_field(lesson: Lesson) -> DriftField:
+    return fitted_drift_field(lesson.paths, lesson.validation)
+
+
+FORECASTS: Mapping[str, Fit] = MappingProxyType(
+    {
+        "linear_residual": linear_residual,
+        "place_regression": place_regression,
+        "mean_reverting_velocity": mean_reverting_velocity,
+        "boosted_trees": boosted_trees,
+        "past_trips": past_trips,
+        "drift_field": drift_field,
+        "kalman_velocity": lambda lesson: lesson.kalman["kalman_velocity"],
+        "kalman_acceleration": lambda lesson: lesson.kalman["kalman_acceleration"],
+        "kalman_turn": lambda lesson: lesson.kalman["kalman_turn"],
+        "kalman_mixture": lambda lesson: lesson.kalman["kalman_mixture"],
+    }
+)
+
+
+# Recovery ---------------------------------------------------------------------------------------
+
+
+def past_trips_of_gaps(lesson: Lesson) -> RecoveryBaseline:
+    return fitted_past_gaps(lesson.paths, lesson.recovery_error)
+
+
+RECOVERIES: Mapping[str, Fit] = MappingProxyType(
+    {
+        "past_trips": past_trips_of_gaps,
+        "rts_velocity": lambda lesson: lesson.smoothers["rts_velocity"],
+        "rts_acceleration": lambda lesson: lesson.smoothers["rts_acceleration"],
+    }
+)
+
+
+# Travel times -----------------------------------------------------------------------------------
+
+
+def fitted_travel_times(lesson: Lesson) -> list[TravelTimeBaseline]:
+    journeys = lesson.journeys("train")
     by_track = [
         fitted_on(
-            Departures.of(travel_question(journeys, track, shards.zone), resolution),
+            Departures.of(lesson.travels(journeys, track), lesson.resolution),
             journeys.duration_s_J,
-            seed,
+            lesson.seed,
         )
         for track in (ENDS, PATH_GIVEN)
     ]
     return [
-        TravelTimeBaseline(ends, path, resolution, MAX_PATH_POINTS)
+        TravelTimeBaseline(ends, path, lesson.resolution, MAX_PATH_POINTS)
         for ends, path in zip(*by_track, strict=True)
     ]
+
+
+def past_journeys(lesson: Lesson) -> PastJourneys:
+    """Of the ends alone and of the path; the numbers of neighbours chosen on validation."""
+    train, validation = lesson.journeys("train"), lesson.journeys("validation")
+    ends, path = (
+        fitted_memory(
+            Ways.of(lesson.travels(train, track)),
+            train.duration_s_J,
+            Ways.of(lesson.travels(validation, track)),
+            validation.duration_s_J,
+        )
+        for track in (ENDS, PATH_GIVEN)
+    )
+    return PastJourneys(ends, path)
+
+
+TRAVEL_TIMES: Mapping[str, Fit] = MappingProxyType({"past_trips": past_journeys})
+EXPERTS = frozenset({*FORECASTS, *RECOVERIES, *TRAVEL_TIMES})

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..earth.arrays import Floats
 from .metrics import INTERVAL, mean_over_windows
-from .skill import bar_of, skill, skill_intervals
+from .skill import NOT_NAMED, bar_of, skill, skill_intervals
 
 RATIO_BOUNDS = (1e-2, 1e2)  # so that no single data set decides a geometric mean
 Row = dict[str, Any]
@@ -27,12 +27,16 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Asked:
-    """The errors of everyone in the same windows of a task: of a model (S, B), by its name."""
+    """The errors of everyone in the same windows of a task: of a model (S, B), by its name.
+
+    `bars` names the baseline to beat by mask, that of validation; else it is the best of these.
+    """
 
     error_SB: Mapping[str, Tensor]
     baselines: frozenset[str]
     mask: Sequence[str]
     entity_id: Sequence[str]
+    bars: Mapping[str, str] = NOT_NAMED
 
 
 def ranking(asked: Asked, seed: int = 0, num_resamples: int = 1_000) -> list[Row]:
@@ -44,7 +48,7 @@ def ranking(asked: Asked, seed: int = 0, num_resamples: int = 1_000) -> list[Row
     names = list(asked.error_SB)
     error_MB = [asked.error_SB[name].mean(dim=0) for name in names]
     rivals = {name: asked.error_SB[name][0] for name in names if name in asked.baselines}
-    bar_B = bar_of(list(rivals.values()), asked.mask)
+    bar_B = bar_of(rivals, asked.mask, asked.bars)
     bar_error = mean_over_windows(bar_B)
     intervals = skill_intervals(error_MB, bar_B, asked.entity_id, seed, num_resamples)
     rows = []
@@ -59,7 +63,7 @@ def ranking(asked: Asked, seed: int = 0, num_resamples: int = 1_000) -> list[Row
                 "model": name,
                 "is_baseline": name in rivals,
                 "error": error,
-                "bar": bar_names(rivals, asked.mask),
+                "bar": bar_names(rivals, asked),
                 "bar_error": bar_error,
                 "skill": skill(error, bar_error),
                 "low": low,
@@ -74,14 +78,13 @@ def ranking(asked: Asked, seed: int = 0, num_resamples: int = 1_000) -> list[Row
     return sorted(rows, key=lambda row: (row["error"], row["model"]))
 
 
-def bar_names(baseline_B: Mapping[str, Tensor], mask: Sequence[str]) -> str:
-    """Whom the bar is made of: the best baseline of each mask."""
-    masks = np.array(mask)
-    best = set()
-    for kind in set(mask):
+def bar_names(baseline_B: Mapping[str, Tensor], asked: Asked) -> str:
+    """Whom the bar is made of: the baseline of each mask."""
+    masks, best = np.array(asked.mask), set()
+    for kind in set(asked.mask):
         is_own_B = torch.from_numpy(masks == kind)
         means = {name: mean_over_windows(value[is_own_B]) for name, value in baseline_B.items()}
-        best.add(min(means, key=means.__getitem__))
+        best.add(asked.bars.get(kind) or min(means, key=lambda name: (means[name], name)))
     return ", ".join(sorted(best))
 
 

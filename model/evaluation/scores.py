@@ -1,8 +1,9 @@
 """Scores: one long table of errors of all answerers on the stored windows of a split.
 
-    from model.evaluation.scores import scored
+    from model.evaluation.scores import bars_of, scored
 
-    table = scored(shards, [mine, *baselines], "test").table
+    bars = bars_of(scored(shards, baselines, "validation").table.to_pylist())
+    table = scored(shards, [mine, *baselines], "test", bars=bars).table
 
 Every answerer sees the same windows, and gets the question alone. One row holds one metric; `low`
 and `high` bound its 95 % interval (whole entities drawn with replacement), where it has one. That
@@ -14,9 +15,10 @@ Shapes: B windows, K horizons.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
@@ -33,12 +35,14 @@ from .question import Errors, Judging, Metric, Question
 from .recovery_scores import RecoveryScorer
 from .score_table import ALL, MAIN_METRICS, SCORES, WINDOW_ERRORS, Row, mask_order
 from .score_table import wide_rows as wide_rows
-from .skill import bar_of, skill, skill_intervals
+from .skill import Place, bar_of, skill, skill_intervals
+from .skill import bars_of as bars_of
 from .strata import BARS, parts_of
 from .travel_time_scores import TravelTimeScorer
 
 MEANT = ("ade_m", "fde_m", "mae_m", "mae_s")  # errors of windows that metrics are means of
 Tell = Callable[[float, str], None]
+NO_BARS: Mapping[Place, str] = MappingProxyType({})
 
 
 class Scorer(Protocol):
@@ -90,8 +94,12 @@ def scored(
     split: str,
     judging: Judging = Judging(),
     tell: Tell = lambda share, text: None,
+    bars: Mapping[Place, str] = NO_BARS,
 ) -> Scored:
     """Score everyone on every task that they serve and that windows are stored for.
+
+    The bars name the baseline that skill is over, `bars_of` the rows of validation; where none is
+    named it is the best on these windows.
 
     Raises `AnswerError` where an answer lacks a number that it was asked for.
     """
@@ -101,7 +109,7 @@ def scored(
     for number, scorer in enumerate(scorers):
         tell(number / len(scorers), f"{split} {scorer.task}")
         able = [one for one in answerers if ASKED_AS[scorer.task] in one.tasks]
-        answered = Answered(scorer, split, able, judging)
+        answered = Answered(scorer, split, able, judging, bars)
         if able:
             answered.ask(shards)
         if answered.window_id:
@@ -118,6 +126,7 @@ class Answered:
     split: str
     answerers: Sequence[Answerer]
     judging: Judging
+    bars: Mapping[Place, str]
     window_id: list[int] = field(default_factory=list)
     entity_id: list[str] = field(default_factory=list)
     mask: list[str] = field(default_factory=list)
@@ -157,7 +166,7 @@ class Answered:
     def group_rows(
         self, track: str, mask: str, stratum: str, chosen: np.ndarray | None
     ) -> list[Row]:
-        """The rows of some windows on one track, with everyone's skill over the best baseline.
+        """The rows of some windows on one track, with everyone's skill over the bar.
 
         Of a stratum, skill alone has an interval.
         """
@@ -203,16 +212,23 @@ class Answered:
     ) -> Iterator[Row]:
         """The skill of each answerer over the bar of some windows, and its interval.
 
-        The bar is the best baseline, but of a stratum that names one of its own.
+        The bar is the named baseline, of a stratum the best in it, or one of its own.
         """
         mask, entity_id = (
             np.array(names, dtype=object)[is_chosen_B].tolist()
             for names in (self.mask, self.entity_id)
         )
+        stratum, track, horizon = (rows[0][key] for key in ("stratum", "track", "horizon"))
         told = dict(zip((row["model"] for row in rows), error_MB, strict=True))
-        rivals = [row["model"] for row in rows if row["is_baseline"]]
-        own = [name for name in rivals if name == BARS.get(rows[0]["stratum"])]
-        bar_B = bar_of([told[name] for name in own or rivals], mask)
+        rivals = {row["model"]: told[row["model"]] for row in rows if row["is_baseline"]}
+        if (own := BARS.get(stratum)) in rivals:
+            rivals = {own: rivals[own]}
+        named = {}
+        for kind in set(mask) if stratum == ALL else ():
+            place = self.scorer.task, track, kind if self.scorer.has_masks else ALL, horizon
+            if place in self.bars:
+                named[kind] = self.bars[place]
+        bar_B = bar_of(rivals, mask, named)
         intervals: Sequence[tuple[float | None, float | None]] = [(None, None)] * len(rows)
         if self.judging.num_bootstrap:
             intervals = skill_intervals(

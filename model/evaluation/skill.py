@@ -5,26 +5,51 @@ Shapes: B windows, M answerers, E entities, R resamples.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .metrics import INTERVAL, mean_over_windows, sums_by_entity
+from .score_table import ALL, MAIN_METRICS, Row
+
+Place = tuple[str, str, str, int | None]  # task, track, mask and horizon
+NOT_NAMED: Mapping[str, str] = MappingProxyType({})
 
 
-def bar_of(baseline_MB: Sequence[Tensor], mask: Sequence[str]) -> Tensor:
-    """The error (B) to beat in each window: of the baseline that is best over its mask.
+def bar_of(
+    told: Mapping[str, Tensor], mask: Sequence[str], named: Mapping[str, str] = NOT_NAMED
+) -> Tensor:
+    """The error (B) to beat in each window: of the baseline that is named for its mask.
 
-    Over masks together the bar is thus the best baseline of each, not one for all.
+    Where none of them is named it is the best over these windows. Over masks together the bar is
+    thus a baseline of each, not one for all.
     """
-    masks, bar_B = np.array(mask), torch.full_like(baseline_MB[0], torch.nan)
+    masks, bar_B = np.array(mask), torch.full_like(next(iter(told.values())), torch.nan)
     for kind in set(mask):
         is_own_B = torch.from_numpy(masks == kind)
-        own = [error_B[is_own_B] for error_B in baseline_MB]
-        bar_B[is_own_B] = min(own, key=mean_over_windows)
+        own = {name: error_B[is_own_B] for name, error_B in told.items()}
+        best = min(own, key=lambda name: (mean_over_windows(own[name]), name))
+        bar_B[is_own_B] = own.get(named.get(kind, best), own[best])
     return bar_B
+
+
+def bars_of(rows: Iterable[Row]) -> dict[Place, str]:
+    """The best baseline by task, track, mask and horizon, of rows of the long table of scores.
+
+    Those of validation are the bars of every split: the best of many on test itself would be the
+    luckiest of them.
+    """
+    best: dict[Place, tuple[float, str]] = {}
+    for row in rows:
+        is_main = row["metric"] == MAIN_METRICS[row["task"]] and row["stratum"] == ALL
+        if row["is_baseline"] and is_main and not math.isnan(row["value"]):
+            place = (row["task"], row["track"], row["mask"], row["horizon"])
+            best[place] = min((row["value"], row["model"]), best.get(place, (math.inf, "")))
+    return {place: name for place, (_, name) in best.items()}
 
 
 def skill(error: float, bar: float) -> float:

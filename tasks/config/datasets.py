@@ -91,6 +91,11 @@ class Dataset(Frozen):
         "range; more fails the run. What cleaning rejects after that (duplicates, impossible "
         "speeds, short trips) is reported and does not count.",
     )
+    baselines: tuple[str, ...] = Field(
+        ("linear_residual", "boosted_trees", "kalman_mixture", "past_trips", "rts_velocity"),
+        description="Baselines that an expert would ask for, by their names in "
+        "`model/evaluation/fitted_baselines.py`; the general ones where nothing more is known.",
+    )
     has_own_columns: bool = Field(False, description="The configuration names its columns.")
     is_generated: bool = Field(False, description="Made on demand, without raw files.")
     is_nautical: bool = Field(False, description="Errors are told in nautical miles too.")

@@ -199,7 +199,9 @@ class DataConfig(Section):
         gate_horizon = self.assess.gate_horizon or min(row.gate_horizon, last)
         horizons = tuple(sorted({*(self.assess.horizons or within), gate_horizon}))
         sources = (self.windowing, self.assess, self.region_rules, row, self)
-        given = {"horizons": horizons, "gate_horizon": gate_horizon}
+        # A run that could leave one out would lower the bar of its own gate.
+        baselines = tuple(dict.fromkeys((*row.baselines, *self.assess.baselines)))
+        given = {"horizons": horizons, "gate_horizon": gate_horizon, "baselines": baselines}
         return taken(EvaluateRules, *sources, **given)
 
 

@@ -387,3 +387,8 @@ class AssessConfig(Section):
     num_bootstrap: int = Field(
         1_000, ge=100, le=100_000, title="Bootstrap", description="Resamples of entities."
     )
+    baselines: tuple[str, ...] = Field(
+        (),
+        title="More baselines",
+        description="Beside those of the dataset, which every run is compared with.",
+    )

@@ -158,6 +158,7 @@ class EvaluateRules(Section):
     gate_horizon: int
     num_bootstrap: int
     tasks: tuple[Task, ...]
+    baselines: tuple[str, ...]
     resolution: int
     zone: str
     seed: int

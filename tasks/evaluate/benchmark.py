@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from model.evaluation.judged_tasks import FORECAST, TRACKS
-from model.evaluation.score_table import MAIN_METRICS, SCORES
+from model.evaluation.score_table import ALL, MAIN_METRICS, SCORES
 from tasks.config.sections import Section, SplitKind
 from tasks.config.suite import Cell, Suite
 from tasks.evaluate.cells import JudgedCell
@@ -245,7 +245,26 @@ def asked_in(cells: Sequence[OpenedCell], task: str) -> Asked | None:
         return None
     mask, entity_id = (windows[name].to_pylist() for name in ("mask", "entity_id"))
     errors_SB = {name: torch.stack(rows) for name, rows in found.items()}
-    return Asked(errors_SB, frozenset(baselines), mask, entity_id)
+    bars = named_bars(cells[0], task, set(mask))
+    return Asked(errors_SB, frozenset(baselines), mask, entity_id, bars)
+
+
+def named_bars(cell: OpenedCell, task: str, masks: set[str]) -> dict[str, str]:
+    """The baseline of each mask that is best on validation: of all masks together if none is."""
+    from model.evaluation.skill import bars_of
+
+    asked = [("split", "=", "validation"), ("task", "=", task)]
+    scores = pq.read_table(cell.folder / SCORES_FILE, filters=asked, partitioning=None)
+    bars, track, horizon = (
+        bars_of(scores.to_pylist()),
+        TRACKS[task][0],
+        horizon_of(cell.rules, task),
+    )
+    named = {
+        mask: bars.get((task, track, mask, horizon)) or bars.get((task, track, ALL, horizon))
+        for mask in masks
+    }
+    return {mask: name for mask, name in named.items() if name}
 
 
 def errors_of(cell: OpenedCell, task: str) -> pa.Table:

@@ -25,6 +25,7 @@ from tasks.runtime.store import Counts, Receipt, Store
 
 if TYPE_CHECKING:
     from model.data.shards import Shards
+    from model.evaluation.skill import Place
     from model.inference.serving import Trained
     from model.interface.answerer import Answerer
 
@@ -55,7 +56,7 @@ def judge(draft: Path, job: Job[EvaluateRules], models: Sequence[Answerer]) -> C
     import torch
 
     from model.data.shards import Shards
-    from model.evaluation.fitted_baselines import fitted_baselines
+    from model.evaluation.fitted_baselines import UnknownBaselineError, fitted_baselines
     from model.evaluation.question import AnswerError
 
     rules = job.settings
@@ -69,7 +70,10 @@ def judge(draft: Path, job: Job[EvaluateRules], models: Sequence[Answerer]) -> C
             f"{first.name} serves none of the tasks that windows are stored for "
             f"({', '.join(rules.tasks)}); add those that it serves to window.tasks"
         )
-    baselines = fitted_baselines(shards, tasks, rules.resolution, rules.seed)
+    try:
+        baselines = fitted_baselines(shards, tasks, rules.resolution, rules.seed, rules.baselines)
+    except UnknownBaselineError as error:
+        raise ConfigError(str(error)) from error
     require_names_of_their_own([*models, *baselines])
     # Where there is nothing to beat, as where train holds no journey, nothing is judged.
     tasks = judged_tasks({question for one in baselines for question in one.tasks}, tasks)
@@ -124,7 +128,7 @@ def write_scores(
 ) -> pa.Table:
     """Write the scores of all splits, and beside them the errors that they are means of."""
     from model.evaluation.question import Judging
-    from model.evaluation.scores import scored
+    from model.evaluation.scores import bars_of, scored
 
     judging = Judging(
         horizons=rules.horizons,
@@ -133,7 +137,8 @@ def write_scores(
         num_bootstrap=rules.num_bootstrap,
         seed=rules.seed,
     )
-    tables = []
+    tables: list[pa.Table] = []
+    bars: dict[Place, str] = {}
     with (
         pq.ParquetWriter(
             draft / WINDOW_ERRORS_FILE, WINDOW_ERRORS, compression="zstd", write_page_checksum=True
@@ -141,7 +146,8 @@ def write_scores(
         progress("evaluate", f"Scoring {answerers[0].name} and the baselines") as tell,
     ):
         for split in SCORED_SPLITS:
-            found = scored(shards, answerers, split, judging, tell)
+            found = scored(shards, answerers, split, judging, tell, bars)
+            bars = bars or bars_of(found.table.to_pylist())  # validation, which is first
             tables.append(found.table)
             writer.write_table(found.window_errors)
     scores = pa.concat_tables(tables)

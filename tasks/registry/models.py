@@ -104,5 +104,11 @@ def known_model(model_uri: str, store: Store, flag: str) -> Iterator[None]:
         raise ConfigError(
             f"no model {redacted(model_uri)} in {redacted(tracking_uri(store))}: "
             f"{redacted(error.message)}; "
-            f"give {flag} models:/NAME@candidate"
+            f"give {flag} models:/NAME@candidate or models:/NAME/VERSION{unpassed(model_uri)}"
         ) from error
+
+
+def unpassed(model_uri: str) -> str:
+    """Why there may be no champion."""
+    is_champion = model_uri.endswith(f"@{CHAMPION}")
+    return "; a model has no champion before a version passes the gate" if is_champion else ""

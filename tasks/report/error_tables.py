@@ -20,7 +20,7 @@ from model.evaluation.judged_tasks import (
     TRAVEL_TIME,
 )
 from model.evaluation.score_table import ALL, MAIN_METRICS, chosen_rows, wide_rows
-from model.evaluation.verdict import verdict
+from model.evaluation.verdict import BAR, verdict
 from tasks.prepare.conventions import SCORES_FILE
 from tasks.report.markup import grouped, percent, share, spoken
 from tasks.report.page_parts import Table
@@ -245,8 +245,9 @@ CALIBRATION_COLUMNS: Mapping[str, Columns] = {
 # Topics -----------------------------------------------------------------------------------------
 
 PAIRED = (
-    "Its interval is a paired bootstrap over entities, the model and the bar on the same windows: "
-    "where it covers zero, the two cannot be told apart."
+    "The bar is the baseline that is best on validation; on test another may be luckier. The "
+    "interval of a skill is a paired bootstrap over entities, the model and the bar on the same "
+    "windows: where it covers zero, the two cannot be told apart."
 )
 FORECASTS = Topic(
     "Error by horizon",
@@ -254,8 +255,7 @@ FORECASTS = Topic(
     (TIMES_GIVEN,),
     "ADE is the mean, FDE the last displacement over the first steps of the horizon. Every "
     "forecaster sees the same stored windows. The interval is a bootstrap over entities; skill is "
-    "1 - error / error of the best simple baseline, so below zero is worse than that baseline. "
-    + PAIRED,
+    "1 - error / error of the bar, so below zero is worse than that. " + PAIRED,
 )
 RECOVERIES = Topic(
     "Recovery errors",
@@ -265,9 +265,8 @@ RECOVERIES = Topic(
     "over windows, RMSE is over points. With times given, hidden points show when they were; "
     "with times hidden they show nothing. Linear goes along the great circle between the known "
     "neighbours, Hermite also arrives and leaves as the known points beyond them tell. The "
-    "interval is a bootstrap over entities; skill is 1 - error / error of the best of these "
-    "baselines, so below zero is worse than that baseline. Over all masks together the bar is the "
-    "best baseline of each mask. " + PAIRED,
+    "interval is a bootstrap over entities; skill is 1 - error / error of the bar, so below zero "
+    "is worse than that. Over all masks together the bar is that of each mask. " + PAIRED,
     "Recovery is not judged: no masked windows of validation and test are stored.",
 )
 TRAVEL_TIMES = Topic(
@@ -279,8 +278,8 @@ TRAVEL_TIMES = Topic(
     "mean between the same two cells at the same hour (else at any hour, else mean speed), and "
     "boosted trees of distance, number of points, hour, weekday and both ends. Where points "
     "come at even intervals, a given path tells its duration by their number. MAPE leaves out "
-    "journeys that took no time. Skill is 1 - MAE / MAE of the best baseline, so below zero is "
-    "worse than that baseline. " + PAIRED,
+    "journeys that took no time. Skill is 1 - MAE / MAE of the bar, so below zero is worse than "
+    "that. " + PAIRED,
     "Travel times are not judged: either train holds no whole journey to fit the baselines on, "
     "or neither validation nor test holds one to judge.",
 )
@@ -358,15 +357,17 @@ def error_table(
         tuple(not row["is_baseline"] for row in rows),
         max((row["num_windows"] for row in rows), default=0),
         max((row["num_entities"] for row in rows), default=0),
-        told_skill([row for row in rows if not row["is_baseline"]]),
+        told_skill(rows),
     )
 
 
 def told_skill(rows: Sequence[Row]) -> str:
-    """The last skill of some rows: that of the longest horizon, or of all masks."""
-    row = rows[-1] if rows else {}
+    """Our last skill: that of the longest horizon, or of all masks."""
+    row = next((row for row in reversed(rows) if not row["is_baseline"]), {})
     if not skill_interval(row):
         return ""
     step = f" at step {step_words(row)}" if row["horizon"] else ""
-    skill = f"skill {percent(row['skill'])} ({skill_interval(row)})"
+    alike = (one for one in rows if all(one[key] == row[key] for key in ("mask", "horizon")))
+    bars = [f" over {spoken(one['model'])}" for one in alike if skill_verdict(one) == BAR]
+    skill = f"skill {percent(row['skill'])}{bars[0] if bars else ''} ({skill_interval(row)})"
     return f"{spoken(row['model'])}{step}: {skill}, {skill_verdict(row)}"

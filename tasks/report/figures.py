@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 INK, MODEL, TRUTH = "#22313f", "#d1495b", "#2a9d8f"
 RIVALS = ("#8d99ae", "#457b9d", "#a8b5c2", "#e9a03b")
+DASHES = ("-", "--", ":", "-.")
 MIN_ENTITIES = 5
 CELLS_ACROSS = 60
 Table = Any  # a data frame of pandas, or a column of one

@@ -17,7 +17,8 @@ from tasks.evaluate.cells import LeftOut
 from tasks.prepare.conventions import CELLS_FILE
 from tasks.report.error_tables import INTERVAL, SKILL_INTERVAL, TRACK_WORDS, VERDICT
 from tasks.report.html_page import page
-from tasks.report.markup import escaped, markdown_table, metres, percent, spoken
+from tasks.report.markup import escaped, markdown_table, percent, spoken
+from tasks.report.units import Unit, distance_unit, duration_unit
 from tasks.runtime.progress import is_in_run
 from tasks.runtime.stage import Job, Stage
 from tasks.runtime.store import Counts, Receipt, Store
@@ -183,32 +184,38 @@ def dataset_parts(title: str, dataset: str, rows: Sequence[Row]) -> list[str]:
     parts = [f"## {escaped(name)}"]
     for own in grouped(rows, lambda row: (row["task"], row["split_kind"])).values():
         first = own[0]
-        parts.append(f"### {table_title(first)}")
+        unit = unit_of(own)
+        parts.append(f"### {table_title(first, unit)}")
         parts.append(
             f"{counted(first['num_windows'], 'window')} of "
             f"{counted(first['num_entities'], 'entity')}. The bar: {spoken(first['bar'])}."
         )
         cells, are_ours = (
-            [ranking_cells(row) for row in own],
+            [ranking_cells(row, unit) for row in own],
             [not row["is_baseline"] for row in own],
         )
         parts.append(markdown_table(RANKING_COLUMNS, cells, are_ours))
     return parts
 
 
-def table_title(row: Row) -> str:
+def unit_of(rows: Sequence[Row]) -> Unit:
+    """The unit of the errors of a table."""
+    of = duration_unit if rows[0]["task"] == TRAVEL_TIME else distance_unit
+    return of(max(row["error"] for row in rows))
+
+
+def table_title(row: Row, unit: Unit) -> str:
     """Which task, asked how, in which unit and on which split, and whether it leaks."""
-    unit = "seconds" if row["task"] == TRAVEL_TIME else "metres"
     step = f", step {row['horizon']}" if row["task"] == FORECAST else ""
     asked = TRACK_WORDS[TRACKS[row["task"]][0]]
     split = f"{spoken(row['split_kind'])} split" + (f" ({CONTROL})" if row["is_leaky"] else "")
-    return f"{TASK_TITLES[row['task']]}{step}, {unit}, {asked}, {split}"
+    return f"{TASK_TITLES[row['task']]}{step}, {unit.sign}, {asked}, {split}"
 
 
-def ranking_cells(row: Row) -> tuple[str, ...]:
+def ranking_cells(row: Row, unit: Unit) -> tuple[str, ...]:
     return (
         spoken(row["model"]),
-        metres(row["error"]),
+        unit.of(row["error"]),
         percent(row["skill"]),
         "" if verdict_of(row) == BAR else interval_of(row),
         seeds_of(row),

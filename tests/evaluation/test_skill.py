@@ -8,10 +8,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from helpers import masked_ships
+from helpers import masked_ships, ships
 
+from model.baselines.forecast import CONSTANT_VELOCITY, LAST_POSITION
+from model.data.shards import Shards
 from model.evaluation.metrics import interval_over_entities
-from model.evaluation.skill import bar_of, skill, skill_intervals
+from model.evaluation.question import Judging
+from model.evaluation.score_table import wide_rows
+from model.evaluation.scores import scored
+from model.evaluation.skill import bar_of, bars_of, skill, skill_intervals
 from model.evaluation.verdict import verdict
 from tasks.report.error_tables import COLUMNS, VERDICT, error_table, read_scores
 
@@ -31,15 +36,22 @@ def test_the_bar_of_all_masks_is_the_best_baseline_of_each():
     """The fault: one baseline for all masks, while another is better in each of them."""
     line_B = torch.tensor([1.0, 3.0, 40.0, 40.0]).double()
     curve_B = torch.tensor([30.0, 30.0, 4.0, 6.0]).double()
-    bar_B = bar_of([line_B, curve_B], ["short", "short", "long", "long"])
+    told = {"line": line_B, "curve": curve_B}
+    bar_B = bar_of(told, ["short", "short", "long", "long"])
     assert bar_B.tolist() == [1.0, 3.0, 4.0, 6.0]
-    assert bar_of([line_B, curve_B], ["all"] * 4).tolist() == curve_B.tolist()
+    assert bar_of(told, ["all"] * 4).tolist() == curve_B.tolist()
+    # Validation has named another for one of them, and for the other one that did not answer.
+    named = {"short": "curve", "long": "spline"}
+    bar_B = bar_of(told, ["short", "short", "long", "long"], named)
+    assert bar_B.tolist() == [30.0, 30.0, 4.0, 6.0]
 
 
 def test_windows_without_an_error_do_not_choose_the_bar():
     near_B = torch.tensor([math.nan, 2.0]).double()
     far_B = torch.tensor([math.nan, 3.0]).double()
-    np.testing.assert_equal(bar_of([far_B, near_B], ["all"] * 2).numpy(), near_B.numpy())
+    np.testing.assert_equal(
+        bar_of({"far": far_B, "near": near_B}, ["all"] * 2).numpy(), near_B.numpy()
+    )
 
 
 def hard_and_easy(num_entities: int = 40, num_windows: int = 5):
@@ -117,9 +129,10 @@ def test_a_skill_has_its_words(numbers, words):
 def test_skill_over_all_masks_is_over_the_best_of_each_mask():
     made = masked_ships.evaluated("masked_chemin")
     errors = pq.read_table(made.store.folder(made.evaluated) / "window_errors.parquet").to_pandas()
-    chosen = errors.query("split == 'test' and task == 'recover' and track == 'times_given'")
-    means = chosen.groupby(["mask", "model"])["value"].mean().unstack()
-    best = means[["linear", "hermite"]].idxmin(axis=1)
+    judged = errors.query("task == 'recover' and track == 'times_given'")
+    means = judged.query("split == 'validation'").groupby(["mask", "model"])["value"].mean()
+    best = means.unstack()[["linear", "hermite"]].idxmin(axis=1)
+    chosen = judged.query("split == 'test'")
     by_mask = chosen.set_index(["mask", "model"])["value"]
     bar = np.concatenate([by_mask.loc[mask, name].to_numpy() for mask, name in best.items()])
     rows = [
@@ -130,6 +143,22 @@ def test_skill_over_all_masks_is_over_the_best_of_each_mask():
     for row in rows:
         assert row["skill"] == pytest.approx(1 - row["mae_m"] / bar.mean())
         assert row["skill_low"] <= row["skill"] <= row["skill_high"]
+
+
+def test_the_luckiest_baseline_of_test_is_not_its_bar():
+    """The fault: the best of many is chosen on the windows that it is then compared on."""
+    shards = Shards.open(ships.good().store.folder(ships.good().shards), "UTC")
+    judging = Judging((1, 4), tasks=("forecast",), num_bootstrap=100)
+    rivals = [LAST_POSITION, CONSTANT_VELOCITY]
+    rows = scored(shards, rivals, "test", judging).table.to_pylist()
+    assert bars_of(rows)["forecast", "times_given", "all", 1] == "constant_velocity"
+    bars = {("forecast", "times_given", "all", 1): "last_position"}
+    table = scored(shards, rivals, "test", judging, bars=bars).table
+    told = {row["model"]: row for row in wide_rows(table, track="times_given", horizon=1)}
+    still, moving = told["last_position"], told["constant_velocity"]
+    assert (still["skill"], still["skill_low"], still["skill_high"]) == (0, 0, 0)
+    assert moving["skill"] == pytest.approx(1 - moving["ade_m"] / still["ade_m"])
+    assert moving["skill_low"] > 0
 
 
 def test_every_skill_of_every_task_and_stratum_has_its_interval():

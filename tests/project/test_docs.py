@@ -178,6 +178,10 @@ def test_a_model_of_your_own_is_scored_as_the_front_page_says(store, capsys):
         "constant_velocity",
         "constant_velocity_3",
         "damped_velocity",
+        "linear_residual",
+        "boosted_trees",
+        "kalman_mixture",
+        "past_trips",
     }
     ade_m = [float(row[1].replace(",", "")) for row in rows]
     assert ade_m == sorted(ade_m)

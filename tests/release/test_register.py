@@ -389,7 +389,12 @@ def test_a_file_of_points_is_forecast(champion, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "source", "error", "words"),
     [
-        ({"model": "models:/nobody@champion"}, "x.csv", ConfigError, "no model models:/nobody"),
+        (
+            {"model": "models:/nobody@champion"},
+            "x.csv",
+            ConfigError,
+            "nobody.*before a version passes",
+        ),
         ({}, "absent.csv", ConfigError, "no file"),
         ({}, "broken.parquet", DataError, "not a readable parquet file"),
         ({}, "columns.csv", DataError, "column tracked_at is missing"),
