@@ -4,6 +4,7 @@
 .PHONY: help run ui check test test-slow bench bench-scale
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
+JOBS ?= 2
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 PEERS ?= .venv-peers
@@ -37,7 +38,7 @@ check: $(READY) ## style, types, import contracts and SQL
 	$(BIN)/sqlfluff lint sql
 
 test: check ## the checks and the tests, in minutes
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
 test-slow: $(READY) ## the tests that take long: kills, servers, whole runs
 	$(BIN)/python -m pytest -m slow

@@ -18,11 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
-from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     CliApp,
-    CliSettingsSource,
     CliSubCommand,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -30,6 +28,14 @@ from pydantic_settings import (
 )
 
 from flows.error_lines import STOPPED, line_and_code, problems
+from flows.local.cli_flags import Flags
+from flows.local.cli_output import (
+    dataset_lines,
+    fitted_line,
+    show_errors,
+    show_leaderboard,
+    show_outcome,
+)
 from flows.local.end_requests import (
     ignore_requests,
     is_asked_to_end,
@@ -37,7 +43,7 @@ from flows.local.end_requests import (
 )
 from flows.local.environment import make_console_readable, set_environment
 from flows.local.servers import serve, server_for_one_run
-from tasks.config.datasets import DATASETS, Dataset
+from tasks.config.datasets import DATASETS
 from tasks.config.pipeline import DataConfig, DatasetName, ForecastConfig, PipelineConfig
 from tasks.config.sections import SharePercent
 from tasks.registry.client import warm_up
@@ -47,39 +53,7 @@ from tasks.runtime.redaction import redacted
 from tasks.runtime.store import Store
 
 if TYPE_CHECKING:
-    from flows.steps import Benchmarked, Transferred
     from tasks.release.outcome import Assessment
-
-
-class Flags(CliSettingsSource[Any]):
-    """The flags, whose help tells the range of each and what holds if none is given."""
-
-    def _help_format(
-        self, field_name: str, field_info: FieldInfo, *given: Any, **named: Any
-    ) -> str:
-        told: str = super()._help_format(field_name, field_info, *given, **named)
-        own = DATASET_DEFAULTS.get(field_name)
-        if own and field_info.default is None:
-            value = getattr(DATASETS["hurdat2"], own)
-            told = told.replace(NOTHING, f"(default: the dataset's own, {value} for hurdat2)")
-        told = told.replace(f" {NOTHING}", "").replace(" (default: )", "")
-        words = [
-            f"{word} {getattr(limit, name):,}"
-            for name, word in RANGE_WORDS.items()
-            for limit in field_info.metadata
-            if hasattr(limit, name)
-        ]
-        return f"{told} Range: {' '.join(words)}." if words else told
-
-
-NOTHING = "(default: None)"
-# What a dataset says of a field that is left empty.
-DATASET_DEFAULTS = {
-    **{name: name for name in ("max_speed_mps", "max_gap_s", "split_identities")},
-    **{name: name for name in ("num_context", "num_horizon", "stride", "horizons", "gate_horizon")},
-    "resolution": "region_resolution",
-}
-RANGE_WORDS = {"ge": "from", "gt": "above", "le": "to"}
 
 
 class Place(BaseModel):
@@ -443,70 +417,6 @@ def nothing_on_stdout() -> Any:
     """Keep standard output for the answer; whatever else prints goes to standard error."""
     with contextlib.redirect_stdout(sys.stderr):
         yield
-
-
-def dataset_lines(row: Dataset) -> str:
-    """What a person needs to know of a dataset before running it."""
-    start = "embedded sample" if row.sample else row.url or "needs --source PATH"
-    start = "made on demand" if row.is_generated else start
-    return f"{row.name:10} {row.title}\n{'':10} {row.entity_kinds}; {start}; {row.licence}"
-
-
-def fitted_line(judged: Transferred, few_shot: Sequence[float]) -> str:
-    """What of these data the judged model has learned from."""
-    from tasks.evaluate.local_model import is_local
-
-    if is_local(judged.model):
-        return f"{judged.model} was given train and validation of {judged.dataset}, and no test."
-    told = f"Nothing was fitted on {judged.dataset} for {judged.model}"
-    shares = " and ".join(f"{percent:g}" for percent in few_shot)
-    return (
-        f"{told}, but where {shares} % of the train entities are named." if shares else f"{told}."
-    )
-
-
-def show_errors(evaluated: Path) -> None:
-    from rich.console import Console
-
-    from tasks.report.terminal_tables import summary_tables
-
-    Console().print("", *summary_tables(evaluated), "", sep="\n")
-
-
-def show_leaderboard(done: Benchmarked, store: Store) -> None:
-    """Print everyone's skill, what was left out, and where the page is."""
-    from rich.console import Console
-
-    from tasks.report.leaderboard import terminal_tables
-
-    Console().print("", *terminal_tables(store.verify(done.tables)), "", sep="\n")
-    lines = [
-        *(one.line for one in done.left_out),
-        f"  leaderboard  {store.verify(done.page) / 'leaderboard.html'}",
-        f"  tables       {store.verify(done.tables)}",
-    ]
-    print("\n".join(lines))
-
-
-def show_outcome(assessment: Assessment, store: Store) -> None:
-    """Print the table, the registry's answer, and where to look further."""
-    show_errors(store.verify(assessment.receipt("evaluate")))
-    report = store.verify(assessment.receipt("report")) / "report.html"
-    here = f"--store {shlex.quote(str(store.root))}"
-    lines = [
-        *assessment.lines,
-        "",
-        "To look further:",
-        f"  report     {report}",
-        f"  tables     {store.warehouse} (DuckDB 2, read-only)",
-        f"  browser    trajfoundry ui {here}",
-    ]
-    if "test_windows" in assessment.receipt("evaluate").counts:
-        lines.append(
-            f"  forecast   trajfoundry forecast {here} --model {assessment.candidate_uri}"
-            " --input x.parquet --output y.parquet"
-        )
-    print("\n".join(lines))
 
 
 if __name__ == "__main__":
