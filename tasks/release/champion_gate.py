@@ -10,7 +10,7 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from tasks.runtime.words import counted
 
 REPRODUCED_WITHIN = 1e-3  # relative: float32 sums differ between batch sizes and machines
 CLEAN_PROCESS_S = 1_800
+MAX_TOLD = 3  # questions that a reason names
 # The project's packages are barred, so that only the registered copy can answer.
 CLEAN_PROCESS = """
 import json, sys
@@ -123,7 +124,10 @@ def decide(
         return refusal(f"{measured}, but {error}")
     if not math.isclose(again_m, candidate.error_m, rel_tol=REPRODUCED_WITHIN):
         return refusal(f"{measured}, but a clean process measures {again_m:,.1f} m")
-    return Decision(is_promoted=True, reason=f"{measured}, {beaten}; a clean process reproduces it")
+    reason = f"{measured}, {beaten}; a clean process reproduces it"
+    if evidence.unjudged:
+        reason += f"; nobody asked it here for its {' and '.join(evidence.unjudged)}"
+    return Decision(is_promoted=True, reason=reason)
 
 
 def lacking(evidence: Evidence, baseline: str) -> str:
@@ -136,12 +140,20 @@ def lacking(evidence: Evidence, baseline: str) -> str:
             f"entities in {GATE_SPLIT}"
         )
     if evidence.low > 0:
-        return ""
+        return behind_words(evidence.behind)
     told = f"{ALIKE} from {baseline}"
     if evidence.high < 0:  # as where another baseline is the best of each mask
         told = f"is {BEHIND} the best baselines of the masks"
     between = f"{percent(evidence.low)} to {percent(evidence.high)}"
     return f"it {told}: the 95 % interval of its skill is {between}"
+
+
+def behind_words(questions: Sequence[str]) -> str:
+    """That a champion would answer these worse than a baseline does; nothing if there are none."""
+    if not questions:
+        return ""
+    more = f", and {len(questions) - MAX_TOLD} more" if len(questions) > MAX_TOLD else ""
+    return f"it is behind the best baseline at {'; '.join(questions[:MAX_TOLD])}{more}"
 
 
 def leak_refusal(shards: Receipt) -> Decision | None:

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from model.evaluation.judged_tasks import FORECAST, RECOVER, TIMES_GIVEN
+from model.evaluation.judged_tasks import ASKED_AS, FORECAST, RECOVER, TIMES_GIVEN
 from model.evaluation.score_table import ALL, MAIN_METRICS, Row, chosen_rows
+from model.evaluation.verdict import BEHIND, verdict
 from model.families import tasks_of
 from tasks.config.pipeline import PipelineConfig
 from tasks.report.error_tables import read_scores
+from tasks.report.markup import percent, spoken
 from tasks.runtime.errors import DataError
 from tasks.runtime.frozen import Frozen
 
@@ -37,12 +39,18 @@ class NotReproduced(Exception):
 
 
 class Evidence(Frozen):
-    """How many windows and entities a skill is of, and its 95 % interval."""
+    """How many windows and entities a skill is of, and its 95 % interval.
+
+    Beside it the questions that the model answers worse than the bar by more than chance explains,
+    and the tasks that it serves and was not judged on, all in words.
+    """
 
     num_windows: int
     num_entities: int
     low: float
     high: float
+    behind: tuple[str, ...] = ()
+    unjudged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,12 +100,13 @@ class Measure:
             )
         return {row["model"]: row["value"] for row in rows}
 
-    def evidence(self, evaluated: Path, model: str) -> Evidence:
+    def evidence(self, evaluated: Path, family: str) -> Evidence:
         """What the comparison of a model with the best baselines rests on."""
         for row in self.rows(evaluated, "skill"):
-            if row["model"] == model and row["low"] is not None:
-                return Evidence(**{name: row[name] for name in Evidence.model_fields})
-        raise DataError(f"{model} was judged without an interval of its skill; evaluate again")
+            if row["model"] == family and row["low"] is not None:
+                told = {name: row[name] for name in ("num_windows", "num_entities", "low", "high")}
+                return Evidence(**told, **beside(evaluated, family))
+        raise DataError(f"{family} was judged without an interval of its skill; evaluate again")
 
     def rows(self, evaluated: Path, metric: str) -> list[Row]:
         """A metric of all models, on what the gate compares."""
@@ -167,6 +176,31 @@ class Measure:
         if first != found.num_rows:
             raise NotReproduced("a clean process answers another number of points")
         return float(torch.cat(errors_m).mean())
+
+
+def beside(evaluated: Path, family: str) -> dict[str, tuple[str, ...]]:
+    """What else a model of a family answers: where it is behind, and what nobody asked it."""
+    told = {"split": GATE_SPLIT, "stratum": ALL, "metric": "skill", "model": family}
+    rows = chosen_rows(read_scores(evaluated), **told)
+    judged = {ASKED_AS[row["task"]] for row in rows}
+    return {
+        "behind": tuple(question_of(row) for row in rows if is_behind(row)),
+        "unjudged": tuple(spoken(task) for task in tasks_of(family) if task not in judged),
+    }
+
+
+def is_behind(row: Row) -> bool:
+    """Whether a skill lies below zero by more than chance explains."""
+    interval = row["low"], row["high"]
+    return verdict(row["value"], *interval, row["num_windows"], row["num_entities"]) == BEHIND
+
+
+def question_of(row: Row) -> str:
+    """What a row is about, with its skill, as `forecast at step 2, times given (skill -5.0%)`."""
+    step = f" at step {row['horizon']}" if row["horizon"] else ""
+    mask = "" if row["mask"] == ALL else f", {spoken(row['mask'])}"
+    asked = f"{spoken(row['task'])}{step}, {spoken(row['track'])}{mask}"
+    return f"{asked} (skill {percent(row['value'])})"
 
 
 RECOVERY_MEASURE = Measure(

@@ -48,7 +48,7 @@ def promote(steps: RunSteps, registration: Registration) -> Promotion:
                 "windows": gate_windows(steps),
                 "evaluate_recipe": steps.evaluated.recipe,
                 "champion": champion or "",
-                "evidence": f"{MIN_WINDOWS} windows of {MIN_ENTITIES} entities",
+                "evidence": f"{MIN_WINDOWS} windows of {MIN_ENTITIES} entities, behind nowhere",
             }
         )
         if champion == number or version.tags.get("decision_key") == key:

@@ -251,7 +251,7 @@ def judged(
     ade_m: float,
     champion_m: float | None = None,
     again_m: float | None = None,
-    **evidence: float,
+    **evidence: object,
 ) -> Decision:
     champion = None if champion_m is None else Score(version="3", error_m=champion_m)
     candidate = Score(version="4", error_m=ade_m)
@@ -282,6 +282,9 @@ def judged(
         (judged(15.0, low=float("nan")), False, "cannot be told apart"),
         (judged(15.0, low=-0.2, high=-0.1), False, "it is behind the best baselines of the masks"),
         (judged(25.0, num_windows=1), False, "not below the 20.0 m"),
+        (judged(15.0, behind=("travel time, ends (skill -238.0%)",)), False, "travel time, ends"),
+        (judged(15.0, behind=tuple("abcde")), False, "the best baseline at a; b; c, and 2 more"),
+        (judged(15.0, unjudged=("travel time",)), True, "nobody asked it here for its travel time"),
     ],
 )
 def test_the_gate_compares_before_it_promotes(decision, is_promoted, words):
