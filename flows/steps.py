@@ -11,19 +11,22 @@ from typing import NamedTuple
 
 from tasks.catalog.run import recorded_run
 from tasks.catalog.warehouse import points_in_force, points_last_reported
-from tasks.config.pipeline import ForecastConfig, PipelineConfig
+from tasks.config.pipeline import DataConfig, ForecastConfig, PipelineConfig
 from tasks.config.suite import suite_named
 from tasks.evaluate.benchmark import benchmark as tables_of
 from tasks.evaluate.cells import LeftOut, Making, judged_cells
 from tasks.evaluate.evaluate import evaluate
+from tasks.evaluate.local_model import is_local
 from tasks.evaluate.transfer import transfer
 from tasks.ingest.ingest import ingest as ingest_files
 from tasks.prepare.clean import clean
+from tasks.prepare.learning_shards import WHOLE_PERCENT, learning_shards
 from tasks.prepare.regions import regions
 from tasks.prepare.shards import shards
 from tasks.prepare.split import split
 from tasks.prepare.step_features import features
 from tasks.pretrain.encoding_check import probe_encoding
+from tasks.pretrain.fine_tuning import fine_tuned
 from tasks.pretrain.train import train
 from tasks.release.benchmark_runs import logged
 from tasks.release.outcome import Assessment, data_counts, show_in_prefect
@@ -117,6 +120,24 @@ class Benchmarked(Frozen):
     left_out: tuple[LeftOut, ...]
 
 
+def transferred(
+    config: DataConfig, model: str, shards: Receipt, store: Store, few_shot: Sequence[float]
+) -> Receipt:
+    """The errors of a model that was not trained here, and of what it learns here."""
+    if is_local(model):
+        if few_shot:
+            raise ConfigError(
+                "few_shot: a class of your own learns from all of train; leave it out"
+            )
+        learning = learning_shards(config, shards, WHOLE_PERCENT, store)
+        return transfer(config, model, shards, store, learning)
+    tuned = {
+        percent: fine_tuned(config, model, learning_shards(config, shards, percent, store), store)
+        for percent in few_shot
+    }
+    return transfer(config, model, shards, store, tuned=tuned)
+
+
 class Transferred(Frozen):
     """The errors of a registered model, or of a class of one's own, on the windows of any data."""
 
@@ -166,7 +187,7 @@ def assess(
         if not model:
             return assessed(config, points_in_force(config.dataset, store), store)
         data = prepared(config, points_given(config, source, store), store)
-        scores = transfer(config, model, data.shards, store, few_shot)
+        scores = transferred(config, model, data.shards, store, few_shot)
         return Transferred(dataset=config.dataset, model=model, scores=scores)
 
 

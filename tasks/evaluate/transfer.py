@@ -7,21 +7,18 @@ own learns from all of train. The baselines beside them are fitted on train, as 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from model.families import MODULES, module_named
-from tasks.config.pipeline import DataConfig, PipelineConfig
-from tasks.config.sections import ModelConfig, TrainConfig
+from model.families import module_named
+from tasks.config.pipeline import DataConfig
 from tasks.config.slices import EvaluateRules
 from tasks.evaluate.evaluate import judge, trained_in
 from tasks.evaluate.local_model import is_local, local_model, source_digest, told_as_of
-from tasks.prepare.learning_shards import WHOLE_PERCENT, learning_shards
-from tasks.pretrain.train import train
-from tasks.registry.initial_weights import digest_of, initial_model
+from tasks.registry.initial_weights import digest_of, family_of, initial_model
 from tasks.runtime.errors import ConfigError
 from tasks.runtime.stage import Input, Job, Stage
 from tasks.runtime.store import Counts, Receipt, Store
@@ -30,14 +27,7 @@ if TYPE_CHECKING:
     from model.inference.serving import Trained
 
 FLAG = "--model"
-# Few entities are learned by heart in few steps: validation stops it before.
-FINE_TUNING = {
-    "max_steps": 200,
-    "learning_rate": 3e-4,
-    "warmup_steps": 10,
-    "validate_every": 20,
-    "patience": 5,
-}
+NOTHING_TUNED: Mapping[float, Receipt] = MappingProxyType({})
 
 
 def transfer(
@@ -45,35 +35,27 @@ def transfer(
     address: str,
     shards: Receipt,
     store: Store,
-    few_shot: Sequence[float] = (),
+    learning: Receipt | None = None,
+    tuned: Mapping[float, Receipt] = NOTHING_TUNED,
 ) -> Receipt:
     """The errors of what an address holds, and of the baselines, on the windows of the shards.
 
-    With percents, a registered model is also fine-tuned on these shares of the train entities, and
-    each of the models that come of it is judged beside it.
+    A class of one's own is given the learning shards. Beside a registered model stand those that
+    were made of it by fine-tuning, by the percent of the train entities that they have seen.
     """
     store.prepare()
-    if is_local(address):
-        if few_shot:
-            raise ConfigError(
-                "few_shot: a class of your own learns from all of train; leave it out"
-            )
-        learning = learning_shards(config, shards, WHOLE_PERCENT, store)
+    modules: tuple[str, ...] = ()
+    if learning is not None:
         digest = source_digest(address)
         inputs: dict[str, Input] = {"learning": learning, "model": digest, "title": address}
-        modules: tuple[str, ...] = ()
     else:
         with initial_model(address, store, FLAG) as folder:
-            family, preset = facts_of(folder, address)
+            family, _preset = family_of(folder, address)
             inputs = {"model": digest_of(folder), "title": title_of(address, family)}
         modules = (module_named(family),)
-        if few_shot:
-            began = fine_tuning(config, address, family, preset)
-            inputs["few_shot"] = [f"{percent:g}" for percent in few_shot]
-            inputs["tuned"] = [
-                train(began, learning_shards(config, shards, percent, store), store)
-                for percent in few_shot
-            ]
+        if tuned:
+            inputs["few_shot"] = [f"{percent:g}" for percent in tuned]
+            inputs["tuned"] = list(tuned.values())
     job = TRANSFER.job(
         config.dataset,
         config.evaluate_rules,
@@ -118,27 +100,6 @@ def tuned_models(job: Job[EvaluateRules], first: Trained) -> list[Trained]:
         replace(trained_in(job.store.verify(receipt)), title=f"{first.name} {percent} %")
         for receipt, percent in zip(job.receipts("tuned"), job.inputs["few_shot"], strict=True)
     ]
-
-
-def fine_tuning(config: DataConfig, address: str, family: str, preset: str) -> PipelineConfig:
-    """A short training of the same shape, which begins with the weights at the address."""
-    given = {name: getattr(config, name) for name in type(config).model_fields}
-    given |= {
-        "model": ModelConfig.model_validate({"family": family, "preset": preset}),
-        "train": TrainConfig.model_validate({"init": address} | FINE_TUNING),
-    }
-    return PipelineConfig.model_validate(given)
-
-
-def facts_of(folder: Path, address: str) -> tuple[str, str]:
-    """The family that the weights are of, and its preset."""
-    told = json.loads((folder / "config.json").read_bytes())
-    family = str(told.get("family"))
-    if family not in MODULES:
-        raise ConfigError(
-            f"model: {address} is of the family {family!r}, known are {', '.join(sorted(MODULES))}"
-        )
-    return family, str(told.get("preset"))
 
 
 def title_of(address: str, family: str) -> str:

@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from model.families import MODULES
 from tasks.registry.models import fetch_bundle
 from tasks.runtime.errors import ConfigError, DataError
 from tasks.runtime.file_hashes import fault_in, sha256_file
@@ -66,6 +67,17 @@ def fault_of_weights(folder: Path) -> str:
         if sha256_file(folder / WEIGHTS) != facts["weights_sha256"]:
             return f"{WEIGHTS} was changed after it was written"
     return ""
+
+
+def family_of(folder: Path, address: str) -> tuple[str, str]:
+    """The family that weights are of, and its preset."""
+    told = json.loads((folder / "config.json").read_bytes())
+    family = str(told.get("family"))
+    if family not in MODULES:
+        raise ConfigError(
+            f"model: {address} is of the family {family!r}, known are {', '.join(sorted(MODULES))}"
+        )
+    return family, str(told.get("preset"))
 
 
 def digest_of(folder: Path) -> str:

@@ -10,11 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 from helpers import ships
 
+from flows.steps import transferred
 from model.data.shards import Shards, window_index
 from tasks.catalog.run import recorded_run
 from tasks.evaluate.local_model import is_local, local_model, source_digest
-from tasks.evaluate.transfer import FINE_TUNING, transfer
 from tasks.prepare.learning_shards import learning_shards
+from tasks.pretrain.fine_tuning import COURSE
 from tasks.report.error_tables import read_scores
 from tasks.runtime.errors import ConfigError, DataError
 from tasks.runtime.stage import without_orchestrator
@@ -58,7 +59,7 @@ def written(folder: Path, text: str = LINE, name: str = "my_models") -> str:
 def judged(store: Store, shards: Receipt, address: str, few_shot=()) -> Receipt:
     config = ships.config_of(max_steps=40)
     with without_orchestrator(), recorded_run(store, "assess", "hurdat2"):
-        return transfer(config, address, shards, store, few_shot)
+        return transferred(config, address, shards, store, few_shot)
 
 
 def learning_of(store: Store, shards: Receipt, percent: float) -> Receipt:
@@ -167,7 +168,7 @@ def test_a_seed_makes_a_training_of_ones_own_repeatable(store, shards, folder):
 def test_few_shot_models_stand_beside_the_zero_shot_one(store, shards, monkeypatch):
     good = ships.good()
     address = str(good.store.folder(good.trained))
-    monkeypatch.setitem(FINE_TUNING, "max_steps", 2)
+    monkeypatch.setitem(COURSE, "max_steps", 2)
     scores = read_scores(store.folder(judged(store, shards, address, few_shot=(5, 50))))
     told = set(scores.filter(pc.invert(scores["is_baseline"]))["model"].to_pylist())
     assert told == {"chemin", "chemin 5 %", "chemin 50 %"}
