@@ -1,10 +1,16 @@
-"""Encoding probe: a small network must tell from the features where and when each point was.
+"""Encoding probe: an autoencoder must tell from a point's encoding where and when it was.
 
-If it cannot, nor can a model: the encoding has lost what it should carry. The network squeezes what
-it is shown of a point through fewer numbers than that, and is asked four times:
+If it cannot, nor can a model: the encoding has lost what it should carry. The features of a point
+go through the input layer of `chemin`, are squeezed to fewer numbers than there are of them, and
+come out as the place and the time since the window's first point. It is asked six times:
 
-- `features`: the features of the point, as they are;
-- `with positions`: positions of the sequence added to a projection of them, as models do;
+- `features`: through the input layer alone;
+- `positions later`: the same trained autoencoder, once positions of the sequence are added to what
+  it reads. What it loses so is told and not judged: nobody trains a model without and asks it with;
+- `with positions`: an autoencoder that was trained with them;
+- `elsewhere`: that of `features`, asked about the same motions on another part of the Earth. An
+  encoding that reads the axes in the wrong order, or degrees as if they were metres, is found out
+  here although it can be learned at one place;
 - `some hidden`: points are hidden, and told by the features of their neighbours. These say how fast
   one moved and for how long, from which so small a network computes places only roughly. What it
   tells of hidden points is reported and not judged: among vessels and people it was not enough;
@@ -20,24 +26,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..earth.geometry import step_between
+from ..earth.geometry import step_between, step_from, wrap_lon_deg
 from ..features.normaliser import Normaliser
-from ..features.point_features import LAGS, NUM_SPATIAL, point_features
+from ..features.point_features import LAGS, NUM_SPATIAL, NUM_TEMPORAL, point_features
 from ..interface.batch import Batch, index_of
 from ..layers.position_encodings import sinusoidal_positions
 
 WIDTH, BOTTLENECK = 64, 6
 MODEL_WIDTH = 96  # of the space that positions share with features
+AWAY_LON_DEG, AWAY_LAT_DEG = 60.0, 45.0  # how far other parts of the Earth are
 BATCH_POINTS, NUM_STEPS, LEARNING_RATE = 512, 600, 1e-2
 HIDDEN_SHARE, NEIGHBOURS = 0.15, (-2, -1, 1, 2)
-MAX_SHARE, MAX_OF_CONTROL = 0.01, 0.1
+MAX_SHARE, MAX_OF_CONTROL, MAX_ELSEWHERE = 0.01, 0.1, 0.05
 FEATURES, WITH_POSITIONS = "features", "with positions"
+POSITIONS_LATER, ELSEWHERE = "positions later", "elsewhere"
 SOME_HIDDEN, CONTROL = "some hidden", "lossy control"
 # The features that tell the place and the time since the window's first point.
 SINCE_FIRST = (4 * len(LAGS), 4 * len(LAGS) + 1, NUM_SPATIAL + 1)
@@ -105,31 +113,61 @@ class ProbeNetwork(nn.Module):
         return self.straight(code_NC) + self.bent(code_NC)
 
 
+class InputLayer(nn.Module):
+    """The layer by which `chemin` reads the features of points, to a width D."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spatial = nn.Linear(NUM_SPATIAL, MODEL_WIDTH // 2)
+        self.temporal = nn.Linear(NUM_TEMPORAL, MODEL_WIDTH - MODEL_WIDTH // 2)
+
+    @torch.no_grad()
+    def forward(self, feature_F: Tensor) -> Tensor:
+        spatial_S, temporal_M = feature_F.split([NUM_SPATIAL, NUM_TEMPORAL], dim=-1)
+        return torch.cat([self.spatial(spatial_S), self.temporal(temporal_M)], dim=-1)
+
+
 def probe(
     learnt: Sequence[Batch], judged: Sequence[Batch], normaliser: Normaliser, seed: int
 ) -> dict[str, Recovery]:
     """How well each variant tells the points of `judged`, once it has learnt from others."""
     scale = scale_of(normaliser)
-    windows = [
+    first, second, away = (
         [probe_windows(batch, normaliser, scale) for batch in batches]
-        for batches in (learnt, judged)
-    ]
-    return {name: told(name, windows[0], windows[1], scale, seed) for name in VARIANTS}
+        for batches in (learnt, judged, [moved_away(batch) for batch in judged])
+    )
+    found = {}
+    for name in VARIANTS:
+        reader = trained_reader(name, first, scale, seed)
+        found[name] = recovery(reader, probe_points(name, second, seed), scale)
+        if name == FEATURES:
+            asked = {POSITIONS_LATER: (WITH_POSITIONS, second), ELSEWHERE: (FEATURES, away)}
+            for title, (shown_as, windows) in asked.items():
+                found[title] = recovery(reader, probe_points(shown_as, windows, seed), scale)
+    return found
 
 
-def told(
-    name: str,
-    learnt: Sequence[ProbeWindows],
-    judged: Sequence[ProbeWindows],
-    scale: Tensor,
-    seed: int,
-) -> Recovery:
-    """How well one variant tells the points of some windows, once it has learnt from others."""
-    first, second = (probe_points(name, windows, seed) for windows in (learnt, judged))
+def trained_reader(
+    name: str, learnt: Sequence[ProbeWindows], scale: Tensor, seed: int
+) -> ProbeNetwork:
+    """The autoencoder of a variant, trained on some windows; random numbers of others stay."""
+    points = probe_points(name, learnt, seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        reader = fitted(first, scale)
-    return recovery(reader, second, scale)
+        return fitted(points, scale)
+
+
+def moved_away(batch: Batch) -> Batch:
+    """The same motions with their first points elsewhere: a rotation of the whole sphere.
+
+    Displacements since the first point stay what they were, to the millimetre.
+    """
+    lon_deg_B1, lat_deg_B1 = batch.lon_deg_BT[:, :1], batch.lat_deg_BT[:, :1]
+    since_first = step_between(lon_deg_B1, lat_deg_B1, batch.lon_deg_BT, batch.lat_deg_BT)
+    toward_equator = torch.where(lat_deg_B1 > 0, -AWAY_LAT_DEG, AWAY_LAT_DEG)
+    start = wrap_lon_deg(lon_deg_B1 + AWAY_LON_DEG), lat_deg_B1 + toward_equator
+    lon_deg_BT, lat_deg_BT = step_from(*start, *since_first)
+    return replace(batch, lon_deg_BT=lon_deg_BT, lat_deg_BT=lat_deg_BT)
 
 
 def refusals(recoveries: dict[str, Recovery]) -> list[str]:
@@ -140,11 +178,12 @@ def refusals(recoveries: dict[str, Recovery]) -> list[str]:
     """
     control = recoveries[CONTROL].p99_share
     limit = MAX_SHARE if control < MAX_SHARE else min(MAX_SHARE, MAX_OF_CONTROL * control)
-    shares = {name: recoveries[name].p99_share for name in (FEATURES, WITH_POSITIONS)}
+    limits = {FEATURES: limit, WITH_POSITIONS: limit, ELSEWHERE: MAX_ELSEWHERE}
     return [
-        f"{name}: the p99 error is {share:.2%} of the window and may be {limit:.2%}"
-        for name, share in shares.items()
-        if not share < limit
+        f"{name}: the p99 error is {recoveries[name].p99_share:.2%} of the window and may be "
+        f"{most:.2%}"
+        for name, most in limits.items()
+        if not recoveries[name].p99_share < most
     ]
 
 
@@ -186,17 +225,17 @@ def probe_points(name: str, windows: Sequence[ProbeWindows], seed: int) -> Point
     return shown, truth, size
 
 
-def plainly(windows: ProbeWindows, _generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    return windows.feature_BTF, windows.is_point_BT
+def embedded(windows: ProbeWindows, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Through an input layer of fresh weights, the same for all windows of a seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(generator.initial_seed())
+        return InputLayer()(windows.feature_BTF), windows.is_point_BT
 
 
 def with_positions(windows: ProbeWindows, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """A projection that nobody has trained, the same for all windows, plus sinusoids."""
-    num_features = windows.feature_BTF.shape[-1]
-    generator = torch.Generator().manual_seed(generator.initial_seed())
-    into_FD = torch.randn(num_features, MODEL_WIDTH, generator=generator) / num_features**0.5
-    position_TD = sinusoidal_positions(windows.feature_BTF.shape[1], MODEL_WIDTH)
-    return windows.feature_BTF @ into_FD + position_TD, windows.is_point_BT
+    """The same, with the sinusoids of their places in the sequence added."""
+    embedded_BTD, is_asked_BT = embedded(windows, generator)
+    return embedded_BTD + sinusoidal_positions(*embedded_BTD.shape[1:]), is_asked_BT
 
 
 def some_hidden(windows: ProbeWindows, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -218,7 +257,7 @@ def lossy(windows: ProbeWindows, _generator: torch.Generator) -> tuple[Tensor, T
 
 
 VARIANTS = {
-    FEATURES: plainly,
+    FEATURES: embedded,
     WITH_POSITIONS: with_positions,
     SOME_HIDDEN: some_hidden,
     CONTROL: lossy,

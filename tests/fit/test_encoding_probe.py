@@ -9,13 +9,22 @@ from itertools import islice
 import pytest
 import torch
 from helpers import ships
+from helpers.lawful import normaliser_of
+from helpers.shards import write_shards
 
 from model.data.options import Reading
 from model.data.reading import read_batches
 from model.data.shards import Shards
+from model.earth.geometry import step_between
 from model.evaluation import encoding_probe
+from model.families import build
 from model.features.normaliser import Normaliser
-from model.features.point_features import NUM_SPATIAL, PointFeatures, point_features
+from model.features.point_features import (
+    NUM_SPATIAL,
+    NUM_TEMPORAL,
+    PointFeatures,
+    point_features,
+)
 from model.interface.batch import Batch
 from tasks.prepare.conventions import RECOVERY_FILE
 from tasks.pretrain import encoding_check as stage
@@ -61,15 +70,22 @@ def test_the_encoding_of_the_pipeline_passes():
     made = ships.good()
     told = json.loads((made.store.folder(made.proved) / RECOVERY_FILE).read_text())
     found = {name: encoding_probe.Recovery(**values) for name, values in told.items()}
-    assert list(found) == list(encoding_probe.VARIANTS)
+    asked_again = {encoding_probe.POSITIONS_LATER, encoding_probe.ELSEWHERE}
+    assert set(found) == {*encoding_probe.VARIANTS, *asked_again}
     assert encoding_probe.refusals(found) == []
+    plain, with_positions = found[encoding_probe.FEATURES], found[encoding_probe.WITH_POSITIONS]
+    later = found[encoding_probe.POSITIONS_LATER]
+    # An autoencoder that never saw positions is led astray by them, and one trained with them not.
+    assert later.p99_share > 10 * max(plain.p99_share, with_positions.p99_share)
     assert found[encoding_probe.CONTROL].p99_share > 0.3
 
 
 def told(name: str, batches: list[Batch], normaliser: Normaliser) -> encoding_probe.Recovery:
     scale = encoding_probe.scale_of(normaliser)
     windows = [encoding_probe.probe_windows(batch, normaliser, scale) for batch in batches]
-    return encoding_probe.told(name, windows[::2], windows[1::2], scale, 0)
+    reader = encoding_probe.trained_reader(name, windows[::2], scale, 0)
+    points = encoding_probe.probe_points(name, windows[1::2], 0)
+    return encoding_probe.recovery(reader, points, scale)
 
 
 @pytest.mark.parametrize("encode", [point_features, wrapped, coarse])
@@ -77,6 +93,79 @@ def test_an_encoding_that_loses_something_fails(monkeypatch, batches, normaliser
     monkeypatch.setattr(encoding_probe, "point_features", encode)
     found = told(encoding_probe.FEATURES, batches, normaliser)
     assert (found.p99_share < encoding_probe.MAX_SHARE) == (encode is point_features)
+
+
+# Encodings that the published code or its readers have had, each in place of ours ----------------
+
+
+def float32_epochs(lon_deg, lat_deg, time_s, *more, **named) -> PointFeatures:
+    """Seconds since 1970 in float32, which counts them in steps of 128."""
+    epoch_s = (time_s + 1.7e9).float().double()
+    return point_features(lon_deg, lat_deg, epoch_s - epoch_s[:, :1], *more, **named)
+
+
+def rounded_degrees(lon_deg, lat_deg, *more, **named) -> PointFeatures:
+    """Degrees of two digits: a kilometre."""
+    return point_features(lon_deg.round(decimals=2), lat_deg.round(decimals=2), *more, **named)
+
+
+def swapped_axes(lon_deg, lat_deg, *more, **named) -> PointFeatures:
+    return point_features(lat_deg, lon_deg, *more, **named)
+
+
+@pytest.fixture(scope="module")
+def walkers(tmp_path_factory) -> tuple[list[Batch], Normaliser]:
+    """People about one town: a step of 100 m in each 10 s."""
+    folder = tmp_path_factory.mktemp("walkers")
+    shards = write_shards(folder, {"train": [40] * 160}, rows_per_group=32)
+    batches = list(islice(read_batches(shards, Reading("train", 0, 32, 40)), 5))
+    points = (torch.cat([getattr(one, name) for one in batches])
+              for name in ("lon_deg_BT", "lat_deg_BT", "time_s_BT"))  # fmt: skip
+    return batches, normaliser_of(tuple(points))
+
+
+@pytest.mark.parametrize(
+    ("encode", "refused"),
+    [
+        (point_features, set()),
+        (float32_epochs, {encoding_probe.FEATURES}),
+        (rounded_degrees, {encoding_probe.FEATURES}),
+        # At one place it can be learned: the axes are those of a map that is turned and stretched.
+        (swapped_axes, {encoding_probe.ELSEWHERE}),
+    ],
+)
+def test_planted_encodings_are_refused(monkeypatch, walkers, encode, refused):
+    batches, normaliser = walkers
+    monkeypatch.setattr(encoding_probe, "NUM_STEPS", 100)
+    monkeypatch.setattr(encoding_probe, "point_features", encode)
+    found = encoding_probe.probe(batches[:4], batches[4:], normaliser, 0)
+    reasons = {reason.partition(":")[0] for reason in encoding_probe.refusals(found)}
+    assert refused <= reasons
+    assert bool(reasons) == bool(refused)
+
+
+def test_the_input_layer_is_that_of_the_model(batches, normaliser):
+    windows = encoding_probe.probe_windows(batches[0], normaliser, torch.ones(3))
+    torch.manual_seed(0)
+    layer = encoding_probe.InputLayer()
+    model = build("chemin", "small", normaliser)
+    model.load_state_dict(layer.state_dict(), strict=False)
+    index_BT = torch.arange(windows.feature_BTF.shape[1]).expand(windows.is_point_BT.shape)
+    spatial, temporal = windows.feature_BTF.split([NUM_SPATIAL, NUM_TEMPORAL], dim=-1)
+    expected = model.embedded(spatial, temporal, index_BT)
+    found = layer(windows.feature_BTF) + encoding_probe.sinusoidal_positions(*expected.shape[1:])
+    torch.testing.assert_close(found, expected)
+
+
+def test_motions_moved_away_are_the_same_motions(batches):
+    batch = batches[0]
+    moved = encoding_probe.moved_away(batch)
+    since = [step_between(one.lon_deg_BT[:, :1], one.lat_deg_BT[:, :1], one.lon_deg_BT,
+                          one.lat_deg_BT) for one in (batch, moved)]  # fmt: skip
+    for before, after in zip(*since, strict=True):
+        torch.testing.assert_close(after, before, rtol=0, atol=1e-3)
+    away_deg = (moved.lat_deg_BT[:, 0] - batch.lat_deg_BT[:, 0]).abs()
+    torch.testing.assert_close(away_deg, torch.full_like(away_deg, 45.0))
 
 
 @pytest.mark.parametrize(
@@ -91,7 +180,8 @@ def test_an_encoding_that_loses_something_fails(monkeypatch, batches, normaliser
     ],
 )
 def test_what_passes_is_small_and_far_below_a_control_that_fails(share, control, is_refused):
-    shares = dict.fromkeys(encoding_probe.VARIANTS, share) | {encoding_probe.CONTROL: control}
+    names = (*encoding_probe.VARIANTS, encoding_probe.ELSEWHERE)
+    shares = dict.fromkeys(names, share) | {encoding_probe.CONTROL: control}
     found = {name: encoding_probe.Recovery(1, 1, 1, 1, 0, share) for name, share in shares.items()}
     assert bool(encoding_probe.refusals(found)) == is_refused
 
@@ -137,7 +227,7 @@ def test_the_random_state_of_others_is_left_alone(batches, normaliser, monkeypat
 
 def test_the_stage_refuses_before_a_model_is_trained(monkeypatch):
     made = ships.good()
-    monkeypatch.setattr(encoding_probe, "NUM_STEPS", 50)  # far too few to learn anything
+    monkeypatch.setattr(encoding_probe, "point_features", coarse)
     config = made.config.model_copy(update={"seed": made.config.seed + 1})
     with without_orchestrator(), pytest.raises(DataError, match="the encoding loses places or"):
         stage.probe_encoding(config, made.shards, made.store)
