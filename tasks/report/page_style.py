@@ -89,7 +89,8 @@ figcaption { font-weight: 600; font-size: .95rem; margin-bottom: .4rem; }
 .controls label { max-width: 100%; }
 .controls select { width: 100%; }
 .controls input[type="range"] { flex: 1 1 12rem; accent-color: var(--ours); }
-.scale { display: inline-block; border: solid var(--muted); border-width: 0 1px 1px;
+.scale { display: inline-block; white-space: nowrap;
+  border: solid var(--muted); border-width: 0 1px 1px;
   text-align: center; font-size: .75rem; color: var(--muted); line-height: 1.1; }
 output { display: block; min-height: 3.2em; font-size: .9rem; }
 .hint { color: var(--muted); font-size: .82rem; }

@@ -33,8 +33,9 @@ def call(*command: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_every_sql_file_table_and_sample_is_inside(installed):
-    for folder, pattern in (("sql", "*.sql"), ("tasks", "*.toml"), ("tasks", "samples/*.xz")):
+def test_every_sql_file_table_sample_and_script_is_inside(installed):
+    kinds = (("sql", "*.sql"), ("tasks", "*.toml"), ("tasks", "samples/*.xz"), ("tasks", "*.js"))
+    for folder, pattern in kinds:
         expected = {path.relative_to(PROJECT) for path in (PROJECT / folder).rglob(pattern)}
         found = {path.relative_to(installed) for path in (installed / folder).rglob(pattern)}
         assert expected

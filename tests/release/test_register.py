@@ -133,10 +133,13 @@ def test_a_version_says_what_it_is(champion):
     ):
         assert words in version.description
     assert run.data.tags["prefect.flow_run_id"] == "run-7"
+    assert run.data.tags[register.DESCRIPTION] in version.description
+    report = (made.store.folder(made.reported) / "report.md").read_text()
+    assert run.data.tags[register.DESCRIPTION].split("\n\n")[0] in report
     assert run.data.params["train.max_steps"] == "40"
     assert run.data.metrics["validation/chemin/skill_step_4"] > 0.5
     assert run.inputs.dataset_inputs[0].dataset.digest == made.shards.recipe
-    assert {f"report/{name}" for name in ("report.html", "report.md", "map.png")} <= names
+    assert {f"report/{name}" for name in ("report.html", "report.md")} <= names
     lines = (made.store.folder(made.trained) / "metrics.jsonl").read_text().splitlines()
     assert len(curve) == sum("loss" in json.loads(line) for line in lines)
 
@@ -152,8 +155,10 @@ def test_a_newer_assessment_updates_the_version(champion):
     assert (updated.version, updated.is_new) == (champion[0].version, False)
     with registry(made.store) as client:
         version = client.get_model_version(NAME, updated.version)
+        described = client.get_run(version.run_id).data.tags[register.DESCRIPTION]
     assert version.tags["evaluate_recipe"] == evaluated.recipe
-    assert "| **2** | **chemin** |" in version.description
+    assert "| **2 (20 min)** | **chemin** |" in version.description
+    assert "20 min (2 steps)" in described
     assert enrol(made).version == updated.version
 
 
