@@ -18,7 +18,7 @@ from tasks.registry.client import registry
 from tasks.runtime.run_records import read_records
 from tasks.runtime.store import Store, read_manifest
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3_600)]
 SUITE = """
 title = "Tiny: storms that drift west"
 families = ["chemin", "trajfm"]
@@ -58,7 +58,7 @@ def started(store: Path, sources: Path) -> subprocess.Popen[str]:
         ],
         cwd=PROJECT,
         # With two threads sums may be rounded in another order.
-        env=os.environ | {"TRAJFOUNDRY_NUM_THREADS": "1"},
+        env=os.environ | {"TRAJFOUNDRY_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -66,7 +66,7 @@ def started(store: Path, sources: Path) -> subprocess.Popen[str]:
 
 
 def ended(process: subprocess.Popen[str]) -> dict[str, object]:
-    told, said = process.communicate(timeout=500)
+    told, said = process.communicate()
     assert process.returncode == 0, said
     answer: dict[str, object] = json.loads(told)
     return answer

@@ -175,7 +175,8 @@ def test_the_warehouse_tells_scores_by_the_cell_and_no_other_stage_of_a_benchmar
 
 def test_without_a_registry_the_results_stand(monkeypatch, caplog):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    monkeypatch.setattr(stage, "RETRY_DELAYS_S", [0])
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr(stage, "RETRY_DELAYS_S", [])
     store, tables, page = made()
     with without_orchestrator(), caplog.at_level("WARNING", logger="tasks"):
         assert logged(suite(), judged(), tables, page, store) == ""
