@@ -82,7 +82,7 @@ def test_no_variable_of_the_environment_changes_the_configuration(monkeypatch):
             ["run", "--window.num_horizon", "5", "--assess.gate_horizon", "6"],
             "windows end at window.num_horizon = 5",
         ),
-        ([], "say what to do, one of: run, register, forecast, show, datasets, ui, cache"),
+        ([], "say what to do, one of: run, register, assess, forecast, show, datasets, ui, cache"),
         (["cache"], "say what to do, one of: rebuild"),
     ],
 )
@@ -97,7 +97,7 @@ def test_a_wrong_request_is_one_line_that_names_the_flag(arguments, said, capsys
 def test_two_wrong_flags_are_two_lines(capsys):
     assert cli.main(["run", "--train.max_steps", "0", "--seed", "-1"]) == ConfigError.exit_code
     lines = capsys.readouterr().err.splitlines()
-    assert [line.partition(": ")[0] for line in lines] == ["trajfoundry", "--seed"]
+    assert [line.partition(": ")[0] for line in lines] == ["trajfoundry", "--train.max_steps"]
 
 
 def test_an_unknown_flag_is_refused(capsys):

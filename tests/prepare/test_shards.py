@@ -87,7 +87,9 @@ def test_stored_features_are_the_steps_cut_to_float32(store: Store):
 def test_the_reader_of_the_model_takes_them(store: Store):
     receipt = made(store)
     found = Shards.open(store.folder(receipt))
-    windows = sum(len(batch.entity_id_B) for batch in read_windows(found, "train", 64, 20))
+    num_context = CONFIG.windowing.num_context
+    batches = read_windows(found, "train", 64, num_context)
+    windows = sum(len(batch.entity_id_B) for batch in batches)
     assert windows == receipt.counts["windows_train"] > 0
     fitted = json.loads((store.folder(receipt) / "normaliser.json").read_text())
     assert Normaliser.from_json(fitted).num_steps == fitted["num_steps"] > 0
@@ -186,7 +188,7 @@ def test_row_groups_hold_many_trips(store: Store, monkeypatch):
 
 def test_data_too_short_for_a_window_are_said_so(store: Store):
     with pytest.raises(DataError, match=r"no trip in train and validation and test is long"):
-        made(store, num_points=39)
+        made(store, num_points=CONFIG.windowing.num_points - 1)
 
 
 # A fault planted in written shards, and the check that must see it.
