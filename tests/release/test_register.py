@@ -26,7 +26,7 @@ from tasks.registry.client import registry, tracking_uri
 from tasks.registry.model_code import code_digest
 from tasks.registry.models import loaded_model
 from tasks.release import bundle, register
-from tasks.release.champion_gate import Decision, Score, decide, windows_digest
+from tasks.release.champion_gate import Decision, Score, decide, gate_errors, windows_digest
 from tasks.release.gate_metrics import RECOVERY_MEASURE, Evidence, NotReproduced, forecast_measure
 from tasks.release.promote import Promotion, promote
 from tasks.release.register import Registration
@@ -163,6 +163,18 @@ def test_a_newer_assessment_updates_the_version(champion):
 
 
 # The gate ---------------------------------------------------------------------------------------
+
+
+def test_the_gate_compares_with_the_floor_whatever_a_row_names():
+    """`test_a_run_may_only_add_baselines` holds that a row's own are never left out."""
+    _, baselines_m = gate_errors(ships.good())
+    assert ships.good().config.evaluate_rules.baselines == ()
+    assert {*baselines_m} == {
+        "last_position",
+        "constant_velocity",
+        "constant_velocity_3",
+        "damped_velocity",
+    }
 
 
 def test_a_model_worse_than_the_baselines_is_never_promoted(champion):
