@@ -9,8 +9,6 @@ import contextlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tasks.pretrain.fine_tuning import fine_tuned
-
 from tasks.catalog.run import recorded_run
 from tasks.catalog.warehouse import points_in_force, points_last_reported
 from tasks.config.pipeline import DataConfig, ForecastConfig, PipelineConfig
@@ -28,6 +26,7 @@ from tasks.prepare.shards import shards
 from tasks.prepare.split import split
 from tasks.prepare.step_features import features
 from tasks.pretrain.encoding_check import probe_encoding
+from tasks.pretrain.fine_tuning import fine_tuned
 from tasks.pretrain.train import train
 from tasks.release.benchmark_runs import logged
 from tasks.release.outcome import Assessment, data_counts, show_in_prefect

@@ -82,7 +82,10 @@ def test_no_variable_of_the_environment_changes_the_configuration(monkeypatch):
             ["run", "--window.num_horizon", "5", "--assess.gate_horizon", "6"],
             "windows end at window.num_horizon = 5",
         ),
-        ([], "say what to do, one of: run, register, assess, forecast, show, datasets, ui, cache"),
+        (
+            [],
+            "say what to do, one of: run, register, assess, benchmark, forecast, show, datasets, ui, cache",
+        ),
         (["cache"], "say what to do, one of: rebuild"),
     ],
 )

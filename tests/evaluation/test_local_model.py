@@ -9,13 +9,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from helpers import ships
-from tasks.pretrain.fine_tuning import COURSE
 
 from flows.steps import transferred
 from model.data.shards import Shards, window_index
 from tasks.catalog.run import recorded_run
 from tasks.evaluate.local_model import is_local, local_model, source_digest
 from tasks.prepare.learning_shards import learning_shards
+from tasks.pretrain.fine_tuning import COURSE
 from tasks.report.error_tables import read_scores
 from tasks.runtime.errors import ConfigError, DataError
 from tasks.runtime.stage import without_orchestrator
