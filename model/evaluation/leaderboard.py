@@ -10,7 +10,7 @@ Shapes: B windows, S seeds, M answerers, D data sets, R resamples.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..earth.arrays import Floats
 from .metrics import INTERVAL, mean_over_windows
-from .skill import NOT_NAMED, bar_of, skill, skill_intervals
+from .skill import bar_of, skill, skill_intervals
 
 RATIO_BOUNDS = (1e-2, 1e2)  # so that no single data set decides a geometric mean
 Row = dict[str, Any]
@@ -36,7 +36,7 @@ class Asked:
     baselines: frozenset[str]
     mask: Sequence[str]
     entity_id: Sequence[str]
-    bars: Mapping[str, str] = NOT_NAMED
+    bars: Mapping[str, str] = field(default_factory=dict)
 
 
 def ranking(asked: Asked, seed: int = 0, num_resamples: int = 1_000) -> list[Row]:

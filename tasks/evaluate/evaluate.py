@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,11 +89,13 @@ def judge(draft: Path, job: Job[EvaluateRules], models: Sequence[Answerer]) -> C
 
 
 def require_names_of_their_own(answerers: Sequence[Answerer]) -> None:
-    """Tables tell answerers apart by their names."""
-    names = [one.name for one in answerers]
-    for name in names:
-        if names.count(name) > 1:
-            raise ConfigError(f"model: {name} is the name of another answerer; take another name")
+    """Tables tell those who answer the same question apart by their names."""
+    told = Counter((one.name, question) for one in answerers for question in one.tasks)
+    for (name, question), number in told.items():
+        if number > 1:
+            raise ConfigError(
+                f"model: another answerer of {question} is called {name}; take another name"
+            )
 
 
 def trained_in(folder: Path) -> Trained:

@@ -31,7 +31,8 @@ from model.evaluation.score_table import ALL, wide_rows
 from model.evaluation.scores import scored
 from tasks.config.pipeline import PipelineConfig
 from tasks.report.error_tables import skill_verdict
-from tasks.report.markup import markdown_table, metres, percent
+from tasks.report.markup import markdown_table, percent
+from tasks.report.units import digits
 from tasks.runtime.stage import without_orchestrator
 from tasks.runtime.store import Store
 
@@ -102,7 +103,7 @@ def test_series_models_beside_the_baselines(shards: Shards, request: pytest.Fixt
         (
             str(row["horizon"]),
             row["model"],
-            metres(row["ade_m"]),
+            digits(row["ade_m"]),
             percent(row["skill"]),
             f"{percent(row['skill_low'])} to {percent(row['skill_high'])}",
             skill_verdict(row),

@@ -126,7 +126,10 @@ def test_few_entities_are_part_of_more_and_are_whole(store, shards):
         ("class Mine:\n    def __init__(self, shards): pass", "needs a name"),
         (LINE.replace('("forecast",)', '("guess",)'), "must be a tuple of some of forecast"),
         (LINE.replace('("forecast",)', '("recover",)'), "has no method recover"),
-        (LINE.replace('"mine"', '"last_position"'), "is the name of another answerer"),
+        (
+            LINE.replace('"mine"', '"last_position"'),
+            "another answerer of forecast is called last_position",
+        ),
     ],
 )
 def test_a_class_that_is_none_is_refused_by_what_it_lacks(store, shards, folder, text, said):

@@ -65,7 +65,10 @@ def write_shards_of_world(
         lists = [pa.ListArray.from_arrays(edges, value.numpy().ravel()) for value in columns]
         names = ("lon_deg", "lat_deg", "t_s", "step_east_m", "step_north_m", "step_s")
         table = {
-            "trip_id": pa.array([f"{split}-{number:07d}" for number in range(num_rows)]),
+            **dict.fromkeys(
+                ("trip_id", "entity_id"),
+                pa.array([f"{split}-{number:07d}" for number in range(num_rows)]),
+            ),
             "started_at": pa.array([STARTED_US] * num_rows, pa.timestamp("us", tz="UTC")),
             **dict(zip(names, lists, strict=True)),
         }
