@@ -128,7 +128,7 @@ def test_few_entities_are_part_of_more_and_are_whole(store, shards):
         (LINE.replace('("forecast",)', '("recover",)'), "has no method recover"),
         (
             LINE.replace('"mine"', '"last_position"'),
-            "another answerer of forecast is called last_position",
+            "of forecast is called last_position",
         ),
     ],
 )
