@@ -187,6 +187,29 @@ class Assess(Served, DataConfig):
             print(fitted_line(judged, self.few_shot))
 
 
+class Watch(Served, DataConfig):
+    """A registered model on the newest data; it is marked if it falls behind the baselines."""
+
+    model: str = Field(
+        "", description="A registered model; if empty the champion of chemin on the dataset."
+    )
+    source: str = Field("", description="Raw files; empty: what was last ingested, or the sample.")
+
+    def execute(self) -> None:
+        store = self.open_store()
+        config = DataConfig.model_validate(fields_of(self, DataConfig))
+        run = self.begin(store)
+        with nothing_on_stdout():
+            from tasks.ingest.http_client import keep_credentials
+
+            found = run("watch", config, self.model, keep_credentials(self.source))
+        if self.as_json:
+            print(found.model_dump_json(indent=2))
+        else:
+            show_errors(store.verify(found.scores))
+            print(found.line)
+
+
 class Benchmark(Served):
     """Every family of a suite on all its data, and a leaderboard."""
 
@@ -342,6 +365,7 @@ class Commands(BaseSettings):
         alias="register", description="What a run has trained, where the registry was away."
     )
     assess: CliSubCommand[Assess] = Field(description="A registered model on other data.")
+    watch: CliSubCommand[Watch] = Field(description="A registered model on the newest data.")
     benchmark: CliSubCommand[Benchmark] = Field(description="All families on many data sets.")
     forecast: CliSubCommand[Forecast] = Field(description="A registered model on a file.")
     show: CliSubCommand[Show] = Field(description="One trip on a map, and what was rejected.")

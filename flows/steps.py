@@ -29,6 +29,7 @@ from tasks.pretrain.encoding_check import probe_encoding
 from tasks.pretrain.fine_tuning import fine_tuned
 from tasks.pretrain.train import train
 from tasks.release.benchmark_runs import logged
+from tasks.release.drift_watch import Watched, require_registered, watched
 from tasks.release.outcome import Assessment, data_counts, show_in_prefect
 from tasks.release.released import released
 from tasks.report.facts import RunSteps
@@ -201,6 +202,18 @@ def benchmark(suite: str, source_folder: str = "") -> Benchmarked:
         show_leaderboard(page, store)
         logged(asked, judged, tables, page, store)
         return Benchmarked(suite=asked.name, tables=tables, page=page, left_out=left_out)
+
+
+def watch(config: DataConfig, model: str = "", source: str = "") -> Watched:
+    """The newest points to what a registered model is worth on them."""
+    store = Store(Machine().store)
+    address = model or f"models:/trajfoundry-chemin-{config.dataset}@champion"
+    require_registered(address)
+    with recorded_run(store, "watch", config.dataset):
+        given = PipelineConfig.model_validate(dict(config))
+        data = prepared(given, points_given(given, source, store), store)
+        scores = transfer(config, address, data.shards, store)
+        return watched(config.dataset, address, scores, store)
 
 
 def register(config: PipelineConfig) -> Assessment:

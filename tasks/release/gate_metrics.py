@@ -180,13 +180,21 @@ class Measure:
 
 def beside(evaluated: Path, family: str) -> dict[str, tuple[str, ...]]:
     """What else a model of a family answers: where it is behind, and what nobody asked it."""
-    told = {"split": GATE_SPLIT, "stratum": ALL, "metric": "skill", "model": family}
-    rows = chosen_rows(read_scores(evaluated), **told)
-    judged = {ASKED_AS[row["task"]] for row in rows}
+    judged = {ASKED_AS[row["task"]] for row in skills_of(evaluated, family, GATE_SPLIT)}
     return {
-        "behind": tuple(question_of(row) for row in rows if is_behind(row)),
+        "behind": questions_behind(evaluated, family, GATE_SPLIT),
         "unjudged": tuple(spoken(task) for task in tasks_of(family) if task not in judged),
     }
+
+
+def questions_behind(evaluated: Path, model: str, split: str) -> tuple[str, ...]:
+    """Where a model is behind the bar by more than chance explains, in words."""
+    return tuple(question_of(row) for row in skills_of(evaluated, model, split) if is_behind(row))
+
+
+def skills_of(evaluated: Path, model: str, split: str) -> list[Row]:
+    told = {"split": split, "stratum": ALL, "metric": "skill", "model": model}
+    return chosen_rows(read_scores(evaluated), **told)
 
 
 def is_behind(row: Row) -> bool:

@@ -24,7 +24,17 @@ from tasks.runtime.run_records import read_records
 from tasks.runtime.store import Store
 
 FLOWS = (
-    *("pipeline", "ingest", "prepare", "pretrain", "assess", "benchmark", "register", "forecast"),
+    *(
+        "pipeline",
+        "ingest",
+        "prepare",
+        "pretrain",
+        "assess",
+        "watch",
+        "benchmark",
+        "register",
+        "forecast",
+    ),
 )
 PREFECT_YAML = yaml.safe_load((PROJECT / "prefect.yaml").read_text())
 DEPLOYMENTS = PREFECT_YAML["deployments"]
