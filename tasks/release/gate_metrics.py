@@ -181,9 +181,10 @@ class Measure:
 def beside(evaluated: Path, family: str) -> dict[str, tuple[str, ...]]:
     """What else a model of a family answers: where it is behind, and what nobody asked it."""
     judged = {ASKED_AS[row["task"]] for row in skills_of(evaluated, family, GATE_SPLIT)}
+    can_be_judged = [task for task in tasks_of(family) if task in ASKED_AS.values()]
     return {
         "behind": questions_behind(evaluated, family, GATE_SPLIT),
-        "unjudged": tuple(spoken(task) for task in tasks_of(family) if task not in judged),
+        "unjudged": tuple(spoken(task) for task in can_be_judged if task not in judged),
     }
 
 
