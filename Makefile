@@ -37,8 +37,10 @@ check: $(READY) ## style, types, import contracts and SQL
 	$(BIN)/lint-imports
 	$(BIN)/sqlfluff lint sql
 
+# Each process computes on one thread: threads that wait for each other busily cost more than they do.
 test: check ## the checks and the tests, in minutes
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE \
+		$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
 test-slow: $(READY) ## the tests that take long: kills, servers, whole runs
 	$(BIN)/python -m pytest -m slow

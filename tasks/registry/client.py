@@ -100,6 +100,8 @@ def pointed_at(uri: str) -> Iterator[str]:
             os.environ.update(credentials)
             mlflow.set_tracking_uri(bare)
             mlflow.set_registry_uri(bare)
+            # MLflow writes its address there only where it changes.
+            os.environ.update(dict.fromkeys(addresses, bare))
             yield bare
     finally:
         logger.setLevel(level)

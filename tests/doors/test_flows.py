@@ -135,21 +135,25 @@ def test_deployments_have_their_own_names_and_wait_for_each_other():
     assert "pull" not in PREFECT_YAML
 
 
-def test_two_deployments_have_a_schedule_and_parameters_that_pass():
+def test_three_deployments_have_a_schedule_and_parameters_that_pass():
     scheduled = [row for row in DEPLOYMENTS if row.get("schedules")]
-    assert [row["name"] for row in scheduled] == ["hurdat2-weekly", "geolife-daily"]
+    assert [row["name"] for row in scheduled] == [
+        "hurdat2-weekly",
+        "hurdat2-watch",
+        "geolife-daily",
+    ]
     for row in scheduled:
         name = row["entrypoint"].rpartition(".")[2]
         jsonschema.validate(row["parameters"], schema_of(name))
 
 
-def test_a_schedule_that_needs_a_source_waits_for_a_person():
+def test_a_schedule_that_needs_a_source_or_a_champion_waits_for_a_person():
     active = {
         row["name"]: schedule["active"]
         for row in DEPLOYMENTS
         for schedule in row.get("schedules", [])
     }
-    assert active == {"hurdat2-weekly": True, "geolife-daily": False}
+    assert active == {"hurdat2-weekly": True, "hurdat2-watch": False, "geolife-daily": False}
 
 
 @pytest.mark.parametrize("name", FLOWS)

@@ -197,7 +197,20 @@ def test_any_bytes_are_read_or_rejected(form, zone, files):
             assert len(found) <= max(num_lines, 1)
 
 
+def test_a_time_beyond_the_calendar_is_a_reject_and_the_rest_stays():
+    """The fault: a year after 9999 in Parquet ended the whole run."""
+    table = pa.Table.from_pylist(TABLE[:3])
+    far = pa.array([2**62, *(10**6 * row["t"].timestamp() for row in TABLE[1:3])], pa.int64())
+    table = table.set_column(1, "t", far.cast(pa.timestamp("us", "UTC")))
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    points, rejects = read({"far.parquet": sink.getvalue().to_pybytes()}, form="parquet")
+    assert [row["line_number"] for row in points] == [2, 3]
+    assert [row["line_number"] for row in rejects] == [1]
+
+
 @settings(max_examples=4)
+@example(flips=[(120, 4)])
 @given(flips=st.lists(st.tuples(st.integers(0, 3_000), st.integers(1, 255)), max_size=12))
 def test_a_damaged_parquet_file_is_read_or_rejected(flips):
     files = {"whole": written(TABLE, "parquet")}

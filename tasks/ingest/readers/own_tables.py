@@ -43,7 +43,7 @@ def read_parquet(pieces: Iterator[Piece], columns: ColumnsConfig, told: set[str]
         file = pq.ParquetFile(pa.BufferReader(body))
         known = chosen(*parquet_names(file.schema_arrow, columns), told)
         for first in islice(file.iter_batches(NUM_FIRST_ROWS, use_threads=False), 1):
-            refuse_letters(known, flat(first.to_pylist()))
+            refuse_letters(known, flat(without_times(first).to_pylist()))
         names = sorted(set(known.values()))
         for batch in file.iter_batches(PARQUET_ROWS, columns=names, use_threads=False):
             values = {name: column_at(batch, name) for name in names}
@@ -60,9 +60,20 @@ def read_parquet(pieces: Iterator[Piece], columns: ColumnsConfig, told: set[str]
             num_read += batch.num_rows
             piece = ParquetPiece(parts[0].file_id, number.start, b"", records)
             yield RecordBlock.of(piece, records)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, OverflowError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)[:200]
         raise Unreadable(f"cannot be read as Parquet after row {num_read:,}: {reason}") from error
+
+
+def without_times(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """A batch whose times are missing: they may be further off than Python can tell."""
+    return pa.RecordBatch.from_arrays(
+        [
+            pa.nulls(len(column)) if pa.types.is_temporal(column.type) else column
+            for column in batch.columns
+        ],
+        batch.schema.names,
+    )
 
 
 def parquet_names(schema: pa.Schema, columns: ColumnsConfig) -> tuple[list[str], ColumnsConfig]:
