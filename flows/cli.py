@@ -12,12 +12,11 @@ import json
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Sequence
-from importlib import import_module
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     CliApp,
@@ -28,7 +27,7 @@ from pydantic_settings import (
 )
 
 from flows.error_lines import STOPPED, line_and_code, problems
-from flows.local.cli_flags import Flags
+from flows.local.cli_flags import Flags, Place, Reported, Served
 from flows.local.cli_output import (
     dataset_lines,
     fitted_line,
@@ -41,12 +40,11 @@ from flows.local.end_requests import (
     is_asked_to_end,
     requests_heard,
 )
-from flows.local.environment import make_console_readable, set_environment
-from flows.local.servers import serve, server_for_one_run
+from flows.local.environment import set_environment
+from flows.local.servers import serve
 from tasks.config.datasets import DATASETS
 from tasks.config.pipeline import DataConfig, DatasetName, ForecastConfig, PipelineConfig
 from tasks.config.sections import SharePercent
-from tasks.registry.client import warm_up
 from tasks.runtime.errors import ConfigError, FoundryError, StorageError
 from tasks.runtime.machine import Machine
 from tasks.runtime.redaction import redacted
@@ -54,63 +52,6 @@ from tasks.runtime.store import Store
 
 if TYPE_CHECKING:
     from tasks.release.outcome import Assessment
-
-
-class Place(BaseModel):
-    """The flags of every command that opens the store."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
-
-    store: Path | None = Field(
-        None, description="Folder of all results; if empty TRAJFOUNDRY_STORE, or else ./store."
-    )
-    debug: bool = Field(False, description="Show tracebacks and every line of Prefect.")
-
-    def open_store(self) -> Store:
-        """The store, made ready before anything else starts."""
-        store = Store(self.store or Machine().store)
-        store.prepare()
-        set_environment(store.root)
-        return store
-
-    def show_lines(self) -> None:
-        """Let the terminal show one line a stage."""
-        if not self.debug:
-            make_console_readable()
-
-
-class Reported(Place):
-    """The flag of every command that can answer in JSON."""
-
-    as_json: bool = Field(False, alias="json", description="Print JSON and nothing else.")
-
-
-class Served(Reported):
-    """The flag of every command that runs a flow."""
-
-    no_server: bool = Field(
-        False,
-        validation_alias=AliasChoices("no_server", "no-server"),
-        description="Run without Prefect: no server, no port, the same results.",
-    )
-
-    def begin(self, store: Store) -> Callable[..., Any]:
-        """What runs a flow by its name; Prefect's server, if there is one, starts meanwhile."""
-        wait_for_server = None if self.no_server else server_for_one_run(store)
-
-        def run(name: str, *given: Any) -> Any:
-            from flows.local.without_prefect import run_plain, run_through
-
-            if wait_for_server is None:
-                from flows import steps
-
-                return run_plain(getattr(steps, name), *given)
-            flow = getattr(import_module(f"flows.{name}"), name)
-            warm_up()  # the server starts meanwhile
-            self.show_lines()
-            return run_through(wait_for_server, flow, *given)
-
-        return run
 
 
 class Pipelined(Served, PipelineConfig):

@@ -1,13 +1,22 @@
-"""CLI flags: the help of each tells its range, and what holds if it is not given."""
+"""CLI flags: those that many commands share, and help that tells the range of each."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 from pydantic_settings import CliSettingsSource
 
+from flows.local.environment import make_console_readable, set_environment
+from flows.local.servers import server_for_one_run
 from tasks.config.datasets import DATASETS
+from tasks.registry.client import warm_up
+from tasks.runtime.machine import Machine
+from tasks.runtime.store import Store
 
 
 class Flags(CliSettingsSource[Any]):
@@ -39,3 +48,60 @@ DATASET_DEFAULTS = {
     "resolution": "region_resolution",
 }
 RANGE_WORDS = {"ge": "from", "gt": "above", "le": "to"}
+
+
+class Place(BaseModel):
+    """The flags of every command that opens the store."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    store: Path | None = Field(
+        None, description="Folder of all results; if empty TRAJFOUNDRY_STORE, or else ./store."
+    )
+    debug: bool = Field(False, description="Show tracebacks and every line of Prefect.")
+
+    def open_store(self) -> Store:
+        """The store, made ready before anything else starts."""
+        store = Store(self.store or Machine().store)
+        store.prepare()
+        set_environment(store.root)
+        return store
+
+    def show_lines(self) -> None:
+        """Let the terminal show one line a stage."""
+        if not self.debug:
+            make_console_readable()
+
+
+class Reported(Place):
+    """The flag of every command that can answer in JSON."""
+
+    as_json: bool = Field(False, alias="json", description="Print JSON and nothing else.")
+
+
+class Served(Reported):
+    """The flag of every command that runs a flow."""
+
+    no_server: bool = Field(
+        False,
+        validation_alias=AliasChoices("no_server", "no-server"),
+        description="Run without Prefect: no server, no port, the same results.",
+    )
+
+    def begin(self, store: Store) -> Callable[..., Any]:
+        """What runs a flow by its name; Prefect's server, if there is one, starts meanwhile."""
+        wait_for_server = None if self.no_server else server_for_one_run(store)
+
+        def run(name: str, *given: Any) -> Any:
+            from flows.local.without_prefect import run_plain, run_through
+
+            if wait_for_server is None:
+                from flows import steps
+
+                return run_plain(getattr(steps, name), *given)
+            flow = getattr(import_module(f"flows.{name}"), name)
+            warm_up()  # the server starts meanwhile
+            self.show_lines()
+            return run_through(wait_for_server, flow, *given)
+
+        return run

@@ -79,12 +79,7 @@ class SteeringHead(MixtureHead):
     """
 
     def __init__(
-        self,
-        width: int,
-        num_codes: int,
-        damp_W: Sequence[float],
-        scales: Tensor,
-        has_tails: bool,
+        self, width: int, num_codes: int, damp_W: Sequence[float], scales: Tensor, has_tails: bool
     ) -> None:
         num_ways, num_components = len(damp_W), len(scales)
         num_tails = num_components if has_tails else 0

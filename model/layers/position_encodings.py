@@ -33,11 +33,7 @@ def index_frequencies(num_pairs: int, base: float = 1e4) -> Tensor:
 
 
 def spatio_temporal_frequencies(
-    num_pairs: int,
-    shortest_m: float,
-    longest_m: float,
-    shortest_s: float,
-    longest_s: float,
+    num_pairs: int, shortest_m: float, longest_m: float, shortest_s: float, longest_s: float
 ) -> Tensor:
     """Radians per metre east, per metre north and per second of each pair, (3, P) in float64.
 

@@ -35,12 +35,9 @@ class BlockStyle:
     epsilon: float = 1e-5
 
     def __post_init__(self) -> None:
-        if self.norm not in NORMS:
-            raise ValueError(f"unknown norm {self.norm!r}, known are {sorted(NORMS)}")
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(
-                f"unknown activation {self.activation!r}, known are {sorted(ACTIVATIONS)}"
-            )
+        for name, known in (("norm", NORMS), ("activation", ACTIVATIONS)):
+            if (asked := getattr(self, name)) not in known:
+                raise ValueError(f"unknown {name} {asked!r}, known are {sorted(known)}")
 
 
 NORMS: dict[str, type[nn.Module]] = {"layer": nn.LayerNorm, "rms": nn.RMSNorm}
