@@ -9,11 +9,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from model.evaluation.verdict import TOO_FEW
 from tasks.evaluate.transfer import title_of
 from tasks.registry.client import registry
 from tasks.registry.initial_weights import REGISTERED
 from tasks.registry.models import alias_version
-from tasks.release.gate_metrics import questions_behind
+from tasks.release.gate_metrics import is_judged, questions_behind
 from tasks.runtime.errors import ConfigError
 from tasks.runtime.frozen import Frozen
 from tasks.runtime.progress import is_in_run, log
@@ -34,11 +35,14 @@ class Watched(Frozen):
     model: str
     version: str
     behind: tuple[str, ...]
+    is_judged: bool
     scores: Receipt
 
     @property
     def line(self) -> str:
         """What was found, in one sentence."""
+        if not self.is_judged:
+            return f"{self.dataset} has {TOO_FEW} {self.model} on: nothing is said of it."
         if not self.behind:
             return f"{self.model} is behind the best baseline of {self.dataset} nowhere."
         return (
@@ -50,17 +54,25 @@ class Watched(Frozen):
 def watched(dataset: str, address: str, scores: Receipt, store: Store) -> Watched:
     """Mark a registered model by its errors on new data, and raise an event if it is behind."""
     title = title_of(address, "")
-    behind = questions_behind(store.verify(scores), title, WATCHED_SPLIT)
+    asked = store.verify(scores), title, WATCHED_SPLIT
+    behind, has_enough = questions_behind(*asked), is_judged(*asked)
     with registry(store) as client:
         name, number = version_at(client, address)
         tags = {
-            "drift": "; ".join(behind) or HOLDS,
+            "drift": "; ".join(behind) or (HOLDS if has_enough else TOO_FEW),
             "drift_dataset": dataset,
             "drift_checked_at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         for tag, text in tags.items():
             client.set_model_version_tag(name, number, tag, text)
-    found = Watched(dataset=dataset, model=address, version=number, behind=behind, scores=scores)
+    found = Watched(
+        dataset=dataset,
+        model=address,
+        version=number,
+        behind=behind,
+        is_judged=has_enough,
+        scores=scores,
+    )
     log(found.line)
     if behind and is_in_run():
         raise_event(name, found)

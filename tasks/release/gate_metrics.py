@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from model.evaluation.judged_tasks import ASKED_AS, FORECAST, RECOVER, TIMES_GIVEN
 from model.evaluation.score_table import ALL, MAIN_METRICS, Row, chosen_rows
-from model.evaluation.verdict import BEHIND, verdict
+from model.evaluation.verdict import BEHIND, MIN_ENTITIES, MIN_WINDOWS, verdict
 from model.families import tasks_of
 from tasks.config.pipeline import PipelineConfig
 from tasks.report.error_tables import read_scores
@@ -191,6 +191,14 @@ def beside(evaluated: Path, family: str) -> dict[str, tuple[str, ...]]:
 def questions_behind(evaluated: Path, model: str, split: str) -> tuple[str, ...]:
     """Where a model is behind the bar by more than chance explains, in words."""
     return tuple(question_of(row) for row in skills_of(evaluated, model, split) if is_behind(row))
+
+
+def is_judged(evaluated: Path, model: str, split: str) -> bool:
+    """Whether enough windows and entities speak of a model at any question."""
+    return any(
+        row["num_windows"] >= MIN_WINDOWS and row["num_entities"] >= MIN_ENTITIES
+        for row in skills_of(evaluated, model, split)
+    )
 
 
 def skills_of(evaluated: Path, model: str, split: str) -> list[Row]:

@@ -41,10 +41,10 @@ def store(tmp_path_factory) -> Store:
     return Store(root)
 
 
-def found_of(store: Store, number: int):
+def found_of(store: Store, number: int, num_test_trips: int = 24):
     address = f"models:/{NAME}/{number}"
     with without_orchestrator(), recorded_run(store, "watch", "hurdat2"):
-        sizes = {"train": 20, "validation": 4, "test": 24}
+        sizes = {"train": 20, "validation": 4, "test": num_test_trips}
         shards = ships.stored_shards(store, seed=5, sizes=sizes)  # what was ingested since
         scores = transfer(ships.config_of(max_steps=40), address, shards, store)
         return watched("hurdat2", address, scores, store)
@@ -69,6 +69,13 @@ def test_a_model_that_fell_behind_names_the_questions(store):
     assert found.line.startswith(f"models:/{NAME}/2 has fallen behind the best baseline")
     assert tags_of(store, 2)["drift"] == "; ".join(found.behind)
     assert tags_of(store, 1)["drift"] == HOLDS
+
+
+def test_too_few_windows_say_nothing_of_a_model(store):
+    found = found_of(store, 2, num_test_trips=4)
+    assert (found.behind, found.is_judged) == ((), False)
+    assert "too few to judge" in found.line
+    assert tags_of(store, 2)["drift"] == "too few to judge"
 
 
 def test_only_what_is_registered_can_be_marked():
