@@ -11,7 +11,6 @@ Shapes: B windows, T points.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,7 +27,7 @@ from .mixture import shares_in_turn
 from .options import POOL_POINTS, Reading
 from .point_buffer import NUM_READERS, PointBuffer
 from .shards import Group, ShardError, Shards, ints, stretches, trip_rows, window_index
-from .streams import prefetched
+from .streams import prefetched, threads_let_go
 
 # Training ---------------------------------------------------------------------------------------
 
@@ -85,7 +84,7 @@ def planned(
     if not 0 <= rank < world:
         raise ValueError(f"rank {rank} is none of {world}")
     epoch, place = start.epoch, start.batch
-    with ThreadPoolExecutor(NUM_READERS) as threads:
+    with threads_let_go(NUM_READERS) as threads:
         reader = PoolReader(PointBuffer(threads), clock_of(plan.shards.zone), plan.reading)
         while num_epochs is None or epoch < num_epochs:
             held = None

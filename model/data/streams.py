@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import copy_context
 from queue import SimpleQueue
-from threading import Event, Semaphore
+from threading import Event, Semaphore, Thread
 from typing import TypeVar
 
 Item = TypeVar("Item")
+PATIENCE_S = 1.0  # what a closed stream waits for its thread to put down what it holds
 
 
 def gathered(
@@ -32,31 +34,54 @@ def prefetched(items: Iterator[Item], depth: int) -> Iterator[Item]:
     """The same items in the same order, up to `depth` of them made ahead in a thread.
 
     What fails in the thread fails here, where its item would come. The thread runs in the context
-    of the consumer; it ends with the items, or when the consumer closes this generator, drops it,
-    or fails.
+    of the consumer; it ends with the items, or soon after the consumer closes this generator, drops
+    it, or fails.
     """
     if depth < 1:
         raise ValueError(f"a thread works at least one item ahead, not {depth}")
     ready: SimpleQueue[list[Item]] = SimpleQueue()  # one item each, none at the end
-    room, is_over = Semaphore(depth), Event()
+    room, is_over, is_done = Semaphore(depth), Event(), Event()
+
+    failures: list[BaseException] = []
 
     def produce() -> None:
-        for item in items:
-            ready.put([item])
-            room.acquire()
-            if is_over.is_set():
-                break
-        if isinstance(items, Generator):
-            items.close()
-
-    with ThreadPoolExecutor(1) as thread:
-        produced = thread.submit(copy_context().run, produce)
-        produced.add_done_callback(lambda _: ready.put([]))
         try:
-            while found := ready.get():
-                room.release()
-                yield from found
-            produced.result()
-        finally:
-            is_over.set()
+            for item in items:
+                ready.put([item])
+                room.acquire()
+                if is_over.is_set():
+                    break
+            if isinstance(items, Generator):
+                items.close()
+        except BaseException as failure:
+            failures.append(failure)
+        ready.put([])
+        is_done.set()
+
+    # A daemon: Python would wait at its end for a thread that waits for a consumer.
+    Thread(target=copy_context().run, args=(produce,), daemon=True).start()
+    try:
+        while found := ready.get():
             room.release()
+            yield from found
+        for failure in failures:
+            raise failure
+    finally:
+        is_over.set()
+        room.release()
+        is_done.wait(PATIENCE_S)  # never for ever: see `threads_let_go`
+
+
+@contextmanager
+def threads_let_go(num_threads: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads for a generator: at its end they are told to end and are not waited for.
+
+    The garbage collector closes a generator that was dropped, at any allocation of any thread, also
+    where `threading` holds the lock without which no thread can be joined. To wait there would be
+    to wait for ever.
+    """
+    threads = ThreadPoolExecutor(num_threads)
+    try:
+        yield threads
+    finally:
+        threads.shutdown(wait=False)
