@@ -24,7 +24,7 @@ from tasks.runtime.stage import without_orchestrator
 from tasks.runtime.store import Receipt, Store
 
 CANDIDATE = "models:/trajfoundry-chemin-hurdat2@candidate"
-STORED = ("weights.safetensors", "normaliser.json", "config.json")
+STORED = ("weights.safetensors", "normaliser.json", "config.json", "seen_points.safetensors")
 
 
 _folder = tempfile.TemporaryDirectory(prefix="tuned-")
