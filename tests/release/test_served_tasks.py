@@ -31,7 +31,7 @@ LONGEST = 64  # points that a tiny model reads at once
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    families = ("chemin", "patch", *RECOVERING)
+    families = ("chemin", "gru", "patch", *RECOVERING)
     return {name: stored(tmp_path_factory.mktemp(name), name, is_shaken=True) for name in families}
 
 
