@@ -188,7 +188,7 @@ def test_the_loss_is_that_of_each_pair_told_from_a_context(is_window):
         hidden_BTD, velocity_BTLC = model.encode(sequence_rows(context))
         step_BTF = steps_of(*(value[:, [now, then]] for value in points))[:, 1].float()
         elapsed = model.elapsed_head(hidden_BTD[:, -1], torch.tensor([then - now]))
-        step = model.step_head(hidden_BTD[:, -1], velocity_BTLC[:, -1], step_BTF[:, 2])
+        step = model.place(hidden_BTD[:, -1], velocity_BTLC[:, -1], step_BTF[:, 2])
         surprise = -elapsed.log_density(torch.log(step_BTF[:, 2] + 1e-3))
         surprise = surprise - step.log_density(step_BTF[:, :2])
         total = total + (surprise + TINY.mean_weight * step.miss(step_BTF[:, :2])).sum()
