@@ -5,9 +5,10 @@ Shapes: B windows, N points and R trips of a row group.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -34,6 +35,10 @@ WINDOW_SCHEMA = {
     **dict.fromkeys(("interval_s", "speed_mps", "turn_rad"), pa.float64()),
     **dict.fromkeys(("has_stop", "is_at_rest", "is_seen"), pa.bool_()),
 }
+# What the source reported at the last known point of a forecast; no such file where it does not.
+MOTION_FILE = "reported_motion.parquet"
+MOTION_COLUMNS = ("speed_mps", "course_deg")
+MOTION_SCHEMA = {"window_id": pa.int64(), **dict.fromkeys(MOTION_COLUMNS, pa.float64())}
 # What a reader of windows needs; the rest tells them apart.
 INDEX_COLUMNS = (
     *("window_id", "trip_id", "entity_id", "start"),
@@ -117,19 +122,18 @@ def read_entity_ids(group: Group) -> pa.Array:
 
 def window_index(shards: Shards, split: str, task: str = "forecast") -> pa.Table:
     """The stored windows of a task in a split, in the order of their ids."""
-    path = shards.folder / "windows.parquet"
     asked = [("split", "=", split), ("task", "=", task)]
-    try:
-        table = pq.read_table(
-            path,
-            columns=list(INDEX_COLUMNS),
-            filters=asked,
-            page_checksum_verification=True,
-            partitioning=None,
-        )
-    except (OSError, pa.ArrowException) as error:
-        raise ShardError(f"{path.name}: {error}") from error
+    table = _read_table(shards.folder / "windows.parquet", INDEX_COLUMNS, asked)
     return table.combine_chunks().sort_by("window_id")
+
+
+def reported_motion(shards: Shards) -> pa.Table | None:
+    """The reported speed and course by window; None where the source reports none."""
+    path = shards.folder / MOTION_FILE
+    if not path.is_file():
+        return None
+    _check_schema(path, MOTION_SCHEMA)
+    return _read_table(path, [*MOTION_SCHEMA])
 
 
 def trip_rows(shards: Shards, split: str, trip_id_B: pa.ChunkedArray) -> tuple[Ints, list[Group]]:
@@ -201,6 +205,20 @@ def _read(group: Group, columns: list[str]) -> dict[str, pa.Array]:
         if array.null_count or (pa.types.is_list(array.type) and array.values.null_count):
             raise ShardError(f"{_place(group)}: nulls in {name}")
     return arrays
+
+
+def _read_table(path: Path, columns: Sequence[str], filters: Any = None) -> pa.Table:
+    """Columns of a file, checksums verified."""
+    try:
+        return pq.read_table(
+            path,
+            columns=list(columns),
+            filters=filters,
+            page_checksum_verification=True,
+            partitioning=None,
+        )
+    except (OSError, pa.ArrowException) as error:
+        raise ShardError(f"{path.name}: {error}") from error
 
 
 def _one_chunk(column: pa.ChunkedArray) -> pa.Array:

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from .constants import EARTH_RADIUS_M
 
+LEVEL = 1e-5  # radians: up to 64 m north, where both forms of a rhumb line agree to 10 digits
+
 
 def haversine_m(
     lon_a_deg: Tensor, lat_a_deg: Tensor, lon_b_deg: Tensor, lat_b_deg: Tensor
@@ -52,6 +54,25 @@ def step_from(
     end_lat_deg = torch.rad2deg(torch.atan2(upward, torch.hypot(outward, sin_east)))
     end_lon_deg = lon_deg + torch.rad2deg(torch.atan2(sin_east, outward))
     return wrap_lon_deg(end_lon_deg), end_lat_deg
+
+
+def rhumb_from(
+    lon_deg: Tensor, lat_deg: Tensor, east_m: Tensor, north_m: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The point that a way of constant course (a rhumb line) reaches; at a pole it ends."""
+    lat = torch.deg2rad(lat_deg)
+    end_lat = (lat + north_m / EARTH_RADIUS_M).clamp(-torch.pi / 2, torch.pi / 2)
+    climb = end_lat - lat
+    # The mean of 1 / cos(latitude): a difference of Mercator ordinates, or its limit.
+    is_level = climb.abs() < LEVEL
+    stretch = torch.asinh(torch.tan(end_lat)) - torch.asinh(torch.tan(lat))
+    mean_secant = torch.where(
+        is_level,
+        1 / torch.cos(lat + climb / 2),
+        stretch / torch.where(is_level, torch.ones_like(climb), climb),
+    )
+    turn = east_m / EARTH_RADIUS_M * mean_secant
+    return wrap_lon_deg(lon_deg + torch.rad2deg(turn)), torch.rad2deg(end_lat)
 
 
 def wrap_lon_deg(lon_deg: Tensor) -> Tensor:

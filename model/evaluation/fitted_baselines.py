@@ -18,6 +18,7 @@ from ..baselines.past_journeys import PastJourneys, Ways, fitted_memory
 from ..baselines.past_trips import PastTrips, fitted_past_trips
 from ..baselines.place import PlaceRegression
 from ..baselines.recovery import HERMITE, LINEAR, RecoveryBaseline
+from ..baselines.reported_motion import REPORTED_GREAT_CIRCLE, REPORTED_RHUMB_LINE
 from ..baselines.reverting import MeanRevertingVelocity
 from ..baselines.travel_time import Departures, TravelTimeBaseline, fitted_on
 from ..baselines.trees import BoostedTrees
@@ -115,6 +116,8 @@ FORECASTS: Mapping[str, Fit] = MappingProxyType(
         "boosted_trees": boosted_trees,
         "past_trips": past_trips,
         "drift_field": drift_field,
+        "reported_rhumb_line": lambda lesson: REPORTED_RHUMB_LINE,
+        "reported_great_circle": lambda lesson: REPORTED_GREAT_CIRCLE,
         "kalman_velocity": lambda lesson: lesson.kalman["kalman_velocity"],
         "kalman_acceleration": lambda lesson: lesson.kalman["kalman_acceleration"],
         "kalman_turn": lambda lesson: lesson.kalman["kalman_turn"],

@@ -1,31 +1,39 @@
 """Forecast scores: displacement of forecast points, in metres, and how their spread fits.
 
-Shapes: B windows, T points, H horizon steps, K horizons that are told, S samples, C chosen windows.
+Shapes: B windows, T points, H horizon steps, K horizons that are told, S samples, C chosen windows,
+M motion (speed, course).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
 from ..data.reading import WindowBatch, read_windows
-from ..data.shards import Shards, window_index
+from ..data.shards import MOTION_COLUMNS, Shards, reported_motion, window_index
 from ..earth.columns import Columns
 from ..earth.geometry import haversine_m
 from ..interface.answerer import Answerer, Forecaster, Sampler
-from ..interface.answers import Forecast
-from ..interface.contexts import Context
+from ..interface.answers import RADII, Forecast
+from ..interface.contexts import Context, ReportedContext
 from . import metrics
+from .conformal import PERCENTS, conformal_factor, radius_factor
 from .judged_tasks import FORECAST, TIMES_GIVEN
 from .metrics import ade_m, fde_m
 from .probability import NUM_TENTHS, energy_score_m, min_ade_m, pit_tenths
 from .question import AnswerError, Errors, Judging, Metric, Question, check_answered, mean_metric
 
-SPREAD = ("coverage_50", "coverage_80", "coverage_95", "energy_score_m", "minade_5_m")
+COVERAGE = tuple(f"coverage_{percent}" for percent in PERCENTS)
+RAW = tuple(f"raw_{name}" for name in COVERAGE)
+FACTORS = tuple(f"factor_{percent}" for percent in PERCENTS)
+SPREAD = (*COVERAGE, *RAW, "energy_score_m", "minade_5_m")
 ForecastErrors = dict[str, Tensor]
 
 
@@ -38,16 +46,28 @@ class ForecastWindows(Columns):
     lat_deg_BH: Tensor
     time_s_BH: Tensor
     is_target_BH: Tensor
+    reported_BM: Tensor | None = None
 
     @classmethod
-    def of(cls, stored: WindowBatch, num_context: int) -> ForecastWindows:
+    def of(
+        cls, stored: WindowBatch, num_context: int, motion: pa.Table | None = None
+    ) -> ForecastWindows:
+        """The windows, and what of their motion was reported (`reported_motion`), if anything."""
         batch, known, asked = stored.batch, slice(None, num_context), slice(num_context, None)
         columns = (batch.lon_deg_BT, batch.lat_deg_BT, batch.time_s_BT)
         lon_deg_BT, lat_deg_BT, time_s_BT = (column_BT[:, known] for column_BT in columns)
         is_pad_BT = batch.is_pad_BT[:, known]
         started_us_B, zone = stored.started_us_B, stored.zone
         context = Context(lon_deg_BT, lat_deg_BT, time_s_BT, started_us_B, zone, is_pad_BT)
-        return cls(context, *(column_BT[:, asked] for column_BT in (*columns, batch.is_target_BT)))
+        reported_BM = None if motion is None else motion_of(motion, batch.window_id_B)
+        truth = (column_BT[:, asked] for column_BT in (*columns, batch.is_target_BT))
+        return replace(cls(context, *truth), reported_BM=reported_BM)
+
+    def known_to(self, answerer: Answerer) -> Context:
+        """What one is told: baselines also what the source reported, models nothing of it."""
+        if self.reported_BM is None or not answerer.is_baseline:
+            return self.context
+        return ReportedContext(**vars(self.context), reported_BM=self.reported_BM)
 
     @property
     def elapsed_s_BH(self) -> Tensor:
@@ -58,7 +78,7 @@ class ForecastWindows(Columns):
     def answered(self, forecaster: Forecaster, track: str) -> tuple[Tensor, Tensor]:
         """Longitudes and latitudes (B, H) that a forecaster tells."""
         times = self.time_s_BH if track == TIMES_GIVEN else None
-        found = forecaster.forecast(self.context, self.time_s_BH.shape[1], times)
+        found = forecaster.forecast(self.known_to(forecaster), self.time_s_BH.shape[1], times)
         return found.lon_deg_BH, found.lat_deg_BH
 
 
@@ -68,9 +88,16 @@ def read_forecast_windows(
     """The stored windows of forecasts, each as it is stored and as it is asked."""
     num_context_B = window_index(shards, split)["num_context"]
     if len(num_context_B):
-        num_context = num_context_B[0].as_py()
+        num_context, motion = num_context_B[0].as_py(), reported_motion(shards)
         for stored in read_windows(shards, split, batch_size, num_context):
-            yield stored, ForecastWindows.of(stored, num_context)
+            yield stored, ForecastWindows.of(stored, num_context, motion)
+
+
+def motion_of(motion: pa.Table, window_id_B: Tensor) -> Tensor:
+    """The reported speed and course (B, M) of some windows, NaN where there is none."""
+    place_B = pc.index_in(pa.array(window_id_B.numpy()), value_set=motion["window_id"])
+    columns = [motion[name].take(place_B).to_numpy() for name in MOTION_COLUMNS]
+    return torch.from_numpy(np.stack(columns, axis=1))
 
 
 class ForecastScorer:
@@ -146,12 +173,13 @@ def spread_errors(
 ) -> ForecastErrors:
     """What samples of some windows tell at each horizon, (B, K) and more; NaN in the others."""
     asked, size_BK = windows.at(chosen), (len(windows.time_s_BH), len(judging.horizons))
-    errors = {name: torch.full(size_BK, torch.nan, dtype=torch.float64) for name in SPREAD}
+    names = (*SPREAD, *FACTORS)
+    errors = {name: torch.full(size_BK, torch.nan, dtype=torch.float64) for name in names}
     errors["pit"] = torch.full((*size_BK, NUM_TENTHS), torch.nan, dtype=torch.float64)
     if not len(asked.time_s_BH):
         return errors
     found = sampler.sampled_forecast(
-        asked.context,
+        asked.known_to(sampler),
         asked.time_s_BH.shape[1],
         asked.time_s_BH,
         judging.num_samples,
@@ -164,10 +192,11 @@ def spread_errors(
 
 
 def spread_at(found: Forecast, asked: ForecastWindows, step: int, who: str) -> ForecastErrors:
-    """What samples tell of the point at a step (C): `SPREAD`, and tenths of `pit` (C, 10).
+    """What samples tell of the point at a step (C): `SPREAD`, `FACTORS`, and `pit` (C, 10).
 
-    Areas are discs around the point forecast. PIT is of the distance from there: the share of the
-    samples that lie nearer to it than the truth.
+    Areas are discs around the point forecast, as they are told, and raw as the samples fill them;
+    a factor stretches the raw radius just to the truth. PIT is of the distance from there: the
+    share of the samples that lie nearer to it than the truth.
     """
     is_target_CH = asked.is_target_BH
     sample_lon_deg_CSH, sample_lat_deg_CSH = found.sample_lon_deg_BSH, found.sample_lat_deg_BSH
@@ -190,15 +219,18 @@ def spread_at(found: Forecast, asked: ForecastWindows, step: int, who: str) -> F
     around_m_CSH = haversine_m(point_lon_deg_C1H, point_lat_deg_C1H, *samples)
     missed_m_CSH = haversine_m(*samples, true_lon_deg_C1H, true_lat_deg_C1H)
     radii = (found.radius_p50_m_BH, found.radius_p80_m_BH, found.radius_p95_m_BH)
-    told = {
-        name: is_within(away_m_C, there(radius_m_CH))
-        for name, radius_m_CH in zip(SPREAD[:3], radii, strict=True)
-    }
+    around_m_CS = samples_there(around_m_CSH)
+    told = {}
+    for place, (share, radius_m_CH) in enumerate(zip(RADII, radii, strict=True)):
+        raw_m_C = torch.quantile(around_m_CS, share, dim=1)
+        told[COVERAGE[place]] = is_within(away_m_C, there(radius_m_CH))
+        told[RAW[place]] = is_within(away_m_C, raw_m_C)
+        told[FACTORS[place]] = radius_factor(away_m_C, raw_m_C)
     told["energy_score_m"] = energy_score_m(*map(samples_there, samples), *map(there, truth))
     told["minade_5_m"] = min_ade_m(missed_m_CSH, is_target_CH, step)
     for value_C in told.values():
         check_answered(value_C, is_asked_C, who, "samples of forecasts")
-    told["pit"] = pit_tenths(samples_there(around_m_CSH), away_m_C)
+    told["pit"] = pit_tenths(around_m_CS, away_m_C)
     return {
         name: value.where(is_asked_C.view(-1, *[1] * (value.ndim - 1)), torch.nan)
         for name, value in told.items()
@@ -215,6 +247,10 @@ def told_spread(errors: Errors, judging: Judging) -> Iterator[Metric]:
     for place, horizon in enumerate(judging.horizons):
         for name in SPREAD:
             yield mean_metric(name, errors.value[name][:, place], errors, judging, horizon)
+        for name, percent in zip(FACTORS, PERCENTS, strict=True):
+            factor_B = errors.value[name][:, place]
+            factor, number = conformal_factor(factor_B, percent / 100), len(factor_B)
+            yield from [Metric(name, factor, number, horizon)] if math.isfinite(factor) else []
         pit_BP = errors.value["pit"][:, place]
         num_windows = int((~pit_BP[:, 0].isnan()).sum())
         for tenth, mass_B in enumerate(pit_BP.unbind(1), 1):

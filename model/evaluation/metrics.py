@@ -8,14 +8,17 @@ Shapes: B windows, H horizon steps, E entities, R resamples.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 TAIL = (1 - 0.95) / 2
 INTERVAL = (TAIL, 1 - TAIL)  # quantiles that bound 95 %
+MAX_KEPT_DRAWS, DRAWS_AT_ONCE = 2_000_000, 20_000  # what a processor's cache holds at once
 
 # Per window -------------------------------------------------------------------------------------
 
@@ -78,13 +81,35 @@ def interval_over_entities(
     total_E, count_E = sums_by_entity(value_B, entity_id_B)
     if len(count_E) == 0:
         return float("nan"), float("nan")
-    generator = np.random.Generator(np.random.PCG64(seed))
-    totals_R, counts_R = np.empty(num_resamples), np.empty(num_resamples)
-    for number in range(num_resamples):  # one at a time: (R, E) does not fit for many entities
-        drawn_E = generator.integers(len(count_E), size=len(count_E))
-        totals_R[number], counts_R[number] = total_E[drawn_E].sum(), count_E[drawn_E].sum()
-    low, high = np.quantile(totals_R / counts_R, INTERVAL)
+    means = [
+        total_E[drawn_RE].sum(1) / count_E[drawn_RE].sum(1)
+        for drawn_RE in resamples(len(count_E), seed, num_resamples)
+    ]
+    low, high = np.quantile(np.concatenate(means), INTERVAL)
     return float(low), float(high)
+
+
+def resamples(num_entities: int, seed: int, num_resamples: int) -> Iterator[NDArray[np.int64]]:
+    """Places of the entities that each resample draws, (R, E), some at a time.
+
+    Equal numbers give equal draws. Those of few entities are kept for the next who asks: a table
+    asks hundreds of times.
+    """
+    at_once = max(1, DRAWS_AT_ONCE // num_entities)
+    if num_entities * num_resamples <= MAX_KEPT_DRAWS:
+        drawn_RE = kept_resamples(num_entities, seed, num_resamples)
+        yield from np.split(drawn_RE, range(at_once, num_resamples, at_once))
+        return
+    generator = np.random.Generator(np.random.PCG64(seed))
+    for first in range(0, num_resamples, at_once):
+        number = min(at_once, num_resamples - first)
+        yield generator.integers(num_entities, size=(number, num_entities))
+
+
+@lru_cache(maxsize=4)
+def kept_resamples(num_entities: int, seed: int, num_resamples: int) -> NDArray[np.int64]:
+    generator = np.random.Generator(np.random.PCG64(seed))
+    return generator.integers(num_entities, size=(num_resamples, num_entities))
 
 
 def _scored(value_B: Tensor) -> Tensor:
@@ -97,5 +122,13 @@ def sums_by_entity(value_B: Tensor, entity_id_B: Sequence[str]) -> tuple[np.ndar
         raise ValueError(f"{len(value_B)} values for {len(entity_id_B)} entity ids")
     value = value_B.double().cpu().numpy()
     is_scored = ~np.isnan(value)
-    _, entity = np.unique(np.asarray(entity_id_B, dtype=object)[is_scored], return_inverse=True)
-    return np.bincount(entity, value[is_scored]), np.bincount(entity)
+    entity = numbered(tuple(entity_id_B))[is_scored]
+    total_E, count_E = np.bincount(entity, value[is_scored]), np.bincount(entity)
+    is_there_E = count_E > 0
+    return total_E[is_there_E], count_E[is_there_E]
+
+
+@lru_cache(maxsize=8)
+def numbered(entity_id_B: tuple[str, ...]) -> NDArray[np.int64]:
+    """The place (B) of each window's entity among all of them."""
+    return np.unique(np.asarray(entity_id_B, dtype=object), return_inverse=True)[1]

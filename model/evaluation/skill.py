@@ -11,9 +11,10 @@ from types import MappingProxyType
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from .metrics import INTERVAL, mean_over_windows, sums_by_entity
+from .metrics import INTERVAL, mean_over_windows, resamples, sums_by_entity
 from .score_table import ALL, MAIN_METRICS, Row
 
 Place = tuple[str, str, str, int | None]  # task, track, mask and horizon
@@ -59,6 +60,13 @@ def skill(error: float, bar: float) -> float:
     return 1 - error / bar
 
 
+def skill_each(error_R: NDArray[np.float64], bar_R: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`skill` of each."""
+    of_nothing_R = np.where(error_R == 0, 0.0, -np.inf)
+    is_nothing_R = bar_R == 0
+    return np.where(is_nothing_R, of_nothing_R, 1 - error_R / np.where(is_nothing_R, 1.0, bar_R))
+
+
 def skill_intervals(
     error_MB: Sequence[Tensor],
     bar_B: Tensor,
@@ -76,13 +84,12 @@ def skill_intervals(
     num_entities = len(total_ME[-1])
     if not num_entities:
         return [(float("nan"), float("nan")) for _ in error_MB]
-    generator = np.random.Generator(np.random.PCG64(seed))
-    skill_RM = np.empty((num_resamples, len(error_MB)))
-    for number in range(num_resamples):
-        drawn_E = generator.integers(num_entities, size=num_entities)
+    found = []
+    for drawn_RE in resamples(num_entities, seed, num_resamples):
         # Each by itself: together, equal rows may add up in another order and differ by rounding.
-        *errors, bar = (float(total_E[drawn_E].sum()) for total_E in total_ME)
-        skill_RM[number] = [skill(error, bar) for error in errors]
+        *errors_MR, bar_R = (total_E[drawn_RE].sum(1) for total_E in total_ME)
+        found.append(np.stack([skill_each(error_R, bar_R) for error_R in errors_MR], axis=1))
+    skill_RM = np.concatenate(found)
     # No mean between neighbours: where a bar is zero, a skill may be without bounds.
     low = np.quantile(skill_RM, INTERVAL[0], axis=0, method="lower")
     high = np.quantile(skill_RM, INTERVAL[1], axis=0, method="higher")

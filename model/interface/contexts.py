@@ -1,6 +1,7 @@
 """Contexts and partial trajectories: what a question is asked about, the same for every family.
 
-Shapes: B rows, T points, H points of the horizon, S samples, E draws, K calendar features.
+Shapes: B rows, T points, H points of the horizon, S samples, E draws, K calendar features,
+M motion (speed, course).
 """
 
 from __future__ import annotations
@@ -82,6 +83,17 @@ class Context(Rows):
     def batch(self) -> MaskedBatch:
         """The same as a batch in which all is shown; whatever stood in a pad is gone."""
         return Partial.of(self, 0, None).batch()
+
+
+@dataclass(frozen=True)
+class ReportedContext(Context):
+    """A context with the motion that its source reported at the last known points.
+
+    `reported_BM` is a speed in m/s and a course over ground in degrees, NaN where there is none.
+    Baselines alone are asked with it: a model that serves gets places and times.
+    """
+
+    reported_BM: Tensor
 
 
 @dataclass(frozen=True)

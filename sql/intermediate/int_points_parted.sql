@@ -74,6 +74,7 @@ select
     parted.part_id as trip_id,
     parted.entity_id,
     parted.split,
+    parted.point_id,
     parted.place,
     parted.tracked_at,
     parted.lon_deg,

@@ -83,7 +83,7 @@ def check_answerer(made: Any, address: str) -> None:
     """Refuse what no table could show, and say what it lacks."""
     name, tasks = getattr(made, "name", None), getattr(made, "tasks", None)
     known = sorted(set(ASKED_AS.values()))
-    if not isinstance(name, str) or not name or not isinstance(made.is_baseline, bool):
+    if not isinstance(name, str) or not name or getattr(made, "is_baseline", None) is not False:
         raise ConfigError(f"model: {address} needs a name, a text, and is_baseline = False")
     if not isinstance(tasks, Sequence) or not tasks or not set(tasks) <= set(known):
         raise ConfigError(

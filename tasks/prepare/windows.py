@@ -14,6 +14,9 @@ Stretches of the first three hold no step that is long beside those of train: ov
 percentile, which cuts the tail of what is sampled unevenly (ships, at 8 minutes) as well as the
 missing fixes of what is sampled evenly (storms). Those that do, and those that ask for a point
 that the source interpolated, are counted.
+
+Where a source reports speed and course, those at the last known point of each forecast lie in a
+file beside the windows, for baselines alone: no model and no learning shards hold them.
 """
 
 from __future__ import annotations
@@ -29,7 +32,15 @@ import sql
 from model.earth.cells import cells_of
 from tasks.config.sections import Task
 from tasks.config.slices import WindowRules
-from tasks.database import Connection, Value, append, check, materialise, write_query
+from tasks.database import (
+    Connection,
+    Value,
+    append,
+    check,
+    count_rows,
+    materialise,
+    write_query,
+)
 from tasks.prepare.conventions import LINES_A_DEGREE, SPLITS
 from tasks.prepare.near_duplicates import near_duplicates
 from tasks.runtime.store import Counts
@@ -49,6 +60,7 @@ SQL = (
     "intermediate/int_forecasts_judged",
     "marts/windows",
     "marts/window_origins",
+    "marts/reported_motion",
     "marts/stored_windows",
     "reports/windows_left_out",
 )
@@ -78,15 +90,24 @@ def add_windows(con: Connection, rules: WindowRules, longest_s: float | None) ->
         append(con, "windows", "all_windows")
         materialise(con, "marts/window_origins", lines_a_degree=LINES_A_DEGREE)
         append(con, "window_origins", "all_origins")
+        materialise(con, "marts/reported_motion")
+        append(con, "reported_motion", "all_motion")
 
 
 def write_windows(con: Connection, path: Path, resolution: int) -> None:
-    """Write all windows; `regions` holds the cells that training knows, at this resolution."""
+    """Write all windows, and beside them the reported motion, if there is any.
+
+    `regions` holds the cells that training knows, at this resolution.
+    """
     origins = con.table("all_origins").to_arrow_table()
     lon_deg_N, lat_deg_N = (origins[name].to_numpy() for name in ("lon_deg", "lat_deg"))
     cells = pa.array(cells_of(lon_deg_N, lat_deg_N, resolution))
     con.register("window_cells", pa.table({"window_id": origins["window_id"], "cell": cells}))
     write_query(con, sql.read("marts/stored_windows"), path)
+    if count_rows(con, "all_motion"):
+        write_query(
+            con, "from all_motion order by window_id", path.with_name("reported_motion.parquet")
+        )
 
 
 def check_windows(con: Connection, rules: WindowRules) -> None:
@@ -112,4 +133,6 @@ def count_windows(con: Connection, files: Mapping[str, Sequence[Path]]) -> Count
     for task in sorted({task for task, _ in rows} - {"forecast"}):
         counts |= {f"windows_{task}_{split}": rows.get((task, split), 0) for split in SPLITS}
     [left_out] = con.sql(sql.read("reports/windows_left_out")).to_arrow_table().to_pylist()
+    if reported := count_rows(con, "all_motion"):
+        counts["windows_with_reported_motion"] = reported
     return counts | left_out | {f"near_duplicates_{split}": repeated[split] for split in JUDGED}

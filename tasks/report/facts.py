@@ -88,6 +88,8 @@ SPLIT_FACTS = {
     "windows_with_interpolated_points": "windows not judged, for asking a point that the source "
     "interpolated",
     "windows_with_interpolated_points_share": "as a share of all windows",
+    "windows_with_reported_motion": "windows of forecasts at whose last known point the source "
+    "reported speed and course",
     "near_duplicates_validation": "validation windows that repeat a run of train",
     "near_duplicates_test": "test windows that repeat a run of train",
 }

@@ -32,6 +32,7 @@ SCHEMA = pa.schema(
         "lat_deg": pa.float64(),
         "altitude_m": pa.float64(),
         "speed_mps": pa.float64(),
+        "course_deg": pa.float64(),
         "received_at": pa.timestamp("us", tz="UTC"),
         "file_id": pa.int64(),
         "line_number": pa.int64(),

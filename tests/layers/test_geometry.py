@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from model.earth.constants import EARTH_RADIUS_M
-from model.earth.geometry import haversine_m, step_between, step_from, wrap_lon_deg
+from model.earth.geometry import haversine_m, rhumb_from, step_between, step_from, wrap_lon_deg
 
 SPHERE = Geodesic(EARTH_RADIUS_M, 0)
 
@@ -62,6 +62,53 @@ def test_end_of_a_step_equals_the_geodesic_library(a, azimuth_deg, distance_m):
     expected = SPHERE.Direct(a[1], a[0], azimuth_deg, distance_m)
     missed_m = SPHERE.Inverse(lat_deg, lon_deg, expected["lat2"], expected["lon2"])["s12"]
     assert missed_m < 1e-6
+
+
+def held_course(lon_deg: float, lat_deg: float, course_deg: float, way_m: float, num_steps: int):
+    """The end of many short geodesics that all begin with the same azimuth."""
+    for _ in range(num_steps):
+        reached = SPHERE.Direct(lat_deg, lon_deg, course_deg, way_m / num_steps)
+        lon_deg, lat_deg = reached["lon2"], reached["lat2"]
+    return lon_deg, lat_deg
+
+
+@pytest.mark.parametrize(
+    ("place", "course_deg", "way_m"),
+    [
+        ((10.0, 50.0), 63.0, 200_000.0),
+        ((179.9, -62.0), 118.0, 150_000.0),  # over the date line
+        ((-179.9, 60.0), 270.0, 100_000.0),  # along a parallel
+        ((5.0, 45.0), 89.9, 300_000.0),
+        ((5.0, 45.0), 89.999, 300_000.0),
+        ((-74.0, 40.7), 0.0, 50_000.0),
+        ((0.0, -0.5), 225.0, 400_000.0),
+        ((30.0, 88.0), 20.0, 150_000.0),
+    ],
+)
+def test_a_rhumb_line_is_a_held_course_in_short_geodesics(place, course_deg, way_m):
+    """Two sizes of steps tell what is left out between them: the error halves with the step."""
+    coarse, fine = (held_course(*place, course_deg, way_m, size) for size in (400, 800))
+    turned_deg = (fine[0] - coarse[0] + 180) % 360 - 180
+    expected = fine[0] + turned_deg, 2 * fine[1] - coarse[1]
+    course = math.radians(course_deg)
+    moved_m = way_m * math.sin(course), way_m * math.cos(course)
+    lon_deg, lat_deg = (float(part) for part in rhumb_from(*degrees(*place, *moved_m)))
+    assert SPHERE.Inverse(lat_deg, lon_deg, expected[1], expected[0])["s12"] < 0.05
+    great_circle = [float(part) for part in step_from(*degrees(*place, *moved_m))]
+    away_m = SPHERE.Inverse(*great_circle[::-1], expected[1], expected[0])["s12"]
+    assert (away_m > 50) == (course_deg != 0)
+
+
+@given(a=places(), course_deg=st.floats(0, 360), way_m=st.floats(0, 1e6))
+def test_a_rhumb_line_leads_back_and_ends_at_a_pole(a, course_deg, way_m):
+    course = math.radians(course_deg)
+    moved_m = degrees(way_m * math.sin(course), way_m * math.cos(course))
+    lon_deg, lat_deg = end = rhumb_from(*degrees(*a), *moved_m)
+    assert -180 <= float(lon_deg) < 180
+    assert -90 <= float(lat_deg) <= 90
+    if abs(a[1]) < 89 and abs(float(lat_deg)) < 89:
+        back = rhumb_from(*end, *(-part for part in moved_m))
+        assert float(haversine_m(*back, *degrees(*a))) < 1e-3
 
 
 @given(a=places(), b=places())

@@ -24,11 +24,13 @@ from tasks.config.pipeline import CleanConfig, PipelineConfig, SplitConfig, Wind
 from tasks.config.sections import SplitKind
 from tasks.prepare import shards as shards_module
 from tasks.prepare import split as split_module
+from tasks.prepare.learning_shards import learning_shards
 from tasks.prepare.split import SPLITS
 from tasks.release.champion_gate import leak_refusal
 from tasks.release.promote import judge
 from tasks.report.facts import RunSteps
 from tasks.runtime.errors import DataError
+from tasks.runtime.stage import without_orchestrator
 from tasks.runtime.store import Receipt, Store
 
 SPLIT = {
@@ -375,6 +377,44 @@ def test_windows_tell_what_they_are_like(store: Store):
         assert row["num_history"] == row["start"]
         # The walkers of ten minutes stay within 100 m for more than five.
     assert any(row["has_stop"] for row in windows_of(store, receipt, "forecast"))
+
+
+def test_reported_motion_is_that_of_the_last_known_points_alone(store: Store):
+    """Each report is unlike all others, and one walker in two reports nothing."""
+    silent = walks(NUM_WALKS, 60)
+    points = [
+        row | {"speed_mps": 1 + number / 1_000, "course_deg": number % 3_600 / 10}
+        if row["entity_id"] < "e007"
+        else row
+        for number, row in enumerate(silent)
+    ]
+    receipt = made(store, config_of(), points)
+    trips = {trip["trip_id"]: trip for trip in trips_of(store, receipt)}
+    reports = {(row["entity_id"], row["tracked_at"]): row for row in points}
+    expected = {}
+    for window in windows_of(store, receipt, "forecast"):
+        trip = trips[window["trip_id"]]
+        last_s = trip["t_s"][window["start"] + NUM_CONTEXT - 1]
+        last = trip["entity_id"], trip["started_at"] + timedelta(seconds=last_s)
+        if "speed_mps" in reports[last]:
+            report = reports[last]["speed_mps"], reports[last]["course_deg"]
+            expected[window["window_id"]] = report
+    found = rows_of(store, [receipt], "reported_motion.parquet")
+    told = {row["window_id"]: (row["speed_mps"], row["course_deg"]) for row in found}
+    assert told == expected
+    assert receipt.counts["windows_with_reported_motion"] == len(found) > 50
+    assert len(found) < len(windows_of(store, receipt, "forecast"))
+    # No other file tells of it, and models learn from shards without it.
+    plain = made(store, config_of(), silent)
+    assert "windows_with_reported_motion" not in plain.counts
+    plain_files, files = (
+        {file.name: file.sha256 for file in store.manifest(one).files} for one in (plain, receipt)
+    )
+    assert files.pop("reported_motion.parquet")
+    assert files == plain_files
+    with without_orchestrator():
+        learnt = learning_shards(config_of(), receipt, 100.0, store)
+    assert "reported_motion.parquet" not in {file.name for file in store.manifest(learnt).files}
 
 
 def walked_again(store: Store, receipt: Receipt, points: list[dict]) -> list[dict]:

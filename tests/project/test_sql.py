@@ -142,6 +142,8 @@ TABLES = {
     "int_content_groups": {"entity_id": "varchar", "content_group": "varchar"},
     "clean_points": {
         **POINT,
+        "speed_mps": "double",
+        "course_deg": "double",
         "trip_id": "varchar",
         "staypoint_id": "bigint",
         "mode": "varchar",
@@ -165,6 +167,7 @@ TABLES = {
         "trip_id": "varchar",
         "entity_id": "varchar",
         "split": "varchar",
+        "point_id": "bigint",
         "place": "bigint",
         **PLACE,
         "is_stay": "boolean",
