@@ -17,7 +17,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from ..inference.calibration import Calibration
+from ..interface.calibration import Calibration
 from .judged_tasks import FORECAST, TIMES_GIVEN, TRAVEL_TIME
 from .score_table import ALL, Row
 

@@ -32,7 +32,7 @@ from .question import AnswerError, Errors, Judging, Metric, Question, check_answ
 
 COVERAGE = tuple(f"coverage_{percent}" for percent in PERCENTS)
 RAW = tuple(f"raw_{name}" for name in COVERAGE)
-FACTORS = tuple(f"factor_{percent}" for percent in PERCENTS)
+FACTORS = tuple(f"factor_{percent}" for percent in PERCENTS)  # at each step of the horizon
 SPREAD = (*COVERAGE, *RAW, "energy_score_m", "minade_5_m")
 ForecastErrors = dict[str, Tensor]
 
@@ -173,8 +173,8 @@ def spread_errors(
 ) -> ForecastErrors:
     """What samples of some windows tell at each horizon, (B, K) and more; NaN in the others."""
     asked, size_BK = windows.at(chosen), (len(windows.time_s_BH), len(judging.horizons))
-    names = (*SPREAD, *FACTORS)
-    errors = {name: torch.full(size_BK, torch.nan, dtype=torch.float64) for name in names}
+    errors = {name: torch.full(size_BK, torch.nan, dtype=torch.float64) for name in SPREAD}
+    errors |= {name: torch.full_like(windows.time_s_BH, torch.nan) for name in FACTORS}
     errors["pit"] = torch.full((*size_BK, NUM_TENTHS), torch.nan, dtype=torch.float64)
     if not len(asked.time_s_BH):
         return errors
@@ -185,6 +185,8 @@ def spread_errors(
         judging.num_samples,
         judging.seed,
     )
+    for name, factor_CH in radius_factors(found, asked).items():
+        errors[name][chosen] = factor_CH
     for place, step in enumerate(judging.horizons):
         for name, value_C in spread_at(found, asked, step, sampler.name).items():
             errors[name][chosen, place] = value_C
@@ -192,11 +194,11 @@ def spread_errors(
 
 
 def spread_at(found: Forecast, asked: ForecastWindows, step: int, who: str) -> ForecastErrors:
-    """What samples tell of the point at a step (C): `SPREAD`, `FACTORS`, and `pit` (C, 10).
+    """What samples tell of the point at a step (C): `SPREAD`, and tenths of `pit` (C, 10).
 
-    Areas are discs around the point forecast, as they are told, and raw as the samples fill them;
-    a factor stretches the raw radius just to the truth. PIT is of the distance from there: the
-    share of the samples that lie nearer to it than the truth.
+    Areas are discs around the point forecast, as they are told, and raw as the samples fill them.
+    PIT is of the distance from there: the share of the samples that lie nearer to it than the
+    truth.
     """
     is_target_CH = asked.is_target_BH
     sample_lon_deg_CSH, sample_lat_deg_CSH = found.sample_lon_deg_BSH, found.sample_lat_deg_BSH
@@ -225,7 +227,6 @@ def spread_at(found: Forecast, asked: ForecastWindows, step: int, who: str) -> F
         raw_m_C = torch.quantile(around_m_CS, share, dim=1)
         told[COVERAGE[place]] = is_within(away_m_C, there(radius_m_CH))
         told[RAW[place]] = is_within(away_m_C, raw_m_C)
-        told[FACTORS[place]] = radius_factor(away_m_C, raw_m_C)
     told["energy_score_m"] = energy_score_m(*map(samples_there, samples), *map(there, truth))
     told["minade_5_m"] = min_ade_m(missed_m_CSH, is_target_CH, step)
     for value_C in told.values():
@@ -237,6 +238,23 @@ def spread_at(found: Forecast, asked: ForecastWindows, step: int, who: str) -> F
     }
 
 
+def radius_factors(found: Forecast, asked: ForecastWindows) -> ForecastErrors:
+    """By what the raw radii of each step (C, H) would have to be stretched to reach the truth."""
+    lon_deg_CSH, lat_deg_CSH = found.sample_lon_deg_BSH, found.sample_lat_deg_BSH
+    if lon_deg_CSH is None or lat_deg_CSH is None:
+        return {}
+    points = found.lon_deg_BH, found.lat_deg_BH
+    away_m_CH = haversine_m(*points, asked.lon_deg_BH, asked.lat_deg_BH)
+    lon_deg_C1H, lat_deg_C1H = (value_CH.unsqueeze(1) for value_CH in points)
+    around_m_CSH = haversine_m(lon_deg_C1H, lat_deg_C1H, lon_deg_CSH, lat_deg_CSH)
+    return {
+        name: radius_factor(away_m_CH, torch.quantile(around_m_CSH, share, dim=1)).where(
+            asked.is_target_BH, torch.nan
+        )
+        for name, share in zip(FACTORS, RADII, strict=True)
+    }
+
+
 def is_within(away_m_C: Tensor, radius_m_C: Tensor) -> Tensor:
     """1 or 0 (C); NaN where there is no radius."""
     return (away_m_C <= radius_m_C).double().where(radius_m_C.isfinite(), torch.nan)
@@ -244,13 +262,13 @@ def is_within(away_m_C: Tensor, radius_m_C: Tensor) -> Tensor:
 
 def told_spread(errors: Errors, judging: Judging) -> Iterator[Metric]:
     """What samples told of many windows: a mean of each, and the share in each tenth of PIT."""
+    for name, share in zip(FACTORS, RADII, strict=True):
+        for step, factor_B in enumerate(errors.value[name].unbind(1), 1):
+            factor = conformal_factor(factor_B, share)
+            yield from [Metric(name, factor, len(factor_B), step)] if math.isfinite(factor) else []
     for place, horizon in enumerate(judging.horizons):
         for name in SPREAD:
             yield mean_metric(name, errors.value[name][:, place], errors, judging, horizon)
-        for name, percent in zip(FACTORS, PERCENTS, strict=True):
-            factor_B = errors.value[name][:, place]
-            factor, number = conformal_factor(factor_B, percent / 100), len(factor_B)
-            yield from [Metric(name, factor, number, horizon)] if math.isfinite(factor) else []
         pit_BP = errors.value["pit"][:, place]
         num_windows = int((~pit_BP[:, 0].isnan()).sum())
         for tenth, mass_B in enumerate(pit_BP.unbind(1), 1):

@@ -25,6 +25,7 @@ from ..families import FAMILIES, build
 from ..features.normaliser import Normaliser
 from ..interface.answerer import DurationDensity
 from ..interface.answers import Durations, Forecast, Recovered
+from ..interface.calibration import Calibration
 from ..interface.contexts import Context, Partial
 from ..interface.family import Model
 from ..interface.flat_points import (
@@ -42,7 +43,6 @@ from ..interface.flat_points import sorted_sketch as sorted_sketch
 from ..interface.weights import load_weights
 from .api import check_task as check_task
 from .api import duration_density, embed, forecast, recover, score, travel_time
-from .calibration import Calibration
 
 TRAJECTORIES_AT_ONCE = 1024  # bounds the memory of samples
 PIECES_AT_ONCE = 256  # bounds the memory of attention in both directions

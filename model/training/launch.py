@@ -24,6 +24,7 @@ from torch import distributed
 
 from ..data.epoch_plan import EpochPlan
 from ..data.reading import assembled, planned
+from ..data.seen_points import SEEN_FILE, SeenPoints, seen_points
 from ..data.shards import Shards
 from ..data.streams import prefetched
 from ..families import FAMILIES, build
@@ -39,7 +40,7 @@ from .state import METRICS_FILE, WEIGHTS_FILE, FitResult, Progress
 
 CONFIG_FILE, NORMALISER_FILE, COURSE_FILE = "config.json", "normaliser.json", "training.json"
 STORED = (WEIGHTS_FILE, CONFIG_FILE, NORMALISER_FILE)  # the model itself
-OUTPUTS = (*STORED, METRICS_FILE, COURSE_FILE)
+OUTPUTS = (*STORED, METRICS_FILE, COURSE_FILE, SEEN_FILE)
 NUM_VALIDATION_BATCHES = 48  # of all ranks together: 2, 3, 4, 6 and 8 of them take equally many
 PREFETCHED_BATCHES = 2
 STOPPED = 130
@@ -101,6 +102,7 @@ def run(
     )
     if ranks.is_first:
         write_facts(folder, training, model, result)
+        write_seen(folder, training, shards)
     ranks.wait()
     return result
 
@@ -153,6 +155,13 @@ def write_facts(folder: Path, training: Training, model: Model, result: FitResul
     facts = (described, model.normaliser.to_json(), course)
     for name, value in zip((CONFIG_FILE, NORMALISER_FILE, COURSE_FILE), facts, strict=True):
         (folder / name).write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+
+def write_seen(folder: Path, training: Training, shards: Shards) -> None:
+    """What the model was trained on, and what the one that it began with was."""
+    seen = seen_points(shards)
+    earlier = SeenPoints.read(Path(training.fit.init)) if training.fit.init else None
+    (seen if earlier is None else seen.with_those_of(earlier)).write(folder)
 
 
 def main() -> int:

@@ -18,10 +18,11 @@ from model.evaluation.score_table import ALL, MAIN_METRICS, WINDOW_ERRORS, Row, 
 from model.families import module_named
 from tasks.config.pipeline import PipelineConfig
 from tasks.config.slices import EvaluateRules
+from tasks.evaluate.seen import MAX_SEEN_SHARE, SEEN_SHARE, seen_words
 from tasks.prepare.conventions import EXAMPLES_FILE, SCORES_FILE, WINDOW_ERRORS_FILE
 from tasks.runtime.errors import ConfigError, DataError
 from tasks.runtime.machine import Machine
-from tasks.runtime.progress import progress
+from tasks.runtime.progress import log, progress
 from tasks.runtime.stage import Job, Stage
 from tasks.runtime.store import Counts, Receipt, Store
 
@@ -49,8 +50,9 @@ def evaluate(config: PipelineConfig, shards: Receipt, trained: Receipt, store: S
 
 def build(draft: Path, job: Job[EvaluateRules]) -> Counts:
     """Score a model that was trained on these shards."""
-    trained = trained_in(job.store.verify(job.receipt("trained")))
-    return judge(draft, job, [trained], {trained.name})
+    folder = job.store.verify(job.receipt("trained"))
+    trained = trained_in(folder)
+    return judge(draft, job, [trained], {trained.name}) | seen_counts(folder, job)
 
 
 def judge(
@@ -98,6 +100,21 @@ def judge(
         write_examples(draft, shards, answerers, rules)
     (draft / "baselines.json").write_text(json.dumps(facts_of(baselines)) + "\n")
     return headline_counts(scores, first.name)
+
+
+def seen_counts(folder: Path, job: Job[EvaluateRules]) -> Counts:
+    """The share of the test points that the model of a folder was trained on, if it tells."""
+    from model.data.seen_points import SeenPoints, seen_share
+    from model.data.shards import Shards
+
+    seen = SeenPoints.read(folder)
+    if seen is None:
+        return {}
+    shards = Shards.open(job.folder("shards"), job.settings.zone)
+    share = round(seen_share(seen, shards, SHOWN_SPLIT), 6)
+    if share > MAX_SEEN_SHARE:
+        log(seen_words(share))
+    return {SEEN_SHARE: share}
 
 
 def require_names_of_their_own(answerers: Sequence[Answerer]) -> None:

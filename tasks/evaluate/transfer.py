@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from model.families import module_named
 from tasks.config.pipeline import DataConfig
 from tasks.config.slices import EvaluateRules
-from tasks.evaluate.evaluate import judge, trained_in
+from tasks.evaluate.evaluate import judge, seen_counts, trained_in
 from tasks.evaluate.local_model import is_local, local_model, source_digest, told_as_of
 from tasks.registry.initial_weights import answering_digest, family_of, initial_model
 from tasks.runtime.errors import ConfigError
@@ -75,8 +75,9 @@ def build(draft: Path, job: Job[EvaluateRules]) -> Counts:
     with initial_model(job.source, job.store, FLAG) as folder:
         require_same(answering_digest(folder), job)
         first = replace(trained_in(folder), title=str(job.inputs["title"]))
+        seen = seen_counts(folder, job)
     tuned = tuned_models(job, first)
-    return judge(draft, job, [first, *tuned], {one.name for one in tuned})
+    return judge(draft, job, [first, *tuned], {one.name for one in tuned}) | seen
 
 
 def judge_local(draft: Path, job: Job[EvaluateRules]) -> Counts:

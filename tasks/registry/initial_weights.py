@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from model.families import MODULES
-from tasks.prepare.conventions import CALIBRATION_FILE
 from tasks.registry.models import fetch_bundle
 from tasks.runtime.errors import ConfigError, DataError
 from tasks.runtime.file_hashes import fault_in, sha256_file
@@ -82,18 +81,23 @@ def family_of(folder: Path, address: str) -> tuple[str, str]:
 
 
 def digest_of(folder: Path) -> str:
-    """The name of what a training begins with."""
-    return files_digest(folder, stored_files())
+    """The name of what a training begins with, and of what that was trained on."""
+    from model.data.seen_points import SEEN_FILE
+
+    return files_digest(folder, stored_files(), SEEN_FILE)
 
 
 def answering_digest(folder: Path) -> str:
-    """The name of what decides answers: of the calibration too, where there is one."""
-    carried = [CALIBRATION_FILE] if (folder / CALIBRATION_FILE).is_file() else []
-    return files_digest(folder, [*stored_files(), *carried])
+    """The name of what decides answers and what is said of them: of the calibration too."""
+    from model.data.seen_points import SEEN_FILE
+    from model.interface.calibration import CALIBRATION_FILE
+
+    return files_digest(folder, stored_files(), SEEN_FILE, CALIBRATION_FILE)
 
 
-def files_digest(folder: Path, names: Iterable[str]) -> str:
-    files = {name: sha256_file(folder / name) for name in names}
+def files_digest(folder: Path, names: Sequence[str], *optional: str) -> str:
+    there = [name for name in optional if (folder / name).is_file()]
+    files = {name: sha256_file(folder / name) for name in (*names, *there)}
     return sha256_text(canonical_json(files))[:32]
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from model.families import MODULES, MODULES_FILE, module_named, tasks_of
 from tasks.config.pipeline import PipelineConfig
-from tasks.prepare.conventions import CALIBRATION_FILE
+from tasks.prepare.conventions import CALIBRATION_FILE, SEEN_FILE
 from tasks.registry.initial_weights import stored_files
 from tasks.registry.model_code import code_digest
 from tasks.runtime.code_closure import code_hashes, module_path, package_folder
@@ -91,6 +91,7 @@ def write_bundle(
         shutil.copyfile(trained / name, folder / name)
     if evaluated is not None:
         shutil.copyfile(evaluated / CALIBRATION_FILE, folder / CALIBRATION_FILE)
+        shutil.copyfile(trained / SEEN_FILE, folder / SEEN_FILE)
     copy_source(folder / "model", json.loads((folder / "config.json").read_bytes())["family"])
     facts = {"params": defaults, "weights_sha256": sha256_file(folder / "weights.safetensors")}
     write_synced(folder / "serving.json", canonical_json(facts) + "\n")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from model.evaluation.verdict import ALIKE, BEHIND, MIN_ENTITIES, MIN_WINDOWS, TOO_FEW
+from tasks.evaluate.seen import seen_warning
 from tasks.release.gate_metrics import (
     GATE_SPLIT,
     CleanProcessCall,
@@ -156,8 +157,12 @@ def behind_words(questions: Sequence[str]) -> str:
     return f"it is behind the best baseline at {'; '.join(questions[:MAX_TOLD])}{more}"
 
 
-def leak_refusal(shards: Receipt) -> Decision | None:
-    """The refusal of whatever was judged on windows between its training windows, if it was."""
+def leak_refusal(shards: Receipt, evaluated: Receipt) -> Decision | None:
+    """The refusal of whatever was judged on windows between its training windows, or on points
+    that it was trained on.
+    """
+    if warning := seen_warning(evaluated):
+        return refusal(warning)
     if shards.counts.get("is_leaky"):
         return refusal(
             "the split random_window is a control that leaks: validation lies between training "

@@ -7,6 +7,7 @@ import pyarrow as pa
 from model.evaluation.judged_tasks import FORECAST, RECOVER, TRAVEL_TIME
 from tasks.config.datasets import Dataset
 from tasks.config.pipeline import PipelineConfig
+from tasks.evaluate.seen import seen_warning
 from tasks.report.error_tables import FORECASTS, TOPICS, read_scores
 from tasks.report.facts import INITIALISED, LEAKY, RunSteps, split_pairs
 from tasks.report.first_screen import Subject, first_screen
@@ -30,6 +31,7 @@ def model_card(steps: RunSteps, reported: Receipt) -> str:
         f"{row.title}: {row.homepage}  \nLicence: {row.licence}. Citation: {row.citation}.  \n"
         + split_note(config),
         *([f"**{LEAKY}**"] if config.split.kind == "random_window" else []),
+        *([f"**{seen}**"] if (seen := seen_warning(steps.evaluated)) else []),
         pairs_table(("fact", "value"), split_pairs(steps.shards.counts)),
         *origin_note(steps),
         *errors(config, scores),

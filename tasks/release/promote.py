@@ -73,7 +73,7 @@ def judge(
     client: MlflowClient, steps: RunSteps, registration: Registration, scratch: Path
 ) -> Decision:
     """Compare a version with the baselines and the present champion on the same windows."""
-    if (refusal := leak_refusal(steps.shards)) is not None:
+    if (refusal := leak_refusal(steps.shards, steps.evaluated)) is not None:
         return refusal
     name, measure = registration.name, measure_of(steps.config)
     model_m, baselines = gate_errors(steps)

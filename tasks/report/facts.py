@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tasks.evaluate.seen import seen_warning
 from tasks.prepare.conventions import RECOVERY_FILE
 from tasks.runtime.stage import Job
 from tasks.runtime.store import Receipt, Store, spelt
@@ -54,7 +55,9 @@ def warnings_of(job: Job[ReportRules]) -> list[str]:
     """What a reader must know before any number."""
     is_leaky = job.receipt("shards").counts.get("is_leaky")
     is_tuned = job.settings.init
-    return [text for text, holds in ((LEAKY, is_leaky), (INITIALISED, is_tuned)) if holds]
+    seen = seen_warning(job.receipt("evaluated"))
+    told = ((LEAKY, is_leaky), (INITIALISED, is_tuned), (seen, seen))
+    return [text for text, holds in told if holds]
 
 
 LEAKY = (
@@ -65,7 +68,8 @@ LEAKY = (
 
 INITIALISED = (
     "Training went on from an earlier model, with that model's normaliser. What that one was "
-    "trained on is not known here: it may hold parts of this validation and test."
+    "trained on counts: a test that holds more than 1 % of it is told, and decides nothing. Of a "
+    "model that does not tell what it was trained on, nothing is known."
 )
 
 

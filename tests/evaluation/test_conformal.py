@@ -24,9 +24,9 @@ from model.evaluation.forecast_scores import read_forecast_windows
 from model.evaluation.judged_tasks import TRACKS as TRACKS_OF_TASKS
 from model.evaluation.judged_tasks import TRAVEL_TIME
 from model.evaluation.travel_time_scores import travel_question
-from model.inference.calibration import CALIBRATION_FILE, TRACKS, Calibration
 from model.inference.serving import load_trained
 from model.interface.answers import Durations
+from model.interface.calibration import CALIBRATION_FILE, TRACKS, Calibration
 from tasks.prepare import conventions
 from tasks.release.bundle import write_bundle
 from tasks.report.error_tables import read_scores

@@ -185,7 +185,8 @@ def test_a_family_that_does_not_forecast_has_no_row_of_forecasts():
         table = pq.read_table(folder / f"{name}.parquet")
         assert set(table["task"].to_pylist()) == set(masked_ships.RECOVERY)
     assert {path.name for path in folder.iterdir()} == {
-        *("scores.parquet", "window_errors.parquet", "baselines.json", "manifest.json")
+        *("scores.parquet", "window_errors.parquet", "baselines.json", "calibration.json"),
+        "manifest.json",
     }
     counts = made.evaluated.counts
     rows = masked_ships.rows_of(made, *masked_ships.RECOVERY)

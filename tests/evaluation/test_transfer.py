@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,9 +11,14 @@ import pyarrow.compute as pc
 import pytest
 from helpers import ships
 
+from model.data.seen_points import seen_points
+from model.data.shards import Shards
 from tasks.catalog.run import recorded_run
 from tasks.catalog.warehouse import current_receipts
+from tasks.evaluate.seen import SEEN_SHARE
 from tasks.evaluate.transfer import TRANSFER, title_of, transfer
+from tasks.prepare.conventions import CALIBRATION_FILE
+from tasks.release.champion_gate import leak_refusal
 from tasks.report.error_tables import read_scores
 from tasks.runtime.errors import ConfigError, DataError
 from tasks.runtime.run_records import read_records
@@ -43,10 +49,17 @@ def rows_of(folder: Path, model: str) -> list[dict[str, object]]:
     return scores.filter(pc.equal(scores["model"], model)).drop_columns("model").to_pylist()
 
 
-def test_on_its_own_data_it_errs_as_where_it_was_trained(store, model):
+def test_on_its_own_data_it_errs_as_where_it_was_trained(store, model, tmp_path):
     evaluated = ships.good().evaluation
-    scores = judged(store, model)
-    assert rows_of(store.folder(scores), "chemin") == rows_of(evaluated, "chemin") != []
+    carried = shutil.copytree(model, tmp_path / "carried")
+    shutil.copy(evaluated / CALIBRATION_FILE, carried)
+    scores = judged(store, carried)
+
+    def errors(folder: Path, split: str) -> list[dict[str, object]]:
+        return [row for row in rows_of(folder, "chemin") if row["split"] == split]
+
+    assert errors(store.folder(scores), "test") == errors(evaluated, "test") != []
+    assert scores.counts[SEEN_SHARE] == 0 == ships.good().evaluated.counts[SEEN_SHARE]
     for baseline in ("damped_velocity", "last_position"):
         assert rows_of(store.folder(scores), baseline) == rows_of(evaluated, baseline) != []
 
@@ -57,6 +70,30 @@ def test_on_other_data_nothing_of_it_changes_and_everything_is_judged_again(stor
     assert own.recipe != other.recipe
     assert rows_of(store.folder(own), "chemin") != rows_of(store.folder(other), "chemin")
     assert {path.name: path.read_bytes() for path in model.iterdir()} == before
+
+
+def test_a_model_that_was_trained_on_the_test_is_labelled_and_no_champion(
+    store, model, tmp_path, capsys
+):
+    """The fault: what is test here was train under the split that it was trained by."""
+    with without_orchestrator():
+        shards = ships.stored_shards(store)
+        folder = tmp_path / "other"
+        shutil.copytree(store.folder(shards), folder)
+    given = Shards.open(folder)
+    swapped = replace(
+        given, files={"train": given.files["test"], "validation": given.files["validation"]}
+    )
+    cheat = shutil.copytree(model, tmp_path / "cheat")
+    seen_points(swapped).write(cheat)
+    found = judged(store, cheat)
+    assert found.counts[SEEN_SHARE] == 1
+    told = capsys.readouterr().err
+    assert "No test: the model was trained on 100.0% of the points of test" in told
+    decision = leak_refusal(shards, found)
+    assert decision is not None
+    assert not decision.is_promoted
+    assert leak_refusal(shards, judged(store, model)) is None
 
 
 def test_the_same_weights_are_judged_once(store, model, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -28,6 +29,7 @@ from model.evaluation.travel_time_scores import TravelTimeScorer, travel_questio
 from model.inference.api import Partial, travel_time
 from model.inference.serving import load_trained
 from model.interface.answers import Durations
+from model.interface.calibration import Calibration
 from model.interface.flat_points import even_places
 from tasks.evaluate.evaluate import evaluate
 from tasks.report.error_tables import read_scores
@@ -249,29 +251,31 @@ def test_every_stored_journey_is_judged_by_all():
 @pytest.mark.parametrize("track", [ENDS, PATH_GIVEN])
 def test_the_model_rows_agree_with_a_slow_loop(track):
     made = masked_ships.evaluated("trajfm")
-    trained = load_trained(made.store.folder(made.trained))
-    misses_s, relative, inside = [], [], []
+    trained = replace(
+        load_trained(made.store.folder(made.trained)),
+        calibration=Calibration.read(made.store.folder(made.evaluated)),
+    )
+    misses_s, relative, inside, inside_raw = [], [], [], []
     for trip in trips_of("test"):
         places = slice(None) if track == PATH_GIVEN else slice(None, None, len(trip["lon_deg"]) - 1)
         lon, lat = (torch.tensor([trip[name][places]]).double() for name in ("lon_deg", "lat_deg"))
         is_first = torch.arange(lon.shape[1])[None] == 0
-        found = travel_time(
-            trained.model,
-            Partial(
-                lon,
-                lat,
-                torch.zeros_like(lon),
-                torch.ones_like(is_first),
-                is_first,
-                torch.tensor([int(trip["started_at"].timestamp()) * 1_000_000]),
-                "UTC",
-                torch.zeros_like(is_first),
-            ),
+        asked = Partial(
+            lon,
+            lat,
+            torch.zeros_like(lon),
+            torch.ones_like(is_first),
+            is_first,
+            torch.tensor([int(trip["started_at"].timestamp()) * 1_000_000]),
+            "UTC",
+            torch.zeros_like(is_first),
         )
+        found, raw = trained.travel_time(asked), travel_time(trained.model, asked)
         true_s = trip["t_s"][-1] - trip["t_s"][0]
         misses_s.append(abs(float(found.median_s_B) - true_s))
         relative.append(misses_s[-1] / true_s)
         inside.append(float(found.p10_s_B) <= true_s <= float(found.p90_s_B))
+        inside_raw.append(float(raw.p10_s_B) <= true_s <= float(raw.p90_s_B))
     (row,) = (
         row
         for row in masked_ships.rows_of(made, TRAVEL_TIME)
@@ -281,6 +285,7 @@ def test_the_model_rows_agree_with_a_slow_loop(track):
     assert row["rmse_s"] == pytest.approx(np.sqrt(np.mean(np.square(misses_s))), rel=1e-4)
     assert row["mape"] == pytest.approx(np.mean(relative), rel=1e-4)
     assert row["coverage_80"] == np.mean(inside)
+    assert row["raw_coverage_80"] == np.mean(inside_raw)
 
 
 def test_the_question_shows_no_time_but_that_of_the_departure():

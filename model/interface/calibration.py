@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..interface.answers import Durations, Forecast
+from .answers import Durations, Forecast
 
 CALIBRATION_FILE = "calibration.json"
 TRACKS = ("ends", "path_given")  # of travel times, as `model/evaluation/judged_tasks.py` names them
