@@ -233,9 +233,10 @@ class RegionConfig(Section):
 class ModelConfig(Section):
     """The model family and its size."""
 
-    family: Literal["chemin", "masked_chemin", "patch", "trajfm"] = Field(
+    family: Literal["chemin", "gru", "masked_chemin", "patch", "trajfm"] = Field(
         "chemin",
         description="chemin: causal, step by step; patch: many points ahead in one pass; "
+        "gru: an ordinary recurrent network, to compare with; "
         "masked_chemin: recovers what is hidden; trajfm: both, and travel times.",
     )
     preset: Literal["tiny", "small"] = Field(

@@ -156,7 +156,7 @@ def test_the_smoother_of_the_past_is_the_filter():
     assert variance_BT[0, NUM_CONTEXT] == pytest.approx(filtered_T[NUM_CONTEXT - 1], rel=1e-3)
 
 
-@pytest.mark.parametrize("family", ["trajfm", "patch"])
+@pytest.mark.parametrize("family", ["trajfm", "patch", "gru"])
 def test_a_forecast_comes_near_the_floor_in_seconds(family):
     model = fitted(family, 120, 1_500, batch_size=32, learning_rate=1e-2, warmup_steps=20)
     found = forecast_quality(model, num_fresh=800, num_samples=64)
@@ -165,7 +165,7 @@ def test_a_forecast_comes_near_the_floor_in_seconds(family):
         assert 0.55 < coverage < 0.95, (steps, found)
 
 
-@pytest.mark.parametrize("family", ["trajfm", "patch"])
+@pytest.mark.parametrize("family", ["trajfm", "patch", "gru"])
 def test_an_untrained_forecast_is_far_from_the_floor(family):
     torch.manual_seed(0)
     model = build(family, "tiny", normaliser_of(points_of_world(WORLD, 0, 300)))

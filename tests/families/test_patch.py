@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from model.earth.geometry import from_heading, haversine_m, step_between, step_from, to_heading
 from model.families import FAMILIES, build
 from model.families.patch.network import Patch, PatchConfig
-from model.families.patch.patching import cut, moved_until, rows_of_batch, sequence_rows, steps_in
+from model.families.patch.patching import cut, moved_until, steps_in
 from model.features.normaliser import Normaliser
 from model.features.point_features import steps_of
 from model.inference.api import forecast, score
+from model.interface.sequence_rows import rows_of_batch, sequence_rows
 from model.layers.heads import DECILES, log_density_at, value_at
 
 TINY = FAMILIES["patch"].presets["tiny"]

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import test_chemin
 import test_gpt2
+import test_gru
 import test_masked_chemin
 import test_patch
 import test_trajfm
@@ -28,6 +29,14 @@ GUARDS = {  # the check, what it asks besides a model, and the faults that it is
     "gpt2": (test_gpt2, [("check_future_is_unseen", [6], ["BothWays"])]),
     "chemin": (
         test_chemin,
+        [
+            ("check_future_is_unseen", [11], ["RelativeToLast"]),
+            ("check_rows_are_independent", [], ["BatchStatistics"]),
+            ("check_meridian_does_not_matter", [], ["AbsolutePlace"]),
+        ],
+    ),
+    "gru": (
+        test_gru,
         [
             ("check_future_is_unseen", [11], ["RelativeToLast"]),
             ("check_rows_are_independent", [], ["BatchStatistics"]),

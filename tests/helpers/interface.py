@@ -58,10 +58,13 @@ def with_memory(model):
 
     def remember(_, inputs, output):
         memory.add_(0.1)
+        if isinstance(output, tuple):  # of a recurrent network, whose states come first
+            return output[0] + memory, *output[1:]
         return output + memory
 
     memory = torch.zeros(())
-    model.transformer.register_forward_hook(remember)
+    reader = model.recurrent if model.family == "gru" else model.transformer
+    reader.register_forward_hook(remember)
     return model
 
 

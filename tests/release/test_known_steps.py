@@ -33,7 +33,7 @@ def asked(trained, interval_s: float, horizon_interval_s: float | None = None):
     return found, (found.lon_deg_RH[0, -1] - lon_deg[-1]) / (ahead_s[-1] * SPEED_MPS * DEG_PER_M)
 
 
-@pytest.mark.parametrize("family", ["chemin", "patch", "trajfm"])
+@pytest.mark.parametrize("family", ["chemin", "gru", "patch", "trajfm"])
 def test_a_forecast_at_steps_that_training_lacks_says_so(family):
     """From a second to a day a step; training had steps of eight to twelve minutes."""
     store, _shards, model = masked_ships.trained(family)

@@ -31,7 +31,7 @@ LONGEST = 64  # points that a tiny model reads at once
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    families = ("chemin", "patch", *RECOVERING)
+    families = ("chemin", "gru", "patch", *RECOVERING)
     return {name: stored(tmp_path_factory.mktemp(name), name, is_shaken=True) for name in families}
 
 
@@ -328,6 +328,17 @@ def test_a_path_is_read_in_its_order(models):
     )
 
 
+@pytest.mark.parametrize("family", ["gru", "patch", "trajfm"])
+def test_forecasts_are_the_models_own(models, folders, family):
+    points = walk(3, max(LENGTHS))
+    found = models[family].forecast(frame_of(*points, LENGTHS))
+    context = context_of(*points[:2], (points[2] * 1e6).round() / 1e6, list(LENGTHS))
+    expected = api.forecast(own(folders, family), context, 4, num_samples=8, seed=3)
+    for name in ("lon_deg", "lat_deg", "radius_p50_m", "radius_p80_m"):
+        theirs = getattr(expected, f"{name}_BH").numpy().ravel()
+        np.testing.assert_allclose(found[name], theirs, rtol=1e-4, err_msg=name)
+
+
 # Embed and score --------------------------------------------------------------------------------
 
 
@@ -401,6 +412,7 @@ def test_the_example_of_a_recovery_is_answered(models):
         ),
         ("masked_chemin", "score", "masked_chemin does not serve 'score'"),
         ("patch", "recover", "patch does not serve 'recover'; it serves: forecast, embed, score"),
+        ("gru", "embed", "gru does not serve 'embed'; it serves: forecast"),
         ("chemin", "travel_time", "chemin does not serve 'travel_time'"),
         ("trajfm", "load_context", "trajfm does not serve 'load_context'; it serves: forecast"),
     ],

@@ -33,23 +33,12 @@ from ...interface.batch import Batch
 from ...interface.contexts import Context
 from ...interface.family import Family, Model
 from ...interface.masking import Loss
+from ...interface.sequence_rows import SequenceRows, ahead_of, rows_of_batch, sequence_rows
 from ...layers.distributions import MIN_LOG_STEP_SCALE, MIN_STEP_SCALE_M, Noise
 from ...layers.heads import DECILES, QuantileHead, log_density_at, pinball, steer, value_at
 from ...layers.position_encodings import angles_of, index_frequencies
 from ...layers.transformer import GATED, Transformer, check_shape
-from .patching import (
-    Moved,
-    Patches,
-    SequenceRows,
-    ahead_of,
-    cut,
-    moved_until,
-    origins_of,
-    rows_of_batch,
-    sequence_rows,
-    steps_in,
-    steps_seen,
-)
+from .patching import Moved, Patches, cut, moved_until, origins_of, steps_in, steps_seen
 
 
 @dataclass(frozen=True)
