@@ -17,15 +17,19 @@ from ..data.shards import Shards, window_index
 from ..earth.columns import Columns
 from ..earth.geometry import haversine_m
 from ..interface.answerer import Answerer, Forecaster, Sampler
-from ..interface.answers import Forecast
+from ..interface.answers import RADII, Forecast
 from ..interface.contexts import Context
 from . import metrics
+from .conformal import PERCENTS, conformal_factor, radius_factor
 from .judged_tasks import FORECAST, TIMES_GIVEN
 from .metrics import ade_m, fde_m
 from .probability import NUM_TENTHS, energy_score_m, min_ade_m, pit_tenths
 from .question import AnswerError, Errors, Judging, Metric, Question, check_answered, mean_metric
 
-SPREAD = ("coverage_50", "coverage_80", "coverage_95", "energy_score_m", "minade_5_m")
+COVERAGE = tuple(f"coverage_{percent}" for percent in PERCENTS)
+RAW = tuple(f"raw_{name}" for name in COVERAGE)
+FACTORS = tuple(f"factor_{percent}" for percent in PERCENTS)
+SPREAD = (*COVERAGE, *RAW, "energy_score_m", "minade_5_m")
 ForecastErrors = dict[str, Tensor]
 
 
@@ -146,7 +150,8 @@ def spread_errors(
 ) -> ForecastErrors:
     """What samples of some windows tell at each horizon, (B, K) and more; NaN in the others."""
     asked, size_BK = windows.at(chosen), (len(windows.time_s_BH), len(judging.horizons))
-    errors = {name: torch.full(size_BK, torch.nan, dtype=torch.float64) for name in SPREAD}
+    names = (*SPREAD, *FACTORS)
+    errors = {name: torch.full(size_BK, torch.nan, dtype=torch.float64) for name in names}
     errors["pit"] = torch.full((*size_BK, NUM_TENTHS), torch.nan, dtype=torch.float64)
     if not len(asked.time_s_BH):
         return errors
@@ -164,10 +169,11 @@ def spread_errors(
 
 
 def spread_at(found: Forecast, asked: ForecastWindows, step: int, who: str) -> ForecastErrors:
-    """What samples tell of the point at a step (C): `SPREAD`, and tenths of `pit` (C, 10).
+    """What samples tell of the point at a step (C): `SPREAD`, `FACTORS`, and `pit` (C, 10).
 
-    Areas are discs around the point forecast. PIT is of the distance from there: the share of the
-    samples that lie nearer to it than the truth.
+    Areas are discs around the point forecast, as they are told, and raw as the samples fill them;
+    a factor stretches the raw radius just to the truth. PIT is of the distance from there: the
+    share of the samples that lie nearer to it than the truth.
     """
     is_target_CH = asked.is_target_BH
     sample_lon_deg_CSH, sample_lat_deg_CSH = found.sample_lon_deg_BSH, found.sample_lat_deg_BSH
@@ -190,15 +196,18 @@ def spread_at(found: Forecast, asked: ForecastWindows, step: int, who: str) -> F
     around_m_CSH = haversine_m(point_lon_deg_C1H, point_lat_deg_C1H, *samples)
     missed_m_CSH = haversine_m(*samples, true_lon_deg_C1H, true_lat_deg_C1H)
     radii = (found.radius_p50_m_BH, found.radius_p80_m_BH, found.radius_p95_m_BH)
-    told = {
-        name: is_within(away_m_C, there(radius_m_CH))
-        for name, radius_m_CH in zip(SPREAD[:3], radii, strict=True)
-    }
+    around_m_CS = samples_there(around_m_CSH)
+    told = {}
+    for place, (share, radius_m_CH) in enumerate(zip(RADII, radii, strict=True)):
+        raw_m_C = torch.quantile(around_m_CS, share, dim=1)
+        told[COVERAGE[place]] = is_within(away_m_C, there(radius_m_CH))
+        told[RAW[place]] = is_within(away_m_C, raw_m_C)
+        told[FACTORS[place]] = radius_factor(away_m_C, raw_m_C)
     told["energy_score_m"] = energy_score_m(*map(samples_there, samples), *map(there, truth))
     told["minade_5_m"] = min_ade_m(missed_m_CSH, is_target_CH, step)
     for value_C in told.values():
         check_answered(value_C, is_asked_C, who, "samples of forecasts")
-    told["pit"] = pit_tenths(samples_there(around_m_CSH), away_m_C)
+    told["pit"] = pit_tenths(around_m_CS, away_m_C)
     return {
         name: value.where(is_asked_C.view(-1, *[1] * (value.ndim - 1)), torch.nan)
         for name, value in told.items()
@@ -215,6 +224,10 @@ def told_spread(errors: Errors, judging: Judging) -> Iterator[Metric]:
     for place, horizon in enumerate(judging.horizons):
         for name in SPREAD:
             yield mean_metric(name, errors.value[name][:, place], errors, judging, horizon)
+        for name, percent in zip(FACTORS, PERCENTS, strict=True):
+            factor_B = errors.value[name][:, place]
+            factor, number = conformal_factor(factor_B, percent / 100), len(factor_B)
+            yield from [Metric(name, factor, number, horizon)] if math.isfinite(factor) else []
         pit_BP = errors.value["pit"][:, place]
         num_windows = int((~pit_BP[:, 0].isnan()).sum())
         for tenth, mass_B in enumerate(pit_BP.unbind(1), 1):

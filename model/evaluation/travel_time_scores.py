@@ -10,6 +10,7 @@ Shapes: J journeys, K points of a thinned path.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -20,13 +21,15 @@ from ..data.journeys import Journeys, read_journeys
 from ..data.shards import Shards
 from ..interface.answerer import Answerer, DurationDensity, TravelTimer, max_points_of
 from ..interface.contexts import Partial
+from .conformal import conformal_factor, decile_factor
 from .judged_tasks import ENDS, TRAVEL_TIME
 from .probability import crps_of_quantiles, levels
 from .question import Errors, Judging, Metric, Question, check_answered, mean_metric
 
 MAX_PATH_POINTS = 64
 NUM_QUANTILES = 40
-SPREAD = ("coverage_80", "coverage_50", "coverage_95", "crps_s", "nll")
+SPREAD = ("coverage_80", "raw_coverage_80", "coverage_50", "coverage_95", "crps_s", "nll")
+FACTOR = "factor_80"
 
 
 class TravelTimeScorer:
@@ -69,7 +72,7 @@ class TravelTimeScorer:
         if not bool(low_s_J.isnan().all() & high_s_J.isnan().all()):
             errors["coverage_80"] = is_between(low_s_J, true_s_J, high_s_J)
         if hasattr(answerer, "duration_density"):
-            errors |= density_errors(answerer.duration_density(asked), true_s_J)
+            errors |= density_errors(answerer.duration_density(asked), seconds_J, true_s_J)
         for name in (name for name in SPREAD if name in errors):
             check_answered(errors[name], every_J, answerer.name, f"the spread of {track}")
         return errors
@@ -82,18 +85,28 @@ class TravelTimeScorer:
         yield Metric("mape", float(relative_J.nanmean()), len(miss_s_J))
         for name in (name for name in SPREAD if name in errors.value):
             yield mean_metric(name, errors.value[name], errors, judging)
+        if FACTOR in errors.value:
+            factor = conformal_factor(errors.value[FACTOR], 0.8)
+            yield from [Metric(FACTOR, factor, len(miss_s_J))] if math.isfinite(factor) else []
 
 
-def density_errors(density: DurationDensity, true_s_J: Tensor) -> dict[str, Tensor]:
-    """Whether half and 95 % held the truth, CRPS in seconds, and surprise in nats of seconds."""
-    (low_50_J, high_50_J), (low_95_J, high_95_J) = (
-        [density.quantile(share).double() for share in (tail, 1 - tail)] for tail in (0.25, 0.025)
+def density_errors(
+    density: DurationDensity, median_s_J: Tensor, true_s_J: Tensor
+) -> dict[str, Tensor]:
+    """Whether half, 80 and 95 % of the density held the truth, and how far its deciles would have
+    to be stretched to; CRPS in seconds, and surprise in nats of seconds.
+    """
+    (low_50_J, high_50_J), (low_80_J, high_80_J), (low_95_J, high_95_J) = (
+        [density.quantile(share).double() for share in (tail, 1 - tail)]
+        for tail in (0.25, 0.1, 0.025)
     )
     shares = levels(NUM_QUANTILES)
     quantile_s_JQ = torch.stack([density.quantile(share).double() for share in shares], dim=1)
     return {
         "coverage_50": is_between(low_50_J, true_s_J, high_50_J),
+        "raw_coverage_80": is_between(low_80_J, true_s_J, high_80_J),
         "coverage_95": is_between(low_95_J, true_s_J, high_95_J),
+        FACTOR: decile_factor(true_s_J, low_80_J, median_s_J, high_80_J),
         "crps_s": crps_of_quantiles(quantile_s_JQ, shares, true_s_J),
         "nll": -density.log_density(true_s_J).double(),
     }

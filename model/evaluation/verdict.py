@@ -7,6 +7,10 @@ MIN_WINDOWS, MIN_ENTITIES = 30, 10
 AHEAD, BEHIND, ALIKE, BAR = "ahead", "behind", "cannot be told apart", "the bar"
 TOO_FEW = "too few to judge"
 
+LEAST_HELD, MOST_HELD = 0.76, 0.84  # of the windows, in areas that promise to hold 80 %
+TOLD_WINDOWS, TOLD_ENTITIES = 1_000, 100
+AS_PROMISED, TOO_FEW_TO_SAY = "as promised", "too few to say"
+
 
 def verdict(
     value: float, low: float | None, high: float | None, num_windows: int, num_entities: int
@@ -21,3 +25,12 @@ def verdict(
     if low > 0:
         return AHEAD
     return BEHIND if high < 0 else ALIKE
+
+
+def coverage_verdict(coverage_80: float, num_windows: int, num_entities: int) -> str:
+    """Whether areas of 80 % hold as many, of test windows that are enough to say so."""
+    if num_windows < TOLD_WINDOWS and num_entities < TOLD_ENTITIES:
+        return TOO_FEW_TO_SAY
+    if coverage_80 < LEAST_HELD:
+        return "too small"
+    return "too large" if coverage_80 > MOST_HELD else AS_PROMISED

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
@@ -42,6 +42,7 @@ from ..interface.flat_points import sorted_sketch as sorted_sketch
 from ..interface.weights import load_weights
 from .api import check_task as check_task
 from .api import duration_density, embed, forecast, recover, score, travel_time
+from .calibration import Calibration
 
 TRAJECTORIES_AT_ONCE = 1024  # bounds the memory of samples
 PIECES_AT_ONCE = 256  # bounds the memory of attention in both directions
@@ -53,11 +54,13 @@ MAX_SAMPLES = 1_000
 class Trained:
     """A trained network: an answerer (`model/interface/answerer.py`) as the baselines are.
 
-    Tables call it by its family, or by a title of its own.
+    Tables call it by its family, or by a title of its own. Its radii and deciles are stretched by
+    what it carries of a calibration.
     """
 
     model: Model
     title: str = ""
+    calibration: Calibration = field(default_factory=Calibration)
     is_baseline: ClassVar[bool] = False
 
     @property
@@ -86,13 +89,17 @@ class Trained:
         num_samples: int,
         seed: int,
     ) -> Forecast:
-        return forecast(self.model, context, num_horizon, target_time_s_BH, num_samples, seed)
+        asked = (context, num_horizon, target_time_s_BH, num_samples, seed)
+        return self.calibration.stretched(forecast(self.model, *asked))
 
     def recover(self, partial: Partial) -> Recovered:
         return recover(self.model, partial)
 
     def travel_time(self, partial: Partial) -> Durations:
-        return travel_time(self.model, partial)
+        """A path of two points is origin and destination alone."""
+        told = travel_time(self.model, partial)
+        has_path_B = partial.shows_place_BT.sum(1) > 2
+        return self.calibration.stretched_durations(told, has_path_B)
 
     def duration_density(self, partial: Partial) -> DurationDensity:
         return duration_density(self.model, partial)
@@ -155,12 +162,15 @@ class Recoveries:
 
 
 def load_trained(folder: Path, weights_sha256: str | None = None) -> Trained:
-    """The model of a folder with `weights.safetensors`, `config.json` and `normaliser.json`."""
+    """The model of a folder with `weights.safetensors`, `config.json` and `normaliser.json`.
+
+    What a `calibration.json` beside them tells is carried with it.
+    """
     config = json.loads((folder / "config.json").read_bytes())
     normaliser = Normaliser.from_json(json.loads((folder / "normaliser.json").read_bytes()))
     model = build(config["family"], config["config"], normaliser)
     load_weights(model, folder / "weights.safetensors", weights_sha256)
-    return Trained(model.eval())
+    return Trained(model.eval(), calibration=Calibration.read(folder))
 
 
 # Forecast ---------------------------------------------------------------------------------------
@@ -179,8 +189,8 @@ def forecast_points(
             first = number * TRAJECTORIES_AT_ONCE
             target_us = target_us_RH[first : first + TRAJECTORIES_AT_ONCE]
             target_s_RH = torch.from_numpy((target_us - started_us_R1) / 1e6)
-        found = forecast(
-            trained.model, context, params.horizon, target_s_RH, params.num_samples, params.seed
+        found = trained.sampled_forecast(
+            context, params.horizon, target_s_RH, params.num_samples, params.seed
         )
         elapsed_us_RH = np.rint(found.time_s_BH.numpy() * 1e6).astype(np.int64)
         radii = (
@@ -264,7 +274,7 @@ def travel_times(trained: Trained, points: FlatPoints, params: Params) -> Durati
     kept = thinned(points, trained.max_points)
     return joined(
         [
-            travel_time(trained.model, partial_of(kept, part, params.zone))
+            trained.travel_time(partial_of(kept, part, params.zone))
             for part in latest(kept, trained.max_points).parts(PIECES_AT_ONCE)
         ]
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from model.evaluation.judged_tasks import FORECAST, TIMES_GIVEN, TRACKS, judged_tasks
-from model.evaluation.score_table import ALL, MAIN_METRICS, WINDOW_ERRORS, wide_rows
+from model.evaluation.score_table import ALL, MAIN_METRICS, WINDOW_ERRORS, Row, wide_rows
 from model.families import module_named
 from tasks.config.pipeline import PipelineConfig
 from tasks.config.slices import EvaluateRules
@@ -30,8 +31,7 @@ if TYPE_CHECKING:
     from model.inference.serving import Trained
     from model.interface.answerer import Answerer
 
-SCORED_SPLITS = ("validation", "test")
-SHOWN_SPLIT = "test"
+FITTED_SPLIT, SHOWN_SPLIT = SCORED_SPLITS = ("validation", "test")
 
 
 def evaluate(config: PipelineConfig, shards: Receipt, trained: Receipt, store: Store) -> Receipt:
@@ -49,11 +49,20 @@ def evaluate(config: PipelineConfig, shards: Receipt, trained: Receipt, store: S
 
 def build(draft: Path, job: Job[EvaluateRules]) -> Counts:
     """Score a model that was trained on these shards."""
-    return judge(draft, job, [trained_in(job.store.verify(job.receipt("trained")))])
+    trained = trained_in(job.store.verify(job.receipt("trained")))
+    return judge(draft, job, [trained], {trained.name})
 
 
-def judge(draft: Path, job: Job[EvaluateRules], models: Sequence[Answerer]) -> Counts:
-    """Score models and baselines on each task that the first model serves, validation and test."""
+def judge(
+    draft: Path,
+    job: Job[EvaluateRules],
+    models: Sequence[Answerer],
+    calibrated: Collection[str] = (),
+) -> Counts:
+    """Score models and baselines on each task that the first model serves, validation and test.
+
+    The models of these names get a calibration that validation tells, before test asks them.
+    """
     import torch
 
     from model.data.shards import Shards
@@ -79,11 +88,14 @@ def judge(draft: Path, job: Job[EvaluateRules], models: Sequence[Answerer]) -> C
     # Where there is nothing to beat, as where train holds no journey, nothing is judged.
     tasks = judged_tasks({question for one in baselines for question in one.tasks}, tasks)
     try:
-        scores = write_scores(draft, shards, [*models, *baselines], tasks, rules)
+        scores, answerers = write_scores(
+            draft, shards, [*models, *baselines], tasks, rules, calibrated
+        )
     except AnswerError as error:
         raise DataError(str(error)) from error
+    write_calibration(draft, answerers[0])
     if FORECAST in tasks and not rules.is_personal:
-        write_examples(draft, shards, [*models, *baselines], rules)
+        write_examples(draft, shards, answerers, rules)
     (draft / "baselines.json").write_text(json.dumps(facts_of(baselines)) + "\n")
     return headline_counts(scores, first.name)
 
@@ -128,8 +140,12 @@ def write_scores(
     answerers: Sequence[Answerer],
     tasks: Sequence[str],
     rules: EvaluateRules,
-) -> pa.Table:
-    """Write the scores of all splits, and beside them the errors that they are means of."""
+    calibrated: Collection[str],
+) -> tuple[pa.Table, list[Answerer]]:
+    """Write the scores of all splits, and beside them the errors that they are means of.
+
+    Gives the scores, and everyone as test asked them.
+    """
     from model.evaluation.question import Judging
     from model.evaluation.scores import bars_of, scored
 
@@ -142,6 +158,7 @@ def write_scores(
     )
     tables: list[pa.Table] = []
     bars: dict[Place, str] = {}
+    asked = list(answerers)
     with (
         pq.ParquetWriter(
             draft / WINDOW_ERRORS_FILE, WINDOW_ERRORS, compression="zstd", write_page_checksum=True
@@ -149,13 +166,34 @@ def write_scores(
         progress("evaluate", f"Scoring {answerers[0].name} and the baselines") as tell,
     ):
         for split in SCORED_SPLITS:
-            found = scored(shards, answerers, split, judging, tell, bars)
-            bars = bars or bars_of(found.table.to_pylist())  # validation, which is first
+            found = scored(shards, asked, split, judging, tell, bars)
+            if split == FITTED_SPLIT:
+                rows = found.table.to_pylist()
+                bars = bars_of(rows)
+                asked = [calibrated_by(rows, one, calibrated) for one in asked]
             tables.append(found.table)
             writer.write_table(found.window_errors)
     scores = pa.concat_tables(tables)
     pq.write_table(scores, draft / SCORES_FILE, compression="zstd", write_page_checksum=True)
-    return scores
+    return scores, asked
+
+
+def calibrated_by(rows: Sequence[Row], answerer: Answerer, names: Collection[str]) -> Answerer:
+    """One of these names with the calibration that the scores of validation tell."""
+    from model.evaluation.conformal import calibration_of
+    from model.inference.serving import Trained
+
+    if not isinstance(answerer, Trained) or answerer.name not in names:
+        return answerer
+    return replace(answerer, calibration=calibration_of(rows, answerer.name))
+
+
+def write_calibration(draft: Path, first: Answerer) -> None:
+    """Write what the model carries from now on, if it is one that can be registered."""
+    from model.inference.serving import Trained
+
+    if isinstance(first, Trained):
+        first.calibration.write(draft)
 
 
 def write_examples(

@@ -1,8 +1,9 @@
 """Transfer: a registered model, or a class of one's own, judged on the stored windows of any data.
 
 Zero-shot, a registered model brings its weights and its normaliser, and sees of these data only
-what it is asked. Few-shot, it is also fine-tuned on a share of the train entities. A class of one's
-own learns from all of train. The baselines beside them are fitted on train, as ever.
+what it is asked; its radii stay as they were calibrated. Few-shot, it is also fine-tuned on a share
+of the train entities, and calibrated on validation. A class of one's own learns from all of train.
+The baselines beside them are fitted on train, as ever.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from tasks.config.pipeline import DataConfig
 from tasks.config.slices import EvaluateRules
 from tasks.evaluate.evaluate import judge, trained_in
 from tasks.evaluate.local_model import is_local, local_model, source_digest, told_as_of
-from tasks.registry.initial_weights import digest_of, initial_model, kind_of
+from tasks.registry.initial_weights import answering_digest, initial_model, kind_of
 from tasks.runtime.errors import ConfigError
 from tasks.runtime.stage import Input, Job, Stage
 from tasks.runtime.store import Counts, Receipt, Store
@@ -51,7 +52,7 @@ def transfer(
     else:
         with initial_model(address, store, FLAG) as folder:
             family = kind_of(folder, address)["family"]
-            inputs = {"model": digest_of(folder), "title": title_of(address, family)}
+            inputs = {"model": answering_digest(folder), "title": title_of(address, family)}
         modules = (module_named(family),)
         if tuned:
             inputs["few_shot"] = [f"{percent:g}" for percent in tuned]
@@ -72,9 +73,10 @@ def build(draft: Path, job: Job[EvaluateRules]) -> Counts:
     if is_local(job.source):
         return judge_local(draft, job)
     with initial_model(job.source, job.store, FLAG) as folder:
-        require_same(digest_of(folder), job)
+        require_same(answering_digest(folder), job)
         first = replace(trained_in(folder), title=str(job.inputs["title"]))
-    return judge(draft, job, [first, *tuned_models(job, first)])
+    tuned = tuned_models(job, first)
+    return judge(draft, job, [first, *tuned], {one.name for one in tuned})
 
 
 def judge_local(draft: Path, job: Job[EvaluateRules]) -> Counts:

@@ -9,6 +9,7 @@ LINES_A_DEGREE = 10_000
 # Files that a stage publishes and later ones read.
 RECOVERY_FILE = "recovery.json"  # of the probe of the encoding
 CELLS_FILE = "cells.parquet"  # of a benchmark
+CALIBRATION_FILE = "calibration.json"  # as `model/inference/calibration.py` names it
 SCORES_FILE = "scores.parquet"
 WINDOW_ERRORS_FILE = "window_errors.parquet"
 EXAMPLES_FILE = "examples.parquet"

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from model.families import MODULES
+from tasks.prepare.conventions import CALIBRATION_FILE
 from tasks.registry.models import fetch_bundle
 from tasks.runtime.errors import ConfigError, DataError
 from tasks.runtime.file_hashes import fault_in, sha256_file
@@ -82,7 +83,18 @@ def kind_of(folder: Path, address: str) -> dict[str, str]:
 
 
 def digest_of(folder: Path) -> str:
-    files = {name: sha256_file(folder / name) for name in stored_files()}
+    """The name of what a training begins with."""
+    return files_digest(folder, stored_files())
+
+
+def answering_digest(folder: Path) -> str:
+    """The name of what decides answers: of the calibration too, where there is one."""
+    carried = [CALIBRATION_FILE] if (folder / CALIBRATION_FILE).is_file() else []
+    return files_digest(folder, [*stored_files(), *carried])
+
+
+def files_digest(folder: Path, names: Iterable[str]) -> str:
+    files = {name: sha256_file(folder / name) for name in names}
     return sha256_text(canonical_json(files))[:32]
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from model.families import MODULES, MODULES_FILE, module_named, tasks_of
 from tasks.config.pipeline import PipelineConfig
+from tasks.prepare.conventions import CALIBRATION_FILE
 from tasks.registry.initial_weights import stored_files
 from tasks.registry.model_code import code_digest
 from tasks.runtime.code_closure import code_hashes, module_path, package_folder
@@ -77,14 +78,19 @@ def served_source(family: str) -> dict[str, str]:
     return code_hashes(SERVED, (module_named(family),))
 
 
-def write_bundle(folder: Path, trained: Path, defaults: dict[str, Any]) -> Path:
+def write_bundle(
+    folder: Path, trained: Path, defaults: dict[str, Any], evaluated: Path | None = None
+) -> Path:
     """Fill a new folder with all that serving a trained model needs.
 
-    `defaults` are the parameters for which the caller names none.
+    `defaults` are the parameters for which the caller names none. What evaluation has calibrated is
+    carried too.
     """
     folder.mkdir()
     for name in stored_files():
         shutil.copyfile(trained / name, folder / name)
+    if evaluated is not None:
+        shutil.copyfile(evaluated / CALIBRATION_FILE, folder / CALIBRATION_FILE)
     copy_source(folder / "model", json.loads((folder / "config.json").read_bytes())["family"])
     facts = {"params": defaults, "weights_sha256": sha256_file(folder / "weights.safetensors")}
     write_synced(folder / "serving.json", canonical_json(facts) + "\n")

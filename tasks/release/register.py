@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from tasks.config.pipeline import PipelineConfig
+from tasks.prepare.conventions import CALIBRATION_FILE
 from tasks.registry.client import experiment_id, registry
 from tasks.registry.models import CANDIDATE, alias_version
 from tasks.release.bundle import (
@@ -29,7 +30,7 @@ from tasks.release.mlflow_metrics import mlflow_metrics
 from tasks.release.model_card import first_screen_text, model_card
 from tasks.report.facts import RunSteps
 from tasks.runtime.frozen import Frozen
-from tasks.runtime.store import Receipt
+from tasks.runtime.store import Receipt, sha256_file
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -65,6 +66,7 @@ def register(steps: RunSteps, reported: Receipt, flow_run_id: str | None = None)
     facts = {
         "train_content": steps.store.manifest(steps.trained).content,
         "train_recipe": steps.trained.recipe,
+        "calibration": sha256_file(steps.evaluation / CALIBRATION_FILE)[:16],
         "source": source_digest(config.model.family),
         "evaluate_recipe": steps.evaluated.recipe,
         "report_recipe": reported.recipe,
@@ -96,13 +98,13 @@ def register(steps: RunSteps, reported: Receipt, flow_run_id: str | None = None)
 
 
 def find_version(client: MlflowClient, name: str, facts: Mapping[str, str]) -> ModelVersion | None:
-    """The newest version of these weights and this source whose files are still there.
+    """The newest version of these weights, calibration and source whose files are still there.
 
     Weights are named by content: what another recipe has made alike is no new version.
     """
     wanted = " and ".join(
         [f"name = '{name}'"]
-        + [f"tags.`{key}` = '{facts[key]}'" for key in ("train_content", "source")]
+        + [f"tags.`{key}` = '{facts[key]}'" for key in ("train_content", "calibration", "source")]
     )
     found = client.search_model_versions(wanted, order_by=["version_number DESC"])
     return next((version for version in found if has_files(client, version)), None)
@@ -161,7 +163,7 @@ def log_run(
                 if path.suffix in (".html", ".md", ".png") or path.name == "quality.json":
                     client.log_artifact(run_id, str(path), folder)
         with store.draft() as scratch:
-            model = log_model(config, store.sound(trained), scratch)
+            model = log_model(config, store.sound(trained), steps.evaluation, scratch)
     return run_id, model.model_id, model.model_uri
 
 
@@ -202,12 +204,12 @@ def dataset_input(config: PipelineConfig, shards: Receipt) -> Any:
     return described(source, name=config.dataset, digest=shards.recipe)
 
 
-def log_model(config: PipelineConfig, trained: Path, scratch: Path) -> Any:
+def log_model(config: PipelineConfig, trained: Path, evaluated: Path, scratch: Path) -> Any:
     """Store the model as a Python file with its bundle; nothing in it is pickled."""
     import mlflow
 
     defaults = default_params(config)
-    bundle = write_bundle(scratch / "bundle", trained, defaults)
+    bundle = write_bundle(scratch / "bundle", trained, defaults, evaluated)
     return mlflow.pyfunc.log_model(
         name="model",
         python_model=str(ENTRY),

@@ -20,7 +20,7 @@ from model.evaluation.judged_tasks import (
     TRAVEL_TIME,
 )
 from model.evaluation.score_table import ALL, MAIN_METRICS, chosen_rows, wide_rows
-from model.evaluation.verdict import BAR, verdict
+from model.evaluation.verdict import BAR, coverage_verdict, verdict
 from tasks.prepare.conventions import SCORES_FILE
 from tasks.report.markup import grouped, percent, share, spoken
 from tasks.report.page_parts import Table
@@ -159,6 +159,14 @@ def covered(metric: str) -> Spell:
     return spell
 
 
+def coverage_words(row: Row) -> str:
+    """Whether four fifths of many windows lie within the areas that promise it."""
+    if "coverage_80" not in row:
+        return ""
+    num_windows = row.get("coverage_80_windows", row["num_windows"])
+    return coverage_verdict(row["coverage_80"], num_windows, row["num_entities"])
+
+
 def pit_words(row: Row) -> str:
     return " ".join(f"{100 * row[f'pit_{tenth}0']:.0f}" for tenth in range(1, 11))
 
@@ -178,7 +186,7 @@ SAMPLED: Mapping[str, Spell] = {
 }
 COVERAGE: Mapping[str, Spell] = {
     f"within {percent_held} %": covered(f"coverage_{percent_held}") for percent_held in (50, 80, 95)
-}
+} | {"80 %, raw": covered("raw_coverage_80"), "80 % holds": lambda row: coverage_words(row)}
 SKILL: Mapping[str, Spell] = {
     "skill": lambda row: percent(row["skill"]) if "skill" in row else "",
     SKILL_INTERVAL: lambda row: skill_interval(row),
@@ -290,7 +298,9 @@ CALIBRATION = Topic(
     "Of those who tell a spread. Within 50, 80 and 95 % are the shares of windows in which the "
     "truth lies in the area, or between the times, that should hold as many; a bracket is a 95 % "
     "interval over entities. Areas of forecasts are discs around the point forecast, filled by "
-    "samples. The energy score and CRPS are errors of the whole spread, distances and durations: "
+    "samples and stretched by factors that validation tells (split conformal); raw is the share "
+    "before that, and the last verdict is whether 76 to 84 % of the test windows lie within areas "
+    "of 80 %. The energy score and CRPS are errors of the whole spread, distances and durations: "
     "of a single answer they are its displacement and its absolute error. minADE_5 is the ADE of "
     "the best of five samples. PIT is the share of windows, in percent, in each tenth of the "
     "spread, from its middle outwards: tens throughout are best, many at the end mean areas that "

@@ -15,6 +15,7 @@ from tasks.config.suite import Suite
 from tasks.evaluate.benchmark import STANDINGS_FILE, Row, grouped, rankings_in
 from tasks.evaluate.cells import LeftOut
 from tasks.prepare.conventions import CELLS_FILE
+from tasks.report.coverage_table import COLUMNS, EXPLAINED, coverage_cells, coverage_rows
 from tasks.report.error_tables import INTERVAL, SKILL_INTERVAL, TRACK_WORDS, VERDICT
 from tasks.report.html_page import page
 from tasks.report.markup import escaped, markdown_table, percent, spoken
@@ -108,6 +109,9 @@ def page_parts(job: Job[LeaderboardRules]) -> list[str]:
             for dataset, rows in grouped(rankings, lambda row: row["dataset"]).items()
             for part in dataset_parts(rules.data[dataset], dataset, rows)
         ),
+        "## Calibration",
+        EXPLAINED,
+        markdown_table(COLUMNS, coverage_cells(coverage_rows(folder)), num_names=3),
         "## How to make it again",
         reproduction(rules),
         markdown_table(CELL_COLUMNS, [cell_words(cell) for cell in cells], num_names=5),
