@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -27,6 +27,9 @@ class Model(nn.Module, ABC):
         super().__init__()
         self.config = config
         self.normaliser = normaliser
+
+    def fit_inputs(self, batches: Iterable[Batch]) -> None:
+        """Fit constants of the inputs on train, before the first step; most families have none."""
 
     @abstractmethod
     def loss(self, batch: Batch) -> Loss:

@@ -14,7 +14,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ from .state import METRICS_FILE, WEIGHTS_FILE, FitResult, Progress
 CONFIG_FILE, NORMALISER_FILE, COURSE_FILE = "config.json", "normaliser.json", "training.json"
 STORED = (WEIGHTS_FILE, CONFIG_FILE, NORMALISER_FILE)  # the model itself
 OUTPUTS = (*STORED, METRICS_FILE, COURSE_FILE, SEEN_FILE)
+NUM_FITTING_BATCHES = 64  # of train, for the constants of the inputs
 NUM_VALIDATION_BATCHES = 48  # of all ranks together: 2, 3, 4, 6 and 8 of them take equally many
 PREFETCHED_BATCHES = 2
 STOPPED = 130
@@ -59,6 +60,7 @@ class Training:
     preset: str
     fit: FitConfig = field(default_factory=FitConfig)
     zone: str = "UTC"
+    inputs: str = "kinematic"
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Training:
@@ -85,6 +87,8 @@ def run(
     )
     model = first_model(training)
     draw, seed = FAMILIES[training.family].draw, training.fit.seed
+    if not training.fit.init:  # all ranks read the same
+        model.fit_inputs(islice(assembled(planned(train, num_epochs=1)), NUM_FITTING_BATCHES))
 
     def batches(plan: EpochPlan, cursor: Cursor, num_epochs: int | None) -> Iterator[Batch]:
         """Those of this rank, with what a family learns to tell hidden."""
@@ -117,25 +121,36 @@ def first_model(training: Training) -> Model:
         normaliser = read_normaliser(Path(training.shards))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(training.fit.seed)
-            return build(training.family, training.preset, normaliser)
+            return build(training.family, shape_of(training), normaliser)
     folder, asked = Path(training.fit.init), f"{training.family} {training.preset}"
     try:
         given = json.loads((folder / CONFIG_FILE).read_bytes())
         normaliser = read_normaliser(folder)
-        family, shape = given["family"], given["config"]
+        family, shape = given["family"], {**given["config"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InitError(f"no trained model to begin with: {type(error).__name__}") from error
     if family != training.family:
         raise InitError(f"the model to begin with is a {family}, not a {training.family}")
     with torch.random.fork_rng(devices=[]):
-        model = build(training.family, training.preset, normaliser)
-    if shape != asdict(model.config):
+        model = build(training.family, shape_of(training), normaliser)
+    defaults = {entry.name: entry.default for entry in fields(model.config)}
+    if defaults | shape != asdict(model.config):  # one that is older than a field has its default
         raise InitError(f"the model to begin with has another shape than {asked}: {shape}")
     try:
         load_weights(model, folder / WEIGHTS_FILE)
     except CheckpointError as error:
         raise InitError(f"the weights to begin with do not fit {asked}: {error}") from error
     return model
+
+
+def shape_of(training: Training) -> Any:
+    """The preset, and with other inputs than kinematic ones its configuration with these."""
+    if training.inputs == "kinematic":
+        return training.preset
+    preset = FAMILIES[training.family].presets[training.preset]
+    if not hasattr(preset, "inputs"):
+        raise ValueError(f"{training.family} has no {training.inputs} inputs")
+    return replace(preset, inputs=training.inputs)
 
 
 def read_normaliser(folder: Path) -> Normaliser:

@@ -242,6 +242,26 @@ class ModelConfig(Section):
     preset: Literal["tiny", "small"] = Field(
         "small", description="tiny: seconds, for a trial; small: minutes on a CPU."
     )
+    inputs: Literal["kinematic", "plain"] = Field(
+        "kinematic",
+        description="kinematic: steps and velocities; plain, of chemin alone: longitude, latitude, "
+        "weekday, hour, minute and second, to learn what that costs.",
+    )
+
+    @model_validator(mode="after")
+    def inputs_are_of_the_family(self) -> ModelConfig:
+        if self.inputs != "kinematic" and self.family != "chemin":
+            raise ValueError(
+                f"inputs {self.inputs} is for the family chemin alone; leave it out with "
+                f"{self.family}"
+            )
+        return self
+
+    @property
+    def size(self) -> str:
+        """The preset in words, with the inputs where they are not the usual ones."""
+        usual = self.inputs == "kinematic"
+        return self.preset if usual else f"{self.preset} with {self.inputs} inputs"
 
 
 class TrainConfig(Section):
@@ -252,7 +272,7 @@ class TrainConfig(Section):
         max_length=1_000,
         title="Begin with",
         description="A registered model, such as models:/NAME@candidate, or the folder of a "
-        "trained one, of this family and preset; fresh weights if empty.",
+        "trained one, of this family, preset and inputs; fresh weights if empty.",
     )
     max_steps: int = Field(
         FitConfig.max_steps, ge=1, le=10_000_000, title="Steps", description="Most optimiser steps."

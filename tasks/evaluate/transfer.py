@@ -19,7 +19,7 @@ from tasks.config.pipeline import DataConfig
 from tasks.config.slices import EvaluateRules
 from tasks.evaluate.evaluate import judge, seen_counts, trained_in
 from tasks.evaluate.local_model import is_local, local_model, source_digest, told_as_of
-from tasks.registry.initial_weights import answering_digest, family_of, initial_model
+from tasks.registry.initial_weights import answering_digest, initial_model, kind_of
 from tasks.runtime.errors import ConfigError
 from tasks.runtime.stage import Input, Job, Stage
 from tasks.runtime.store import Counts, Receipt, Store
@@ -51,7 +51,7 @@ def transfer(
         inputs: dict[str, Input] = {"learning": learning, "model": digest, "title": address}
     else:
         with initial_model(address, store, FLAG) as folder:
-            family, _preset = family_of(folder, address)
+            family = kind_of(folder, address)["family"]
             inputs = {"model": answering_digest(folder), "title": title_of(address, family)}
         modules = (module_named(family),)
         if tuned:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tasks.config.pipeline import DataConfig, PipelineConfig
 from tasks.config.sections import ModelConfig, TrainConfig
 from tasks.pretrain.train import train
-from tasks.registry.initial_weights import family_of, initial_model
+from tasks.registry.initial_weights import initial_model, kind_of
 from tasks.runtime.store import Receipt, Store
 
 FLAG = "--model"
@@ -23,10 +23,10 @@ def fine_tuned(config: DataConfig, address: str, learning: Receipt, store: Store
     """What becomes of the model at an address that is trained on learning shards."""
     store.prepare()
     with initial_model(address, store, FLAG) as folder:
-        family, preset = family_of(folder, address)
+        kind = kind_of(folder, address)
     given = {name: getattr(config, name) for name in DataConfig.model_fields}
     given |= {
-        "model": ModelConfig.model_validate({"family": family, "preset": preset}),
+        "model": ModelConfig.model_validate(kind),
         "train": TrainConfig.model_validate({"init": address} | COURSE),
     }
     return train(PipelineConfig.model_validate(given), learning, store)

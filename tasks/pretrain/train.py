@@ -119,6 +119,7 @@ def training_of(job: Job[TrainRules], init: Path | None) -> Training:
         preset=rules.model.preset,
         fit=replace(rules.fit, init=where, checkpoint_every_s=Machine().checkpoint_every_s),
         zone=rules.zone,
+        inputs=rules.model.inputs,
     )
 
 

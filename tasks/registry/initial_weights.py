@@ -69,15 +69,16 @@ def fault_of_weights(folder: Path) -> str:
     return ""
 
 
-def family_of(folder: Path, address: str) -> tuple[str, str]:
-    """The family that weights are of, and its preset."""
+def kind_of(folder: Path, address: str) -> dict[str, str]:
+    """The family that weights are of, its preset, and the inputs that they read."""
     told = json.loads((folder / "config.json").read_bytes())
     family = str(told.get("family"))
     if family not in MODULES:
         raise ConfigError(
             f"model: {address} is of the family {family!r}, known are {', '.join(sorted(MODULES))}"
         )
-    return family, str(told.get("preset"))
+    inputs = told.get("config", {}).get("inputs", "kinematic")
+    return {"family": family, "preset": str(told.get("preset")), "inputs": str(inputs)}
 
 
 def digest_of(folder: Path) -> str:

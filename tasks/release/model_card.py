@@ -23,7 +23,7 @@ def model_card(steps: RunSteps, reported: Receipt) -> str:
     config, row = steps.config, steps.config.source_row
     counts, scores = steps.trained.counts, read_scores(steps.evaluation)
     parts = [
-        f"# {config.model.family} ({config.model.preset}) trained on {row.title}",
+        f"# {config.model.family} ({config.model.size}) trained on {row.title}",
         first_screen_text(steps),
         what_it_does(scores),
         INPUT,
@@ -43,7 +43,7 @@ def model_card(steps: RunSteps, reported: Receipt) -> str:
         f"Trained for {counts.get('steps', '?')} steps, "
         f"{counts.get('parameters', '?')} parameters. Not for navigation or safety.",
         "## Privacy",
-        privacy_note(row),
+        privacy_note(row, config.model.inputs),
         "## Recipes",
         recipes(steps, reported),
     ]
@@ -125,12 +125,13 @@ def split_note(config: PipelineConfig) -> str:
     return notes[split.kind]
 
 
-def privacy_note(row: Dataset) -> str:
+def privacy_note(row: Dataset, inputs: str) -> str:
     if row.is_personal:
+        known = ", but for the mean place of train" if inputs == "plain" else ""
         return (
             f"Trained on movements of a {row.entity_kind} at a time: four points often single out "
             "one person, and a model may remember what it saw. Share it only under the licence of "
-            "the data. Nothing stored with this version holds a coordinate of the data."
+            f"the data. Nothing stored with this version holds a coordinate of the data{known}."
         )
     return f"The data follow {row.entity_kinds} and hold no movements of people."
 

@@ -52,6 +52,7 @@ def report(
         data_counts=dict(data_counts),
         recipes=steps.recipes,
         init=steps.initial_weights,
+        preset=config.model.size,
         command=command_of(config),
         script=sha256_text(script_text()),
     )

@@ -77,6 +77,10 @@ def test_no_variable_of_the_environment_changes_the_configuration(monkeypatch):
         (["run", "--train.max_steps", "0"], "trajfoundry: --train.max_steps: "),
         (["run", "--dataset", "nowhere"], "--dataset: unknown dataset 'nowhere'; choose one of: "),
         (["run", "--model.preset", "vast"], "--model.preset: "),
+        (
+            ["run", "--model.inputs", "plain", "--model.family", "masked_chemin"],
+            "--model: inputs plain is for the family chemin alone; leave it out with masked_chemin",
+        ),
         (["run", "--columns.zone", "Mars"], "--columns.zone: unknown zone 'Mars'"),
         (
             ["run", "--window.num_horizon", "5", "--assess.gate_horizon", "6"],

@@ -14,6 +14,8 @@ from model.families.chemin.network import Chemin, CheminConfig
 from model.interface.batch import scored_targets
 
 TINY = FAMILIES["chemin"].presets["tiny"]
+PLAIN = replace(TINY, inputs="plain")
+OF_BOTH_INPUTS = pytest.mark.parametrize("config", [TINY, PLAIN], ids=["kinematic", "plain"])
 
 
 def random_weights(family=Chemin, config=TINY):
@@ -107,17 +109,19 @@ def check_evaluation_is_pure(model):
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
 
 
+@OF_BOTH_INPUTS
 @pytest.mark.parametrize("changed", [1, 6, 11])
-def test_future_cannot_change_the_past(changed):
-    check_future_is_unseen(random_weights(), changed)
+def test_future_cannot_change_the_past(changed, config):
+    check_future_is_unseen(random_weights(config=config), changed)
     with pytest.raises(AssertionError):
-        check_future_is_unseen(random_weights(RelativeToLast), 11)
+        check_future_is_unseen(random_weights(RelativeToLast, config), 11)
 
 
-def test_a_row_depends_on_itself_alone():
-    check_rows_are_independent(random_weights())
+@OF_BOTH_INPUTS
+def test_a_row_depends_on_itself_alone(config):
+    check_rows_are_independent(random_weights(config=config))
     with pytest.raises(AssertionError):
-        check_rows_are_independent(random_weights(BatchStatistics))
+        check_rows_are_independent(random_weights(BatchStatistics, config))
 
 
 def test_the_date_line_is_no_border():
@@ -169,10 +173,11 @@ def test_pads_never_count():
     torch.testing.assert_close(plain.mean * plain.count, plain.total)
 
 
+@OF_BOTH_INPUTS
 @pytest.mark.parametrize("nonsense", [float("nan"), -1e9])
-def test_what_may_not_be_read_does_not_matter(nonsense):
+def test_what_may_not_be_read_does_not_matter(nonsense, config):
     """Pads, and points that are not observed, may hold anything."""
-    model = random_weights()
+    model = random_weights(config=config)
     batch = batch_of(*walk(3, 9), num_pads=4)
     is_observed_BT = batch.is_observed_BT.clone()
     is_observed_BT[:, 6:] = False
@@ -200,8 +205,9 @@ def test_a_target_behind_a_hidden_point_is_not_scored():
     assert scored[0].tolist() == [False, True, True, True, True, False, False, False]
 
 
-def test_packed_rows_cost_what_their_sequences_cost():
-    model = random_weights()
+@OF_BOTH_INPUTS
+def test_packed_rows_cost_what_their_sequences_cost(config):
+    model = random_weights(config=config)
     first, second = walk(1, 6, seed=1), walk(1, 7, seed=2, lon_deg=20.0)
     alone = [model.loss(batch_of(*points)) for points in (first, second)]
     packed = batch_of(*(torch.cat(pair, dim=1) for pair in zip(first, second, strict=True)))
@@ -214,9 +220,10 @@ def test_packed_rows_cost_what_their_sequences_cost():
     torch.testing.assert_close(loss.total, expected, rtol=1e-5, atol=1e-3)
 
 
+@OF_BOTH_INPUTS
 @pytest.mark.parametrize("still", STILL)
-def test_steps_without_time_or_way_are_finite(still):
-    model = random_weights().train()
+def test_steps_without_time_or_way_are_finite(still, config):
+    model = random_weights(config=config).train()
     loss = model.loss(batch_of(*standing(still)))
     loss.mean.backward()
     assert torch.isfinite(loss.total)
@@ -266,7 +273,8 @@ def test_a_silent_head_goes_on_along_the_great_circle():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"width": 30}, {"num_layers": 0}, {"max_points": 2}, {"dropout": 1.0}]
+    "wrong",
+    [{"width": 30}, {"num_layers": 0}, {"max_points": 2}, {"dropout": 1.0}, {"inputs": "raw"}],
 )
 def test_impossible_shapes_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):

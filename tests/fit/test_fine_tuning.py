@@ -9,13 +9,17 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers import ships
 
 from flows import cli
+from model.data.shards import Shards, read_group, row_groups
+from model.inference.serving import load_trained
 from tasks.config.pipeline import PipelineConfig
+from tasks.config.sections import ModelConfig
 from tasks.pretrain.train import train
-from tasks.registry.initial_weights import initial_digest
+from tasks.registry.initial_weights import initial_digest, kind_of
 from tasks.release import register
 from tasks.release.model_card import model_card
 from tasks.report.report import report
@@ -139,6 +143,45 @@ def test_card_and_report_say_what_it_went_on_from():
         assert "went on from an earlier model" in text
     fresh = model_card(made, made.reported)
     assert "Initial weights" not in fresh
+
+
+def test_weights_from_before_there_were_inputs_are_gone_on_from(tmp_path):
+    made = registered()
+    for stored in STORED:
+        shutil.copyfile(made.store.folder(made.trained) / stored, tmp_path / stored)
+    described = json.loads((tmp_path / "config.json").read_bytes())
+    del described["config"]["inputs"]
+    (tmp_path / "config.json").write_text(json.dumps(described))
+    _, folder = trained(tuned(str(tmp_path)), made.shards, made.store)
+    loss = float(made.trained.counts["best_validation_loss"])
+    assert first_validation(folder) == pytest.approx(loss, abs=1e-5)
+    assert kind_of(tmp_path, "")["inputs"] == "kinematic"
+
+
+def test_plain_inputs_keep_the_scales_of_their_first_train_split(store):
+    made = registered()
+    plain = ModelConfig(preset="tiny", inputs="plain")
+    config = ships.config_of(max_steps=2).model_copy(update={"model": plain})
+    receipt, folder = trained(config, made.shards, made.store)
+    groups = row_groups(Shards.open(made.store.folder(made.shards)), "train")
+    lat_deg_N = np.concatenate([read_group(group).lat_deg_N for group in groups])
+    scales = load_trained(folder).model.plain
+    assert float(scales.mean_deg_C[1]) == pytest.approx(lat_deg_N.mean(), abs=lat_deg_N.std() / 4)
+    assert float(scales.spread_deg_C[1]) == pytest.approx(lat_deg_N.std(), rel=0.25)
+    assert ModelConfig.model_validate(kind_of(folder, "")) == plain
+    others = ships.stored_shards(store, seed=1)
+    later = tuned(str(folder)).model_copy(update={"model": plain})
+    _, gone_on = trained(later, others, store)
+    assert all(
+        ours.equal(theirs)
+        for ours, theirs in zip(
+            load_trained(gone_on).model.plain.buffers(), scales.buffers(), strict=True
+        )
+    )
+    with pytest.raises(ConfigError, match=r"another shape than chemin tiny: .*'inputs': 'plain'"):
+        trained(tuned(str(folder)), made.shards, made.store)
+    card = model_card(replace(made, config=config, trained=receipt), made.reported)
+    assert "# chemin (tiny with plain inputs) trained on" in card
 
 
 # What is refused

@@ -74,7 +74,10 @@ def test_weights_to_begin_with_may_lie_elsewhere_when_a_run_goes_on():
             "FitConfig has init, .*accumulate.*; not num_accumulated",
         ),
         ({"fit": {"clip_norm": 1.0, "max_steps": 2}}, "; not clip_norm"),
-        ({"batch_size": 8}, "Training has shards, family, preset, fit, zone; not batch_size"),
+        (
+            {"batch_size": 8},
+            "Training has shards, family, preset, fit, zone, inputs; not batch_size",
+        ),
     ],
 )
 def test_a_field_that_a_training_lacks_is_refused(change, words):

@@ -19,9 +19,9 @@ HORIZON = 6
 TOLERANCE_M = 0.02  # float32 steps of some ten metres, added up over the horizon
 
 
-def random_weights(family=Chemin, has_tails=False):
+def random_weights(family=Chemin, **changes):
     torch.manual_seed(5)
-    config = replace(FAMILIES["chemin"].presets["tiny"], has_tails=has_tails)
+    config = replace(FAMILIES["chemin"].presets["tiny"], **changes)
     model = family(config, WALKING)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -83,7 +83,9 @@ def uncached(model, points, target_time_s_BH):
     return lon_deg_BT[:, -HORIZON:], lat_deg_BT[:, -HORIZON:]
 
 
-def test_cached_rollout_equals_the_uncached(model, points, target_time_s_BH):
+@pytest.mark.parametrize("inputs", ["kinematic", "plain"])
+def test_cached_rollout_equals_the_uncached(inputs, points, target_time_s_BH):
+    model = random_weights(inputs=inputs)
     answer = forecast(model, context_of(*points), HORIZON, target_time_s_BH)
     with torch.no_grad():
         lon_deg_BH, lat_deg_BH = uncached(model, points, target_time_s_BH)

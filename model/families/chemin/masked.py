@@ -43,6 +43,8 @@ class MaskedChemin(PointEncoder):
     family = "masked_chemin"
 
     def __init__(self, config: CheminConfig, normaliser: Normaliser) -> None:
+        if config.inputs != "kinematic":
+            raise ValueError(f"masked_chemin has no {config.inputs} inputs")
         super().__init__(config, normaliser, NUM_SPATIAL, NUM_TEMPORAL)
         width, num_components = config.width, config.num_components
         self.time_head = TimeBetweenHead(width, num_components)

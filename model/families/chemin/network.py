@@ -3,7 +3,8 @@
 Linear projections of spatial and temporal features side by side, sinusoidal positions, pre-norm
 blocks, and two heads: p(log dt) and p(east, north | dt). After CheminTF by Merten, Sakr and
 Dejaegere, with metres instead of degrees, no statistics of the batch, and densities instead of a
-squared error.
+squared error. With plain inputs it reads longitude, latitude and calendar instead of motion, as
+`plain.py` says.
 
 Shapes: B windows, T points, Q queried points, D model width, L lags, C coordinates (east, north),
 S spatial and M temporal features, K calendar features.
@@ -11,8 +12,9 @@ S spatial and M temporal features, K calendar features.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +30,10 @@ from ...layers.attention_masks import causal_mask
 from ...layers.heads import DurationHead, StepHead
 from ...layers.position_encodings import sinusoidal_positions
 from ...layers.transformer import KeyValueCache, Transformer, check_shape
+from . import plain
 from .rollout import rolled_out
+
+Inputs = Literal["kinematic", "plain"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,7 @@ class CheminConfig:
     `max_points` is the longest window it is trained on. `mean_weight` scales the distance from the
     mean step to the truth, in units of the reach, beside the negative log-likelihood: forecasts
     roll out that mean and are judged by its distance. `has_tails` gives steps Student's densities.
+    `inputs` are what the causal family sees of points: their motion, or plain places and instants.
     """
 
     width: int = 96
@@ -48,9 +54,12 @@ class CheminConfig:
     dropout: float = 0.0
     mean_weight: float = 5.0
     has_tails: bool = False
+    inputs: Inputs = "kinematic"
 
     def __post_init__(self) -> None:
         check_shape(self, num_components=1, max_points=4, mean_weight=0)
+        if self.inputs not in get_args(Inputs):
+            raise ValueError(f"inputs must be one of: {', '.join(get_args(Inputs))}")
 
 
 PRESETS: Mapping[str, CheminConfig] = {
@@ -92,10 +101,17 @@ class Chemin(PointEncoder):
     family = "chemin"
 
     def __init__(self, config: CheminConfig, normaliser: Normaliser) -> None:
-        super().__init__(config, normaliser, NUM_SPATIAL, NUM_TEMPORAL)
+        is_plain = config.inputs == "plain"
+        sizes = (plain.NUM_SPATIAL, plain.NUM_TEMPORAL) if is_plain else (NUM_SPATIAL, NUM_TEMPORAL)
+        super().__init__(config, normaliser, *sizes)
+        self.plain = plain.PlainInputs(normaliser) if is_plain else None
         width, num_components = config.width, config.num_components
         self.duration_head = DurationHead(width, num_components, normaliser)
         self.step_head = StepHead(width, num_components, normaliser, config.has_tails)
+
+    def fit_inputs(self, batches: Iterable[Batch]) -> None:
+        if self.plain is not None:
+            self.plain.fit(batches)
 
     def encode(
         self,
@@ -109,9 +125,12 @@ class Chemin(PointEncoder):
     ) -> tuple[Tensor, Tensor]:
         """Hidden state (B, Q, D) and recent velocities (B, Q, L, C) of points, from their past."""
         first_BQ = first_of_sequence(index_BQ, sequence_BT)
-        seen = point_features(
-            lon_deg_BT, lat_deg_BT, time_s_BT, calendar_BQK, index_BQ, first_BQ, self.normaliser
-        )
+        if self.plain is not None:
+            seen = self.plain(lon_deg_BT, lat_deg_BT, calendar_BQK, index_BQ)
+        else:
+            seen = point_features(
+                lon_deg_BT, lat_deg_BT, time_s_BT, calendar_BQK, index_BQ, first_BQ, self.normaliser
+            )
         x_BQD = self.embedded(seen.spatial_BQS, seen.temporal_BQM, index_BQ - first_BQ)
         mask_BQT = causal_mask(sequence_BT) if caches is None else None
         hidden_BQD = self.transformer(x_BQD, index_BQ, mask_BQT, caches)
