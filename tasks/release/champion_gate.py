@@ -33,6 +33,7 @@ from tasks.runtime.words import counted
 REPRODUCED_WITHIN = 1e-3  # relative: float32 sums differ between batch sizes and machines
 CLEAN_PROCESS_S = 1_800
 MAX_TOLD = 3  # questions that a reason names
+LARGE_M = 10_000  # from here on errors are told in kilometres
 # The project's packages are barred, so that only the registered copy can answer.
 CLEAN_PROCESS = """
 import json, sys
@@ -100,21 +101,21 @@ def decide(
 ) -> Decision:
     """Judge a candidate; the costly clean process runs only if everything else is passed."""
     baseline, baseline_m = min(baselines.items(), key=lambda item: (item[1], item[0]))
-    measured = f"{measure} on {GATE_SPLIT} windows is {candidate.error_m:,.1f} m"
+    measured = f"{measure} on {GATE_SPLIT} windows is {told(candidate.error_m)}"
     if not candidate.error_m < baseline_m:
-        return refusal(f"{measured}, not below the {baseline_m:,.1f} m of {spoken(baseline)}")
-    beaten = f"below the {baseline_m:,.1f} m of {spoken(baseline)}, the best simple baseline"
+        return refusal(f"{measured}, not below the {told(baseline_m)} of {spoken(baseline)}")
+    beaten = f"below the {told(baseline_m)} of {spoken(baseline)}, the best simple baseline"
     if lack := lacking(evidence, spoken(baseline)):
         return refusal(f"{measured}, {beaten}, but {lack}")
     if champion is not None:
         # The two may be measured in different processes: what rounding explains is no gain.
         if not candidate.error_m < champion.error_m * (1 - REPRODUCED_WITHIN):
             return refusal(
-                f"{measured}, {beaten}, but not below the {champion.error_m:,.1f} m of the present "
+                f"{measured}, {beaten}, but not below the {told(champion.error_m)} of the present "
                 f"champion, version {champion.version}, by more than {REPRODUCED_WITHIN:.1%}"
             )
         beaten += (
-            f", and below the {champion.error_m:,.1f} m of version {champion.version}, "
+            f", and below the {told(champion.error_m)} of version {champion.version}, "
             "the champion before"
         )
     elif champion_error:
@@ -124,11 +125,16 @@ def decide(
     except NotReproduced as error:
         return refusal(f"{measured}, but {error}")
     if not math.isclose(again_m, candidate.error_m, rel_tol=REPRODUCED_WITHIN):
-        return refusal(f"{measured}, but a clean process measures {again_m:,.1f} m")
+        return refusal(f"{measured}, but a clean process measures {told(again_m)}")
     reason = f"{measured}, {beaten}; a clean process reproduces it"
     if evidence.unjudged:
         reason += f"; nobody asked it here for its {' and '.join(evidence.unjudged)}"
     return Decision(is_promoted=True, reason=reason)
+
+
+def told(error_m: float) -> str:
+    """An error to be compared with another in a sentence."""
+    return f"{error_m:,.1f} m" if error_m < LARGE_M else f"{error_m / 1_000:,.1f} km"
 
 
 def lacking(evidence: Evidence, baseline: str) -> str:
