@@ -1,4 +1,4 @@
-"""Split-conformal factors: how far what was told of a spread has to be stretched to hold its share.
+"""Conformal factors: how far what was told of a spread is to be stretched to hold its share.
 
 Of n windows that nothing was fitted on, the factor for a share p is the ceil((n + 1) p)-th smallest
 of the factors that would just have held each: a new window is then held with a probability of p at

@@ -574,7 +574,7 @@ def test_copies_cut_one_by_one_stop_the_run(store: Store, monkeypatch):
 @pytest.mark.parametrize("is_leaky", [0, 1])
 def test_what_was_judged_on_the_control_is_never_promoted(store: Store, is_leaky, tmp_path):
     shards = ships.stored_shards(store, is_leaky=is_leaky)
-    refusal = leak_refusal(shards)
+    refusal = leak_refusal(shards, shards)
     assert (refusal is not None) == bool(is_leaky)
     if refusal is not None:
         assert not refusal.is_promoted
