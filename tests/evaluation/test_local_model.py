@@ -196,7 +196,7 @@ def test_the_network_of_the_docs_learns_to_turn_in_one_command(store, shards, fo
     [skill] = [
         row["value"]
         for row in scores.to_pylist()
-        if (row["model"], row["metric"], row["horizon"]) == ("gru", "skill", 4)
+        if (row["model"], row["metric"], row["horizon"]) == ("my_gru", "skill", 4)
         and (row["split"], row["track"], row["stratum"]) == ("test", "times_given", "all")
         and row["mask"] == "all"
     ]
