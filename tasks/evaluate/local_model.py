@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 ADDRESS = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 OURS = ("flows", "model", "sql", "tasks")
 EXAMPLE = "my_package.my_module:MyModel"
+MADE = "as its module was read, or it was called with the shards as its one argument"
+ASKED = "as an answer of it was read; docs/splits-and-windows.md has what methods return"
 
 
 def is_local(address: str) -> bool:
@@ -41,6 +43,8 @@ def is_local(address: str) -> bool:
 def source_digest(address: str) -> str:
     """The name of the class and of its source: every Python file of its package, none of it run."""
     package = package_of(address)
+    if address.partition(":")[0].endswith(".py"):
+        raise ConfigError(f"model: name the module of {address} without .py, as {EXAMPLE}")
     found = importlib.machinery.PathFinder.find_spec(package, [str(Path.cwd()), *sys.path])
     if found is None:
         raise ConfigError(
@@ -62,7 +66,7 @@ def local_model(address: str, shards: Shards, seed: int) -> Answerer:
     """What the class makes of the learning shards, with torch's random numbers seeded."""
     import torch
 
-    with told_as_of(address), torch.random.fork_rng(devices=[]):
+    with told_as_of(address, MADE), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         made = class_at(address)(shards)
     check_answerer(made, address)
@@ -108,16 +112,25 @@ def forget(package: str) -> None:
 
 
 @contextlib.contextmanager
-def told_as_of(address: str) -> Iterator[None]:
-    """Say of an error of the class where in its file it was, for it is not one of ours."""
+def told_as_of(address: str, otherwise: str = ASKED) -> Iterator[None]:
+    """Say of an error of the class where in its files it was, else what was done with it."""
     try:
         yield
     except (ConfigError, DataError):
         raise
     except Exception as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{Path(last.filename).name}, line {last.lineno}"
-        raise DataError(f"{address} failed: {type(error).__name__}: {error} ({place})") from error
+        said = f"{address} failed: {type(error).__name__}: {error}"
+        raise DataError(f"{said} ({place_of(error, address) or otherwise})") from error
+
+
+def place_of(error: Exception, address: str) -> str:
+    """The last line of its own package that was run, if any was."""
+    package = sys.modules.get(package_of(address))
+    files = [*getattr(package, "__path__", ()), getattr(package, "__file__", None)]
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if any(file and Path(frame.filename).is_relative_to(file) for file in files):
+            return f"{Path(frame.filename).name}, line {frame.lineno}"
+    return ""
 
 
 @contextlib.contextmanager

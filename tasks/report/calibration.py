@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from model.evaluation.judged_tasks import FORECAST, TIMES_GIVEN, TRACKS, TRAVEL_TIME
 from model.evaluation.score_table import ALL
-from tasks.report.charts import Axis, ChartRow, Mark, bar_chart, interval_chart
+from tasks.report.charts import Axis, ChartRow, Mark, bar_chart, interval_chart, legend_of
 from tasks.report.error_sections import topic_parts
 from tasks.report.error_tables import CALIBRATION, Row, readable_rows
 from tasks.report.first_screen import SPLIT, Subject, asked_words
@@ -52,7 +52,12 @@ def coverage_chart(rows: list[Row], subject: Subject) -> str:
     held = [mark.low for row in chart_rows for mark in row.marks if math.isfinite(mark.low)]
     ticks = [(share / 100, f"{share} %") for share in SHARES]
     axis = Axis(max(0.0, min([0.45, *held]) - 0.02), 1.0, ticks)
-    return interval_chart("coverage", title, chart_rows, axis, ("too small", "too large"))
+    legend = legend_of(
+        [(f"{share} % areas", kind) for share, kind in zip(SHARES, KINDS, strict=True)]
+    )
+    return interval_chart(
+        "coverage", title, chart_rows, axis, ("← too small", "too large →"), legend
+    )
 
 
 def known_shares(row: Row) -> list[int]:

@@ -254,7 +254,10 @@ def bar_chart(
     """Shares as bars, and a line where all of them should end."""
     height, wide = 130, 100 / len(bars)
     high = max(expected * 1.5, *(value for _, value in bars))
-    drawn = [text("0", 12, "share of windows", "muted")]
+    drawn = [
+        text("0", 12, "share of windows", "muted"),
+        text("100%", 12, f"dashed: {expected:.0%}, as it should be", "muted", "end"),
+    ]
     for number, (label, value) in enumerate(bars):
         tall = height * value / high
         x, middle = wide * number + 0.8, wide * (number + 0.5)

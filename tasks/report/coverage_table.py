@@ -13,9 +13,10 @@ from model.evaluation.score_table import ALL
 from model.evaluation.verdict import AS_PROMISED, TOO_FEW_TO_SAY, coverage_verdict
 from tasks.evaluate.benchmark import SHOWN_SPLIT, Row, grouped
 from tasks.prepare.conventions import SCORES_FILE
+from tasks.report.error_tables import HELD
 from tasks.report.markup import spoken
 
-COLUMNS = ("data", "split", "model", "windows", "entities", "raw", "calibrated", "80 % holds")
+COLUMNS = ("data", "split", "model", "windows", "entities", "raw", "calibrated", HELD)
 EXPLAINED = (
     "The share of test windows in which the truth lies within the 80 % area of a forecast, at each "
     "step that is told: raw as the samples fill it, and calibrated by factors that validation "

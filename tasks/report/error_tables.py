@@ -20,7 +20,13 @@ from model.evaluation.judged_tasks import (
     TRAVEL_TIME,
 )
 from model.evaluation.score_table import ALL, MAIN_METRICS, chosen_rows, wide_rows
-from model.evaluation.verdict import BAR, coverage_verdict, verdict
+from model.evaluation.verdict import (
+    BAR,
+    TOLD_ENTITIES,
+    TOLD_WINDOWS,
+    coverage_verdict,
+    verdict,
+)
 from tasks.prepare.conventions import SCORES_FILE
 from tasks.report.markup import grouped, percent, share, spoken
 from tasks.report.page_parts import Table
@@ -184,9 +190,10 @@ WINDOWS: Mapping[str, Spell] = {"windows": lambda row: f"{row['num_windows']:,}"
 SAMPLED: Mapping[str, Spell] = {
     "windows": lambda row: f"{row.get('coverage_80_windows', row['num_windows']):,}"
 }
+HELD = "80 % areas are"
 COVERAGE: Mapping[str, Spell] = {
     f"within {percent_held} %": covered(f"coverage_{percent_held}") for percent_held in (50, 80, 95)
-} | {"80 %, raw": covered("raw_coverage_80"), "80 % holds": lambda row: coverage_words(row)}
+} | {"80 %, raw": covered("raw_coverage_80"), HELD: lambda row: coverage_words(row)}
 SKILL: Mapping[str, Spell] = {
     "skill": lambda row: percent(row["skill"]) if "skill" in row else "",
     SKILL_INTERVAL: lambda row: skill_interval(row),
@@ -261,9 +268,10 @@ FORECASTS = Topic(
     "Error by horizon",
     (FORECAST,),
     (TIMES_GIVEN,),
-    "ADE is the mean, FDE the last displacement over the first steps of the horizon. Every "
-    "forecaster sees the same stored windows. The interval is a bootstrap over entities; skill is "
-    "1 - error / error of the bar, so below zero is worse than that. " + PAIRED,
+    "ADE is the mean distance between forecast and truth over all steps up to this one, FDE that "
+    "at this step alone. Every forecaster sees the same stored windows. The interval is a "
+    "bootstrap over entities; skill is 1 - error / error of the bar, so below zero is worse than "
+    "that. " + PAIRED,
 )
 RECOVERIES = Topic(
     "Recovery errors",
@@ -295,16 +303,21 @@ CALIBRATION = Topic(
     "Calibration",
     (FORECAST, TRAVEL_TIME),
     (TIMES_GIVEN, *TRACKS[TRAVEL_TIME]),
-    "Of those who tell a spread. Within 50, 80 and 95 % are the shares of windows in which the "
-    "truth lies in the area, or between the times, that should hold as many; a bracket is a 95 % "
-    "interval over entities. Areas of forecasts are discs around the point forecast, filled by "
-    "samples and stretched by factors that validation tells (split conformal); raw is the share "
-    "before that, and the last verdict is whether 76 to 84 % of the test windows lie within areas "
-    "of 80 %. The energy score and CRPS are errors of the whole spread, distances and durations: "
-    "of a single answer they are its displacement and its absolute error. minADE_5 is the ADE of "
-    "the best of five samples. PIT is the share of windows, in percent, in each tenth of the "
-    "spread, from its middle outwards: tens throughout are best, many at the end mean areas that "
-    "are too small. NLL is in nats of seconds. Samples may be of fewer windows than the errors.",
+    f"Of those who tell a spread. *Within 80 %* is the share of windows in which the truth lies in "
+    "the area, or between the times, that should hold 80 % of them; 50 and 95 % likewise, and a "
+    "bracket is a 95 % interval over entities. In the chart each dot should lie on the line of its "
+    "share: left of it areas are too small, right of it too large. Areas of forecasts are discs "
+    "around the point forecast, as large as the samples make them, times a factor that validation "
+    "tells (split conformal). *Raw* is the share before that; on validation itself no factor is "
+    f"applied. *{HELD}* as promised if they hold 76 to 84 % of the windows; below "
+    f"{TOLD_WINDOWS:,} windows and {TOLD_ENTITIES} entities there are too few to say. The columns "
+    "that follow are of the samples, which no factor changes. The energy score and CRPS are errors "
+    "of the whole spread, distances and durations: of a single answer they are its displacement "
+    "and its absolute error. "
+    "minADE_5 is the ADE of the best of five samples. PIT is the share of windows, in percent, in "
+    "each tenth of the spread, from its middle outwards: tens throughout are best, many at the end "
+    "mean areas that are too small, many at the beginning too large. NLL is in nats of seconds. "
+    "Samples may be of fewer windows than the errors.",
     "Nobody who was judged tells a spread.",
     CALIBRATION_COLUMNS,
 )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from tasks.evaluate.seen import seen_warning
 from tasks.prepare.conventions import RECOVERY_FILE
+from tasks.report.units import digits
 from tasks.runtime.stage import Job
 from tasks.runtime.store import Receipt, Store, spelt
 
@@ -121,10 +122,8 @@ def encoding_cells(proved: Path) -> list[tuple[str, ...]]:
     return [
         (
             name,
-            f"{one['p50_m']:,.3g} m",
-            f"{one['p99_m']:,.3g} m",
-            f"{one['p50_s']:,.3g} s",
-            f"{one['p99_s']:,.3g} s",
+            *(f"{digits(one[f'{percentile}_m'])} m" for percentile in ("p50", "p99")),
+            *(f"{digits(one[f'{percentile}_s'])} s" for percentile in ("p50", "p99")),
             f"{one['p50_share']:.3%}",
             f"{one['p99_share']:.3%}",
         )

@@ -58,9 +58,9 @@ CLAIMS = {
 BRIEFLY = {ENDS: "ends given", PATH_GIVEN: "path given"}  # for a phone is narrow
 EXPLAINED = (
     "Skill is 1 - error / error of the best baseline on the same windows, chosen for each horizon "
-    "or task by itself: right of the line is better than that baseline, left of it worse. The bar "
-    "is a 95 % interval, a paired bootstrap over entities; where it crosses the line, the two "
-    "cannot be told apart."
+    "or task by itself: right of the line is better than that baseline, left of it worse. The "
+    "stroke through a dot is its 95 % interval, a paired bootstrap over entities; where it crosses "
+    "the line, the two cannot be told apart."
 )
 CHART_COLUMNS = ("asked", "model", "best baseline", "its error", "skill", INTERVAL, VERDICT)
 

@@ -117,7 +117,7 @@ def report_parts(title: str, job: Job[ReportRules], scores: pa.Table) -> list[st
         "## What the encoding keeps",
         Folded(encoding.caption, [KEPT, encoding]),
         "## Data card",
-        Folded("Source and records", [pairs_table(("fact", "value"), data_pairs(job))]),
+        Folded("Source and records", [COUNTED, pairs_table(("fact", "value"), data_pairs(job))]),
         Folded("Split", [pairs_table(("fact", "value"), split_pairs(shards_counts(job)))]),
         "## How to reproduce",
         reproducing(rules.command),
@@ -196,7 +196,15 @@ def training_chart(course: Path) -> str:
 KEPT = (
     "Errors of a small network that must tell from the features of a point where and when it was, "
     "counted from the first point of its window; shares are of the window's extent or duration, "
-    "whichever is worse. The control lacks the features that tell it."
+    "whichever is worse. *Features* is this network, *elsewhere* the same on another part of the "
+    "Earth, and *with positions* one that also learned with the place in the sequence added: these "
+    "must tell it. The others need not: *positions later* adds that place to a network that "
+    "learned without, *some hidden* leaves points out, and the *lossy control* lacks the features "
+    "that tell it, so that the probe is seen to fail there."
+)
+COUNTED = (
+    "Counts are named by the step that made them. Of regions, *unknown* is the share of points "
+    "that lie in no region with an id, *unseen* of those in a cell where train never was."
 )
 
 

@@ -152,12 +152,12 @@ def windows_table(windows: Sequence[Window]) -> Table:
 
 EXPLAINED = (
     "Typical windows are those whose error is nearest to the median of all test windows; the worst "
-    "are of different entities. Samples are futures that the model thinks possible; the dashed "
-    "circle should hold what comes in four cases of five."
+    "are of different entities. Samples are futures that the model thinks possible. The dashed "
+    "circle should hold what came in four cases of five; it is calibrated, the samples are not."
 )
 HINT = (
-    "Drag to move; with the map in focus: arrow keys move, + and - zoom, 0 shows all, "
-    "comma and full stop step."
+    "Drag to move. On a touch screen tap the map first; two fingers zoom. With keys, once the map "
+    "is in focus: arrows move, + and - zoom, 0 shows all, comma and full stop step."
 )
 CONTROLS = (
     '<div class="controls" hidden><label for="step">Step</label>'
@@ -192,12 +192,12 @@ def steps_table(window: Window) -> Table:
     for place, row in enumerate(window.line(window.model)):
         elapsed_s, radius_m = (row["at"] - origin_at).total_seconds(), row["radius_p80_m"]
         area = "" if radius_m is None else distance(radius_m, window.is_nautical)
-        holds = "" if radius_m is None else "yes" if ours[place] <= radius_m else "no"
+        lies = "" if radius_m is None else "inside" if ours[place] <= radius_m else "outside"
         errors = (distance(one[place], window.is_nautical) for one in (ours, bar))
-        rows.append((str(row["step"]), horizon(elapsed_s), *errors, area, holds))
+        rows.append((str(row["step"]), horizon(elapsed_s), *errors, area, lies))
     columns = (
         *("step", "after", f"{spoken(window.model)} is off by", f"{spoken(window.bar)} by"),
-        *("80 % radius", "holds what came"),
+        *("80 % radius", "what came is"),
     )
     return Table(window.title, columns, rows)
 

@@ -123,6 +123,9 @@ def test_few_entities_are_part_of_more_and_are_whole(store, shards):
     [
         ("", "has no class Mine"),
         ("def Mine(shards): return 1 / 0", r"ZeroDivisionError: division by zero \(nowhere.py"),
+        ("import torch\ndef Mine(shards): return torch.zeros(2).view(3)", r"\(nowhere.py, line 2"),
+        ("class Mine: pass", "called with the shards as its one argument"),
+        (LINE.replace("return", "return None  #"), "an answer of it was read"),
         ("class Mine:\n    def __init__(self, shards): pass", "needs a name"),
         (LINE.replace('("forecast",)', '("guess",)'), "must be a tuple of some of forecast"),
         (LINE.replace('("forecast",)', '("recover",)'), "has no method recover"),
@@ -140,6 +143,12 @@ def test_a_class_that_is_none_is_refused_by_what_it_lacks(store, shards, folder,
 def test_a_module_that_is_not_there_is_named(folder):
     with pytest.raises(ConfigError, match="no module not_there_at_all"):
         source_digest("not_there_at_all.part:Mine")
+
+
+def test_a_file_is_named_as_a_module(folder):
+    written(folder)
+    with pytest.raises(ConfigError, match=r"without \.py"):
+        source_digest("my_models.py:Mine")
 
 
 def test_addresses_of_registered_models_and_folders_are_none_of_modules():
@@ -187,7 +196,7 @@ def test_the_network_of_the_docs_learns_to_turn_in_one_command(store, shards, fo
     [skill] = [
         row["value"]
         for row in scores.to_pylist()
-        if (row["model"], row["metric"], row["horizon"]) == ("gru", "skill", 4)
+        if (row["model"], row["metric"], row["horizon"]) == ("my_gru", "skill", 4)
         and (row["split"], row["track"], row["stratum"]) == ("test", "times_given", "all")
         and row["mask"] == "all"
     ]

@@ -12,16 +12,19 @@ import pyarrow.parquet as pq
 import pytest
 from helpers import masked_ships, ships
 
+from model.evaluation.encoding_probe import CONTROL, ELSEWHERE, POSITIONS_LATER, VARIANTS
+from model.evaluation.judged_tasks import FORECAST
 from model.evaluation.verdict import AHEAD, ALIKE, BEHIND, TOO_FEW
 from tasks.config.pipeline import PipelineConfig, SplitConfig, TrainConfig
 from tasks.release.model_card import first_screen_text, model_card
 from tasks.report.charts import Axis, ChartRow, Mark, interval_chart, skill_axis, steps_between
-from tasks.report.error_tables import read_scores
+from tasks.report.error_tables import CALIBRATION, CALIBRATION_COLUMNS, read_scores
 from tasks.report.first_screen import Subject, sentence, standings
 from tasks.report.page_style import STYLE
 from tasks.report.ranking import rankings
+from tasks.report.report import KEPT
 from tasks.report.reproducing import command_of
-from tasks.report.window_map import Window, map_parts, places_km, read_windows
+from tasks.report.window_map import Window, map_parts, places_km, read_windows, steps_table
 from tasks.runtime.store import Store
 
 VOID = {"meta", "img", "input", "br", "hr"}
@@ -286,6 +289,17 @@ def windows() -> list[Window]:
     return read_windows(path, "chemin", "damped_velocity", is_nautical=True)
 
 
+def test_words_of_a_table_are_explained_beside_it():
+    for column in CALIBRATION_COLUMNS[FORECAST]:
+        if column not in ("step", "model", "windows"):
+            words = column.removeprefix("80 %, ").removeprefix("within ").removesuffix(" %")
+            assert words.lower() in CALIBRATION.explained.lower(), column
+    for name in (*VARIANTS, ELSEWHERE, POSITIONS_LATER, CONTROL):
+        assert name in KEPT.lower(), name
+    chart = next(part for part in html().split("<figure>") if 'id="coverage-title"' in part)
+    assert re.findall(r"</svg>(\d+) % areas</li>", chart) == ["50", "80", "95"]
+
+
 def test_a_map_steps_from_the_last_known_point_to_the_last_step():
     found = windows()
     drawn = "".join(part if isinstance(part, str) else part.html for part in map_parts(found))
@@ -329,6 +343,17 @@ def made_up(entity: str, lon_deg: float = 0.0, lat_deg: float = 0.0) -> Window:
     for kind in ("truth", "mine", "rival"):
         rows += [row(kind, step, 0.1 * step, 9e3) for step in (1, 2)]
     return Window(0, rows, "mine", "rival", is_nautical=False)
+
+
+def test_a_map_says_whether_what_came_lies_in_the_area():
+    window = made_up("one")
+    for row in window.line("mine"):
+        row["radius_p80_m"] = 9e3 if row["step"] == 1 else None
+        row["lat_deg"] += 0.08  # 8.9 km to the north of what came
+    near, silent = steps_table(window).rows
+    window.line("mine")[0]["radius_p80_m"] = 8e3
+    far, _ = steps_table(window).rows
+    assert (near[-1], far[-1], silent[-1]) == ("inside", "outside", "")
 
 
 def test_an_entity_is_text_and_no_markup_on_a_map():

@@ -216,7 +216,8 @@ if (map) {
   };
   const sentence = (table, step) => {
     const heads = all("thead th", table).map((head) => head.textContent);
-    return [...table.tBodies[0].rows[step - 1].cells].map((cell, n) => `${heads[n]} ${cell.textContent}`).join("; ");
+    const told = [...table.tBodies[0].rows[step - 1].cells].map((cell) => cell.textContent);
+    return told.flatMap((words, n) => (words ? `${heads[n]} ${words}` : [])).join("; ");
   };
   map.step = (change) => {
     range.value = Number(range.value) + change;
