@@ -45,6 +45,7 @@ from flows.local.servers import serve
 from tasks.config.datasets import DATASETS
 from tasks.config.pipeline import DataConfig, DatasetName, ForecastConfig, PipelineConfig
 from tasks.config.sections import SharePercent
+from tasks.evaluate.seen import seen_warning
 from tasks.runtime.errors import ConfigError, FoundryError, StorageError
 from tasks.runtime.machine import Machine
 from tasks.runtime.redaction import redacted
@@ -124,8 +125,10 @@ class Assess(Served, DataConfig):
         if self.as_json:
             print(judged.model_dump_json(indent=2))
         else:
-            show_errors(store.verify(judged.scores))
-            print(fitted_line(judged, self.few_shot))
+            scores = store.verify(judged.scores)
+            show_errors(scores)
+            told = [fitted_line(judged, self.few_shot), seen_warning(judged.scores)]
+            print("\n".join([*filter(None, told), "", f"  scores     {scores}"]))
 
 
 class Watch(Served, DataConfig):
