@@ -196,6 +196,7 @@ def evaluated_as(store: Store, made: Made, table: pa.Table, name: str) -> Receip
     files = {
         "scores.parquet": table,
         "baselines.json": json.dumps(name),
+        "calibration.json": json.dumps({"radius": {}, "decile": {}}),
     }
     inputs = {"shards": made.shards.recipe, "trained": made.trained.recipe, "name": name}
     return published(store, "evaluate", inputs, files)
