@@ -2,7 +2,8 @@
 
 A point is its place, to a millionth of a degree, and its instant, mixed to 64 bits, whatever the
 data set or the split calls it. The smallest of these numbers are kept: an even draw of the points
-(a bottom-k sketch, Cohen and Kaplan 2007), from which no place can be read back.
+(a bottom-k sketch, Cohen and Kaplan 2007). They tell no place by themselves, but whoever guesses a
+place and its instant can look whether it is among them.
 
 Shapes: N points, K kept numbers.
 """
