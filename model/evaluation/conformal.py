@@ -23,6 +23,7 @@ from .score_table import ALL, Row
 
 PERCENTS = (50, 80, 95)
 VALIDATION = "validation"
+LEAST_WINDOWS = 30  # of fewer a factor is a guess, which makes areas worse as often as better
 LEAST_RADIUS_M = 1e-3
 LEAST_LOG = 1e-9
 
@@ -49,7 +50,7 @@ def decile_factor(seconds_B: Tensor, low_B: Tensor, median_B: Tensor, high_B: Te
 
 
 def calibration_of(rows: Iterable[Row], model: str) -> Calibration:
-    """The factors of a model in the rows of a table of scores, those of validation."""
+    """The factors of a model in a table of scores, where enough validation windows tell them."""
     radius: dict[int, dict[int, float]] = {}
     decile: dict[str, float] = {}
     for row in rows:
@@ -57,7 +58,8 @@ def calibration_of(rows: Iterable[Row], model: str) -> Calibration:
         wanted = (VALIDATION, model, ALL, ALL, "factor")
         if (row["split"], row["model"], row["mask"], row["stratum"], name) != wanted:
             continue
-        if not row["value"] > 0:  # all lay at the point itself: nothing to stretch
+        # Where all lay at the point itself there is nothing to stretch.
+        if not row["value"] > 0 or row["num_windows"] < LEAST_WINDOWS:
             continue
         if (row["task"], row["track"]) == (FORECAST, TIMES_GIVEN):
             radius.setdefault(int(percent), {})[row["horizon"]] = row["value"]

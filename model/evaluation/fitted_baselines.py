@@ -25,6 +25,7 @@ from ..baselines.trees import BoostedTrees
 from ..data.shards import Shards
 from ..interface.answerer import Answerer
 from .judged_tasks import (
+    ASKED_AS,
     ENDS,
     FORECAST,
     PATH_GIVEN,
@@ -33,6 +34,7 @@ from .judged_tasks import (
     TRAVEL_TIME,
 )
 from .lesson import Lesson
+from .scores import Kept
 from .travel_time_scores import MAX_PATH_POINTS
 
 # For data of which nothing more is known.
@@ -55,11 +57,34 @@ def fitted_baselines(
 
     The resolution is that of the H3 cells between which travel times are told.
     """
-    if unknown := {*experts} - EXPERTS:
-        names = f"{sorted(unknown)}; choose among {sorted(EXPERTS)}"
-        raise UnknownBaselineError(f"unknown baselines {names}")
-    with one_thread():
-        return fitted(Lesson(shards, resolution, seed), tasks, experts)
+    return FittedBaselines(Lesson(shards, resolution, seed), experts).of(tasks)
+
+
+class FittedBaselines:
+    """Baselines of some shards, fitted when they are first asked for, and what they answered.
+
+    Whoever is judged next on the same windows needs them again: neither is made twice.
+    """
+
+    def __init__(self, lesson: Lesson, experts: Sequence[str]) -> None:
+        if unknown := {*experts} - EXPERTS:
+            names = f"{sorted(unknown)}; choose among {sorted(EXPERTS)}"
+            raise UnknownBaselineError(f"unknown baselines {names}")
+        self.lesson, self.experts = lesson, experts
+        self.errors: Kept = {}
+        self._found: dict[str, list[Answerer]] = {}
+
+    def of(self, tasks: Sequence[str]) -> list[Answerer]:
+        """Those of some tasks; of travel times none where train holds no whole journey."""
+        questions = dict.fromkeys(asked for task, asked in ASKED_AS.items() if task in tasks)
+        return [one for question in questions for one in self._of(question)]
+
+    def _of(self, question: str) -> list[Answerer]:
+        if question not in self._found:
+            tasks = [task for task, asked in ASKED_AS.items() if asked == question]
+            with one_thread():
+                self._found[question] = fitted(self.lesson, tasks, self.experts)
+        return self._found[question]
 
 
 def fitted(lesson: Lesson, tasks: Sequence[str], experts: Sequence[str]) -> list[Answerer]:

@@ -264,8 +264,8 @@ def told_spread(errors: Errors, judging: Judging) -> Iterator[Metric]:
     """What samples told of many windows: a mean of each, and the share in each tenth of PIT."""
     for name, share in zip(FACTORS, RADII, strict=True):
         for step, factor_B in enumerate(errors.value[name].unbind(1), 1):
-            factor = conformal_factor(factor_B, share)
-            yield from [Metric(name, factor, len(factor_B), step)] if math.isfinite(factor) else []
+            factor, number = conformal_factor(factor_B, share), int((~factor_B.isnan()).sum())
+            yield from [Metric(name, factor, number, step)] if math.isfinite(factor) else []
     for place, horizon in enumerate(judging.horizons):
         for name in SPREAD:
             yield mean_metric(name, errors.value[name][:, place], errors, judging, horizon)

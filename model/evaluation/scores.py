@@ -15,7 +15,7 @@ Shapes: B windows, K horizons.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -43,6 +43,8 @@ from .travel_time_scores import TravelTimeScorer
 MEANT = ("ade_m", "fde_m", "mae_m", "mae_s")  # errors of windows that metrics are means of
 Tell = Callable[[float, str], None]
 NO_BARS: Mapping[Place, str] = MappingProxyType({})
+Asked = tuple[str, str, str, str]  # split, task, track and the name of who answers
+Kept = MutableMapping[Asked, dict[str, Tensor]]
 
 
 class Scorer(Protocol):
@@ -95,11 +97,13 @@ def scored(
     judging: Judging = Judging(),
     tell: Tell = lambda share, text: None,
     bars: Mapping[Place, str] = NO_BARS,
+    kept: Kept | None = None,
 ) -> Scored:
     """Score everyone on every task that they serve and that windows are stored for.
 
     The bars name the baseline that skill is over, `bars_of` the rows of validation; where none is
-    named it is the best on these windows.
+    named it is the best on these windows. Errors of baselines that are kept are not asked for
+    again, and those that are asked for are kept: of the same shards and rules, for the next model.
 
     Raises `AnswerError` where an answer lacks a number that it was asked for.
     """
@@ -111,11 +115,15 @@ def scored(
         able = [one for one in answerers if ASKED_AS[scorer.task] in one.tasks]
         answered = Answered(scorer, split, able, judging, bars)
         if able:
-            answered.ask(shards)
+            answered.ask(shards, {} if kept is None else kept)
         if answered.window_id:
             rows += answered.rows(shards.folder)
             windows += answered.window_errors()
     return Scored(pa.Table.from_pylist(rows, SCORES), pa.concat_tables(windows))
+
+
+def joined_errors(parts: Mapping[str, Sequence[Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.cat([*values]).double() for name, values in parts.items()}
 
 
 @dataclass
@@ -132,23 +140,30 @@ class Answered:
     mask: list[str] = field(default_factory=list)
     errors: dict[tuple[str, str], dict[str, Tensor]] = field(default_factory=dict)
 
-    def ask(self, shards: Shards) -> None:
-        """Ask everyone about all windows."""
-        parts: dict[tuple[str, str], dict[str, list[Tensor]]] = {}
+    def ask(self, shards: Shards, kept: Kept) -> None:
+        """Ask everyone about all windows, but those whose errors are kept."""
+        every = [
+            (track, one, (self.split, self.scorer.task, track, one.name))
+            for track in TRACKS[self.scorer.task]
+            for one in self.answerers
+        ]
+        parts: dict[Asked, dict[str, list[Tensor]]] = {}
         for question in self.scorer.questions(shards, self.split, self.answerers, self.judging):
             self.window_id += question.window_id
             self.entity_id += question.entity_id
             self.mask += question.mask
-            for track in TRACKS[self.scorer.task]:
-                for answerer in self.answerers:
-                    missed = parts.setdefault((track, answerer.name), defaultdict(list))
-                    errors = self.scorer.errors(answerer, question, track, self.judging)
-                    for name, value in errors.items():
-                        missed[name].append(value)
-        self.errors = {
-            key: {name: torch.cat(values).double() for name, values in missed.items()}
-            for key, missed in parts.items()
-        }
+            for track, answerer, asked in every:
+                if asked in kept:
+                    continue
+                missed = parts.setdefault(asked, defaultdict(list))
+                errors = self.scorer.errors(answerer, question, track, self.judging)
+                for name, value in errors.items():
+                    missed[name].append(value)
+        for track, answerer, asked in every if self.window_id else ():
+            own = kept[asked] if asked in kept else joined_errors(parts[asked])
+            self.errors[track, answerer.name] = own
+            if answerer.is_baseline:
+                kept[asked] = own
 
     def rows(self, folder: Path) -> list[Row]:
         """The rows of a task: of all windows and of each mask, and of each stratum of forecasts."""

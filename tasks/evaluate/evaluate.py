@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ from tasks.runtime.store import Counts, Receipt, Store
 
 if TYPE_CHECKING:
     from model.data.shards import Shards
+    from model.evaluation.fitted_baselines import FittedBaselines
+    from model.evaluation.scores import Kept
     from model.evaluation.skill import Place
     from model.inference.serving import Trained
     from model.interface.answerer import Answerer
@@ -68,7 +71,7 @@ def judge(
     import torch
 
     from model.data.shards import Shards
-    from model.evaluation.fitted_baselines import UnknownBaselineError, fitted_baselines
+    from model.evaluation.fitted_baselines import UnknownBaselineError
     from model.evaluation.question import AnswerError
 
     rules = job.settings
@@ -83,7 +86,8 @@ def judge(
             f"({', '.join(rules.tasks)}); add those that it serves to window.tasks"
         )
     try:
-        baselines = fitted_baselines(shards, tasks, rules.resolution, rules.seed, rules.baselines)
+        rivals = baselines_of(shards.folder, rules)
+        baselines = rivals.of(tasks)
     except UnknownBaselineError as error:
         raise ConfigError(str(error)) from error
     require_names_of_their_own([*models, *baselines])
@@ -91,7 +95,7 @@ def judge(
     tasks = judged_tasks({question for one in baselines for question in one.tasks}, tasks)
     try:
         scores, answerers = write_scores(
-            draft, shards, [*models, *baselines], tasks, rules, calibrated
+            draft, shards, [*models, *baselines], tasks, rules, calibrated, rivals.errors
         )
     except AnswerError as error:
         raise DataError(str(error)) from error
@@ -100,6 +104,17 @@ def judge(
         write_examples(draft, shards, answerers, rules)
     (draft / "baselines.json").write_text(json.dumps(facts_of(baselines)) + "\n")
     return headline_counts(scores, first.name)
+
+
+@lru_cache(maxsize=1)  # a benchmark asks for the same again, family after family
+def baselines_of(shards: Path, rules: EvaluateRules) -> FittedBaselines:
+    """The baselines of the shards of a folder, which is named by what it holds."""
+    from model.data.shards import Shards
+    from model.evaluation.fitted_baselines import FittedBaselines
+    from model.evaluation.lesson import Lesson
+
+    lesson = Lesson(Shards.open(shards, rules.zone), rules.resolution, rules.seed)
+    return FittedBaselines(lesson, rules.baselines)
 
 
 def seen_counts(folder: Path, job: Job[EvaluateRules]) -> Counts:
@@ -158,6 +173,7 @@ def write_scores(
     tasks: Sequence[str],
     rules: EvaluateRules,
     calibrated: Collection[str],
+    kept: Kept,
 ) -> tuple[pa.Table, list[Answerer]]:
     """Write the scores of all splits, and beside them the errors that they are means of.
 
@@ -183,7 +199,7 @@ def write_scores(
         progress("evaluate", f"Scoring {answerers[0].name} and the baselines") as tell,
     ):
         for split in SCORED_SPLITS:
-            found = scored(shards, asked, split, judging, tell, bars)
+            found = scored(shards, asked, split, judging, tell, bars, kept)
             if split == FITTED_SPLIT:
                 rows = found.table.to_pylist()
                 bars = bars_of(rows)

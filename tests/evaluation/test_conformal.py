@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from model.data.journeys import read_journeys
 from model.data.shards import Shards
 from model.evaluation.conformal import (
+    LEAST_WINDOWS,
     calibration_of,
     conformal_factor,
     decile_factor,
@@ -110,12 +111,21 @@ def test_what_is_carried_is_what_validation_tells_and_test_changes_nothing_of_it
     carried = Calibration.read(made.store.folder(made.evaluated))
     assert carried == calibration_of(rows, "trajfm")
     assert set(carried.radius) == {50, 80, 95}
-    assert set(carried.decile) == set(TRACKS)
     without_test = [row for row in rows if row["split"] == "validation"]
     assert calibration_of(without_test, "trajfm") == carried
     spoilt = [row | {"value": 9.0} if row["split"] == "test" else row for row in rows]
     assert calibration_of(spoilt, "trajfm") == carried
     assert calibration_of(rows, "another") == Calibration()
+
+
+def test_few_windows_of_validation_calibrate_nothing():
+    """The journeys of this fleet are fewer than its windows."""
+    made, rows = judged("trajfm")
+    assert not Calibration.read(made.store.folder(made.evaluated)).decile
+    enough = [row | {"num_windows": LEAST_WINDOWS} for row in rows]
+    assert set(calibration_of(enough, "trajfm").decile) == set(TRACKS)
+    few = [row | {"num_windows": LEAST_WINDOWS - 1} for row in rows]
+    assert calibration_of(few, "trajfm") == Calibration()
 
 
 def test_validation_is_raw_and_test_is_asked_with_the_factors():

@@ -236,6 +236,36 @@ def test_the_size_of_a_batch_changes_nothing():
         np.testing.assert_allclose(one["value"], other["value"], rtol=1e-5, atol=1e-6)
 
 
+class Counted(ForecastBaseline):
+    """Counts how often it is asked."""
+
+    def forecast(self, context, num_horizon, target_time_s_BH=None):
+        ASKED.append(num_horizon)
+        return super().forecast(context, num_horizon, target_time_s_BH)
+
+
+ASKED: list[int] = []
+
+
+def test_baselines_that_were_asked_before_are_not_asked_again():
+    """The next model gets the same table as alone; a model itself is asked each time."""
+    made = ships.good()
+    shards, judging = Shards.open(made.store.folder(made.shards), "UTC"), Judging((1, 4), 4)
+    counted, kept = Counted("last_position", tau_s=0.0), {}
+    models = [load_trained(made.store.folder(made.trained)), Mine()]
+    for number, model in enumerate(models):
+        alone = scored(shards, [model, counted], "test", judging)
+        ASKED.clear()
+        beside = scored(shards, [model, counted], "test", judging, kept=kept)
+        assert bool(ASKED) == (number == 0)
+        assert beside.table.equals(alone.table)
+        assert beside.window_errors.equals(alone.window_errors)
+    assert {name for *_, name in kept} == {"last_position"}
+    ASKED.clear()
+    scored(shards, [Mine(), counted], "validation", judging, kept=kept)
+    assert ASKED, "other windows are another question"
+
+
 def test_trips_of_people_leave_no_examples(tmp_path):
     assert "examples.parquet" not in files_of(again(tmp_path, dataset="geolife"))
     assert "examples.parquet" in files_of(ships.good())
