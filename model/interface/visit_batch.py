@@ -1,0 +1,92 @@
+"""Batch of visits: one frozen set of windows of visits, as a model of visits is fed.
+
+Shapes: B rows, V visits, K calendar features (sine and cosine of weekday and hour).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ..earth.calendar import CYCLES
+from .batch import Cursor, Rows
+
+CYCLES_OF_VISITS = ("weekday", "hour")
+NUM_VISIT_CALENDAR = 2 * len(CYCLES_OF_VISITS)
+
+
+@dataclass(frozen=True)
+class VisitBatch(Rows):
+    """Windows of visits in the order of time, padded on the right.
+
+    `region_BV` (int64) are ids of the vocabulary of `Places`; its special ones are `Special`, 0 for
+    a region that train does not know. `east_m_BV` and `north_m_BV` (float64) are the centre of the
+    visit's own cell, known or not, in the local frame of `Places`. `arrived_s_BV` and `left_s_BV`
+    (float64) count seconds since the first arrival of the window. `calendar_BVK` (float32) is of
+    the local clocks at the arrival.
+
+    A stay ends with the last point inside. It is censored where the record ends with it: where no
+    later point of its entity and split comes within the longest silence of a stay. Such a stay
+    lasted until `left_s_BV` at least, and the travel to the visit after it is not known either: the
+    rest of the stay is part of it. Travel is never given: it is the next arrival less `left_s_BV`.
+
+    Targets are scored. In training these are all visits but the first of a window, in a window of
+    the task `next_visit` the last one. Pads have the region `Special.PAD`, the place of the last
+    visit of their row, and the instant of its end.
+    """
+
+    region_BV: Tensor
+    east_m_BV: Tensor
+    north_m_BV: Tensor
+    arrived_s_BV: Tensor
+    left_s_BV: Tensor
+    calendar_BVK: Tensor
+    is_pad_BV: Tensor
+    is_target_BV: Tensor
+    is_censored_BV: Tensor
+    window_id_B: Tensor
+    cursor: Cursor = field(default_factory=Cursor)
+
+    def window_ids(self, row: int) -> list[int]:
+        """The windows that stand in a row: one."""
+        return [int(self.window_id_B[row])]
+
+    @property
+    def num_points(self) -> int:
+        """Visits that are not pads."""
+        return int((~self.is_pad_BV).sum())
+
+    @property
+    def duration_s_BV(self) -> Tensor:
+        """How long each stay lasted, or at least lasted where it is censored."""
+        return self.left_s_BV - self.arrived_s_BV
+
+    @property
+    def travel_s_BV(self) -> Tensor:
+        """Seconds from the end of the visit before to each arrival; 0 for the first one."""
+        travel_s_BV = torch.zeros_like(self.arrived_s_BV)
+        travel_s_BV[:, 1:] = self.arrived_s_BV[:, 1:] - self.left_s_BV[:, :-1]
+        return travel_s_BV
+
+    @property
+    def is_travel_known_BV(self) -> Tensor:
+        """Whether `travel_s_BV` was observed: not where the stay before is censored, nor first."""
+        is_known_BV = torch.zeros_like(self.is_censored_BV)
+        is_known_BV[:, 1:] = ~self.is_censored_BV[:, :-1] & ~self.is_pad_BV[:, 1:]
+        return is_known_BV
+
+
+def hour_of_week(calendar_BVK: Tensor) -> Tensor:
+    """The local hour since Monday's midnight (0 to 167), read off the waves of the calendar."""
+    weekday_BV, hour_BV = (
+        _place_on(calendar_BVK[..., 2 * number : 2 * number + 2], CYCLES[name])
+        for number, name in enumerate(CYCLES_OF_VISITS)
+    )
+    return weekday_BV * CYCLES["hour"] + hour_BV
+
+
+def _place_on(wave: Tensor, cycle: int) -> Tensor:
+    turn = torch.atan2(wave[..., 0], wave[..., 1]) / (2 * torch.pi)
+    return torch.round(turn * cycle).long() % cycle
