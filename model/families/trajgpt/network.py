@@ -1,0 +1,212 @@
+"""TrajGPT: a causal transformer over visits that tells where one goes next, how long the way takes
+and how long the stay; after Hsu et al. 2024 (arXiv 2411.04381).
+
+A visit is four parts side by side: its place as waves in three directions (Space2Vec), its arrival
+and its end as learned waves of time (Time2Vec), and its region; the local clocks are added. Three
+heads read the whole state of a visit: P(next region), p(travel | region) and
+p(stay | region, travel). What a head tells is never among what it reads: travel is told from the
+centre of the region that is asked for and not from the arrival there, a stay from its beginning.
+
+Shapes: B rows, V visits, N asked visits, D model width, R ids of the vocabulary, F codes of a
+region, K calendar features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ...earth.columns import Columns
+from ...features.places import Places
+from ...interface.masking import Loss
+from ...interface.visit_batch import NUM_VISIT_CALENDAR, VisitBatch
+from ...layers.durations import DurationMixture, DurationMixtureHead
+from ...layers.embeddings import Space2Vec, Time2Vec
+from ...layers.heads import RegionHead
+from ...layers.position_encodings import sinusoidal_positions
+from ...layers.transformer import Transformer, check_shape
+
+SHORTEST_WAVE_M = 100.0  # Space2Vec: below the cells of any vocabulary
+MANY_REGIONS = 5_000  # from here on the softmax is an adaptive one
+
+
+@dataclass(frozen=True)
+class TrajGptConfig:
+    """Shape of the network; `max_visits` is the longest window that it is trained on."""
+
+    width: int = 128
+    num_layers: int = 4
+    num_heads: int = 2
+    num_components: int = 3
+    num_scales: int = 16
+    max_visits: int = 128
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_shape(self, num_components=1, num_scales=2, max_visits=2)
+        if self.width % 4:
+            raise ValueError(f"width {self.width} must divide by 4, for the parts of a visit")
+
+
+PRESETS: Mapping[str, TrajGptConfig] = {
+    "tiny": TrajGptConfig(width=32, num_layers=2),
+    "small": TrajGptConfig(),
+    "base": TrajGptConfig(width=256, num_layers=6, num_heads=4),
+}
+
+
+@dataclass(frozen=True)
+class Asked(Columns):
+    """What the heads are asked about: the visits that follow N others, and the truth of them."""
+
+    region_N: Tensor
+    travel_s_N: Tensor
+    arrived_s_N: Tensor
+    calendar_NK: Tensor
+    duration_s_N: Tensor
+    is_travel_known_N: Tensor
+    is_censored_N: Tensor
+
+    @classmethod
+    def of(cls, batch: VisitBatch, is_asked_BV: Tensor) -> Asked:
+        return cls(
+            batch.region_BV[is_asked_BV],
+            batch.travel_s_BV[is_asked_BV],
+            batch.arrived_s_BV[is_asked_BV],
+            batch.calendar_BVK[is_asked_BV],
+            batch.duration_s_BV[is_asked_BV],
+            batch.is_travel_known_BV[is_asked_BV],
+            batch.is_censored_BV[is_asked_BV],
+        )
+
+
+class TrajGpt(nn.Module):
+    """The network: `encode` reads visits, three heads say what comes next, `loss` scores them."""
+
+    family = "trajgpt"
+    position_VD: Tensor
+    centre_m_RC: Tensor
+
+    def __init__(self, config: TrajGptConfig, places: Places) -> None:
+        super().__init__()
+        self.config, self.places = config, places
+        width, part = config.width, config.width // 4
+        longest_m = max(2 * places.max_distance_m, 2 * SHORTEST_WAVE_M)
+        self.place = Space2Vec(part, config.num_scales, SHORTEST_WAVE_M, longest_m)
+        self.arrival, self.leaving = Time2Vec(part), Time2Vec(part)
+        self.region = nn.Embedding(places.num_ids, part)
+        self.mix = nn.Linear(4 * part, width)
+        self.clock = nn.Linear(NUM_VISIT_CALENDAR, width)
+        table_VD = sinusoidal_positions(config.max_visits, width)
+        self.register_buffer("position_VD", table_VD, persistent=False)
+        self.register_buffer("centre_m_RC", torch.stack(places.centres_m(), -1), persistent=False)
+        self.transformer = Transformer(width, config.num_layers, config.num_heads, config.dropout)
+        num_ids = places.num_ids
+        cutoffs = [MANY_REGIONS // 5, MANY_REGIONS] if num_ids > MANY_REGIONS else []
+        self.region_head = RegionHead(width, num_ids, cutoffs)
+        self.travel_head = DurationMixtureHead(
+            width, 2 * part, config.num_components, places.travel_s.p50, has_zero=True
+        )
+        self.stay_arrival = Time2Vec(part)
+        self.stay_head = DurationMixtureHead(
+            width,
+            3 * part + NUM_VISIT_CALENDAR + 1,
+            config.num_components,
+            places.duration_s.p50,
+            places.min_stay_s,
+        )
+
+    # ------------------------------------------------------------------ reading
+
+    def encode(self, batch: VisitBatch) -> Tensor:
+        """Hidden state (B, V, D) of each visit, from itself and those before it."""
+        index_BV = torch.arange(batch.region_BV.shape[1], device=batch.region_BV.device)
+        index_BV = index_BV.expand_as(batch.region_BV)
+        place_m_BVC = torch.stack([batch.east_m_BV, batch.north_m_BV], dim=-1)
+        parts = [
+            self.place(self.places.clipped_m(place_m_BVC)),
+            self.arrival(self.elapsed(batch.arrived_s_BV)),
+            self.leaving(self.elapsed(batch.left_s_BV)),
+            self.region(batch.region_BV),
+        ]
+        x_BVD = self.mix(torch.cat(parts, dim=-1)) + self.clock(batch.calendar_BVK)
+        last = self.config.max_visits - 1
+        return self.transformer(x_BVD + self.position_VD[index_BV.clamp(max=last)], index_BV)
+
+    def elapsed(self, seconds: Tensor) -> Tensor:
+        """Seconds since the first arrival as the waves read them: in typical times of a visit."""
+        return (self.places.clipped_s(seconds) / self.places.time_scale_s).float()
+
+    # ------------------------------------------------------------------ telling
+
+    def log_regions(self, hidden_ND: Tensor) -> Tensor:
+        """Log P(next region), (N, R)."""
+        return self.region_head.log_probability(hidden_ND)
+
+    def travel(self, hidden_ND: Tensor, region_N: Tensor) -> DurationMixture:
+        """p(seconds on the way to a region)."""
+        return self.travel_head(hidden_ND, self.region_codes(region_N))
+
+    def stay(
+        self,
+        hidden_ND: Tensor,
+        region_N: Tensor,
+        travel_s_N: Tensor,
+        arrived_s_N: Tensor,
+        calendar_NK: Tensor,
+    ) -> DurationMixture:
+        """p(seconds of the stay in a region), of one who arrives there then, after such a way."""
+        codes = [
+            self.region_codes(region_N),
+            self.stay_arrival(self.elapsed(arrived_s_N)),
+            calendar_NK,
+            torch.log1p(travel_s_N / self.places.time_scale_s).float().unsqueeze(-1),
+        ]
+        return self.stay_head(hidden_ND, torch.cat(codes, dim=-1))
+
+    def region_codes(self, region_N: Tensor) -> Tensor:
+        """What of an asked region the heads read: its embedding and its centre, (N, F)."""
+        centre_m_NC = self.places.clipped_m(self.centre_m_RC[region_N])
+        return torch.cat([self.region(region_N), self.place(centre_m_NC)], dim=-1)
+
+    # ------------------------------------------------------------------ training
+
+    def loss(self, batch: VisitBatch) -> Loss:
+        """Loss of the targets, each given the visits before it.
+
+        A target costs the surprise of its region, of its travel given the region, and of its stay
+        given both, in nats and seconds. A travel that is not known costs nothing, a stay whose end
+        was not seen costs the surprise of lasting that long.
+        """
+        hidden_ND, asked = self.asked(batch)
+        parts = self.surprises(hidden_ND, asked)
+        sums = {name: value_N.sum().float() for name, value_N in parts.items()}
+        return Loss.of(torch.tensor(len(asked.region_N)), sums)
+
+    def asked(self, batch: VisitBatch) -> tuple[Tensor, Asked]:
+        """The state before each target, and the target."""
+        is_asked_BV = batch.is_target_BV & ~batch.is_pad_BV
+        is_asked_BV = is_asked_BV & (torch.arange(is_asked_BV.shape[1]) > 0)
+        hidden_BVD = self.encode(batch)
+        return hidden_BVD[:, :-1][is_asked_BV[:, 1:]], Asked.of(batch, is_asked_BV)
+
+    def surprises(self, hidden_ND: Tensor, asked: Asked) -> dict[str, Tensor]:
+        """Of the region, the travel and the stay (N), in nats; zero where nothing is known."""
+        travel = self.travel(hidden_ND, asked.region_N)
+        stay = self.stay(
+            hidden_ND, asked.region_N, asked.travel_s_N, asked.arrived_s_N, asked.calendar_NK
+        )
+        travel_N = torch.where(asked.is_travel_known_N, -travel.log_density(asked.travel_s_N), 0.0)
+        stay_N = torch.where(
+            asked.is_censored_N,
+            -stay.log_survival(asked.duration_s_N),
+            -stay.log_density(asked.duration_s_N),
+        )
+        return {
+            "region_nll": self.region_head.nll(hidden_ND, asked.region_N),
+            "travel_nll": travel_N,
+            "stay_nll": stay_N,
+        }

@@ -1,0 +1,162 @@
+"""Densities of durations: they integrate to one, agree with scipy, and tell what is not over."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from model.layers.durations import (
+    MIN_DURATION_S,
+    MIN_LOG_SCALE,
+    DurationMixture,
+    DurationMixtureHead,
+)
+
+WEIGHTS, MEANS, SCALES = (0.3, 0.7), (7.0, 8.5), (0.5, 0.2)
+EDGES = (0.0, 600.0, 1_200.0)
+
+
+def numbers(*values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def mixture(edge_s=0.0, at_zero=0.1):
+    return DurationMixture(
+        numbers(at_zero).log()[0],
+        numbers(*WEIGHTS).log(),
+        numbers(*MEANS),
+        numbers(*SCALES),
+        edge_s,
+    )
+
+
+def above(edge_s):
+    """The same law by scipy: its density and the mass that it leaves above the edge."""
+    parts = [
+        stats.lognorm(scale, scale=math.exp(mean))
+        for mean, scale in zip(MEANS, SCALES, strict=True)
+    ]
+    mass = sum(weight * part.sf(edge_s) for weight, part in zip(WEIGHTS, parts, strict=True))
+    return parts, mass
+
+
+@pytest.mark.parametrize("edge_s", EDGES)
+def test_a_density_agrees_with_scipy(edge_s):
+    parts, mass = above(edge_s)
+    seconds = np.geomspace(max(edge_s, 1), 40_000, 50)[1:]
+    density = sum(weight * part.pdf(seconds) for weight, part in zip(WEIGHTS, parts, strict=True))
+    below = sum(weight * part.sf(seconds) for weight, part in zip(WEIGHTS, parts, strict=True))
+    found = mixture(edge_s)
+    given_s = torch.from_numpy(seconds)
+    np.testing.assert_allclose(found.log_density(given_s).exp(), 0.9 * density / mass, rtol=1e-9)
+    np.testing.assert_allclose(found.log_survival(given_s).exp(), 0.9 * below / mass, rtol=1e-9)
+
+
+@given(st.floats(0, 0.9), st.sampled_from(EDGES), st.floats(0.01, 3), st.floats(2, 14))
+@settings(max_examples=25, deadline=None)
+def test_a_density_integrates_to_one_over_positive_seconds(at_zero, edge_s, scale, mean):
+    law = replace(
+        mixture(edge_s, at_zero), log_mean_M=numbers(mean, mean), log_scale_M=numbers(scale, scale)
+    )
+
+    low = max(mean - 9 * scale, math.log(max(edge_s, MIN_DURATION_S)))
+    log_s = torch.linspace(low, max(mean + 9 * scale, low + 9 * scale), 20_001).double()
+    density_of_log = law.log_density(log_s.exp()).exp() * log_s.exp()
+    mass = float(torch.trapezoid(density_of_log, log_s))
+    assert mass + at_zero == pytest.approx(1, abs=1e-3)
+
+
+@given(st.floats(0.001, 0.999), st.sampled_from(EDGES), st.sampled_from([0.0, 0.1, 0.6]))
+@settings(max_examples=40, deadline=None)
+def test_a_quantile_is_the_inverse_of_the_cumulative_share(share, edge_s, at_zero):
+    law = mixture(edge_s, at_zero)
+    seconds = law.quantile(share)
+    if abs(share - at_zero) < 1e-6:
+        return
+    if share < at_zero:
+        assert float(seconds) == 0
+    else:
+        assert float(law.cumulative(seconds)) == pytest.approx(share, abs=1e-9)
+        assert float(seconds) >= edge_s
+
+
+def test_the_edge_is_hard():
+    law = mixture(1_200.0)
+    assert float(law.cumulative(torch.tensor(1_199.0).double())) == pytest.approx(0.1)
+    draws = law.sample(torch.rand(1_000, generator=torch.Generator().manual_seed(0)).double())
+    assert float(draws[draws > 0].min()) >= 1_200
+    assert 0.05 < float((draws == 0).double().mean()) < 0.15
+    longer = law.sample(torch.linspace(0.001, 0.999, 99).double(), 5_000.0)
+    assert float(longer.min()) >= 5_000
+    assert bool((longer.diff() > 0).all())
+
+
+def test_what_lies_within_a_margin():
+    law = mixture(1_200.0)
+    low, high = (law.cumulative(numbers(seconds)) for seconds in (4_000.0, 5_200.0))
+    torch.testing.assert_close(law.within(numbers(4_600.0), 600.0), high - low)
+    # Nothing lies below the edge but what is at zero, and that counts once.
+    assert float(law.within(numbers(0.0), 600.0)) == pytest.approx(0.1)
+    torch.testing.assert_close(
+        law.within(numbers(1_300.0), 600.0), law.cumulative(numbers(1_900.0))
+    )
+
+
+def test_a_repeated_value_has_no_infinite_density():
+    torch.manual_seed(0)
+    head = DurationMixtureHead(4, 2, 3, typical_s=3_600.0, has_zero=True)
+    optimiser = torch.optim.Adam(head.parameters(), lr=0.1)
+    hidden_ND, codes_NF = torch.randn(8, 4), torch.randn(8, 2)
+    same_s_N = torch.full((8,), 1_200.0)
+    for _ in range(150):
+        optimiser.zero_grad()
+        loss = -head(hidden_ND, codes_NF).log_density(same_s_N).mean()
+        loss.backward()
+        optimiser.step()
+    assert math.isfinite(loss.item())
+    assert loss.item() > math.log(1_200 * MIN_LOG_SCALE * math.sqrt(2 * math.pi)) - 1e-6
+
+
+@pytest.mark.parametrize("seconds", [1e-3, 1.0, 1_200.0, 30 * 86_400.0])
+def test_sharp_edges_stay_finite_with_their_gradients(seconds):
+    """From a millisecond to a month, far in the tails of an untrained head."""
+    torch.manual_seed(0)
+    head = DurationMixtureHead(4, 2, 3, typical_s=60.0, edge_s=0.0, has_zero=True)
+    law = head(torch.randn(3, 4), torch.randn(3, 2))
+    asked = torch.full((3,), seconds)
+    for told in (law.log_density(asked), law.log_survival(asked)):
+        assert bool(told.isfinite().all())
+        head.zero_grad()
+        told.sum().backward(retain_graph=True)
+        assert all(bool(value.grad.isfinite().all()) for value in head.parameters())
+
+
+def test_a_censored_stay_pulls_the_density_to_longer_ones():
+    """Records end by chance while some stays last: told so, the median is right; else it is not."""
+    generator = np.random.default_rng(0)
+    whole_s, end_s = 3_600 * np.exp(0.5 * generator.standard_normal((2, 1_000)))
+    is_cut = end_s < whole_s
+    seen_s = torch.from_numpy(np.minimum(whole_s, end_s))
+    is_cut_N = torch.from_numpy(is_cut)
+    medians = {}
+    for knows in (True, False):
+        torch.manual_seed(0)
+        head = DurationMixtureHead(2, 1, 1, typical_s=3_600.0)
+        optimiser = torch.optim.Adam(head.parameters(), lr=0.05)
+        for _ in range(100):
+            law = head(torch.zeros(1_000, 2), torch.zeros(1_000, 1))
+            seen, over = law.log_density(seen_s), law.log_survival(seen_s)
+            loss = -torch.where(is_cut_N & knows, over, seen).mean()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        medians[knows] = law.quantile(0.5)[0].item()
+    assert medians[True] == pytest.approx(3_600, rel=0.05)
+    assert medians[False] < 0.85 * 3_600
