@@ -9,10 +9,12 @@ import numpy as np
 import torch
 
 from helpers.process_floors import RegionChainFloor
+from model.earth.calendar import CYCLES, calendar_of, waves
 from model.earth.cells import cells_of
 from model.earth.geometry import step_from
 from model.features.normaliser import Quantiles
-from model.features.places import Places
+from model.features.places import NUM_SPECIAL, Places, Special
+from model.interface.visit_batch import CYCLES_OF_VISITS, VisitBatch
 from model.synthetic.visit_law import VisitLaw
 
 LAW = VisitLaw(chain=RegionChainFloor(side=4, stay=0.0))
@@ -42,3 +44,45 @@ def places_of(law: VisitLaw = LAW) -> Places:
         max_distance_m=float(distance_m_R.max()),
         max_elapsed_s=1e7,
     )
+
+
+def visits_of_law(seed: int, num_rows: int, num_visits: int, law: VisitLaw = LAW):
+    """Regions, travels and stays (B, V) as the law draws them, in whole microseconds."""
+    generator = np.random.default_rng(seed)
+    drawn = [law.draw(generator, num_visits) for _ in range(num_rows)]
+    region_BV, travel_s_BV, stay_s_BV = (np.stack(values) for values in zip(*drawn, strict=True))
+    return region_BV, np.round(travel_s_BV, 6), np.round(stay_s_BV, 6)
+
+
+def batch_of_visits(region_BV, travel_s_BV, stay_s_BV, num_pads: int = 0, seed: int = 0):
+    """The same as a batch: every visit but the first is asked, and no record ends early."""
+    num_rows, num_visits = region_BV.shape
+    passed_us_BV = np.round((np.cumsum(travel_s_BV, 1) + np.cumsum(stay_s_BV, 1)) * 1e6)
+    left_us_BV = passed_us_BV.astype(np.int64)
+    arrived_us_BV = left_us_BV - np.round(stay_s_BV * 1e6).astype(np.int64)
+    begin_s_B1 = np.random.default_rng(seed).integers(0, 7 * 86_400, (num_rows, 1))
+    local = calendar_of(MONDAY_US + begin_s_B1 * 10**6 + arrived_us_BV, "UTC")
+    clocks = [waves(CYCLES[name])[local[name]] for name in CYCLES_OF_VISITS]
+    column_BV, row_BV = LAW.chain.places(region_BV)
+    is_asked_BV = np.tile(np.arange(num_visits) > 0, (num_rows, 1))
+    columns = {
+        "region_BV": (region_BV + NUM_SPECIAL, Special.PAD),
+        "east_m_BV": (column_BV * CELL_M, 0.0),
+        "north_m_BV": (row_BV * CELL_M, 0.0),
+        "arrived_s_BV": (arrived_us_BV / 1e6, 0.0),
+        "left_s_BV": (left_us_BV / 1e6, 0.0),
+        "calendar_BVK": (np.concatenate(clocks, axis=-1), 0.0),
+        "is_pad_BV": (np.zeros(region_BV.shape, bool), True),
+        "is_target_BV": (is_asked_BV, False),
+        "is_censored_BV": (np.zeros(region_BV.shape, bool), False),
+    }
+    padded = {
+        name: np.pad(
+            value,
+            [(0, 0), (0, num_pads), (0, 0)][: value.ndim],
+            constant_values=nothing,
+        )
+        for name, (value, nothing) in columns.items()
+    }
+    tensors = {name: torch.from_numpy(value) for name, value in padded.items()}
+    return VisitBatch(**tensors, window_id_B=torch.arange(num_rows))

@@ -1,0 +1,272 @@
+"""What trajgpt promises, before and after training; each guard also catches a planted fault.
+
+The faults are those of the published code, which the names of the planted classes tell.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from helpers.visit_worlds import LAW, batch_of_visits, places_of, visits_of_law
+
+from model.families.trajgpt.network import PRESETS, TrajGpt, TrajGptConfig
+from model.features.places import NUM_SPECIAL
+
+TINY = PRESETS["tiny"]
+NUM_VISITS = 24
+
+
+def random_weights(family=TrajGpt):
+    """Weights that are large enough for whatever is wired to show."""
+    torch.manual_seed(0)
+    model = family(TINY, places_of()).eval()
+    with torch.no_grad():
+        for value in model.parameters():
+            value.add_(0.1 * torch.randn_like(value))
+    return model
+
+
+@cache
+def trained(num_steps, family=TrajGpt):
+    torch.manual_seed(0)
+    model = family(TINY, places_of())
+    optimiser = torch.optim.AdamW(model.parameters(), lr=7e-3, weight_decay=0.05)
+    for step in range(num_steps):
+        share = min((step + 1) / 20, (num_steps - step) / (0.7 * num_steps), 1.0)
+        optimiser.param_groups[0]["lr"] = 7e-3 * share
+        batch = batch_of_visits(*visits_of_law(step, 64, NUM_VISITS))
+        optimiser.zero_grad()
+        model.loss(batch).mean.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+    return model.eval()
+
+
+def walked(num_pads=0, num_rows=3, num_visits=6):
+    return batch_of_visits(*visits_of_law(99, num_rows, num_visits), num_pads=num_pads)
+
+
+def last_told(model, batch):
+    """Numbers of the region, the travel and the stay that the last visit is judged by."""
+    is_last_BV = torch.zeros_like(batch.is_target_BV)
+    is_last_BV[:, -1] = True
+    with torch.no_grad():
+        hidden_ND, asked = model.asked(replace(batch, is_target_BV=is_last_BV))
+        travel = model.travel(hidden_ND, asked.region_N)
+        stay = model.stay(
+            hidden_ND, asked.region_N, asked.travel_s_N, asked.arrived_s_N, asked.calendar_NK
+        )
+        return {
+            "region": (model.log_regions(hidden_ND),),
+            "travel": (travel.log_zero, travel.log_weight_M, travel.log_mean_M, travel.log_scale_M),
+            "stay": (stay.log_weight_M, stay.log_mean_M, stay.log_scale_M),
+        }
+
+
+def moved(batch, name, by):
+    """The last visit of each row with another value."""
+    value = getattr(batch, name).clone()
+    value[:, -1] += by
+    return replace(batch, **{name: value})
+
+
+def is_equal(one, other):
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+# ------------------------------------------------------------------ planted faults
+
+
+class TargetAmongInputs(TrajGpt):
+    """The state before a visit knows when the visit begins and ends, and where exactly it is."""
+
+    def encode(self, batch):
+        sums_BV = (batch.arrived_s_BV + batch.left_s_BV + batch.east_m_BV).float() / 1e4
+        return super().encode(batch) + sums_BV.roll(-1, dims=1).unsqueeze(-1)
+
+
+class RegionIsNoInput(TrajGpt):
+    """The travel head is not told where the way leads."""
+
+    def region_codes(self, region_N):
+        return super().region_codes(torch.zeros_like(region_N))
+
+
+class HalfOfTheState(TrajGpt):
+    """Heads of time read a slice of the state."""
+
+    def travel(self, hidden_ND, region_N):
+        half = hidden_ND.clone()
+        half[:, : TINY.width // 2] = 0
+        return super().travel(half, region_N)
+
+
+class ChangesInPlace(TrajGpt):
+    """The region head adds to the state that the other heads read after it."""
+
+    def log_regions(self, hidden_ND):
+        hidden_ND += 0.1
+        return super().log_regions(hidden_ND)
+
+
+class ReadsPads(TrajGpt):
+    """Statistics over the whole row, pads and all."""
+
+    def encode(self, batch):
+        hidden_BVD = super().encode(batch)
+        return hidden_BVD - hidden_BVD.mean(dim=1, keepdim=True)
+
+
+class BatchStatistics(TrajGpt):
+    def encode(self, batch):
+        hidden_BVD = super().encode(batch)
+        return hidden_BVD - hidden_BVD.mean(dim=(0, 1))
+
+
+# ------------------------------------------------------------------ guards
+
+
+def check_no_head_reads_what_it_tells(model):
+    batch = walked()
+    plain = last_told(model, batch)
+    longer_stay = last_told(model, moved(batch, "left_s_BV", 3_600.0))
+    assert all(is_equal(plain[name], longer_stay[name]) for name in plain)
+    later = moved(moved(batch, "left_s_BV", 900.0), "arrived_s_BV", 900.0)
+    for name in ("region", "travel"):
+        assert is_equal(plain[name], last_told(model, later)[name])
+    assert is_equal(plain["region"], last_told(model, moved(batch, "region_BV", -1))["region"])
+
+
+def check_the_exact_place_is_unseen(model):
+    """A model knows of a visit that is asked no more than the region's centre."""
+    batch = walked()
+    plain, other = last_told(model, batch), last_told(model, moved(batch, "east_m_BV", 50.0))
+    assert all(is_equal(plain[name], other[name]) for name in plain)
+
+
+def check_the_asked_region_counts(model):
+    batch = walked()
+    other = moved(batch, "region_BV", -2)
+    for name in ("travel", "stay"):
+        assert not is_equal(last_told(model, batch)[name], last_told(model, other)[name])
+
+
+def check_every_feature_counts(model):
+    """Each head's answer moves with each number of the state."""
+    hidden_ND = torch.randn(64, TINY.width, generator=torch.Generator().manual_seed(0))
+    region_N = torch.arange(64) % LAW.chain.num_regions + NUM_SPECIAL
+    arrived_s_N, calendar_NK = torch.full((64,), 7_200.0).double(), torch.ones(64, 4)
+    for tell in (
+        lambda state: model.region_head.log_probability(state)[:, NUM_SPECIAL],
+        lambda state: model.travel(state, region_N).log_density(torch.full((64,), 700.0)),
+        lambda state: model.stay(
+            state, region_N, arrived_s_N, arrived_s_N, calendar_NK
+        ).log_density(torch.full((64,), 2_000.0)),
+    ):
+        state = hidden_ND.clone().requires_grad_()
+        tell(state).sum().backward()
+        assert bool((state.grad.abs().sum(0) > 0).all())
+
+
+def check_heads_can_be_asked_in_any_order(model):
+    hidden_ND = torch.randn(4, TINY.width, generator=torch.Generator().manual_seed(1))
+    before, region_N = hidden_ND.clone(), torch.tensor([5, 6, 7, 8])
+    with torch.no_grad():
+        first = model.travel(hidden_ND, region_N).log_mean_M
+        regions = model.log_regions(hidden_ND)
+        assert torch.equal(model.travel(hidden_ND, region_N).log_mean_M, first)
+        assert torch.equal(model.log_regions(hidden_ND), regions)
+    assert torch.equal(hidden_ND, before)
+
+
+def check_pads_count_for_nothing(model):
+    with torch.no_grad():
+        plain, padded = (model.loss(walked(num_pads)) for num_pads in (0, 7))
+    assert int(plain.count) == int(padded.count)
+    torch.testing.assert_close(plain.total, padded.total, rtol=1e-5, atol=1e-3)
+
+
+def check_alone_and_in_a_batch(model):
+    batch = walked(num_rows=4)
+    with torch.no_grad():
+        whole = model.loss(batch).total
+        alone = sum(model.loss(batch.part(row, row + 1)).total for row in range(4))
+    torch.testing.assert_close(whole, alone, rtol=1e-5, atol=1e-3)
+
+
+GUARDS = [
+    (check_no_head_reads_what_it_tells, TargetAmongInputs),
+    (check_the_exact_place_is_unseen, TargetAmongInputs),
+    (check_the_asked_region_counts, RegionIsNoInput),
+    (check_every_feature_counts, HalfOfTheState),
+    (check_heads_can_be_asked_in_any_order, ChangesInPlace),
+    (check_pads_count_for_nothing, ReadsPads),
+    (check_alone_and_in_a_batch, BatchStatistics),
+]
+
+
+@pytest.mark.parametrize(("check", "planted"), GUARDS)
+def test_a_guard_holds_and_catches_its_fault(check, planted):
+    check(random_weights())
+    with pytest.raises(AssertionError):
+        check(random_weights(planted))
+
+
+@pytest.mark.parametrize("check", [check for check, _ in GUARDS])
+def test_a_guard_holds_after_training(check):
+    check(trained(40))
+
+
+# ------------------------------------------------------------------ shape, censoring, learning
+
+
+def test_the_vocabulary_holds_the_special_ids_once():
+    model = random_weights()
+    assert model.region.num_embeddings == NUM_SPECIAL + LAW.chain.num_regions
+    batch = walked()
+    hidden_ND, _ = model.asked(batch)
+    log_NR = model.log_regions(hidden_ND)
+    assert log_NR.shape == (15, model.places.num_ids)
+    torch.testing.assert_close(log_NR.exp().sum(-1), torch.ones(15))
+    with pytest.raises(ValueError, match="must divide by 4"):
+        TrajGptConfig(width=30, num_heads=1)
+
+
+def test_a_censored_stay_costs_its_survival_and_an_unknown_travel_nothing():
+    model, batch = random_weights(), walked()
+    is_censored_BV = batch.is_censored_BV.clone()
+    is_censored_BV[:, 2] = True
+    with torch.no_grad():
+        hidden_ND, asked = model.asked(replace(batch, is_censored_BV=is_censored_BV))
+        parts = model.surprises(hidden_ND, asked)
+        whole = model.surprises(*model.asked(batch))
+    travel_BV, stay_BV = (parts[name].view(3, 5) for name in ("travel_nll", "stay_nll"))
+    assert bool((travel_BV[:, 2] == 0).all())
+    assert bool((stay_BV[:, 1] != whole["stay_nll"].view(3, 5)[:, 1]).all())
+    assert torch.equal(travel_BV[:, [0, 1, 3, 4]], whole["travel_nll"].view(3, 5)[:, [0, 1, 3, 4]])
+    assert bool((stay_BV[:, 1] >= 0).all()), "a probability and no density"
+
+
+def excess(model, num_rows=400, seed=10**6):
+    """How far each surprise lies above what the law itself tells, as a share of it."""
+    region_BV, travel_s_BV, stay_s_BV = visits_of_law(seed, num_rows, NUM_VISITS)
+    with torch.no_grad():
+        told = model.loss(batch_of_visits(region_BV, travel_s_BV, stay_s_BV))
+    least = {
+        "region_nll": np.mean([LAW.chain.nll(region_V) for region_V in region_BV]),
+        "travel_nll": LAW.travel_nll(region_BV, travel_s_BV)[:, 1:].mean(),
+        "stay_nll": LAW.stay_nll(region_BV, travel_s_BV, stay_s_BV)[:, 1:].mean(),
+    }
+    return {name: float(value / told.count) / least[name] - 1 for name, value in told.parts.items()}
+
+
+def test_seconds_of_training_come_near_the_law():
+    before, after = excess(random_weights()), excess(trained(40))
+    assert all(after[name] < before[name] for name in after)
+    assert after["travel_nll"] < 0.05
+    assert after["stay_nll"] < 0.05
+    assert after["region_nll"] < 0.7 * before["region_nll"]
