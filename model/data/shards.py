@@ -273,7 +273,7 @@ def stretches(
         yield inside, points, trip, first
 
 
-def read_columns(group: Group, columns: list[str]) -> dict[str, pa.Array]:
+def read_columns(group: Group, columns: Sequence[str]) -> dict[str, pa.Array]:
     """Columns of one row group, checksums verified, without nulls."""
     try:
         with _opened(group.path, group.footer) as file:

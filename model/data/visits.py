@@ -63,8 +63,8 @@ class VisitColumns(NamedTuple):
     def empty(cls, offset_R: Ints) -> VisitColumns:
         """Memory for the visits of entities."""
         num_visits = int(offset_R[-1])
-        whole = (np.empty(num_visits, np.int64) for _ in range(3))
-        placed = (np.empty((num_visits, 2)) for _ in range(2))
+        whole: Any = (np.empty(num_visits, np.int64) for _ in range(3))
+        placed: Any = (np.empty((num_visits, 2)) for _ in range(2))
         return cls(offset_R, *whole, *placed, np.empty(num_visits, bool))
 
     def of(self, offset_R: Ints) -> VisitColumns:
@@ -117,11 +117,9 @@ class VisitShards(ShardFolder[VisitBatch]):
 
     def read(self, group: Group, room: VisitColumns | None = None) -> VisitColumns:
         lists = read_columns(group, self.list_columns)
-        visits = room or VisitColumns.empty(offsets(group, lists, None))
-        offsets(group, lists, visits)
-        value = {
-            name: column.values.to_numpy(zero_copy_only=False) for name, column in lists.items()
-        }
+        offset_R = offsets(group, lists, room)
+        visits = room or VisitColumns.empty(offset_R)
+        value = {name: lists[name].values.to_numpy(zero_copy_only=False) for name in lists}
         if not all(np.isfinite(value_N).all() for value_N in value.values()):
             raise ShardError(f"{group.path.name}, row group {group.number}: not finite")
         region_N, lon_deg_N, lat_deg_N = self._told(value)
@@ -209,7 +207,7 @@ class VisitBuilder:
             "is_censored_BV": self.is_censored_BV,
             "window_id_B": self.window_id_BS[:, 0],
         }
-        columns = {name: torch.tensor(array) for name, array in arrays.items()}
+        columns: dict[str, Any] = {name: torch.tensor(array) for name, array in arrays.items()}
         return VisitBatch(**columns)
 
 
