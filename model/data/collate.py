@@ -6,7 +6,7 @@ K calendar features; Z, W, S and C as in `calendar_tables`.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -16,10 +16,28 @@ from ..earth.arrays import Floats, Ints
 from ..earth.calendar import NUM_CALENDAR
 from ..earth.calendar_tables import Clock
 from ..earth.compiled import compiled
-from ..interface.batch import Batch
+from ..interface.batch import Batch, Windows
 
+Fed = TypeVar("Fed", bound=Windows)
+Fed_co = TypeVar("Fed_co", bound=Windows, covariant=True)
 NUM_STEP = 3
 DAY_US, THURSDAY = 86_400_000_000, 3  # 1970 began on a Thursday
+
+
+class FlatColumns(Protocol):
+    """What the rows of a group hold, flat; row r owns offset_R[r] up to offset_R[r + 1]."""
+
+    @property
+    def offset_R(self) -> Ints: ...
+
+    def of(self, offset_R: Ints) -> FlatColumns:
+        """Room for other rows, with no more elements, in the same memory."""
+
+    def part(self, first_row: int, end_row: int) -> FlatColumns:
+        """Some of the rows, in the same memory."""
+
+    def instant_us(self, row_Q: Ints, place_Q: Ints) -> Ints:
+        """Microseconds since 1970 UTC of some elements, given their rows."""
 
 
 class PointColumns(NamedTuple):
@@ -45,16 +63,16 @@ class PointColumns(NamedTuple):
         points: Any = (column[: offset_R[-1]] for column in self[2:])
         return PointColumns(offset_R, np.empty(len(offset_R) - 1, np.int64), *points)
 
-    def part(self, first_trip: int, end_trip: int) -> PointColumns:
+    def part(self, first_row: int, end_row: int) -> PointColumns:
         """Some of the trips, in the same memory."""
-        first, end = self.offset_R[first_trip], self.offset_R[end_trip]
-        offset_R = self.offset_R[first_trip : end_trip + 1] - first
+        first, end = self.offset_R[first_row], self.offset_R[end_row]
+        offset_R = self.offset_R[first_row : end_row + 1] - first
         points: Any = (column[first:end] for column in self[2:])
-        return PointColumns(offset_R, self.started_us_R[first_trip:end_trip], *points)
+        return PointColumns(offset_R, self.started_us_R[first_row:end_row], *points)
 
-    def instant_us(self, trip_Q: Ints, point_Q: Ints) -> Ints:
+    def instant_us(self, row_Q: Ints, place_Q: Ints) -> Ints:
         """Microseconds since 1970 UTC of some points, given their trips."""
-        return self.started_us_R[trip_Q] + np.rint(self.t_s_N[point_Q] * 1e6).astype(np.int64)
+        return self.started_us_R[row_Q] + np.rint(self.t_s_N[place_Q] * 1e6).astype(np.int64)
 
 
 class CropPlacement(NamedTuple):
@@ -82,11 +100,24 @@ class BatchColumns(NamedTuple):
     end_B: Ints
 
 
-class BatchBuilder:
+class Draft(Protocol[Fed_co]):
     """A batch that is being filled: first crops, group by group, then pads behind them."""
 
-    def __init__(self, num_rows: int, num_points: int, num_sequences: int) -> None:
+    window_id_BS: Ints
+
+    def fill(self, flat: Any, place: CropPlacement) -> None:
+        """Write crops of a row group, each at its row and column."""
+
+    def batch(self) -> Fed_co:
+        """The batch for training: what has a past is a target."""
+
+
+class BatchBuilder:
+    """A batch of points that is being filled, with the calendar of a clock."""
+
+    def __init__(self, num_rows: int, num_points: int, num_sequences: int, clock: Clock) -> None:
         shape = (num_rows, num_points)
+        self.clock = clock
         self.columns = BatchColumns(
             lon_deg_BT=np.empty(shape),
             lat_deg_BT=np.empty(shape),
@@ -101,13 +132,13 @@ class BatchBuilder:
         )
         self.window_id_BS = np.full((num_rows, num_sequences), -1)
 
-    def fill(self, points: PointColumns, clock: Clock, place: CropPlacement) -> None:
+    def fill(self, points: PointColumns, place: CropPlacement) -> None:
         """Write crops of a row group, each at its row and column."""
         _fill(
             place,
             points,
             points.step_NF.reshape(-1),
-            clock,
+            self.clock,
             self.columns,
             self.columns.step_BTF.reshape(len(self.window_id_BS), -1),
             self.columns.calendar_BTK.view(np.uint64),

@@ -16,13 +16,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Generic
 
 import numpy as np
 
 from ..earth.arrays import Floats, Ints, places_within
-from .collate import first_fit
+from .collate import Fed, first_fit
 from .options import Reading
-from .shards import Group, Shards, read_lengths, row_groups
+from .shards import Group, ShardFolder, read_lengths, row_groups
 from .streams import gathered
 
 ROW_BITS = 32  # a crop's window_id is its trip's row in the split, then the index of its start
@@ -67,16 +68,16 @@ class BatchRows:
 
 
 @dataclass(frozen=True)
-class EpochPlan:
+class EpochPlan(Generic[Fed]):
     """How a split is read; remembers four bytes a trip, the lengths, from the first use on."""
 
-    shards: Shards
+    shards: ShardFolder[Fed]
     reading: Reading
     groups: tuple[Group, ...]
     lengths: dict[int, np.ndarray] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, shards: Shards, reading: Reading) -> EpochPlan:
+    def of(cls, shards: ShardFolder[Fed], reading: Reading) -> EpochPlan[Fed]:
         return cls(shards, reading, tuple(row_groups(shards, reading.split)))
 
     def rounds(

@@ -14,7 +14,7 @@ from ..earth.arrays import Floats, Ints
 from ..earth.geometry import haversine_m
 from ..interface.flat_points import even_places
 from .collate import PointColumns
-from .shards import Shards, ints, stretches, trip_rows, window_index
+from .shards import Shards, ints, read_group, stretches, window_index, window_rows
 
 TASK = "travel_time"
 
@@ -70,8 +70,8 @@ def read_journeys(shards: Shards, split: str, max_points: int) -> Journeys:
     )
     if not len(windows):
         return found
-    row_J, groups = trip_rows(shards, split, windows["trip_id"])
-    for inside, points, trip, first in stretches(groups, row_J, start_J, size_J):
+    row_J, groups = window_rows(shards, split, windows)
+    for inside, points, trip, first in stretches(read_group, groups, row_J, start_J, size_J):
         last = first + size_J[inside] - 1
         found.started_us_J[inside] = points.instant_us(trip, first)
         found.duration_s_J[inside] = points.t_s_N[last] - points.t_s_N[first]

@@ -15,18 +15,19 @@ from typing import Any
 from torch import distributed
 from torch.utils.data import IterableDataset, get_worker_info
 
-from ..interface.batch import Batch, Cursor
+from ..interface.batch import Cursor
+from .collate import Fed
 from .epoch_plan import EpochPlan
 from .options import POOL_POINTS, Batching, Reading
 from .reading import Planned, assembled, part_seed, planned, planned_mixed
-from .shards import Shards
+from .shards import ShardFolder
 
 
 class StateError(ValueError):
     """A state that was saved by a loader of other data or other settings."""
 
 
-class TripLoader(IterableDataset[Batch]):
+class TripLoader(IterableDataset[Fed]):
     """Random crops of one dataset, or of several in stated shares, from where it was left.
 
     Each iteration goes on from the place of the last batch that was taken, or from the state that
@@ -37,7 +38,7 @@ class TripLoader(IterableDataset[Batch]):
 
     def __init__(
         self,
-        sources: Shards | Sequence[tuple[Shards, float]],
+        sources: ShardFolder[Fed] | Sequence[tuple[ShardFolder[Fed], float]],
         split: str,
         seed: int,
         batch_size: int,
@@ -51,9 +52,9 @@ class TripLoader(IterableDataset[Batch]):
     ) -> None:
         super().__init__()
         reading = Reading(split, seed, batch_size, max_points, batching, pool_points)
-        self.is_mixture = not isinstance(sources, Shards)
+        self.is_mixture = not isinstance(sources, ShardFolder)
         self.weights: list[float] = []
-        if isinstance(sources, Shards):
+        if isinstance(sources, ShardFolder):
             self.plans = [EpochPlan.of(sources, reading)]
         elif num_epochs is not None:
             raise ValueError("a mixture has no epochs of its own: it goes on without end")
@@ -71,7 +72,7 @@ class TripLoader(IterableDataset[Batch]):
         self.cursor = Cursor()
         self.num_passed: int | None = None  # batches after the cursor that are those of others
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Fed]:
         worker = get_worker_info()
         number, step = (worker.id, worker.num_workers) if worker else (0, 1)
         passed = number if self.num_passed is None else self.num_passed
@@ -79,7 +80,7 @@ class TripLoader(IterableDataset[Batch]):
             self.cursor, self.num_passed = batch.cursor, (step - 1) or None
             yield batch
 
-    def _planned(self) -> Iterator[Planned]:
+    def _planned(self) -> Iterator[Planned[Fed]]:
         if self.is_mixture:
             seed = self.reading.seed
             return planned_mixed(self.plans, self.weights, seed, self.cursor, self.rank, self.world)

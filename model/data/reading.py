@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Generic
 
 import numpy as np
 import pyarrow as pa
@@ -19,28 +20,27 @@ import torch
 from torch import Tensor
 
 from ..earth.arrays import Ints, places_within
-from ..earth.calendar_tables import Clock, clock_of
-from ..interface.batch import Batch, Cursor
-from .collate import BatchBuilder, CropPlacement
+from ..interface.batch import Cursor
+from .collate import CropPlacement, Draft, Fed
 from .epoch_plan import BatchRows, EpochPlan
 from .mixture import shares_in_turn
 from .options import POOL_POINTS, Reading
 from .point_buffer import NUM_READERS, PointBuffer
-from .shards import Group, ShardError, Shards, ints, stretches, trip_rows, window_index
+from .shards import Group, ShardError, ShardFolder, ints, stretches, window_index, window_rows
 from .streams import prefetched, threads_let_go
 
 # Training ---------------------------------------------------------------------------------------
 
 
 def read_batches(
-    shards: Shards,
+    shards: ShardFolder[Fed],
     reading: Reading,
     start: Cursor = Cursor(),
     num_epochs: int | None = None,
     rank: int = 0,
     world: int = 1,
     prefetch: int = 0,
-) -> Iterator[Batch]:
+) -> Iterator[Fed]:
     """Random crops of every trip, mixed, and bucketed by length or packed, from a cursor on.
 
     Each batch carries the cursor of the place after it. Every point but a crop's first is a target.
@@ -56,36 +56,36 @@ def part_seed(seed: int, number: int) -> int:
 
 
 @dataclass(frozen=True)
-class Planned:
+class Planned(Generic[Fed]):
     """A batch that is not read yet."""
 
     cursor: Cursor
     pieces: tuple[BatchRows, ...]
-    reader: PoolReader
+    reader: PoolReader[Fed]
 
-    def batch(self) -> Batch:
+    def batch(self) -> Fed:
         return replace(self.reader.batch(self.pieces), cursor=self.cursor)
 
 
-def assembled(batches: Iterator[Planned], prefetch: int = 0) -> Iterator[Batch]:
+def assembled(batches: Iterator[Planned[Fed]], prefetch: int = 0) -> Iterator[Fed]:
     """The batches themselves, `prefetch` of them made ahead."""
     read = (planned.batch() for planned in batches)
     return prefetched(read, prefetch) if prefetch else read
 
 
 def planned(
-    plan: EpochPlan,
+    plan: EpochPlan[Fed],
     start: Cursor = Cursor(),
     num_epochs: int | None = None,
     rank: int = 0,
     world: int = 1,
-) -> Iterator[Planned]:
+) -> Iterator[Planned[Fed]]:
     """A rank's batches from a cursor on, epoch after epoch."""
     if not 0 <= rank < world:
         raise ValueError(f"rank {rank} is none of {world}")
     epoch, place = start.epoch, start.batch
     with threads_let_go(NUM_READERS) as threads:
-        reader = PoolReader(PointBuffer(threads), clock_of(plan.shards.zone), plan.reading)
+        reader = PoolReader(PointBuffer(plan.shards, threads), plan.shards, plan.reading)
         while num_epochs is None or epoch < num_epochs:
             held = None
             for number, pieces in plan.rounds(epoch, place, rank, world):
@@ -102,13 +102,13 @@ def planned(
 
 
 def planned_mixed(
-    plans: Sequence[EpochPlan],
+    plans: Sequence[EpochPlan[Fed]],
     weights: Sequence[float],
     seed: int,
     start: Cursor = Cursor(),
     rank: int = 0,
     world: int = 1,
-) -> Iterator[Planned]:
+) -> Iterator[Planned[Fed]]:
     """A rank's batches of a mixture from a cursor on; all ranks read one dataset at a time.
 
     After any number of batches the share of each dataset is off by less than one batch.
@@ -128,14 +128,14 @@ def planned_mixed(
 
 
 @dataclass(frozen=True)
-class PoolReader:
+class PoolReader(Generic[Fed]):
     """Makes batches of planned pieces, from the points of their pool."""
 
     buffer: PointBuffer
-    clock: Clock
+    shards: ShardFolder[Fed]
     reading: Reading
 
-    def batch(self, pieces: tuple[BatchRows, ...]) -> Batch:
+    def batch(self, pieces: tuple[BatchRows, ...]) -> Fed:
         """Pieces under each other in one batch; no pieces are a row of pads."""
         num_rows = sum(len(piece.num_crops_B) for piece in pieces)
         if self.reading.batching == "packed":
@@ -145,14 +145,14 @@ class PoolReader:
         else:
             sizes = [piece.pool.crops.num_points_Q[piece.crop_Q].max() for piece in pieces]
             num_points, num_sequences = int(max(sizes, default=2)), 1
-        draft = BatchBuilder(max(1, num_rows), num_points, num_sequences)
+        draft = self.shards.draft(max(1, num_rows), num_points, num_sequences)
         first_row = 0
         for piece in pieces:
             self._fill(draft, piece, first_row)
             first_row += len(piece.num_crops_B)
         return draft.batch()
 
-    def _fill(self, draft: BatchBuilder, piece: BatchRows, first_row: int) -> None:
+    def _fill(self, draft: Draft[Fed], piece: BatchRows, first_row: int) -> None:
         crops, crop_Q = piece.pool.crops, piece.crop_Q
         num_points_Q = crops.num_points_Q[crop_Q]
         row_Q = np.repeat(np.arange(len(piece.num_crops_B)), piece.num_crops_B)
@@ -164,7 +164,7 @@ class PoolReader:
         place = CropPlacement(
             crops.trip_Q[crop_Q], crops.first_Q[crop_Q], num_points_Q, row_Q, column_Q, sequence_Q
         )
-        draft.fill(self.buffer.of(piece.pool), self.clock, place)
+        draft.fill(self.buffer.of(piece.pool), place)
 
 
 def _before(sizes: Ints) -> Ints:
@@ -176,13 +176,13 @@ def _before(sizes: Ints) -> Ints:
 
 
 @dataclass(frozen=True)
-class WindowBatch:
+class WindowBatch(Generic[Fed]):
     """Stored windows to be scored: whose they are, the instant of their first point, their mask.
 
     The calendar of the batch is that of the clocks of `zone`.
     """
 
-    batch: Batch
+    batch: Fed
     entity_id_B: tuple[str, ...]
     started_us_B: Tensor
     mask_B: tuple[str, ...]
@@ -190,13 +190,13 @@ class WindowBatch:
 
 
 def read_windows(
-    shards: Shards,
+    shards: ShardFolder[Fed],
     split: str,
     batch_size: int,
     num_context: int | None = None,
     pool_points: int = POOL_POINTS,
     task: str = "forecast",
-) -> Iterator[WindowBatch]:
+) -> Iterator[WindowBatch[Fed]]:
     """The stored windows of a task in the order of window_id, observed as their masks say.
 
     All other points are targets. The last batch is kept, however small. A caller that cuts windows
@@ -212,13 +212,13 @@ def read_windows(
             f"{split}: windows of {task} are stored with {sorted(known)} points of context, not "
             f"{num_context}"
         )
-    row_B, groups = trip_rows(shards, split, windows["trip_id"])
-    clock = clock_of(shards.zone)
+    row_B, groups = window_rows(shards, split, windows)
     # Whole batches a pool, so that the row groups of one are read once.
     num_pooled = batch_size * max(1, pool_points // int(num_points_B.max()) // batch_size)
     for first in range(0, len(row_B), num_pooled):
         pooled = windows.slice(first, num_pooled)
-        batch, started_us_B = _stored(groups, pooled, row_B[first : first + num_pooled], clock)
+        rows = row_B[first : first + num_pooled]
+        batch, started_us_B = _stored(shards, groups, pooled, rows)
         for place in range(0, len(pooled), batch_size):
             end = min(place + batch_size, len(pooled))
             entity_id_B, mask_B = (
@@ -243,20 +243,19 @@ def observed_mask(windows: pa.Table, num_points: int) -> np.ndarray:
 
 
 def _stored(
-    groups: list[Group], windows: pa.Table, row_B: Ints, clock: Clock
-) -> tuple[Batch, Tensor]:
+    shards: ShardFolder[Fed], groups: list[Group], windows: pa.Table, row_B: Ints
+) -> tuple[Fed, Tensor]:
     """Windows as one batch, observed as their masks say, and the instants of their first points."""
     start_B, num_points_B = ints(windows["start"]), ints(windows["num_points"])
-    draft = BatchBuilder(len(row_B), int(num_points_B.max()), 1)
+    num_points = int(num_points_B.max())
+    draft = shards.draft(len(row_B), num_points, 1)
     draft.window_id_BS[:, 0] = ints(windows["window_id"])
     started_us_B = np.zeros_like(row_B)
-    for inside, points, trip, first in stretches(groups, row_B, start_B, num_points_B):
+    read = shards.read
+    for inside, points, trip, first in stretches(read, groups, row_B, start_B, num_points_B):
         none = np.zeros_like(inside)
         place = CropPlacement(trip, first, num_points_B[inside], inside, none, none)
-        draft.fill(points, clock, place)
+        draft.fill(points, place)
         started_us_B[inside] = points.instant_us(trip, first)
-    batch = draft.batch()
-    is_observed_BT = torch.from_numpy(observed_mask(windows, batch.is_pad_BT.shape[1]))
-    is_target_BT = ~batch.is_pad_BT & ~is_observed_BT
-    batch = replace(batch, is_observed_BT=is_observed_BT, is_target_BT=is_target_BT)
+    batch = shards.asked(draft.batch(), observed_mask(windows, num_points))
     return batch, torch.from_numpy(started_us_B)

@@ -5,18 +5,24 @@ Shapes: B windows, N points and R trips of a row group.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import torch
 
 from ..earth.arrays import Ints
-from .collate import PointColumns, copy_finite
+from ..earth.calendar_tables import clock_of
+from ..interface.batch import Batch
+from .collate import BatchBuilder, Draft, Fed, FlatColumns, PointColumns, copy_finite
+
+Flat = TypeVar("Flat", bound=FlatColumns)
 
 POINT_COLUMNS = ("t_s", "lon_deg", "lat_deg")
 STEP_COLUMNS = ("step_east_m", "step_north_m", "step_s")
@@ -41,7 +47,7 @@ MOTION_COLUMNS = ("speed_mps", "course_deg")
 MOTION_SCHEMA = {"window_id": pa.int64(), **dict.fromkeys(MOTION_COLUMNS, pa.float64())}
 # What a reader of windows needs; the rest tells them apart.
 INDEX_COLUMNS = (
-    *("window_id", "trip_id", "entity_id", "start"),
+    *("window_id", "entity_id", "start"),
     *("num_points", "num_context", "mask", "is_observed"),
 )
 
@@ -51,25 +57,82 @@ class ShardError(ValueError):
 
 
 @dataclass(frozen=True)
-class Shards:
-    """A folder of shards: the trip files of each split, the window index, the clocks' zone."""
+class ShardFolder(ABC, Generic[Fed]):
+    """A folder of shards: the files of each split, the window index, the clocks' zone.
+
+    A kind of shards says what its rows are (the schemas, and the column that names a row), how a
+    row group is read, and what batch is made of it. All else is the same for every kind: which
+    crops are read when, by which rank, and how a reader goes on.
+    """
 
     folder: Path
     files: dict[str, tuple[Path, ...]]
     zone: str
 
+    row_schema: ClassVar[dict[str, pa.DataType]]
+    window_schema: ClassVar[dict[str, pa.DataType]]
+    row_name: ClassVar[str]
+
     @classmethod
-    def open(cls, folder: Path, zone: str = "UTC") -> Shards:
+    def open(cls, folder: Path, zone: str = "UTC") -> Self:
         """Find the files of a folder and check that each has the promised columns."""
+        return cls(folder, cls.files_of(folder), zone)
+
+    @classmethod
+    def files_of(cls, folder: Path) -> dict[str, tuple[Path, ...]]:
+        """The files of each split, which hold the promised columns, as the window index does."""
         files: dict[str, tuple[Path, ...]] = {}
         for path in sorted(folder.glob("*-[0-9][0-9][0-9].parquet")):
-            _check_schema(path, TRIP_SCHEMA)
+            _check_schema(path, cls.row_schema)
             split = path.stem.rsplit("-", 1)[0]
             files[split] = (*files.get(split, ()), path)
         if not (folder / "windows.parquet").is_file():
             raise ShardError(f"{folder.name}: no windows.parquet, so these shards are incomplete")
-        _check_schema(folder / "windows.parquet", WINDOW_SCHEMA)
-        return cls(folder, files, zone)
+        _check_schema(folder / "windows.parquet", cls.window_schema)
+        return files
+
+    @property
+    def list_columns(self) -> tuple[str, ...]:
+        """The lists of a row that are read: one element of each for a point, or for a visit."""
+        return tuple(name for name, kind in self.row_schema.items() if pa.types.is_list(kind))
+
+    @abstractmethod
+    def room(self, offset_R: Ints) -> FlatColumns:
+        """Memory for rows of these lengths."""
+
+    @abstractmethod
+    def read(self, group: Group, room: Any = None) -> FlatColumns:
+        """One row group, written to `room` if there is one for just these rows."""
+
+    @abstractmethod
+    def draft(self, num_rows: int, num_points: int, num_sequences: int) -> Draft[Fed]:
+        """An empty batch, to be filled with crops of row groups."""
+
+    @abstractmethod
+    def asked(self, batch: Fed, is_observed_BT: np.ndarray) -> Fed:
+        """Stored windows, observed as their masks say: all that they hide is a target."""
+
+
+class Shards(ShardFolder[Batch]):
+    """Shards of trips, whose elements are points."""
+
+    row_schema = TRIP_SCHEMA
+    window_schema = WINDOW_SCHEMA
+    row_name = "trip_id"
+
+    def room(self, offset_R: Ints) -> PointColumns:
+        return PointColumns.empty(offset_R)
+
+    def read(self, group: Group, room: PointColumns | None = None) -> PointColumns:
+        return read_group(group, room)
+
+    def draft(self, num_rows: int, num_points: int, num_sequences: int) -> BatchBuilder:
+        return BatchBuilder(num_rows, num_points, num_sequences, clock_of(self.zone))
+
+    def asked(self, batch: Batch, is_observed_BT: np.ndarray) -> Batch:
+        is_observed = torch.from_numpy(is_observed_BT)
+        is_target_BT = ~batch.is_pad_BT & ~is_observed
+        return replace(batch, is_observed_BT=is_observed, is_target_BT=is_target_BT)
 
 
 @dataclass(frozen=True)
@@ -89,7 +152,7 @@ class Group:
     footer: pq.FileMetaData = field(repr=False, compare=False)
 
 
-def row_groups(shards: Shards, split: str) -> list[Group]:
+def row_groups(shards: ShardFolder[Any], split: str) -> list[Group]:
     """The row groups of a split that hold any rows, in the order of these."""
     groups: list[Group] = []
     first_row = 0
@@ -101,8 +164,7 @@ def row_groups(shards: Shards, split: str) -> list[Group]:
                     continue
                 columns = [part.column(place) for place in range(part.num_columns)]
                 lists = {column.path_in_schema.split(".")[0]: column for column in columns}
-                names = (*POINT_COLUMNS, *STEP_COLUMNS)
-                name = min(names, key=lambda name: lists[name].total_compressed_size)
+                name = min(shards.list_columns, key=lambda n: lists[n].total_compressed_size)
                 sizes = (part.num_rows, lists[name].num_values)
                 groups.append(Group(path, number, first_row, *sizes, name, file.metadata))
                 first_row += part.num_rows
@@ -111,19 +173,20 @@ def row_groups(shards: Shards, split: str) -> list[Group]:
 
 def read_lengths(group: Group) -> Ints:
     """The number of points of each trip of a row group."""
-    lists = _read(group, [group.length_column])[group.length_column]
+    lists = read_columns(group, [group.length_column])[group.length_column]
     return np.diff(lists.offsets.to_numpy()).astype(np.int64)
 
 
 def read_entity_ids(group: Group) -> pa.Array:
     """Whose each trip of a row group is."""
-    return _read(group, ["entity_id"])["entity_id"]
+    return read_columns(group, ["entity_id"])["entity_id"]
 
 
-def window_index(shards: Shards, split: str, task: str = "forecast") -> pa.Table:
+def window_index(shards: ShardFolder[Any], split: str, task: str = "forecast") -> pa.Table:
     """The stored windows of a task in a split, in the order of their ids."""
     asked = [("split", "=", split), ("task", "=", task)]
-    table = _read_table(shards.folder / "windows.parquet", INDEX_COLUMNS, asked)
+    columns = dict.fromkeys((shards.row_name, *INDEX_COLUMNS))
+    table = _read_table(shards.folder / "windows.parquet", [*columns], asked)
     return table.combine_chunks().sort_by("window_id")
 
 
@@ -136,14 +199,16 @@ def reported_motion(shards: Shards) -> pa.Table | None:
     return _read_table(path, [*MOTION_SCHEMA])
 
 
-def trip_rows(shards: Shards, split: str, trip_id_B: pa.ChunkedArray) -> tuple[Ints, list[Group]]:
-    """The row of each window's trip within the split."""
-    groups = row_groups(shards, split)
-    columns = [_read(group, ["trip_id"])["trip_id"] for group in groups]
+def window_rows(
+    shards: ShardFolder[Any], split: str, windows: pa.Table
+) -> tuple[Ints, list[Group]]:
+    """The row that each window lies in, by its number within the split."""
+    groups, name = row_groups(shards, split), shards.row_name
+    columns = [read_columns(group, [name])[name] for group in groups]
     known = pa.chunked_array(columns, type=pa.string())
-    row_B = pc.index_in(trip_id_B, value_set=known)
+    row_B = pc.index_in(windows[name], value_set=known)
     if row_B.null_count:
-        raise ShardError(f"{split}: {row_B.null_count} windows point at trips that no shard holds")
+        raise ShardError(f"{split}: {row_B.null_count} windows point at rows that no shard holds")
     return ints(row_B), groups
 
 
@@ -157,25 +222,40 @@ def read_group(group: Group, room: PointColumns | None = None) -> PointColumns:
 
     Then Arrow's memory is free for the next row group, which costs less than new memory.
     """
-    table = _read(group, ["started_at", *POINT_COLUMNS, *STEP_COLUMNS])
-    lists = {name: table[name] for name in (*POINT_COLUMNS, *STEP_COLUMNS)}
-    offset_R = lists["t_s"].offsets.to_numpy().astype(np.int64)
-    if any(not np.array_equal(column.offsets, offset_R) for column in lists.values()):
-        raise ShardError(f"{_place(group)}: lists of unequal length")
+    table = read_columns(group, ["started_at", *POINT_COLUMNS, *STEP_COLUMNS])
+    started_at = table.pop("started_at")
+    offset_R = offsets(group, table, room)
     points = room or PointColumns.empty(offset_R)
-    if not np.array_equal(points.offset_R, offset_R):
-        raise ShardError(f"{_place(group)}: other trips than when its lengths were read")
-    points.started_us_R[:] = table["started_at"].cast(pa.int64()).to_numpy()
-    values = (lists[name].values.to_numpy() for name in lists)
+    points.started_us_R[:] = started_at.cast(pa.int64()).to_numpy()
     columns = (points.t_s_N, points.lon_deg_N, points.lat_deg_N, *points.step_NF.T)
-    if not all(copy_finite(*pair) for pair in zip(values, columns, strict=True)):
-        raise ShardError(f"{_place(group)}: a number that is not finite")
+    copy_lists(group, table, columns)
     return points
 
 
+def offsets(group: Group, lists: dict[str, pa.Array], room: FlatColumns | None) -> Ints:
+    """Where the rows of a group begin and end, which must be where there is room for them."""
+    offset_R, *others = (column.offsets.to_numpy() for column in lists.values())
+    if any(not np.array_equal(other, offset_R) for other in others):
+        raise ShardError(f"{_place(group)}: lists of unequal length")
+    if room is not None and not np.array_equal(room.offset_R, offset_R):
+        raise ShardError(f"{_place(group)}: other trips than when its lengths were read")
+    return offset_R.astype(np.int64)
+
+
+def copy_lists(group: Group, lists: dict[str, pa.Array], columns: Sequence[np.ndarray]) -> None:
+    """Copy the numbers of lists to columns; each must be finite."""
+    values = (column.values.to_numpy() for column in lists.values())
+    if not all(copy_finite(*pair) for pair in zip(values, columns, strict=True)):
+        raise ShardError(f"{_place(group)}: a number that is not finite")
+
+
 def stretches(
-    groups: list[Group], row_B: Ints, start_B: Ints, num_points_B: Ints
-) -> Iterator[tuple[Ints, PointColumns, Ints, Ints]]:
+    read: Callable[[Group], Flat],
+    groups: list[Group],
+    row_B: Ints,
+    start_B: Ints,
+    num_points_B: Ints,
+) -> Iterator[tuple[Ints, Flat, Ints, Ints]]:
     """(windows, points, trip, first point) for each row group that holds windows, read once.
 
     Windows are told by their place in B; trips and points are those of the row group.
@@ -185,7 +265,7 @@ def stretches(
         (inside,) = np.nonzero(is_inside_B)
         if len(inside) == 0:
             continue
-        points = read_group(group)
+        points = read(group)
         trip = row_B[inside] - group.first_row
         first, end = points.offset_R[trip] + start_B[inside], points.offset_R[trip + 1]
         if (start_B[inside] < 0).any() or (first + num_points_B[inside] > end).any():
@@ -193,11 +273,11 @@ def stretches(
         yield inside, points, trip, first
 
 
-def _read(group: Group, columns: list[str]) -> dict[str, pa.Array]:
+def read_columns(group: Group, columns: Sequence[str]) -> dict[str, pa.Array]:
     """Columns of one row group, checksums verified, without nulls."""
     try:
         with _opened(group.path, group.footer) as file:
-            table = file.read_row_group(group.number, columns=columns, use_threads=False)
+            table = file.read_row_group(group.number, columns=[*columns], use_threads=False)
     except (OSError, pa.ArrowException) as error:
         raise ShardError(f"{_place(group)}: {error}") from error
     arrays = {name: _one_chunk(table[name]) for name in columns}

@@ -1,6 +1,6 @@
-"""Cells of the H3 grid: the region of a place, as a number.
+"""Cells of the H3 grid: the region of a place, as a number, and the centre of a region.
 
-Shapes: N places.
+Shapes: N places, or cells.
 """
 
 from __future__ import annotations
@@ -17,3 +17,12 @@ def cells_of(
     pairs = zip(lat_deg_N.tolist(), lon_deg_N.tolist(), strict=True)
     cells = (h3.latlng_to_cell(lat_deg, lon_deg, resolution) for lat_deg, lon_deg in pairs)
     return np.fromiter(cells, np.int64, len(lon_deg_N))
+
+
+def centres_of(
+    cell_N: NDArray[np.int64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(lon_deg_N, lat_deg_N) of the centres of cells, lon_deg in [-180, 180)."""
+    centres = [h3.cell_to_latlng(cell) for cell in cell_N.tolist()]
+    lat_deg_N, lon_deg_N = np.array(centres, np.float64).reshape(-1, 2).T
+    return (lon_deg_N + 180.0) % 360.0 - 180.0, lat_deg_N

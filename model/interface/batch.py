@@ -77,8 +77,15 @@ class Rows(Columns):
         return replace(rows, **points)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Windows(Rows):
+    """The base of what a reader yields: rows that are windows, and the place behind them."""
+
+    cursor: Cursor = Cursor()
+
+
 @dataclass(frozen=True)
-class Batch(Rows):
+class Batch(Windows):
     """Windows of points, padded on the right; a packed row holds several, one after the other.
 
     Coordinates and times are float64 (the truth); `time_s_BT` counts seconds since the first point
@@ -98,7 +105,6 @@ class Batch(Rows):
     is_pad_BT: Tensor
     sequence_BT: Tensor
     window_id_B: Tensor
-    cursor: Cursor = Cursor()
     window_id_BS: Tensor | None = None  # of packed batches
 
     def window_ids(self, row: int) -> list[int]:

@@ -5,20 +5,20 @@ Shapes: B rows, V visits, K calendar features (sine and cosine of weekday and ho
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..earth.calendar import CYCLES
-from .batch import Cursor, Rows
+from .batch import Windows
 
 CYCLES_OF_VISITS = ("weekday", "hour")
 NUM_VISIT_CALENDAR = 2 * len(CYCLES_OF_VISITS)
 
 
 @dataclass(frozen=True)
-class VisitBatch(Rows):
+class VisitBatch(Windows):
     """Windows of visits in the order of time, padded on the right.
 
     `region_BV` (int64) are ids of the vocabulary of `Places`; its special ones are `Special`, 0 for
@@ -47,7 +47,6 @@ class VisitBatch(Rows):
     is_target_BV: Tensor
     is_censored_BV: Tensor
     window_id_B: Tensor
-    cursor: Cursor = field(default_factory=Cursor)
 
     def window_ids(self, row: int) -> list[int]:
         """The windows that stand in a row: one."""

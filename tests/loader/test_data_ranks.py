@@ -10,10 +10,10 @@ from helpers.shards import write_shards
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.data import epoch_plan, point_buffer
+from model.data import epoch_plan
 from model.data.options import Reading
 from model.data.reading import read_batches
-from model.data.shards import read_group
+from model.data.shards import Shards, read_group
 from model.interface.batch import Cursor
 
 LENGTHS = [5, 1, 40, 17, 2, 33, 90, 8, 12, 64, 3, 29]
@@ -129,11 +129,11 @@ def test_a_pool_is_skipped_without_reading_its_points(shards, monkeypatch):
     whole = read(shards, pool_points=60)
     read_groups = []
 
-    def watched(group, points):
+    def watched(self, group, points):
         read_groups.append(group)
         return read_group(group, points)
 
-    monkeypatch.setattr(point_buffer, "read_group", watched)
+    monkeypatch.setattr(Shards, "read", watched)
     read(shards, pool_points=60)
     in_all = len(read_groups)
     read_groups.clear()

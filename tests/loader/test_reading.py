@@ -159,12 +159,10 @@ def test_the_calendar_of_a_kernel_is_that_of_arrays(zone, start_us, steps_us):
     t_s_N = np.cumsum([0, *steps_us]) / 1e6
     size = len(t_s_N)
     place = (np.zeros(2, np.int64), np.array([start_us]), t_s_N, t_s_N, t_s_N)
-    draft = BatchBuilder(1, size, 1)
+    draft = BatchBuilder(1, size, 1, clock_of(zone))
     none = np.zeros(1, np.int64)
     points = PointColumns(*place, np.zeros((size, 3), np.float32))
-    draft.fill(
-        points, clock_of(zone), CropPlacement(none, none, np.array([size]), none, none, none)
-    )
+    draft.fill(points, CropPlacement(none, none, np.array([size]), none, none, none))
     instant_us_N = start_us + np.rint(t_s_N * 1e6).astype(np.int64)
     assert np.array_equal(draft.columns.calendar_BTK[0], calendar_features(instant_us_N, zone))
 
