@@ -13,8 +13,9 @@ import pytest
 import torch
 from helpers.visit_worlds import LAW, batch_of_visits, places_of, visits_of_law
 
-from model.families.trajgpt.network import PRESETS, TrajGpt, TrajGptConfig
+from model.families.trajgpt.network import PRESETS, Told, TrajGpt, TrajGptConfig
 from model.features.places import NUM_SPECIAL
+from model.interface.next_visit import Arrivals, parted
 
 TINY = PRESETS["tiny"]
 NUM_VISITS = 24
@@ -55,13 +56,10 @@ def last_told(model, batch):
     is_last_BV = torch.zeros_like(batch.is_target_BV)
     is_last_BV[:, -1] = True
     with torch.no_grad():
-        hidden_ND, asked = model.asked(replace(batch, is_target_BV=is_last_BV))
-        travel = model.travel(hidden_ND, asked.region_N)
-        stay = model.stay(
-            hidden_ND, asked.region_N, asked.travel_s_N, asked.arrived_s_N, asked.calendar_NK
-        )
+        told, asked = model.asked(replace(batch, is_target_BV=is_last_BV))
+        travel, stay = told.travel(asked.region_N), told.stay(asked)
         return {
-            "region": (model.log_regions(hidden_ND),),
+            "region": (told.log_region_NR,),
             "travel": (travel.log_zero, travel.log_weight_M, travel.log_mean_M, travel.log_scale_M),
             "stay": (stay.log_weight_M, stay.log_mean_M, stay.log_scale_M),
         }
@@ -106,11 +104,11 @@ class HalfOfTheState(TrajGpt):
 
 
 class ChangesInPlace(TrajGpt):
-    """The region head adds to the state that the other heads read after it."""
+    """A head adds to the state that the other heads read after it."""
 
-    def log_regions(self, hidden_ND):
+    def travel(self, hidden_ND, region_N):
         hidden_ND += 0.1
-        return super().log_regions(hidden_ND)
+        return super().travel(hidden_ND, region_N)
 
 
 class ReadsPads(TrajGpt):
@@ -157,29 +155,29 @@ def check_the_asked_region_counts(model):
 
 def check_every_feature_counts(model):
     """Each head's answer moves with each number of the state."""
-    hidden_ND = torch.randn(64, TINY.width, generator=torch.Generator().manual_seed(0))
+    state_ND = torch.randn(64, TINY.width, generator=torch.Generator().manual_seed(0))
     region_N = torch.arange(64) % LAW.chain.num_regions + NUM_SPECIAL
-    arrived_s_N, calendar_NK = torch.full((64,), 7_200.0).double(), torch.ones(64, 4)
+    hours_N = torch.full((64,), 7_200.0).double()
+    arrivals = Arrivals(region_N, hours_N, hours_N, torch.ones(64, 4))
     for tell in (
-        lambda state: model.region_head.log_probability(state)[:, NUM_SPECIAL],
-        lambda state: model.travel(state, region_N).log_density(torch.full((64,), 700.0)),
-        lambda state: model.stay(
-            state, region_N, arrived_s_N, arrived_s_N, calendar_NK
-        ).log_density(torch.full((64,), 2_000.0)),
+        lambda told: told.log_region_NR[:, NUM_SPECIAL],
+        lambda told: told.travel(region_N).log_density(torch.full((64,), 700.0)),
+        lambda told: told.stay(arrivals).log_density(torch.full((64,), 2_000.0)),
     ):
-        state = hidden_ND.clone().requires_grad_()
-        tell(state).sum().backward()
-        assert bool((state.grad.abs().sum(0) > 0).all())
+        hidden_ND = state_ND.clone().requires_grad_()
+        tell(Told(model, hidden_ND)).sum().backward()
+        assert bool((hidden_ND.grad.abs().sum(0) > 0).all())
 
 
 def check_heads_can_be_asked_in_any_order(model):
     hidden_ND = torch.randn(4, TINY.width, generator=torch.Generator().manual_seed(1))
     before, region_N = hidden_ND.clone(), torch.tensor([5, 6, 7, 8])
+    told = Told(model, hidden_ND)
     with torch.no_grad():
-        first = model.travel(hidden_ND, region_N).log_mean_M
-        regions = model.log_regions(hidden_ND)
-        assert torch.equal(model.travel(hidden_ND, region_N).log_mean_M, first)
-        assert torch.equal(model.log_regions(hidden_ND), regions)
+        regions = told.log_region_NR
+        first = told.travel(region_N).log_mean_M
+        assert torch.equal(told.log_region_NR, regions)
+        assert torch.equal(told.travel(region_N).log_mean_M, first)
     assert torch.equal(hidden_ND, before)
 
 
@@ -228,10 +226,9 @@ def test_the_vocabulary_holds_the_special_ids_once():
     model = random_weights()
     assert model.region.num_embeddings == NUM_SPECIAL + LAW.chain.num_regions
     batch = walked()
-    hidden_ND, _ = model.asked(batch)
-    log_NR = model.log_regions(hidden_ND)
-    assert log_NR.shape == (15, model.places.num_ids)
-    torch.testing.assert_close(log_NR.exp().sum(-1), torch.ones(15))
+    told, _ = model.asked(batch)
+    assert told.log_region_NR.shape == (15, model.places.num_ids)
+    torch.testing.assert_close(told.log_region_NR.exp().sum(-1), torch.ones(15))
     with pytest.raises(ValueError, match="must divide by 4"):
         TrajGptConfig(width=30, num_heads=1)
 
@@ -241,14 +238,31 @@ def test_a_censored_stay_costs_its_survival_and_an_unknown_travel_nothing():
     is_censored_BV = batch.is_censored_BV.clone()
     is_censored_BV[:, 2] = True
     with torch.no_grad():
-        hidden_ND, asked = model.asked(replace(batch, is_censored_BV=is_censored_BV))
-        parts = model.surprises(hidden_ND, asked)
+        parts = model.surprises(*model.asked(replace(batch, is_censored_BV=is_censored_BV)))
         whole = model.surprises(*model.asked(batch))
     travel_BV, stay_BV = (parts[name].view(3, 5) for name in ("travel_nll", "stay_nll"))
     assert bool((travel_BV[:, 2] == 0).all())
     assert bool((stay_BV[:, 1] != whole["stay_nll"].view(3, 5)[:, 1]).all())
     assert torch.equal(travel_BV[:, [0, 1, 3, 4]], whole["travel_nll"].view(3, 5)[:, [0, 1, 3, 4]])
     assert bool((stay_BV[:, 1] >= 0).all()), "a probability and no density"
+
+
+def test_what_follows_a_history_is_what_judges_the_visit_after_it():
+    """Windows of 3 to 6 visits: without the last one the same is told of it."""
+    model, batch = random_weights(), walked(num_rows=4)
+    num_B1 = torch.tensor([[3], [4], [5], [6]])
+    index_BV = torch.arange(6).expand(4, 6)
+    windows = replace(batch, is_pad_BV=index_BV >= num_B1, is_target_BV=index_BV == num_B1 - 1)
+    history, asked = parted(windows)
+    assert history.is_pad_BV.sum(1).tolist() == [3, 2, 1, 0]
+    assert torch.equal(asked.region_N, batch.region_BV[range(4), [2, 3, 4, 5]])
+    with torch.no_grad():
+        found, (expected, _) = model.next_visit(history), model.asked(windows)
+        torch.testing.assert_close(found.log_region_NR, expected.log_region_NR)
+        other = history.region_BV.clone()
+        other[history.is_pad_BV] = 7
+        again = model.next_visit(replace(history, region_BV=other))
+    assert torch.equal(again.log_region_NR, found.log_region_NR)
 
 
 def excess(model, num_rows=400, seed=10**6):

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ...earth.columns import Columns
 from ...features.places import Places
 from ...interface.masking import Loss
+from ...interface.next_visit import Arrivals, AskedVisits
 from ...interface.visit_batch import NUM_VISIT_CALENDAR, VisitBatch
 from ...layers.durations import DurationMixture, DurationMixtureHead
 from ...layers.embeddings import Space2Vec, Time2Vec
@@ -59,28 +59,21 @@ PRESETS: Mapping[str, TrajGptConfig] = {
 
 
 @dataclass(frozen=True)
-class Asked(Columns):
-    """What the heads are asked about: the visits that follow N others, and the truth of them."""
+class Told:
+    """The answer behind N histories; heads are asked when somebody wants to know."""
 
-    region_N: Tensor
-    travel_s_N: Tensor
-    arrived_s_N: Tensor
-    calendar_NK: Tensor
-    duration_s_N: Tensor
-    is_travel_known_N: Tensor
-    is_censored_N: Tensor
+    model: TrajGpt
+    hidden_ND: Tensor
 
-    @classmethod
-    def of(cls, batch: VisitBatch, is_asked_BV: Tensor) -> Asked:
-        return cls(
-            batch.region_BV[is_asked_BV],
-            batch.travel_s_BV[is_asked_BV],
-            batch.arrived_s_BV[is_asked_BV],
-            batch.calendar_BVK[is_asked_BV],
-            batch.duration_s_BV[is_asked_BV],
-            batch.is_travel_known_BV[is_asked_BV],
-            batch.is_censored_BV[is_asked_BV],
-        )
+    @property
+    def log_region_NR(self) -> Tensor:
+        return self.model.region_head.log_probability(self.hidden_ND)
+
+    def travel(self, region_N: Tensor) -> DurationMixture:
+        return self.model.travel(self.hidden_ND, region_N)
+
+    def stay(self, arrivals: Arrivals) -> DurationMixture:
+        return self.model.stay(self.hidden_ND, arrivals)
 
 
 class TrajGpt(nn.Module):
@@ -142,28 +135,22 @@ class TrajGpt(nn.Module):
 
     # ------------------------------------------------------------------ telling
 
-    def log_regions(self, hidden_ND: Tensor) -> Tensor:
-        """Log P(next region), (N, R)."""
-        return self.region_head.log_probability(hidden_ND)
+    def next_visit(self, history: VisitBatch) -> Told:
+        """What follows the last visit of each row."""
+        last_B = (~history.is_pad_BV).sum(1) - 1
+        return Told(self, self.encode(history)[torch.arange(len(last_B)), last_B])
 
     def travel(self, hidden_ND: Tensor, region_N: Tensor) -> DurationMixture:
         """p(seconds on the way to a region)."""
         return self.travel_head(hidden_ND, self.region_codes(region_N))
 
-    def stay(
-        self,
-        hidden_ND: Tensor,
-        region_N: Tensor,
-        travel_s_N: Tensor,
-        arrived_s_N: Tensor,
-        calendar_NK: Tensor,
-    ) -> DurationMixture:
-        """p(seconds of the stay in a region), of one who arrives there then, after such a way."""
+    def stay(self, hidden_ND: Tensor, arrivals: Arrivals) -> DurationMixture:
+        """p(seconds of the stay) of those who arrive so."""
         codes = [
-            self.region_codes(region_N),
-            self.stay_arrival(self.elapsed(arrived_s_N)),
-            calendar_NK,
-            torch.log1p(travel_s_N / self.places.time_scale_s).float().unsqueeze(-1),
+            self.region_codes(arrivals.region_N),
+            self.stay_arrival(self.elapsed(arrivals.arrived_s_N)),
+            arrivals.calendar_NK,
+            torch.log1p(arrivals.travel_s_N / self.places.time_scale_s).float().unsqueeze(-1),
         ]
         return self.stay_head(hidden_ND, torch.cat(codes, dim=-1))
 
@@ -181,24 +168,22 @@ class TrajGpt(nn.Module):
         given both, in nats and seconds. A travel that is not known costs nothing, a stay whose end
         was not seen costs the surprise of lasting that long.
         """
-        hidden_ND, asked = self.asked(batch)
-        parts = self.surprises(hidden_ND, asked)
+        told, asked = self.asked(batch)
+        parts = self.surprises(told, asked)
         sums = {name: value_N.sum().float() for name, value_N in parts.items()}
         return Loss.of(torch.tensor(len(asked.region_N)), sums)
 
-    def asked(self, batch: VisitBatch) -> tuple[Tensor, Asked]:
-        """The state before each target, and the target."""
+    def asked(self, batch: VisitBatch) -> tuple[Told, AskedVisits]:
+        """What is told before each target, and the target."""
         is_asked_BV = batch.is_target_BV & ~batch.is_pad_BV
         is_asked_BV = is_asked_BV & (torch.arange(is_asked_BV.shape[1]) > 0)
         hidden_BVD = self.encode(batch)
-        return hidden_BVD[:, :-1][is_asked_BV[:, 1:]], Asked.of(batch, is_asked_BV)
+        hidden_ND = hidden_BVD[:, :-1][is_asked_BV[:, 1:]]
+        return Told(self, hidden_ND), AskedVisits.of(batch, is_asked_BV)
 
-    def surprises(self, hidden_ND: Tensor, asked: Asked) -> dict[str, Tensor]:
+    def surprises(self, told: Told, asked: AskedVisits) -> dict[str, Tensor]:
         """Of the region, the travel and the stay (N), in nats; zero where nothing is known."""
-        travel = self.travel(hidden_ND, asked.region_N)
-        stay = self.stay(
-            hidden_ND, asked.region_N, asked.travel_s_N, asked.arrived_s_N, asked.calendar_NK
-        )
+        travel, stay = told.travel(asked.region_N), told.stay(asked)
         travel_N = torch.where(asked.is_travel_known_N, -travel.log_density(asked.travel_s_N), 0.0)
         stay_N = torch.where(
             asked.is_censored_N,
@@ -206,7 +191,7 @@ class TrajGpt(nn.Module):
             -stay.log_density(asked.duration_s_N),
         )
         return {
-            "region_nll": self.region_head.nll(hidden_ND, asked.region_N),
+            "region_nll": self.region_head.nll(told.hidden_ND, asked.region_N),
             "travel_nll": travel_N,
             "stay_nll": stay_N,
         }
