@@ -63,9 +63,10 @@ class VisitColumns(NamedTuple):
     def empty(cls, offset_R: Ints) -> VisitColumns:
         """Memory for the visits of entities."""
         num_visits = int(offset_R[-1])
-        whole: Any = (np.empty(num_visits, np.int64) for _ in range(3))
-        placed: Any = (np.empty((num_visits, 2)) for _ in range(2))
-        return cls(offset_R, *whole, *placed, np.empty(num_visits, bool))
+        columns: Any = [np.empty(num_visits, np.int64) for _ in range(3)]
+        columns += [np.empty((num_visits, 2)) for _ in range(2)]
+        columns.append(np.empty(num_visits, bool))
+        return cls(offset_R, *columns)
 
     def of(self, offset_R: Ints) -> VisitColumns:
         """Room for other rows, with no more visits, in the same memory."""

@@ -75,6 +75,15 @@ def rhumb_from(
     return wrap_lon_deg(lon_deg + torch.rad2deg(turn)), torch.rad2deg(end_lat)
 
 
+def centroid_of(lon_deg_N: Tensor, lat_deg_N: Tensor, weight_N: Tensor) -> tuple[Tensor, Tensor]:
+    """The weighted mean of places, as vectors on the sphere: (lon_deg, lat_deg)."""
+    lon_N, lat_N = torch.deg2rad(lon_deg_N), torch.deg2rad(lat_deg_N)
+    axes = (lat_N.cos() * lon_N.cos(), lat_N.cos() * lon_N.sin(), lat_N.sin())
+    x, y, z = ((axis_N * weight_N).sum() for axis_N in axes)
+    lon_deg, lat_deg = torch.rad2deg(torch.atan2(y, x)), torch.rad2deg(torch.atan2(z, x.hypot(y)))
+    return wrap_lon_deg(lon_deg), lat_deg
+
+
 def wrap_lon_deg(lon_deg: Tensor) -> Tensor:
     """The same meridian in [-180, 180)."""
     wrapped_deg = lon_deg - 360.0 * torch.floor((lon_deg + 180.0) / 360.0)
