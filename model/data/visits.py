@@ -134,6 +134,11 @@ class VisitShards(ShardFolder[VisitBatch]):
         visits.history_m_NC[:] = self._local_m(*exact) if is_exact else visits.centre_m_NC
         return visits
 
+    def tracked(self, group: Group) -> tuple[Ints, Floats, Floats]:
+        lists = read_columns(group, ["arrived_us", "exact_lon_deg", "exact_lat_deg"])
+        arrived_us_N, lon_deg_N, lat_deg_N = (one.values.to_numpy() for one in lists.values())
+        return arrived_us_N, lon_deg_N, lat_deg_N
+
     def _told(self, value: dict[str, np.ndarray]) -> tuple[Ints, Floats, Floats]:
         """The region of each visit and its centre, by the vocabulary of the model."""
         if self.places.cells == self.own_places.cells:

@@ -22,7 +22,7 @@ from torch import Tensor
 from ..earth.arrays import Bools, Floats, Ints
 from ..earth.columns import joined
 from ..families import FAMILIES, build
-from ..features.normaliser import Normaliser
+from ..families.fitted import read_fitted
 from ..interface.answerer import DurationDensity
 from ..interface.answers import Durations, Forecast, Recovered
 from ..interface.calibration import Calibration
@@ -162,13 +162,13 @@ class Recoveries:
 
 
 def load_trained(folder: Path, weights_sha256: str | None = None) -> Trained:
-    """The model of a folder with `weights.safetensors`, `config.json` and `normaliser.json`.
+    """The model of a folder with `weights.safetensors`, `config.json` and what was fitted on train.
 
     What a `calibration.json` beside them tells is carried with it.
     """
     config = json.loads((folder / "config.json").read_bytes())
-    normaliser = Normaliser.from_json(json.loads((folder / "normaliser.json").read_bytes()))
-    model = build(config["family"], config["config"], normaliser)
+    family = config["family"]
+    model = build(family, config["config"], read_fitted(folder, family))
     load_weights(model, folder / "weights.safetensors", weights_sha256)
     return Trained(model.eval(), calibration=Calibration.read(folder))
 

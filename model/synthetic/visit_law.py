@@ -46,8 +46,7 @@ class VisitLaw:
         below_V = special.ndtr(self._edge(median_V))
         share_V = below_V + (1 - below_V) * generator.random(num_visits)
         stay_s_V = median_V * np.exp(self.stay_spread * special.ndtri(share_V))
-        stays_s_V: Floats = np.maximum(stay_s_V, self.least_stay_s)
-        return region_V, travel_s_V, stays_s_V
+        return region_V, travel_s_V, np.maximum(stay_s_V, self.least_stay_s).astype(np.float64)
 
     def travel_median_s(self, region_V: Ints) -> Floats:
         return self.travel_s * (1.0 + region_V % 3)

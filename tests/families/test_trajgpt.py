@@ -5,17 +5,28 @@ The faults are those of the published code, which the names of the planted class
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from helpers.visit_worlds import LAW, batch_of_visits, places_of, visits_of_law
+from helpers.visit_worlds import (
+    LAW,
+    batch_of_visits,
+    places_of,
+    visits_of_law,
+    write_shards_of_law,
+)
 
 from model.families.trajgpt.network import PRESETS, Told, TrajGpt, TrajGptConfig
 from model.features.places import NUM_SPECIAL
+from model.inference.serving import load_trained
 from model.interface.next_visit import Arrivals, parted
+from model.training.config import FitConfig
+from model.training.launch import Training, run
 
 TINY = PRESETS["tiny"]
 NUM_VISITS = 24
@@ -32,19 +43,23 @@ def random_weights(family=TrajGpt):
 
 
 @cache
-def trained(num_steps, family=TrajGpt):
-    torch.manual_seed(0)
-    model = family(TINY, places_of())
-    optimiser = torch.optim.AdamW(model.parameters(), lr=7e-3, weight_decay=0.05)
-    for step in range(num_steps):
-        share = min((step + 1) / 20, (num_steps - step) / (0.7 * num_steps), 1.0)
-        optimiser.param_groups[0]["lr"] = 7e-3 * share
-        batch = batch_of_visits(*visits_of_law(step, 64, NUM_VISITS))
-        optimiser.zero_grad()
-        model.loss(batch).mean.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-    return model.eval()
+def trained(num_steps, num_rows=3_000):
+    """A tiny model as the product trains it: its loader, its engine."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        spans = {"train": (0, num_rows), "validation": (900_000, 900_300)}
+        write_shards_of_law(folder / "shards", spans, NUM_VISITS)
+        config = FitConfig(
+            max_steps=num_steps,
+            max_points=NUM_VISITS,
+            learning_rate=7e-3,
+            warmup_steps=20,
+            validate_every=num_steps // 2,
+        )
+        training = Training(str(folder / "shards"), "trajgpt", "tiny", config)
+        (folder / "work").mkdir()
+        run(training, folder / "work")
+        return load_trained(folder / "work").model
 
 
 def walked(num_pads=0, num_rows=3, num_visits=6):

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ...features.places import Places
+from ...interface.family import Family, Network
 from ...interface.masking import Loss
 from ...interface.next_visit import Arrivals, AskedVisits
 from ...interface.visit_batch import NUM_VISIT_CALENDAR, VisitBatch
@@ -35,18 +36,18 @@ MANY_REGIONS = 5_000  # from here on the softmax is an adaptive one
 
 @dataclass(frozen=True)
 class TrajGptConfig:
-    """Shape of the network; `max_visits` is the longest window that it is trained on."""
+    """Shape of the network; `max_points` is the longest window of visits that it reads."""
 
     width: int = 128
     num_layers: int = 4
     num_heads: int = 2
     num_components: int = 3
     num_scales: int = 16
-    max_visits: int = 128
+    max_points: int = 128
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        check_shape(self, num_components=1, num_scales=2, max_visits=2)
+        check_shape(self, num_components=1, num_scales=2, max_points=2)
         if self.width % 4:
             raise ValueError(f"width {self.width} must divide by 4, for the parts of a visit")
 
@@ -76,7 +77,7 @@ class Told:
         return self.model.stay(self.hidden_ND, arrivals)
 
 
-class TrajGpt(nn.Module):
+class TrajGpt(Network):
     """The network: `encode` reads visits, three heads say what comes next, `loss` scores them."""
 
     family = "trajgpt"
@@ -93,7 +94,7 @@ class TrajGpt(nn.Module):
         self.region = nn.Embedding(places.num_ids, part)
         self.mix = nn.Linear(4 * part, width)
         self.clock = nn.Linear(NUM_VISIT_CALENDAR, width)
-        table_VD = sinusoidal_positions(config.max_visits, width)
+        table_VD = sinusoidal_positions(config.max_points, width)
         self.register_buffer("position_VD", table_VD, persistent=False)
         self.register_buffer("centre_m_RC", torch.stack(places.centres_m(), -1), persistent=False)
         self.transformer = Transformer(width, config.num_layers, config.num_heads, config.dropout)
@@ -112,6 +113,10 @@ class TrajGpt(nn.Module):
             places.min_stay_s,
         )
 
+    @property
+    def fitted(self) -> Places:
+        return self.places
+
     # ------------------------------------------------------------------ reading
 
     def encode(self, batch: VisitBatch) -> Tensor:
@@ -126,7 +131,7 @@ class TrajGpt(nn.Module):
             self.region(batch.region_BV),
         ]
         x_BVD = self.mix(torch.cat(parts, dim=-1)) + self.clock(batch.calendar_BVK)
-        last = self.config.max_visits - 1
+        last = self.config.max_points - 1
         return self.transformer(x_BVD + self.position_VD[index_BV.clamp(max=last)], index_BV)
 
     def elapsed(self, seconds: Tensor) -> Tensor:
@@ -195,3 +200,6 @@ class TrajGpt(nn.Module):
             "travel_nll": travel_N,
             "stay_nll": stay_N,
         }
+
+
+FAMILY = Family(TrajGpt, TrajGptConfig, PRESETS, ("next_visit",))
