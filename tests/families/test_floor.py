@@ -211,14 +211,8 @@ def recovery_found(family):
     return recovery_quality(fitted(family, 2_000, SEEN[family], learning_rate=7e-3))
 
 
-NOT_YET = "its mean is 13 to 15 % above the floor, after 2,000 steps as after 6,000"
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "family",
-    ["trajfm", pytest.param("masked_chemin", marks=pytest.mark.xfail(reason=NOT_YET, strict=True))],
-)
+@pytest.mark.parametrize("family", ["trajfm", "masked_chemin"])
 def test_recovery_reaches_the_floor(family):
     ratio, _ = recovery_found(family)
     assert 0.99 < ratio < 1.05
