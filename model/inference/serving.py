@@ -40,9 +40,11 @@ from ..interface.flat_points import (
 )
 from ..interface.flat_points import sorted_points as sorted_points
 from ..interface.flat_points import sorted_sketch as sorted_sketch
+from ..interface.next_visit import NextVisit
+from ..interface.visit_batch import VisitBatch
 from ..interface.weights import load_weights
 from .api import check_task as check_task
-from .api import duration_density, embed, forecast, recover, score, travel_time
+from .api import duration_density, embed, forecast, next_visit, recover, score, travel_time
 
 TRAJECTORIES_AT_ONCE = 1024  # bounds the memory of samples
 PIECES_AT_ONCE = 256  # bounds the memory of attention in both directions
@@ -103,6 +105,9 @@ class Trained:
 
     def duration_density(self, partial: Partial) -> DurationDensity:
         return duration_density(self.model, partial)
+
+    def next_visit(self, history: VisitBatch) -> NextVisit:
+        return next_visit(self.model, history)
 
 
 @dataclass(frozen=True)

@@ -38,18 +38,19 @@ class VisitLaw:
         """Regions, seconds of travel to each, the first being zero, and seconds of stays (V)."""
         region_V = self.chain.draw(generator, num_visits)
         deviate_V = generator.standard_normal(num_visits)
-        travel_s_V = self.travel_median_s(region_V) * np.exp(self.travel_spread * deviate_V)
+        travel_s_V: Floats = self.travel_median_s(region_V) * np.exp(self.travel_spread * deviate_V)
         travel_s_V[generator.random(num_visits) < self.at_once] = 0.0
         travel_s_V[0] = 0.0
         # Of a normal deviate above the edge alone, by the inverse of its distribution.
         median_V = self.stay_median_s(region_V, travel_s_V)
         below_V = special.ndtr(self._edge(median_V))
         share_V = below_V + (1 - below_V) * generator.random(num_visits)
-        stay_s_V = median_V * np.exp(self.stay_spread * special.ndtri(share_V))
-        return region_V, travel_s_V, np.maximum(stay_s_V, self.least_stay_s).astype(np.float64)
+        stay_s_V: Floats = median_V * np.exp(self.stay_spread * special.ndtri(share_V))
+        return region_V, travel_s_V, np.maximum(stay_s_V, self.least_stay_s)
 
     def travel_median_s(self, region_V: Ints) -> Floats:
-        return self.travel_s * (1.0 + region_V % 3)
+        medians_s_V: Floats = self.travel_s * (1.0 + region_V % 3)
+        return medians_s_V
 
     def stay_median_s(self, region_V: Ints, travel_s_V: Floats) -> Floats:
         return self.stay_s * (1.0 + region_V % 4) * (1 + travel_s_V / self.travel_s) ** 0.3

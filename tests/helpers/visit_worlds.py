@@ -99,7 +99,23 @@ def write_shards_of_law(folder: Path, spans: dict[str, tuple[int, int]], num_vis
     folder.mkdir(parents=True, exist_ok=True)
     places = places_of()
     (folder / "places.json").write_text(json.dumps(places.to_json()))
-    index = pa.schema(VISIT_WINDOW_SCHEMA).empty_table()
+    windows = [
+        {
+            "window_id": number,
+            "task": "next_visit",
+            "entity_id": f"{split}-{number:06d}",
+            "split": split,
+            "mask": "next",
+            "start": 0,
+            "num_points": num_visits,
+            "num_context": num_visits - 1,
+            "is_observed": [True] * (num_visits - 1) + [False],
+        }
+        for split, (first, end) in spans.items()
+        if split != "train"
+        for number in range(first, end)
+    ]
+    index = pa.Table.from_pylist(windows, pa.schema(VISIT_WINDOW_SCHEMA))
     pq.write_table(index, folder / "windows.parquet")
     centres = torch.stack(places.degrees(*places.centres_m()), dim=-1).numpy()
     for split, (first, end) in spans.items():
