@@ -49,7 +49,7 @@ class VisitLaw:
         return region_V, travel_s_V, np.maximum(stay_s_V, self.least_stay_s)
 
     def travel_median_s(self, region_V: Ints) -> Floats:
-        medians_s_V: Floats = self.travel_s * (1.0 + region_V % 3)
+        medians_s_V: Floats = self.travel_s * (1.0 + region_V.astype(np.float64) % 3)
         return medians_s_V
 
     def stay_median_s(self, region_V: Ints, travel_s_V: Floats) -> Floats:
