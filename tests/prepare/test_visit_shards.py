@@ -309,13 +309,15 @@ def test_regions_that_train_does_not_know_are_refused(routines):
 
 
 def test_visits_without_a_next_one_are_refused(connection):
+    [cell] = cells_of(np.array([7.0]), np.array([51.0]), 8).tolist()
     connection.execute(
         """
         create or replace table region_visits as
         select 'a' as entity_id, 'train' as split, 0 as visit_number, 1 as visit_id,
-            0 as region_id, 613052348411904000 as cell, 7.0 as lon_deg, 51.0 as lat_deg,
+            0 as region_id, $cell as cell, 7.0 as lon_deg, 51.0 as lat_deg,
             '2024-05-01 08:00:00+00'::timestamptz as arrived_at, arrived_at as departed_at
-        """
+        """,
+        {"cell": cell},
     )
     connection.execute(
         "create or replace table all_visit_ends as select visit_id, split, "
