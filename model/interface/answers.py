@@ -1,4 +1,4 @@
-"""Answers of a model: forecasts, recovered points and durations."""
+"""Answers of a model: forecasts, recovered points, made-up trajectories and durations."""
 
 from __future__ import annotations
 
@@ -22,6 +22,15 @@ class Recovered:
     lat_deg_BT: Tensor
     time_s_BT: Tensor
     is_recovered_BT: Tensor
+
+
+@dataclass(frozen=True)
+class Generated(Columns):
+    """Trajectories (N, T) that a model made up; times count from the start of each."""
+
+    lon_deg_NT: Tensor
+    lat_deg_NT: Tensor
+    time_s_NT: Tensor
 
 
 @dataclass(frozen=True)

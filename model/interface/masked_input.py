@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..earth.columns import Columns
 from .batch import Batch, index_of
 from .masking import MaskedBatch
 
 
 @dataclass(frozen=True)
-class MaskedInput:
+class MaskedInput(Columns):
     """What a model may see of a batch: zero wherever something is hidden, and at pads.
 
     `is_asked_BT` are the points to recover.

@@ -109,9 +109,14 @@ def places_of_middles(generator: np.random.Generator, num_points: int) -> Mask:
     return replace(mask, shows_time_N=np.ones(num_points, bool))
 
 
+def from_start(generator: np.random.Generator, num_points: int) -> Mask:
+    """All but the first point is hidden and asked: a trajectory is made up from its start."""
+    return _hidden(np.arange(num_points) > 0)
+
+
 def arrivals(generator: np.random.Generator, num_points: int) -> Mask:
     """All times but the first are hidden and asked, and all places given: travel time."""
-    mask = _hidden(np.arange(num_points) > 0)
+    mask = from_start(generator, num_points)
     return replace(mask, shows_place_N=np.ones(num_points, bool))
 
 
@@ -197,12 +202,16 @@ def _spans(generator: np.random.Generator, num_points: int) -> Ints:
 
 @dataclass(frozen=True, kw_only=True)
 class MaskedBatch(Batch):
-    """Windows with a mask each, as in `Mask`; observed are the points that show all."""
+    """Windows with a mask each, as in `Mask`; observed are the points that show all.
+
+    `seed` is that of the masks, for whatever else a model draws for a window.
+    """
 
     shows_place_BT: Tensor
     shows_time_BT: Tensor
     shown_BT: Tensor
     span_BT: Tensor
+    seed: int = 0
 
 
 def masked(batch: Batch, draw: Draw, seed: int) -> MaskedBatch:
@@ -222,4 +231,4 @@ def masked(batch: Batch, draw: Draw, seed: int) -> MaskedBatch:
                 column_BT[row, place_N] = place_N[value_N] if name == "shown_N" else value_N
     masks = {name.replace("_N", "_BT"): torch.from_numpy(value) for name, value in columns.items()}
     masks["is_observed_BT"] = masks["shows_place_BT"] & masks["shows_time_BT"]
-    return MaskedBatch(**{**vars(batch), **masks})
+    return MaskedBatch(**{**vars(batch), **masks, "seed": seed})

@@ -1,0 +1,314 @@
+"""GDM: a diffusion model of trajectories, after Chu et al. 2024 (TrajGDM), in continuous space.
+
+A trajectory is its start and the steps behind it: metres east and north, and the logarithm of
+seconds, with mean 0 and variance 1 over train. Steps are noised and a denoiser learns to tell them
+again, in one pass over all points. In half of the training nothing but the start is known, in the
+other half some points are: those enter as they are, at every level of noise, and only what is
+hidden is noised and counts. So the same weights generate, recover and forecast, each by what
+training has shown them. Nothing tells where on Earth a trajectory lies.
+
+What is told as one answer is the mean of what can be: v at t = 1, where there is no signal, is
+minus the mean of x_0 given what is known. Samples begin with noise of their own number.
+
+Shapes: B windows, T points, H points of the horizon, S samples, G = 1 + S paths of a window,
+F numbers of a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...earth.geometry import centroid_of
+from ...features.normaliser import Normaliser
+from ...interface.answers import Forecast, Generated, Recovered
+from ...interface.batch import Batch
+from ...interface.contexts import Context, Partial
+from ...interface.family import Family, Model
+from ...interface.masked_input import MaskedInput, masked_input_of
+from ...interface.masking import (
+    Draw,
+    Loss,
+    Mask,
+    dimensions,
+    endings,
+    from_start,
+    places_of_endings,
+    places_of_middles,
+    places_of_segments,
+    segments,
+)
+from ...layers.transformer import check_shape
+from .denoiser import Denoiser
+from .diffusion import (
+    MAX_PASSES,
+    clean_of,
+    ddim,
+    dpm_solver,
+    noised,
+    velocity_of,
+    weight_of,
+)
+from .noise import sample_noise, training_noise
+from .paths import paths_of
+from .steps import KnownSteps, StepCode, known_steps, steps_of_batches, true_steps
+
+Sampler = Literal["dpm_solver", "ddim"]
+SHARE_OF_STARTS = 0.5  # of training: nothing but the start is known
+NUM_LEVELS = 10  # of noise, whose losses are told apart
+NUM_MEANS = 8  # passes from noise alone whose mean is the one answer
+ROWS_AT_ONCE = 2_048
+
+
+@dataclass(frozen=True)
+class GdmConfig:
+    """Shape of the network, and how it is sampled.
+
+    A sample takes `num_passes` passes. `eta` is the share of fresh noise of `ddim`; the other
+    sampler has none.
+    """
+
+    width: int = 128
+    num_layers: int = 6
+    num_heads: int = 4
+    max_points: int = 64
+    dropout: float = 0.0
+    sampler: Sampler = "dpm_solver"
+    num_passes: int = 20
+    eta: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_shape(self, max_points=4, num_passes=1, eta=0)
+        if self.num_passes > MAX_PASSES:
+            raise ValueError(f"num_passes must be at most {MAX_PASSES}, not {self.num_passes}")
+        if self.sampler not in get_args(Sampler):
+            raise ValueError(f"sampler must be one of: {', '.join(get_args(Sampler))}")
+        if self.eta > (self.sampler == "ddim"):
+            raise ValueError(f"eta must be 0 with dpm_solver, at most 1 with ddim, not {self.eta}")
+
+
+PRESETS: Mapping[str, GdmConfig] = {
+    "tiny": GdmConfig(width=32, num_layers=2, num_heads=2),
+    "small": GdmConfig(),
+}
+
+
+class Gdm(Model):
+    """The network: `loss` teaches it to tell noise from steps, `paths` fills in what is hidden.
+
+    `start_deg_C` is the centroid of where the windows of train begin, for a generation that is
+    given no start; the network does not read it.
+    """
+
+    family = "gdm"
+    start_deg_C: Tensor
+
+    def __init__(self, config: GdmConfig, normaliser: Normaliser) -> None:
+        super().__init__(config, normaliser)
+        self.code = StepCode(normaliser)
+        self.register_buffer("start_deg_C", torch.zeros(2, dtype=torch.float64))
+        self.denoiser = Denoiser(config.width, config.num_layers, config.num_heads, config.dropout)
+
+    def fit_inputs(self, batches: Iterable[Batch]) -> None:
+        step_NF, lon_deg_N, lat_deg_N = steps_of_batches(batches)
+        self.code.fit(step_NF)
+        start_deg = centroid_of(lon_deg_N, lat_deg_N, torch.ones_like(lon_deg_N))
+        self.start_deg_C.copy_(torch.stack(start_deg))
+
+    # ------------------------------------------------------------------ training
+
+    def loss(self, batch: Batch) -> Loss:
+        """Weighted squared error of v of the hidden numbers, which are asked for or shown.
+
+        A number is that of a step to the east, to the north or in time. The parts are the errors
+        at each tenth of the levels of noise, from little to all.
+        """
+        shown = masked_input_of(batch)
+        known = known_steps(shown, self.code)
+        clean_BTF, has_BTF = true_steps(batch, shown, self.code)
+        is_scored_BTF = known.hides_BTF & has_BTF
+        is_readable_BT = ~(known.is_pad_BT | (known.hides_BTF & ~has_BTF).any(-1))
+        clean_BTF = torch.where(is_scored_BTF, clean_BTF, known.told_BTF)
+        time_BT, noise_BTF = training_noise(batch)
+        time_BT1 = time_BT.unsqueeze(-1)
+        told_BTF = self.denoiser(
+            noised(clean_BTF, noise_BTF, time_BT1),
+            time_BT[:, :1] if batch.window_id_BS is None else time_BT,
+            known,
+            is_readable_BT,
+        )
+        miss_BTF = told_BTF - velocity_of(clean_BTF, noise_BTF, time_BT1)
+        error_BTF = weight_of(time_BT1) * miss_BTF.square()
+        error_BT = torch.where(is_scored_BTF, error_BTF, 0.0).sum(-1)
+        level_BT = (NUM_LEVELS * time_BT).long()
+        parts = {f"noise_{level}": error_BT[level_BT == level].sum() for level in range(NUM_LEVELS)}
+        return Loss.of(is_scored_BTF.sum(), parts)
+
+    # ------------------------------------------------------------------ paths
+
+    def paths(
+        self, shown: MaskedInput, num_samples: int, seed: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Longitudes, latitudes and seconds (B, G, T): the mean path of each window, and samples.
+
+        All windows share the noise of a sample.
+        """
+        known = known_steps(shown, self.code)
+        mean_BGTF = self.mean_code(known).unsqueeze(1)
+        sample_BGTF = self.sampled_code(known, range(num_samples), seed)
+        return self._points(torch.cat([mean_BGTF, sample_BGTF], dim=1), shown, known)
+
+    def mean_code(self, known: KnownSteps) -> Tensor:
+        """The codes (B, T, F) of the mean of what the steps can be, given what is known."""
+        num_points = known.is_pad_BT.shape[1]
+        half_STF = sample_noise(range(NUM_MEANS // 2), num_points, 1, 0)[0]
+        noise_STF = torch.cat([half_STF, -half_STF])
+        return self._each(known, noise_STF.unsqueeze(0), self._told_from_noise).mean(1)
+
+    def sampled_code(self, known: KnownSteps, numbers: range, seed: int) -> Tensor:
+        """The codes (B, S, T, F) of samples by their numbers."""
+        num_draws = 1 + self.config.num_passes * (self.config.eta > 0)
+        noise_PSTF = sample_noise(numbers, known.is_pad_BT.shape[1], num_draws, seed)
+        return self._each(known, noise_PSTF, self._sampled_from_noise)
+
+    def _each(
+        self,
+        known: KnownSteps,
+        noise_PSTF: Tensor,
+        told: Callable[[KnownSteps, Tensor], Tensor],
+    ) -> Tensor:
+        """What is told (B, S, T, F) of each window from each of the noises."""
+        num_rows, num_samples = len(known.is_pad_BT), noise_PSTF.shape[1]
+        if not num_samples:
+            return known.told_BTF.unsqueeze(1)[:, :0]
+        noise_PSTF = noise_PSTF.to(known.told_BTF)
+        row_R = torch.arange(num_rows, device=noise_PSTF.device).repeat_interleave(num_samples)
+        sample_R = torch.arange(num_samples, device=noise_PSTF.device).repeat(num_rows)
+        pairs = zip(row_R.split(ROWS_AT_ONCE), sample_R.split(ROWS_AT_ONCE), strict=True)
+        parts = [
+            torch.where(
+                (own := known.at(row)).hides_BTF, told(own, noise_PSTF[:, sample]), own.told_BTF
+            )
+            for row, sample in pairs
+        ]
+        return torch.cat(parts).unflatten(0, (num_rows, num_samples))
+
+    def _told_from_noise(self, known: KnownSteps, noise_PBTF: Tensor) -> Tensor:
+        """The mean of x_0: what the first pass of a sample takes the clean steps for."""
+        x_BTF = noise_PBTF[0]
+        return clean_of(x_BTF, self._velocity(x_BTF, 1.0, known), x_BTF.new_tensor(1.0))
+
+    def _sampled_from_noise(self, known: KnownSteps, noise_PBTF: Tensor) -> Tensor:
+        def velocity(x_BTF: Tensor, time: float) -> Tensor:
+            return self._velocity(x_BTF, time, known)
+
+        num_passes, first_BTF = self.config.num_passes, noise_PBTF[0]
+        if self.config.sampler == "dpm_solver":
+            return dpm_solver(velocity, first_BTF, num_passes)
+        fresh = noise_PBTF[1:]
+        return ddim(velocity, first_BTF, num_passes, self.config.eta, lambda number: fresh[number])
+
+    def _velocity(self, x_BTF: Tensor, time: float, known: KnownSteps) -> Tensor:
+        told_BTF: Tensor = self.denoiser(
+            x_BTF, x_BTF.new_full((1, 1), time), known, ~known.is_pad_BT
+        )
+        return told_BTF
+
+    def _points(
+        self, code_BGTF: Tensor, shown: MaskedInput, known: KnownSteps
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        num_rows, num_paths = code_BGTF.shape[:2]
+        row_R = torch.arange(num_rows, device=code_BGTF.device).repeat_interleave(num_paths)
+        step_RTF = self.code.decode(code_BGTF.flatten(0, 1))
+        lon_deg_RT, lat_deg_RT, time_s_RT = paths_of(step_RTF, shown.at(row_R), known.at(row_R))
+        shape = (num_rows, num_paths)
+        return (
+            lon_deg_RT.unflatten(0, shape),
+            lat_deg_RT.unflatten(0, shape),
+            time_s_RT.unflatten(0, shape),
+        )
+
+    # ------------------------------------------------------------------ tasks
+
+    def recover(self, batch: Batch) -> Recovered:
+        """The batch with what is hidden filled in by the mean path, behind a known point."""
+        shown = masked_input_of(batch)
+        known = known_steps(shown, self.code)
+        lon_deg_BT, lat_deg_BT, time_s_BT = (path[:, 0] for path in self.paths(shown, 0, 0))
+        tells_BT = (shown.shows_place_BT | known.place.has_start_BT) & (
+            shown.shows_time_BT | known.time.has_start_BT
+        )
+        is_hidden_BT = ~(shown.shows_place_BT & shown.shows_time_BT)
+        is_recovered_BT = shown.is_asked_BT & is_hidden_BT & tells_BT
+        return Recovered(lon_deg_BT, lat_deg_BT, time_s_BT, is_recovered_BT)
+
+    def forecast(
+        self,
+        context: Context,
+        num_horizon: int,
+        target_time_s_BH: Tensor | None,
+        num_samples: int,
+        seed: int,
+    ) -> Forecast:
+        """The points that follow each context, all at once; half the window is context."""
+        kept = context.latest(self.config.max_points // 2)
+        shown = masked_input_of(Partial.of(kept, num_horizon, target_time_s_BH).batch())
+        ahead_H = torch.arange(num_horizon, device=kept.is_pad_BT.device)
+        slot_B1H = (kept.num_points_B.unsqueeze(1) + ahead_H).unsqueeze(1)
+        paths = self.paths(shown, num_samples, seed)
+        return Forecast.of(
+            [value_BGT.gather(2, slot_B1H.expand(-1, 1 + num_samples, -1)) for value_BGT in paths]
+        )
+
+    def generate(
+        self, num: int, num_points: int, seed: int, start_deg: tuple[float, float] | None = None
+    ) -> Generated:
+        """Trajectories that begin at one place (longitude, latitude), from weights and seed alone.
+
+        None stands for the centroid of the starts of train. A trajectory is a function of its
+        number, however many others are asked for.
+        """
+        place_deg = (
+            self.start_deg_C if start_deg is None else self.start_deg_C.new_tensor(start_deg)
+        )
+        lon_deg_BT, lat_deg_BT = place_deg.view(2, 1, 1)
+        origin_BT = torch.zeros_like(lon_deg_BT)
+        started_us_B = torch.zeros(1, dtype=torch.long, device=place_deg.device)  # no clock is read
+        start = Context(lon_deg_BT, lat_deg_BT, origin_BT, started_us_B, "UTC", origin_BT.bool())
+        shown = masked_input_of(Partial.of(start, num_points - 1, None).batch())
+        known = known_steps(shown, self.code)
+        parts = [
+            self._points(self.sampled_code(known, numbers, seed), shown, known)
+            for first in range(0, num, ROWS_AT_ONCE)
+            if (numbers := range(first, min(num, first + ROWS_AT_ONCE)))
+        ]
+        lon_deg_NT, lat_deg_NT, time_s_NT = (
+            torch.cat(column, dim=1)[0] for column in zip(*parts, strict=True)
+        )
+        return Generated(lon_deg_NT, lat_deg_NT, time_s_NT)
+
+
+# What is hidden where some points are known.
+CONDITIONS: tuple[Draw, ...] = (
+    segments,
+    places_of_segments,
+    dimensions,
+    endings,
+    places_of_endings,
+    places_of_middles,
+)
+
+
+def start_or_some(generator: np.random.Generator, num_points: int) -> Mask:
+    """As often as not the start alone is known; else what one of these tasks shows."""
+    if generator.random() < SHARE_OF_STARTS:
+        return from_start(generator, num_points)
+    return CONDITIONS[generator.integers(len(CONDITIONS))](generator, num_points)
+
+
+FAMILY = Family(Gdm, GdmConfig, PRESETS, ("forecast", "recover"), start_or_some)

@@ -1,0 +1,231 @@
+"""Steps of a window as a diffusion sees them: codes of unit variance, and what of them is known.
+
+A step is three numbers: metres east and north from the point before, and the logarithm of seconds.
+It is known where both of its ends show what it tells. Of one that is hidden the points around tell
+something nevertheless: the way between two known places is gone somehow, so the first guess of a
+step between them is its even share; of one that nothing follows, it is the mean step of train.
+
+Shapes: B windows, T points, F numbers of a step, C coordinates (east, north), U features.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ...earth.calendar import NUM_CALENDAR
+from ...earth.columns import Columns
+from ...features.normaliser import MIN_STEP_S, Normaliser
+from ...features.point_features import step_m_between, steps_of
+from ...interface.batch import Batch, first_of_sequence, index_of
+from ...interface.masked_input import MaskedInput, neighbours
+
+NUM_STEP = 3
+NUM_AROUND = 9 + NUM_CALENDAR
+MIN_SPREAD_M, MIN_SPREAD_LOG_S = 0.1, 0.01  # of steps that are all alike
+LINEAR = 8.0  # deviations: inputs far beyond them are compressed
+
+logger = logging.getLogger(__name__)
+
+
+class StepCode(nn.Module):
+    """Steps as numbers of mean 0 and variance 1 over the steps of train, and back.
+
+    Mean and deviation are kept with the weights; before they are fitted, typical sizes stand in.
+    """
+
+    center_F: Tensor
+    spread_F: Tensor
+
+    def __init__(self, normaliser: Normaliser) -> None:
+        super().__init__()
+        extent_m = normaliser.extent_scale_m
+        center_F = torch.tensor([0.0, 0.0, normaliser.log_step_center], dtype=torch.float64)
+        spread_F = torch.tensor([extent_m, extent_m, normaliser.log_step_scale]).double()
+        self.register_buffer("center_F", center_F)
+        self.register_buffer("spread_F", spread_F)
+
+    def fit(self, step_NF: Tensor) -> None:
+        """Take mean and deviation of steps of train; the variance that comes of it is logged."""
+        raw_NF = _with_log(step_NF.double())
+        least_F = raw_NF.new_tensor([MIN_SPREAD_M, MIN_SPREAD_M, MIN_SPREAD_LOG_S])
+        self.center_F.copy_(raw_NF.mean(0))
+        self.spread_F.copy_(torch.maximum(raw_NF.std(0, correction=0), least_F))
+        variance = self.encode(step_NF).var(0, correction=0).tolist()
+        logger.info("variance of steps: east %.3f, north %.3f, log seconds %.3f", *variance)
+
+    def encode(self, step_BTF: Tensor) -> Tensor:
+        """Codes, in float64, of metres and seconds."""
+        return (_with_log(step_BTF.double()) - self.center_F) / self.spread_F
+
+    def decode(self, code_BTF: Tensor) -> Tensor:
+        """The inverse of `encode`; no step goes back in time."""
+        raw_BTF = code_BTF.double() * self.spread_F + self.center_F
+        step_s_BT1 = (raw_BTF[..., 2:].exp() - MIN_STEP_S).clamp(min=0)
+        return torch.cat([raw_BTF[..., :2], step_s_BT1], dim=-1)
+
+
+def _with_log(step_BTF: Tensor) -> Tensor:
+    log_s_BT1 = torch.log(step_BTF[..., 2:].clamp(min=0) + MIN_STEP_S)
+    return torch.cat([step_BTF[..., :2], log_s_BT1], dim=-1)
+
+
+def steps_of_batches(batches: Iterable[Batch]) -> tuple[Tensor, Tensor, Tensor]:
+    """The steps (N, F) of batches of train, and the first places of their rows, (B) each."""
+    steps, lons, lats = [], [], []
+    for batch in batches:
+        index_BT = index_of(batch.is_pad_BT)
+        is_first_BT = index_BT == first_of_sequence(index_BT, batch.sequence_BT)
+        steps.append(batch.step_BTF[~batch.is_pad_BT & ~is_first_BT])
+        lons.append(batch.lon_deg_BT[:, 0])
+        lats.append(batch.lat_deg_BT[:, 0])
+    return torch.cat(steps), torch.cat(lons), torch.cat(lats)
+
+
+# ---------------------------------------------------------------------------------- spans
+
+
+@dataclass(frozen=True)
+class Span(Columns):
+    """Between which known points the step arriving at each point lies: `end_BT` may be its own."""
+
+    start_BT: Tensor  # 0 where there is none, as is the next
+    end_BT: Tensor
+    has_start_BT: Tensor
+    has_both_BT: Tensor
+
+    @classmethod
+    def of(cls, shows_BT: Tensor, sequence_BT: Tensor) -> Span:
+        before_BT, after_BT = neighbours(shows_BT, sequence_BT)
+        end_BT = torch.where(shows_BT, index_of(shows_BT), after_BT)
+        has_start_BT = before_BT >= 0
+        has_both_BT = has_start_BT & (end_BT >= 0)
+        return cls(before_BT.clamp(min=0), end_BT.clamp(min=0), has_start_BT, has_both_BT)
+
+    @property
+    def num_steps_BT(self) -> Tensor:
+        """Steps between the two, 1 where the step is known or nothing is."""
+        return torch.where(self.has_both_BT, self.end_BT - self.start_BT, 1)
+
+    @property
+    def is_known_BT(self) -> Tensor:
+        return self.has_both_BT & (self.num_steps_BT == 1)
+
+
+# ---------------------------------------------------------------------------------- known steps
+
+
+@dataclass(frozen=True)
+class KnownSteps(Columns):
+    """What a window tells of its steps.
+
+    `told_BTF` are the codes of what is known and first guesses of what is hidden; `hides_BTF` are
+    the hidden numbers, neither of pads nor of first points, which have no step.
+    """
+
+    told_BTF: Tensor
+    hides_BTF: Tensor
+    around_BTU: Tensor
+    place: Span
+    time: Span
+    position_BT: Tensor  # place in its sequence
+    sequence_BT: Tensor
+    is_pad_BT: Tensor
+
+
+def known_steps(shown: MaskedInput, code: StepCode) -> KnownSteps:
+    """What is shown of a batch, as steps; nothing that is hidden enters."""
+    place = Span.of(shown.shows_place_BT, shown.sequence_BT)
+    time = Span.of(shown.shows_time_BT, shown.sequence_BT)
+    index_BT = index_of(shown.is_pad_BT)
+    position_BT = index_BT - first_of_sequence(index_BT, shown.sequence_BT)
+    has_step_BT = ~shown.is_pad_BT & (position_BT > 0)
+    knows_BTF = torch.stack([place.is_known_BT, place.is_known_BT, time.is_known_BT], dim=-1)
+    tells_BTF = torch.stack([place.has_both_BT, place.has_both_BT, time.has_both_BT], dim=-1)
+    told_BTF = code.encode(_even_steps(shown, place, time))
+    told_BTF = told_BTF.masked_fill(~(tells_BTF & has_step_BT.unsqueeze(-1)), 0)
+    return KnownSteps(
+        told_BTF=told_BTF.float(),
+        hides_BTF=~knows_BTF & has_step_BT.unsqueeze(-1),
+        around_BTU=_around(shown, place, time, position_BT),
+        place=place,
+        time=time,
+        position_BT=position_BT,
+        sequence_BT=shown.sequence_BT,
+        is_pad_BT=shown.is_pad_BT,
+    )
+
+
+def _even_steps(shown: MaskedInput, place: Span, time: Span) -> Tensor:
+    """Steps (B, T, F) that go from one known point to the next evenly; known ones as they are."""
+    chord_m_BTC = step_m_between(
+        shown.lon_deg_BT, shown.lat_deg_BT, place.start_BT, place.end_BT
+    ) * _share_of_way(shown, place, time).unsqueeze(-1)
+    return torch.cat([chord_m_BTC, (_elapsed_s(shown, time) / time.num_steps_BT)[..., None]], -1)
+
+
+def _share_of_way(shown: MaskedInput, place: Span, time: Span) -> Tensor:
+    """A step's share of the way, by time where all of it is known, else by their number."""
+    whole_s_BT, own_s_BT = _elapsed_s(shown, place), _elapsed_s(shown, time)
+    shows_BT = shown.shows_time_BT
+    is_timed_BT = time.is_known_BT & (whole_s_BT > 0)
+    is_timed_BT &= shows_BT.gather(1, place.start_BT) & shows_BT.gather(1, place.end_BT)
+    share_BT = own_s_BT / torch.where(is_timed_BT, whole_s_BT, 1.0)
+    return torch.where(is_timed_BT, share_BT, 1 / place.num_steps_BT)
+
+
+def _elapsed_s(shown: MaskedInput, span: Span) -> Tensor:
+    time_s_BT = shown.time_s_BT
+    return time_s_BT.gather(1, span.end_BT) - time_s_BT.gather(1, span.start_BT)
+
+
+def _around(shown: MaskedInput, place: Span, time: Span, position_BT: Tensor) -> Tensor:
+    """Features of what is known around each point.
+
+    Where nothing but one point is shown its clock is not read, so that generation needs none.
+    """
+    index_BT = index_of(position_BT)
+    shows_any_BT = shown.shows_place_BT | shown.shows_time_BT
+    before_BT, after_BT = neighbours(shows_any_BT, shown.sequence_BT)
+    is_alone_BT = (before_BT < 0) & (after_BT < 0)
+    numbers = [position_BT == 0, shown.shows_place_BT, shown.shows_time_BT]
+    for span in (place, time):
+        back_BT, ahead_BT = index_BT - span.start_BT, span.end_BT - index_BT
+        numbers += [
+            span.has_both_BT,
+            torch.log1p(torch.where(span.has_start_BT, back_BT, 0)),
+            torch.log1p(torch.where(span.has_both_BT, ahead_BT, 0)),
+        ]
+    around_BTU = torch.stack([value_BT.float() for value_BT in numbers], dim=-1)
+    calendar_BTK = shown.calendar_BTK.float().masked_fill(is_alone_BT.unsqueeze(-1), 0)
+    return torch.cat([around_BTU, calendar_BTK], dim=-1)
+
+
+# ---------------------------------------------------------------------------------- truth
+
+
+def true_steps(batch: Batch, shown: MaskedInput, code: StepCode) -> tuple[Tensor, Tensor]:
+    """The codes (B, T, F) of all steps whose ends are shown or asked for, and which these are."""
+    reads_place_BT, reads_time_BT = (
+        shows_BT | shown.is_asked_BT for shows_BT in (shown.shows_place_BT, shown.shows_time_BT)
+    )
+    points = (
+        value_BT.masked_fill(~reads_BT, 0)
+        for value_BT, reads_BT in (
+            (batch.lon_deg_BT, reads_place_BT),
+            (batch.lat_deg_BT, reads_place_BT),
+            (batch.time_s_BT, reads_time_BT),
+        )
+    )
+    has_BTF = torch.stack([reads_place_BT, reads_place_BT, reads_time_BT], dim=-1)
+    has_BTF[:, 1:] &= has_BTF[:, :-1].clone()
+    return code.encode(steps_of(*points)).float(), has_BTF
+
+
+def compressed(code: Tensor) -> Tensor:
+    """Codes as inputs: as they are within some deviations, logarithmic far beyond them."""
+    return LINEAR * torch.asinh(code / LINEAR)
