@@ -17,6 +17,7 @@ from model.interface.masking import (
     arrivals,
     dimensions,
     endings,
+    from_start,
     infilling,
     masked,
     places_of_endings,
@@ -37,9 +38,10 @@ DRAWS = [
     places_of_endings,
     places_of_middles,
     arrivals,
+    from_start,
 ]
 BETWEEN = [random_points, segments, places_of_segments, places_of_middles, dimensions, infilling]
-FEWEST = {endings: 2, places_of_endings: 2, arrivals: 2}
+FEWEST = {endings: 2, places_of_endings: 2, arrivals: 2, from_start: 2}
 
 
 def drawn(draw, num_points, seed=0):
@@ -204,6 +206,7 @@ def test_windows_epochs_and_seeds_have_masks_of_their_own():
     assert same(first, masked(batch, segments, 0))
     last_of_epoch = replace(batch, cursor=Cursor(1, 0))
     assert same(first, masked(last_of_epoch, segments, 0))
+    assert [masked(batch, segments, seed).seed for seed in (0, 1)] == [0, 1]
 
 
 @pytest.mark.parametrize("draw", DRAWS)
