@@ -49,7 +49,7 @@ class AskedVisits(Arrivals):
             batch.calendar_BVK[is_asked_BV],
             batch.duration_s_BV[is_asked_BV],
             batch.is_travel_known_BV[is_asked_BV],
-            batch.is_censored_BV[is_asked_BV],
+            batch.is_open_BV[is_asked_BV],
         )
 
 

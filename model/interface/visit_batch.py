@@ -70,6 +70,11 @@ class VisitBatch(Windows):
         return travel_s_BV
 
     @property
+    def is_open_BV(self) -> Tensor:
+        """Whether a stay lasted for `duration_s_BV` or longer, and not for as long."""
+        return self.is_censored_BV
+
+    @property
     def is_travel_known_BV(self) -> Tensor:
         """Whether `travel_s_BV` was observed: not where the stay before is censored, nor first."""
         is_known_BV = torch.zeros_like(self.is_censored_BV)
