@@ -1,4 +1,4 @@
-"""Windows with blanks: nothing is lost, times of what is hidden are, and draws follow their seed."""
+"""Windows with blanks: no visit is lost, what is hidden shows nowhere, draws follow their seed."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from ...layers.durations import DurationMixture, DurationMixtureHead
 from ...layers.embeddings import Space2Vec, Time2Vec
 from ...layers.heads import RegionHead
 from ...layers.position_encodings import sinusoidal_positions
-from ...layers.transformer import Transformer, check_shape
+from ...layers.transformer import KeyValueCache, Transformer, check_shape
 
 SHORTEST_WAVE_M = 100.0  # Space2Vec: below the cells of any vocabulary
 MANY_REGIONS = 5_000  # from here on the softmax is an adaptive one
@@ -94,7 +94,8 @@ class TrajGpt(Network):
         self.region = nn.Embedding(places.num_ids, part)
         self.mix = nn.Linear(4 * part, width)
         self.clock = nn.Linear(NUM_VISIT_CALENDAR, width)
-        table_VD = sinusoidal_positions(config.max_points, width)
+        # With blanks a window has more tokens than visits: at most three for one.
+        table_VD = sinusoidal_positions(3 * config.max_points, width)
         self.register_buffer("position_VD", table_VD, persistent=False)
         self.register_buffer("centre_m_RC", torch.stack(places.centres_m(), -1), persistent=False)
         self.transformer = Transformer(width, config.num_layers, config.num_heads, config.dropout)
@@ -119,10 +120,16 @@ class TrajGpt(Network):
 
     # ------------------------------------------------------------------ reading
 
-    def encode(self, batch: VisitBatch) -> Tensor:
-        """Hidden state (B, V, D) of each visit, from itself and those before it."""
-        index_BV = torch.arange(batch.region_BV.shape[1], device=batch.region_BV.device)
-        index_BV = index_BV.expand_as(batch.region_BV)
+    def encode(
+        self, batch: VisitBatch, first: int = 0, caches: list[KeyValueCache] | None = None
+    ) -> Tensor:
+        """Hidden state (B, V, D) of each visit, from itself and those before it.
+
+        With caches the batch holds the visits from number `first` on, and the caches those before.
+        """
+        num_visits = batch.region_BV.shape[1]
+        index_V = torch.arange(first, first + num_visits, device=batch.region_BV.device)
+        index_BV = index_V.expand_as(batch.region_BV)
         place_m_BVC = torch.stack([batch.east_m_BV, batch.north_m_BV], dim=-1)
         parts = [
             self.place(self.places.clipped_m(place_m_BVC)),
@@ -131,8 +138,9 @@ class TrajGpt(Network):
             self.region(batch.region_BV),
         ]
         x_BVD = self.mix(torch.cat(parts, dim=-1)) + self.clock(batch.calendar_BVK)
-        last = self.config.max_points - 1
-        return self.transformer(x_BVD + self.position_VD[index_BV.clamp(max=last)], index_BV)
+        last = len(self.position_VD) - 1
+        x_BVD = x_BVD + self.position_VD[index_BV.clamp(max=last)]
+        return self.transformer(x_BVD, index_BV, caches=caches)
 
     def elapsed(self, seconds: Tensor) -> Tensor:
         """Seconds since the first arrival as the waves read them: in typical times of a visit."""
