@@ -1,22 +1,24 @@
 """Infilling of visits: runs of them are taken out of a window, and told behind it in turn.
 
     A B C D E   with B and C hidden is   A [blank] D E [sep] B C [answer]
+    A B C D E   with nothing hidden is   [sep] A B C D E
 
-A run of hidden visits is one blank, its times hidden too; behind the separator stands what was
-taken out, each answer ended by a token of its own, so that the number of visits is the model's to
-tell. So is a window laid out in which a causal model fills a gap and knows what lies behind it
-(infilling by language modelling, Donahue et al. 2020).
+A run of hidden visits is one blank, its times hidden too; behind the separator stands what is to be
+told, each answer ended by a token of its own, so that the number of visits is the model's to tell.
+So is a window laid out in which a causal model fills a gap and knows what lies behind it (infilling
+by language modelling, Donahue et al. 2020). Where nothing is hidden the whole window is to be told.
 
 Tokens that are no visits tell what is known there: a blank lasts from the end of the visit before
 it to the arrival behind it, and what comes before an answer stands at the end of the visit before
-its blank, from where the way to the first hidden visit begins.
+its blank, from where the way to the first hidden visit begins. A separator before a whole window
+stands at its first arrival, to which no way is known.
 
 Shapes: B rows, V visits, T tokens, K calendar features.
 """
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import torch
@@ -24,6 +26,7 @@ from torch import Tensor
 
 from ..earth.arrays import Bools
 from ..features.places import Special
+from .batch import index_of
 from .visit_batch import VisitBatch
 
 HIDDEN_SHARE = 0.2  # of the inner visits, as TrajGPT hides them
@@ -60,6 +63,7 @@ def hidden_runs(generator: np.random.Generator, num_visits: int) -> Bools:
 def infilled(batch: VisitBatch, seed: int) -> VisitBatch:
     """The batch with visits of half its windows taken out, drawn by seed, epoch and window."""
     num_visits_B = (~batch.is_pad_BV).sum(1).tolist()
+    batch = replace(batch, is_target_BV=~batch.is_pad_BV)
     is_hidden_BV = np.zeros(batch.region_BV.shape, bool)
     for row, num_visits in enumerate(num_visits_B):
         key = (seed, batch.cursor.epoch_before, *batch.window_ids(row))
@@ -69,8 +73,15 @@ def infilled(batch: VisitBatch, seed: int) -> VisitBatch:
     return laid_out(batch, torch.from_numpy(is_hidden_BV))
 
 
+def begun(batch: VisitBatch) -> TokenBatch:
+    """The tokens of windows of which nothing is hidden."""
+    if isinstance(batch, TokenBatch):
+        return batch
+    return laid_out(batch, torch.zeros_like(batch.is_pad_BV))
+
+
 def laid_out(batch: VisitBatch, is_hidden_BV: Tensor) -> TokenBatch:
-    """Windows whose hidden visits stand behind them; what nothing is hidden of stays as it is.
+    """Windows whose hidden visits stand behind them, or all of whose visits are to be told.
 
     In a window with a blank the answers alone are targets.
     """
@@ -93,6 +104,8 @@ VISIT = -1  # the kind of a token that is a visit
 
 def tokens_of(is_hidden_V: list[bool], num_visits: int) -> tuple[list[int], list[int]]:
     """The kinds of the tokens of a window, and for each the visit that it is, or stands behind."""
+    if not any(is_hidden_V):
+        return [Special.SEP, *num_visits * [VISIT]], [0, *range(num_visits)]
     kinds: list[int] = []
     visits: list[int] = []
     runs: list[list[int]] = []
@@ -121,7 +134,9 @@ def tokens_told(batch: VisitBatch, kind_BT: Tensor, visit_BT: Tensor) -> TokenBa
         return column_BV.gather(1, visit_BT)
 
     is_visit_BT, is_blank_BT = kind_BT == VISIT, kind_BT == Special.BLANK
-    left_s_BT = taken(batch.left_s_BV)
+    # What begins a whole window stands at the first arrival, not at the end of a visit.
+    is_begin_BT = (kind_BT == Special.SEP) & (index_of(kind_BT) == 0)
+    left_s_BT = torch.where(is_begin_BT, taken(batch.arrived_s_BV), taken(batch.left_s_BV))
     # A blank ends with the arrival of the visit that is shown behind it.
     behind_s_BT = left_s_BT.clone()
     arrived_s_BT = taken(batch.arrived_s_BV)
@@ -142,7 +157,7 @@ def tokens_told(batch: VisitBatch, kind_BT: Tensor, visit_BT: Tensor) -> TokenBa
         "is_target_BV": torch.where(
             has_blank_B1, is_answer_BT, taken(batch.is_target_BV) & is_visit_BT
         ),
-        "is_censored_BV": taken(batch.is_censored_BV),
+        "is_censored_BV": taken(batch.is_censored_BV) | is_begin_BT,
     }
     given = {entry.name: getattr(batch, entry.name) for entry in fields(batch)}
     return TokenBatch(**(given | columns))

@@ -197,10 +197,16 @@ def check_heads_can_be_asked_in_any_order(model):
 
 
 def check_pads_count_for_nothing(model):
+    """A short window beside a long one, with nonsense in its pads, and alone."""
+    batch = walked(num_rows=2)
+    is_pad_BV = batch.is_pad_BV.clone()
+    is_pad_BV[1, 3:] = True
+    mixed = replace(batch, is_pad_BV=is_pad_BV)
+    short = batch.part(1, 2, 3)
     with torch.no_grad():
-        plain, padded = (model.loss(walked(num_pads)) for num_pads in (0, 7))
-    assert int(plain.count) == int(padded.count)
-    torch.testing.assert_close(plain.total, padded.total, rtol=1e-5, atol=1e-3)
+        together, whole, alone = (model.loss(one) for one in (mixed, batch.part(0, 1), short))
+    assert int(together.count) == int(whole.count) + int(alone.count) == 7
+    torch.testing.assert_close(together.total, whole.total + alone.total, rtol=1e-5, atol=1e-3)
 
 
 def check_alone_and_in_a_batch(model):

@@ -58,11 +58,19 @@ def test_two_runs_are_told_one_after_the_other():
     assert asked.travel_s_N[2] == first_way_s
 
 
-def test_a_window_without_blanks_stays_as_it_is():
+def test_a_window_without_blanks_is_told_as_a_whole():
     batch = walked(num_rows=3)
     found = laid_out(batch, torch.zeros(3, 5, dtype=torch.bool))
     for name, value in batch.columns().items():
-        assert torch.equal(getattr(found, name), value), name
+        kept = getattr(found, name)
+        assert torch.equal(kept[:, 1:] if "_BV" in name else kept, value), name
+    assert found.region_BV[:, 0].tolist() == 3 * [SEP]
+    assert found.left_s_BV[:, 0].tolist() == [0, 0, 0]
+    assert torch.equal(found.calendar_BVK[:, 0], batch.calendar_BVK[:, 0])
+    assert not bool(found.is_travel_known_BV[:, :2].any())
+    assert bool(found.is_travel_known_BV[:, 2:].all())
+    # In training the first visit is told as well.
+    assert infilled(replace(batch.part(0, 1, 1)), 0).is_target_BV.tolist() == [[False, True]]
 
 
 @given(st.integers(0, 50), st.integers(0, 4))
@@ -75,11 +83,12 @@ def test_every_visit_stands_once_and_what_is_shown_tells_nothing_of_what_is_hidd
         assert sorted(own) == sorted(batch.region_BV[row, :9].tolist())
         kinds = found.region_BV[row].tolist()
         assert kinds.count(BLANK) == kinds.count(ANSWER)
-        assert kinds.count(SEP) == (BLANK in kinds)
+        assert kinds.count(SEP) == 1
+        assert (kinds[0] == SEP) == (BLANK not in kinds)
     is_shown_BT = ~found.is_target_BV & found.is_visit_BV
     times = found.arrived_s_BV[is_shown_BT]
     is_hidden_BT = found.is_target_BV & found.is_visit_BV & (found.region_BV >= NUM_SPECIAL)
-    if bool((found.region_BV == BLANK).any()):
+    if BLANK in found.region_BV:
         rows = (found.region_BV == BLANK).any(1)
         assert not set(times.tolist()) & set(
             found.arrived_s_BV[is_hidden_BT & rows[:, None]].tolist()
@@ -106,7 +115,8 @@ def test_the_ends_of_a_window_are_never_hidden():
     found = infilled(batch, 0)
     for row in range(200):
         shown = found.region_BV[row][~found.is_target_BV[row] & found.is_visit_BV[row]]
-        assert int(found.region_BV[row, 0]) == int(batch.region_BV[row, 0])
+        first = shown[0] if len(shown) else found.region_BV[row, 1]
+        assert int(first) == int(batch.region_BV[row, 0])
         if BLANK in found.region_BV[row]:
             assert int(shown[-1]) == int(batch.region_BV[row, 3])
 

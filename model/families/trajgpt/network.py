@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from ...features.places import Places
 from ...interface.family import Family, Network
+from ...interface.infilling import begun
 from ...interface.masking import Loss
 from ...interface.next_visit import Arrivals, AskedVisits
 from ...interface.visit_batch import NUM_VISIT_CALENDAR, VisitBatch
@@ -150,8 +151,9 @@ class TrajGpt(Network):
 
     def next_visit(self, history: VisitBatch) -> Told:
         """What follows the last visit of each row."""
-        last_B = (~history.is_pad_BV).sum(1) - 1
-        return Told(self, self.encode(history)[torch.arange(len(last_B)), last_B])
+        tokens = begun(history)
+        last_B = (~tokens.is_pad_BV).sum(1) - 1
+        return Told(self, self.encode(tokens)[torch.arange(len(last_B)), last_B])
 
     def travel(self, hidden_ND: Tensor, region_N: Tensor) -> DurationMixture:
         """p(seconds on the way to a region)."""
@@ -188,11 +190,10 @@ class TrajGpt(Network):
 
     def asked(self, batch: VisitBatch) -> tuple[Told, AskedVisits]:
         """What is told before each target, and the target."""
-        is_asked_BV = batch.is_target_BV & ~batch.is_pad_BV
-        is_asked_BV = is_asked_BV & (torch.arange(is_asked_BV.shape[1]) > 0)
-        hidden_BVD = self.encode(batch)
-        hidden_ND = hidden_BVD[:, :-1][is_asked_BV[:, 1:]]
-        return Told(self, hidden_ND), AskedVisits.of(batch, is_asked_BV)
+        tokens = begun(batch)
+        is_asked_BV = tokens.is_target_BV & ~tokens.is_pad_BV
+        hidden_ND = self.encode(tokens)[:, :-1][is_asked_BV[:, 1:]]
+        return Told(self, hidden_ND), AskedVisits.of(tokens, is_asked_BV)
 
     def surprises(self, told: Told, asked: AskedVisits) -> dict[str, Tensor]:
         """Of the region, the travel and the stay (N), in nats; zero where nothing is known."""
