@@ -18,7 +18,7 @@ Shapes: B rows, V visits, T tokens, K calendar features.
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 import torch
@@ -34,8 +34,18 @@ INFILLED_SHARE = 0.5  # of the windows in training: the others are told from lef
 NO_VISIT = (Special.BLANK, Special.SEP, Special.ANSWER, Special.PAD)
 
 
+@dataclass(frozen=True)
 class TokenBatch(VisitBatch):
-    """Windows of tokens: visits, and what stands between them."""
+    """Windows of tokens: visits, and what stands between them.
+
+    `gap_ends_s_BV` is when the gap ends that an answer, or what stands before it, fills.
+    """
+
+    gap_ends_s_BV: Tensor = field(default_factory=lambda: torch.empty(0))
+
+    @property
+    def until_s_BV(self) -> Tensor:
+        return self.gap_ends_s_BV
 
     @property
     def is_visit_BV(self) -> Tensor:
@@ -159,5 +169,20 @@ def tokens_told(batch: VisitBatch, kind_BT: Tensor, visit_BT: Tensor) -> TokenBa
         ),
         "is_censored_BV": taken(batch.is_censored_BV) | is_begin_BT,
     }
+    columns["gap_ends_s_BV"] = gap_ends_s(kind_BT, columns["left_s_BV"])
     given = {entry.name: getattr(batch, entry.name) for entry in fields(batch)}
     return TokenBatch(**(given | columns))
+
+
+def gap_ends_s(kind_BT: Tensor, left_s_BT: Tensor) -> Tensor:
+    """When the gap ends that a token behind the separator belongs to; infinite of all others."""
+    is_blank_BT, is_answer_BT = kind_BT == Special.BLANK, kind_BT == Special.ANSWER
+    # The n-th answer, with what stands before it, fills the n-th blank.
+    blank_BT = is_blank_BT.cumsum(1) - 1
+    most = max(1, int(is_blank_BT.sum(1).max()))
+    ends_s_BG = torch.full((len(kind_BT), most), torch.inf, dtype=left_s_BT.dtype)
+    row_N, token_N = torch.nonzero(is_blank_BT, as_tuple=True)
+    ends_s_BG[row_N, blank_BT[row_N, token_N]] = left_s_BT[row_N, token_N]
+    number_BT = (is_answer_BT.cumsum(1) - is_answer_BT.long()).clamp(max=most - 1)
+    is_behind_BT = (kind_BT == Special.SEP).cumsum(1) > 0
+    return torch.where(is_behind_BT, ends_s_BG.gather(1, number_BT), torch.inf)

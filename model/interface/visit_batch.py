@@ -70,6 +70,11 @@ class VisitBatch(Windows):
         return travel_s_BV
 
     @property
+    def until_s_BV(self) -> Tensor:
+        """By when each stay must be over, on the clock of arrivals; infinite where nothing says."""
+        return torch.full_like(self.left_s_BV, torch.inf)
+
+    @property
     def is_open_BV(self) -> Tensor:
         """Whether a stay lasted for `duration_s_BV` or longer, and not for as long."""
         return self.is_censored_BV

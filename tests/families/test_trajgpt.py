@@ -173,7 +173,7 @@ def check_every_feature_counts(model):
     state_ND = torch.randn(64, TINY.width, generator=torch.Generator().manual_seed(0))
     region_N = torch.arange(64) % LAW.chain.num_regions + NUM_SPECIAL
     hours_N = torch.full((64,), 7_200.0).double()
-    arrivals = Arrivals(region_N, hours_N, hours_N, torch.ones(64, 4))
+    arrivals = Arrivals(region_N, hours_N, hours_N, torch.ones(64, 4), hours_N + torch.inf)
     for tell in (
         lambda told: told.log_region_NR[:, NUM_SPECIAL],
         lambda told: told.travel(region_N).log_density(torch.full((64,), 700.0)),

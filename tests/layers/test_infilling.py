@@ -44,6 +44,9 @@ def test_a_run_stands_behind_its_window_and_ends_with_a_token():
     assert found.travel_s_BV[0, 6] == arrived_V[2] - left_V[1]
     assert found.is_travel_known_BV[0].tolist()[5:] == [True, True, False]
     assert found.is_open_BV[0].tolist()[5:] == [False, False, True]
+    # What is told behind the separator must be over when D begins; before it nothing is said.
+    assert found.until_s_BV[0, 4:].tolist() == 4 * [float(arrived_V[3])]
+    assert found.until_s_BV[0, :4].tolist() == 4 * [float("inf")]
 
 
 def test_two_runs_are_told_one_after_the_other():
@@ -56,6 +59,8 @@ def test_two_runs_are_told_one_after_the_other():
     asked = AskedVisits.of(found, found.is_target_BV)
     first_way_s = batch.arrived_s_BV[0, 3] - batch.left_s_BV[0, 2]
     assert asked.travel_s_N[2] == first_way_s
+    ends_s = [float(batch.arrived_s_BV[0, place]) for place in (2, 5)]
+    assert asked.until_s_N.tolist() == 2 * ends_s[:1] + 3 * ends_s[1:]
 
 
 def test_a_window_without_blanks_is_told_as_a_whole():

@@ -202,7 +202,8 @@ class Drawing:
             self.is_open_B &= arrived_s_B <= controls.until_s
         calendar_BK = calendar_at(arrived_s_B, controls)
         travel_s_B = arrived_s_B - self.left_s_B
-        law = told.stay(Arrivals(region_B, travel_s_B, arrived_s_B, calendar_BK))
+        endless_B = torch.full_like(arrived_s_B, math.inf)
+        law = told.stay(Arrivals(region_B, travel_s_B, arrived_s_B, calendar_BK, endless_B))
         # The next visit may begin at once: a stay that leaves room for it leaves room for all.
         room_s_B = controls.latest_s(place + 1, least_s) - arrived_s_B
         stay_s_B, mass_B = drawn_between(
@@ -268,6 +269,7 @@ class Drawing:
             is_target_BV=none_B1,
             is_censored_BV=none_B1,
             window_id_B=torch.zeros(len(region_B), dtype=torch.long),
+            gap_ends_s_BV=torch.full_like(left_s_B.unsqueeze(1), math.inf),
         )
         return self.model.encode(token, number, self.caches)[:, 0]
 

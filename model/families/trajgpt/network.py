@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ...features.places import Places
+from ...interface.batch import index_of
 from ...interface.family import Family, Network
 from ...interface.infilling import begun
 from ...interface.masking import Loss
@@ -109,7 +110,7 @@ class TrajGpt(Network):
         self.stay_arrival = Time2Vec(part)
         self.stay_head = DurationMixtureHead(
             width,
-            3 * part + NUM_VISIT_CALENDAR + 1,
+            3 * part + NUM_VISIT_CALENDAR + 3,
             config.num_components,
             places.duration_s.p50,
             places.min_stay_s,
@@ -122,15 +123,14 @@ class TrajGpt(Network):
     # ------------------------------------------------------------------ reading
 
     def encode(
-        self, batch: VisitBatch, first: int = 0, caches: list[KeyValueCache] | None = None
+        self, batch: VisitBatch, first: int | Tensor = 0, caches: list[KeyValueCache] | None = None
     ) -> Tensor:
         """Hidden state (B, V, D) of each visit, from itself and those before it.
 
-        With caches the batch holds the visits from number `first` on, and the caches those before.
+        With caches the batch holds the visits from number `first` on, which may be another in each
+        row (B, 1), and the caches those before.
         """
-        num_visits = batch.region_BV.shape[1]
-        index_V = torch.arange(first, first + num_visits, device=batch.region_BV.device)
-        index_BV = index_V.expand_as(batch.region_BV)
+        index_BV = index_of(batch.region_BV) + first
         place_m_BVC = torch.stack([batch.east_m_BV, batch.north_m_BV], dim=-1)
         parts = [
             self.place(self.places.clipped_m(place_m_BVC)),
@@ -166,8 +166,16 @@ class TrajGpt(Network):
             self.stay_arrival(self.elapsed(arrivals.arrived_s_N)),
             arrivals.calendar_NK,
             torch.log1p(arrivals.travel_s_N / self.places.time_scale_s).float().unsqueeze(-1),
+            self.room(arrivals.until_s_N - arrivals.arrived_s_N),
         ]
         return self.stay_head(hidden_ND, torch.cat(codes, dim=-1))
+
+    def room(self, seconds_N: Tensor) -> Tensor:
+        """How much time a gap leaves, and whether there is one, (N, 2)."""
+        is_gap_N = seconds_N.isfinite()
+        seconds_N = torch.where(is_gap_N, seconds_N, self.places.duration_s.p50).clamp(min=1.0)
+        code_N = torch.log(seconds_N / self.places.time_scale_s)
+        return torch.stack([code_N * is_gap_N, is_gap_N], dim=-1).float()
 
     def region_codes(self, region_N: Tensor) -> Tensor:
         """What of an asked region the heads read: its embedding and its centre, (N, F)."""
@@ -211,4 +219,4 @@ class TrajGpt(Network):
         }
 
 
-FAMILY = Family(TrajGpt, TrajGptConfig, PRESETS, ("next_visit",))
+FAMILY = Family(TrajGpt, TrajGptConfig, PRESETS, ("next_visit", "infill"))
