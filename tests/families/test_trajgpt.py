@@ -305,3 +305,18 @@ def test_seconds_of_training_come_near_the_law():
     assert after["travel_nll"] < 0.05
     assert after["stay_nll"] < 0.05
     assert after["region_nll"] < 0.7 * before["region_nll"]
+
+
+@pytest.mark.slow
+def test_minutes_of_training_reach_the_law():
+    """Region, travel and stay within 2 % of their least surprise, and areas that hold 80 %."""
+    model = trained(1_500, num_rows=96_000)
+    found = excess(model, num_rows=2_000)
+    assert max(found.values()) < 0.02, found
+    batch = batch_of_visits(*visits_of_law(10**6, 2_000, NUM_VISITS))
+    with torch.no_grad():
+        told, asked = model.asked(batch)
+        stay = told.stay(asked)
+        low_N, high_N = (stay.quantile(share) for share in (0.1, 0.9))
+    is_within_N = (low_N <= asked.duration_s_N) & (asked.duration_s_N <= high_N)
+    assert 0.78 <= float(is_within_N.double().mean()) <= 0.82
