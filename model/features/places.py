@@ -27,6 +27,7 @@ from ..earth.geometry import step_between, step_from
 from .normaliser import Quantiles
 
 MIN_PLACE_M, MIN_TIME_S = 1.0, 1.0
+NEAR_M = 1_000.0  # where half of the visits are in one region, the median says nothing
 
 
 class Special(IntEnum):
@@ -117,8 +118,8 @@ class Places:
 
     @property
     def place_scale_m(self) -> float:
-        """A typical distance from the centroid."""
-        return max(self.distance_m.p50, self.distance_m.p90 / 4, MIN_PLACE_M)
+        """A typical distance from the centroid, whatever a few trips to the far reach."""
+        return max(self.distance_m.p50, min(self.distance_m.p90, NEAR_M), MIN_PLACE_M)
 
     @property
     def time_scale_s(self) -> float:

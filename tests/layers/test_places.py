@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from model.earth.cells import cells_of, centres_of
 from model.earth.geometry import middle_of
+from model.features.normaliser import Quantiles
 from model.features.places import NUM_SPECIAL, Places, Special
 
 RADIUS_M = 6_371_008.8
@@ -80,6 +81,14 @@ def test_inputs_are_clipped_to_what_train_has_seen():
     metres = torch.tensor([-2_000.0, 5.0, 1_001.0])
     assert places.clipped_m(metres).tolist() == [-1_000.0, 5.0, 1_000.0]
     assert places.clipped_s(torch.tensor([-1.0, 59.0, 61.0])).tolist() == [0.0, 59.0, 60.0]
+
+
+@pytest.mark.parametrize(
+    ("quantiles", "scale_m"),
+    [((0, 5_000, 1e6), 5_000), ((0, 0, 1e6), 1_000), ((0, 0, 300), 300), ((0, 0, 0), 1)],
+)
+def test_the_scale_of_places_is_that_of_most_visits(quantiles, scale_m):
+    assert places_of(CELLS, distance_m=Quantiles(*quantiles)).place_scale_m == scale_m
 
 
 def test_a_middle_is_weighed_knows_no_date_line_and_is_hardly_drawn_far_away():
