@@ -29,8 +29,9 @@ class VisitBatch(Windows):
 
     A stay ends with the last point inside. It is censored where the record ends with it: where no
     later point of its entity and split comes within the longest silence of a stay. Such a stay
-    lasted until `left_s_BV` at least, and the travel to the visit after it is not known either: the
-    rest of the stay is part of it. Travel is never given: it is the next arrival less `left_s_BV`.
+    lasted until `left_s_BV` at least. The way to a visit was seen where it lies within one trip and
+    the stay before it ended: elsewhere the time between the two holds a silence, in which anything
+    may have happened, and is no travel. Travel is not given: it is the arrival less the end before.
 
     Targets are scored. In training these are all visits but the first of a window, in a window of
     the task `next_visit` the last one. Pads have the region `Special.PAD`, the place of the last
@@ -46,6 +47,7 @@ class VisitBatch(Windows):
     is_pad_BV: Tensor
     is_target_BV: Tensor
     is_censored_BV: Tensor
+    is_way_seen_BV: Tensor
     window_id_B: Tensor
 
     def window_ids(self, row: int) -> list[int]:
@@ -81,9 +83,10 @@ class VisitBatch(Windows):
 
     @property
     def is_travel_known_BV(self) -> Tensor:
-        """Whether `travel_s_BV` was observed: not where the stay before is censored, nor first."""
-        is_known_BV = torch.zeros_like(self.is_censored_BV)
-        is_known_BV[:, 1:] = ~self.is_censored_BV[:, :-1] & ~self.is_pad_BV[:, 1:]
+        """Whether `travel_s_BV` was observed: its way was seen, from the visit before it here."""
+        is_known_BV = self.is_way_seen_BV & ~self.is_pad_BV
+        is_known_BV[:, 0] = False
+        is_known_BV[:, 1:] &= ~self.is_censored_BV[:, :-1]
         return is_known_BV
 
 
