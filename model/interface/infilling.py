@@ -168,6 +168,7 @@ def tokens_told(batch: VisitBatch, kind_BT: Tensor, visit_BT: Tensor) -> TokenBa
             has_blank_B1, is_answer_BT, taken(batch.is_target_BV) & is_visit_BT
         ),
         "is_censored_BV": taken(batch.is_censored_BV) | is_begin_BT,
+        "is_way_seen_BV": taken(batch.is_way_seen_BV) & is_visit_BT,
     }
     columns["gap_ends_s_BV"] = gap_ends_s(kind_BT, columns["left_s_BV"])
     given = {entry.name: getattr(batch, entry.name) for entry in fields(batch)}

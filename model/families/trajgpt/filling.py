@@ -209,6 +209,7 @@ class Filling:
             is_pad_BV=none_S1,
             is_target_BV=none_S1,
             is_censored_BV=none_S1,
+            is_way_seen_BV=none_S1,
             window_id_B=torch.zeros(self.num, dtype=torch.long),
             gap_ends_s_BV=torch.full((self.num, 1), torch.inf, dtype=torch.float64),
         )

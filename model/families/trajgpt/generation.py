@@ -268,6 +268,7 @@ class Drawing:
             is_pad_BV=none_B1,
             is_target_BV=none_B1,
             is_censored_BV=none_B1,
+            is_way_seen_BV=none_B1,
             window_id_B=torch.zeros(len(region_B), dtype=torch.long),
             gap_ends_s_BV=torch.full_like(left_s_B.unsqueeze(1), math.inf),
         )
@@ -356,5 +357,6 @@ def batch_of(drawn: Sequences, controls: Controls, model: TrajGpt) -> VisitBatch
         is_pad_BV=is_pad_BV,
         is_target_BV=nothing,
         is_censored_BV=nothing,
+        is_way_seen_BV=~is_pad_BV,
         window_id_B=torch.arange(shape[0]),
     )
