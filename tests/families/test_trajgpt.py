@@ -21,7 +21,7 @@ from helpers.visit_worlds import (
     write_shards_of_law,
 )
 
-from model.families.trajgpt.network import PRESETS, Told, TrajGpt, TrajGptConfig
+from model.families.trajgpt.network import PRESETS, Recalled, Told, TrajGpt, TrajGptConfig
 from model.features.places import NUM_SPECIAL
 from model.inference.serving import load_trained
 from model.interface.next_visit import Arrivals, parted
@@ -168,6 +168,11 @@ def check_the_asked_region_counts(model):
         assert not is_equal(last_told(model, batch)[name], last_told(model, other)[name])
 
 
+def nothing(number):
+    """No visits to go back to."""
+    return Recalled(torch.zeros(number, 1), torch.zeros(number, 1, dtype=torch.long))
+
+
 def check_every_feature_counts(model):
     """Each head's answer moves with each number of the state."""
     state_ND = torch.randn(64, TINY.width, generator=torch.Generator().manual_seed(0))
@@ -180,14 +185,14 @@ def check_every_feature_counts(model):
         lambda told: told.stay(arrivals).log_density(torch.full((64,), 2_000.0)),
     ):
         hidden_ND = state_ND.clone().requires_grad_()
-        tell(Told(model, hidden_ND)).sum().backward()
+        tell(Told(model, hidden_ND, nothing(64))).sum().backward()
         assert bool((hidden_ND.grad.abs().sum(0) > 0).all())
 
 
 def check_heads_can_be_asked_in_any_order(model):
     hidden_ND = torch.randn(4, TINY.width, generator=torch.Generator().manual_seed(1))
     before, region_N = hidden_ND.clone(), torch.tensor([5, 6, 7, 8])
-    told = Told(model, hidden_ND)
+    told = Told(model, hidden_ND, nothing(4))
     with torch.no_grad():
         regions = told.log_region_NR
         first = told.travel(region_N).log_mean_M
@@ -252,6 +257,47 @@ def test_the_vocabulary_holds_the_special_ids_once():
     torch.testing.assert_close(told.log_region_NR.exp().sum(-1), torch.ones(15))
     with pytest.raises(ValueError, match="must divide by 4"):
         TrajGptConfig(width=30, num_heads=1)
+
+
+def test_going_back_and_going_anywhere_are_one_distribution():
+    """The surprise of one region is that of all of them; a first visit has nothing behind it."""
+    model, batch = random_weights(), walked()
+    whole = replace(batch, is_target_BV=~batch.is_pad_BV)
+    with torch.no_grad():
+        told, asked = model.asked(whole)
+        log_NR = told.log_region_NR
+        own_N = -log_NR.gather(1, asked.region_N.unsqueeze(1))[:, 0]
+        torch.testing.assert_close(model.region_nll(told, asked.region_N), own_N)
+        torch.testing.assert_close(log_NR.exp().sum(-1), torch.ones(len(own_N)))
+        is_first_N = torch.arange(len(own_N)) % 6 == 0
+        assert bool((told.recalled.share_NV[is_first_N] == 0).all())
+        torch.testing.assert_close(
+            told.recalled.share_NV[~is_first_N].sum(1), torch.ones(int((~is_first_N).sum()))
+        )
+
+
+def test_a_person_is_known_by_where_she_was():
+    """Regions that training never saw together: one who was in two goes back to one of these."""
+    generator = np.random.default_rng(0)
+    region_BV = np.stack([generator.choice(16, 2, replace=False) for _ in range(200)])[
+        :, [0, 1] * 4
+    ]
+    times = np.full(region_BV.shape, 600.0), np.full(region_BV.shape, 3_000.0)
+    batch = batch_of_visits(region_BV, *times)
+    torch.manual_seed(0)
+    model = TrajGpt(TINY, places_of())
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    pairs_seen = batch.part(0, 100)
+    for _ in range(60):
+        optimiser.zero_grad()
+        model.loss(pairs_seen).mean.backward()
+        optimiser.step()
+    others = batch.part(100, 200)
+    last_BV = torch.arange(8).expand_as(others.is_pad_BV) == 7
+    with torch.no_grad():
+        told, asked = model.asked(replace(others, is_target_BV=last_BV))
+        chance_N = told.log_region_NR.exp().gather(1, asked.region_N.unsqueeze(1))
+    assert float(chance_N.mean()) > 0.6
 
 
 def test_a_censored_stay_costs_its_survival_and_an_unknown_travel_nothing():

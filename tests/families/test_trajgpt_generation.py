@@ -15,7 +15,9 @@ from model.earth.calendar import calendar_of
 from model.families.trajgpt.generation import (
     ControlError,
     Controls,
+    Drawing,
     Wanted,
+    batch_of,
     generate,
     nucleus,
 )
@@ -141,6 +143,17 @@ def test_the_cache_tells_what_the_whole_sequence_tells():
     zero = told.travel(asked.region_N).log_zero.exp().detach()
     within = ((travel - zero) / (1 - zero))[is_way]
     assert stats.kstest(within.numpy(), "uniform").pvalue > 1e-3
+
+
+def test_what_is_remembered_is_what_a_history_tells():
+    """The next region behind sequences that were drawn, and behind the same as a history."""
+    model, keys = random_weights(), [(0, row, 0) for row in range(6)]
+    drawing = Drawing(model, PLAIN, keys)
+    with torch.no_grad():
+        history = batch_of(drawing.run(), PLAIN, model)
+        found = drawing.memory.told(drawing.hidden_BD).log_region_NR
+        expected = model.next_visit(history).log_region_NR
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_less_of_the_mass_and_a_low_temperature_take_what_is_likeliest():

@@ -23,7 +23,7 @@ from ...interface.evaluating import evaluating
 from ...interface.infilling import VISIT, TokenBatch, tokens_told
 from ...interface.next_visit import Arrivals
 from ...interface.visit_batch import VisitBatch
-from .generation import drawn_between, drawn_of
+from .generation import Memory, drawn_between, drawn_of
 from .network import Told, TrajGpt
 
 MAX_FILLED = 32  # visits of one gap
@@ -119,7 +119,12 @@ class Filling:
         prefix = tokens_told(self.shown, torch.tensor([kinds]), torch.tensor([visits]))
         most = len(kinds) + len(self.gaps) * (MAX_FILLED + 1)
         caches = self.model.transformer.empty_caches(1, len(kinds))
-        state_1D = self.model.encode(prefix, 0, caches)[:, -1]
+        states_1TD = self.model.encode(prefix, 0, caches)
+        state_1D = states_1TD[:, -1]
+        self.memory = Memory(self.model, self.num, most)
+        self.memory.key_BVD[:, : len(kinds)] = self.model.recall_key(states_1TD)
+        self.memory.region_BV[:, : len(kinds)] = prefix.region_BV
+        self.memory.is_visit_BV[:, : len(kinds)] = prefix.is_visit_BV
         self.caches = self.model.transformer.empty_caches(self.num, most)
         for own, one in zip(self.caches, caches, strict=True):
             own.key_BHTK[:, :, : len(kinds)] = one.key_BHTK
@@ -138,7 +143,7 @@ class Filling:
         left_s_S = torch.full((self.num,), began_s, dtype=torch.float64)
         is_open_S = torch.ones(self.num, dtype=torch.bool)
         for place in range(MAX_FILLED + 1):
-            told = Told(self.model, self.state_SD)
+            told = self.memory.told(self.state_SD)
             has_room_S = (ends_s - left_s_S >= self.places.min_stay_s) & (place < MAX_FILLED)
             region_S = self._region(told, has_room_S, place > 0)
             is_last_S = is_open_S & (region_S == Special.ANSWER)
@@ -215,6 +220,9 @@ class Filling:
         )
         state_SD = self.model.encode(token, self.next_S1, self.caches)[:, 0]
         self.state_SD = torch.where(is_open_S.unsqueeze(1), state_SD, self.state_SD)
+        # A sample that waits writes where the next token will stand, and counts as none there.
+        is_kept_S = is_open_S & ~is_last_S
+        self.memory.keep(self.next_S1, state_SD, region_S, is_kept_S)
         self.next_S1 += is_open_S.unsqueeze(1).long()
 
     def calendar(self, arrived_s_S: Tensor) -> Tensor:

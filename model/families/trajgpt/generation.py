@@ -175,6 +175,7 @@ class Drawing:
         num = len(keys)
         self.most = controls.num_visits or 3 * model.config.max_points - 1
         self.caches = model.transformer.empty_caches(num, self.most + 1)
+        self.memory = Memory(model, num, self.most + 1)
         self.left_s_B = torch.zeros(num, dtype=torch.float64)
         self.is_open_B = torch.ones(num, dtype=torch.bool)
         self.found = Sequences(
@@ -183,9 +184,9 @@ class Drawing:
 
     def run(self) -> Sequences:
         nowhere = torch.full((len(self.draws),), int(Special.SEP))
-        hidden_BD = self._read(0, nowhere, self.left_s_B, self.left_s_B)
+        self.hidden_BD = self._read(0, nowhere, self.left_s_B, self.left_s_B)
         for place in range(self.most):
-            hidden_BD = self._one_more(place, Told(self.model, hidden_BD))
+            self.hidden_BD = self._one_more(place, self.memory.told(self.hidden_BD))
             if not bool(self.is_open_B.any()):
                 break
         else:
@@ -272,7 +273,10 @@ class Drawing:
             window_id_B=torch.zeros(len(region_B), dtype=torch.long),
             gap_ends_s_BV=torch.full_like(left_s_B.unsqueeze(1), math.inf),
         )
-        return self.model.encode(token, number, self.caches)[:, 0]
+        hidden_BD = self.model.encode(token, number, self.caches)[:, 0]
+        number_B1 = torch.full((len(region_B), 1), number)
+        self.memory.keep(number_B1, hidden_BD, region_B, token.is_visit_BV[:, 0])
+        return hidden_BD
 
     def _fail(self, is_broken_B: Tensor, reason: str) -> None:
         """Close the sequences that broke a control, and say why."""
@@ -282,6 +286,29 @@ class Drawing:
 
     def _uniform(self, num: int) -> Tensor:
         return torch.from_numpy(np.stack([draw.random(num) for draw in self.draws]))
+
+
+class Memory:
+    """What sequences have read so far, for the head that goes back: keys, regions, which count."""
+
+    def __init__(self, model: TrajGpt, num: int, most: int) -> None:
+        self.model = model
+        self.key_BVD = model.centre_m_RC.new_zeros(num, most, model.config.width).float()
+        self.region_BV = torch.zeros(num, most, dtype=torch.long)
+        self.is_visit_BV = torch.zeros(num, most, dtype=torch.bool)
+
+    def keep(
+        self, number_B1: Tensor, hidden_BD: Tensor, region_B: Tensor, is_visit_B: Tensor
+    ) -> None:
+        """Add a token of each sequence, at its own number."""
+        key_B1D = self.model.recall_key(hidden_BD).unsqueeze(1)
+        self.key_BVD.scatter_(1, number_B1.unsqueeze(-1).expand_as(key_B1D), key_B1D)
+        self.region_BV.scatter_(1, number_B1, region_B.unsqueeze(1))
+        self.is_visit_BV.scatter_(1, number_B1, is_visit_B.unsqueeze(1))
+
+    def told(self, hidden_BD: Tensor) -> Told:
+        past = self.key_BVD, self.region_BV, self.is_visit_BV
+        return Told(self.model, hidden_BD, self.model.recalled(hidden_BD, *past))
 
 
 # Draws ------------------------------------------------------------------------------------------
