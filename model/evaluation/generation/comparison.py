@@ -29,6 +29,7 @@ class Comparison:
     of_weights: OfWeights
     group_A: Ints
     group_B: Ints
+    most: float = 1.0  # that it can be
 
     @classmethod
     def of_one(cls, of_weights: OfWeights, group_A: Ints) -> Comparison:
@@ -55,8 +56,9 @@ class Comparison:
                 )
             ]
         )
-        low, high = np.quantile(drawn_R, INTERVAL) - drawn_R.mean() + self.value()
-        return float(np.maximum(low, 0.0)), float(high)
+        ends = np.quantile(drawn_R, INTERVAL) - drawn_R.mean() + self.value()
+        low, high = np.clip(ends, 0.0, self.most).tolist()
+        return low, high
 
 
 def drawn_weights(group_A: Ints, seed: int, num_resamples: int) -> Iterator[Floats]:
@@ -186,7 +188,9 @@ def _divergence_bits(a_K: Floats, b_K: Floats) -> float:
         return math.nan
     a_K, b_K = a_K / a_K.sum(), b_K / b_K.sum()
     mean_K = (a_K + b_K) / 2
-    return float((rel_entr(a_K, mean_K) + rel_entr(b_K, mean_K)).sum()) / (2 * math.log(2))
+    apart_K = rel_entr(a_K, mean_K) + rel_entr(b_K, mean_K)
+    # Summed without rounding, so that the order of the bins does not show.
+    return max(0.0, math.fsum(apart_K.tolist()) / (2 * math.log(2)))
 
 
 def _weighted_median(value_N: Floats, weight_N: Floats) -> float:

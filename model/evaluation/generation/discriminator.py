@@ -18,7 +18,7 @@ from .distances import Ruler
 from .trip_values import features
 
 NUM_FOLDS = 5
-OPTIONS = {"max_iter": 60, "learning_rate": 0.1, "max_leaf_nodes": 15, "min_samples_leaf": 20}
+OPTIONS = {"max_iter": 60, "learning_rate": 0.1, "max_leaf_nodes": 15, "max_bins": 63}
 
 
 def discriminated(sample: Trips, real: Trips, ruler: Ruler, seed: int) -> dict[str, Comparison]:

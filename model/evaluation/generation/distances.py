@@ -9,6 +9,7 @@ Shapes: N points, R trips, M moves from cell to cell.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -75,27 +76,35 @@ def numbers(trips: Trips, zone: str) -> dict[str, Values]:
 def distances(sample: Trips, real: Trips, ruler: Ruler) -> dict[str, Comparison]:
     """Every distance between two sets, by its name."""
     told, true = numbers(sample, ruler.zone), numbers(real, ruler.zone)
-    found: dict[str, OfWeights] = {}
+    ways, found = {}, {}
     for name in told:
         period = float(HOURS) if name == START_HOUR else None
-        found[f"w1_{name}"] = wasserstein_1(told[name], true[name], period)
+        ways[f"w1_{name}"] = wasserstein_1(told[name], true[name], period)
         binned = ruler.bins(name, told[name]), ruler.bins(name, true[name])
         found[f"jsd_{name}"] = jensen_shannon_bits(*binned)
     for size, grid in ruler.grids().items():
         pair = [Walk.of(trips, grid) for trips in (sample, real)]
         for name, measured in cell_distances(*pair).items():
             found[f"{name}_{size}"] = measured
-    return {name: Comparison(one, sample.group_R, real.group_R) for name, one in found.items()}
+    return _compared(ways, sample, real, math.inf) | _compared(found, sample, real)
 
 
 def day_distances(sample: Trips, real: Trips, zone: str) -> dict[str, Comparison]:
     """Those of the trips a day, of whole sets: a draw of trips would thin the days."""
     told, true = trips_a_day(sample, zone), trips_a_day(real, zone)
-    found = {
-        "w1_trips_a_day": wasserstein_1(told, true),
-        "jsd_trips_a_day": jensen_shannon_bits(told, true),
+    way, found = wasserstein_1(told, true), jensen_shannon_bits(told, true)
+    return {
+        **_compared({"w1_trips_a_day": way}, sample, real, math.inf),
+        **_compared({"jsd_trips_a_day": found}, sample, real),
     }
-    return {name: Comparison(one, sample.group_R, real.group_R) for name, one in found.items()}
+
+
+def _compared(
+    found: Mapping[str, OfWeights], sample: Trips, real: Trips, most: float = 1.0
+) -> dict[str, Comparison]:
+    return {
+        name: Comparison(one, sample.group_R, real.group_R, most) for name, one in found.items()
+    }
 
 
 # Cells ------------------------------------------------------------------------------------------

@@ -76,7 +76,7 @@ def generation_rows(
     judge = Judge(real, Ruler.fit(real.train, real.zone), Outlines.of(real.train), seed)
     kept = sound(sample)
     number = min(MOST_TRIPS, len(kept), len(real.train), len(real.test))
-    again = ResampledTrain(real.train).generate(max(number, len(real.test)), seed)
+    again = ResampledTrain(real.train).generate(len(real.train), seed)
     measured = [(len(sample), judge.of_all(sample, again))]
     if len(kept):
         measured.append((len(kept), judge.of_days(kept, again)))
