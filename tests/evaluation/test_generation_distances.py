@@ -22,6 +22,7 @@ from model.evaluation.generation.comparison import (
     Values,
     area_under_roc,
     jensen_shannon_bits,
+    rank_divergence_bits,
     share_of,
     wasserstein_1,
 )
@@ -90,6 +91,19 @@ def test_jensen_shannon_agrees_with_scipy_and_is_not_its_root():
     found = jensen_shannon_bits(*binned)(weight_A, weight_B)
     assert found == pytest.approx(expected, rel=1e-12)
     assert 0.01 < found < 0.9
+
+
+def test_ranks_know_how_full_cells_are_and_not_which():
+    counts = np.array([50, 20, 20, 7, 3]), np.array([9, 60, 1, 0, 30])
+    sides = [
+        Values(np.repeat(np.arange(5), count), np.zeros(count.sum(), np.int64)) for count in counts
+    ]
+    once = np.ones(1), np.ones(1)
+    expected = jensenshannon(*(np.sort(count) for count in counts), base=2) ** 2
+    assert rank_divergence_bits(*sides)(*once) == pytest.approx(expected, rel=1e-12)
+    elsewhere = Values(104 - sides[0].value_N, sides[0].trip_N)
+    assert rank_divergence_bits(sides[0], elsewhere)(*once) == 0
+    assert jensen_shannon_bits(sides[0], elsewhere)(*once) == 1
 
 
 def test_jensen_shannon_is_zero_of_itself_and_one_where_nothing_is_shared():
@@ -228,6 +242,20 @@ def test_distances_see_what_was_changed():
     assert moved == {"w1_duration_s", "jsd_duration_s", "w1_start_hour", "jsd_start_hour"}
     assert found["w1_duration_s"] == pytest.approx(duration_s(TRAIN).mean())
     assert found["w1_start_hour"] == pytest.approx(1, abs=0.05)
+
+
+def test_the_way_back_has_other_ends_and_nothing_else():
+    there = TEST.chosen(np.arange(0, len(TEST), 2))  # from their homes to the squares
+    points, offset_R = there.points, there.offset_R
+    back_N = (offset_R[:-1] + offset_R[1:] - 1)[points.trajectory_N] - np.arange(offset_R[-1])
+    ends_us = points.instant_us_N[offset_R[:-1]] + points.instant_us_N[offset_R[1:] - 1]
+    reversed_us = ends_us[points.trajectory_N] - points.instant_us_N[back_N]
+    turned = Trips.of(
+        np.diff(offset_R), reversed_us, points.lon_deg_N[back_N], points.lat_deg_N[back_N]
+    )
+    found = distances(turned, there, Ruler.fit(TRAIN, "UTC"))
+    moved = {name for name, one in found.items() if one.value() > 1e-6}
+    assert moved == {"jsd_ends_500m", "jsd_ends_2km"}
 
 
 # Cells ------------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """Discriminator of two samples: boosted trees that shall tell made-up trips from real ones.
 
 Its area under the ROC curve is 0.5 where nobody can tell them apart by these features, and 1 where
-everybody can. Trees judge only entities that they were not fitted on.
+everybody can. Trees judge only entities that they were not fitted on. The interval is that of the
+judged entities alone: others to fit on would move the area too, by a tenth where there are thirty.
 
 Shapes: A made-up and B real trips, N trips of both, F features.
 """

@@ -104,18 +104,18 @@ def features(trips: Trips, frame: Frame, zone: str) -> dict[str, Floats]:
     local = calendar_of(points.instant_us_N[trips.offset_R[:-1]], zone)
     east_m_N, north_m_N = frame.metres(points.lon_deg_N, points.lat_deg_N)
     first_R, last_R, size_R = trips.offset_R[:-1], trips.offset_R[1:] - 1, np.diff(trips.offset_R)
-    path_m_R, away_m_R = (
-        path_m(trips, steps),
-        np.hypot(east_m_N[last_R] - east_m_N[first_R], north_m_N[last_R] - north_m_N[first_R]),
+    path_m_R, duration_s_R = path_m(trips, steps), duration_s(trips)
+    away_m_R = np.hypot(
+        east_m_N[last_R] - east_m_N[first_R], north_m_N[last_R] - north_m_N[first_R]
     )
     return {
         "num_points": size_R.astype(float),
         "path_m": path_m_R,
-        "duration_s": duration_s(trips),
+        "duration_s": duration_s_R,
         "gyration_m": gyration_m(trips),
         "away_m": away_m_R,
         "straightness": away_m_R / np.maximum(path_m_R, LEAST_STEP_M),
-        "mean_speed_mps": path_m_R / np.maximum(duration_s(trips), LEAST_STEP_S),
+        "mean_speed_mps": path_m_R / np.maximum(duration_s_R, LEAST_STEP_S),
         "start_hour": start_hour(trips, zone),
         "weekday": local["weekday"].astype(float),
         "start_east_m": east_m_N[first_R],
