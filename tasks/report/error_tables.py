@@ -170,7 +170,8 @@ def coverage_words(row: Row) -> str:
     if "coverage_80" not in row:
         return ""
     num_windows = row.get("coverage_80_windows", row["num_windows"])
-    return coverage_verdict(row["coverage_80"], num_windows, row["num_entities"])
+    bounds = row.get("coverage_80_low"), row.get("coverage_80_high")
+    return coverage_verdict(row["coverage_80"], *bounds, num_windows, row["num_entities"])
 
 
 def pit_words(row: Row) -> str:
@@ -309,7 +310,8 @@ CALIBRATION = Topic(
     "share: left of it areas are too small, right of it too large. Areas of forecasts are discs "
     "around the point forecast, as large as the samples make them, times a factor that validation "
     "tells (split conformal). *Raw* is the share before that; on validation itself no factor is "
-    f"applied. *{HELD}* as promised if they hold 76 to 84 % of the windows; below "
+    f"applied. *{HELD}* as promised if they hold 76 to 84 % of the windows, and it cannot "
+    "be told where they do not but their interval reaches as far; below "
     f"{TOLD_WINDOWS:,} windows and {TOLD_ENTITIES} entities there are too few to say. The columns "
     "that follow are of the samples, which no factor changes. The energy score and CRPS are errors "
     "of the whole spread, distances and durations: of a single answer they are its displacement "

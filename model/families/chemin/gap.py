@@ -1,4 +1,10 @@
-"""Gap between the known points around a hidden one, its features, and the interpolation heads."""
+"""Gap between the known points around a hidden one, its features, and the interpolation heads.
+
+Motion is told by two clocks, for samples may come evenly in time or evenly along the way: seconds,
+and the number of points.
+
+Shapes: B windows, T points, N asked points, L lags, V motions, C coordinates (east, north).
+"""
 
 from __future__ import annotations
 
@@ -17,7 +23,8 @@ from ...interface.masked_input import MaskedInput, neighbours
 from ...layers.distributions import GaussianMixture, StepMixture
 from ...layers.heads import NumberHead, SteeringHead, ladder, steps_around
 
-NUM_SPATIAL = 13
+KNOWN_LAGS = (1, 2)  # known points back from the one before, and on from the one after
+NUM_SPATIAL = 9 + 8 * len(KNOWN_LAGS)
 NUM_TEMPORAL = 6 + NUM_CALENDAR
 
 
@@ -28,8 +35,10 @@ NUM_TEMPORAL = 6 + NUM_CALENDAR
 class Gap(Columns):
     """The known points before and after each point; all zero where one of them is missing.
 
-    `velocity_mps_BTVC` holds the mean velocity over the gap, the one of arriving at it and the one
-    of leaving it, the last turned along the great circle into the frame of the point before.
+    `velocity_mps_BTVC` and `pace_m_BTVC`, metres for each point, hold the mean motion over the gap,
+    then those of arriving at it and those of leaving it over some known points: what one fix is off
+    by weighs less over more of them. The latter are turned along the great circle into the frame of
+    the point before.
     """
 
     has_both_BT: Tensor
@@ -39,7 +48,15 @@ class Gap(Columns):
     gap_s_BT: Tensor
     chord_m_BTC: Tensor
     velocity_mps_BTVC: Tensor
-    index_log_odds_BT: Tensor
+    pace_m_BTVC: Tensor
+    num_back_BT: Tensor  # points to the one before, and to the one after
+    num_ahead_BT: Tensor
+
+    @property
+    def index_log_odds_BT(self) -> Tensor:
+        """How far along in points, as `log_odds_of` tells it in time."""
+        ratio_BT = self.num_back_BT.clamp(min=1) / self.num_ahead_BT.clamp(min=1)
+        return ratio_BT.log()
 
 
 def gap_around(shown: MaskedInput, normaliser: Normaliser) -> Gap:
@@ -48,48 +65,81 @@ def gap_around(shown: MaskedInput, normaliser: Normaliser) -> Gap:
     before_BT, after_BT = neighbours(is_known_BT, shown.sequence_BT)
     has_both_BT = (before_BT >= 0) & (after_BT >= 0)
     start_BT, end_BT = before_BT.clamp(min=0), after_BT.clamp(min=0)
-    chord_m_BTC = _step_m(shown, start_BT, end_BT)
-    mean_BTC = _velocity_mps(shown, start_BT, end_BT, normaliser)
-    earlier_BT, later_BT = before_BT.gather(1, start_BT), after_BT.gather(1, end_BT)
-    arriving_BTC = -_velocity_mps(shown, start_BT, earlier_BT, normaliser)
-    leaving_BTC = _velocity_mps(shown, end_BT, later_BT, normaliser)
-    # The great circle leaves one frame under another angle than it enters the other.
-    ahead_BTC = heading_of(-_step_m(shown, end_BT, start_BT))
-    leaving_BTC = from_heading(to_heading(leaving_BTC, ahead_BTC), heading_of(chord_m_BTC))
-    velocity_BTVC = torch.stack(
-        [
-            mean_BTC,
-            torch.where((earlier_BT >= 0).unsqueeze(-1), arriving_BTC, mean_BTC),
-            torch.where((later_BT >= 0).unsqueeze(-1), leaving_BTC, mean_BTC),
-        ],
-        dim=-2,
-    )
     index_BT = index_of(start_BT)
-    num_back_BT, num_ahead_BT = (index_BT - start_BT).clamp(min=1), (end_BT - index_BT).clamp(min=1)
+    chord_m_BTC = _step_m(shown, start_BT, end_BT)
+    ends = start_BT, end_BT, _over_lags(start_BT, before_BT), _over_lags(end_BT, after_BT)
+    moved_m_BTVC = _moved_m(shown, chord_m_BTC, *ends)
+    elapsed_s_BTV, num_BTV = (
+        _elapsed(clock_BT, *ends) for clock_BT in (shown.time_s_BT, index_BT.double())
+    )
+    elapsed_s_BTV = elapsed_s_BTV.clamp(min=normaliser.shortest_step_s)
     columns = (
         shown.lon_deg_BT.gather(1, start_BT),
         shown.lat_deg_BT.gather(1, start_BT),
         shown.time_s_BT.gather(1, start_BT),
         shown.time_s_BT.gather(1, end_BT) - shown.time_s_BT.gather(1, start_BT),
         chord_m_BTC,
-        velocity_BTVC,
-        (num_back_BT / num_ahead_BT).log().double(),
+        _or_mean(moved_m_BTVC / elapsed_s_BTV.unsqueeze(-1), num_BTV),
+        _or_mean(moved_m_BTVC / num_BTV.clamp(min=1).unsqueeze(-1), num_BTV),
+        (index_BT - start_BT).double(),
+        (end_BT - index_BT).double(),
     )
     return Gap(has_both_BT, *(_where(has_both_BT, column) for column in columns))
 
 
+def _over_lags(start_BT: Tensor, next_BT: Tensor) -> list[Tensor]:
+    """The points so many known points on from `start_BT`, or the furthest that is known."""
+    reached_BT, found = start_BT, []
+    for lag in range(1, max(KNOWN_LAGS) + 1):
+        further_BT = next_BT.gather(1, reached_BT)
+        reached_BT = torch.where(further_BT >= 0, further_BT, reached_BT)
+        found += [reached_BT] if lag in KNOWN_LAGS else []
+    return found
+
+
+def _moved_m(
+    shown: MaskedInput,
+    chord_m_BTC: Tensor,
+    start_BT: Tensor,
+    end_BT: Tensor,
+    earlier: list[Tensor],
+    later: list[Tensor],
+) -> Tensor:
+    """The ways over the gap, to it and from it (B, T, V, C), in the frame of the point before."""
+    arriving = [-_step_m(shown, start_BT, earlier_BT) for earlier_BT in earlier]
+    leaving_BTLC = torch.stack([_step_m(shown, end_BT, later_BT) for later_BT in later], dim=-2)
+    # The great circle leaves one frame under another angle than it enters the other.
+    ahead_BT1C = heading_of(-_step_m(shown, end_BT, start_BT)).unsqueeze(-2)
+    own_BT1C = heading_of(chord_m_BTC).unsqueeze(-2)
+    leaving_BTLC = from_heading(to_heading(leaving_BTLC, ahead_BT1C), own_BT1C)
+    return torch.cat([torch.stack([chord_m_BTC, *arriving], dim=-2), leaving_BTLC], dim=-2)
+
+
+def _elapsed(
+    clock_BT: Tensor, start_BT: Tensor, end_BT: Tensor, earlier: list[Tensor], later: list[Tensor]
+) -> Tensor:
+    """How long each of these ways took (B, T, V)."""
+    spans = [
+        (start_BT, end_BT),
+        *((earlier_BT, start_BT) for earlier_BT in earlier),
+        *((end_BT, later_BT) for later_BT in later),
+    ]
+    elapsed = [clock_BT.gather(1, last) - clock_BT.gather(1, first) for first, last in spans]
+    return torch.stack(elapsed, dim=-1)
+
+
+def _or_mean(motion_BTVC: Tensor, num_BTV: Tensor) -> Tensor:
+    """The mean motion where there is no known point to arrive from or to leave for."""
+    return torch.where((num_BTV > 0).unsqueeze(-1), motion_BTVC, motion_BTVC[..., :1, :])
+
+
+def apart_of(motion_VC: Tensor) -> Tensor:
+    """Motions of arriving and of leaving, less the mean one."""
+    return motion_VC[..., 1:, :] - motion_VC[..., :1, :]
+
+
 def _step_m(shown: MaskedInput, start_BT: Tensor, end_BT: Tensor) -> Tensor:
     return step_m_between(shown.lon_deg_BT, shown.lat_deg_BT, start_BT, end_BT)
-
-
-def _velocity_mps(
-    shown: MaskedInput, start_BT: Tensor, end_BT: Tensor, normaliser: Normaliser
-) -> Tensor:
-    """Away from `start_BT`, in its frame; anything where `end_BT` is -1."""
-    end_BT = end_BT.clamp(min=0)
-    elapsed_s_BT = shown.time_s_BT.gather(1, end_BT) - shown.time_s_BT.gather(1, start_BT)
-    elapsed_s_BT = elapsed_s_BT.abs().clamp(min=normaliser.shortest_step_s)
-    return _step_m(shown, start_BT, end_BT) / elapsed_s_BT.unsqueeze(-1)
 
 
 def _where(is_kept_BT: Tensor, value: Tensor) -> Tensor:
@@ -126,12 +176,11 @@ def features_between(shown: MaskedInput, gap: Gap, normaliser: Normaliser) -> tu
     off_m_BTC = own_m_BTC - torch.sigmoid(log_odds_BT).unsqueeze(-1) * gap.chord_m_BTC
     off_m_BTC = _where(gap.has_both_BT & shown.shows_place_BT, off_m_BTC)
     speed_scale, extent_m = normaliser.speed_scale_mps, normaliser.extent_scale_m
-    mean_BTC, arriving_BTC, leaving_BTC = gap.velocity_mps_BTVC.unbind(-2)
     speed_BT = recent_speed_mps(gap.velocity_mps_BTVC, 0.05 * speed_scale)
     spatial = [
-        torch.asinh(mean_BTC / speed_scale),
-        torch.asinh((arriving_BTC - mean_BTC) / speed_scale),
-        torch.asinh((leaving_BTC - mean_BTC) / speed_scale),
+        torch.asinh(gap.velocity_mps_BTVC[..., 0, :] / speed_scale),
+        torch.asinh(apart_of(gap.velocity_mps_BTVC) / speed_scale).flatten(-2),
+        torch.asinh(apart_of(gap.pace_m_BTVC) / extent_m).flatten(-2),
         torch.asinh(gap.chord_m_BTC / extent_m),
         torch.asinh(off_m_BTC / extent_m),
         torch.log(speed_BT / speed_scale).unsqueeze(-1),
@@ -170,38 +219,58 @@ class TimeBetweenHead(NumberHead):
 class PlaceBetweenHead(SteeringHead):
     """p(east, north | time): a mixture around the great circle between the known points.
 
-    The network bends it by the velocities of arriving and leaving, each damped and turned; with
-    both damped by one it would be the cubic that keeps them. Untrained, it is not bent.
+    The network goes along it evenly in time or evenly by points, and bends it by the motions of
+    arriving and leaving, each damped and turned; with those over one known point damped by one it
+    would be the cubic that keeps the velocities. Untrained, it goes evenly in time and is not bent.
     """
 
     def __init__(
         self, width: int, num_components: int, normaliser: Normaliser, has_tails: bool
     ) -> None:
-        super().__init__(width, 2, (0.0, 0.0), ladder(num_components, 0.05, 1.0), has_tails)
+        bends = 2 * len(KNOWN_LAGS) * [0.0]
+        scales = ladder(num_components, 0.05, 1.0)
+        super().__init__(width, 5, [1.0, *bends, 0.0, *bends], scales, has_tails)
         self.normaliser = normaliser
 
     def forward(self, hidden_ND: Tensor, gap: Gap, time_s_N: Tensor) -> StepMixture:
         """Metres from the known point before; `time_s_N` is the given time of the point."""
-        log_odds_N = log_odds_of(time_s_N, gap).float()
-        gap_code_N = torch.asinh(self.normaliser.encode_step_s(gap.gap_s_BT)).float()
-        codes_N2 = torch.stack([log_odds_N, gap_code_N], dim=-1)
-        share_N1 = torch.sigmoid(log_odds_N).unsqueeze(-1)
-        chord_m_NC, velocity_NVC = gap.chord_m_BTC.float(), gap.velocity_mps_BTVC.float()
-        mean_NC, arriving_NC, leaving_NC = velocity_NVC.unbind(-2)
-        bend_N2C = torch.stack(
-            [(1 - share_N1) * (arriving_NC - mean_NC), share_N1 * (mean_NC - leaving_NC)], dim=-2
+        log_odds_N, index_log_odds_N = log_odds_of(time_s_N, gap), gap.index_log_odds_BT
+        num_N = gap.num_back_BT + gap.num_ahead_BT
+        by_time = gap.velocity_mps_BTVC, gap.gap_s_BT, log_odds_N
+        by_points = gap.pace_m_BTVC, num_N, index_log_odds_N
+        extent_m = self.normaliser.extent_scale_m
+        strays_m_N = (stray_m(*by_time) + stray_m(*by_points)) / 2
+        reach_m_N = torch.sqrt(strays_m_N.square() + (0.05 * extent_m) ** 2)
+        codes = [
+            log_odds_N,
+            torch.asinh(self.normaliser.encode_step_s(gap.gap_s_BT)),
+            index_log_odds_N - log_odds_N,
+            torch.log1p(num_N),
+            torch.log(reach_m_N / extent_m),
+        ]
+        ways = [ways_m(gap.chord_m_BTC, *by_time), ways_m(gap.chord_m_BTC, *by_points)]
+        center_m_NC, numbers = self.steered(
+            torch.cat(ways, dim=-2).float(), hidden_ND, torch.stack(codes, dim=-1).float()
         )
-        bent_mps_NC, numbers = self.steered(bend_N2C, hidden_ND, codes_N2)
-        gap_s_N1 = gap.gap_s_BT.float().unsqueeze(-1)
-        bent_m_NC = gap_s_N1 * share_N1 * (1 - share_N1) * bent_mps_NC
-        reach_m_N = self._reach_m(velocity_NVC, gap_s_N1, share_N1)
-        center_m_NC = share_N1 * chord_m_NC + bent_m_NC
-        return steps_around(center_m_NC, reach_m_N, heading_of(chord_m_NC), numbers)
+        heading_NC = heading_of(gap.chord_m_BTC.float())
+        return steps_around(center_m_NC, reach_m_N.float(), heading_NC, numbers)
 
-    def _reach_m(self, velocity_NVC: Tensor, gap_s_N1: Tensor, share_N1: Tensor) -> Tensor:
-        """How far a path that wanders at this speed strays, as a Brownian bridge does."""
-        speed_N = recent_speed_mps(velocity_NVC, 0.05 * self.normaliser.speed_scale_mps)
-        travelled_m_N = speed_N * gap_s_N1.squeeze(-1)
-        bridge_N = (share_N1 * (1 - share_N1)).squeeze(-1)
-        floor_m = 0.05 * self.normaliser.extent_scale_m
-        return torch.sqrt(travelled_m_N.square() * bridge_N + floor_m**2)
+
+def stray_m(motion_NVC: Tensor, length_N: Tensor, log_odds_N: Tensor) -> Tensor:
+    """How far (N) a path that wanders with such motion strays, as a Brownian bridge does."""
+    bridge_N = torch.sigmoid(log_odds_N) * torch.sigmoid(-log_odds_N)
+    return length_N * (motion_NVC.square().sum(-1).mean(-1) * bridge_N).sqrt()
+
+
+def ways_m(chord_m_NC: Tensor, motion_NVC: Tensor, length_N: Tensor, log_odds_N: Tensor) -> Tensor:
+    """Evenly along the chord by some clock, and what each motion bends that way by (N, V, C).
+
+    `length_N` is that of the gap by this clock, and `log_odds_N` how far along it.
+    """
+    share_N11, rest_N11 = (
+        torch.sigmoid(odds_N)[:, None, None] for odds_N in (log_odds_N, -log_odds_N)
+    )
+    arriving_NLC, leaving_NLC = apart_of(motion_NVC).chunk(2, dim=-2)
+    bend_NLC = torch.cat([rest_N11 * arriving_NLC, -share_N11 * leaving_NLC], dim=-2)
+    reach_N11 = share_N11 * rest_N11 * length_N[:, None, None]
+    return torch.cat([share_N11 * chord_m_NC.unsqueeze(-2), reach_N11 * bend_NLC], dim=-2)

@@ -11,6 +11,7 @@ Shapes: B windows, T points, N scored points, D model width, C coordinates (east
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,7 +22,16 @@ from ...interface.batch import Batch, first_of_sequence, index_of
 from ...interface.contexts import Context
 from ...interface.family import Family
 from ...interface.masked_input import MaskedInput, masked_input_of
-from ...interface.masking import Loss, segments
+from ...interface.masking import (
+    Draw,
+    Loss,
+    Mask,
+    dimensions,
+    places_of_middles,
+    places_of_segments,
+    random_points,
+    segments,
+)
 from ...layers.attention_masks import bidirectional_mask
 from .gap import (
     NUM_SPATIAL,
@@ -117,4 +127,19 @@ def imputation_targets(shown: MaskedInput, gap: Gap) -> tuple[Tensor, Tensor]:
     return asks_time_BT, is_asked_BT & ~(asks_time_BT & shown.shows_place_BT)
 
 
-FAMILY = Family(MaskedChemin, CheminConfig, PRESETS, ("recover", "embed"), segments)
+# The kinds of masks that recovery is judged on.
+RECOVERIES: tuple[Draw, ...] = (
+    segments,
+    places_of_segments,
+    random_points,
+    dimensions,
+    places_of_middles,
+)
+
+
+def any_recovery(generator: np.random.Generator, num_points: int) -> Mask:
+    """The mask of one of these tasks, each as likely."""
+    return RECOVERIES[generator.integers(len(RECOVERIES))](generator, num_points)
+
+
+FAMILY = Family(MaskedChemin, CheminConfig, PRESETS, ("recover", "embed"), any_recovery)
