@@ -71,10 +71,12 @@ def test_the_table_is_of_all_trips_and_of_a_fourth_of_them(copies):
 
 
 def test_a_seed_tells_the_table():
-    few = RealTrips(city(0, 11, 1), city(1, 11, 1), "UTC", 40.0)
+    few = RealTrips(city(0, 11, 1), city(1, 11, 1), "UTC", 40.0, cells_m=(50_000.0,))
     sample = MarkovWalk.fit(few.train).generate(22, 0)
     first, again = ([str(r) for r in generation_rows(sample, few, None, 1, 3)] for _ in range(2))
     assert first == again
+    assert any("jsd_density_50km" in row for row in first)
+    assert not any("2km" in row for row in first)
 
 
 # Discriminator ----------------------------------------------------------------------------------
@@ -150,6 +152,8 @@ def test_nights_are_spent_at_home():
     )
     ruler = replace(RULER, frame=replace(RULER.frame, lon_deg=0.0, lat_deg=0.0), zone="UTC")
     assert nights_at_home(trips, ruler)["nights_at_home"].value() == pytest.approx(2 / 3)
+    of_nobody = replace(trips, entity_R=np.full(2, NOBODY))
+    assert math.isnan(nights_at_home(of_nobody, ruler)["nights_at_home"].value())
 
 
 # Generators -------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ from .comparison import (
 from .trip_values import Steps, duration_s, gyration_m, path_m, start_hour, trips_a_day
 
 NUM_BINS, HOURS = 50, 24
-CELLS_M = {"500m": 500.0, "2km": 2_000.0}
+CELLS_M = (500.0, 2_000.0)  # for people and vehicles; storms are told to a tenth of a degree
 START_HOUR = "start_hour"
 
 
@@ -41,18 +41,23 @@ class Ruler:
     frame: Frame
     edges: Mapping[str, Floats]
     zone: str
+    cells_m: tuple[float, ...] = CELLS_M
 
     @classmethod
-    def fit(cls, train: Trips, zone: str) -> Ruler:
+    def fit(cls, train: Trips, zone: str, cells_m: tuple[float, ...] = CELLS_M) -> Ruler:
         frame = Frame.around(train.points.lon_deg_N, train.points.lat_deg_N)
         shares = np.linspace(0, 1, NUM_BINS + 1)[1:-1]
         told = numbers(train, zone)
         edges = {name: np.unique(np.quantile(held.value_N, shares)) for name, held in told.items()}
         edges[START_HOUR] = np.arange(1.0, HOURS)
-        return cls(frame, edges, zone)
+        return cls(frame, edges, zone, cells_m)
 
     def grids(self) -> dict[str, Grid]:
-        return {name: Grid(self.frame, cell_m) for name, cell_m in CELLS_M.items()}
+        """The cells of each size, by the name of the size."""
+        return {
+            f"{cell_m / 1_000:g}km" if cell_m >= 1_000 else f"{cell_m:g}m": Grid(self.frame, cell_m)
+            for cell_m in self.cells_m
+        }
 
     def bins(self, name: str, values: Values) -> Values:
         """The bin of each number; the first and the last are open."""

@@ -28,7 +28,7 @@ from ..score_table import Row
 from .comparison import NUM_RESAMPLES, Comparison
 from .copying import Outlines, copied, duplicates, membership, told_members
 from .discriminator import discriminated
-from .distances import Ruler, day_distances, distances, unseen_moves
+from .distances import CELLS_M, Ruler, day_distances, distances, unseen_moves
 from .validity import nights_at_home, sound, soundness, too_fast
 
 MOST_TRIPS, SMALLER = 10_000, 4  # how many are judged, and once more a fourth of them
@@ -46,12 +46,13 @@ Triple = tuple[Measured, Measured, Measured]  # of the sample, its floor and its
 
 @dataclass(frozen=True)
 class RealTrips:
-    """What a sample is judged against: trips of train and test, their clocks and their limit."""
+    """What a sample is judged against: trips of train and test, and what their data set is like."""
 
     train: Trips
     test: Trips
     zone: str
     max_speed_mps: float
+    cells_m: tuple[float, ...] = CELLS_M
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,8 @@ def generation_rows(
 
     Trips that leave the sphere or go back in time are counted, and left out of all the rest.
     """
-    judge = Judge(real, Ruler.fit(real.train, real.zone), Outlines.of(real.train), seed)
+    ruler = Ruler.fit(real.train, real.zone, real.cells_m)
+    judge = Judge(real, ruler, Outlines.of(real.train), seed)
     kept = sound(sample)
     number = min(MOST_TRIPS, len(kept), len(real.train), len(real.test))
     again = ResampledTrain(real.train).generate(len(real.train), seed)

@@ -9,13 +9,13 @@ import numpy as np
 
 from ...earth.arrays import Bools
 from ...earth.calendar import calendar_of
-from ...interface.trips import Trips
+from ...earth.frame import Grid
+from ...interface.trips import NOBODY, Trips
 from .comparison import Comparison, Values, share_of
 from .distances import Ruler
 from .trip_values import Steps
 
 NIGHT_HOURS = 5  # from midnight on
-HOME = "500m"  # the cell of a home
 
 
 def is_on_sphere(trips: Trips) -> Bools:
@@ -55,11 +55,16 @@ def too_fast(trips: Trips, max_speed_mps: float) -> dict[str, Comparison]:
 
 
 def nights_at_home(trips: Trips, ruler: Ruler) -> dict[str, Comparison]:
-    """The share of points of the night that lie in the cell of most nightly points of an entity."""
+    """The share of points of the night that lie in the cell of most nightly points of an entity.
+
+    Nobody has a home.
+    """
     points = trips.points
-    (night,) = np.nonzero(calendar_of(points.instant_us_N, ruler.zone)["hour"] < NIGHT_HOURS)
+    is_night_N = calendar_of(points.instant_us_N, ruler.zone)["hour"] < NIGHT_HOURS
+    (night,) = np.nonzero(is_night_N & (trips.entity_R != NOBODY)[points.trajectory_N])
     trip_N = points.trajectory_N[night]
-    cell_N = ruler.grids()[HOME].cells(points.lon_deg_N[night], points.lat_deg_N[night])
+    grid = Grid(ruler.frame, min(ruler.cells_m))
+    cell_N = grid.cells(points.lon_deg_N[night], points.lat_deg_N[night])
     pairs = np.stack([trips.group_R[trip_N], cell_N], axis=1)
     pair, at_N, number = np.unique(pairs, axis=0, return_inverse=True, return_counts=True)
     # The last of the pairs of an entity, in the order of their numbers, is its home.
