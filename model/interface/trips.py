@@ -70,6 +70,15 @@ class Trips:
         trip_N = np.repeat(np.arange(len(trip_S)), size_S)
         return Trips(replace(self.points.at(place), trajectory_N=trip_N), self.entity_R[trip_S])
 
+    def followed_by(self, other: Trips) -> Trips:
+        """Both, one behind the other; an entity keeps its number."""
+        places = (
+            np.concatenate([getattr(one.points, name) for one in (self, other)])
+            for name in ("instant_us_N", "lon_deg_N", "lat_deg_N")
+        )
+        size_R = np.concatenate([np.diff(one.offset_R) for one in (self, other)])
+        return Trips.of(size_R, *places, np.concatenate([self.entity_R, other.entity_R]))
+
     def drawn(self, number: int, seed: int) -> Trips:
         """So many of the trips, or all of them if they are fewer, without replacement."""
         order_R = np.random.default_rng(seed).permutation(len(self))

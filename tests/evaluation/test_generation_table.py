@@ -11,7 +11,7 @@ import pytest
 from helpers.city import city
 
 from model.baselines.generators import MarkovWalk, ResampledTrain, moved
-from model.evaluation.generation.discriminator import discriminated, folds
+from model.evaluation.generation.discriminator import TreeScorer, discriminated, folds, told_apart
 from model.evaluation.generation.distances import Ruler
 from model.evaluation.generation.generation_table import (
     GENERATION_SCORES,
@@ -19,6 +19,7 @@ from model.evaluation.generation.generation_table import (
     RealTrips,
     generation_rows,
 )
+from model.evaluation.generation.point_discriminator import PointScorer, point_features
 from model.evaluation.generation.validity import nights_at_home, sound, soundness, too_fast
 from model.interface.trips import NOBODY, Trips
 
@@ -48,7 +49,7 @@ def test_a_copy_machine_wins_on_distances_and_loses_on_copying(copies):
     assert len(of_trips) == 16
     for row in of_trips:
         assert row["value"] == pytest.approx(row["floor"], rel=0.1, abs=0.01), row
-    assert rows["discriminator_auc"]["value"] == pytest.approx(0.5, abs=0.15)
+    assert rows["discriminator_auc_of_trees"]["value"] == pytest.approx(0.5, abs=0.15)
     copied, told = rows["copied_share"], rows["membership_auc_by_sample"]
     assert copied["value"] == copied["ceiling"] == 1.0
     assert copied["floor"] < 0.1 < copied["low"]
@@ -83,7 +84,7 @@ def test_a_seed_tells_the_table():
 
 
 def auc(sample: Trips, real: Trips = TEST) -> float:
-    return discriminated(sample, real, RULER, 0)["discriminator_auc"].value()
+    return discriminated(sample, real, RULER, 0)["discriminator_auc_of_trees"].value()
 
 
 def test_nobody_tells_real_trips_from_real_ones():
@@ -112,6 +113,37 @@ def test_an_entity_that_trees_have_seen_would_give_itself_away():
         Trips(other.points, np.full(len(other), NOBODY)),
     )
     assert auc(*seen) > auc(one, other) + 0.15
+
+
+@pytest.mark.parametrize("scorer", [TreeScorer(RULER, 0), PointScorer(RULER.frame, 0, 2)])
+def test_what_is_judged_is_not_learnt(scorer):
+    """Other labels of a fold leave its own scores as they are, and change those of the other."""
+    both, fold_R = TRAIN.followed_by(TEST), np.arange(len(TRAIN) + len(TEST)) % 2
+    is_made_up_R = np.arange(len(both)) < len(TRAIN)
+    plain = scorer(both, is_made_up_R, fold_R)
+    changed = scorer(both, np.where(fold_R == 0, ~is_made_up_R, is_made_up_R), fold_R)
+    np.testing.assert_array_equal(plain[fold_R == 0], changed[fold_R == 0])
+    assert np.all(plain[fold_R == 1] != changed[fold_R == 1])
+
+
+def test_a_transformer_tells_a_walk_by_its_points():
+    scorer = PointScorer(RULER.frame, 0, num_steps=30)
+    walks = MarkovWalk.fit(TRAIN).generate(len(TEST), 0)
+    made_up, real = (
+        told_apart(one, TEST, "points", scorer, 2)["discriminator_auc_of_points"].value()
+        for one in (walks, TRAIN)
+    )
+    assert made_up > 0.9
+    assert 0.3 < real < 0.7
+
+
+def test_points_that_are_read_keep_both_ends():
+    feature_RTF, is_point_RT = point_features(TRAIN, RULER.frame)
+    size_R = np.diff(TRAIN.offset_R)
+    np.testing.assert_array_equal(is_point_RT.sum(1), np.minimum(size_R, 32))
+    assert feature_RTF.isfinite().all()
+    first = feature_RTF[:, 0]
+    assert first[:, 2:].abs().max() == 0, "nothing came before a first point"
 
 
 def test_one_entity_cannot_be_told():

@@ -5,7 +5,7 @@ are drawn again. Both are told by the same functions, with the same number of tr
 measures depend on it. What is best:
 
 - `w1`, `jsd`: the less the better, and below the floor there is nothing to gain;
-- `discriminator_auc`: 0.5 is best, and 1 where trees tell every trip;
+- `discriminator_auc`: 0.5 is best, and 1 where it tells every trip;
 - `unseen_moves`, `duplicates`, `nights_at_home`: as the floor has it, for real trips make new moves
   and repeat themselves too;
 - `copied_share`, `membership_auc`: no more than the floor; far above it a sample gives train away;
@@ -69,13 +69,15 @@ def generation_rows(
     losses: Losses | None = None,
     seed: int = 0,
     num_resamples: int = NUM_RESAMPLES,
+    reads_points: bool = False,
 ) -> list[Row]:
     """The table of a sample, of `MOST_TRIPS` or as many as all sets have, and of a fourth of them.
 
-    Trips that leave the sphere or go back in time are counted, and left out of all the rest.
+    Trips that leave the sphere or go back in time are counted, and left out of all the rest. If
+    points are to be read, a Transformer judges beside the trees: a minute more.
     """
     ruler = Ruler.fit(real.train, real.zone, real.cells_m)
-    judge = Judge(real, ruler, Outlines.of(real.train), seed)
+    judge = Judge(real, ruler, Outlines.of(real.train), seed, reads_points)
     kept = sound(sample)
     number = min(MOST_TRIPS, len(kept), len(real.train), len(real.test))
     again = ResampledTrain(real.train).generate(len(real.train), seed)
@@ -118,6 +120,7 @@ class Judge:
     ruler: Ruler
     past: Outlines
     seed: int
+    reads_points: bool = False
 
     def of_draws(self, sample: Trips, size: int) -> Triple:
         """All that depends on the number of trips."""
@@ -136,9 +139,8 @@ class Judge:
 
     def likeness(self, sample: Trips, test: Trips) -> Measured:
         """How far it is from real trips."""
-        return distances(sample, test, self.ruler) | discriminated(
-            sample, test, self.ruler, self.seed
-        )
+        told = discriminated(sample, test, self.ruler, self.seed, self.reads_points)
+        return distances(sample, test, self.ruler) | told
 
     def alone(self, sample: Trips) -> Measured:
         """What it is by itself, or beside all of train."""
