@@ -72,12 +72,13 @@ class Trips:
 
     def followed_by(self, other: Trips) -> Trips:
         """Both, one behind the other; an entity keeps its number."""
-        places = (
+        instant_us_N, lon_deg_N, lat_deg_N = (
             np.concatenate([getattr(one.points, name) for one in (self, other)])
             for name in ("instant_us_N", "lon_deg_N", "lat_deg_N")
         )
         size_R = np.concatenate([np.diff(one.offset_R) for one in (self, other)])
-        return Trips.of(size_R, *places, np.concatenate([self.entity_R, other.entity_R]))
+        entity_R = np.concatenate([self.entity_R, other.entity_R])
+        return Trips.of(size_R, instant_us_N, lon_deg_N, lat_deg_N, entity_R)
 
     def drawn(self, number: int, seed: int) -> Trips:
         """So many of the trips, or all of them if they are fewer, without replacement."""
