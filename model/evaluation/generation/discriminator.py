@@ -23,7 +23,7 @@ from .point_discriminator import PointScorer
 from .trip_values import features
 
 NUM_FOLDS, FEW_FOLDS = 5, 2  # the second where a fit takes seconds
-OPTIONS = {"max_iter": 60, "learning_rate": 0.1, "max_leaf_nodes": 15, "max_bins": 63}
+OPTIONS = {"max_iter": 40, "learning_rate": 0.15, "max_leaf_nodes": 15, "max_bins": 63}
 Scorer = Callable[[Trips, Bools, Ints], Floats]  # of trips, which are made up, and their folds
 
 
