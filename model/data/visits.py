@@ -17,13 +17,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pyarrow as pa
 import torch
-from numpy.typing import NDArray
 
 from ..earth.arrays import Bools, Floats, Ints
-from ..earth.calendar import calendar_features
 from ..earth.cells import cells_of, centres_of
 from ..features.places import Places, Special
-from ..interface.visit_batch import NUM_VISIT_CALENDAR, VisitBatch
+from ..interface.visit_batch import NUM_VISIT_CALENDAR, VisitBatch, calendar_of_visits
 from .collate import CropPlacement
 from .shards import Group, ShardError, ShardFolder, offsets, read_columns
 
@@ -220,8 +218,3 @@ class VisitBuilder:
         }
         columns: dict[str, Any] = {name: torch.tensor(array) for name, array in arrays.items()}
         return VisitBatch(**columns)
-
-
-def calendar_of_visits(instant_us: Ints, zone: str) -> NDArray[np.float32]:
-    """Sine and cosine of weekday and hour on local clocks: the first waves of the calendar."""
-    return calendar_features(instant_us, zone)[..., :NUM_VISIT_CALENDAR]

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from ..earth.calendar import CYCLES
+from ..earth.arrays import Ints
+from ..earth.calendar import CYCLES, calendar_features
 from .batch import Windows
 
 CYCLES_OF_VISITS = ("weekday", "hour")
@@ -102,3 +105,8 @@ def hour_of_week(calendar_BVK: Tensor) -> Tensor:
 def _place_on(wave: Tensor, cycle: int) -> Tensor:
     turn = torch.atan2(wave[..., 0], wave[..., 1]) / (2 * torch.pi)
     return torch.round(turn * cycle).long() % cycle
+
+
+def calendar_of_visits(instant_us: Ints, zone: str) -> NDArray[np.float32]:
+    """Sine and cosine of weekday and hour on local clocks: the first waves of the calendar."""
+    return calendar_features(instant_us, zone)[..., :NUM_VISIT_CALENDAR]

@@ -19,10 +19,10 @@ from model.data.loader import StateError, TripLoader
 from model.data.options import Reading
 from model.data.reading import read_batches, read_windows
 from model.data.shards import ShardError
-from model.data.visits import TASK, VisitShards, calendar_of_visits
+from model.data.visits import TASK, VisitShards
 from model.earth.calendar import calendar_of
 from model.features.places import NUM_SPECIAL, Special
-from model.interface.visit_batch import VisitBatch, hour_of_week
+from model.interface.visit_batch import VisitBatch, calendar_of_visits, hour_of_week
 
 ZONE = "Pacific/Auckland"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -17,12 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...data.visits import calendar_of_visits
 from ...features.places import NUM_SPECIAL, Special
 from ...interface.evaluating import evaluating
 from ...interface.infilling import VISIT, TokenBatch, tokens_told
 from ...interface.next_visit import Arrivals
-from ...interface.visit_batch import VisitBatch
+from ...interface.visit_batch import VisitBatch, calendar_of_visits
 from .generation import Memory, drawn_between, drawn_of
 from .network import Told, TrajGpt
 

@@ -20,12 +20,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...earth.calendar import calendar_features, calendar_of
+from ...earth.calendar import calendar_of
 from ...features.places import NUM_SPECIAL, Places, Special
 from ...interface.evaluating import evaluating
 from ...interface.infilling import TokenBatch
 from ...interface.next_visit import Arrivals
-from ...interface.visit_batch import NUM_VISIT_CALENDAR, VisitBatch
+from ...interface.visit_batch import VisitBatch, calendar_of_visits
 from ...layers.durations import DurationMixture
 from .network import Told, TrajGpt
 
@@ -355,8 +355,7 @@ def clock_of(instant_us: np.ndarray, zone: str) -> np.ndarray:
 
 
 def calendar_at(arrived_s_B: Tensor, controls: Controls) -> Tensor:
-    features = calendar_features(instants(arrived_s_B, controls), controls.zone)
-    return torch.from_numpy(features[..., :NUM_VISIT_CALENDAR])
+    return torch.from_numpy(calendar_of_visits(instants(arrived_s_B, controls), controls.zone))
 
 
 def batch_of(drawn: Sequences, controls: Controls, model: TrajGpt) -> VisitBatch:
