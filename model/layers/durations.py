@@ -23,6 +23,8 @@ from .distributions import LOG_TWO_PI
 from .heads import MixtureHead, ladder
 
 MIN_LOG_SCALE = 1e-3  # of log seconds: a value that repeats must not reach infinite density
+MAX_SPREAD = 1.0  # log of the deviation of log seconds: nobody is unsurer than by a factor of 15
+MAX_SHIFT = 10.0  # of log seconds, from a typical duration: from seconds to years
 MIN_DURATION_S = 1e-3  # what is shorter is none: clocks do not tell it from zero
 MAX_LOG_DURATION = math.log(1e10)  # three centuries: no answer is longer
 _TAIL, _HALVINGS = 9.0, 64
@@ -151,7 +153,7 @@ class DurationMixtureHead(MixtureHead):
         return DurationMixture(
             log_zero=functional.logsigmoid(zero_N1[:, 0] - 2) if self.has_zero else never_N,
             log_weight_M=logit_NM.log_softmax(-1),
-            log_mean_M=self.typical_log_s + mean_NM,
-            log_scale_M=MIN_LOG_SCALE + log_scale_NM.clamp(-8, 3).exp(),
+            log_mean_M=self.typical_log_s + mean_NM.clamp(-MAX_SHIFT, MAX_SHIFT),
+            log_scale_M=MIN_LOG_SCALE + log_scale_NM.clamp(-8, MAX_SPREAD).exp(),
             edge_s=self.edge_s,
         )
