@@ -23,6 +23,8 @@ from .distributions import LOG_TWO_PI
 from .heads import MixtureHead, ladder
 
 MIN_LOG_SCALE = 1e-3  # of log seconds: a value that repeats must not reach infinite density
+MAX_SPREAD = 1.0  # log of the deviation of log seconds: nobody is unsurer than by a factor of 15
+MAX_SHIFT = 10.0  # of log seconds, from a typical duration: from seconds to years
 MIN_DURATION_S = 1e-3  # what is shorter is none: clocks do not tell it from zero
 MAX_LOG_DURATION = math.log(1e10)  # three centuries: no answer is longer
 _TAIL, _HALVINGS = 9.0, 64
@@ -78,11 +80,24 @@ class DurationMixture:
         seconds = high.clamp(max=MAX_LOG_DURATION).exp()
         return torch.where(is_zero, 0.0, seconds)
 
-    def sample(self, uniform: Tensor, longer_than_s: Tensor | float = 0.0) -> Tensor:
-        """The duration that a draw from U(0, 1) stands for, of those that are longer than this."""
-        least_s = torch.as_tensor(longer_than_s, dtype=torch.float64)
-        before = torch.where(least_s > 0, self.cumulative(least_s), 0.0)
-        return self.quantile(before + (1 - before) * uniform)
+    def mass_between(self, low_s: Tensor, high_s: Tensor) -> tuple[Tensor, Tensor]:
+        """The shares of the mass below an interval, and up to its end: both ends lie within."""
+        below = torch.where(low_s > 0, self.cumulative(low_s), 0.0)
+        return below, torch.where(high_s < low_s, below, self.cumulative(high_s))
+
+    def sample(
+        self, uniform: Tensor, low_s: Tensor | float = 0.0, high_s: Tensor | float = math.inf
+    ) -> Tensor:
+        """The duration that a draw from U(0, 1) stands for, of those in an interval.
+
+        Where the interval holds no mass it is the end that is nearer to some.
+        """
+        low, high = (
+            torch.as_tensor(value, dtype=torch.float64).expand_as(uniform)
+            for value in (low_s, high_s)
+        )
+        below, until = self.mass_between(low, high)
+        return self.quantile(below + (until - below) * uniform).clamp(low, high)
 
     @property
     def _log_positive(self) -> Tensor:
@@ -138,7 +153,7 @@ class DurationMixtureHead(MixtureHead):
         return DurationMixture(
             log_zero=functional.logsigmoid(zero_N1[:, 0] - 2) if self.has_zero else never_N,
             log_weight_M=logit_NM.log_softmax(-1),
-            log_mean_M=self.typical_log_s + mean_NM,
-            log_scale_M=MIN_LOG_SCALE + log_scale_NM.clamp(-8, 3).exp(),
+            log_mean_M=self.typical_log_s + mean_NM.clamp(-MAX_SHIFT, MAX_SHIFT),
+            log_scale_M=MIN_LOG_SCALE + log_scale_NM.clamp(-8, MAX_SPREAD).exp(),
             edge_s=self.edge_s,
         )

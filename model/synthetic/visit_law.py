@@ -60,7 +60,8 @@ class VisitLaw:
         way_s_V = np.where(travel_s_V > 0, travel_s_V, 1.0)
         error_V = np.log(way_s_V / self.travel_median_s(region_V)) / self.travel_spread
         way_V = _log_normal_nll(error_V, self.travel_spread, way_s_V) - math.log1p(-self.at_once)
-        return np.where(travel_s_V > 0, way_V, -math.log(self.at_once))
+        at_once = -math.log(self.at_once) if self.at_once else math.inf
+        return np.where(travel_s_V > 0, way_V, at_once)
 
     def stay_nll(self, region_V: Ints, travel_s_V: Floats, stay_s_V: Floats) -> Floats:
         """Surprise of each stay given where it is and the way there, in nats of seconds."""

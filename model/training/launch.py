@@ -32,6 +32,7 @@ from ..families import FAMILIES, VISITS, build, fitted_file, reads
 from ..families.fitted import read_fitted
 from ..interface.batch import Cursor
 from ..interface.family import Network
+from ..interface.infilling import infilled
 from ..interface.masking import masked
 from ..interface.weights import CheckpointError, load_weights
 from .config import FitConfig
@@ -102,6 +103,8 @@ def run(
     def batches(plan: EpochPlan[Any], cursor: Cursor, num_epochs: int | None) -> Iterator[Any]:
         """Those of this rank, with what a family learns to tell hidden."""
         read = assembled(planned(plan, cursor, num_epochs, ranks.rank, ranks.world))
+        if "infill" in FAMILIES[training.family].tasks:
+            return (infilled(batch, seed) for batch in read)
         return read if draw is None else (masked(batch, draw, seed) for batch in read)
 
     result = fit(

@@ -1,11 +1,13 @@
--- One row per stay and split of a bucket: the last of its points there, and whether the
--- record ends with it, for no point of its entity and split comes soon enough after.
+-- One row per stay and split of a bucket: the trips of its first and of its last point
+-- there, that last point, and whether the record ends with it, for no point of its
+-- entity and split comes soon enough after.
 with
 
 followed as (
 
     select
         points.staypoint_id,
+        points.trip_id,
         splits.split,
         points.tracked_at,
         lead(points.tracked_at, 1, 'infinity'::timestamptz) over (
@@ -20,6 +22,8 @@ followed as (
 select
     staypoint_id as visit_id,
     split,
+    min_by(trip_id, tracked_at) as first_trip_id,
+    max_by(trip_id, tracked_at) as last_trip_id,
     max(tracked_at) as last_at,
     max(next_at) > max(tracked_at) + to_microseconds(($max_gap_s * 1e6)::bigint)
         as is_censored

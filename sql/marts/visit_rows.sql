@@ -10,7 +10,8 @@ select
     list(lat_deg order by visit_number) as lat_deg,
     list(exact_lon_deg order by visit_number) as exact_lon_deg,
     list(exact_lat_deg order by visit_number) as exact_lat_deg,
-    list(is_censored order by visit_number) as is_censored
+    list(is_censored order by visit_number) as is_censored,
+    list(is_way_seen order by visit_number) as is_way_seen
 from shard_visits
 group by entity_id, split
 order by split, entity_id

@@ -1,5 +1,5 @@
 -- One row: how many visits train has, and their sizes. Durations are of stays whose end
--- was seen and travel of the visits after these, or of all where no end was seen;
+-- was seen, travel is of ways that were seen, or each is of all where none was;
 -- distances are from the centroid. The longest time is that of a window, from its first
 -- arrival to its last end.
 with
@@ -11,7 +11,7 @@ followed as (
         travel_s,
         is_censored,
         haversine_m($lon_deg, $lat_deg, lon_deg, lat_deg) as distance_m,
-        lag(is_censored) over entity as is_travel_open,
+        is_way_seen,
         max(arrived_us + duration_s * 1e6) over (
             partition by entity_id
             order by visit_number
@@ -19,7 +19,6 @@ followed as (
         ) - arrived_us as elapsed_us
     from shard_visits
     where split = 'train'
-    window entity as (partition by entity_id order by visit_number)
 
 )
 
@@ -30,7 +29,7 @@ select
         quantile_disc(duration_s, [0.1, 0.5, 0.9])
     ) as duration_s,
     coalesce(
-        quantile_disc(travel_s, [0.1, 0.5, 0.9]) filter (where not is_travel_open),
+        quantile_disc(travel_s, [0.1, 0.5, 0.9]) filter (where is_way_seen),
         quantile_disc(travel_s, [0.1, 0.5, 0.9])
     ) as travel_s,
     quantile_disc(distance_m, [0.1, 0.5, 0.9]) as distance_m,

@@ -4,7 +4,8 @@ Beside the rows stand the stored windows of next visits and the places (`model/f
 the vocabulary of regions, their local frame, and the scales of the inputs, fitted on train alone.
 
 A visit stands at the centre of its region, its very place beside it. Its stay ends in its split:
-where the record of the split ends with it, it is censored. A visit that begins in no split, within
+where the record of the split ends with it, it is censored. The travel to a visit is known where its
+way was seen: within one trip, after a stay that ended. A visit that begins in no split, within
 a purge gap, is counted and left out.
 """
 
@@ -40,7 +41,7 @@ LISTS = {
     "arrived_us": pa.int64(),
     **dict.fromkeys(("duration_s", "travel_s", "lon_deg", "lat_deg"), pa.float64()),
     **dict.fromkeys(("exact_lon_deg", "exact_lat_deg"), pa.float64()),
-    "is_censored": pa.bool_(),
+    **dict.fromkeys(("is_censored", "is_way_seen"), pa.bool_()),
 }
 SCHEMA = pa.schema(
     {
@@ -150,7 +151,7 @@ def fitted_places(con: database.Connection, rules: VisitRules) -> Places:
     """The places of the regions that train knows, around their centroid, and its scales."""
     import torch
 
-    from model.earth.geometry import centroid_of, step_between
+    from model.earth.geometry import middle_of, step_between
     from model.features.normaliser import Quantiles
     from model.features.places import Places
 
@@ -163,7 +164,7 @@ def fitted_places(con: database.Connection, rules: VisitRules) -> Places:
         )
     cell_R, num_train_R = (known[name].to_numpy() for name in ("cell", "num_train"))
     lon_deg_R, lat_deg_R = map(torch.from_numpy, centres_of(cell_R))
-    lon_deg, lat_deg = centroid_of(lon_deg_R, lat_deg_R, torch.from_numpy(np.copy(num_train_R)))
+    lon_deg, lat_deg = middle_of(lon_deg_R, lat_deg_R, torch.tensor(num_train_R.astype(np.float64)))
     east_m_R, north_m_R = step_between(lon_deg, lat_deg, lon_deg_R, lat_deg_R)
     centroid: dict[str, database.Value] = {"lon_deg": float(lon_deg), "lat_deg": float(lat_deg)}
     max_history = rules.max_history

@@ -16,7 +16,7 @@ from tasks.prepare.conventions import EXAMPLES_FILE
 from tasks.report.calibration import calibration_parts
 from tasks.report.charts import Series, line_chart, steps_between
 from tasks.report.error_sections import horizon_parts, strata_parts, topic_parts
-from tasks.report.error_tables import RECOVERIES, TRAVEL_TIMES, read_scores
+from tasks.report.error_tables import NEXT_VISITS, RECOVERIES, TRAVEL_TIMES, read_scores
 from tasks.report.facts import (
     ENCODING_COLUMNS,
     RunSteps,
@@ -141,7 +141,7 @@ def error_parts(job: Job[ReportRules], scores: pa.Table, subject: Subject) -> li
     tasks, parts = {*job.settings.tasks}, list[str | Part]()
     if FORECAST in tasks:
         parts += horizon_parts(scores, subject)
-    for topic in (RECOVERIES, TRAVEL_TIMES):
+    for topic in (RECOVERIES, TRAVEL_TIMES, NEXT_VISITS):
         parts += topic_parts(topic, scores) if tasks & {*topic.tasks} else []
     if FORECAST in tasks:
         parts += strata_parts(scores, subject)
@@ -220,6 +220,7 @@ def lead(job: Job[ReportRules]) -> str:
         "test_recover_windows": "masked windows whose hidden points are recovered",
         "test_path_inference_windows": "windows of which the ends alone are known",
         "test_travel_time_windows": "journeys whose travel time is told",
+        "test_next_region_windows": "windows whose last visit is asked, region, travel and stay",
     }
     told = [f"{spelt(counts[name])} test {text}" for name, text in asked.items() if name in counts]
     return f"{listed(told)}, beside simple baselines on the same windows."

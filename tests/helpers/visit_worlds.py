@@ -81,6 +81,7 @@ def batch_of_visits(region_BV, travel_s_BV, stay_s_BV, num_pads: int = 0, seed: 
         "is_pad_BV": (np.zeros(region_BV.shape, bool), True),
         "is_target_BV": (is_asked_BV, False),
         "is_censored_BV": (np.zeros(region_BV.shape, bool), False),
+        "is_way_seen_BV": (np.ones(region_BV.shape, bool), False),
     }
     padded = {
         name: np.pad(
@@ -131,6 +132,7 @@ def write_shards_of_law(folder: Path, spans: dict[str, tuple[int, int]], num_vis
             **{name: place_BVC[..., 0] for name in ("lon_deg", "exact_lon_deg")},
             **{name: place_BVC[..., 1] for name in ("lat_deg", "exact_lat_deg")},
             "is_censored": np.zeros(region_BV.shape, bool),
+            "is_way_seen": np.ones(region_BV.shape, bool),
         }
         edges = pa.array(np.arange(end - first + 1) * num_visits, pa.int32())
         lists = {

@@ -91,6 +91,7 @@ def _row(generator: np.random.Generator, split: str, number: int, size: int) -> 
         "exact_lon_deg": (CENTROID_DEG[0] + 0.01 * place + 180) % 360 - 180,
         "exact_lat_deg": CENTROID_DEG[1] + 0.01 * generator.random(size).round(),
         "is_censored": generator.random(size) < 0.2,
+        "is_way_seen": generator.random(size) < 0.8,
     }
 
 

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.earth.cells import cells_of, centres_of
-from model.earth.geometry import centroid_of
+from model.earth.geometry import middle_of
+from model.features.normaliser import Quantiles
 from model.features.places import NUM_SPECIAL, Places, Special
 
 RADIUS_M = 6_371_008.8
@@ -82,12 +83,20 @@ def test_inputs_are_clipped_to_what_train_has_seen():
     assert places.clipped_s(torch.tensor([-1.0, 59.0, 61.0])).tolist() == [0.0, 59.0, 60.0]
 
 
-def test_a_centroid_is_weighed_and_knows_no_date_line():
-    lon_deg, lat_deg, weight = (
-        torch.tensor(values, dtype=torch.float64)
-        for values in ([179.0, -179.0, 178.0], [0.0, 0.0, 0.0], [1.0, 1.0, 0.0])
-    )
-    lon, lat = centroid_of(lon_deg, lat_deg, weight)
-    assert (float(lon), float(lat)) == pytest.approx((-180.0, 0.0))
-    lon, _ = centroid_of(lon_deg, lat_deg, weight.flip(0))
-    assert float(lon) == pytest.approx(179.5, abs=1.01)
+@pytest.mark.parametrize(
+    ("quantiles", "scale_m"),
+    [((0, 5_000, 1e6), 5_000), ((0, 0, 1e6), 1_000), ((0, 0, 300), 300), ((0, 0, 0), 1)],
+)
+def test_the_scale_of_places_is_that_of_most_visits(quantiles, scale_m):
+    assert places_of(CELLS, distance_m=Quantiles(*quantiles)).place_scale_m == scale_m
+
+
+def test_a_middle_is_weighed_knows_no_date_line_and_is_hardly_drawn_far_away():
+    def middle(*places_and_weights):
+        columns = torch.tensor(places_and_weights, dtype=torch.float64).unbind(1)
+        return tuple(map(float, middle_of(*columns)))
+
+    assert middle((179.9, 0.0, 1), (-179.9, 0.0, 1), (-179.8, 0.0, 1)) == pytest.approx((-179.9, 0))
+    assert middle((7.0, 51.0, 3), (8.0, 51.0, 2)) == pytest.approx((7.0, 51.0), abs=1e-9)
+    assert middle((7.0, 51.0, 2), (8.0, 51.0, 3)) == pytest.approx((8.0, 51.0), abs=1e-9)
+    assert middle((7.0, 51.0, 9), (-100.0, 40.0, 3)) == pytest.approx((7.0, 51.0), abs=1e-9)

@@ -19,10 +19,10 @@ from model.data.loader import StateError, TripLoader
 from model.data.options import Reading
 from model.data.reading import read_batches, read_windows
 from model.data.shards import ShardError
-from model.data.visits import TASK, VisitShards, calendar_of_visits
+from model.data.visits import TASK, VisitShards
 from model.earth.calendar import calendar_of
 from model.features.places import NUM_SPECIAL, Special
-from model.interface.visit_batch import VisitBatch, hour_of_week
+from model.interface.visit_batch import VisitBatch, calendar_of_visits, hour_of_week
 
 ZONE = "Pacific/Auckland"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -67,6 +67,7 @@ def check_row(batch, row, told, start, shards):
     until_us = (batch.left_s_BV[row, :num_visits].numpy() * 1e6).round().astype(int)
     assert np.array_equal(until_us, left_us - arrived_us[0])
     assert batch.is_censored_BV[row, :num_visits].tolist() == told["is_censored"][here]
+    assert batch.is_way_seen_BV[row, :num_visits].tolist() == told["is_way_seen"][here]
     place = (torch.from_numpy(np.array(told[name][here])) for name in ("lon_deg", "lat_deg"))
     east_m, north_m = shards.places.local_m(*place)
     torch.testing.assert_close(batch.east_m_BV[row, :num_visits], east_m, rtol=0, atol=1e-6)
@@ -105,12 +106,19 @@ def test_every_visit_but_the_first_is_a_target_and_no_pad_is(whole):
         assert not batch.travel_s_BV[batch.is_pad_BV].any()
 
 
-def test_travel_is_known_where_the_stay_before_ended(whole):
-    found = torch.cat([batch.is_travel_known_BV[:, 1:].flatten() for batch in whole])
-    ended = [~b.is_censored_BV[:, :-1] & ~b.is_pad_BV[:, 1:] for b in whole]
-    assert torch.equal(found, torch.cat([part.flatten() for part in ended]))
-    assert found.any()
-    assert not any(batch.is_travel_known_BV[:, 0].any() for batch in whole)
+def test_travel_is_known_where_the_way_was_seen_after_a_stay_that_ended(whole):
+    for batch in whole:
+        num_rows, num_visits = batch.region_BV.shape
+        expected = [
+            [
+                visit > 0
+                and bool(batch.is_way_seen_BV[row, visit] & ~batch.is_censored_BV[row, visit - 1])
+                for visit in range(num_visits)
+            ]
+            for row in range(num_rows)
+        ]
+        assert batch.is_travel_known_BV.tolist() == expected
+    assert any(batch.is_travel_known_BV.any() for batch in whole)
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 100])

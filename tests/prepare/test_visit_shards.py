@@ -149,6 +149,23 @@ def test_every_visit_is_there_once_and_ends_in_its_split(people):
 
 
 def test_travel_is_from_the_end_of_the_visit_before(people):
+    """It is known where one trip holds both, and the stay before was seen to end."""
+    trips, points = {}, defaultdict(list)
+    for row in rows_of(people.store, people.cleaned, "clean_points.parquet"):
+        points[row["entity_id"]].append((micros(row["tracked_at"]), row["trip_id"]))
+    for entity, told in points.items():
+        trips.update({(entity, at_us): trip for at_us, trip in told})
+    found = set()
+    for before, row in itertools.pairwise(rows_in(people.folder)):
+        if before["entity_id"] == row["entity_id"] and before["split"] == row["split"]:
+            left_us = before["arrived_us"] + round(before["duration_s"] * 1e6)
+            ends = (trips[row["entity_id"], at_us] for at_us in (left_us, row["arrived_us"]))
+            is_seen = len({*ends}) == 1 and not before["is_censored"]
+            assert row["is_way_seen"] == is_seen
+            found.add((is_seen, before["is_censored"]))
+        else:
+            assert not row["is_way_seen"]
+    assert {(True, False), (False, True)} <= found
     before = {}
     for row in rows_in(people.folder):
         key = row["entity_id"], row["split"]
@@ -210,11 +227,7 @@ def test_scales_and_limits_are_those_of_train(people):
     places, train = people.places, [r for r in rows_in(people.folder) if r["split"] == "train"]
     assert places.num_visits == len(train)
     ended = [row["duration_s"] for row in train if not row["is_censored"]]
-    known = [
-        row["travel_s"]
-        for before, row in itertools.pairwise(train)
-        if before["entity_id"] == row["entity_id"] and not before["is_censored"]
-    ]
+    known = [row["travel_s"] for row in train if row["is_way_seen"]]
     lon_deg, lat_deg = (np.radians([row[name] for row in train]) for name in ("lon_deg", "lat_deg"))
     lon_0, lat_0 = np.radians([places.centroid_lon_deg, places.centroid_lat_deg])
     cosine = np.sin(lat_0) * np.sin(lat_deg)
@@ -320,8 +333,8 @@ def test_visits_without_a_next_one_are_refused(connection):
         {"cell": cell},
     )
     connection.execute(
-        "create or replace table all_visit_ends as select visit_id, split, "
-        "arrived_at as last_at, false as is_censored from region_visits"
+        "create or replace table all_visit_ends as select visit_id, split, 't' as first_trip_id, "
+        "'t' as last_trip_id, arrived_at as last_at, false as is_censored from region_visits"
     )
     with pytest.raises(DataError, match="no entity in train has two visits"):
         visit_shards.place_visits(connection)

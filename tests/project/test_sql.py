@@ -78,7 +78,7 @@ SHARD_VISIT = {
     "visit_number": "bigint",
     "arrived_us": "bigint",
     **dict.fromkeys(("duration_s", "travel_s", "lon_deg", "lat_deg"), "double"),
-    "is_censored": "boolean",
+    **dict.fromkeys(("is_censored", "is_way_seen"), "boolean"),
 }
 TABLES = {
     "int_points_in_force": {
@@ -233,6 +233,8 @@ TABLES = {
     "all_visit_ends": {
         "visit_id": "bigint",
         "split": "varchar",
+        "first_trip_id": "varchar",
+        "last_trip_id": "varchar",
         "last_at": "timestamptz",
         "is_censored": "boolean",
     },
