@@ -599,13 +599,13 @@ def test_a_trajectory_is_a_function_of_its_number():
 
 
 def test_generation_begins_where_it_is_told_to():
-    """By default at the centroid of where train begins; a start moves all and changes nothing."""
+    """By default in the middle of where train begins; a start moves all and changes nothing."""
     model = random_weights()
     points = walk(20, 12)
     model.fit_inputs([batch_of(*points)])
     at_home = generated(model)
-    centroid = torch.tensor([8.0, 50.0], dtype=torch.float64)
-    torch.testing.assert_close(at_home[0, 0, :2], centroid, rtol=0, atol=1e-9)
+    middle = torch.tensor([8.0, 50.0], dtype=torch.float64)
+    torch.testing.assert_close(at_home[0, 0, :2], middle, rtol=0, atol=1e-9)
     away = generated(model, start_deg=(-20.0, 50.0))
     shift = torch.tensor([28.0, 0.0, 0.0], dtype=torch.float64)
     torch.testing.assert_close(away + shift, at_home, rtol=0, atol=1e-9)

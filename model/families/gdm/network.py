@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...earth.geometry import centroid_of
+from ...earth.geometry import middle_of
 from ...features.normaliser import Normaliser
 from ...interface.answers import Forecast, Generated, Recovered
 from ...interface.batch import Batch
@@ -101,7 +101,7 @@ PRESETS: Mapping[str, GdmConfig] = {
 class Gdm(Model):
     """The network: `loss` teaches it to tell noise from steps, `paths` fills in what is hidden.
 
-    `start_deg_C` is the centroid of where the windows of train begin, for a generation that is
+    `start_deg_C` is the middle of where the windows of train begin, for a generation that is
     given no start; the network does not read it.
     """
 
@@ -117,7 +117,7 @@ class Gdm(Model):
     def fit_inputs(self, batches: Iterable[Batch]) -> None:
         step_NF, lon_deg_N, lat_deg_N = steps_of_batches(batches)
         self.code.fit(step_NF)
-        start_deg = centroid_of(lon_deg_N, lat_deg_N, torch.ones_like(lon_deg_N))
+        start_deg = middle_of(lon_deg_N, lat_deg_N, torch.ones_like(lon_deg_N))
         self.start_deg_C.copy_(torch.stack(start_deg))
 
     # ------------------------------------------------------------------ training
@@ -270,8 +270,8 @@ class Gdm(Model):
     ) -> Generated:
         """Trajectories that begin at one place (longitude, latitude), from weights and seed alone.
 
-        None stands for the centroid of the starts of train. A trajectory is a function of its
-        number, however many others are asked for.
+        None stands for the middle of the starts of train, their median. A trajectory is a function
+        of its number, however many others are asked for.
         """
         place_deg = (
             self.start_deg_C if start_deg is None else self.start_deg_C.new_tensor(start_deg)
