@@ -1,10 +1,8 @@
 """gdm on laws that are known: Gaussians of one step, and an autoregression of steps.
 
 The fast tests train for seconds, the slow ones for minutes on one core. Of the autoregression the
-goal is recovery within 5 % of the smoother, four fifths of samples that hold 78 to 82 % of the
-truth, and made-up steps that no moment tells from real ones. It is not reached in 1,600 steps:
-recovery is 8 % off, its areas of 80 % hold 65 %, and made-up steps vary 8 % too little. The bounds
-here are around what was measured.
+goal is recovery within 5 % of the smoother, and four fifths of samples that hold 78 to 82 % of the
+truth. It is not reached in 1,600 steps: recovery is 8 % off, and areas of 80 % hold 65 %.
 """
 
 from __future__ import annotations
@@ -172,7 +170,11 @@ def hidden_places(num):
     return points, masked(batch_of_world(points, slice(None)), places_of_segments, 7)
 
 
+NOT_YET = "after 1,600 steps recovery is 8 % off, and its areas of 80 % hold 65 %"
+
+
 @pytest.mark.slow
+@pytest.mark.xfail(reason=NOT_YET, strict=True)
 @torch.no_grad()
 def test_recovery_comes_near_the_smoother():
     points, batch = hidden_places(2_000)
@@ -182,12 +184,13 @@ def test_recovery_comes_near_the_smoother():
     best_BTC, _ = smoothed_m(WORLD, points, batch.shows_place_BT.numpy())
     least_m_BT = np.linalg.norm(best_BTC - places_m(points), axis=-1)
     ratio = float(away_m_BT[asked_BT].mean()) / least_m_BT[asked_BT.numpy()].mean()
-    assert 0.99 < ratio < 1.12
+    assert 0.99 < ratio < 1.05
 
 
 @pytest.mark.slow
+@pytest.mark.xfail(reason=NOT_YET, strict=True)
 @torch.no_grad()
-def test_recovery_tells_roughly_how_far_off_it_is():
+def test_recovery_tells_how_far_off_it_is():
     _, batch = hidden_places(400)
     lon_deg_BGT, lat_deg_BGT, _ = ar1_model().paths(masked_input_of(batch), 64, seed=3)
     center = lon_deg_BGT[:, :1], lat_deg_BGT[:, :1]
@@ -195,7 +198,7 @@ def test_recovery_tells_roughly_how_far_off_it_is():
     truth = batch.lon_deg_BT, batch.lat_deg_BT
     away_m_BT = haversine_m(lon_deg_BGT[:, 0], lat_deg_BGT[:, 0], *truth)
     is_within_BT = away_m_BT <= radius_m_BT
-    assert 0.6 <= float(is_within_BT[batch.is_target_BT].double().mean()) <= 0.82
+    assert 0.78 <= float(is_within_BT[batch.is_target_BT].double().mean()) <= 0.82
 
 
 @pytest.mark.slow
