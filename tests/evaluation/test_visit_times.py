@@ -12,10 +12,11 @@ from helpers.visit_worlds import batch_of_visits, places_of
 from model.baselines.visit_history import Origins, PastVisits
 from model.baselines.visit_regression import (
     EFFECT_SPREAD,
-    _travel_features,
     regression_times,
+    travel_features,
 )
 from model.baselines.visit_times import Kernels, Lasting, region_hour_times
+from model.baselines.visit_trees import tree_times
 from model.features.places import NUM_SPECIAL, Special
 from model.interface.next_visit import Arrivals
 from model.layers.durations import MIN_DURATION_S
@@ -57,7 +58,11 @@ def mass(density, least_s):
     return float(density.log_zero[0].exp() + torch.trapezoid(log_P.exp(), log_s_P))
 
 
-@pytest.mark.parametrize("fitted", [region_hour_times, regression_times])
+def boosted_times(past):
+    return tree_times(past, regression_times(past))
+
+
+@pytest.mark.parametrize("fitted", [region_hour_times, regression_times, boosted_times])
 def test_all_mass_lies_at_zero_and_above_the_edge(fitted):
     past = past_of(*walks(0))
     law = fitted(past)
@@ -150,7 +155,7 @@ def test_the_regression_is_the_ridge_in_closed_form():
     region_N = past.asked.region_N
     law = regression_times(past).travels
     scale = float(law.log_scale.exp()) + 1e-3
-    feature_NF = _travel_features(past.origins, region_N, past.places)
+    feature_NF = travel_features(past.origins, region_N, past.places)
     is_region_NR = torch.nn.functional.one_hot(region_N, past.places.num_ids).double()
     design_NP = torch.cat([feature_NF, is_region_NR], dim=1)
     prior_P = torch.cat(
