@@ -17,7 +17,7 @@ from tasks.evaluate.benchmark import benchmark as tables_of
 from tasks.evaluate.cells import LeftOut, Making, judged_cells
 from tasks.evaluate.evaluate import evaluate
 from tasks.evaluate.local_model import is_local
-from tasks.evaluate.transfer import transfer
+from tasks.evaluate.transfer import require_model, transfer
 from tasks.ingest.ingest import ingest as ingest_files
 from tasks.prepare.clean import clean
 from tasks.prepare.learning_shards import WHOLE_PERCENT, learning_shards
@@ -184,6 +184,8 @@ def assess(
 ) -> Assessment | Transferred:
     """The points that were last ingested to a registered model, or to the errors of another."""
     store = Store(Machine().store)
+    if model:
+        require_model(model)
     with recorded_run(store, "assess", config.dataset):
         if not model:
             return assessed(config, points_in_force(config.dataset, store), store)

@@ -13,13 +13,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
 from ..earth.arrays import Bits, Floats, Ints, mixed
-from .shards import Shards, read_group, row_groups
+from .shards import ShardFolder, row_groups
 
 SEEN_FILE = "seen_points.safetensors"
 MAX_KEPT = 65_536
@@ -73,7 +74,7 @@ class SeenPoints:
         return cls(held["bits"], held["limit"][0])
 
 
-def seen_points(shards: Shards) -> SeenPoints:
+def seen_points(shards: ShardFolder[Any]) -> SeenPoints:
     """The sketch of whoever is trained on these shards."""
     none = [np.empty(0, np.uint64)]
     return SeenPoints.of(
@@ -81,19 +82,16 @@ def seen_points(shards: Shards) -> SeenPoints:
     )
 
 
-def seen_share(seen: SeenPoints, shards: Shards, split: str) -> float:
+def seen_share(seen: SeenPoints, shards: ShardFolder[Any], split: str) -> float:
     """The share of the points of a split that were seen, each counted once."""
     parts = list(bits_of(shards, split))
     return seen.share_of(np.unique(np.concatenate(parts))) if parts else 0.0
 
 
-def bits_of(shards: Shards, split: str) -> Iterator[Bits]:
+def bits_of(shards: ShardFolder[Any], split: str) -> Iterator[Bits]:
     """The numbers of the points of a split, one row group at a time."""
     for group in row_groups(shards, split):
-        points = read_group(group)
-        started_us_N = np.repeat(points.started_us_R, np.diff(points.offset_R))
-        instant_us_N = started_us_N + np.rint(points.t_s_N * 1e6).astype(np.int64)
-        yield point_bits(instant_us_N, points.lon_deg_N, points.lat_deg_N)
+        yield point_bits(*shards.tracked(group))
 
 
 def point_bits(instant_us_N: Ints, lon_deg_N: Floats, lat_deg_N: Floats) -> Bits:

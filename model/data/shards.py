@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
-from ..earth.arrays import Ints
+from ..earth.arrays import Floats, Ints
 from ..earth.calendar_tables import clock_of
 from ..interface.batch import Batch
 from .collate import BatchBuilder, Draft, Fed, FlatColumns, PointColumns, copy_finite
@@ -105,6 +105,10 @@ class ShardFolder(ABC, Generic[Fed]):
         """One row group, written to `room` if there is one for just these rows."""
 
     @abstractmethod
+    def tracked(self, group: Group) -> tuple[Ints, Floats, Floats]:
+        """When (microseconds since 1970 UTC) and where each element of a row group was."""
+
+    @abstractmethod
     def draft(self, num_rows: int, num_points: int, num_sequences: int) -> Draft[Fed]:
         """An empty batch, to be filled with crops of row groups."""
 
@@ -125,6 +129,12 @@ class Shards(ShardFolder[Batch]):
 
     def read(self, group: Group, room: PointColumns | None = None) -> PointColumns:
         return read_group(group, room)
+
+    def tracked(self, group: Group) -> tuple[Ints, Floats, Floats]:
+        points = read_group(group)
+        started_us_N = np.repeat(points.started_us_R, np.diff(points.offset_R))
+        instant_us_N = started_us_N + np.rint(points.t_s_N * 1e6).astype(np.int64)
+        return instant_us_N, points.lon_deg_N, points.lat_deg_N
 
     def draft(self, num_rows: int, num_points: int, num_sequences: int) -> BatchBuilder:
         return BatchBuilder(num_rows, num_points, num_sequences, clock_of(self.zone))

@@ -17,13 +17,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pyarrow as pa
 import torch
-from numpy.typing import NDArray
 
 from ..earth.arrays import Bools, Floats, Ints
-from ..earth.calendar import calendar_features
 from ..earth.cells import cells_of, centres_of
 from ..features.places import Places, Special
-from ..interface.visit_batch import NUM_VISIT_CALENDAR, VisitBatch
+from ..interface.visit_batch import NUM_VISIT_CALENDAR, VisitBatch, calendar_of_visits
 from .collate import CropPlacement
 from .shards import Group, ShardError, ShardFolder, offsets, read_columns
 
@@ -38,7 +36,7 @@ VISIT_SCHEMA = {
         ("duration_s", "lon_deg", "lat_deg", "exact_lon_deg", "exact_lat_deg"),
         pa.list_(pa.float64()),
     ),
-    "is_censored": pa.list_(pa.bool_()),
+    **dict.fromkeys(("is_censored", "is_way_seen"), pa.list_(pa.bool_())),
 }
 VISIT_WINDOW_SCHEMA = {
     "window_id": pa.int64(),
@@ -58,14 +56,16 @@ class VisitColumns(NamedTuple):
     centre_m_NC: Floats
     history_m_NC: Floats
     is_censored_N: Bools
+    is_way_seen_N: Bools
 
     @classmethod
     def empty(cls, offset_R: Ints) -> VisitColumns:
         """Memory for the visits of entities."""
         num_visits = int(offset_R[-1])
-        whole: Any = (np.empty(num_visits, np.int64) for _ in range(3))
-        placed: Any = (np.empty((num_visits, 2)) for _ in range(2))
-        return cls(offset_R, *whole, *placed, np.empty(num_visits, bool))
+        columns: Any = [np.empty(num_visits, np.int64) for _ in range(3)]
+        columns += [np.empty((num_visits, 2)) for _ in range(2)]
+        columns += [np.empty(num_visits, bool) for _ in range(2)]
+        return cls(offset_R, *columns)
 
     def of(self, offset_R: Ints) -> VisitColumns:
         """Room for other rows, with no more visits, in the same memory."""
@@ -127,11 +127,17 @@ class VisitShards(ShardFolder[VisitBatch]):
         visits.arrived_us_N[:] = value["arrived_us"]
         visits.left_us_N[:] = value["arrived_us"] + np.rint(value["duration_s"] * 1e6).astype(int)
         visits.is_censored_N[:] = value["is_censored"]
+        visits.is_way_seen_N[:] = value["is_way_seen"]
         visits.centre_m_NC[:] = self._local_m(lon_deg_N, lat_deg_N)
         is_exact = self.place == "exact"
         exact = (value["exact_lon_deg"], value["exact_lat_deg"])
         visits.history_m_NC[:] = self._local_m(*exact) if is_exact else visits.centre_m_NC
         return visits
+
+    def tracked(self, group: Group) -> tuple[Ints, Floats, Floats]:
+        lists = read_columns(group, ["arrived_us", "exact_lon_deg", "exact_lat_deg"])
+        arrived_us_N, lon_deg_N, lat_deg_N = (one.values.to_numpy() for one in lists.values())
+        return arrived_us_N, lon_deg_N, lat_deg_N
 
     def _told(self, value: dict[str, np.ndarray]) -> tuple[Ints, Floats, Floats]:
         """The region of each visit and its centre, by the vocabulary of the model."""
@@ -168,6 +174,7 @@ class VisitBuilder:
         self.calendar_BVK = np.zeros((*shape, NUM_VISIT_CALENDAR), np.float32)
         self.is_pad_BV = np.ones(shape, bool)
         self.is_censored_BV = np.zeros(shape, bool)
+        self.is_way_seen_BV = np.zeros(shape, bool)
         self.window_id_BS = np.full((num_rows, 1), -1)
 
     def fill(self, visits: VisitColumns, place: CropPlacement) -> None:
@@ -190,6 +197,7 @@ class VisitBuilder:
         self.calendar_BVK[row_Q] = calendar_of_visits(arrived_us_QV, self.zone)
         self.is_pad_BV[row_Q] = is_pad_QV
         self.is_censored_BV[row_Q] = visits.is_censored_N[visit_QV] & ~is_pad_QV
+        self.is_way_seen_BV[row_Q] = visits.is_way_seen_N[visit_QV] & ~is_pad_QV
 
     def batch(self) -> VisitBatch:
         """The batch for training: every visit but the first of a window is a target."""
@@ -205,12 +213,8 @@ class VisitBuilder:
             "is_pad_BV": self.is_pad_BV,
             "is_target_BV": is_target_BV,
             "is_censored_BV": self.is_censored_BV,
+            "is_way_seen_BV": self.is_way_seen_BV,
             "window_id_B": self.window_id_BS[:, 0],
         }
         columns: dict[str, Any] = {name: torch.tensor(array) for name, array in arrays.items()}
         return VisitBatch(**columns)
-
-
-def calendar_of_visits(instant_us: Ints, zone: str) -> NDArray[np.float32]:
-    """Sine and cosine of weekday and hour on local clocks: the first waves of the calendar."""
-    return calendar_features(instant_us, zone)[..., :NUM_VISIT_CALENDAR]

@@ -75,6 +75,27 @@ def rhumb_from(
     return wrap_lon_deg(lon_deg + torch.rad2deg(turn)), torch.rad2deg(end_lat)
 
 
+def middle_of(lon_deg_N: Tensor, lat_deg_N: Tensor, weight_N: Tensor) -> tuple[Tensor, Tensor]:
+    """The weighted median of places to the east and to the north: (lon_deg, lat_deg).
+
+    Seen from their mean, as vectors on the sphere. A few places far away draw the mean to where
+    nothing is, and the median hardly.
+    """
+    lon_N, lat_N = torch.deg2rad(lon_deg_N), torch.deg2rad(lat_deg_N)
+    axes = (lat_N.cos() * lon_N.cos(), lat_N.cos() * lon_N.sin(), lat_N.sin())
+    x, y, z = ((axis_N * weight_N).sum() for axis_N in axes)
+    mean = torch.rad2deg(torch.atan2(y, x)), torch.rad2deg(torch.atan2(z, x.hypot(y)))
+    steps = step_between(*mean, lon_deg_N, lat_deg_N)
+    return step_from(*mean, *(_median(metres_N, weight_N) for metres_N in steps))
+
+
+def _median(value_N: Tensor, weight_N: Tensor) -> Tensor:
+    """The smallest value with half of the weight at or below it."""
+    order_N = torch.argsort(value_N)
+    reached_N = weight_N[order_N].cumsum(0)
+    return value_N[order_N[torch.searchsorted(reached_N, reached_N[-1:] / 2)]].squeeze(0)
+
+
 def wrap_lon_deg(lon_deg: Tensor) -> Tensor:
     """The same meridian in [-180, 180)."""
     wrapped_deg = lon_deg - 360.0 * torch.floor((lon_deg + 180.0) / 360.0)

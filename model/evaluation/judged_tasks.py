@@ -13,6 +13,8 @@ FORECAST, RECOVER, PATH_INFERENCE, TRAVEL_TIME = (
 )
 TIMES_GIVEN, TIMES_PREDICTED, TIMES_HIDDEN = "times_given", "times_predicted", "times_hidden"
 ENDS, PATH_GIVEN = "ends", "path_given"
+NEXT_REGION, NEXT_TRAVEL, NEXT_STAY = "next_region", "next_travel", "next_stay"
+HISTORY, REGION_GIVEN, ARRIVAL_GIVEN = "history", "region_given", "arrival_given"
 # The first track of a task is the one that headlines tell of.
 TRACKS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -20,6 +22,9 @@ TRACKS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         RECOVER: (TIMES_GIVEN, TIMES_HIDDEN),
         PATH_INFERENCE: (TIMES_GIVEN,),
         TRAVEL_TIME: (ENDS, PATH_GIVEN),
+        NEXT_REGION: (HISTORY,),
+        NEXT_TRAVEL: (REGION_GIVEN,),
+        NEXT_STAY: (ARRIVAL_GIVEN,),
     }
 )
 # What an answerer is asked for each task: path inference is recovery with the ends alone given.
@@ -29,6 +34,7 @@ ASKED_AS: Mapping[str, str] = MappingProxyType(
         RECOVER: "recover",
         PATH_INFERENCE: "recover",
         TRAVEL_TIME: "travel_time",
+        **dict.fromkeys((NEXT_REGION, NEXT_TRAVEL, NEXT_STAY), "next_visit"),
     }
 )
 

@@ -8,7 +8,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .judged_tasks import FORECAST, PATH_INFERENCE, RECOVER, TRAVEL_TIME
+from .judged_tasks import (
+    FORECAST,
+    NEXT_REGION,
+    NEXT_STAY,
+    NEXT_TRAVEL,
+    PATH_INFERENCE,
+    RECOVER,
+    TRAVEL_TIME,
+)
 
 ALL = "all"  # masks, or strata, together
 KEYS = ("split", "task", "track", "mask", "horizon", "stratum", "model")
@@ -38,6 +46,9 @@ MAIN_METRICS: Mapping[str, str] = {
     RECOVER: "mae_m",
     PATH_INFERENCE: "mae_m",
     TRAVEL_TIME: "mae_s",
+    NEXT_REGION: "nll",
+    NEXT_TRAVEL: "crps_s",
+    NEXT_STAY: "crps_s",
 }
 Row = dict[str, Any]
 

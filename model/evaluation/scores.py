@@ -29,8 +29,18 @@ from torch import Tensor
 from ..data.shards import Shards
 from ..interface.answerer import Answerer
 from .forecast_scores import ForecastScorer
-from .judged_tasks import ASKED_AS, FORECAST, PATH_INFERENCE, RECOVER, TRACKS
+from .judged_tasks import (
+    ASKED_AS,
+    FORECAST,
+    NEXT_REGION,
+    NEXT_STAY,
+    NEXT_TRAVEL,
+    PATH_INFERENCE,
+    RECOVER,
+    TRACKS,
+)
 from .metrics import mean_over_windows
+from .next_visit_scores import NextVisitScorer
 from .question import Errors, Judging, Metric, Question
 from .recovery_scores import RecoveryScorer
 from .score_table import ALL, MAIN_METRICS, SCORES, WINDOW_ERRORS, Row, mask_order
@@ -57,9 +67,9 @@ class Scorer(Protocol):
     has_masks: bool
 
     def questions(
-        self, shards: Shards, split: str, answerers: Sequence[Answerer], judging: Judging
+        self, shards: Any, split: str, answerers: Sequence[Any], judging: Judging
     ) -> Iterator[Question]:
-        """The stored windows of a split, some at a time."""
+        """The stored windows of a split, some at a time; shards are of points or of visits."""
         ...
 
     def errors(
@@ -79,6 +89,7 @@ SCORERS: tuple[Scorer, ...] = (
     RecoveryScorer(RECOVER),
     RecoveryScorer(PATH_INFERENCE),
     TravelTimeScorer(),
+    *(NextVisitScorer(task) for task in (NEXT_REGION, NEXT_TRAVEL, NEXT_STAY)),
 )
 
 
@@ -277,7 +288,8 @@ class Answered:
         }
         about: Row = {"split": self.split, "task": self.scorer.task}
         for (track, model), errors in self.errors.items():
-            for metric in (name for name in errors if name in MEANT):
+            main = MAIN_METRICS[self.scorer.task]
+            for metric in (name for name in errors if name in {*MEANT, main}):
                 value = errors[metric].numpy()
                 columns = value.T if value.ndim == 2 else [value]
                 horizons = self.judging.horizons if value.ndim == 2 else (None,)

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..features.normaliser import Normaliser
-    from ..interface.family import Family, Model
+    from ..features.places import Places
+    from ..interface.family import Family
 
 # Each module defines `FAMILY`. GPT-2 is none of them: it reads tokens and has no normaliser. The
 # names stand in a data file, for a new one changes no recipe of the others. So do the tasks of
-# each, which are told without loading torch; what its module says decides.
+# each, and whether it reads points or visits, which are told without loading torch.
 MODULES_FILE = Path(__file__).with_name("modules.json")
 MODULES: dict[str, dict[str, Any]] = json.loads(MODULES_FILE.read_bytes())
 
@@ -34,7 +35,22 @@ class _Families(UserDict[str, Any]):
         return family
 
 
+POINTS, VISITS = "points", "visits"
+FILES = {POINTS: "normaliser.json", VISITS: "places.json"}  # what was fitted for such inputs
+
+
+def reads(name: str) -> str:
+    """What the windows of a family are made of."""
+    return str(MODULES[name].get("reads", POINTS))
+
+
+def fitted_file(name: str) -> str:
+    """Where shards, and a trained model, hold what was fitted on train for its inputs."""
+    return FILES[reads(name)]
+
+
 FAMILIES: Mapping[str, Family] = _Families(MODULES)
+FAMILIES_OF_POINTS = tuple(name for name in MODULES if reads(name) == POINTS)
 
 
 def module_named(name: str) -> str:
@@ -48,9 +64,12 @@ def tasks_of(name: str) -> tuple[str, ...]:
 
 
 def build(
-    name: str, preset_or_config: str | Mapping[str, Any] | Any, normaliser: Normaliser
-) -> Model:
-    """A model with fresh weights, from a preset's name, a configuration, or one read from JSON."""
+    name: str, preset_or_config: str | Mapping[str, Any] | Any, fitted: Normaliser | Places
+) -> Any:
+    """A model with fresh weights, from a preset's name, a configuration, or one read from JSON.
+
+    `fitted` is what was fitted on train for its kind of input (`fitted.py`).
+    """
     if name not in MODULES:
         raise ValueError(f"unknown family {name!r}, known are {sorted(MODULES)}")
     family = FAMILIES[name]
@@ -61,4 +80,4 @@ def build(
         config = family.presets[preset_or_config]
     elif isinstance(preset_or_config, Mapping):
         config = family.config(**preset_or_config)
-    return family.model(config, normaliser)
+    return family.model(config, fitted)

@@ -1,7 +1,7 @@
 """Places of a data set: the regions that a model of visits knows, and the scales of its inputs.
 
 All of it is fitted on the train split and travels with the weights: the vocabulary of regions, the
-centroid of train with the centres of the regions in the local frame around it, typical sizes, and
+middle of train with the centres of the regions in the local frame around it, typical sizes, and
 the limits to which inputs are clipped. What a model is judged on is never clipped.
 
 Ids of regions, and of what stands in their place, are numbers of one vocabulary: first the special
@@ -27,6 +27,7 @@ from ..earth.geometry import step_between, step_from
 from .normaliser import Quantiles
 
 MIN_PLACE_M, MIN_TIME_S = 1.0, 1.0
+NEAR_M = 1_000.0  # where half of the visits are in one region, the median says nothing
 
 
 class Special(IntEnum):
@@ -44,11 +45,12 @@ NUM_SPECIAL = len(Special)
 
 @dataclass(frozen=True)
 class Places:
-    """Regions, the local frame at the centroid of train, scales, and limits of inputs.
+    """Regions, the local frame in the middle of train, scales, and limits of inputs.
 
     `cells` are the H3 cells of the regions and `east_m`, `north_m` their centres in the local
-    frame: great-circle distance and azimuth from the centroid, as components. Durations are of
-    stays whose end was seen, travel times of visits that follow one of these. A stay shorter than
+    frame: great-circle distance and azimuth from the centroid, as components. The centroid is the
+    median of the regions to the east and to the north, each weighed by its visits. Durations are of
+    stays whose end was seen, travel times of ways that were seen. A stay shorter than
     `min_stay_s` is none. `distance_m` is from the centroid to the region of a visit; no visit of
     train is farther than `max_distance_m`, and none comes later than `max_elapsed_s` after the
     first one of its window.
@@ -116,8 +118,8 @@ class Places:
 
     @property
     def place_scale_m(self) -> float:
-        """A typical distance from the centroid."""
-        return max(self.distance_m.p50, self.distance_m.p90 / 4, MIN_PLACE_M)
+        """A typical distance from the centroid, whatever a few trips to the far reach."""
+        return max(self.distance_m.p50, min(self.distance_m.p90, NEAR_M), MIN_PLACE_M)
 
     @property
     def time_scale_s(self) -> float:

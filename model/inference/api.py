@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,7 +22,9 @@ from ..interface.answerer import DurationDensity
 from ..interface.answers import Durations, Forecast, Recovered
 from ..interface.contexts import Context, Partial, check_target_times
 from ..interface.evaluating import evaluating
-from ..interface.family import Model
+from ..interface.family import Model, Network
+from ..interface.next_visit import Arrivals, DurationLaw, NextVisit
+from ..interface.visit_batch import VisitBatch
 
 MAX_ROWS = 4096  # forecast at once, each sample counted; bounds the memory
 
@@ -89,6 +92,32 @@ def check_ends(partial: Partial) -> None:
         raise ValueError("the time of the last point is given: there is nothing to tell")
 
 
+def next_visit(model: Network, history: VisitBatch) -> NextVisit:
+    """What comes after the last visit of each row: its region, its travel, its stay."""
+    with ready_for(model, "next_visit") as able:
+        return Quiet(able.next_visit(history))
+
+
+@dataclass(frozen=True)
+class Quiet:
+    """What is told of next visits, whose heads are asked without gradients."""
+
+    told: NextVisit
+
+    @property
+    def log_region_NR(self) -> Tensor:
+        with torch.inference_mode():
+            return self.told.log_region_NR
+
+    def travel(self, region_N: Tensor) -> DurationLaw:
+        with torch.inference_mode():
+            return self.told.travel(region_N)
+
+    def stay(self, arrivals: Arrivals) -> DurationLaw:
+        with torch.inference_mode():
+            return self.told.stay(arrivals)
+
+
 def embed(model: Model, context: Context) -> Tensor:
     """A vector (B, D) of each trajectory: its mean hidden state."""
     with ready_for(model, "embed") as able:
@@ -107,14 +136,14 @@ def score(model: Model, context: Context) -> Tensor:
 
 
 @contextmanager
-def ready_for(model: Model, task: str) -> Iterator[Any]:
+def ready_for(model: Network, task: str) -> Iterator[Any]:
     """The model, without gradients and dropout, if its family serves a task."""
     check_task(model, task)
     with torch.inference_mode(), evaluating(model):
         yield model
 
 
-def check_task(model: Model, task: str) -> None:
+def check_task(model: Network, task: str) -> None:
     """Refuse what the family of a model does not serve."""
     tasks = FAMILIES[model.family].tasks
     if task not in tasks:

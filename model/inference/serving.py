@@ -22,7 +22,7 @@ from torch import Tensor
 from ..earth.arrays import Bools, Floats, Ints
 from ..earth.columns import joined
 from ..families import FAMILIES, build
-from ..features.normaliser import Normaliser
+from ..families.fitted import read_fitted
 from ..interface.answerer import DurationDensity
 from ..interface.answers import Durations, Forecast, Recovered
 from ..interface.calibration import Calibration
@@ -40,9 +40,11 @@ from ..interface.flat_points import (
 )
 from ..interface.flat_points import sorted_points as sorted_points
 from ..interface.flat_points import sorted_sketch as sorted_sketch
+from ..interface.next_visit import NextVisit
+from ..interface.visit_batch import VisitBatch
 from ..interface.weights import load_weights
 from .api import check_task as check_task
-from .api import duration_density, embed, forecast, recover, score, travel_time
+from .api import duration_density, embed, forecast, next_visit, recover, score, travel_time
 
 TRAJECTORIES_AT_ONCE = 1024  # bounds the memory of samples
 PIECES_AT_ONCE = 256  # bounds the memory of attention in both directions
@@ -104,6 +106,9 @@ class Trained:
     def duration_density(self, partial: Partial) -> DurationDensity:
         return duration_density(self.model, partial)
 
+    def next_visit(self, history: VisitBatch) -> NextVisit:
+        return next_visit(self.model, history)
+
 
 @dataclass(frozen=True)
 class Params:
@@ -162,13 +167,13 @@ class Recoveries:
 
 
 def load_trained(folder: Path, weights_sha256: str | None = None) -> Trained:
-    """The model of a folder with `weights.safetensors`, `config.json` and `normaliser.json`.
+    """The model of a folder with `weights.safetensors`, `config.json` and what was fitted on train.
 
     What a `calibration.json` beside them tells is carried with it.
     """
     config = json.loads((folder / "config.json").read_bytes())
-    normaliser = Normaliser.from_json(json.loads((folder / "normaliser.json").read_bytes()))
-    model = build(config["family"], config["config"], normaliser)
+    family = config["family"]
+    model = build(family, config["config"], read_fitted(folder, family))
     load_weights(model, folder / "weights.safetensors", weights_sha256)
     return Trained(model.eval(), calibration=Calibration.read(folder))
 

@@ -64,6 +64,13 @@ class Forecast(Columns):
     def of(cls, paths: Sequence[Tensor]) -> Forecast:
         """From longitudes, latitudes and times (B, 1 + S, H): point forecasts, then samples."""
         lon_deg_BGH, lat_deg_BGH, time_s_BGH = paths
+        shapes = [tuple(path.shape) for path in (lon_deg_BGH, lat_deg_BGH, time_s_BGH)]
+        if len(set(shapes)) > 1 or len(shapes[0]) != 3:
+            raise ValueError(
+                f"Forecast.of was given longitudes, latitudes and times of shapes {shapes}: each "
+                "must be (windows, 1 + samples, steps), so that a point forecast (windows, steps) "
+                "without samples becomes one by .unsqueeze(1)"
+            )
         points = lon_deg_BGH[:, 0], lat_deg_BGH[:, 0], time_s_BGH[:, 0]
         samples = lon_deg_BGH[:, 1:], lat_deg_BGH[:, 1:], time_s_BGH[:, 1:]
         if not samples[0].shape[1]:

@@ -14,26 +14,42 @@ from .batch import Batch
 from .masking import Draw, Loss
 
 
-class Model(nn.Module, ABC):
+class Network(nn.Module, ABC):
     """A network that knows the name of its family and scores itself on a batch.
 
     Whatever else it can do, its family says in `tasks`: for each there is a method of that name.
-    `config.max_points` is the longest window that it reads.
     """
 
     family: ClassVar[str]
+    config: Any
+
+    @property
+    @abstractmethod
+    def fitted(self) -> Any:
+        """What was fitted on train for its inputs, and travels with its weights."""
+
+    def fit_inputs(self, batches: Iterable[Any]) -> None:
+        """Fit constants of the inputs on train, before the first step; most families have none."""
+
+    @abstractmethod
+    def loss(self, batch: Any) -> Loss:
+        """Sum over the targets of the batch, and their number."""
+
+
+class Model(Network):
+    """A network that reads points; `config.max_points` is the longest window that it reads."""
 
     def __init__(self, config: Any, normaliser: Normaliser) -> None:
         super().__init__()
         self.config = config
         self.normaliser = normaliser
 
-    def fit_inputs(self, batches: Iterable[Batch]) -> None:
-        """Fit constants of the inputs on train, before the first step; most families have none."""
+    @property
+    def fitted(self) -> Normaliser:
+        return self.normaliser
 
     @abstractmethod
-    def loss(self, batch: Batch) -> Loss:
-        """Sum over the targets of the batch, and their number."""
+    def loss(self, batch: Batch) -> Loss: ...
 
 
 @dataclass(frozen=True)
@@ -45,7 +61,7 @@ class Family:
     it learns from whole windows.
     """
 
-    model: type[Model]
+    model: type[Network]
     config: type[Any]
     presets: Mapping[str, Any]
     tasks: tuple[str, ...]

@@ -23,13 +23,15 @@ from .visit_batch import VisitBatch
 class Arrivals(Columns):
     """Beginnings of visits: where, after how many seconds on the way, when and at which clocks.
 
-    `arrived_s_N` counts from the first arrival of the history, as `VisitBatch` does.
+    `arrived_s_N` counts from the first arrival of the history, as `VisitBatch` does, and so does
+    `until_s_N`, by when the stay must be over: of a visit that fills a gap, infinite of others.
     """
 
     region_N: Tensor
     travel_s_N: Tensor
     arrived_s_N: Tensor
     calendar_NK: Tensor
+    until_s_N: Tensor
 
 
 @dataclass(frozen=True)
@@ -47,9 +49,10 @@ class AskedVisits(Arrivals):
             batch.travel_s_BV[is_asked_BV],
             batch.arrived_s_BV[is_asked_BV],
             batch.calendar_BVK[is_asked_BV],
+            batch.until_s_BV[is_asked_BV],
             batch.duration_s_BV[is_asked_BV],
             batch.is_travel_known_BV[is_asked_BV],
-            batch.is_censored_BV[is_asked_BV],
+            batch.is_open_BV[is_asked_BV],
         )
 
 

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from ..earth.calendar import CYCLES
+from ..earth.arrays import Ints
+from ..earth.calendar import CYCLES, calendar_features
 from .batch import Windows
 
 CYCLES_OF_VISITS = ("weekday", "hour")
@@ -29,8 +32,9 @@ class VisitBatch(Windows):
 
     A stay ends with the last point inside. It is censored where the record ends with it: where no
     later point of its entity and split comes within the longest silence of a stay. Such a stay
-    lasted until `left_s_BV` at least, and the travel to the visit after it is not known either: the
-    rest of the stay is part of it. Travel is never given: it is the next arrival less `left_s_BV`.
+    lasted until `left_s_BV` at least. The way to a visit was seen where it lies within one trip and
+    the stay before it ended: elsewhere the time between the two holds a silence, in which anything
+    may have happened, and is no travel. Travel is not given: it is the arrival less the end before.
 
     Targets are scored. In training these are all visits but the first of a window, in a window of
     the task `next_visit` the last one. Pads have the region `Special.PAD`, the place of the last
@@ -46,6 +50,7 @@ class VisitBatch(Windows):
     is_pad_BV: Tensor
     is_target_BV: Tensor
     is_censored_BV: Tensor
+    is_way_seen_BV: Tensor
     window_id_B: Tensor
 
     def window_ids(self, row: int) -> list[int]:
@@ -70,10 +75,21 @@ class VisitBatch(Windows):
         return travel_s_BV
 
     @property
+    def until_s_BV(self) -> Tensor:
+        """By when each stay must be over, on the clock of arrivals; infinite where nothing says."""
+        return torch.full_like(self.left_s_BV, torch.inf)
+
+    @property
+    def is_open_BV(self) -> Tensor:
+        """Whether a stay lasted for `duration_s_BV` or longer, and not for as long."""
+        return self.is_censored_BV
+
+    @property
     def is_travel_known_BV(self) -> Tensor:
-        """Whether `travel_s_BV` was observed: not where the stay before is censored, nor first."""
-        is_known_BV = torch.zeros_like(self.is_censored_BV)
-        is_known_BV[:, 1:] = ~self.is_censored_BV[:, :-1] & ~self.is_pad_BV[:, 1:]
+        """Whether `travel_s_BV` was observed: its way was seen, from the visit before it here."""
+        is_known_BV = self.is_way_seen_BV & ~self.is_pad_BV
+        is_known_BV[:, 0] = False
+        is_known_BV[:, 1:] &= ~self.is_censored_BV[:, :-1]
         return is_known_BV
 
 
@@ -89,3 +105,8 @@ def hour_of_week(calendar_BVK: Tensor) -> Tensor:
 def _place_on(wave: Tensor, cycle: int) -> Tensor:
     turn = torch.atan2(wave[..., 0], wave[..., 1]) / (2 * torch.pi)
     return torch.round(turn * cycle).long() % cycle
+
+
+def calendar_of_visits(instant_us: Ints, zone: str) -> NDArray[np.float32]:
+    """Sine and cosine of weekday and hour on local clocks: the first waves of the calendar."""
+    return calendar_features(instant_us, zone)[..., :NUM_VISIT_CALENDAR]

@@ -78,11 +78,24 @@ class DurationMixture:
         seconds = high.clamp(max=MAX_LOG_DURATION).exp()
         return torch.where(is_zero, 0.0, seconds)
 
-    def sample(self, uniform: Tensor, longer_than_s: Tensor | float = 0.0) -> Tensor:
-        """The duration that a draw from U(0, 1) stands for, of those that are longer than this."""
-        least_s = torch.as_tensor(longer_than_s, dtype=torch.float64)
-        before = torch.where(least_s > 0, self.cumulative(least_s), 0.0)
-        return self.quantile(before + (1 - before) * uniform)
+    def mass_between(self, low_s: Tensor, high_s: Tensor) -> tuple[Tensor, Tensor]:
+        """The shares of the mass below an interval, and up to its end: both ends lie within."""
+        below = torch.where(low_s > 0, self.cumulative(low_s), 0.0)
+        return below, torch.where(high_s < low_s, below, self.cumulative(high_s))
+
+    def sample(
+        self, uniform: Tensor, low_s: Tensor | float = 0.0, high_s: Tensor | float = math.inf
+    ) -> Tensor:
+        """The duration that a draw from U(0, 1) stands for, of those in an interval.
+
+        Where the interval holds no mass it is the end that is nearer to some.
+        """
+        low, high = (
+            torch.as_tensor(value, dtype=torch.float64).expand_as(uniform)
+            for value in (low_s, high_s)
+        )
+        below, until = self.mass_between(low, high)
+        return self.quantile(below + (until - below) * uniform).clamp(low, high)
 
     @property
     def _log_positive(self) -> Tensor:

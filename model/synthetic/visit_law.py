@@ -38,19 +38,19 @@ class VisitLaw:
         """Regions, seconds of travel to each, the first being zero, and seconds of stays (V)."""
         region_V = self.chain.draw(generator, num_visits)
         deviate_V = generator.standard_normal(num_visits)
-        travel_s_V = self.travel_median_s(region_V) * np.exp(self.travel_spread * deviate_V)
+        travel_s_V: Floats = self.travel_median_s(region_V) * np.exp(self.travel_spread * deviate_V)
         travel_s_V[generator.random(num_visits) < self.at_once] = 0.0
         travel_s_V[0] = 0.0
         # Of a normal deviate above the edge alone, by the inverse of its distribution.
         median_V = self.stay_median_s(region_V, travel_s_V)
         below_V = special.ndtr(self._edge(median_V))
         share_V = below_V + (1 - below_V) * generator.random(num_visits)
-        stay_s_V = median_V * np.exp(self.stay_spread * special.ndtri(share_V))
-        stays_s_V: Floats = np.maximum(stay_s_V, self.least_stay_s)
-        return region_V, travel_s_V, stays_s_V
+        stay_s_V: Floats = median_V * np.exp(self.stay_spread * special.ndtri(share_V))
+        return region_V, travel_s_V, np.maximum(stay_s_V, self.least_stay_s)
 
     def travel_median_s(self, region_V: Ints) -> Floats:
-        return self.travel_s * (1.0 + region_V % 3)
+        medians_s_V: Floats = self.travel_s * (1.0 + region_V.astype(np.float64) % 3)
+        return medians_s_V
 
     def stay_median_s(self, region_V: Ints, travel_s_V: Floats) -> Floats:
         return self.stay_s * (1.0 + region_V % 4) * (1 + travel_s_V / self.travel_s) ** 0.3
@@ -60,7 +60,8 @@ class VisitLaw:
         way_s_V = np.where(travel_s_V > 0, travel_s_V, 1.0)
         error_V = np.log(way_s_V / self.travel_median_s(region_V)) / self.travel_spread
         way_V = _log_normal_nll(error_V, self.travel_spread, way_s_V) - math.log1p(-self.at_once)
-        return np.where(travel_s_V > 0, way_V, -math.log(self.at_once))
+        at_once = -math.log(self.at_once) if self.at_once else math.inf
+        return np.where(travel_s_V > 0, way_V, at_once)
 
     def stay_nll(self, region_V: Ints, travel_s_V: Floats, stay_s_V: Floats) -> Floats:
         """Surprise of each stay given where it is and the way there, in nats of seconds."""

@@ -25,12 +25,14 @@ from torch import distributed
 from ..data.epoch_plan import EpochPlan
 from ..data.reading import assembled, planned
 from ..data.seen_points import SEEN_FILE, SeenPoints, seen_points
-from ..data.shards import Shards
+from ..data.shards import ShardFolder, Shards
 from ..data.streams import prefetched
-from ..families import FAMILIES, build
-from ..features.normaliser import Normaliser
-from ..interface.batch import Batch, Cursor
-from ..interface.family import Model
+from ..data.visits import VisitShards
+from ..families import FAMILIES, VISITS, build, fitted_file, reads
+from ..families.fitted import read_fitted
+from ..interface.batch import Cursor
+from ..interface.family import Network
+from ..interface.infilling import infilled
 from ..interface.masking import masked
 from ..interface.weights import CheckpointError, load_weights
 from .config import FitConfig
@@ -38,13 +40,21 @@ from .fit import Interrupted, fit
 from .ranks import Ranks
 from .state import METRICS_FILE, WEIGHTS_FILE, FitResult, Progress
 
-CONFIG_FILE, NORMALISER_FILE, COURSE_FILE = "config.json", "normaliser.json", "training.json"
-STORED = (WEIGHTS_FILE, CONFIG_FILE, NORMALISER_FILE)  # the model itself
-OUTPUTS = (*STORED, METRICS_FILE, COURSE_FILE, SEEN_FILE)
+CONFIG_FILE, COURSE_FILE = "config.json", "training.json"
 NUM_FITTING_BATCHES = 64  # of train, for the constants of the inputs
 NUM_VALIDATION_BATCHES = 48  # of all ranks together: 2, 3, 4, 6 and 8 of them take equally many
 PREFETCHED_BATCHES = 2
 STOPPED = 130
+
+
+def stored_files(family: str) -> tuple[str, ...]:
+    """The files of a trained model: its weights, its shape, and what was fitted for its inputs."""
+    return WEIGHTS_FILE, CONFIG_FILE, fitted_file(family)
+
+
+def output_files(family: str) -> tuple[str, ...]:
+    """All that a training leaves."""
+    return *stored_files(family), METRICS_FILE, COURSE_FILE, SEEN_FILE
 
 
 class InitError(ValueError):
@@ -79,20 +89,22 @@ def checked(kind: type, value: Mapping[str, Any]) -> Mapping[str, Any]:
 def run(
     training: Training, folder: Path, on_progress: Callable[[Progress], None] | None = None
 ) -> FitResult:
-    """Train in a folder, and leave the model there: every one of `OUTPUTS`."""
+    """Train in a folder, and leave the model there: every one of `output_files`."""
     ranks = Ranks.present(torch.device("cpu"))
-    shards = Shards.open(Path(training.shards), training.zone)
+    model = first_model(training)
+    shards = shards_for(training, model)
     train, validation = (
         EpochPlan.of(shards, training.fit.reading(split)) for split in ("train", "validation")
     )
-    model = first_model(training)
     draw, seed = FAMILIES[training.family].draw, training.fit.seed
     if not training.fit.init:  # all ranks read the same
         model.fit_inputs(islice(assembled(planned(train, num_epochs=1)), NUM_FITTING_BATCHES))
 
-    def batches(plan: EpochPlan, cursor: Cursor, num_epochs: int | None) -> Iterator[Batch]:
+    def batches(plan: EpochPlan[Any], cursor: Cursor, num_epochs: int | None) -> Iterator[Any]:
         """Those of this rank, with what a family learns to tell hidden."""
         read = assembled(planned(plan, cursor, num_epochs, ranks.rank, ranks.world))
+        if "infill" in FAMILIES[training.family].tasks:
+            return (infilled(batch, seed) for batch in read)
         return read if draw is None else (masked(batch, draw, seed) for batch in read)
 
     result = fit(
@@ -111,28 +123,36 @@ def run(
     return result
 
 
-def first_model(training: Training) -> Model:
+def shards_for(training: Training, model: Network) -> ShardFolder[Any]:
+    """The shards as a model reads them: visits are told by the places that it knows."""
+    folder = Path(training.shards)
+    if reads(training.family) == VISITS:
+        return VisitShards.open(folder, training.zone, model.fitted)
+    return Shards.open(folder, training.zone)
+
+
+def first_model(training: Training) -> Network:
     """The model before its first step: fresh, or as an earlier training left it.
 
     The normaliser belongs to the weights: a model that is trained on keeps the one that it was
     trained with, whatever the new data would give.
     """
     if not training.fit.init:
-        normaliser = read_normaliser(Path(training.shards))
+        fitted = read_fitted(Path(training.shards), training.family)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(training.fit.seed)
-            return build(training.family, shape_of(training), normaliser)
+            return build(training.family, shape_of(training), fitted)
     folder, asked = Path(training.fit.init), f"{training.family} {training.preset}"
     try:
         given = json.loads((folder / CONFIG_FILE).read_bytes())
-        normaliser = read_normaliser(folder)
+        fitted = read_fitted(folder, training.family)
         family, shape = given["family"], {**given["config"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InitError(f"no trained model to begin with: {type(error).__name__}") from error
     if family != training.family:
         raise InitError(f"the model to begin with is a {family}, not a {training.family}")
     with torch.random.fork_rng(devices=[]):
-        model = build(training.family, shape_of(training), normaliser)
+        model: Network = build(training.family, shape_of(training), fitted)
     defaults = {entry.name: entry.default for entry in fields(model.config)}
     if defaults | shape != asdict(model.config):  # one that is older than a field has its default
         raise InitError(f"the model to begin with has another shape than {asked}: {shape}")
@@ -153,11 +173,7 @@ def shape_of(training: Training) -> Any:
     return replace(preset, inputs=training.inputs)
 
 
-def read_normaliser(folder: Path) -> Normaliser:
-    return Normaliser.from_json(json.loads((folder / NORMALISER_FILE).read_bytes()))
-
-
-def write_facts(folder: Path, training: Training, model: Model, result: FitResult) -> None:
+def write_facts(folder: Path, training: Training, model: Network, result: FitResult) -> None:
     """What a reader of the weights has to know, and the course of the training, without a clock."""
     described = {
         "family": training.family,
@@ -167,12 +183,13 @@ def write_facts(folder: Path, training: Training, model: Model, result: FitResul
     }
     course = {key: value for key, value in asdict(result).items() if key != "weights"}
     course["parameters"] = sum(value.numel() for value in model.parameters())
-    facts = (described, model.normaliser.to_json(), course)
-    for name, value in zip((CONFIG_FILE, NORMALISER_FILE, COURSE_FILE), facts, strict=True):
+    facts = (described, model.fitted.to_json(), course)
+    names = CONFIG_FILE, fitted_file(training.family), COURSE_FILE
+    for name, value in zip(names, facts, strict=True):
         (folder / name).write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
-def write_seen(folder: Path, training: Training, shards: Shards) -> None:
+def write_seen(folder: Path, training: Training, shards: ShardFolder[Any]) -> None:
     """What the model was trained on, and what the one that it began with was."""
     seen = seen_points(shards)
     earlier = SeenPoints.read(Path(training.fit.init)) if training.fit.init else None

@@ -38,6 +38,7 @@ from tasks.config.slices import (
     SnapshotRules,
     SplitRules,
     TrainRules,
+    VisitRules,
     Windowing,
     WindowRules,
     taken,
@@ -191,6 +192,10 @@ class DataConfig(Section):
         own = self.region.resolution
         resolution = self.source_row.region_resolution if own is None else own
         return taken(RegionRules, self.region, resolution=resolution)
+
+    @property
+    def visit_rules(self) -> VisitRules:
+        return taken(VisitRules, self.stay, self.region_rules)
 
     @property
     def evaluate_rules(self) -> EvaluateRules:

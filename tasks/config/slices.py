@@ -125,6 +125,15 @@ class RegionRules(RegionConfig):
     resolution: int
 
 
+class VisitRules(Section):
+    """What decides the shards of visits: when a stay is cut off, and how long a window is."""
+
+    min_stay_s: float
+    max_gap_s: float
+    max_history: int
+    resolution: int
+
+
 class TrainRules(Section):
     """The slice of the configuration that decides the weights."""
 

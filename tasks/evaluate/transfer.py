@@ -18,8 +18,8 @@ from model.families import module_named
 from tasks.config.pipeline import DataConfig
 from tasks.config.slices import EvaluateRules
 from tasks.evaluate.evaluate import judge, seen_counts, trained_in
-from tasks.evaluate.local_model import is_local, local_model, source_digest, told_as_of
-from tasks.registry.initial_weights import answering_digest, initial_model, kind_of
+from tasks.evaluate.local_model import EXAMPLE, is_local, local_model, source_digest, told_as_of
+from tasks.registry.initial_weights import REGISTERED, answering_digest, initial_model, kind_of
 from tasks.runtime.errors import ConfigError
 from tasks.runtime.stage import Input, Job, Stage
 from tasks.runtime.store import Counts, Receipt, Store
@@ -29,6 +29,17 @@ if TYPE_CHECKING:
 
 FLAG = "--model"
 NOTHING_TUNED: Mapping[float, Receipt] = MappingProxyType({})
+
+
+def require_model(address: str) -> None:
+    """Refuse what has no form of a model, before any data are made ready for it."""
+    if is_local(address):
+        source_digest(address)
+    elif not address.startswith(REGISTERED) and not Path(address).expanduser().is_dir():
+        raise ConfigError(
+            f"model: {address} is no model; give a registered one, such as models:/NAME@champion, "
+            f"a class of your own, such as {EXAMPLE}, or the folder of a trained model"
+        )
 
 
 def transfer(

@@ -51,7 +51,7 @@ def build(draft: Path, job: Job[TrainRules]) -> Counts:
     import torch
 
     from model.training.fit import Interrupted, TrainingError
-    from model.training.launch import COURSE_FILE, OUTPUTS, InitError
+    from model.training.launch import COURSE_FILE, InitError, output_files
 
     check_windows_fit(job.settings)
     job.store.verify(job.receipt("shards"))
@@ -69,7 +69,7 @@ def build(draft: Path, job: Job[TrainRules]) -> Counts:
         raise Stopped(f"training was stopped at step {stop.step}; run again to go on") from stop
     except TrainingError as error:
         raise DataError(f"training stopped: {error}") from error
-    for name in OUTPUTS:
+    for name in output_files(job.settings.model.family):
         shutil.copy(work / name, draft / name)
     course = json.loads((draft / COURSE_FILE).read_text())
     job.store.drop_work(job.recipe.digest)

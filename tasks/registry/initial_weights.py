@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from model.families import MODULES
+from model.families import FILES, MODULES, POINTS, fitted_file
 from tasks.registry.models import fetch_bundle
 from tasks.runtime.errors import ConfigError, DataError
 from tasks.runtime.file_hashes import fault_in, sha256_file
@@ -19,7 +19,7 @@ from tasks.runtime.manifest import MANIFEST, canonical_json, readable_manifest, 
 from tasks.runtime.store import Store
 
 REGISTERED = "models:/"
-SERVING, WEIGHTS = "serving.json", "weights.safetensors"
+SERVING, WEIGHTS, CONFIG = "serving.json", "weights.safetensors", "config.json"
 INIT = "--train.init"
 
 
@@ -45,7 +45,7 @@ def initial_model(address: str, store: Store, flag: str = INIT) -> Iterator[Path
 def complete(folder: Path, address: str, flag: str) -> Path:
     """A folder that has all that a training begins with."""
     told = flag.removeprefix("--")
-    for name in stored_files():
+    for name in stored_files(folder):
         if not (folder / name).is_file():
             raise ConfigError(
                 f"{told}: no {name} in {address}; give models:/NAME@candidate, or the folder "
@@ -61,7 +61,7 @@ def fault_of_weights(folder: Path) -> str:
     if (folder / MANIFEST).exists():
         manifest = readable_manifest(folder)
         told = f"its {MANIFEST} was changed after it was written"
-        return told if manifest is None else fault_in(folder, manifest, stored_files())
+        return told if manifest is None else fault_in(folder, manifest, stored_files(folder))
     if (folder / SERVING).exists():
         facts = json.loads((folder / SERVING).read_bytes())
         if sha256_file(folder / WEIGHTS) != facts["weights_sha256"]:
@@ -71,7 +71,7 @@ def fault_of_weights(folder: Path) -> str:
 
 def kind_of(folder: Path, address: str) -> dict[str, str]:
     """The family that weights are of, its preset, and the inputs that they read."""
-    told = json.loads((folder / "config.json").read_bytes())
+    told = json.loads((folder / CONFIG).read_bytes())
     family = str(told.get("family"))
     if family not in MODULES:
         raise ConfigError(
@@ -85,7 +85,7 @@ def digest_of(folder: Path) -> str:
     """The name of what a training begins with, and of what that was trained on."""
     from model.data.seen_points import SEEN_FILE
 
-    return files_digest(folder, stored_files(), SEEN_FILE)
+    return files_digest(folder, stored_files(folder), SEEN_FILE)
 
 
 def answering_digest(folder: Path) -> str:
@@ -93,7 +93,7 @@ def answering_digest(folder: Path) -> str:
     from model.data.seen_points import SEEN_FILE
     from model.interface.calibration import CALIBRATION_FILE
 
-    return files_digest(folder, stored_files(), SEEN_FILE, CALIBRATION_FILE)
+    return files_digest(folder, stored_files(folder), SEEN_FILE, CALIBRATION_FILE)
 
 
 def files_digest(folder: Path, names: Sequence[str], *optional: str) -> str:
@@ -102,8 +102,11 @@ def files_digest(folder: Path, names: Sequence[str], *optional: str) -> str:
     return sha256_text(canonical_json(files))[:32]
 
 
-def stored_files() -> tuple[str, ...]:
+def stored_files(folder: Path) -> tuple[str, ...]:
     """What a training leaves of a model, and another begins with."""
-    from model.training.launch import STORED
-
-    return STORED
+    try:
+        family = json.loads((folder / CONFIG).read_bytes())["family"]
+        fitted = fitted_file(family)
+    except (OSError, ValueError, KeyError, TypeError):
+        fitted = FILES[POINTS]  # `complete` and `kind_of` tell what is amiss
+    return WEIGHTS, CONFIG, fitted

@@ -87,7 +87,7 @@ def write_bundle(
     carried too.
     """
     folder.mkdir()
-    for name in stored_files():
+    for name in stored_files(trained):
         shutil.copyfile(trained / name, folder / name)
     if evaluated is not None:
         shutil.copyfile(evaluated / CALIBRATION_FILE, folder / CALIBRATION_FILE)

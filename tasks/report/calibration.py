@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from model.evaluation.judged_tasks import FORECAST, TIMES_GIVEN, TRACKS, TRAVEL_TIME
 from model.evaluation.score_table import ALL
-from tasks.report.charts import Axis, ChartRow, Mark, bar_chart, interval_chart, legend_of
+from tasks.report.charts import STROKE, Axis, ChartRow, Mark, bar_chart, interval_chart, legend_of
 from tasks.report.error_sections import topic_parts
 from tasks.report.error_tables import CALIBRATION, Row, readable_rows
 from tasks.report.first_screen import SPLIT, Subject, asked_words
@@ -17,6 +17,7 @@ from tasks.report.page_parts import Html, Part
 
 SHARES = (50, 80, 95)
 KINDS = ("rival", "ours", "truth")
+ACROSS = "percent of the spread, from its middle out"
 
 
 def calibration_parts(scores: pa.Table, subject: Subject) -> list[str | Part]:
@@ -53,7 +54,7 @@ def coverage_chart(rows: list[Row], subject: Subject) -> str:
     ticks = [(share / 100, f"{share} %") for share in SHARES]
     axis = Axis(max(0.0, min([0.45, *held]) - 0.02), 1.0, ticks)
     legend = legend_of(
-        [(f"{share} % areas", kind) for share, kind in zip(SHARES, KINDS, strict=True)]
+        [*((f"{share} % areas", kind) for share, kind in zip(SHARES, KINDS, strict=True)), STROKE]
     )
     return interval_chart(
         "coverage", title, chart_rows, axis, ("← too small", "too large →"), legend
@@ -81,4 +82,4 @@ def pit_charts(rows: list[Row], subject: Subject) -> list[Part]:
     told = ", ".join(f"{value:.0%}" for _, value in bars)
     title = f"PIT at {asked_words(row)}: where the truth lies in the spread, from its middle out"
     words = f"Each bar should reach the line, a tenth. From the middle out: {told}."
-    return [Html(bar_chart("pit", title, bars, 0.1, words))]
+    return [Html(bar_chart("pit", title, bars, 0.1, ACROSS, words))]

@@ -16,10 +16,12 @@ ROOM = 78  # percent of the width that marks may take, for what is said of them 
 WORST = 0.5  # skills beyond this stand at the edge of a chart
 ROW, TOP, FOOT = 56, 24, 24  # pixels
 PLOT = 230
+STROKE = ("95 % interval", "span alike")
 SKILL_KINDS = (
     ("ahead", "ahead"),
     ("behind", "behind"),
     ("cannot be told apart, or too few to judge", "alike"),
+    STROKE,
 )
 DASHES = ("", "d1", "d2", "d3", "d4")
 
@@ -243,20 +245,26 @@ def legend_of(kinds: Sequence[tuple[str, str]]) -> str:
 
 def sample_of(kind: str) -> str:
     """A piece of a line, or a mark."""
-    if kind.startswith("line"):
+    if kind.startswith(("line", "span")):
         return f'<line class="{kind}" x1="1" x2="29" y1="5" y2="5"/>'
     return f'<circle class="{kind}" cx="22" cy="5" r="4"/>'
 
 
 def bar_chart(
-    name: str, title: str, bars: Sequence[tuple[str, float]], expected: float, words: str
+    name: str,
+    title: str,
+    bars: Sequence[tuple[str, float]],
+    expected: float,
+    across: str,
+    words: str,
 ) -> str:
-    """Shares as bars, and a line where all of them should end."""
+    """Shares as bars, what they are of below them, and a line where all of them should end."""
     height, wide = 130, 100 / len(bars)
     high = max(expected * 1.5, *(value for _, value in bars))
     drawn = [
         text("0", 12, "share of windows", "muted"),
         text("100%", 12, f"dashed: {expected:.0%}, as it should be", "muted", "end"),
+        text("100%", TOP + height + 33, across, "muted", "end"),
     ]
     for number, (label, value) in enumerate(bars):
         tall = height * value / high
@@ -268,4 +276,4 @@ def bar_chart(
         drawn.append(text(f"{middle:.2f}%", TOP + height + 15, label, "muted", "middle"))
     y = TOP + height * (1 - expected / high)
     drawn.append(f'<line class="mark" x1="0" x2="100%" y1="{y:.1f}" y2="{y:.1f}"/>')
-    return figure(name, title, words, "".join(drawn), TOP + height + 22)
+    return figure(name, title, words, "".join(drawn), TOP + height + 40)

@@ -12,9 +12,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from model.evaluation.judged_tasks import (
+    ARRIVAL_GIVEN,
     FORECAST,
+    HISTORY,
+    NEXT_REGION,
+    NEXT_STAY,
+    NEXT_TRAVEL,
     PATH_INFERENCE,
     RECOVER,
+    REGION_GIVEN,
     TIMES_GIVEN,
     TRACKS,
     TRAVEL_TIME,
@@ -31,6 +37,7 @@ from tasks.prepare.conventions import SCORES_FILE
 from tasks.report.markup import grouped, percent, share, spoken
 from tasks.report.page_parts import Table
 from tasks.report.units import (
+    NAT,
     NAUTICAL_MILE,
     Unit,
     distance_unit,
@@ -49,11 +56,17 @@ TRACK_WORDS = {
     "times_predicted": "times predicted",
     "ends": "origin, destination and departure given",
     "path_given": "path and departure given",
+    HISTORY: "the visits before it given",
+    REGION_GIVEN: "its region given too",
+    ARRIVAL_GIVEN: "its region and arrival given too",
 }
 TASK_WORDS = {
     RECOVER: "hidden points recovered",
     PATH_INFERENCE: "paths between two ends",
     TRAVEL_TIME: "travel time",
+    NEXT_REGION: "region of the next visit",
+    NEXT_TRAVEL: "travel to the next visit",
+    NEXT_STAY: "stay of the next visit",
 }
 
 
@@ -170,18 +183,22 @@ def coverage_words(row: Row) -> str:
     if "coverage_80" not in row:
         return ""
     num_windows = row.get("coverage_80_windows", row["num_windows"])
-    return coverage_verdict(row["coverage_80"], num_windows, row["num_entities"])
+    bounds = row.get("coverage_80_low"), row.get("coverage_80_high")
+    return coverage_verdict(row["coverage_80"], *bounds, num_windows, row["num_entities"])
 
 
 def pit_words(row: Row) -> str:
     return " ".join(f"{100 * row[f'pit_{tenth}0']:.0f}" for tenth in range(1, 11))
 
 
+COMING = {"seen": "a region seen", "new": "a new region", "unknown": "an unknown region"}
+
+
 def mask_words(mask: str) -> str:
     """What a mask hides, in words."""
     kind, _, number = mask.rpartition("_")
     words = {"keep_1": f"all but 1/{number}", "block": f"a block of {number}"}
-    whole = {"ends": "all but the ends", "all": "any of these"}
+    whole = {"ends": "all but the ends", "all": "any of these", **COMING}
     return words.get(kind, whole.get(mask, spoken(mask)))
 
 
@@ -210,6 +227,20 @@ RECOVERY: Mapping[str, Spell] = {
     "RMSE": size("rmse_m"),
     **SKILL,
 }
+NEXT_VISIT: Mapping[str, Spell] = {
+    "comes": lambda row: mask_words(row["mask"]),
+    **MODEL,
+    **WINDOWS,
+}
+NEXT_DURATION: Mapping[str, Spell] = {
+    **NEXT_VISIT,
+    "CRPS": size("crps_s"),
+    INTERVAL: interval,
+    **{f"within {minutes} min": part(f"within_{minutes}_min") for minutes in (5, 10, 20)},
+    "80 % areas hold": covered("coverage_80"),
+    "NLL": lambda row: f"{row['nll']:.2f}" if "nll" in row else "",
+    **SKILL,
+}
 # The columns of a task, each with how it is spelt; a new task is one entry here.
 COLUMNS: Mapping[str, Mapping[str, Spell]] = {
     FORECAST: {
@@ -234,6 +265,17 @@ COLUMNS: Mapping[str, Mapping[str, Spell]] = {
         "MAPE": part("mape"),
         **SKILL,
     },
+    NEXT_REGION: {
+        **NEXT_VISIT,
+        "NLL": size("nll"),
+        INTERVAL: interval,
+        **{f"first {hit}": part(f"acc_{hit}") for hit in (1, 5, 10, 20)},
+        "MRR": lambda row: f"{row['mrr']:.3f}",
+        "NDCG@10": lambda row: f"{row['ndcg_10']:.3f}",
+        **SKILL,
+    },
+    NEXT_TRAVEL: NEXT_DURATION,
+    NEXT_STAY: NEXT_DURATION,
 }
 
 
@@ -299,6 +341,22 @@ TRAVEL_TIMES = Topic(
     "Travel times are not judged: either train holds no whole journey to fit the baselines on, "
     "or neither validation nor test holds one to judge.",
 )
+NEXT_VISITS = Topic(
+    "Errors of next visits",
+    (NEXT_REGION, NEXT_TRAVEL, NEXT_STAY),
+    (HISTORY, REGION_GIVEN, ARRIVAL_GIVEN),
+    "The last visit of a window is asked. NLL is the surprise of the region that came, in nats: 0 "
+    "for one who was certain. *First 5* is the share of windows in which it is among the five "
+    "likeliest regions, of all regions of the vocabulary; MRR is the mean of 1 / its place, and "
+    "NDCG@10 discounts the first ten places. A region that comes is *seen* in the history, *new* "
+    "to it, or *unknown* to train, which is a miss whatever is answered. Travel is told by one who "
+    "knows the region, the stay by one who knows the arrival too. CRPS is an error of the whole "
+    "density: of a single answer it is its absolute error. *Within 5 min* is the mass nearer to "
+    "the truth than that, and NLL of durations is in nats of seconds. A stay whose end the record "
+    "does not show counts in NLL alone, as lasting that long. Skill is 1 - error / error of the "
+    "bar, NLL for regions and CRPS for durations, so below zero is worse than that. " + PAIRED,
+    "Next visits are not judged: no windows of validation and test are stored.",
+)
 CALIBRATION = Topic(
     "Calibration",
     (FORECAST, TRAVEL_TIME),
@@ -309,7 +367,8 @@ CALIBRATION = Topic(
     "share: left of it areas are too small, right of it too large. Areas of forecasts are discs "
     "around the point forecast, as large as the samples make them, times a factor that validation "
     "tells (split conformal). *Raw* is the share before that; on validation itself no factor is "
-    f"applied. *{HELD}* as promised if they hold 76 to 84 % of the windows; below "
+    f"applied. *{HELD}* as promised if they hold 76 to 84 % of the windows, and it cannot "
+    "be told where they do not but their interval reaches as far; below "
     f"{TOLD_WINDOWS:,} windows and {TOLD_ENTITIES} entities there are too few to say. The columns "
     "that follow are of the samples, which no factor changes. The energy score and CRPS are errors "
     "of the whole spread, distances and durations: of a single answer they are its displacement "
@@ -321,7 +380,7 @@ CALIBRATION = Topic(
     "Nobody who was judged tells a spread.",
     CALIBRATION_COLUMNS,
 )
-TOPICS = (FORECASTS, RECOVERIES, TRAVEL_TIMES)
+TOPICS = (FORECASTS, RECOVERIES, TRAVEL_TIMES, NEXT_VISITS)
 
 
 # Tables -----------------------------------------------------------------------------------------
@@ -342,8 +401,10 @@ def unit_of_rows(rows: Sequence[Row], task: str) -> Unit:
     """The unit in which the errors of the model are easiest to read."""
     main = MAIN_METRICS[task]
     ours = [row[main] for row in rows if not row["is_baseline"]]
+    if main == "nll":
+        return NAT
     largest = max(ours or [row[main] for row in rows], default=0.0)
-    return duration_unit(largest) if task == TRAVEL_TIME else distance_unit(largest)
+    return duration_unit(largest) if main.endswith("_s") else distance_unit(largest)
 
 
 def readable_rows(scores: pa.Table, split: str, task: str, track: str) -> list[Row]:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from tasks.evaluate.seen import seen_warning
 from tasks.prepare.conventions import RECOVERY_FILE
+from tasks.report.count_words import count_pairs, count_value
 from tasks.report.units import digits
 from tasks.runtime.stage import Job
-from tasks.runtime.store import Receipt, Store, spelt
+from tasks.runtime.store import Receipt, Store
 
 if TYPE_CHECKING:
     from tasks.config.pipeline import PipelineConfig
@@ -76,7 +77,8 @@ INITIALISED = (
 
 def split_pairs(counts: Mapping[str, int | float | str]) -> list[tuple[str, str]]:
     """The kind of a split, its hash, what it leaves out, and what its parts share."""
-    return [(words, spelt(counts[name])) for name, words in SPLIT_FACTS.items() if name in counts]
+    told = ((name, words) for name, words in SPLIT_FACTS.items() if name in counts)
+    return [(words, count_value(name, counts[name])) for name, words in told]
 
 
 SPLIT_FACTS = {
@@ -109,8 +111,7 @@ def data_pairs(job: Job[ReportRules]) -> list[tuple[str, str]]:
         ("citation", rules.citation),
         ("home page", rules.homepage),
     ]
-    counted = rules.data_counts.items()
-    return about + [(name.replace("_", " "), spelt(value)) for name, value in counted]
+    return about + count_pairs(rules.data_counts)
 
 
 ENCODING_COLUMNS = ("shown", "place p50", "p99", "time p50", "p99", "worse share p50", "p99")

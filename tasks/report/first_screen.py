@@ -10,6 +10,9 @@ import pyarrow as pa
 from model.evaluation.judged_tasks import (
     ENDS,
     FORECAST,
+    NEXT_REGION,
+    NEXT_STAY,
+    NEXT_TRAVEL,
     PATH_GIVEN,
     PATH_INFERENCE,
     RECOVER,
@@ -31,7 +34,7 @@ from tasks.report.error_tables import (
 )
 from tasks.report.markup import escaped, percent, spoken
 from tasks.report.page_parts import Folded, Html, Part, Table
-from tasks.report.units import distance, duration
+from tasks.report.units import NAT, distance, duration
 from tasks.runtime.words import counted, plural_of
 
 SPLIT = "test"
@@ -54,7 +57,23 @@ CLAIMS = {
         "tells travel times of {} worse than",
         "in travel times of {}",
     ),
+    NEXT_REGION: (
+        "tells the next region of {} better than",
+        "tells the next region of {} worse than",
+        "in next regions of {}",
+    ),
+    NEXT_TRAVEL: (
+        "tells the next travel of {} better than",
+        "tells the next travel of {} worse than",
+        "in next travels of {}",
+    ),
+    NEXT_STAY: (
+        "tells the next stay of {} better than",
+        "tells the next stay of {} worse than",
+        "in next stays of {}",
+    ),
 }
+NEXT = {NEXT_REGION, NEXT_TRAVEL, NEXT_STAY}  # each is asked in one way alone
 BRIEFLY = {ENDS: "ends given", PATH_GIVEN: "path given"}  # for a phone is narrow
 EXPLAINED = (
     "Skill is 1 - error / error of the best baseline on the same windows, chosen for each horizon "
@@ -105,7 +124,10 @@ class Standing:
 
     def spelt(self, value: float) -> str:
         """An error in a sentence."""
-        is_time = self.ours["task"] == TRAVEL_TIME
+        main = self.ours["main"]
+        if main == "nll":
+            return f"{NAT.of(value)} {NAT.sign}"
+        is_time = main.endswith("_s")
         return duration(value) if is_time else distance(value, self.is_nautical)
 
     @property
@@ -173,7 +195,8 @@ def asked_words(row: Row) -> str:
     if row["task"] == FORECAST:
         step = counted(row["horizon"], "step")
         return f"{row['after']} ({step})" if row["after"] else step
-    return f"{TASK_WORDS[row['task']]}, {BRIEFLY.get(row['track'], TRACK_WORDS[row['track']])}"
+    given = BRIEFLY.get(row["track"], TRACK_WORDS[row["track"]])
+    return TASK_WORDS[row["task"]] if row["task"] in NEXT else f"{TASK_WORDS[row['task']]}, {given}"
 
 
 def headline(found: Sequence[Standing], subject: Subject) -> Standing | None:

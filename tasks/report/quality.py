@@ -20,6 +20,7 @@ from tasks.config.pipeline import PipelineConfig
 from tasks.config.slices import QualityRules, taken
 from tasks.database import Connection, materialise, scratch, view_files
 from tasks.ingest.snapshot import IN_NO_LIMIT, LEDGER, REJECTS, part_receipt, read_snapshot
+from tasks.report.count_words import Pairs, count_pairs
 from tasks.report.figures import (
     MIN_ENTITIES,
     Table,
@@ -43,7 +44,6 @@ NUM_WORST = 5
 BINS_A_DECADE = 8
 LABELS = {"step_s": ("Sampling interval", "seconds"), "speed_mps": ("Speed", "metres a second")}
 QUANTILES = ("p0", "p5", "p25", "p50", "p75", "p95", "p99", "p100")
-Pairs = list[tuple[str, str]]
 Found = dict[str, Any]
 
 
@@ -266,7 +266,7 @@ def tables_of(found: Found, rules: QualityRules) -> dict[str, Pairs]:
     share = num_limited / max(records["num_records"], 1)
     tables = {
         "Records read": [
-            *pairs_of(records),
+            *count_pairs(records),
             (
                 "share rejected that the limit counts",
                 f"{share:.2%} (at most {rules.max_rejected_share:.0%} may be)",
@@ -274,10 +274,10 @@ def tables_of(found: Found, rules: QualityRules) -> dict[str, Pairs]:
             *[(f"files {state}", f"{n:,}") for state, n in found["files"].items()],
             *[(row["name"], f"{row['num_rejected']:,} rejected") for row in found["worst_files"]],
         ],
-        "Copies": pairs_of(found["copies"]),
+        "Copies": count_pairs(found["copies"]),
     }
     if "cleaning" in found:
-        tables["Cleaning"] = pairs_of(found["cleaning"])
+        tables["Cleaning"] = count_pairs(found["cleaning"])
         limits = {
             "step_s": ("expected", spelt(rules.interval_s)),
             "speed_mps": ("limit", spelt(rules.max_speed_mps)),
@@ -289,20 +289,16 @@ def tables_of(found: Found, rules: QualityRules) -> dict[str, Pairs]:
             ]
         gaps = {name: value for name, value in found["gaps"].items() if value is not None}
         tables[f"Silences between trips, over {spelt(rules.max_gap_s)} s within a track"] = (
-            pairs_of(gaps)
+            count_pairs(gaps)
         )
-        tables["Regions that training knows, and what lies outside of them"] = pairs_of(
+        tables["Regions that training knows, and what lies outside of them"] = count_pairs(
             found["regions"]
         )
-        tables["Extent, as cells"] = pairs_of(found["extent"])
+        tables["Extent, as cells"] = count_pairs(found["extent"])
     tables["Source"] = [
         (name, getattr(rules, name)) for name in ("title", "licence", "citation", "homepage")
     ]
     return tables
-
-
-def pairs_of(values: Mapping[str, int | float]) -> Pairs:
-    return [(name.replace("_", " "), spelt(value)) for name, value in values.items()]
 
 
 def quality_parts(

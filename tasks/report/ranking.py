@@ -21,7 +21,7 @@ from tasks.report.markup import percent, share, spoken
 from tasks.report.page_parts import Table
 from tasks.report.units import NAUTICAL_MILE
 
-NOUNS = {"ade_m": "ADE", "mae_m": "MAE", "mae_s": "MAE"}
+NOUNS = {"ade_m": "ADE", "mae_m": "MAE", "mae_s": "MAE", "nll": "NLL", "crps_s": "CRPS"}
 
 
 def rankings(scores: pa.Table, subject: Subject) -> list[Table]:

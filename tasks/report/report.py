@@ -16,7 +16,7 @@ from tasks.prepare.conventions import EXAMPLES_FILE
 from tasks.report.calibration import calibration_parts
 from tasks.report.charts import Series, line_chart, steps_between
 from tasks.report.error_sections import horizon_parts, strata_parts, topic_parts
-from tasks.report.error_tables import RECOVERIES, TRAVEL_TIMES, read_scores
+from tasks.report.error_tables import NEXT_VISITS, RECOVERIES, TRAVEL_TIMES, read_scores
 from tasks.report.facts import (
     ENCODING_COLUMNS,
     RunSteps,
@@ -35,6 +35,7 @@ from tasks.report.reproducing import command_of, reproducing
 from tasks.report.window_map import Window, map_parts, read_windows
 from tasks.runtime.stage import Input, Job, Stage
 from tasks.runtime.store import Counts, Receipt, sha256_text, spelt
+from tasks.runtime.words import counted
 
 
 def report(
@@ -113,7 +114,7 @@ def report_parts(title: str, job: Job[ReportRules], scores: pa.Table) -> list[st
         *calibration_parts(scores, subject),
         *window_parts(job, scores),
         "## Training",
-        Html(training_chart(job.folder("trained") / "metrics.jsonl")),
+        training_chart(job.folder("trained") / "metrics.jsonl"),
         "## What the encoding keeps",
         Folded(encoding.caption, [KEPT, encoding]),
         "## Data card",
@@ -140,7 +141,7 @@ def error_parts(job: Job[ReportRules], scores: pa.Table, subject: Subject) -> li
     tasks, parts = {*job.settings.tasks}, list[str | Part]()
     if FORECAST in tasks:
         parts += horizon_parts(scores, subject)
-    for topic in (RECOVERIES, TRAVEL_TIMES):
+    for topic in (RECOVERIES, TRAVEL_TIMES, NEXT_VISITS):
         parts += topic_parts(topic, scores) if tasks & {*topic.tasks} else []
     if FORECAST in tasks:
         parts += strata_parts(scores, subject)
@@ -177,7 +178,7 @@ def drawn_windows(job: Job[ReportRules], scores: pa.Table) -> list[Window]:
     return read_windows(path, subject.model, main.bar_model, subject.is_nautical)
 
 
-def training_chart(course: Path) -> str:
+def training_chart(course: Path) -> Html:
     """Training and validation loss by step."""
     lines = [json.loads(line) for line in course.read_text().splitlines()]
     names = {"validation_loss": "validation", "loss": "training"}
@@ -188,11 +189,12 @@ def training_chart(course: Path) -> str:
     series = [one for one in series if one.points]
     ticks = [(step, f"{step:,.0f}") for step in steps_between(0, lines[-1]["step"])]
     ends = ", ".join(f"{one.name} {one.points[-1][1]:.3g}" for one in series)
-    told = f"Loss at the end: {ends}."
-    labels = ("optimiser step", "nats per target point")
-    return line_chart("training", "Loss while training", series, ticks, labels, told)
+    told = f"Loss after {counted(lines[-1]['step'], 'step')}, in {NATS}: {ends}."
+    labels = ("optimiser step", NATS)
+    return Html(line_chart("training", "Loss while training", series, ticks, labels, told), told)
 
 
+NATS = "nats per target point"
 KEPT = (
     "Errors of a small network that must tell from the features of a point where and when it was, "
     "counted from the first point of its window; shares are of the window's extent or duration, "
@@ -203,8 +205,8 @@ KEPT = (
     "that tell it, so that the probe is seen to fail there."
 )
 COUNTED = (
-    "Counts are named by the step that made them. Of regions, *unknown* is the share of points "
-    "that lie in no region with an id, *unseen* of those in a cell where train never was."
+    "What became of the records, from the files to the points that were kept and their trips; then "
+    "the regions, cells of a map that are numbered on train alone, and what lies outside of them."
 )
 
 
@@ -218,6 +220,7 @@ def lead(job: Job[ReportRules]) -> str:
         "test_recover_windows": "masked windows whose hidden points are recovered",
         "test_path_inference_windows": "windows of which the ends alone are known",
         "test_travel_time_windows": "journeys whose travel time is told",
+        "test_next_region_windows": "windows whose last visit is asked, region, travel and stay",
     }
     told = [f"{spelt(counts[name])} test {text}" for name, text in asked.items() if name in counts]
     return f"{listed(told)}, beside simple baselines on the same windows."

@@ -31,6 +31,9 @@ SECOND, MINUTE, HOUR, DAY = (
 )
 
 
+NAT = Unit("nats", 1.0)  # of surprise
+
+
 def digits(value: float) -> str:
     """Three significant digits, and all those before the point."""
     size = abs(value)

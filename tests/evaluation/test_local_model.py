@@ -34,6 +34,11 @@ LINE = """
             return self.fitted.forecast(context, num_horizon, target_time_s_BH)
 """
 
+FLAT = LINE.replace("return ", "return Forecast.of([target_time_s_BH] * 3)  # ").replace(
+    "baselines.forecast import damped_velocity",
+    "interface.answers import Forecast; from model.baselines.forecast import damped_velocity",
+)
+
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory) -> Store:
@@ -126,6 +131,7 @@ def test_few_entities_are_part_of_more_and_are_whole(store, shards):
         ("import torch\ndef Mine(shards): return torch.zeros(2).view(3)", r"\(nowhere.py, line 2"),
         ("class Mine: pass", "called with the shards as its one argument"),
         (LINE.replace("return", "return None  #"), "an answer of it was read"),
+        (FLAT, r"\(80, 4\)\]: each must be \(windows, 1 \+ samples, steps\)"),
         ("class Mine:\n    def __init__(self, shards): pass", "needs a name"),
         (LINE.replace('("forecast",)', '("guess",)'), "must be a tuple of some of forecast"),
         (LINE.replace('("forecast",)', '("recover",)'), "has no method recover"),

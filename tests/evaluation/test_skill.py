@@ -17,7 +17,8 @@ from model.evaluation.question import Judging
 from model.evaluation.score_table import wide_rows
 from model.evaluation.scores import scored
 from model.evaluation.skill import bar_of, bars_of, skill, skill_intervals
-from model.evaluation.verdict import verdict
+from model.evaluation.verdict import coverage_verdict, verdict
+from tasks.report.coverage_table import coverage_cells
 from tasks.report.error_tables import COLUMNS, VERDICT, error_table, read_scores
 
 
@@ -121,6 +122,36 @@ def test_a_bar_of_zero_leaves_no_interval_undefined():
 )
 def test_a_skill_has_its_words(numbers, words):
     assert verdict(*numbers) == words
+
+
+@pytest.mark.parametrize(
+    ("numbers", "words"),
+    [
+        ((0.80, 0.70, 0.90, 1_000, 9), "as promised"),
+        ((0.74, 0.70, 0.76, 300, 100), "cannot be told"),
+        ((0.74, 0.70, 0.75, 300, 100), "too small"),
+        ((0.86, 0.84, 0.90, 300, 100), "cannot be told"),
+        ((0.86, 0.85, 0.90, 300, 100), "too large"),
+        ((0.74, None, None, 300, 100), "too small"),
+        ((0.86, None, None, 300, 100), "too large"),
+        ((0.74, 0.70, 0.75, 999, 99), "too few to say"),
+    ],
+)
+def test_a_coverage_has_its_words(numbers, words):
+    assert coverage_verdict(*numbers) == words
+
+
+def test_a_step_whose_coverage_may_be_as_promised_is_told_as_such():
+    about = {"dataset": "ships", "split_kind": "entity", "model": "gru"}
+    about |= {"num_windows": 594, "num_entities": 103}
+    seeds = [(1, 0.80, 0.77, 0.83), (20, 0.72, 0.69, 0.74), (20, 0.76, 0.73, 0.79)]
+    rows = [
+        about | {"metric": "coverage_80", "horizon": step, "value": value, "low": low, "high": high}
+        for step, value, low, high in seeds
+    ]
+    rows += [row | {"metric": "raw_coverage_80", "value": 0.5} for row in rows]
+    [cells] = coverage_cells(rows)
+    assert cells[-3:] == ("50% at 1, 50% at 20", "80% at 1, 74% at 20", "cannot be told at 20")
 
 
 # In the table of scores -------------------------------------------------------------------------

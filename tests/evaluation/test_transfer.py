@@ -11,10 +11,12 @@ import pyarrow.compute as pc
 import pytest
 from helpers import ships
 
+from flows.steps import assess
 from model.data.seen_points import seen_points
 from model.data.shards import Shards
 from tasks.catalog.run import recorded_run
 from tasks.catalog.warehouse import current_receipts
+from tasks.config.pipeline import PipelineConfig
 from tasks.evaluate.seen import SEEN_SHARE
 from tasks.evaluate.transfer import TRANSFER, title_of, transfer
 from tasks.prepare.conventions import CALIBRATION_FILE
@@ -111,6 +113,22 @@ def test_a_model_that_is_none_is_refused_by_its_flag(store, model, tmp_path):
     weights.write_bytes(weights.read_bytes()[:-1] + b"\xff")
     with pytest.raises(DataError, match="is damaged: weights"):
         judged(store, tmp_path / "damaged")
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("bad", r"^model: bad is no model; .*models:/NAME@champion, .*my_module:MyModel, .*folder"),
+        ("not_there:Mine", "^model: there is no module not_there"),
+    ],
+)
+def test_an_address_that_is_no_model_is_refused_before_any_data_are_read(
+    address, said, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("TRAJFOUNDRY_STORE", str(tmp_path / "store"))
+    with pytest.raises(ConfigError, match=said):
+        assess(PipelineConfig(), address)
+    assert not (tmp_path / "store").exists()
 
 
 def test_tables_call_it_by_what_it_was_trained_on():

@@ -47,7 +47,7 @@ def asked(past, region=0):
 
 
 def arrival_columns(past):
-    names = ("region_N", "travel_s_N", "arrived_s_N", "calendar_NK")
+    names = ("region_N", "travel_s_N", "arrived_s_N", "calendar_NK", "until_s_N")
     return {name: getattr(past.asked, name) for name in names}
 
 

@@ -20,7 +20,7 @@ from helpers.interface import EVERY, check_alone_and_in_a_batch, check_asking_ch
 from helpers.walks import WALKING, batch_of, walk
 from torch import nn
 
-from model.families import FAMILIES, build
+from model.families import FAMILIES, FAMILIES_OF_POINTS, build
 from model.families.gpt2.network import GPT2
 from model.interface.masking import masked, places_of_middles, segments
 
@@ -131,7 +131,7 @@ def test_guards_hold_and_catch_after_training(family, guard):
 
 
 def test_every_family_is_guarded():
-    assert set(GUARDS) == {*FAMILIES, "gpt2"}
+    assert set(GUARDS) == {*FAMILIES_OF_POINTS, "gpt2"}
 
 
 @pytest.mark.parametrize(("family", "task"), EVERY)

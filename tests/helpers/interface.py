@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 import torch
 
 from helpers.walks import WALKING, context_of, walk
-from model.families import FAMILIES, build
+from model.families import FAMILIES, FAMILIES_OF_POINTS, build
 from model.inference.api import embed, forecast, recover, score, travel_time
 from model.interface.contexts import Partial
 
@@ -68,7 +68,7 @@ def with_memory(model):
     return model
 
 
-EVERY = [(name, task) for name, family in FAMILIES.items() for task in family.tasks]
+EVERY = [(name, task) for name in FAMILIES_OF_POINTS for task in FAMILIES[name].tasks]
 
 
 def check_alone_and_in_a_batch(model, task):

@@ -5,10 +5,16 @@ Shapes: B rows, V visits, R regions.
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 
 from helpers.process_floors import RegionChainFloor
+from model.data.visits import VISIT_SCHEMA, VISIT_WINDOW_SCHEMA
 from model.earth.calendar import CYCLES, calendar_of, waves
 from model.earth.cells import cells_of
 from model.earth.geometry import step_from
@@ -75,6 +81,7 @@ def batch_of_visits(region_BV, travel_s_BV, stay_s_BV, num_pads: int = 0, seed: 
         "is_pad_BV": (np.zeros(region_BV.shape, bool), True),
         "is_target_BV": (is_asked_BV, False),
         "is_censored_BV": (np.zeros(region_BV.shape, bool), False),
+        "is_way_seen_BV": (np.ones(region_BV.shape, bool), False),
     }
     padded = {
         name: np.pad(
@@ -86,3 +93,54 @@ def batch_of_visits(region_BV, travel_s_BV, stay_s_BV, num_pads: int = 0, seed: 
     }
     tensors = {name: torch.from_numpy(value) for name, value in padded.items()}
     return VisitBatch(**tensors, window_id_B=torch.arange(num_rows))
+
+
+def write_shards_of_law(folder: Path, spans: dict[str, tuple[int, int]], num_visits: int) -> None:
+    """Rows of visits for each split, from one seed to another, and the places of the law."""
+    folder.mkdir(parents=True, exist_ok=True)
+    places = places_of()
+    (folder / "places.json").write_text(json.dumps(places.to_json()))
+    windows = [
+        {
+            "window_id": number,
+            "task": "next_visit",
+            "entity_id": f"{split}-{number:06d}",
+            "split": split,
+            "mask": "next",
+            "start": 0,
+            "num_points": num_visits,
+            "num_context": num_visits - 1,
+            "is_observed": [True] * (num_visits - 1) + [False],
+        }
+        for split, (first, end) in spans.items()
+        if split != "train"
+        for number in range(first, end)
+    ]
+    index = pa.Table.from_pylist(windows, pa.schema(VISIT_WINDOW_SCHEMA))
+    pq.write_table(index, folder / "windows.parquet")
+    centres = torch.stack(places.degrees(*places.centres_m()), dim=-1).numpy()
+    for split, (first, end) in spans.items():
+        region_BV, travel_s_BV, stay_s_BV = visits_of_law(first, end - first, num_visits)
+        passed_s_BV = np.cumsum(travel_s_BV, 1) + np.cumsum(stay_s_BV, 1)
+        left_us_BV = np.round(passed_s_BV * 1e6).astype(np.int64)
+        arrived_us_BV = MONDAY_US + left_us_BV - np.round(stay_s_BV * 1e6).astype(np.int64)
+        place_BVC = centres[region_BV + NUM_SPECIAL]
+        columns = {
+            "region_id": region_BV + NUM_SPECIAL,
+            "arrived_us": arrived_us_BV,
+            "duration_s": stay_s_BV,
+            **{name: place_BVC[..., 0] for name in ("lon_deg", "exact_lon_deg")},
+            **{name: place_BVC[..., 1] for name in ("lat_deg", "exact_lat_deg")},
+            "is_censored": np.zeros(region_BV.shape, bool),
+            "is_way_seen": np.ones(region_BV.shape, bool),
+        }
+        edges = pa.array(np.arange(end - first + 1) * num_visits, pa.int32())
+        lists = {
+            name: pa.ListArray.from_arrays(
+                edges, pa.array(value.ravel(), VISIT_SCHEMA[name].value_type)
+            )
+            for name, value in columns.items()
+        }
+        entity_id = pa.array([f"{split}-{number:06d}" for number in range(first, end)])
+        table = pa.table({"entity_id": entity_id, **lists}).select(list(VISIT_SCHEMA))
+        pq.write_table(table, folder / f"{split}-000.parquet", row_group_size=2_000)

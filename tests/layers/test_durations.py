@@ -94,6 +94,8 @@ def test_the_edge_is_hard():
     assert float(draws[draws > 0].min()) >= 1_200
     assert 0.05 < float((draws == 0).double().mean()) < 0.15
     longer = law.sample(torch.linspace(0.001, 0.999, 99).double(), 5_000.0)
+    within = law.sample(torch.linspace(0.001, 0.999, 99).double(), 2_000.0, 2_500.0)
+    assert 2_000 <= float(within.min()) < float(within.max()) <= 2_500
     assert float(longer.min()) >= 5_000
     assert bool((longer.diff() > 0).all())
 

@@ -62,7 +62,10 @@ def test_the_numbers_are_those_of_the_points(crowd: Path):
     told = found["regions"]
     assert told["points_train"] == 5 * 10  # of 36 four in ten, less what is near the border
     assert told["points_train_unseen_share"] == 0
-    assert "points test unseen share" in (crowd / "quality.md").read_text()
+    assert (
+        "share of points of test in a cell where train never was"
+        in (crowd / "quality.md").read_text()
+    )
     assert {path.name for path in crowd.glob("*.png")} == {"step_s.png", "speed_mps.png", "map.png"}
     assert "share rejected" in (crowd / "quality.md").read_text()
 

@@ -21,7 +21,8 @@ from helpers.points import (
     walks,
 )
 
-from model.data.reading import Shards, read_windows
+from model.data.reading import read_windows
+from model.data.shards import Shards
 from model.features.normaliser import Normaliser
 from tasks.config.pipeline import CleanConfig, PipelineConfig, SplitConfig
 from tasks.database import regrouped

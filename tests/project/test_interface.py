@@ -14,7 +14,7 @@ from helpers.interface import (
 from helpers.walks import batch_of, context_of, walk
 
 from model.earth.geometry import haversine_m
-from model.families import FAMILIES, MODULES, tasks_of
+from model.families import FAMILIES, FAMILIES_OF_POINTS, MODULES, tasks_of
 from model.inference import api
 from model.inference.api import check_task, forecast, score
 from model.interface.masking import masked
@@ -35,7 +35,7 @@ def test_asking_changes_nothing(family, task):
         check_asking_changes_nothing(with_memory(random_weights(family)).train(), task)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", FAMILIES_OF_POINTS)
 def test_what_is_not_served_is_refused(family):
     model = random_weights(family)
     for task in {task for _, task in EVERY} - set(FAMILIES[family].tasks):
@@ -54,7 +54,7 @@ def test_tasks_are_told_without_a_family_and_agree_with_it():
 
 
 FORECASTERS, SCORERS = (
-    [name for name, family in FAMILIES.items() if task in family.tasks]
+    [name for name in FAMILIES_OF_POINTS if task in FAMILIES[name].tasks]
     for task in ("forecast", "score")
 )
 

@@ -72,6 +72,14 @@ VISIT = {
     "lon_deg": "double",
     "lat_deg": "double",
 }
+SHARD_VISIT = {
+    "entity_id": "varchar",
+    "split": "varchar",
+    "visit_number": "bigint",
+    "arrived_us": "bigint",
+    **dict.fromkeys(("duration_s", "travel_s", "lon_deg", "lat_deg"), "double"),
+    **dict.fromkeys(("is_censored", "is_way_seen"), "boolean"),
+}
 TABLES = {
     "int_points_in_force": {
         **POINT,
@@ -215,7 +223,29 @@ TABLES = {
         "cell": "bigint",
         "num_train": "bigint",
     },
-    "region_visits": {**VISIT, "split": "varchar", "visit_number": "bigint"},
+    "region_visits": {
+        **VISIT,
+        "split": "varchar",
+        "visit_number": "bigint",
+        "cell": "bigint",
+        "region_id": "bigint",
+    },
+    "all_visit_ends": {
+        "visit_id": "bigint",
+        "split": "varchar",
+        "first_trip_id": "varchar",
+        "last_trip_id": "varchar",
+        "last_at": "timestamptz",
+        "is_censored": "boolean",
+    },
+    "cell_centres": {"cell": "bigint", "lon_deg": "double", "lat_deg": "double"},
+    "shard_visits": SHARD_VISIT,
+    "visit_shards": {
+        "entity_id": "varchar",
+        "split": "varchar",
+        "arrived_us": "bigint[]",
+        "duration_s": "double[]",
+    },
     "visit_windows": {
         "visit_window_id": "bigint",
         "entity_id": "varchar",

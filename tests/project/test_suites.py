@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flows import cli
-from model.families import MODULES
+from model.families import FAMILIES_OF_POINTS
 from tasks.config.datasets import DATASETS
 from tasks.config.suite import FAMILIES, SHIPPED, Suite, file_of, merged, suite_named
 from tasks.ingest.suite_sources import source_of
@@ -26,7 +26,7 @@ def written(folder: Path, text: str, name: str = "mine.toml") -> str:
 def test_a_shipped_suite_can_be_configured_and_has_a_control_beside_its_data(name):
     suite = suite_named(name)
     assert suite.name == name
-    assert set(suite.families) == set(MODULES) == set(FAMILIES)
+    assert set(suite.families) == set(FAMILIES_OF_POINTS) == set(FAMILIES)
     leaky = [
         suite.config_of(data, split, "chemin").split_rules.is_leaky
         for data in suite.datasets

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from helpers.served import stored
 
-from model.families import MODULES
+from model.families import FAMILIES_OF_POINTS, MODULES
 from tasks.release.bundle import served_source, source_digest, write_bundle
 from tasks.runtime import code_closure
 
@@ -28,7 +28,7 @@ def folders_written(family: str, folder: Path) -> set[str]:
     return {path.name for path in (bundle / "model" / "families").iterdir() if path.is_dir()}
 
 
-@pytest.mark.parametrize("family", MODULES)
+@pytest.mark.parametrize("family", FAMILIES_OF_POINTS)
 def test_a_bundle_holds_its_own_family_alone(family, tmp_path):
     assert families_in(list(served_source(family))) == {FOLDERS[family]}
     assert folders_written(family, tmp_path) == {FOLDERS[family]}

@@ -19,7 +19,7 @@ from helpers import ships
 from pydantic_settings import CliApp, get_subcommand
 
 from flows import cli
-from model.families import MODULES
+from model.families import FAMILIES_OF_POINTS
 from tasks.config.pipeline import ForecastConfig
 from tasks.registry.client import registry
 from tasks.registry.model_code import carried_modules
@@ -265,7 +265,7 @@ def test_the_gate_runs_no_code_that_was_planted_in_a_version(registered, tmp_pat
         entry.write_text(before)
 
 
-@pytest.mark.parametrize("family", MODULES)
+@pytest.mark.parametrize("family", FAMILIES_OF_POINTS)
 def test_what_a_bundle_carries_is_what_its_version_records(tmp_path, family):
     copy_source(tmp_path / "model", family)
     assert carried_modules(tmp_path / "model") == dict(sorted(served_source(family).items()))

@@ -117,6 +117,41 @@ def other_report(
     return store.folder(receipt)
 
 
+def test_no_heading_of_the_markdown_stands_alone():
+    lines = [line for line in (folder() / "report.md").read_text().splitlines() if line]
+    levels = [len(line) - len(line.lstrip("#")) for line in lines] + [1]
+    alone = [
+        line
+        for line, level, following in zip(lines, levels, levels[1:], strict=False)
+        if level and 0 < following <= level
+    ]
+    assert alone == []
+    assert any(
+        re.match(r"Loss after \d+ steps, in nats .*: validation .*\d", line) for line in lines
+    )
+
+
+def test_the_data_card_tells_counts_in_words_of_people(tmp_path):
+    counts = {
+        "snapshot_num_files_failed": 1,
+        "snapshot_num_no_position": 75,
+        "clean_kept": 24_592,
+        "clean_rejected_null_island": 3,
+        "regions_points_test_unseen_share": 0.0306,
+    }
+    text = (other_report(tmp_path, counts=counts) / "report.md").read_text()
+    card = text.partition("home page")[2].partition("## How")[0]
+    for row in (
+        "| files that could not be read | 1 |",
+        "| records rejected: no position | 75 |",
+        "| points kept | 24,592 |",
+        "| rejected: null island | 3 |",
+        "| share of points of test in a cell where train never was | 3.1% |",
+    ):
+        assert row in card
+    assert not re.search("snapshot|clean_|num ", card)
+
+
 def test_reporting_again_gives_the_same_bytes(tmp_path):
     again = other_report(tmp_path)
     names = sorted(path.name for path in folder().iterdir() if path.name != "manifest.json")

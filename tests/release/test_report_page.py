@@ -300,6 +300,14 @@ def test_words_of_a_table_are_explained_beside_it():
     assert re.findall(r"</svg>(\d+) % areas</li>", chart) == ["50", "80", "95"]
 
 
+def test_strokes_and_bars_of_charts_are_named():
+    figures = html().split("<figure>")
+    charts = {name[1]: part for part in figures if (name := re.search('id="([a-z]+)-title"', part))}
+    for name in ("skill", "strata", "coverage"):
+        assert re.search(r'<line class="span.*</svg>95 % interval</li>', charts[name]), name
+    assert "percent of the spread, from its middle out</text>" in charts["pit"]
+
+
 def test_a_map_steps_from_the_last_known_point_to_the_last_step():
     found = windows()
     drawn = "".join(part if isinstance(part, str) else part.html for part in map_parts(found))
