@@ -1,10 +1,10 @@
 """Visit regression: log-normal times around a line in what is known, with an effect of each region.
 
 The logarithm of a travel is linear in the logarithm of the distance, in waves of the hour of the
-week at which it begins, and has an effect of the region where it leads, drawn to none by a Gaussian
-prior. Whether it takes any time is told by the same features. That of a stay is linear in the
-logarithms of the distance and of the travel, in waves of the hour of the arrival, and has an effect
-of the region.
+week at which it begins, and has an effect of the region where it leads. Slopes and effects are
+drawn to none by Gaussian priors. Whether it takes any time is told by the same features. That of a
+stay is linear in the logarithms of the distance and of the travel, in waves of the hour of the
+arrival, and has an effect of the region.
 
 All is fitted at once by maximum likelihood of the very density that is told: whole above the
 shortest stay, and by its survival where the end of a stay was not seen.
@@ -100,7 +100,7 @@ def travel_features(origins: Origins, region_N: Tensor, places: Places) -> Tenso
 
 def stay_features(origins: Origins, arrivals: Arrivals, places: Places) -> Tensor:
     away_N = torch.log1p(origins.distance_m(arrivals.region_N, places) / NEAR_M)
-    way_N = torch.log1p(arrivals.travel_s_N / SOON_S)
+    way_N = torch.log1p(arrivals.travel_s_N.clamp(min=0) / SOON_S)
     waves = _waves(hour_of_week(arrivals.calendar_NK))
     return torch.stack([torch.ones_like(away_N), away_N, way_N, *waves], dim=-1)
 
@@ -179,8 +179,10 @@ def _fitted(law: LogNormal, seen: Seen) -> LogNormal:
 
 
 def _remoteness(law: LogNormal) -> Tensor:
-    """What the priors cost."""
-    cost = (law.middle.effect_R / EFFECT_SPREAD).square().sum() / 2
+    """What the priors cost; that of the scale is one visit more, which misses by a factor of e."""
+    cost = law.log_scale + (-2 * law.log_scale).exp() / 2
+    cost = cost + law.middle.weight_F[1:].square().sum() / 2
+    cost = cost + (law.middle.effect_R / EFFECT_SPREAD).square().sum() / 2
     if law.zero is not None:
         cost = cost + (law.zero.effect_R / EFFECT_SPREAD).square().sum() / 2
         cost = cost + (law.zero.weight_F / ZERO_SPREAD).square().sum() / 2
