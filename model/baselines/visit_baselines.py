@@ -33,6 +33,7 @@ from .visit_history import Origins, PastVisits
 from .visit_markov import kneser_ney, markov_1, markov_2
 from .visit_regression import regression_times
 from .visit_times import TimeLaw, region_hour_times
+from .visit_trees import tree_times
 
 
 @dataclass(frozen=True)
@@ -84,11 +85,13 @@ def fitted_visit_baselines(
     with one_thread():
         regions = fitted_regions(past)
         by_hour, line = region_hour_times(past), regression_times(past)
+        trees = tree_times(past, line)
     best = regions["kneser_ney"]
     return (
         *(VisitBaseline(name, law, by_hour) for name, law in regions.items()),
         VisitBaseline("marginal_times", best, by_hour.marginal),
         VisitBaseline("log_normal_times", best, line),
+        VisitBaseline("boosted_times", best, trees),
     )
 
 

@@ -59,7 +59,8 @@ class ContextCounts:
 def shrunk(count_NK: Tensor, parent_NK: Tensor, strength: float, discount: float = 0.0) -> Tensor:
     """Shares (N, K) of counts; those of the parent where nothing was counted."""
     num_N1 = count_NK.sum(-1, keepdim=True)
-    num_different_N1 = (count_NK > 0).sum(-1, keepdim=True)
+    # Of doubles: whole numbers times a fraction would be of single precision.
+    num_different_N1 = (count_NK > 0).double().sum(-1, keepdim=True)
     seen_NK = (count_NK - discount).clamp(min=0)
     rest_N1 = strength + discount * num_different_N1
     share_NK = (seen_NK + rest_N1 * parent_NK) / (num_N1 + strength)

@@ -11,7 +11,7 @@ Shapes: B rows, V visits, N asked visits, A asked visits of a window, R ids of t
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -24,6 +24,7 @@ from ..earth.columns import Columns, joined
 from ..features.places import Places, Special
 from ..interface.next_visit import AskedVisits
 from ..interface.visit_batch import VisitBatch, hour_of_week
+from ..layers.durations import MIN_DURATION_S
 
 HOURS_OF_WEEK = 168
 Context = Literal["hour", "region", "pair"]
@@ -141,6 +142,17 @@ class PastVisits:
     def region_N(self) -> Ints:
         region_N: Ints = self.asked.region_N.numpy()
         return region_N
+
+    @cached_property
+    def stay_s_N(self) -> Tensor:
+        """How long stays lasted, or at least lasted: no less than the shortest stay."""
+        least_s = max(self.places.min_stay_s, MIN_DURATION_S)
+        return self.asked.duration_s_N.clamp(min=least_s)
+
+    def thinned(self, most: int) -> PastVisits:
+        """At most so many targets, evenly spread; windows are all there."""
+        stride = slice(None, None, -(-len(self.region_N) // most) or 1)
+        return replace(self, asked=self.asked.at(stride), origins=self.origins.at(stride))
 
     def own_counts(self, half_life: float) -> tuple[Floats, Floats]:
         """`Walk.own_counts` of all targets."""

@@ -1,10 +1,10 @@
 """Visit regression: log-normal times around a line in what is known, with an effect of each region.
 
 The logarithm of a travel is linear in the logarithm of the distance, in waves of the hour of the
-week at which it begins, and has an effect of the region where it leads, drawn to none by a Gaussian
-prior. Whether it takes any time is told by the same features. That of a stay is linear in the
-logarithms of the distance and of the travel, in waves of the hour of the arrival, and has an effect
-of the region.
+week at which it begins, and has an effect of the region where it leads. Slopes and effects are
+drawn to none by Gaussian priors. Whether it takes any time is told by the same features. That of a
+stay is linear in the logarithms of the distance and of the travel, in waves of the hour of the
+arrival, and has an effect of the region.
 
 All is fitted at once by maximum likelihood of the very density that is told: whole above the
 shortest stay, and by its survival where the end of a stay was not seen.
@@ -86,21 +86,21 @@ class RegressionTimes:
     stays: LogNormal
 
     def travel(self, origins: Origins, region_N: Tensor) -> DurationMixture:
-        return self.travels.told(_travel_features(origins, region_N, self.places), region_N)
+        return self.travels.told(travel_features(origins, region_N, self.places), region_N)
 
     def stay(self, origins: Origins, arrivals: Arrivals) -> DurationMixture:
-        features_NF = _stay_features(origins, arrivals, self.places)
+        features_NF = stay_features(origins, arrivals, self.places)
         return self.stays.told(features_NF, arrivals.region_N)
 
 
-def _travel_features(origins: Origins, region_N: Tensor, places: Places) -> Tensor:
+def travel_features(origins: Origins, region_N: Tensor, places: Places) -> Tensor:
     away_N = torch.log1p(origins.distance_m(region_N, places) / NEAR_M)
     return torch.stack([torch.ones_like(away_N), away_N, *_waves(origins.hour_N)], dim=-1)
 
 
-def _stay_features(origins: Origins, arrivals: Arrivals, places: Places) -> Tensor:
+def stay_features(origins: Origins, arrivals: Arrivals, places: Places) -> Tensor:
     away_N = torch.log1p(origins.distance_m(arrivals.region_N, places) / NEAR_M)
-    way_N = torch.log1p(arrivals.travel_s_N / SOON_S)
+    way_N = torch.log1p(arrivals.travel_s_N.clamp(min=0) / SOON_S)
     waves = _waves(hour_of_week(arrivals.calendar_NK))
     return torch.stack([torch.ones_like(away_N), away_N, way_N, *waves], dim=-1)
 
@@ -133,13 +133,13 @@ class Seen(Columns):
 
 
 def regression_times(past: PastVisits) -> RegressionTimes:
-    stride = slice(None, None, -(-len(past.region_N) // MOST_VISITS) or 1)
-    asked, origins, places = past.asked.at(stride), past.origins.at(stride), past.places
+    past = past.thinned(MOST_VISITS)
+    asked, origins, places = past.asked, past.origins, past.places
     known, never_N = asked.is_travel_known_N, torch.zeros_like(asked.is_censored_N)
-    travel_NF = _travel_features(origins, asked.region_N, places)
-    stay_NF = _stay_features(origins, asked, places)
+    travel_NF = travel_features(origins, asked.region_N, places)
+    stay_NF = stay_features(origins, asked, places)
     travels = Seen(travel_NF, asked.region_N, asked.travel_s_N, never_N).at(known)
-    stays = Seen(stay_NF, asked.region_N, asked.duration_s_N, asked.is_censored_N)
+    stays = Seen(stay_NF, asked.region_N, past.stay_s_N, asked.is_censored_N)
     return RegressionTimes(
         places,
         _fitted(_beginning(travels, places.num_ids, has_zero=True), travels),
@@ -179,8 +179,10 @@ def _fitted(law: LogNormal, seen: Seen) -> LogNormal:
 
 
 def _remoteness(law: LogNormal) -> Tensor:
-    """What the priors cost."""
-    cost = (law.middle.effect_R / EFFECT_SPREAD).square().sum() / 2
+    """What the priors cost; that of the scale is one visit more, which misses by a factor of e."""
+    cost = law.log_scale + (-2 * law.log_scale).exp() / 2
+    cost = cost + law.middle.weight_F[1:].square().sum() / 2
+    cost = cost + (law.middle.effect_R / EFFECT_SPREAD).square().sum() / 2
     if law.zero is not None:
         cost = cost + (law.zero.effect_R / EFFECT_SPREAD).square().sum() / 2
         cost = cost + (law.zero.weight_F / ZERO_SPREAD).square().sum() / 2

@@ -24,7 +24,6 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from ..earth.arrays import Ints
-from ..earth.columns import Columns
 from ..interface.next_visit import Arrivals
 from ..interface.visit_batch import hour_of_week
 from ..layers.durations import MIN_DURATION_S, DurationMixture
@@ -34,7 +33,7 @@ from .visit_history import Origins, PastVisits
 STEP, SCALE = 0.25, 0.2  # of log seconds
 LEAST_S, LEAST_WIDTH = 1.0, 1.0
 ROUNDS, OWN_ROUNDS = 100, 10  # of expectation and maximisation: of all, and of a context
-MOST_VISITS = 100_000  # of train that densities are fitted on
+MOST_VISITS = 100_000  # of train, evenly spread
 HOURS = 24
 
 
@@ -49,7 +48,7 @@ class TimeLaw(Protocol):
 
 
 @dataclass(frozen=True)
-class Lasting(Columns):
+class Lasting:
     """How long what train had lasted, or at least lasted, and what it is told by."""
 
     seconds_N: Tensor
@@ -72,11 +71,7 @@ class Lasting(Columns):
     def stays(cls, past: PastVisits) -> Lasting:
         asked = past.asked
         by = (asked.region_N.numpy(), (hour_of_week(asked.calendar_NK) % HOURS).numpy())
-        return cls(asked.duration_s_N, asked.is_censored_N, *by, edge_s=past.places.min_stay_s)
-
-    def thinned(self) -> Lasting:
-        """At most so many, evenly spread."""
-        return self.at(slice(None, None, -(-len(self.region_N) // MOST_VISITS) or 1))
+        return cls(past.stay_s_N, asked.is_censored_N, *by, edge_s=past.places.min_stay_s)
 
 
 @dataclass(frozen=True)
@@ -200,9 +195,10 @@ class KernelTimes:
 
 def region_hour_times(past: PastVisits) -> KernelTimes:
     """By region and hour; their `marginal` is fitted as it stands too."""
-    lastings = (Lasting.travels(past), Lasting.stays(past))
-    travels, stays = (_by_region_and_hour(lasting.thinned()) for lasting in lastings)
-    return KernelTimes(travels, stays)
+    fewer = past.thinned(MOST_VISITS)
+    return KernelTimes(
+        _by_region_and_hour(Lasting.travels(fewer)), _by_region_and_hour(Lasting.stays(fewer))
+    )
 
 
 def _by_region_and_hour(lasting: Lasting) -> KernelDensities:

@@ -50,6 +50,13 @@ def fitted_file(name: str) -> str:
 
 
 FAMILIES: Mapping[str, Family] = _Families(MODULES)
+
+
+def read_fitted(folder: Path, name: str) -> Any:
+    """What a family's model is made with, from shards or a trained model."""
+    return FAMILIES[name].fitted.from_json(json.loads((folder / fitted_file(name)).read_bytes()))
+
+
 FAMILIES_OF_POINTS = tuple(name for name in MODULES if reads(name) == POINTS)
 
 
@@ -68,7 +75,7 @@ def build(
 ) -> Any:
     """A model with fresh weights, from a preset's name, a configuration, or one read from JSON.
 
-    `fitted` is what was fitted on train for its kind of input (`fitted.py`).
+    `fitted` is what was fitted on train for its kind of input (`read_fitted`).
     """
     if name not in MODULES:
         raise ValueError(f"unknown family {name!r}, known are {sorted(MODULES)}")

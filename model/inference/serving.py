@@ -21,8 +21,7 @@ from torch import Tensor
 
 from ..earth.arrays import Bools, Floats, Ints
 from ..earth.columns import joined
-from ..families import FAMILIES, build
-from ..families.fitted import read_fitted
+from ..families import FAMILIES, build, read_fitted
 from ..interface.answerer import DurationDensity
 from ..interface.answers import Durations, Forecast, Recovered
 from ..interface.calibration import Calibration

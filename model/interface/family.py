@@ -58,7 +58,7 @@ class Family:
 
     `tasks` are what can be asked of it (`model/inference/api.py`); the first is what it is judged
     on, and asked where nothing else is said. `draw` is how its training hides points; None, where
-    it learns from whole windows.
+    it learns from whole windows. `fitted` is what was fitted on train for its inputs.
     """
 
     model: type[Network]
@@ -66,3 +66,4 @@ class Family:
     presets: Mapping[str, Any]
     tasks: tuple[str, ...]
     draw: Draw | None = None
+    fitted: type[Any] = Normaliser

@@ -28,8 +28,7 @@ from ..data.seen_points import SEEN_FILE, SeenPoints, seen_points
 from ..data.shards import ShardFolder, Shards
 from ..data.streams import prefetched
 from ..data.visits import VisitShards
-from ..families import FAMILIES, VISITS, build, fitted_file, reads
-from ..families.fitted import read_fitted
+from ..families import FAMILIES, VISITS, build, fitted_file, read_fitted, reads
 from ..interface.batch import Cursor
 from ..interface.family import Network
 from ..interface.infilling import infilled

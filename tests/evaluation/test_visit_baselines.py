@@ -16,7 +16,8 @@ from model.interface.next_visit import parted
 
 NAMES = (
     *("stay", "own_frequency", "own_recent", "global_frequency", "hour_frequency"),
-    *("markov_1", "markov_2", "kneser_ney", "exploration", "marginal_times", "log_normal_times"),
+    *("markov_1", "markov_2", "kneser_ney", "exploration", "marginal_times"),
+    *("log_normal_times", "boosted_times"),
 )
 MANY, FEW = (200, 24), (12, 8)
 
@@ -62,7 +63,8 @@ def test_every_baseline_has_a_name_and_the_question_that_it_serves():
 def test_regions_have_shares_of_one_and_none_has_none(name):
     history, _ = parted(batch_of_law(1, 6, 5))
     probability_NR = fitted(FEW)[name].next_visit(history).log_region_NR.exp()
-    torch.testing.assert_close(probability_NR.sum(1), torch.ones(6).double())
+    one_N = torch.ones(6, dtype=torch.float64)
+    torch.testing.assert_close(probability_NR.sum(1), one_N, rtol=0, atol=1e-13)
     is_visit_R = torch.ones(places_of().num_ids, dtype=torch.bool)
     is_visit_R[Special.BLANK : NUM_SPECIAL] = False
     assert bool((probability_NR[:, is_visit_R] > 0).all())
@@ -164,3 +166,4 @@ def test_times_come_near_those_of_the_law():
     assert (abs(line) < 0.01).all()
     assert (marginal > by_hour).all()
     assert by_hour[1] > line[1]
+    assert (abs(excess()["boosted_times"][1:]) < 0.02).all()

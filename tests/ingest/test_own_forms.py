@@ -169,7 +169,7 @@ def bodies() -> st.SearchStrategy[bytes]:
     )
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(
     form=st.sampled_from([*FORMS, "geojson", "kml"]),
     zone=st.sampled_from(["UTC", "Europe/Oslo"]),

@@ -172,7 +172,7 @@ def test_damaged_weights_are_not_gone_on_from(store, tmp_path):
     """A trained model in a store, and one that was copied from the registry."""
     made = Recipe(stage="train", dataset="toy", code={}, sql={}, settings={}, inputs={})
     with store.draft() as draft:
-        for name in stored_files():
+        for name in stored_files(draft):
             (draft / name).write_text(name * 99)
         store.publish(draft, made, {}, licence="ours")
     folder = store.folder(made)

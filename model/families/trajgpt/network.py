@@ -292,4 +292,4 @@ class TrajGpt(Network):
         }
 
 
-FAMILY = Family(TrajGpt, TrajGptConfig, PRESETS, ("next_visit", "infill"))
+FAMILY = Family(TrajGpt, TrajGptConfig, PRESETS, ("next_visit", "infill"), fitted=Places)
