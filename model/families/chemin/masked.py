@@ -127,7 +127,7 @@ def imputation_targets(shown: MaskedInput, gap: Gap) -> tuple[Tensor, Tensor]:
     return asks_time_BT, is_asked_BT & ~(asks_time_BT & shown.shows_place_BT)
 
 
-# The kinds of masks that recovery is judged on.
+# Ways of hiding what lies between known points, with the times given and without.
 RECOVERIES: tuple[Draw, ...] = (
     segments,
     places_of_segments,

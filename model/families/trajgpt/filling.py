@@ -166,8 +166,8 @@ class Filling:
     def _region(self, told: Told, has_room_S: Tensor, may_end: bool) -> Tensor:
         """A region of each sample, or the end of the answer."""
         chance_SR = told.log_region_NR.double().softmax(-1)
+        ends_S = chance_SR[:, int(Special.ANSWER)].clone()
         chance_SR[:, :NUM_SPECIAL] = 0.0
-        ends_S = told.log_region_NR.double().softmax(-1)[:, int(Special.ANSWER)]
         chance_SR[~has_room_S] = 0.0
         chance_SR[:, int(Special.ANSWER)] = torch.where(
             has_room_S, ends_S if may_end else torch.zeros_like(ends_S), 1.0
