@@ -70,9 +70,7 @@ class DurationMixture:
         log_rest = torch.log1p(-rest.clamp(max=1 - 1e-12))  # of lasting longer than the answer
         is_zero = log_rest >= self._log_positive
         wanted = log_rest - self._log_positive + self._log_above_edge
-        low = (self.log_mean_M - _TAIL * self.log_scale_M).amin(-1).clamp(min=self._log_edge)
-        high = (self.log_mean_M + _TAIL * self.log_scale_M).amax(-1).clamp(min=self._log_edge + 1)
-        low, high, wanted = torch.broadcast_tensors(low, high, wanted)
+        low, high, wanted = torch.broadcast_tensors(*self._log_range, wanted)
         for _ in range(_HALVINGS):
             middle = (low + high) / 2
             is_below = self._log_above(middle) > wanted
@@ -98,6 +96,13 @@ class DurationMixture:
         )
         below, until = self.mass_between(low, high)
         return self.quantile(below + (until - below) * uniform).clamp(low, high)
+
+    @property
+    def _log_range(self) -> tuple[Tensor, Tensor]:
+        """Between which logarithms every quantile lies."""
+        low = (self.log_mean_M - _TAIL * self.log_scale_M).amin(-1).clamp(min=self._log_edge)
+        high = (self.log_mean_M + _TAIL * self.log_scale_M).amax(-1).clamp(min=self._log_edge + 1)
+        return low, high
 
     @property
     def _log_positive(self) -> Tensor:

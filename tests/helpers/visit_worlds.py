@@ -60,14 +60,19 @@ def visits_of_law(seed: int, num_rows: int, num_visits: int, law: VisitLaw = LAW
     return region_BV, np.round(travel_s_BV, 6), np.round(stay_s_BV, 6)
 
 
+def begins_us(seed: int, num_rows: int):
+    """An instant of one week for each row (B, 1), since the law knows no calendar."""
+    second_B1 = np.random.default_rng(seed).integers(0, 7 * 86_400, (num_rows, 1))
+    return MONDAY_US + second_B1 * 10**6
+
+
 def batch_of_visits(region_BV, travel_s_BV, stay_s_BV, num_pads: int = 0, seed: int = 0):
     """The same as a batch: every visit but the first is asked, and no record ends early."""
     num_rows, num_visits = region_BV.shape
     passed_us_BV = np.round((np.cumsum(travel_s_BV, 1) + np.cumsum(stay_s_BV, 1)) * 1e6)
     left_us_BV = passed_us_BV.astype(np.int64)
     arrived_us_BV = left_us_BV - np.round(stay_s_BV * 1e6).astype(np.int64)
-    begin_s_B1 = np.random.default_rng(seed).integers(0, 7 * 86_400, (num_rows, 1))
-    local = calendar_of(MONDAY_US + begin_s_B1 * 10**6 + arrived_us_BV, "UTC")
+    local = calendar_of(begins_us(seed, num_rows) + arrived_us_BV, "UTC")
     clocks = [waves(CYCLES[name])[local[name]] for name in CYCLES_OF_VISITS]
     column_BV, row_BV = LAW.chain.places(region_BV)
     is_asked_BV = np.tile(np.arange(num_visits) > 0, (num_rows, 1))
@@ -131,7 +136,8 @@ def write_shards_of_law(
         region_BV, travel_s_BV, stay_s_BV = visits_of_law(first, end - first, num_visits)
         passed_s_BV = np.cumsum(travel_s_BV, 1) + np.cumsum(stay_s_BV, 1)
         left_us_BV = np.round(passed_s_BV * 1e6).astype(np.int64)
-        arrived_us_BV = MONDAY_US + left_us_BV - np.round(stay_s_BV * 1e6).astype(np.int64)
+        left_us_BV += begins_us(first, end - first)
+        arrived_us_BV = left_us_BV - np.round(stay_s_BV * 1e6).astype(np.int64)
         place_BVC = centres[region_BV + NUM_SPECIAL]
         columns = {
             "region_id": region_BV + NUM_SPECIAL,

@@ -88,14 +88,21 @@ def test_every_visit_stands_once_and_what_is_shown_tells_nothing_of_what_is_hidd
         assert kinds.count(BLANK) == kinds.count(ANSWER)
         assert kinds.count(SEP) == 1
         assert (kinds[0] == SEP) == (BLANK not in kinds)
-    is_shown_BT = ~found.is_target_BV & found.is_visit_BV
+    is_behind_BT = (found.region_BV == SEP).cumsum(1) > 0
+    is_shown_BT = ~is_behind_BT & found.is_visit_BV
     times = found.arrived_s_BV[is_shown_BT]
-    is_hidden_BT = found.is_target_BV & found.is_visit_BV & (found.region_BV >= NUM_SPECIAL)
+    is_hidden_BT = is_behind_BT & found.is_visit_BV & (found.region_BV >= NUM_SPECIAL)
     if BLANK in found.region_BV:
         rows = (found.region_BV == BLANK).any(1)
         assert not set(times.tolist()) & set(
             found.arrived_s_BV[is_hidden_BT & rows[:, None]].tolist()
         )
+        # What is shown is told as well, where it comes straight behind another visit.
+        is_told_BT = found.is_target_BV & is_shown_BT
+        follows_BT = is_shown_BT[:, 1:] & is_shown_BT[:, :-1]
+        assert not bool(is_told_BT[:, 0].any())
+        assert torch.equal(is_told_BT[:, 1:], follows_BT)
+        assert bool(found.is_target_BV[is_hidden_BT].all())
 
 
 def test_runs_follow_seed_epoch_and_window():
@@ -117,7 +124,8 @@ def test_the_ends_of_a_window_are_never_hidden():
     batch = walked(200, 4)
     found = infilled(batch, 0)
     for row in range(200):
-        shown = found.region_BV[row][~found.is_target_BV[row] & found.is_visit_BV[row]]
+        is_before_T = (found.region_BV[row] == SEP).cumsum(0) == 0
+        shown = found.region_BV[row][is_before_T & found.is_visit_BV[row]]
         first = shown[0] if len(shown) else found.region_BV[row, 1]
         assert int(first) == int(batch.region_BV[row, 0])
         if BLANK in found.region_BV[row]:

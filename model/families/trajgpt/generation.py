@@ -258,20 +258,13 @@ class Drawing:
     def _read(self, number: int, region_B: Tensor, arrived_s_B: Tensor, left_s_B: Tensor) -> Tensor:
         """The state (B, D) behind one more token of each sequence."""
         centre_m_BC = self.model.centre_m_RC[region_B]
-        none_B1 = torch.zeros(len(region_B), 1, dtype=torch.bool)
-        token = TokenBatch(
-            region_BV=region_B.unsqueeze(1),
-            east_m_BV=centre_m_BC[:, :1],
-            north_m_BV=centre_m_BC[:, 1:],
-            arrived_s_BV=arrived_s_B.unsqueeze(1),
-            left_s_BV=left_s_B.unsqueeze(1),
-            calendar_BVK=calendar_at(arrived_s_B, self.controls).unsqueeze(1),
-            is_pad_BV=none_B1,
-            is_target_BV=none_B1,
-            is_censored_BV=none_B1,
-            is_way_seen_BV=none_B1,
-            window_id_B=torch.zeros(len(region_B), dtype=torch.long),
-            gap_ends_s_BV=torch.full_like(left_s_B.unsqueeze(1), math.inf),
+        token = TokenBatch.of_one(
+            region_B,
+            centre_m_BC,
+            arrived_s_B,
+            left_s_B,
+            calendar_at(arrived_s_B, self.controls),
+            torch.full_like(left_s_B, math.inf),
         )
         hidden_BD = self.model.encode(token, number, self.caches)[:, 0]
         number_B1 = torch.full((len(region_B), 1), number)

@@ -31,6 +31,7 @@ from ...interface.next_visit import Arrivals, AskedVisits
 from ...interface.visit_batch import NUM_VISIT_CALENDAR, VisitBatch
 from ...layers.durations import DurationMixture, DurationMixtureHead
 from ...layers.embeddings import Space2Vec, Time2Vec
+from ...layers.gap_durations import GapDuration, GapDurationHead
 from ...layers.heads import RegionHead
 from ...layers.position_encodings import sinusoidal_positions
 from ...layers.transformer import KeyValueCache, Transformer, check_shape
@@ -97,7 +98,7 @@ class Told:
     def travel(self, region_N: Tensor) -> DurationMixture:
         return self.model.travel(self.hidden_ND, region_N)
 
-    def stay(self, arrivals: Arrivals) -> DurationMixture:
+    def stay(self, arrivals: Arrivals) -> GapDuration:
         return self.model.stay(self.hidden_ND, arrivals)
 
 
@@ -118,6 +119,7 @@ class TrajGpt(Network):
         self.region = nn.Embedding(places.num_ids, part)
         self.mix = nn.Linear(4 * part, width)
         self.clock = nn.Linear(NUM_VISIT_CALENDAR, width)
+        self.gap = nn.Linear(2, width, bias=False)
         # With blanks a window has more tokens than visits: at most three for one.
         table_VD = sinusoidal_positions(3 * config.max_points, width)
         self.register_buffer("position_VD", table_VD, persistent=False)
@@ -132,11 +134,12 @@ class TrajGpt(Network):
             width, 2 * part, config.num_components, places.travel_s.p50, has_zero=True
         )
         self.stay_arrival = Time2Vec(part)
-        self.stay_head = DurationMixtureHead(
+        self.stay_head = GapDurationHead(
             width,
             3 * part + NUM_VISIT_CALENDAR + 3,
             config.num_components,
             places.duration_s.p50,
+            places.travel_s.p50,
             places.min_stay_s,
         )
 
@@ -147,7 +150,7 @@ class TrajGpt(Network):
     # ------------------------------------------------------------------ reading
 
     def encode(
-        self, batch: VisitBatch, first: int | Tensor = 0, caches: list[KeyValueCache] | None = None
+        self, batch: TokenBatch, first: int | Tensor = 0, caches: list[KeyValueCache] | None = None
     ) -> Tensor:
         """Hidden state (B, V, D) of each visit, from itself and those before it.
 
@@ -163,6 +166,7 @@ class TrajGpt(Network):
             self.region(batch.region_BV),
         ]
         x_BVD = self.mix(torch.cat(parts, dim=-1)) + self.clock(batch.calendar_BVK)
+        x_BVD = x_BVD + self.gap(self.room(batch.room_s_BV))
         last = len(self.position_VD) - 1
         x_BVD = x_BVD + self.position_VD[index_BV.clamp(max=last)]
         return self.transformer(x_BVD, index_BV, caches=caches)
@@ -230,23 +234,24 @@ class TrajGpt(Network):
         """p(seconds on the way to a region)."""
         return self.travel_head(hidden_ND, self.region_codes(region_N))
 
-    def stay(self, hidden_ND: Tensor, arrivals: Arrivals) -> DurationMixture:
+    def stay(self, hidden_ND: Tensor, arrivals: Arrivals) -> GapDuration:
         """p(seconds of the stay) of those who arrive so."""
+        room_s_N = arrivals.until_s_N - arrivals.arrived_s_N
         codes = [
             self.region_codes(arrivals.region_N),
             self.stay_arrival(self.elapsed(arrivals.arrived_s_N)),
             arrivals.calendar_NK,
             torch.log1p(arrivals.travel_s_N / self.places.time_scale_s).float().unsqueeze(-1),
-            self.room(arrivals.until_s_N - arrivals.arrived_s_N),
+            self.room(room_s_N),
         ]
-        return self.stay_head(hidden_ND, torch.cat(codes, dim=-1))
+        return self.stay_head(hidden_ND, torch.cat(codes, dim=-1), room_s_N)
 
-    def room(self, seconds_N: Tensor) -> Tensor:
-        """How much time a gap leaves, and whether there is one, (N, 2)."""
-        is_gap_N = seconds_N.isfinite()
-        seconds_N = torch.where(is_gap_N, seconds_N, self.places.duration_s.p50).clamp(min=1.0)
-        code_N = torch.log(seconds_N / self.places.time_scale_s)
-        return torch.stack([code_N * is_gap_N, is_gap_N], dim=-1).float()
+    def room(self, seconds: Tensor) -> Tensor:
+        """How much time a gap leaves, and whether there is one, (..., 2)."""
+        is_gap = seconds.isfinite()
+        seconds = torch.where(is_gap, seconds, self.places.duration_s.p50).clamp(min=1.0)
+        code = torch.log(seconds / self.places.time_scale_s)
+        return torch.stack([code * is_gap, is_gap], dim=-1).float()
 
     def region_codes(self, region_N: Tensor) -> Tensor:
         """What of an asked region the heads read: its embedding and its centre, (N, F)."""
