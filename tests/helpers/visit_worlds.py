@@ -100,8 +100,16 @@ def batch_of_visits(region_BV, travel_s_BV, stay_s_BV, num_pads: int = 0, seed: 
     return VisitBatch(**tensors, window_id_B=torch.arange(num_rows))
 
 
-def write_shards_of_law(folder: Path, spans: dict[str, tuple[int, int]], num_visits: int) -> None:
-    """Rows of visits for each split, from one seed to another, and the places of the law."""
+def write_shards_of_law(
+    folder: Path,
+    spans: dict[str, tuple[int, int]],
+    num_visits: int,
+    splits_asked: tuple[str, ...] = ("validation", "test"),
+) -> None:
+    """Rows of visits for each split, from one seed to another, and the places of the law.
+
+    In the splits that are asked, a window of each row is stored.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     places = places_of()
     (folder / "places.json").write_text(json.dumps(places.to_json()))
@@ -118,7 +126,7 @@ def write_shards_of_law(folder: Path, spans: dict[str, tuple[int, int]], num_vis
             "is_observed": [True] * (num_visits - 1) + [False],
         }
         for split, (first, end) in spans.items()
-        if split != "train"
+        if split in splits_asked
         for number in range(first, end)
     ]
     index = pa.Table.from_pylist(windows, pa.schema(VISIT_WINDOW_SCHEMA))
