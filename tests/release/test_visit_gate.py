@@ -33,10 +33,12 @@ from tasks.release.champion_gate import (
     windows_digest,
 )
 from tasks.release.gate_metrics import NotReproduced
+from tasks.release.outcome import Assessment, shown_errors
 from tasks.release.promote import Promotion, promote
 from tasks.release.register import Registration
 from tasks.release.visit_measure import VISIT_MEASURE, gain_interval, shown_visits
 from tasks.runtime.errors import DataError
+from tasks.runtime.run_records import StageRun
 from tasks.runtime.store import Receipt, Recipe, sha256_file
 
 NAME = "trajfoundry-trajgpt-geolife"
@@ -134,6 +136,15 @@ def test_a_version_says_what_it_is(made, version):
     folder = Path(unquote(model.artifact_location[len("file://") :]))
     assert "h3<5,>=4.1" in (folder / "requirements.txt").read_text()
     assert load_trained(folder / "artifacts" / "bundle").model.fitted == places_of()
+
+
+def test_prefect_shows_a_table_of_next_visits(made, version):
+    run = StageRun(receipt=made.evaluated, is_cached=False, wall_s=1.0, peak_memory_mb=1.0)
+    promotion = Promotion(is_champion=False, is_new=False, reason="no")
+    about = {"dataset": "geolife", "registration": version, "promotion": promotion}
+    rows = shown_errors(Assessment(**about, stages=(run,)), made.store, "visits")
+    assert len({row["asked"] for row in rows}) == 3
+    assert json.dumps(rows, allow_nan=False)
 
 
 # The gate ---------------------------------------------------------------------------------------
