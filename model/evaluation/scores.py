@@ -283,7 +283,8 @@ class Answered:
         Of forecasts it is told at one horizon.
         """
         main, horizon = MAIN_METRICS[self.scorer.task], self.judging.strata_horizon
-        parts, horizons, column = parts_by(self.measures), self.judging.horizons, slice(None)
+        parts, horizons = parts_by(self.measures), self.judging.horizons
+        column: Any = slice(None)
         if self.scorer.task == FORECAST:
             if horizon is None:
                 return []
