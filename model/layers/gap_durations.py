@@ -56,11 +56,11 @@ class GapDuration(DurationMixture):
         return torch.where(rest_s <= -MIN_DURATION_S, -torch.inf, told)
 
     def log_survival(self, seconds: Tensor) -> Tensor:
-        """Of lasting longer; nothing outlasts the gap, but all lasts no time or longer."""
+        """Of lasting longer; nothing outlasts the gap."""
         log_share = self._log_above(self._log(seconds)) - self._log_above_edge
         above = torch.where(seconds > self.edge_s, log_share, 0.0)
         told = torch.logaddexp(self.log_whole, self._log_parted + above)
-        return torch.where((seconds >= self.room_s) & (seconds > 0), -torch.inf, told)
+        return torch.where(seconds >= self.room_s, -torch.inf, told)
 
     def quantile(self, share: Tensor | float) -> Tensor:
         """The least number of seconds that a share of the mass does not exceed."""

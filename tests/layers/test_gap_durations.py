@@ -130,9 +130,3 @@ def test_the_rest_of_a_gap_is_learnt_as_sharply_as_it_is():
         optimiser.step()
     least = float(np.mean(-stats.lognorm(0.2, scale=600).logpdf(way_s)))
     assert loss.item() < least + 0.05
-
-
-def test_what_is_no_visit_lasts_no_time_or_longer_wherever_its_gap_ends():
-    """An answer stands before the next gap, hours behind the end of its own: that costs nothing."""
-    told = law(room_s=-5_000.0).log_survival(numbers(0.0))
-    assert float(told) == pytest.approx(0.0, abs=1e-9)
