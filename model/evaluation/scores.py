@@ -276,7 +276,7 @@ class Answered:
             yield row | {"metric": "skill", "value": value, "low": low, "high": high}
 
     def whole_bar(self, track: str, rivals: Collection[str]) -> dict[str, str]:
-        """The best baseline of all windows, where masks say what came: nobody can choose by that."""
+        """The best baseline of all windows, where masks say what came: none chooses by that."""
         if self.scorer.task not in TOLD_AFTERWARDS:
             return {}
         main = MAIN_METRICS[self.scorer.task]
