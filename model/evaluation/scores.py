@@ -15,7 +15,7 @@ Shapes: B windows, K horizons.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -247,22 +247,20 @@ class Answered:
         """The skill of each answerer over the bar of some windows, and its interval.
 
         The bar is the named baseline, of a stratum the best in it, or one of its own. Over masks
-        together it is a baseline of each, but where these say what came.
+        together it is a baseline of each; where these say what came it is one for all.
         """
         mask, entity_id = (
             np.array(names, dtype=object)[is_chosen_B].tolist()
             for names in (self.mask, self.entity_id)
         )
-        group, stratum, track, horizon = (
-            rows[0][key] for key in ("mask", "stratum", "track", "horizon")
-        )
+        stratum, track, horizon = (rows[0][key] for key in ("stratum", "track", "horizon"))
         if self.scorer.task in TOLD_AFTERWARDS:
-            mask = [group] * len(mask)
+            mask = [ALL] * len(mask)
         told = dict(zip((row["model"] for row in rows), error_MB, strict=True))
         rivals = {row["model"]: told[row["model"]] for row in rows if row["is_baseline"]}
         if (own := BARS.get(stratum)) in rivals:
             rivals = {own: rivals[own]}
-        named = {}
+        named = self.whole_bar(track, rivals) if stratum == ALL else {}
         for kind in set(mask) if stratum == ALL else ():
             place = self.scorer.task, track, kind if self.scorer.has_masks else ALL, horizon
             if place in self.bars:
@@ -278,13 +276,22 @@ class Answered:
             value = skill(row["value"], bar)
             yield row | {"metric": "skill", "value": value, "low": low, "high": high}
 
+    def whole_bar(self, track: str, rivals: Collection[str]) -> dict[str, str]:
+        """The best baseline of all windows, where masks say what came: none chooses by that."""
+        if self.scorer.task not in TOLD_AFTERWARDS:
+            return {}
+        main = MAIN_METRICS[self.scorer.task]
+        errors = {name: mean_over_windows(self.errors[track, name][main]) for name in rivals}
+        return {ALL: min(errors, key=lambda name: (errors[name], name))}
+
     def strata_rows(self, folder: Path) -> list[Row]:
         """The main metric by what the windows are like, on the first track.
 
         Of forecasts it is told at one horizon.
         """
         main, horizon = MAIN_METRICS[self.scorer.task], self.judging.strata_horizon
-        parts, horizons, column = parts_by(self.measures), self.judging.horizons, slice(None)
+        parts, horizons = parts_by(self.measures), self.judging.horizons
+        column: Any = slice(None)
         if self.scorer.task == FORECAST:
             if horizon is None:
                 return []

@@ -39,7 +39,7 @@ NO_VISIT = (Special.BLANK, Special.SEP, Special.ANSWER, Special.PAD)
 class TokenBatch(VisitBatch):
     """Windows of tokens: visits, and what stands between them.
 
-    `gap_ends_s_BV` is when the gap ends that an answer, or what stands before it, fills.
+    `gap_ends_s_BV` is when the gap ends that a visit of an answer fills.
     `room_s_BV` is how much the gap that the next token fills leaves behind this one. Both are
     infinite elsewhere.
     """
@@ -238,7 +238,7 @@ def tokens_told(batch: VisitBatch, kind_BT: Tensor, visit_BT: Tensor) -> TokenBa
 
 
 def gap_ends_s(kind_BT: Tensor, left_s_BT: Tensor) -> tuple[Tensor, Tensor]:
-    """When the gap ends that a token behind the separator fills, and the one that the next fills.
+    """When the gap ends that a visit behind the separator fills, and the one that the next fills.
 
     Infinite of all other tokens, and where no gap is left.
     """
@@ -251,8 +251,5 @@ def gap_ends_s(kind_BT: Tensor, left_s_BT: Tensor) -> tuple[Tensor, Tensor]:
     ends_s_BG[row_N, blank_BT[row_N, token_N]] = left_s_BT[row_N, token_N]
     is_behind_BT = (kind_BT == Special.SEP).cumsum(1) > 0
     next_BT = is_answer_BT.cumsum(1)
-    own, following = (
-        torch.where(is_behind_BT, ends_s_BG.gather(1, number_BT), torch.inf)
-        for number_BT in (next_BT - is_answer_BT.long(), next_BT)
-    )
-    return own, following
+    next_ends_s_BT = torch.where(is_behind_BT, ends_s_BG.gather(1, next_BT), torch.inf)
+    return torch.where(kind_BT == VISIT, next_ends_s_BT, torch.inf), next_ends_s_BT

@@ -26,6 +26,7 @@ MIN_LOG_SCALE = 1e-3  # of log seconds: a value that repeats must not reach infi
 MAX_SPREAD = 1.0  # log of the deviation of log seconds: nobody is unsurer than by a factor of 15
 MAX_SHIFT = 10.0  # of log seconds, from a typical duration: from seconds to years
 MIN_DURATION_S = 1e-3  # what is shorter is none: clocks do not tell it from zero
+MAX_LOGIT = 30.0  # beyond it, a share and what it leaves are no two numbers of float64
 MAX_LOG_DURATION = math.log(1e10)  # three centuries: no answer is longer
 _TAIL, _HALVINGS = 9.0, 64
 
@@ -130,6 +131,11 @@ class DurationMixture:
         return seconds.double().clamp(min=math.exp(self._log_edge)).log()
 
 
+def log_share(logit_N: Tensor) -> Tensor:
+    """Log of a share of durations that are told exactly; untrained, an eighth of them."""
+    return functional.logsigmoid(logit_N.clamp(-MAX_LOGIT, MAX_LOGIT) - 2)
+
+
 class DurationMixtureHead(MixtureHead):
     """p(seconds), from a state and codes beside it; means count from a typical duration.
 
@@ -156,7 +162,7 @@ class DurationMixtureHead(MixtureHead):
         )
         never_N = torch.full_like(logit_NM[:, 0], -torch.inf)
         return DurationMixture(
-            log_zero=functional.logsigmoid(zero_N1[:, 0] - 2) if self.has_zero else never_N,
+            log_zero=log_share(zero_N1[:, 0]) if self.has_zero else never_N,
             log_weight_M=logit_NM.log_softmax(-1),
             log_mean_M=self.typical_log_s + mean_NM.clamp(-MAX_SHIFT, MAX_SHIFT),
             log_scale_M=MIN_LOG_SCALE + log_scale_NM.clamp(-8, MAX_SPREAD).exp(),

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from .distributions import LOG_TWO_PI
 from .durations import (
@@ -26,6 +25,7 @@ from .durations import (
     MIN_DURATION_S,
     MIN_LOG_SCALE,
     DurationMixture,
+    log_share,
 )
 from .heads import MixtureHead, ladder
 
@@ -172,6 +172,6 @@ class GapDurationHead(MixtureHead):
             log_weight_rest_M=weights[1],
             log_mean_rest_M=means[1],
             log_scale_rest_M=scales[1],
-            log_whole=functional.logsigmoid(whole_N1[:, 0] - 2).masked_fill(~is_gap_N, -torch.inf),
+            log_whole=log_share(whole_N1[:, 0]).masked_fill(~is_gap_N, -torch.inf),
             room_s=room_s_N.double(),
         )

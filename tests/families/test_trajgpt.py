@@ -21,7 +21,8 @@ from helpers.visit_worlds import (
     write_shards_of_law,
 )
 
-from model.families.trajgpt.network import PRESETS, Recalled, Told, TrajGpt, TrajGptConfig
+from model.families.trajgpt.network import PRESETS, Told, TrajGpt, TrajGptConfig
+from model.families.trajgpt.recall import Recalled
 from model.features.places import NUM_SPECIAL
 from model.inference.serving import load_trained
 from model.interface.next_visit import Arrivals, parted

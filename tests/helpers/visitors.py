@@ -39,7 +39,7 @@ def stored_visits(store: Store, spans: dict[str, tuple[int, int]] = SPANS) -> Re
     facts = {"split_kind": "time", "split_hash": "f00d", "is_leaky": 0, "visits_train": 960}
     store.prepare()
     with store.draft() as draft:
-        write_shards_of_law(draft, spans, NUM_VISITS, ("train", "validation", "test"))
+        write_shards_of_law(draft, spans, NUM_VISITS, splits_asked=("train", "validation", "test"))
         return store.publish(
             draft, recipe, facts, licence="made up", lineage={"split": recipe.inputs["split"]}
         )

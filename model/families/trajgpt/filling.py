@@ -102,9 +102,7 @@ class Filling:
         states_1TD = self.model.encode(prefix, 0, caches)
         state_1D = states_1TD[:, -1]
         self.memory = Memory(self.model, self.num, most)
-        self.memory.key_BVD[:, : len(kinds)] = self.model.recall_key(states_1TD)
-        self.memory.region_BV[:, : len(kinds)] = prefix.region_BV
-        self.memory.is_visit_BV[:, : len(kinds)] = prefix.is_visit_BV
+        self.memory.begin(states_1TD, prefix)
         self.caches = self.model.transformer.empty_caches(self.num, most)
         for own, one in zip(self.caches, caches, strict=True):
             own.key_BHTK[:, :, : len(kinds)] = one.key_BHTK
@@ -191,9 +189,8 @@ class Filling:
         )
         state_SD = self.model.encode(token, self.next_S1, self.caches)[:, 0]
         self.state_SD = torch.where(is_open_S.unsqueeze(1), state_SD, self.state_SD)
-        # A sample that waits writes where the next token will stand, and counts as none there.
-        is_kept_S = is_open_S & ~is_last_S
-        self.memory.keep(self.next_S1, state_SD, region_S, is_kept_S)
+        # A sample that waits writes where its next token will stand.
+        self.memory.keep(self.next_S1, state_SD, token, is_open_S)
         self.next_S1 += is_open_S.unsqueeze(1).long()
 
     def calendar(self, arrived_s_S: Tensor) -> Tensor:

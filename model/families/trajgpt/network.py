@@ -19,9 +19,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from ...earth.columns import Columns
 from ...features.places import Places
 from ...interface.batch import index_of
 from ...interface.family import Network
@@ -35,6 +33,7 @@ from ...layers.gap_durations import GapDuration, GapDurationHead
 from ...layers.heads import RegionHead
 from ...layers.position_encodings import sinusoidal_positions
 from ...layers.transformer import KeyValueCache, Transformer, check_shape
+from .recall import Past, Recall, Recalled
 
 SHORTEST_WAVE_M = 100.0  # Space2Vec: below the cells of any vocabulary
 MANY_REGIONS = 5_000  # from here on the softmax is an adaptive one
@@ -64,23 +63,6 @@ PRESETS: Mapping[str, TrajGptConfig] = {
     "small": TrajGptConfig(),
     "base": TrajGptConfig(width=256, num_layers=6, num_heads=4),
 }
-
-
-@dataclass(frozen=True)
-class Recalled(Columns):
-    """The visits that each of N states can go back to, and how near it is to each of them."""
-
-    share_NV: Tensor  # adds up to one, or to zero where there is no visit yet
-    region_NV: Tensor
-
-    def chance_of(self, region_N: Tensor) -> Tensor:
-        """The share (N) of the visits in a region."""
-        return (self.share_NV * (self.region_NV == region_N.unsqueeze(1))).sum(1)
-
-    def chance_NR(self, num_ids: int) -> Tensor:
-        """The share of the visits in every region."""
-        chance_NR = self.share_NV.new_zeros(len(self.share_NV), num_ids)
-        return chance_NR.scatter_add(1, self.region_NV, self.share_NV)
 
 
 @dataclass(frozen=True)
@@ -119,7 +101,7 @@ class TrajGpt(Network):
         self.region = nn.Embedding(places.num_ids, part)
         self.mix = nn.Linear(4 * part, width)
         self.clock = nn.Linear(NUM_VISIT_CALENDAR, width)
-        self.gap = nn.Linear(2, width, bias=False)
+        self.lasting = nn.Linear(3, width, bias=False)
         # With blanks a window has more tokens than visits: at most three for one.
         table_VD = sinusoidal_positions(3 * config.max_points, width)
         self.register_buffer("position_VD", table_VD, persistent=False)
@@ -128,8 +110,7 @@ class TrajGpt(Network):
         num_ids = places.num_ids
         cutoffs = [MANY_REGIONS // 5, MANY_REGIONS] if num_ids > MANY_REGIONS else []
         self.region_head = RegionHead(width, num_ids, cutoffs)
-        self.recall_query, self.recall_key = nn.Linear(width, width), nn.Linear(width, width)
-        self.recall_gate = nn.Linear(width, 1)
+        self.recall = Recall(width)
         self.travel_head = DurationMixtureHead(
             width, 2 * part, config.num_components, places.travel_s.p50, has_zero=True
         )
@@ -166,14 +147,22 @@ class TrajGpt(Network):
             self.region(batch.region_BV),
         ]
         x_BVD = self.mix(torch.cat(parts, dim=-1)) + self.clock(batch.calendar_BVK)
-        x_BVD = x_BVD + self.gap(self.room(batch.room_s_BV))
+        stay_BV1 = self.log_time(batch.duration_s_BV).unsqueeze(-1)
+        x_BVD = x_BVD + self.lasting(torch.cat([stay_BV1, self.room(batch.room_s_BV)], dim=-1))
         last = len(self.position_VD) - 1
         x_BVD = x_BVD + self.position_VD[index_BV.clamp(max=last)]
         return self.transformer(x_BVD, index_BV, caches=caches)
 
     def elapsed(self, seconds: Tensor) -> Tensor:
-        """Seconds since the first arrival as the waves read them: in typical times of a visit."""
-        return (self.places.clipped_s(seconds) / self.places.time_scale_s).float()
+        """Seconds since the first arrival as the waves read them: in typical times of a visit.
+
+        What is far beyond one is told coarsely: a window may last for hours or for years.
+        """
+        return torch.asinh(self.places.clipped_s(seconds) / self.places.time_scale_s).float()
+
+    def log_time(self, seconds: Tensor) -> Tensor:
+        """How long something takes, in typical times of a visit, on a scale of magnitudes."""
+        return torch.log1p(seconds.clamp(min=0) / self.places.time_scale_s).float()
 
     # ------------------------------------------------------------------ telling
 
@@ -189,46 +178,30 @@ class TrajGpt(Network):
         """What the states of some tokens tell of the token after each."""
         row_N, place_N = torch.nonzero(is_told_BV, as_tuple=True)
         hidden_ND = hidden_BVD[row_N, place_N]
-        can_go_back_NV = tokens.is_visit_BV[row_N] & (
-            index_of(tokens.region_BV)[row_N] <= place_N.unsqueeze(1)
-        )
-        key_BVD = self.recall_key(hidden_BVD)
-        recalled = self.recalled(hidden_ND, key_BVD[row_N], tokens.region_BV[row_N], can_go_back_NV)
-        return Told(self, hidden_ND, recalled)
+        past = self.past(hidden_BVD, tokens)
+        return Told(self, hidden_ND, self.recall(hidden_ND, past, row_N, place_N))
 
-    def recalled(
-        self, hidden_ND: Tensor, key_NVD: Tensor, region_NV: Tensor, can_go_back_NV: Tensor
-    ) -> Recalled:
-        """How near each state is to visits before it, by their keys."""
-        query_ND1 = self.recall_query(hidden_ND).unsqueeze(-1)
-        near_NV = (key_NVD @ query_ND1).squeeze(-1) / hidden_ND.shape[-1] ** 0.5
-        share_NV = near_NV.masked_fill(~can_go_back_NV, -torch.inf).softmax(-1)
-        return Recalled(torch.where(can_go_back_NV, share_NV, 0.0), region_NV)
+    def past(self, hidden_BVD: Tensor, tokens: TokenBatch) -> Past:
+        """What can be recalled of tokens."""
+        columns = tokens.region_BV, tokens.calendar_BVK, tokens.is_visit_BV
+        return Past(self.recall.key(hidden_BVD), *columns)
 
     def log_regions(self, hidden_ND: Tensor, recalled: Recalled) -> Tensor:
         """Log P(next region), (N, R): one of those visited before, or any of the vocabulary.
 
-        A person goes back more often than not, and which regions are hers no weight can know: the
-        distribution is a mixture of the two (a pointer network, See et al. 2017).
+        The distribution is a mixture of the two.
         """
         log_new_NR = self.region_head.log_probability(hidden_ND)
-        log_back_N1, log_other_N1 = self.log_gates(hidden_ND, recalled)
+        log_back_N1, log_other_N1 = self.recall.log_gates(hidden_ND, recalled)
         chance_NR = recalled.chance_NR(log_new_NR.shape[1]).clamp(min=LEAST_CHANCE)
         return torch.logaddexp(log_other_N1 + log_new_NR, log_back_N1 + chance_NR.log())
 
     def region_nll(self, told: Told, region_N: Tensor) -> Tensor:
         """Surprise (N) of regions, as `log_regions` tells them, of those alone."""
-        log_back_N1, log_other_N1 = self.log_gates(told.hidden_ND, told.recalled)
+        log_back_N1, log_other_N1 = self.recall.log_gates(told.hidden_ND, told.recalled)
         log_new_N = -self.region_head.nll(told.hidden_ND, region_N)
         log_seen_N = told.recalled.chance_of(region_N).clamp(min=LEAST_CHANCE).log()
         return -torch.logaddexp(log_other_N1[:, 0] + log_new_N, log_back_N1[:, 0] + log_seen_N)
-
-    def log_gates(self, hidden_ND: Tensor, recalled: Recalled) -> tuple[Tensor, Tensor]:
-        """Log shares (N, 1) of going back and of the rest; nobody goes back to nothing."""
-        gate_N1 = self.recall_gate(hidden_ND)
-        has_past_N1 = recalled.share_NV.sum(1, keepdim=True) > 0
-        log_back_N1 = torch.where(has_past_N1, functional.logsigmoid(gate_N1), -torch.inf)
-        return log_back_N1, torch.where(has_past_N1, functional.logsigmoid(-gate_N1), 0.0)
 
     def travel(self, hidden_ND: Tensor, region_N: Tensor) -> DurationMixture:
         """p(seconds on the way to a region)."""
@@ -241,7 +214,7 @@ class TrajGpt(Network):
             self.region_codes(arrivals.region_N),
             self.stay_arrival(self.elapsed(arrivals.arrived_s_N)),
             arrivals.calendar_NK,
-            torch.log1p(arrivals.travel_s_N / self.places.time_scale_s).float().unsqueeze(-1),
+            self.log_time(arrivals.travel_s_N).unsqueeze(-1),
             self.room(room_s_N),
         ]
         return self.stay_head(hidden_ND, torch.cat(codes, dim=-1), room_s_N)
