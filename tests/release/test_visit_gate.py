@@ -107,7 +107,7 @@ def test_a_registered_model_tells_next_visits(made, version):
             params={"task": "generate", "controls": '{"num_visits": 3}', "num_samples": 2},
         )
     assert model.metadata.get_output_schema().input_names() == list(ANSWERS["next_visit"])
-    assert {*found} == {*ANSWERS["next_visit"]}
+    assert list(found) == list(ANSWERS["next_visit"])
     assert found["rank"].tolist() == [1, 2, 3, 4, 5] * 3
     assert len(made_up) == 3 * 2 * 3
     told = load_trained(made.store.folder(made.trained))
