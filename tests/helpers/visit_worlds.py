@@ -113,10 +113,12 @@ def write_shards_of_law(
     num_visits: int,
     law: VisitLaw = LAW,
     fewest: int | None = None,
+    splits_asked: tuple[str, ...] = ("validation", "test"),
 ) -> None:
     """Rows of visits for each split, from one seed to another, and the places of the law.
 
-    With a fewest number of visits, rows have any number from there on.
+    With a fewest number of visits, rows have any number from there on. In the splits that are
+    asked, a window of each row is stored.
     """
     folder.mkdir(parents=True, exist_ok=True)
     places = places_of(law)
@@ -135,7 +137,7 @@ def write_shards_of_law(
             "is_observed": [True] * (size - 1) + [False],
         }
         for split, (first, end) in spans.items()
-        if split != "train"
+        if split in splits_asked
         for number, size in zip(range(first, end), sizes[first, end].tolist(), strict=True)
     ]
     index = pa.Table.from_pylist(windows, pa.schema(VISIT_WINDOW_SCHEMA))
