@@ -113,18 +113,18 @@ class RegionIsNoInput(TrajGpt):
 class HalfOfTheState(TrajGpt):
     """Heads of time read a slice of the state."""
 
-    def travel(self, hidden_ND, region_N):
+    def travel(self, hidden_ND, region_N, recalled):
         half = hidden_ND.clone()
         half[:, : TINY.width // 2] = 0
-        return super().travel(half, region_N)
+        return super().travel(half, region_N, recalled)
 
 
 class ChangesInPlace(TrajGpt):
     """A head adds to the state that the other heads read after it."""
 
-    def travel(self, hidden_ND, region_N):
+    def travel(self, hidden_ND, region_N, recalled):
         hidden_ND += 0.1
-        return super().travel(hidden_ND, region_N)
+        return super().travel(hidden_ND, region_N, recalled)
 
 
 class ReadsPads(TrajGpt):

@@ -78,7 +78,7 @@ class Told:
         return self.model.log_regions(self.hidden_ND, self.recalled)
 
     def travel(self, region_N: Tensor) -> DurationMixture:
-        return self.model.travel(self.hidden_ND, region_N)
+        return self.model.travel(self.hidden_ND, region_N, self.recalled)
 
     def stay(self, arrivals: Arrivals) -> GapDuration:
         return self.model.stay(self.hidden_ND, arrivals)
@@ -113,7 +113,7 @@ class TrajGpt(Network):
         self.pull = nn.Linear(width, 1)
         self.recall = Recall(width)
         self.travel_head = DurationMixtureHead(
-            width, 2 * part, config.num_components, places.travel_s.p50, has_zero=True
+            width, 2 * part + 2, config.num_components, places.travel_s.p50, has_zero=True
         )
         self.stay_arrival = Time2Vec(part)
         self.stay_head = GapDurationHead(
@@ -218,7 +218,7 @@ class TrajGpt(Network):
         """Log P(region) of any of the vocabulary, (N, R): what is near draws more."""
         log_NR = self.region_head.log_probability(hidden_ND)
         away_NR = torch.cdist(recalled.place_m_NC.float(), self.centre_m_RC.float())
-        log_away_NR = torch.log1p(away_NR / self.places.place_scale_m)
+        log_away_NR = log_distance(away_NR)
         log_away_NR[:, :NUM_SPECIAL] = 0.0
         pull_N1 = self.pull(hidden_ND) * recalled.is_visit_N.unsqueeze(1)
         return (log_NR + pull_N1 * log_away_NR).log_softmax(-1)
@@ -231,9 +231,12 @@ class TrajGpt(Network):
         log_seen_N = told.recalled.chance_of(region_N).clamp(min=LEAST_CHANCE).log()
         return -torch.logaddexp(log_other_N1[:, 0] + log_new_N, log_back_N1[:, 0] + log_seen_N)
 
-    def travel(self, hidden_ND: Tensor, region_N: Tensor) -> DurationMixture:
-        """p(seconds on the way to a region)."""
-        return self.travel_head(hidden_ND, self.region_codes(region_N))
+    def travel(self, hidden_ND: Tensor, region_N: Tensor, recalled: Recalled) -> DurationMixture:
+        """p(seconds on the way to a region); a head is told how far away it is, where one can."""
+        away_m_N = (recalled.place_m_NC - self.centre_m_RC[region_N]).norm(dim=-1)
+        has_way_N = recalled.is_visit_N & (region_N >= NUM_SPECIAL)
+        way_N2 = torch.stack([log_distance(away_m_N) * has_way_N, has_way_N], dim=-1)
+        return self.travel_head(hidden_ND, torch.cat([self.region_codes(region_N), way_N2], dim=-1))
 
     def stay(self, hidden_ND: Tensor, arrivals: Arrivals) -> GapDuration:
         """p(seconds of the stay) of those who arrive so."""
@@ -296,3 +299,8 @@ class TrajGpt(Network):
             "travel_nll": travel_N,
             "stay_nll": stay_N,
         }
+
+
+def log_distance(metres: Tensor) -> Tensor:
+    """On a scale of magnitudes, from the width of a small cell on."""
+    return torch.log1p(metres / SHORTEST_WAVE_M).float()
