@@ -52,6 +52,7 @@ from .strata import BARS, parts_by, parts_of
 from .travel_time_scores import TravelTimeScorer
 
 MEANT = ("ade_m", "fde_m", "mae_m", "mae_s")  # errors of windows that metrics are means of
+MEANT_OF_TIMES = {NEXT_TRAVEL: ("nll",), NEXT_STAY: ("nll",)}  # with that of the region one sum
 Tell = Callable[[float, str], None]
 NO_BARS: Mapping[Place, str] = MappingProxyType({})
 Asked = tuple[str, str, str, str]  # split, task, track and the name of who answers
@@ -317,7 +318,8 @@ class Answered:
         about: Row = {"split": self.split, "task": self.scorer.task}
         for (track, model), errors in self.errors.items():
             main = MAIN_METRICS[self.scorer.task]
-            for metric in (name for name in errors if name in {*MEANT, main}):
+            meant = {*MEANT, main, *MEANT_OF_TIMES.get(self.scorer.task, ())}
+            for metric in (name for name in errors if name in meant):
                 value = errors[metric].numpy()
                 columns = value.T if value.ndim == 2 else [value]
                 horizons = self.judging.horizons if value.ndim == 2 else (None,)

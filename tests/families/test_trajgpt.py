@@ -170,8 +170,10 @@ def check_the_asked_region_counts(model):
 
 
 def nothing(number):
-    """No visits to go back to."""
-    return Recalled(torch.zeros(number, 1), torch.zeros(number, 1, dtype=torch.long))
+    """No visits to go back to, and no place where one is."""
+    nobody_N1 = torch.zeros(number, 1, dtype=torch.long)
+    nowhere_NC, never_N = torch.zeros(number, 2), torch.zeros(number, dtype=torch.bool)
+    return Recalled(torch.zeros(number, 1), nobody_N1, nowhere_NC, never_N)
 
 
 def check_every_feature_counts(model):

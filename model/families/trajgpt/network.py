@@ -14,15 +14,15 @@ region, K calendar features.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from ...features.places import Places
+from ...features.places import NUM_SPECIAL, Places
 from ...interface.batch import index_of
-from ...interface.family import Family, Network
+from ...interface.family import Network
 from ...interface.infilling import TokenBatch, begun
 from ...interface.masking import Loss
 from ...interface.next_visit import Arrivals, AskedVisits
@@ -47,7 +47,7 @@ class TrajGptConfig:
     width: int = 128
     num_layers: int = 4
     num_heads: int = 2
-    num_components: int = 3
+    num_components: int = 6
     num_scales: int = 16
     max_points: int = 128
     dropout: float = 0.0
@@ -110,6 +110,7 @@ class TrajGpt(Network):
         num_ids = places.num_ids
         cutoffs = [MANY_REGIONS // 5, MANY_REGIONS] if num_ids > MANY_REGIONS else []
         self.region_head = RegionHead(width, num_ids, cutoffs)
+        self.pull = nn.Linear(width, 1)
         self.recall = Recall(width)
         self.travel_head = DurationMixtureHead(
             width, 2 * part, config.num_components, places.travel_s.p50, has_zero=True
@@ -127,6 +128,22 @@ class TrajGpt(Network):
     @property
     def fitted(self) -> Places:
         return self.places
+
+    def fit_inputs(self, batches: Iterable[VisitBatch]) -> None:
+        """Begin with regions as frequent, and with ways and stays as long, as they are in train."""
+        seen = list(batches)
+        regions = torch.cat([batch.region_BV[~batch.is_pad_BV] for batch in seen])
+        count_R = torch.bincount(regions, minlength=self.places.num_ids) + 1.0
+        if isinstance(self.region_head.softmax, nn.Linear):
+            with torch.no_grad():
+                self.region_head.softmax.bias.copy_((count_R / count_R.sum()).log())
+        travel_s_N = torch.cat([batch.travel_s_BV[batch.is_travel_known_BV] for batch in seen])
+        is_whole = [~batch.is_pad_BV & ~batch.is_censored_BV for batch in seen]
+        stay_s_N = torch.cat(
+            [batch.duration_s_BV[chosen] for batch, chosen in zip(seen, is_whole, strict=True)]
+        )
+        self.travel_head.begin_as(travel_s_N)
+        self.stay_head.begin_as(stay_s_N, travel_s_N)
 
     # ------------------------------------------------------------------ reading
 
@@ -183,7 +200,8 @@ class TrajGpt(Network):
 
     def past(self, hidden_BVD: Tensor, tokens: TokenBatch) -> Past:
         """What can be recalled of tokens."""
-        columns = tokens.region_BV, tokens.calendar_BVK, tokens.is_visit_BV
+        place_m_BVC = torch.stack([tokens.east_m_BV, tokens.north_m_BV], dim=-1)
+        columns = tokens.region_BV, place_m_BVC, tokens.calendar_BVK, tokens.is_visit_BV
         return Past(self.recall.key(hidden_BVD), *columns)
 
     def log_regions(self, hidden_ND: Tensor, recalled: Recalled) -> Tensor:
@@ -191,15 +209,25 @@ class TrajGpt(Network):
 
         The distribution is a mixture of the two.
         """
-        log_new_NR = self.region_head.log_probability(hidden_ND)
+        log_new_NR = self.log_any(hidden_ND, recalled)
         log_back_N1, log_other_N1 = self.recall.log_gates(hidden_ND, recalled)
         chance_NR = recalled.chance_NR(log_new_NR.shape[1]).clamp(min=LEAST_CHANCE)
         return torch.logaddexp(log_other_N1 + log_new_NR, log_back_N1 + chance_NR.log())
 
+    def log_any(self, hidden_ND: Tensor, recalled: Recalled) -> Tensor:
+        """Log P(region) of any of the vocabulary, (N, R): what is near draws more."""
+        log_NR = self.region_head.log_probability(hidden_ND)
+        away_NR = torch.cdist(recalled.place_m_NC.float(), self.centre_m_RC.float())
+        log_away_NR = torch.log1p(away_NR / self.places.place_scale_m)
+        log_away_NR[:, :NUM_SPECIAL] = 0.0
+        pull_N1 = self.pull(hidden_ND) * recalled.is_visit_N.unsqueeze(1)
+        return (log_NR + pull_N1 * log_away_NR).log_softmax(-1)
+
     def region_nll(self, told: Told, region_N: Tensor) -> Tensor:
         """Surprise (N) of regions, as `log_regions` tells them, of those alone."""
         log_back_N1, log_other_N1 = self.recall.log_gates(told.hidden_ND, told.recalled)
-        log_new_N = -self.region_head.nll(told.hidden_ND, region_N)
+        log_any_NR = self.log_any(told.hidden_ND, told.recalled)
+        log_new_N = log_any_NR.gather(1, region_N.unsqueeze(1)).squeeze(1)
         log_seen_N = told.recalled.chance_of(region_N).clamp(min=LEAST_CHANCE).log()
         return -torch.logaddexp(log_other_N1[:, 0] + log_new_N, log_back_N1[:, 0] + log_seen_N)
 
@@ -268,6 +296,3 @@ class TrajGpt(Network):
             "travel_nll": travel_N,
             "stay_nll": stay_N,
         }
-
-
-FAMILY = Family(TrajGpt, TrajGptConfig, PRESETS, ("next_visit", "infill"), fitted=Places)
