@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -28,6 +29,7 @@ MAX_SHIFT = 10.0  # of log seconds, from a typical duration: from seconds to yea
 MIN_DURATION_S = 1e-3  # what is shorter is none: clocks do not tell it from zero
 MAX_LOGIT = 30.0  # beyond it, a share and what it leaves are no two numbers of float64
 MAX_LOG_DURATION = math.log(1e10)  # three centuries: no answer is longer
+LEAST_FITTED = 0.01  # deviation of log seconds that a head begins with
 _TAIL, _HALVINGS = 9.0, 64
 
 
@@ -131,9 +133,30 @@ class DurationMixture:
         return seconds.double().clamp(min=math.exp(self._log_edge)).log()
 
 
+def logit_of(is_so_N: Tensor) -> float:
+    """The number that `log_share` takes for how often something is so, never all or nothing."""
+    share = (float(is_so_N.sum()) + 1) / (len(is_so_N) + 2)
+    return math.log(share / (1 - share)) + 2
+
+
 def log_share(logit_N: Tensor) -> Tensor:
     """Log of a share of durations that are told exactly; untrained, an eighth of them."""
     return functional.logsigmoid(logit_N.clamp(-MAX_LOGIT, MAX_LOGIT) - 2)
+
+
+def log_normals(seconds_N: Tensor, num_components: int) -> Tensor:
+    """Log weights, means and log deviations (3, M) of log seconds that fit positive durations.
+
+    Where there are too few to tell that many components apart, there are none, (3, 0).
+    """
+    from sklearn.mixture import GaussianMixture
+
+    log_s_N1 = seconds_N[seconds_N >= MIN_DURATION_S].double().log().unsqueeze(-1).numpy()
+    if len(np.unique(log_s_N1)) < 2 * num_components:
+        return torch.zeros(3, 0)
+    found = GaussianMixture(num_components, reg_covar=LEAST_FITTED**2, random_state=0).fit(log_s_N1)
+    parts = np.log(found.weights_), found.means_[:, 0], np.log(found.covariances_[:, 0, 0]) / 2
+    return torch.from_numpy(np.stack(parts))
 
 
 class DurationMixtureHead(MixtureHead):
@@ -155,6 +178,18 @@ class DurationMixtureHead(MixtureHead):
         super().__init__(width, num_codes, [int(has_zero), *3 * [num_components]], scales)
         self.typical_log_s = math.log(max(typical_s, edge_s, 1.0))
         self.edge_s, self.has_zero = edge_s, has_zero
+
+    def begin_as(self, seconds_N: Tensor) -> None:
+        """Begin with the mixture that durations of train are of, whatever the state is."""
+        bias = self.project.bias
+        num_components = (len(bias) - int(self.has_zero)) // 3
+        weight_M, mean_M, log_scale_M = log_normals(seconds_N, num_components)
+        with torch.no_grad():
+            if self.has_zero:
+                bias[0] = logit_of(seconds_N < MIN_DURATION_S)
+            if len(weight_M):
+                parts = torch.cat([weight_M, mean_M - self.typical_log_s, log_scale_M])
+                bias[int(self.has_zero) :] = parts
 
     def forward(self, hidden_ND: Tensor, codes_NF: Tensor) -> DurationMixture:
         zero_N1, logit_NM, mean_NM, log_scale_NM = (

@@ -25,6 +25,7 @@ from .durations import (
     MIN_DURATION_S,
     MIN_LOG_SCALE,
     DurationMixture,
+    log_normals,
     log_share,
 )
 from .heads import MixtureHead, ladder
@@ -148,6 +149,16 @@ class GapDurationHead(MixtureHead):
         super().__init__(width, num_codes, sizes, ladder(num_components, 0.1, 1.5).repeat(2))
         typical_log_s = [math.log(max(typical_s, edge_s, 1.0)), math.log(max(typical_rest_s, 1.0))]
         self.typical_log_s, self.edge_s, self.num_components = typical_log_s, edge_s, num_components
+
+    def begin_as(self, stay_s_N: Tensor, rest_s_N: Tensor) -> None:
+        """Begin with the mixtures that stays of train are of, and what lies behind them."""
+        fitted = [log_normals(value_N, self.num_components) for value_N in (stay_s_N, rest_s_N)]
+        if not all(parts.shape[1] for parts in fitted):
+            return
+        weight_X, mean_X, log_scale_X = torch.cat(fitted, dim=1)
+        typical_X = torch.tensor(self.typical_log_s).repeat_interleave(self.num_components)
+        with torch.no_grad():
+            self.project.bias[1:] = torch.cat([weight_X, mean_X - typical_X, log_scale_X])
 
     def forward(self, hidden_ND: Tensor, codes_NF: Tensor, room_s_N: Tensor) -> GapDuration:
         whole_N1, logit_NX, mean_NX, log_scale_NX = (

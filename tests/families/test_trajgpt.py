@@ -113,18 +113,18 @@ class RegionIsNoInput(TrajGpt):
 class HalfOfTheState(TrajGpt):
     """Heads of time read a slice of the state."""
 
-    def travel(self, hidden_ND, region_N):
+    def travel(self, hidden_ND, region_N, recalled):
         half = hidden_ND.clone()
         half[:, : TINY.width // 2] = 0
-        return super().travel(half, region_N)
+        return super().travel(half, region_N, recalled)
 
 
 class ChangesInPlace(TrajGpt):
     """A head adds to the state that the other heads read after it."""
 
-    def travel(self, hidden_ND, region_N):
+    def travel(self, hidden_ND, region_N, recalled):
         hidden_ND += 0.1
-        return super().travel(hidden_ND, region_N)
+        return super().travel(hidden_ND, region_N, recalled)
 
 
 class ReadsPads(TrajGpt):
@@ -170,8 +170,10 @@ def check_the_asked_region_counts(model):
 
 
 def nothing(number):
-    """No visits to go back to."""
-    return Recalled(torch.zeros(number, 1), torch.zeros(number, 1, dtype=torch.long))
+    """No visits to go back to, and no place where one is."""
+    nobody_N1 = torch.zeros(number, 1, dtype=torch.long)
+    nowhere_NC, never_N = torch.zeros(number, 2), torch.zeros(number, dtype=torch.bool)
+    return Recalled(torch.zeros(number, 1), nobody_N1, nowhere_NC, never_N)
 
 
 def check_every_feature_counts(model):

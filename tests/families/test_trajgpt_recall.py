@@ -15,7 +15,8 @@ def past_of(*regions, is_visit=None):
     region_BV = torch.tensor([regions])
     is_visit_BV = torch.ones_like(region_BV, dtype=torch.bool) if is_visit is None else is_visit
     calendar_BVK = torch.tensor([0.0, 1.0, 0.0, 1.0]).expand(1, len(regions), 4)
-    return Past(torch.zeros(1, len(regions), WIDTH), region_BV, calendar_BVK, is_visit_BV)
+    key_BVD, place_m_BVC = (torch.zeros(1, len(regions), size) for size in (WIDTH, 2))
+    return Past(key_BVD, region_BV, place_m_BVC, calendar_BVK, is_visit_BV)
 
 
 def recalled(past, place):

@@ -203,6 +203,7 @@ class Memory:
         self.past = Past(
             torch.zeros(num, most, model.config.width),
             torch.zeros(num, most, dtype=torch.long),
+            torch.zeros(num, most, 2, dtype=torch.float64),
             torch.zeros(num, most, NUM_VISIT_CALENDAR),
             torch.zeros(num, most, dtype=torch.bool),
         )

@@ -14,13 +14,13 @@ region, K calendar features.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from ...features.places import Places
+from ...features.places import NUM_SPECIAL, Places
 from ...interface.batch import index_of
 from ...interface.family import Network
 from ...interface.infilling import TokenBatch, begun
@@ -47,7 +47,7 @@ class TrajGptConfig:
     width: int = 128
     num_layers: int = 4
     num_heads: int = 2
-    num_components: int = 3
+    num_components: int = 6
     num_scales: int = 16
     max_points: int = 128
     dropout: float = 0.0
@@ -78,7 +78,7 @@ class Told:
         return self.model.log_regions(self.hidden_ND, self.recalled)
 
     def travel(self, region_N: Tensor) -> DurationMixture:
-        return self.model.travel(self.hidden_ND, region_N)
+        return self.model.travel(self.hidden_ND, region_N, self.recalled)
 
     def stay(self, arrivals: Arrivals) -> GapDuration:
         return self.model.stay(self.hidden_ND, arrivals)
@@ -110,9 +110,10 @@ class TrajGpt(Network):
         num_ids = places.num_ids
         cutoffs = [MANY_REGIONS // 5, MANY_REGIONS] if num_ids > MANY_REGIONS else []
         self.region_head = RegionHead(width, num_ids, cutoffs)
+        self.pull = nn.Linear(width, 1)
         self.recall = Recall(width)
         self.travel_head = DurationMixtureHead(
-            width, 2 * part, config.num_components, places.travel_s.p50, has_zero=True
+            width, 2 * part + 2, config.num_components, places.travel_s.p50, has_zero=True
         )
         self.stay_arrival = Time2Vec(part)
         self.stay_head = GapDurationHead(
@@ -127,6 +128,22 @@ class TrajGpt(Network):
     @property
     def fitted(self) -> Places:
         return self.places
+
+    def fit_inputs(self, batches: Iterable[VisitBatch]) -> None:
+        """Begin with regions as frequent, and with ways and stays as long, as they are in train."""
+        seen = list(batches)
+        regions = torch.cat([batch.region_BV[~batch.is_pad_BV] for batch in seen])
+        count_R = torch.bincount(regions, minlength=self.places.num_ids) + 1.0
+        if isinstance(self.region_head.softmax, nn.Linear):
+            with torch.no_grad():
+                self.region_head.softmax.bias.copy_((count_R / count_R.sum()).log())
+        travel_s_N = torch.cat([batch.travel_s_BV[batch.is_travel_known_BV] for batch in seen])
+        is_whole = [~batch.is_pad_BV & ~batch.is_censored_BV for batch in seen]
+        stay_s_N = torch.cat(
+            [batch.duration_s_BV[chosen] for batch, chosen in zip(seen, is_whole, strict=True)]
+        )
+        self.travel_head.begin_as(travel_s_N)
+        self.stay_head.begin_as(stay_s_N, travel_s_N)
 
     # ------------------------------------------------------------------ reading
 
@@ -183,7 +200,8 @@ class TrajGpt(Network):
 
     def past(self, hidden_BVD: Tensor, tokens: TokenBatch) -> Past:
         """What can be recalled of tokens."""
-        columns = tokens.region_BV, tokens.calendar_BVK, tokens.is_visit_BV
+        place_m_BVC = torch.stack([tokens.east_m_BV, tokens.north_m_BV], dim=-1)
+        columns = tokens.region_BV, place_m_BVC, tokens.calendar_BVK, tokens.is_visit_BV
         return Past(self.recall.key(hidden_BVD), *columns)
 
     def log_regions(self, hidden_ND: Tensor, recalled: Recalled) -> Tensor:
@@ -191,21 +209,34 @@ class TrajGpt(Network):
 
         The distribution is a mixture of the two.
         """
-        log_new_NR = self.region_head.log_probability(hidden_ND)
+        log_new_NR = self.log_any(hidden_ND, recalled)
         log_back_N1, log_other_N1 = self.recall.log_gates(hidden_ND, recalled)
         chance_NR = recalled.chance_NR(log_new_NR.shape[1]).clamp(min=LEAST_CHANCE)
         return torch.logaddexp(log_other_N1 + log_new_NR, log_back_N1 + chance_NR.log())
 
+    def log_any(self, hidden_ND: Tensor, recalled: Recalled) -> Tensor:
+        """Log P(region) of any of the vocabulary, (N, R): what is near draws more."""
+        log_NR = self.region_head.log_probability(hidden_ND)
+        away_NR = torch.cdist(recalled.place_m_NC.float(), self.centre_m_RC.float())
+        log_away_NR = log_distance(away_NR)
+        log_away_NR[:, :NUM_SPECIAL] = 0.0
+        pull_N1 = self.pull(hidden_ND) * recalled.is_visit_N.unsqueeze(1)
+        return (log_NR + pull_N1 * log_away_NR).log_softmax(-1)
+
     def region_nll(self, told: Told, region_N: Tensor) -> Tensor:
         """Surprise (N) of regions, as `log_regions` tells them, of those alone."""
         log_back_N1, log_other_N1 = self.recall.log_gates(told.hidden_ND, told.recalled)
-        log_new_N = -self.region_head.nll(told.hidden_ND, region_N)
+        log_any_NR = self.log_any(told.hidden_ND, told.recalled)
+        log_new_N = log_any_NR.gather(1, region_N.unsqueeze(1)).squeeze(1)
         log_seen_N = told.recalled.chance_of(region_N).clamp(min=LEAST_CHANCE).log()
         return -torch.logaddexp(log_other_N1[:, 0] + log_new_N, log_back_N1[:, 0] + log_seen_N)
 
-    def travel(self, hidden_ND: Tensor, region_N: Tensor) -> DurationMixture:
-        """p(seconds on the way to a region)."""
-        return self.travel_head(hidden_ND, self.region_codes(region_N))
+    def travel(self, hidden_ND: Tensor, region_N: Tensor, recalled: Recalled) -> DurationMixture:
+        """p(seconds on the way to a region); a head is told how far away it is, where one can."""
+        away_m_N = (recalled.place_m_NC - self.centre_m_RC[region_N]).norm(dim=-1)
+        has_way_N = recalled.is_visit_N & (region_N >= NUM_SPECIAL)
+        way_N2 = torch.stack([log_distance(away_m_N) * has_way_N, has_way_N], dim=-1)
+        return self.travel_head(hidden_ND, torch.cat([self.region_codes(region_N), way_N2], dim=-1))
 
     def stay(self, hidden_ND: Tensor, arrivals: Arrivals) -> GapDuration:
         """p(seconds of the stay) of those who arrive so."""
@@ -268,3 +299,8 @@ class TrajGpt(Network):
             "travel_nll": travel_N,
             "stay_nll": stay_N,
         }
+
+
+def log_distance(metres: Tensor) -> Tensor:
+    """On a scale of magnitudes, from the width of a small cell on."""
+    return torch.log1p(metres / SHORTEST_WAVE_M).float()

@@ -29,10 +29,12 @@ CLUE_WEIGHTS = (1.0, 1.0, 0.0, -0.5, 0.5, 0.0)
 
 @dataclass(frozen=True)
 class Recalled(Columns):
-    """The visits that each of N states can go back to, and how near it is to each of them."""
+    """The visits that each of N states can go back to, how near it is to each, and where it is."""
 
     share_NV: Tensor  # adds up to one, or to zero where there is no visit yet
     region_NV: Tensor
+    place_m_NC: Tensor
+    is_visit_N: Tensor  # whether it is anywhere
 
     def chance_of(self, region_N: Tensor) -> Tensor:
         """The share (N) of the visits in a region."""
@@ -46,10 +48,11 @@ class Recalled(Columns):
 
 @dataclass(frozen=True)
 class Past(Columns):
-    """Tokens that rows have read: key, region and clocks of each, and whether it is a visit."""
+    """Tokens that rows have read: keys, regions, places, clocks, and whether each is a visit."""
 
     key_BVD: Tensor
     region_BV: Tensor
+    place_m_BVC: Tensor
     calendar_BVK: Tensor
     is_visit_BV: Tensor
 
@@ -76,7 +79,13 @@ class Recall(nn.Module):
         clue_NVF = clues(own, place_N)
         near_NV = near_NV + (clue_NVF @ self.clue(hidden_ND).unsqueeze(-1)).squeeze(-1)
         share_NV = near_NV.masked_fill(~can_go_back_NV, -torch.inf).softmax(-1)
-        return Recalled(torch.where(can_go_back_NV, share_NV, 0.0), own.region_BV)
+        asked_N = torch.arange(len(place_N), device=place_N.device)
+        return Recalled(
+            torch.where(can_go_back_NV, share_NV, 0.0),
+            own.region_BV,
+            own.place_m_BVC[asked_N, place_N],
+            own.is_visit_BV[asked_N, place_N],
+        )
 
     def log_gates(self, hidden_ND: Tensor, recalled: Recalled) -> tuple[Tensor, Tensor]:
         """Log shares (N, 1) of going back and of the rest; nobody goes back to nothing."""
