@@ -110,7 +110,7 @@ class TrajGpt(Network):
         num_ids = places.num_ids
         cutoffs = [MANY_REGIONS // 5, MANY_REGIONS] if num_ids > MANY_REGIONS else []
         self.region_head = RegionHead(width, num_ids, cutoffs)
-        self.pull = nn.Linear(width, 1)
+        self.pull = None if cutoffs else nn.Linear(width, 1)
         self.recall = Recall(width)
         self.travel_head = DurationMixtureHead(
             width, 2 * part + 2, config.num_components, places.travel_s.p50, has_zero=True
@@ -215,8 +215,10 @@ class TrajGpt(Network):
         return torch.logaddexp(log_other_N1 + log_new_NR, log_back_N1 + chance_NR.log())
 
     def log_any(self, hidden_ND: Tensor, recalled: Recalled) -> Tensor:
-        """Log P(region) of any of the vocabulary, (N, R): what is near draws more."""
+        """Log P(region) of any of the vocabulary, (N, R); where it is small, what is near draws."""
         log_NR = self.region_head.log_probability(hidden_ND)
+        if self.pull is None:
+            return log_NR
         away_NR = torch.cdist(recalled.place_m_NC.float(), self.centre_m_RC.float())
         log_away_NR = log_distance(away_NR)
         log_away_NR[:, :NUM_SPECIAL] = 0.0
@@ -226,8 +228,11 @@ class TrajGpt(Network):
     def region_nll(self, told: Told, region_N: Tensor) -> Tensor:
         """Surprise (N) of regions, as `log_regions` tells them, of those alone."""
         log_back_N1, log_other_N1 = self.recall.log_gates(told.hidden_ND, told.recalled)
-        log_any_NR = self.log_any(told.hidden_ND, told.recalled)
-        log_new_N = log_any_NR.gather(1, region_N.unsqueeze(1)).squeeze(1)
+        if self.pull is None:
+            log_new_N = -self.region_head.nll(told.hidden_ND, region_N)
+        else:
+            log_any_NR = self.log_any(told.hidden_ND, told.recalled)
+            log_new_N = log_any_NR.gather(1, region_N.unsqueeze(1)).squeeze(1)
         log_seen_N = told.recalled.chance_of(region_N).clamp(min=LEAST_CHANCE).log()
         return -torch.logaddexp(log_other_N1[:, 0] + log_new_N, log_back_N1[:, 0] + log_seen_N)
 
