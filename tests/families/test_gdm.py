@@ -611,6 +611,19 @@ def test_generation_begins_where_it_is_told_to():
     torch.testing.assert_close(away + shift, at_home, rtol=0, atol=1e-9)
 
 
+def test_each_trajectory_may_begin_at_a_place_of_its_own():
+    """It depends on its number and its start alone."""
+    model = random_weights()
+    start_deg_NC = torch.tensor([[8.0, 50.0], [-20.0, 10.0], [179.9, -60.0]])
+    found = generated(model, start_deg=start_deg_NC)
+    torch.testing.assert_close(found[:, 0, :2], start_deg_NC.double(), rtol=0, atol=0)
+    for number, start_deg in enumerate(start_deg_NC.tolist()):
+        alone = generated(model, num=number + 1, start_deg=tuple(start_deg))[number]
+        torch.testing.assert_close(found[number], alone, rtol=0, atol=1e-6)
+    with pytest.raises(RuntimeError, match="expand"):
+        generated(model, num=4, start_deg=start_deg_NC)
+
+
 @pytest.mark.parametrize("config", list(PRESETS.values()))
 def test_a_sample_takes_few_passes(config):
     model = Gdm(replace(config, width=16, num_layers=1, num_heads=2), WALKING)

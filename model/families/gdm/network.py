@@ -266,31 +266,40 @@ class Gdm(Model):
         )
 
     def generate(
-        self, num: int, num_points: int, seed: int, start_deg: tuple[float, float] | None = None
+        self,
+        num: int,
+        num_points: int,
+        seed: int,
+        start_deg: Tensor | tuple[float, float] | None = None,
     ) -> Generated:
-        """Trajectories that begin at one place (longitude, latitude), from weights and seed alone.
+        """Trajectories from weights, seed and where they begin: at one place, or each at its own.
 
-        None stands for the middle of the starts of train, their median. A trajectory is a function
-        of its number, however many others are asked for.
+        `start_deg` holds longitude and latitude, (2) or (N, 2); None stands for the middle of the
+        starts of train, their median. A trajectory is a function of its number and its start,
+        however many others are asked for.
         """
-        place_deg = (
-            self.start_deg_C if start_deg is None else self.start_deg_C.new_tensor(start_deg)
-        )
-        lon_deg_BT, lat_deg_BT = place_deg.view(2, 1, 1)
-        origin_BT = torch.zeros_like(lon_deg_BT)
-        started_us_B = torch.zeros(1, dtype=torch.long, device=place_deg.device)  # no clock is read
-        start = Context(lon_deg_BT, lat_deg_BT, origin_BT, started_us_B, "UTC", origin_BT.bool())
+        place_deg = self.start_deg_C if start_deg is None else torch.as_tensor(start_deg)
+        place_deg_NC = place_deg.to(self.start_deg_C).expand(num, 2)
+        parts = [
+            self._generated(place_deg_NC[first : first + ROWS_AT_ONCE], first, num_points, seed)
+            for first in range(0, num, ROWS_AT_ONCE)
+        ]
+        return Generated(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+    def _generated(
+        self, place_deg_NC: Tensor, first: int, num_points: int, seed: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Longitudes, latitudes and seconds (N, T) of the trajectories from a number on."""
+        lon_deg_N1, lat_deg_N1 = place_deg_NC.split(1, dim=1)
+        origin_N1 = torch.zeros_like(lon_deg_N1)
+        started_us_N = torch.zeros_like(origin_N1[:, 0], dtype=torch.long)  # no clock is read
+        start = Context(lon_deg_N1, lat_deg_N1, origin_N1, started_us_N, "UTC", origin_N1.bool())
         shown = masked_input_of(Partial.of(start, num_points - 1, None).batch())
         known = known_steps(shown, self.code)
-        parts = [
-            self._points(self.sampled_code(known, numbers, seed), shown, known)
-            for first in range(0, num, ROWS_AT_ONCE)
-            if (numbers := range(first, min(num, first + ROWS_AT_ONCE)))
-        ]
-        lon_deg_NT, lat_deg_NT, time_s_NT = (
-            torch.cat(column, dim=1)[0] for column in zip(*parts, strict=True)
-        )
-        return Generated(lon_deg_NT, lat_deg_NT, time_s_NT)
+        numbers = range(first, first + len(place_deg_NC))
+        alone = known.at(torch.zeros_like(started_us_N[:1]))  # nothing known tells them apart
+        code_NTF = self.sampled_code(alone, numbers, seed)[0]
+        return paths_of(self.code.decode(code_NTF), shown, known)
 
 
 # What is hidden where some points are known.
