@@ -8,7 +8,8 @@ hidden is noised and counts. So the same weights generate, recover and forecast,
 training has shown them. Nothing tells where on Earth a trajectory lies.
 
 What is told as one answer is the mean of what can be: v at t = 1, where there is no signal, is
-minus the mean of x_0 given what is known. Samples begin with noise of their own number.
+minus the mean of x_0 given what is known. Samples begin with noise of their own number. Noise has
+no part that the known points forbid: between two known places steps keep the mean that is known.
 
 Shapes: B windows, T points, H points of the horizon, S samples, G = 1 + S paths of a window,
 F numbers of a step.
@@ -61,7 +62,8 @@ from .steps import KnownSteps, StepCode, known_steps, steps_of_batches, true_ste
 Sampler = Literal["dpm_solver", "ddim"]
 SHARE_OF_STARTS = 0.5  # of training: nothing but the start is known
 NUM_LEVELS = 10  # of noise, whose losses are told apart
-NUM_MEANS = 8  # passes from noise alone whose mean is the one answer
+NUM_MEANS = 8  # noises from which the mean is told
+MEAN_TIME = 0.95  # whence it is told again
 ROWS_AT_ONCE = 2_048
 
 
@@ -135,6 +137,7 @@ class Gdm(Model):
         is_readable_BT = ~(known.is_pad_BT | (known.hides_BTF & ~has_BTF).any(-1))
         clean_BTF = torch.where(is_scored_BTF, clean_BTF, known.told_BTF)
         time_BT, noise_BTF = training_noise(batch)
+        noise_BTF = known.freed(noise_BTF)
         time_BT1 = time_BT.unsqueeze(-1)
         told_BTF = self.denoiser(
             noised(clean_BTF, noise_BTF, time_BT1),
@@ -145,7 +148,7 @@ class Gdm(Model):
         miss_BTF = told_BTF - velocity_of(clean_BTF, noise_BTF, time_BT1)
         error_BTF = weight_of(time_BT1) * miss_BTF.square()
         error_BT = torch.where(is_scored_BTF, error_BTF, 0.0).sum(-1)
-        level_BT = (NUM_LEVELS * time_BT).long()
+        level_BT = (NUM_LEVELS * time_BT).long().clamp(max=NUM_LEVELS - 1)
         parts = {f"noise_{level}": error_BT[level_BT == level].sum() for level in range(NUM_LEVELS)}
         return Loss.of(is_scored_BTF.sum(), parts)
 
@@ -199,14 +202,22 @@ class Gdm(Model):
         return torch.cat(parts).unflatten(0, (num_rows, num_samples))
 
     def _told_from_noise(self, known: KnownSteps, noise_PBTF: Tensor) -> Tensor:
-        """The mean of x_0: what the first pass of a sample takes the clean steps for."""
-        x_BTF = noise_PBTF[0]
-        return clean_of(x_BTF, self._velocity(x_BTF, 1.0, known), x_BTF.new_tensor(1.0))
+        """The mean of x_0, told twice: from noise alone, and again from there with little in sight.
+
+        A network is least sure of itself at the end of all times; what it tells a little before it
+        hardly depends on the noise either.
+        """
+        noise_BTF = known.freed(noise_PBTF[0])
+        clean_BTF = -self._velocity(noise_BTF, 1.0, known)
+        time = noise_BTF.new_tensor(MEAN_TIME)
+        x_BTF = noised(clean_BTF, noise_BTF, time)
+        return clean_of(x_BTF, self._velocity(x_BTF, MEAN_TIME, known), time)
 
     def _sampled_from_noise(self, known: KnownSteps, noise_PBTF: Tensor) -> Tensor:
         def velocity(x_BTF: Tensor, time: float) -> Tensor:
             return self._velocity(x_BTF, time, known)
 
+        noise_PBTF = torch.stack([known.freed(noise_BTF) for noise_BTF in noise_PBTF])
         num_passes, first_BTF = self.config.num_passes, noise_PBTF[0]
         if self.config.sampler == "dpm_solver":
             return dpm_solver(velocity, first_BTF, num_passes)
