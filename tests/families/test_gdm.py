@@ -26,10 +26,10 @@ from helpers.walks import (
 from model.earth.geometry import haversine_m, step_between
 from model.families.gdm import network
 from model.families.gdm.denoiser import Denoiser
-from model.families.gdm.diffusion import MAX_PASSES
+from model.families.gdm.diffusion import MAX_PASSES, shares_at
 from model.families.gdm.network import CONDITIONS, PRESETS, Gdm, GdmConfig, start_or_some
 from model.families.gdm.paths import paths_of
-from model.families.gdm.steps import StepCode, known_steps
+from model.families.gdm.steps import KnownSteps, StepCode, known_steps, start_alone
 from model.features.point_features import steps_of
 from model.interface.batch import Cursor
 from model.interface.contexts import Partial
@@ -40,6 +40,7 @@ from model.training.config import FitConfig
 from model.training.fit import fit
 
 TINY = replace(PRESETS["tiny"], num_layers=1, num_passes=3)
+REPAINTED = replace(TINY, conditioning="repainted", num_passes=6)
 
 
 def random_weights(family=Gdm, config=TINY):
@@ -153,8 +154,8 @@ class HiddenFromZero(WithDenoiser):
 class StartsAtZero(Gdm):
     """Samples begin with zeros, and not with noise."""
 
-    def _sampled_from_noise(self, known, noise_PBTF):
-        return super()._sampled_from_noise(known, torch.zeros_like(noise_PBTF))
+    def _sampled_from_noise(self, noise_PBTF, known):
+        return super()._sampled_from_noise(torch.zeros_like(noise_PBTF), known)
 
 
 class AccordingReal(Gdm):
@@ -166,9 +167,16 @@ class AccordingReal(Gdm):
         self.real = float(batch.step_BTF.mean()), float(batch.step_BTF.std())
         return super().loss(batch)
 
-    def _sampled_from_noise(self, known, noise_PBTF):
+    def _sampled_from_noise(self, noise_PBTF, known):
         mean, deviation = self.real
-        return super()._sampled_from_noise(known, mean + deviation * noise_PBTF)
+        return super()._sampled_from_noise(mean + deviation * noise_PBTF, known)
+
+
+class HeldClean(KnownSteps):
+    """What is known is held clean at every level, where training has seen it noised."""
+
+    def painted(self, x_BTF, time, noise_BTF):
+        return super().painted(x_BTF, time, torch.zeros_like(noise_BTF))
 
 
 # ------------------------------------------------------------------ steps
@@ -317,10 +325,11 @@ def test_hidden_points_are_unseen():
         check_hidden_points_are_unseen(random_weights(ReadsCenter))
 
 
+@pytest.mark.parametrize("config", [TINY, REPAINTED])
 @pytest.mark.parametrize("draw", [*CONDITIONS, from_start])
-def test_what_is_hidden_is_no_input(draw):
+def test_what_is_hidden_is_no_input(draw, config):
     """No path moves with a hidden place or time; what is known does count."""
-    model, batch = random_weights(), hidden_walks(draw, num_pads=3)
+    model, batch = random_weights(config=config), hidden_walks(draw, num_pads=3)
     before = told(model, batch)
     other = replace(
         batch,
@@ -356,6 +365,34 @@ def test_known_points_enter_clean_at_every_level():
     check_known_points_enter_clean(random_weights())
     with pytest.raises(AssertionError):
         check_known_points_enter_clean(random_weights(NoisedConditions))
+
+
+@torch.no_grad()
+def check_what_is_repainted_is_noised(kind):
+    """As much as the rest, at each level: what is known of steps, and the mean step of each gap."""
+    model = random_weights(config=REPAINTED)
+    shown = masked_input_of(window_of(walk(1, 14), hidden=[3, 4, 8]))
+    known, alone = (known_steps(one, model.code) for one in (shown, start_alone(shown)))
+    known = kind(**vars(known))
+    seen = []
+    plain = model._velocity
+    model._velocity = lambda x_BTF, time, own: seen.append((time, x_BTF)) or plain(x_BTF, time, own)
+    model.repainted_code(known, alone, range(400), seed=1)
+    assert [round(time, 3) for time, _ in seen] == [1.0, 1.0, 0.667, 0.667, 0.333, 0.333]
+    told_BTF = known.told_BTF
+    for time, x_RTF in seen[2:]:
+        signal, share = shares_at(time)
+        noise_RTF = (x_RTF - signal * told_BTF) / share
+        gap_RC = noise_RTF[:, 3:6, :2].sum(1) / 3**0.5
+        for noise in (noise_RTF[:, [1, 2, 6, 7]], gap_RC):
+            assert float(noise.std()) == pytest.approx(1, abs=0.1)
+            assert float(noise.mean()) == pytest.approx(0, abs=0.1)
+
+
+def test_what_is_repainted_is_noised_like_the_rest():
+    check_what_is_repainted_is_noised(KnownSteps)
+    with pytest.raises(AssertionError):
+        check_what_is_repainted_is_noised(HeldClean)
 
 
 def check_rows_are_independent(model):
@@ -637,6 +674,7 @@ def test_a_sample_takes_few_passes(config):
         {"num_passes": MAX_PASSES + 1},
         {"num_passes": 0},
         {"sampler": "euler"},
+        {"conditioning": "hoped for"},
         {"eta": 0.5},
         {"sampler": "ddim", "eta": 1.5},
         {"eta": -0.1},

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from ...features.normaliser import MIN_STEP_S, Normaliser
 from ...features.point_features import step_m_between, steps_of
 from ...interface.batch import Batch, first_of_sequence, index_of
 from ...interface.masked_input import MaskedInput, neighbours
+from .diffusion import shares_at
 from .ways import Span, ways_m
 
 NUM_STEP = 3
@@ -113,6 +114,24 @@ class KnownSteps(Columns):
         """Codes less what the known places settle of them: their mean between two of these."""
         free_BTC = self.place.less_mean(code_BTF[..., :2])
         return torch.cat([free_BTC, code_BTF[..., 2:]], dim=-1)
+
+    def painted(self, x_BTF: Tensor, time: float, noise_BTF: Tensor) -> Tensor:
+        """x_t with all that is known in its place, as noised as the rest."""
+        signal, share = shares_at(time)
+        known_BTF = signal * self.told_BTF + share * noise_BTF
+        between_BTF = self.freed(x_BTF) + known_BTF - self.freed(known_BTF)
+        return torch.where(self.hides_BTF, between_BTF, known_BTF)
+
+
+def start_alone(shown: MaskedInput) -> MaskedInput:
+    """The same with nothing but the first points shown: what a generation knows."""
+    index_BT = index_of(shown.is_pad_BT)
+    is_first_BT = index_BT == first_of_sequence(index_BT, shown.sequence_BT)
+    return replace(
+        shown,
+        shows_place_BT=shown.shows_place_BT & is_first_BT,
+        shows_time_BT=shown.shows_time_BT & is_first_BT,
+    )
 
 
 def known_steps(shown: MaskedInput, code: StepCode) -> KnownSteps:
