@@ -6,10 +6,18 @@ The faults are those of the published code, which the names of the planted class
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from helpers.masked_guards import (
+    astride_the_date_line,
+    check_a_resumed_run_ends_alike,
+    check_hidden_points_are_unseen,
+    check_rows_are_independent,
+    hiding_others,
+)
 from helpers.walks import (
     STARTED_US,
     STILL,
@@ -17,7 +25,6 @@ from helpers.walks import (
     batch_of,
     context_of,
     shaken,
-    spoilt,
     standing,
     walk,
     window_of,
@@ -36,8 +43,6 @@ from model.interface.contexts import Partial
 from model.interface.masked_input import masked_input_of
 from model.interface.masking import from_start, masked, places_of_segments, segments
 from model.interface.weights import load_weights, save_weights
-from model.training.config import FitConfig
-from model.training.fit import fit
 
 TINY = replace(PRESETS["tiny"], num_layers=1, num_passes=3)
 REPAINTED = replace(TINY, conditioning="repainted", num_passes=6)
@@ -49,8 +54,9 @@ def random_weights(family=Gdm, config=TINY):
 
 @torch.no_grad()
 def told(model, batch, num_samples=2):
-    """Where the mean path and the samples go (B, G, T, 3), in metres from a place, and when."""
-    lon_deg, lat_deg, time_s = model.paths(masked_input_of(batch), num_samples, seed=3)
+    """Where the mean path and the samples go (B, T, G, 3), in metres from a place, and when."""
+    paths = model.paths(masked_input_of(batch), num_samples, seed=3)
+    lon_deg, lat_deg, time_s = (value_BGT.transpose(1, 2) for value_BGT in paths)
     origin = lon_deg.new_tensor(8.0), lat_deg.new_tensor(50.0)
     return torch.stack([*step_between(*origin, lon_deg, lat_deg), time_s], dim=-1)
 
@@ -307,22 +313,11 @@ def test_what_nothing_known_comes_before_is_not_told():
 # ------------------------------------------------------------------ guards
 
 
-def check_hidden_points_are_unseen(model):
-    """A hidden point that is not asked may hold anything: the loss of the others stays."""
-    batch = window_of(walk(3, 12), num_pads=4)
-    is_target_BT = batch.is_target_BT.clone()
-    is_target_BT[:, 4] = False
-    batch = replace(batch, is_target_BT=is_target_BT)
-    plain = model.loss(batch)
-    assert int(plain.count) == 3 * 2 * 3  # steps to 3, to 8 and from 8, each east and north
-    for nonsense in (float("nan"), 66.0):
-        assert torch.equal(model.loss(spoilt(batch, nonsense)).total, plain.total)
-
-
 def test_hidden_points_are_unseen():
-    check_hidden_points_are_unseen(random_weights())
+    num_scored = 3 * 2 * 3  # steps to 3, to 8 and from 8, each east and north
+    check_hidden_points_are_unseen(random_weights(), num_scored)
     with pytest.raises(AssertionError):
-        check_hidden_points_are_unseen(random_weights(ReadsCenter))
+        check_hidden_points_are_unseen(random_weights(ReadsCenter), num_scored)
 
 
 @pytest.mark.parametrize("config", [TINY, REPAINTED])
@@ -331,14 +326,7 @@ def test_what_is_hidden_is_no_input(draw, config):
     """No path moves with a hidden place or time; what is known does count."""
     model, batch = random_weights(config=config), hidden_walks(draw, num_pads=3)
     before = told(model, batch)
-    other = replace(
-        batch,
-        lon_deg_BT=torch.where(batch.shows_place_BT, batch.lon_deg_BT, 66.0),
-        time_s_BT=torch.where(batch.shows_time_BT, batch.time_s_BT, 1e6),
-        calendar_BTK=torch.where(batch.shows_time_BT.unsqueeze(-1), batch.calendar_BTK, 9.0),
-        step_BTF=torch.full_like(batch.step_BTF, float("nan")),
-    )
-    assert torch.equal(told(model, other), before)
+    assert torch.equal(told(model, hiding_others(batch)), before)
     moved_BT = batch.lon_deg_BT + 1e-3 * (1 + torch.arange(batch.lon_deg_BT.shape[1]))
     assert not torch.equal(told(model, replace(batch, lon_deg_BT=moved_BT)), before)
 
@@ -395,30 +383,17 @@ def test_what_is_repainted_is_noised_like_the_rest():
         check_what_is_repainted_is_noised(HeldClean)
 
 
-def check_rows_are_independent(model):
-    points = walk(4, 12)
-    together = told(model, window_of(points))
-    for row in range(4):
-        own = [value[row : row + 1] for value in points]
-        for num_pads in (0, 7):
-            alone = told(model, window_of(own, num_pads))[0, :, :12]
-            torch.testing.assert_close(alone, together[row], rtol=1e-4, atol=2e-2)
-
-
 def test_a_row_and_its_samples_depend_on_itself_alone():
-    check_rows_are_independent(random_weights())
+    tolerance = {"rtol": 1e-4, "atol": 2e-2}  # centimetres
+    check_rows_are_independent(partial(told, random_weights()), **tolerance)
     with pytest.raises(AssertionError):
-        check_rows_are_independent(random_weights(BatchStatistics))
+        check_rows_are_independent(partial(told, random_weights(BatchStatistics)), **tolerance)
 
 
 def check_meridian_does_not_matter(model):
-    lon_deg_BT, lat_deg_BT, time_s_BT = walk(3, 12)
-    home = model.paths(masked_input_of(window_of((lon_deg_BT, lat_deg_BT, time_s_BT))), 2, 3)
-    shift_deg_B1 = 180.0 - lon_deg_BT[:, 6:7]
-    moved_deg_BT = lon_deg_BT + shift_deg_B1
-    moved_deg_BT = torch.where(moved_deg_BT >= 180, moved_deg_BT - 360, moved_deg_BT)
-    assert (moved_deg_BT.amax(1) - moved_deg_BT.amin(1) > 359).all()
-    away = model.paths(masked_input_of(window_of((moved_deg_BT, lat_deg_BT, time_s_BT))), 2, 3)
+    points = walk(3, 12)
+    moved, shift_deg_B1 = astride_the_date_line(points)
+    home, away = (model.paths(masked_input_of(window_of(one)), 2, 3) for one in (points, moved))
     back_deg = away[0] - shift_deg_B1.unsqueeze(1)
     assert float(haversine_m(back_deg, away[1], *home[:2]).max()) < 0.05
 
@@ -547,38 +522,8 @@ def test_noise_is_of_the_window(monkeypatch):
         check_noise_is_of_the_window(random_weights())
 
 
-class Stop(Exception):
-    """Leaves a run in the middle, as a crash would."""
-
-
-def masked_walks(cursor):
-    """Six batches of masked walks, from a cursor on."""
-    for number in range(cursor.batch, 6):
-        batch = batch_of(*walk(4, 12, seed=number))
-        window_id_B = 4 * number + batch.window_id_B
-        batch = replace(batch, window_id_B=window_id_B, cursor=Cursor(0, number + 1))
-        yield masked(batch, start_or_some, 0)
-
-
-def fitted(folder, on_progress=None):
-    torch.manual_seed(0)
-    config = FitConfig(max_steps=6, warmup_steps=1, ema_decay=0.5, checkpoint_every_s=0)
-    folder.mkdir(exist_ok=True)
-    validation = [masked(batch_of(*walk(4, 12, seed=50)), segments, 0)]
-    return fit(Gdm(TINY, WALKING), masked_walks, lambda: validation, config, folder, on_progress)
-
-
 def test_a_training_run_goes_on_with_the_same_noise(tmp_path):
-    def crash(progress):
-        if progress.step == 6:
-            raise Stop
-
-    whole = fitted(tmp_path / "whole")
-    with pytest.raises(Stop):
-        fitted(tmp_path / "cut", crash)
-    resumed = fitted(tmp_path / "cut")
-    assert resumed.steps == whole.steps == 6
-    assert resumed.weights.read_bytes() == whole.weights.read_bytes()
+    check_a_resumed_run_ends_alike(lambda: Gdm(TINY, WALKING), start_or_some, tmp_path)
 
 
 # ------------------------------------------------------------------ generation
