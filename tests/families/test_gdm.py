@@ -29,12 +29,14 @@ from helpers.walks import (
     walk,
     window_of,
 )
+from safetensors.torch import load_file
 
 from model.earth.geometry import haversine_m, step_between
 from model.families.gdm import network
 from model.families.gdm.denoiser import Denoiser
 from model.families.gdm.diffusion import MAX_PASSES, shares_at
 from model.families.gdm.network import CONDITIONS, PRESETS, Gdm, GdmConfig, start_or_some
+from model.families.gdm.noise import training_noise
 from model.families.gdm.paths import paths_of
 from model.families.gdm.steps import KnownSteps, StepCode, known_steps, start_alone
 from model.features.point_features import steps_of
@@ -157,6 +159,34 @@ class HiddenFromZero(WithDenoiser):
     faulty = CountsHiddenFromZero
 
 
+class ReadsHiddenAlone(Denoiser):
+    def forward(self, x_BTF, time_BT, known, is_readable_BT):
+        is_hidden_BT = known.hides_BTF.any(-1)
+        return super().forward(x_BTF, time_BT, known, is_readable_BT & is_hidden_BT)
+
+
+class HiddenAlone(WithDenoiser):
+    """Hidden points are decoded without the known ones before and behind them."""
+
+    faulty = ReadsHiddenAlone
+
+
+class ReadsPads(Adding):
+    """Takes in what stands behind the known points: there the truth lay, cut off."""
+
+    def forecast(self, context, *asked):
+        self.added = float(context.lon_deg_BT.mean()) / 180
+        return super().forecast(context, *asked)
+
+
+class FreeLatents(Gdm):
+    """Codes grow, and the noise beside them vanishes, as where a decoder alone trains them."""
+
+    def fit_inputs(self, batches):
+        super().fit_inputs(batches)
+        self.code.spread_F /= 100
+
+
 class StartsAtZero(Gdm):
     """Samples begin with zeros, and not with noise."""
 
@@ -188,21 +218,26 @@ class HeldClean(KnownSteps):
 # ------------------------------------------------------------------ steps
 
 
-def fitted_code(points):
-    model = Gdm(TINY, WALKING)
+def fitted_code(points, family=Gdm):
+    model = family(TINY, WALKING)
     model.fit_inputs([batch_of(*points, num_pads=3)])
     return model
 
 
-def test_steps_of_train_have_unit_variance(caplog):
+def check_steps_have_unit_variance(family):
     points = walk(200, 12)
-    caplog.set_level("INFO")
-    model = fitted_code(points)
-    code_BTF = model.code.encode(steps_of(*points)[:, 1:].float())
-    torch.testing.assert_close(code_BTF.mean((0, 1)), torch.zeros(3).double(), rtol=0, atol=1e-9)
+    code_BTF = fitted_code(points, family).code.encode(steps_of(*points)[:, 1:].float())
+    torch.testing.assert_close(code_BTF.mean((0, 1)), torch.zeros(3).double(), rtol=0, atol=1e-7)
     variance_F = code_BTF.flatten(0, 1).var(0, correction=0)
     torch.testing.assert_close(variance_F, torch.ones(3).double())
+
+
+def test_steps_of_train_have_unit_variance(caplog):
+    caplog.set_level("INFO")
+    check_steps_have_unit_variance(Gdm)
     assert "variance of steps: east 1.000, north 1.000, log seconds 1.000" in caplog.text
+    with pytest.raises(AssertionError):
+        check_steps_have_unit_variance(FreeLatents)
 
 
 def test_before_they_are_fitted_typical_sizes_stand_in():
@@ -329,6 +364,24 @@ def test_what_is_hidden_is_no_input(draw, config):
     assert torch.equal(told(model, hiding_others(batch)), before)
     moved_BT = batch.lon_deg_BT + 1e-3 * (1 + torch.arange(batch.lon_deg_BT.shape[1]))
     assert not torch.equal(told(model, replace(batch, lon_deg_BT=moved_BT)), before)
+
+
+@torch.no_grad()
+def check_both_sides_are_seen(model):
+    """Of known points, those beyond the ways included."""
+    points = walk(3, 20)
+    before = told(model, window_of(points, hidden=[9, 10]))
+    for known in (0, 19):
+        lon_deg_BT = points[0].clone()
+        lon_deg_BT[:, known] += 1e-3
+        after = told(model, window_of((lon_deg_BT, *points[1:]), hidden=[9, 10]))
+        assert (before[:, 9:11] != after[:, 9:11]).any(-1).all(), known
+
+
+def test_a_gap_sees_the_known_points_on_both_sides():
+    check_both_sides_are_seen(random_weights())
+    with pytest.raises(AssertionError):
+        check_both_sides_are_seen(random_weights(HiddenAlone))
 
 
 def check_known_points_enter_clean(model):
@@ -465,6 +518,9 @@ def test_the_loss_is_of_hidden_numbers_alone():
         assert int(loss.count) == int(hides_BTF.sum()) > 0
         assert bool(hides_BTF[..., 2].any()) == (draw is not places_of_segments)
         torch.testing.assert_close(sum(loss.parts.values()), loss.total.detach())
+    time_B = training_noise(batch)[0][:, 0]
+    reached = {f"noise_{int(10 * time)}" for time in time_B.clamp(max=0.99).tolist()}
+    assert {name for name, part in loss.parts.items() if part > 0} == reached
     assert len(loss.parts) == 10
     observed = model.loss(batch_of(*walk(2, 6)))
     assert (float(observed.total.detach()), int(observed.count)) == (0.0, 0)
@@ -554,6 +610,20 @@ def test_generation_reads_no_data(tmp_path):
     check_generation_reads_no_data(model, tmp_path)
     with pytest.raises(AssertionError):
         check_generation_reads_no_data(random_weights(AccordingReal), tmp_path)
+
+
+def check_weights_are_plain(model, folder):
+    """Safetensors, which run no code, and 32 bits for whatever is trained."""
+    save_weights(model, folder / "weights.safetensors")
+    stored = load_file(folder / "weights.safetensors")
+    assert stored.keys() == model.state_dict().keys()
+    assert {stored[name].dtype for name, _ in model.named_parameters()} == {torch.float32}
+
+
+def test_weights_are_plain(tmp_path):
+    check_weights_are_plain(random_weights(), tmp_path)
+    with pytest.raises(AssertionError):
+        check_weights_are_plain(random_weights().double(), tmp_path)
 
 
 def check_samples_differ(model):
@@ -657,6 +727,23 @@ def test_a_forecast_has_samples_and_keeps_given_times():
     steps = torch.cat([last_s_B1, without.time_s_BH], dim=1).diff(dim=1)
     assert (steps >= 0).all()
     assert torch.isfinite(without.sample_lat_deg_BSH).all()
+
+
+@torch.no_grad()
+def check_a_forecast_sees_no_future(model):
+    points = [value[:, :10] for value in walk(3, 12)]
+    one, other = (
+        model.forecast(context_of(*points, [8, 5, 1], nonsense), 3, None, 4, 2)
+        for nonsense in (66.0, -20.0)
+    )
+    assert torch.equal(one.sample_lon_deg_BSH, other.sample_lon_deg_BSH)
+    assert torch.equal(one.time_s_BH, other.time_s_BH)
+
+
+def test_a_forecast_sees_no_future():
+    check_a_forecast_sees_no_future(random_weights())
+    with pytest.raises(AssertionError):
+        check_a_forecast_sees_no_future(random_weights(ReadsPads))
 
 
 @torch.no_grad()
