@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model.evaluation.judged_tasks import PATH_INFERENCE, RECOVER, judged_tasks
-from model.families import module_named
+from model.families import VISITS, module_named, reads
 from tasks.config.pipeline import PipelineConfig
 from tasks.config.slices import TrainRules
 from tasks.registry.initial_weights import digest_of, initial_digest, initial_model
@@ -54,7 +54,7 @@ def build(draft: Path, job: Job[TrainRules]) -> Counts:
     from model.training.launch import COURSE_FILE, InitError, output_files
 
     check_windows_fit(job.settings)
-    job.store.verify(job.receipt("shards"))
+    check_visits_fit(job.settings, job.store.verify(job.receipt("shards")))
     torch.set_num_threads(Machine().num_threads)
     work = job.store.work(job.recipe.digest)
     try:
@@ -93,6 +93,26 @@ def check_windows_fit(rules: TrainRules) -> None:
             f"{model.family} {model.preset} reads at most {longest} points, and is asked to "
             f"recover windows of {window.num_points}; shorten window.num_context or "
             "window.num_horizon"
+        )
+
+
+def check_visits_fit(rules: TrainRules, shards: Path) -> None:
+    """Refuse stored windows of more visits than the model reads."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    from model.families import FAMILIES
+
+    model = rules.model
+    if reads(model.family) != VISITS:
+        return
+    longest = FAMILIES[model.family].presets[model.preset].max_points
+    sizes = pq.read_table(shards / "windows.parquet", columns=["num_points"], partitioning=None)
+    asked = pc.max(sizes["num_points"]).as_py() or 0
+    if asked > longest:
+        raise ConfigError(
+            f"{model.family} {model.preset} reads at most {longest} visits, and is asked about "
+            f"windows of {asked}; lower region.max_history to {longest - 1}"
         )
 
 

@@ -16,6 +16,7 @@ from model.evaluation.judged_tasks import (
     PATH_GIVEN,
     PATH_INFERENCE,
     RECOVER,
+    TOLD_AFTERWARDS,
     TRACKS,
     TRAVEL_TIME,
 )
@@ -168,7 +169,8 @@ def standings(scores: pa.Table, subject: Subject) -> list[Standing]:
 
 def standings_of(scores: pa.Table, subject: Subject, task: str, track: str) -> Iterator[Standing]:
     rows = readable_rows(scores, SPLIT, task, track)
-    has_masks = len({row["mask"] for row in rows}) > 2  # some, and all of them together
+    # Some masks, and all of them together.
+    has_masks = len({row["mask"] for row in rows}) > 2 and task not in TOLD_AFTERWARDS
     whole = [row for row in rows if row["mask"] == ALL]
     for horizon in dict.fromkeys(row["horizon"] for row in whole):
         alike = [row for row in whole if row["horizon"] == horizon]
@@ -227,10 +229,13 @@ def claim_and_numbers(found: Sequence[Standing], subject: Subject) -> tuple[str,
     }
     claim = claims.get(main.verdict, f"{name} cannot be told apart from {main.bar} {between}")
     windows = counted(ours["num_windows"], f"{SPLIT} window")
+    is_surprise = ours["main"] == "nll"
+    off = "its surprise is" if is_surprise else "it is off by"
+    bar = f"that of {main.bar}" if is_surprise else f"{main.bar} by"
     return (
         f"Leakage control, not a result: {claim}" if subject.is_leaky else claim,
-        f"{reach(main)} it is off by {main.error} on average, {main.bar} by {main.bar_words}, "
-        f"a skill of {percent(ours['skill'])} (95 % interval {skill_interval(ours)}; {windows} of "
+        f"{reach(main)} {off} {main.error} on average, {bar} {main.bar_words}, a skill of "
+        f"{percent(ours['skill'])} (95 % interval {skill_interval(ours)}; {windows} of "
         f"{counted(ours['num_entities'], subject.kind)})",
     )
 

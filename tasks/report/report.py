@@ -9,13 +9,18 @@ from pathlib import Path
 import pyarrow as pa
 
 from model.evaluation.judged_tasks import FORECAST, judged_tasks
-from model.families import tasks_of
+from model.families import VISITS, reads, tasks_of
 from tasks.config.pipeline import PipelineConfig
 from tasks.config.slices import ReportRules, taken
 from tasks.prepare.conventions import EXAMPLES_FILE
 from tasks.report.calibration import calibration_parts
 from tasks.report.charts import Series, line_chart, steps_between
-from tasks.report.error_sections import horizon_parts, strata_parts, topic_parts
+from tasks.report.error_sections import (
+    horizon_parts,
+    strata_parts,
+    topic_parts,
+    visit_strata_parts,
+)
 from tasks.report.error_tables import NEXT_VISITS, RECOVERIES, TRAVEL_TIMES, read_scores
 from tasks.report.facts import (
     ENCODING_COLUMNS,
@@ -39,11 +44,12 @@ from tasks.runtime.words import counted
 
 
 def report(
-    steps: RunSteps, proved: Receipt, data_counts: Mapping[str, int | float | str]
+    steps: RunSteps, proved: Receipt | None, data_counts: Mapping[str, int | float | str]
 ) -> Receipt:
     """The report of a run; `data_counts` are records read, kept and rejected by rule.
 
-    Of people it shows the map of the quality report, if there is one.
+    Of people it shows the map of the quality report, if there is one. Of the encoding of visits
+    nothing is proved.
     """
     config, row = steps.config, steps.config.source_row
     rules = taken(
@@ -61,8 +67,9 @@ def report(
         "shards": steps.shards,
         "trained": steps.trained,
         "evaluated": steps.evaluated,
-        "proved": proved,
     }
+    if proved is not None:
+        inputs["proved"] = proved
     if steps.quality is not None:
         inputs["quality"] = steps.quality
     return REPORT(REPORT.job(config.dataset, rules, inputs, steps.store, licence=row.licence))
@@ -70,7 +77,7 @@ def report(
 
 def judged_tasks_of(config: PipelineConfig) -> tuple[str, ...]:
     """The stored tasks that the family serves."""
-    return judged_tasks(tasks_of(config.model.family), config.windowing.tasks)
+    return judged_tasks(tasks_of(config.model.family), config.evaluate_rules.tasks)
 
 
 def build(draft: Path, job: Job[ReportRules]) -> Counts:
@@ -101,7 +108,6 @@ def report_parts(title: str, job: Job[ReportRules], scores: pa.Table) -> list[st
     """All that the report says, in the order in which a reader wants it."""
     rules, subject = job.settings, subject_of(job)
     verdict, *chart = first_screen(scores, subject)
-    encoding = Table("Errors of the probe", ENCODING_COLUMNS, encoding_cells(job.folder("proved")))
     return [
         f"# {escaped(title)}",
         verdict,
@@ -114,9 +120,8 @@ def report_parts(title: str, job: Job[ReportRules], scores: pa.Table) -> list[st
         *calibration_parts(scores, subject),
         *window_parts(job, scores),
         "## Training",
-        training_chart(job.folder("trained") / "metrics.jsonl"),
-        "## What the encoding keeps",
-        Folded(encoding.caption, [KEPT, encoding]),
+        training_chart(job.folder("trained") / "metrics.jsonl", nats_of(rules.family)),
+        *encoding_parts(job),
         "## Data card",
         Folded("Source and records", [COUNTED, pairs_table(("fact", "value"), data_pairs(job))]),
         Folded("Split", [pairs_table(("fact", "value"), split_pairs(shards_counts(job)))]),
@@ -124,6 +129,15 @@ def report_parts(title: str, job: Job[ReportRules], scores: pa.Table) -> list[st
         reproducing(rules.command),
         Folded("Recipes", [pairs_table(("step", "recipe"), list(rules.recipes.items()))]),
     ]
+
+
+def encoding_parts(job: Job[ReportRules]) -> list[str | Part]:
+    """What the probe of the encoding found, where there was one."""
+    if "proved" not in job.inputs:
+        return []
+    cells = encoding_cells(job.folder("proved"))
+    table = Table("Errors of the probe", ENCODING_COLUMNS, cells)
+    return ["## What the encoding keeps", Folded(table.caption, [KEPT, table])]
 
 
 def leaderboard_parts(scores: pa.Table, subject: Subject) -> list[str | Part]:
@@ -143,6 +157,7 @@ def error_parts(job: Job[ReportRules], scores: pa.Table, subject: Subject) -> li
         parts += horizon_parts(scores, subject)
     for topic in (RECOVERIES, TRAVEL_TIMES, NEXT_VISITS):
         parts += topic_parts(topic, scores) if tasks & {*topic.tasks} else []
+    parts += visit_strata_parts(scores, subject)
     if FORECAST in tasks:
         parts += strata_parts(scores, subject)
     return parts
@@ -178,7 +193,12 @@ def drawn_windows(job: Job[ReportRules], scores: pa.Table) -> list[Window]:
     return read_windows(path, subject.model, main.bar_model, subject.is_nautical)
 
 
-def training_chart(course: Path) -> Html:
+def nats_of(family: str) -> str:
+    """The unit of the loss, by what is told one after the other."""
+    return f"nats per target {'visit' if reads(family) == VISITS else 'point'}"
+
+
+def training_chart(course: Path, nats: str) -> Html:
     """Training and validation loss by step."""
     lines = [json.loads(line) for line in course.read_text().splitlines()]
     names = {"validation_loss": "validation", "loss": "training"}
@@ -189,12 +209,11 @@ def training_chart(course: Path) -> Html:
     series = [one for one in series if one.points]
     ticks = [(step, f"{step:,.0f}") for step in steps_between(0, lines[-1]["step"])]
     ends = ", ".join(f"{one.name} {one.points[-1][1]:.3g}" for one in series)
-    told = f"Loss after {counted(lines[-1]['step'], 'step')}, in {NATS}: {ends}."
-    labels = ("optimiser step", NATS)
+    told = f"Loss after {counted(lines[-1]['step'], 'step')}, in {nats}: {ends}."
+    labels = ("optimiser step", nats)
     return Html(line_chart("training", "Loss while training", series, ticks, labels, told), told)
 
 
-NATS = "nats per target point"
 KEPT = (
     "Errors of a small network that must tell from the features of a point where and when it was, "
     "counted from the first point of its window; shares are of the window's extent or duration, "

@@ -11,15 +11,13 @@ Shapes: B windows, V shown visits, S samples of a window, D model width, R ids o
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from ...features.places import NUM_SPECIAL, Special
 from ...interface.evaluating import evaluating
-from ...interface.infilling import VISIT, TokenBatch, tokens_told
+from ...interface.infilling import VISIT, FilledGap, FilledVisit, TokenBatch, tokens_told
 from ...interface.next_visit import Arrivals
 from ...interface.visit_batch import VisitBatch, calendar_of_visits
 from .generation import Memory, drawn_between, drawn_of
@@ -32,23 +30,6 @@ class GapError(ValueError):
     """A gap that no visit fits in, or that lies at no place of a window."""
 
 
-@dataclass(frozen=True)
-class FilledVisit:
-    """A visit that was drawn; seconds count from the first arrival of its window."""
-
-    region: int
-    arrived_s: float
-    left_s: float
-
-
-@dataclass
-class Samples:
-    """What was drawn for one gap: a list of visits for each sample."""
-
-    after: int  # the shown visit that the gap lies behind
-    visits: list[list[FilledVisit]] = field(default_factory=list)
-
-
 def fill(
     model: TrajGpt,
     shown: VisitBatch,
@@ -57,7 +38,7 @@ def fill(
     num_samples: int,
     seed: int,
     zone: str = "UTC",
-) -> list[list[Samples]]:
+) -> list[list[FilledGap]]:
     """The gaps of each window, filled; a gap lies behind each visit that `is_gap_BV` names.
 
     Raises `GapError` where a gap lies behind the last visit, or is shorter than the least stay.
@@ -102,7 +83,7 @@ class Filling:
         self.prefix_kinds, self.prefix_visits = kinds, visits
         self.num = num_samples
 
-    def run(self, started_us: int, seed: int, zone: str) -> list[Samples]:
+    def run(self, started_us: int, seed: int, zone: str) -> list[FilledGap]:
         if not self.gaps:
             return []
         self.begin(started_us, seed, zone)
@@ -121,9 +102,7 @@ class Filling:
         states_1TD = self.model.encode(prefix, 0, caches)
         state_1D = states_1TD[:, -1]
         self.memory = Memory(self.model, self.num, most)
-        self.memory.key_BVD[:, : len(kinds)] = self.model.recall_key(states_1TD)
-        self.memory.region_BV[:, : len(kinds)] = prefix.region_BV
-        self.memory.is_visit_BV[:, : len(kinds)] = prefix.is_visit_BV
+        self.memory.begin(states_1TD, prefix)
         self.caches = self.model.transformer.empty_caches(self.num, most)
         for own, one in zip(self.caches, caches, strict=True):
             own.key_BHTK[:, :, : len(kinds)] = one.key_BHTK
@@ -131,14 +110,14 @@ class Filling:
         self.next_S1 = torch.full((self.num, 1), len(kinds))
         self.state_SD = state_1D.expand(self.num, -1).clone()
 
-    def _filled(self, number: int, after: int) -> Samples:
+    def _filled(self, number: int, after: int) -> FilledGap:
         """Draw the visits of one gap for every sample, until each says that there are no more."""
         shown = self.shown
         ends_s, began_s = (
             float(shown.arrived_s_BV[0, after + 1]),
             float(shown.left_s_BV[0, after]),
         )
-        found = Samples(after, [[] for _ in range(self.num)])
+        found = FilledGap(after, [[] for _ in range(self.num)])
         left_s_S = torch.full((self.num,), began_s, dtype=torch.float64)
         is_open_S = torch.ones(self.num, dtype=torch.bool)
         for place in range(MAX_FILLED + 1):
@@ -157,7 +136,9 @@ class Filling:
             behind_s_S = torch.full_like(left_s_S, float(shown.left_s_BV[0, following]))
             at_s_S = torch.where(is_last_S, behind_s_S, arrived_s_S)
             until_s_S = torch.where(is_last_S, behind_s_S, left_s_S)
-            self._read(region_S, at_s_S, until_s_S, is_open_S, following, is_last_S)
+            next_ends_s = float(shown.arrived_s_BV[0, following + 1])
+            room_s_S = torch.where(is_last_S, next_ends_s, ends_s) - until_s_S
+            self._read(region_S, at_s_S, until_s_S, is_open_S, following, is_last_S, room_s_S)
             is_open_S &= ~is_last_S
             if not bool(is_open_S.any()):
                 break
@@ -196,32 +177,20 @@ class Filling:
         is_open_S: Tensor,
         following: int,
         is_last_S: Tensor,
+        room_s_S: Tensor,
     ) -> None:
         """Go on by a token in the samples that are open; the others wait where they are."""
         is_special_S1 = is_last_S.unsqueeze(1)
         centre_m_SC = self.model.centre_m_RC[region_S].masked_fill(is_special_S1, 0.0)
         shown_K = self.shown.calendar_BVK[0, following]
         calendar_SK = torch.where(is_special_S1, shown_K, self.calendar(arrived_s_S))
-        none_S1 = torch.zeros(self.num, 1, dtype=torch.bool)
-        token = TokenBatch(
-            region_BV=region_S.unsqueeze(1),
-            east_m_BV=centre_m_SC[:, :1],
-            north_m_BV=centre_m_SC[:, 1:],
-            arrived_s_BV=arrived_s_S.unsqueeze(1),
-            left_s_BV=left_s_S.unsqueeze(1),
-            calendar_BVK=calendar_SK.unsqueeze(1),
-            is_pad_BV=none_S1,
-            is_target_BV=none_S1,
-            is_censored_BV=none_S1,
-            is_way_seen_BV=none_S1,
-            window_id_B=torch.zeros(self.num, dtype=torch.long),
-            gap_ends_s_BV=torch.full((self.num, 1), torch.inf, dtype=torch.float64),
+        token = TokenBatch.of_one(
+            region_S, centre_m_SC, arrived_s_S, left_s_S, calendar_SK, room_s_S
         )
         state_SD = self.model.encode(token, self.next_S1, self.caches)[:, 0]
         self.state_SD = torch.where(is_open_S.unsqueeze(1), state_SD, self.state_SD)
-        # A sample that waits writes where the next token will stand, and counts as none there.
-        is_kept_S = is_open_S & ~is_last_S
-        self.memory.keep(self.next_S1, state_SD, region_S, is_kept_S)
+        # A sample that waits writes where its next token will stand.
+        self.memory.keep(self.next_S1, state_SD, token, is_open_S)
         self.next_S1 += is_open_S.unsqueeze(1).long()
 
     def calendar(self, arrived_s_S: Tensor) -> Tensor:

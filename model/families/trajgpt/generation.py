@@ -13,112 +13,26 @@ Shapes: B sequences, V visits, D model width, R ids of the vocabulary, C candida
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ...earth.calendar import calendar_of
-from ...features.places import NUM_SPECIAL, Places, Special
+from ...features.places import NUM_SPECIAL, Special
+from ...interface.controls import ControlError, Controls, Wanted, clock_of
 from ...interface.evaluating import evaluating
 from ...interface.infilling import TokenBatch
 from ...interface.next_visit import Arrivals
-from ...interface.visit_batch import VisitBatch, calendar_of_visits
+from ...interface.visit_batch import NUM_VISIT_CALENDAR, VisitBatch, calendar_of_visits
 from ...layers.durations import DurationMixture
 from .network import Told, TrajGpt
+from .recall import Past
 
 NUM_CANDIDATES = 64  # draws of an arrival, of which the first in a wanted hour counts
 MAX_ATTEMPTS = 20  # draws of a sequence, of which the first that keeps all controls counts
 LEAST_MASS = 1e-9  # of an interval that an arrival or a stay must lie in
 SEQUENCES_AT_ONCE = 2_048
-
-
-class ControlError(ValueError):
-    """What cannot be met, and why."""
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What a visit must be: its region, and when it begins, in seconds after the first arrival."""
-
-    region: int | None = None
-    earliest_s: float = 0.0
-    latest_s: float = math.inf
-
-
-@dataclass(frozen=True)
-class Controls:
-    """What is known or wanted of sequences; regions are ids of the vocabulary.
-
-    A sequence has `num_visits`, or goes on as long as visits begin within `until_s` of the first.
-    `visits` are wanted at places from 0 on, so that the last one's region is the end. No visit is
-    in a forbidden region, and each begins in one of the local hours where any are named.
-    """
-
-    started_us: int
-    num_visits: int | None = None
-    until_s: float | None = None
-    visits: Mapping[int, Wanted] = field(default_factory=dict)
-    forbidden: frozenset[int] = frozenset()
-    hours: frozenset[int] = frozenset()
-    temperature: float = 1.0
-    top_p: float = 1.0
-    zone: str = "UTC"
-
-    def check(self, places: Places) -> None:
-        """Refuse what no sequence can be."""
-        if (self.num_visits is None) == (self.until_s is None):
-            raise ControlError("give num_visits or until_s, one of the two")
-        if self.num_visits is not None and self.num_visits < 1:
-            raise ControlError(f"num_visits must be at least 1, not {self.num_visits}")
-        if not (self.temperature > 0 and 0 < self.top_p <= 1):
-            raise ControlError("temperature must be above 0, and top_p above 0 and at most 1")
-        self._check_regions(places)
-        self._check_times(places.min_stay_s)
-
-    def _check_regions(self, places: Places) -> None:
-        known = range(NUM_SPECIAL, places.num_ids)
-        asked = {one.region for one in self.visits.values() if one.region is not None}
-        if strange := sorted((asked | self.forbidden) - {*known}):
-            raise ControlError(
-                f"{strange[0]} is no region of the vocabulary: {known[0]} to {known[-1]}"
-            )
-        if both := sorted(asked & self.forbidden):
-            raise ControlError(f"region {both[0]} is wanted and forbidden")
-        if self.forbidden >= {*known}:
-            raise ControlError("all regions are forbidden")
-        last = math.inf if self.num_visits is None else self.num_visits - 1
-        for place in self.visits:
-            if not 0 <= place <= last:
-                raise ControlError(f"there is no visit {place}: they count from 0 to {last:g}")
-
-    def _check_times(self, min_stay_s: float) -> None:
-        hour = int(clock_of(np.array([self.started_us]), self.zone)[0])
-        if self.hours and hour not in self.hours:
-            raise ControlError(f"the first visit begins at {hour} h, which is no wanted hour")
-        wanted = {0: Wanted(latest_s=0.0)} | {k: one for k, one in self.visits.items() if k}
-        if self.visits.get(0, Wanted()).earliest_s > 0:
-            raise ControlError("visit 0 begins at 0 s: times count from it")
-        for place, one in wanted.items():
-            for later, other in wanted.items():
-                least_s = one.earliest_s + (later - place) * min_stay_s
-                if later >= place and other.latest_s < least_s:
-                    raise ControlError(
-                        f"visit {later} cannot begin by {other.latest_s:g} s: after visit {place} "
-                        f"at {one.earliest_s:g} s, and stays of {min_stay_s:g} s or more, it is "
-                        f"{least_s:g} s at least"
-                    )
-
-    def latest_s(self, place: int, min_stay_s: float) -> float:
-        """When a visit must begin at the latest, for those that are wanted behind it."""
-        ahead = [
-            one.latest_s - (later - place) * min_stay_s
-            for later, one in self.visits.items()
-            if later >= place
-        ]
-        return min(ahead, default=math.inf)
 
 
 def generate(model: TrajGpt, controls: Controls, num: int, seed: int) -> VisitBatch:
@@ -258,24 +172,17 @@ class Drawing:
     def _read(self, number: int, region_B: Tensor, arrived_s_B: Tensor, left_s_B: Tensor) -> Tensor:
         """The state (B, D) behind one more token of each sequence."""
         centre_m_BC = self.model.centre_m_RC[region_B]
-        none_B1 = torch.zeros(len(region_B), 1, dtype=torch.bool)
-        token = TokenBatch(
-            region_BV=region_B.unsqueeze(1),
-            east_m_BV=centre_m_BC[:, :1],
-            north_m_BV=centre_m_BC[:, 1:],
-            arrived_s_BV=arrived_s_B.unsqueeze(1),
-            left_s_BV=left_s_B.unsqueeze(1),
-            calendar_BVK=calendar_at(arrived_s_B, self.controls).unsqueeze(1),
-            is_pad_BV=none_B1,
-            is_target_BV=none_B1,
-            is_censored_BV=none_B1,
-            is_way_seen_BV=none_B1,
-            window_id_B=torch.zeros(len(region_B), dtype=torch.long),
-            gap_ends_s_BV=torch.full_like(left_s_B.unsqueeze(1), math.inf),
+        token = TokenBatch.of_one(
+            region_B,
+            centre_m_BC,
+            arrived_s_B,
+            left_s_B,
+            calendar_at(arrived_s_B, self.controls),
+            torch.full_like(left_s_B, math.inf),
         )
         hidden_BD = self.model.encode(token, number, self.caches)[:, 0]
         number_B1 = torch.full((len(region_B), 1), number)
-        self.memory.keep(number_B1, hidden_BD, region_B, token.is_visit_BV[:, 0])
+        self.memory.keep(number_B1, hidden_BD, token, torch.ones_like(region_B, dtype=torch.bool))
         return hidden_BD
 
     def _fail(self, is_broken_B: Tensor, reason: str) -> None:
@@ -289,26 +196,40 @@ class Drawing:
 
 
 class Memory:
-    """What sequences have read so far, for the head that goes back: keys, regions, which count."""
+    """What sequences have read so far, token by token, for the head that goes back."""
 
     def __init__(self, model: TrajGpt, num: int, most: int) -> None:
         self.model = model
-        self.key_BVD = model.centre_m_RC.new_zeros(num, most, model.config.width).float()
-        self.region_BV = torch.zeros(num, most, dtype=torch.long)
-        self.is_visit_BV = torch.zeros(num, most, dtype=torch.bool)
+        self.past = Past(
+            torch.zeros(num, most, model.config.width),
+            torch.zeros(num, most, dtype=torch.long),
+            torch.zeros(num, most, 2, dtype=torch.float64),
+            torch.zeros(num, most, NUM_VISIT_CALENDAR),
+            torch.zeros(num, most, dtype=torch.bool),
+        )
+        self.last_B1 = torch.zeros(num, 1, dtype=torch.long)
+
+    def begin(self, hidden_1VD: Tensor, tokens: TokenBatch) -> None:
+        """All sequences have read the same tokens."""
+        shared, number = self.model.past(hidden_1VD, tokens), tokens.region_BV.shape[1]
+        for name, value in shared.columns().items():
+            getattr(self.past, name)[:, :number] = value
+        self.last_B1.fill_(number - 1)
 
     def keep(
-        self, number_B1: Tensor, hidden_BD: Tensor, region_B: Tensor, is_visit_B: Tensor
+        self, number_B1: Tensor, hidden_BD: Tensor, token: TokenBatch, is_read_B: Tensor
     ) -> None:
-        """Add a token of each sequence, at its own number."""
-        key_B1D = self.model.recall_key(hidden_BD).unsqueeze(1)
-        self.key_BVD.scatter_(1, number_B1.unsqueeze(-1).expand_as(key_B1D), key_B1D)
-        self.region_BV.scatter_(1, number_B1, region_B.unsqueeze(1))
-        self.is_visit_BV.scatter_(1, number_B1, is_visit_B.unsqueeze(1))
+        """Add a token of each sequence, at its own number; where it is not read it is not there."""
+        row_B1 = torch.arange(len(number_B1)).unsqueeze(1)
+        added = self.model.past(hidden_BD.unsqueeze(1), token)
+        for name, value in added.columns().items():
+            getattr(self.past, name)[row_B1, number_B1] = value
+        self.last_B1 = torch.where(is_read_B.unsqueeze(1), number_B1, self.last_B1)
 
     def told(self, hidden_BD: Tensor) -> Told:
-        past = self.key_BVD, self.region_BV, self.is_visit_BV
-        return Told(self.model, hidden_BD, self.model.recalled(hidden_BD, *past))
+        row_B = torch.arange(len(hidden_BD))
+        recalled = self.model.recall(hidden_BD, self.past, row_B, self.last_B1[:, 0])
+        return Told(self.model, hidden_BD, recalled)
 
 
 # Draws ------------------------------------------------------------------------------------------
@@ -347,11 +268,6 @@ def instants(arrived_s: Tensor, controls: Controls) -> np.ndarray:
     """Microseconds since 1970 UTC."""
     shift_us = np.rint(arrived_s.numpy() * 1e6).astype(np.int64)
     return np.asarray(controls.started_us + shift_us)
-
-
-def clock_of(instant_us: np.ndarray, zone: str) -> np.ndarray:
-    """The local hour of instants."""
-    return calendar_of(instant_us, zone)["hour"]
 
 
 def calendar_at(arrived_s_B: Tensor, controls: Controls) -> Tensor:
