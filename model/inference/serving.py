@@ -23,7 +23,7 @@ from ..earth.arrays import Bools, Floats, Ints
 from ..earth.columns import joined
 from ..families import FAMILIES, build, read_fitted
 from ..interface.answerer import DurationDensity
-from ..interface.answers import Durations, Forecast, Recovered
+from ..interface.answers import Durations, Forecast, Generated, Recovered
 from ..interface.calibration import Calibration
 from ..interface.contexts import Context, Partial
 from ..interface.family import Model
@@ -43,7 +43,16 @@ from ..interface.next_visit import NextVisit
 from ..interface.visit_batch import VisitBatch
 from ..interface.weights import load_weights
 from .api import check_task as check_task
-from .api import duration_density, embed, forecast, next_visit, recover, score, travel_time
+from .api import (
+    duration_density,
+    embed,
+    forecast,
+    generate,
+    next_visit,
+    recover,
+    score,
+    travel_time,
+)
 
 TRAJECTORIES_AT_ONCE = 1024  # bounds the memory of samples
 PIECES_AT_ONCE = 256  # bounds the memory of attention in both directions
@@ -104,6 +113,9 @@ class Trained:
 
     def duration_density(self, partial: Partial) -> DurationDensity:
         return duration_density(self.model, partial)
+
+    def generate(self, starts: Context, num_points: int, seed: int) -> Generated:
+        return generate(self.model, starts, num_points, seed)
 
     def next_visit(self, history: VisitBatch) -> NextVisit:
         return next_visit(self.model, history)

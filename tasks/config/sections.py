@@ -233,11 +233,12 @@ class RegionConfig(Section):
 class ModelConfig(Section):
     """The model family and its size."""
 
-    family: Literal["chemin", "gru", "masked_chemin", "patch", "trajfm"] = Field(
+    family: Literal["chemin", "gdm", "gru", "masked_chemin", "patch", "trajfm"] = Field(
         "chemin",
         description="chemin: causal, step by step; patch: many points ahead in one pass; "
         "gru: an ordinary recurrent network, to compare with; "
-        "masked_chemin: recovers what is hidden; trajfm: both, and travel times.",
+        "masked_chemin: recovers what is hidden; trajfm: both, and travel times; "
+        "gdm: a diffusion that makes trajectories up.",
     )
     preset: Literal["tiny", "small"] = Field(
         "small", description="tiny: seconds, for a trial; small: minutes on a CPU."

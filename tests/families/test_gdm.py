@@ -374,6 +374,7 @@ def test_a_row_and_its_samples_depend_on_itself_alone():
         check_rows_are_independent(random_weights(BatchStatistics))
 
 
+@torch.no_grad()
 def check_meridian_does_not_matter(model):
     lon_deg_BT, lat_deg_BT, time_s_BT = walk(3, 12)
     home = model.paths(masked_input_of(window_of((lon_deg_BT, lat_deg_BT, time_s_BT))), 2, 3)
@@ -386,7 +387,6 @@ def check_meridian_does_not_matter(model):
     assert float(haversine_m(back_deg, away[1], *home[:2]).max()) < 0.05
 
 
-@torch.no_grad()
 def test_the_date_line_is_no_border():
     check_meridian_does_not_matter(random_weights())
     with pytest.raises(AssertionError):
