@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from model.families import MODULES, MODULES_FILE, module_named, tasks_of
+from model.families import MODULES, MODULES_FILE, POINTS, module_named, reads, tasks_of
 from tasks.config.pipeline import PipelineConfig
 from tasks.prepare.conventions import CALIBRATION_FILE, SEEN_FILE
 from tasks.registry.initial_weights import stored_files
@@ -20,7 +20,8 @@ from tasks.runtime.code_closure import code_hashes, module_path, package_folder
 from tasks.runtime.store import canonical_json, sha256_file, write_synced
 
 ENTRY = Path(__file__).with_name("pyfunc_entry.py")
-SERVED = "model.inference.serving"
+# The module that is asked with frames, by what a family reads.
+FRAMES = {POINTS: "point_frames"}
 # Ranges, so that a stranger's own builds will do; never this project's own distribution.
 REQUIREMENTS = (
     "mlflow>=3.17,<4",
@@ -75,7 +76,7 @@ def default_params(config: PipelineConfig) -> dict[str, Any]:
 
 def served_source(family: str) -> dict[str, str]:
     """The modules that serving a family runs, by name: its own folder and no sibling of it."""
-    return code_hashes(SERVED, (module_named(family),))
+    return code_hashes(f"model.inference.{FRAMES[reads(family)]}", (module_named(family),))
 
 
 def write_bundle(
@@ -92,8 +93,13 @@ def write_bundle(
     if evaluated is not None:
         shutil.copyfile(evaluated / CALIBRATION_FILE, folder / CALIBRATION_FILE)
         shutil.copyfile(trained / SEEN_FILE, folder / SEEN_FILE)
-    copy_source(folder / "model", json.loads((folder / "config.json").read_bytes())["family"])
-    facts = {"params": defaults, "weights_sha256": sha256_file(folder / "weights.safetensors")}
+    family = json.loads((folder / "config.json").read_bytes())["family"]
+    copy_source(folder / "model", family)
+    facts = {
+        "frames": FRAMES[reads(family)],
+        "params": defaults,
+        "weights_sha256": sha256_file(folder / "weights.safetensors"),
+    }
     write_synced(folder / "serving.json", canonical_json(facts) + "\n")
     return folder
 

@@ -37,6 +37,7 @@ from tasks.runtime.store import Store
 from tasks.serve.batch_predict import forecast_file
 
 NAME = "trajfoundry-chemin-hurdat2"
+SERVING = "model.inference.serving"
 OTHER = "\nOTHER = True\n"  # what makes the source of a version another one
 
 
@@ -205,8 +206,8 @@ def rival(champion, monkeypatch):
 
     monkeypatch.setattr(bundle, "copy_source", copy_other_source)
     modules = bundle.served_source("chemin")
-    text = module_path(bundle.SERVED).read_text() + OTHER
-    modules[bundle.SERVED] = python_hash(text)
+    text = module_path(SERVING).read_text() + OTHER
+    modules[SERVING] = python_hash(text)
     monkeypatch.setattr(register, "source_digest", lambda _: code_digest(modules, bundle.ENTRY))
     return enrol(ships.good())
 

@@ -253,10 +253,11 @@ def test_changed_weights_are_refused(bundle, trained_folder, tmp_path):
 def test_a_bundle_needs_neither_the_project_nor_its_compiler(bundle, tmp_path):
     entry = Path(bundles.ENTRY)
     script = (
-        "import importlib.util as iu, json, sys\n"
+        "import importlib.util as iu, json, sys, types\n"
         f"spec = iu.spec_from_file_location('entry', {str(entry)!r})\n"
         "entry = iu.module_from_spec(spec); spec.loader.exec_module(entry)\n"
-        f"entry.load_package(entry.Path({str(bundle / 'model')!r}))\n"
+        f"context = types.SimpleNamespace(artifacts={{'bundle': {str(bundle)!r}}})\n"
+        "entry.TrajectoryModel().load_context(context)\n"
         "ours = {'model', 'tasks', 'sql', 'flows', 'numba', 'duckdb', 'prefect'}\n"
         "print(json.dumps([sorted(ours & set(sys.modules)),\n"
         "  [name for name in sys.modules if name.startswith('trajfoundry_model_')]]))\n"

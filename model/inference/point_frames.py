@@ -1,0 +1,216 @@
+"""Point frames: the questions that a registered model answers about long frames of points.
+
+One row is a point of a trajectory; the rows of an answer are told by each question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from . import serving
+from .frames import as_frame, as_us, instants, numbered, numbers, write_answers
+
+COLUMNS = ("trajectory_id", "tracked_at", "lon_deg", "lat_deg")
+
+
+def opened(bundle: Path, params: Mapping[str, Any], weights_sha256: str) -> PointFrames:
+    """The model of a bundle; the parameters are taken where the caller does not choose."""
+    return PointFrames(serving.load_trained(bundle, weights_sha256), serving.Params(**params))
+
+
+@dataclass(frozen=True)
+class PointFrames:
+    """A trained model as it is asked about points; each of its tasks is a method of that name."""
+
+    trained: serving.Trained
+    defaults: serving.Params
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return self.trained.tasks
+
+    def answer(self, points: Any, choices: dict[str, Any]) -> pd.DataFrame:
+        """The answer of the task that the choices name."""
+        at = choices.pop("at", ())
+        task = self.defaults.with_choices(choices).task
+        serving.check_task(self.trained.model, task)
+        if len(at):
+            if task != "forecast":
+                raise ValueError(f"at is for forecasts: {task} is asked by the rows alone")
+            choices["at"] = at
+        answer: pd.DataFrame = getattr(self, task)(points, **choices)
+        return answer
+
+    def request_of(
+        self, task: str, points: Any, choices: dict[str, Any], may_lack: bool = False
+    ) -> tuple[serving.Params, serving.FlatPoints, Any]:
+        """The caller's choices in place of the defaults, the points, and the trajectories' ids.
+
+        Of points that may lack something, places and times may be missing.
+        """
+        params = self.defaults.with_choices({"task": task} | choices)
+        serving.check_task(self.trained.model, params.task)
+        if params.task != task:
+            raise ValueError(f"{task} was called with the task {params.task!r}; leave it out")
+        frame = as_frame(points, COLUMNS)
+        number_N, id_R = numbered(frame["trajectory_id"])
+        instant_N = instants(frame["tracked_at"], may_lack)
+        places = numbers(frame["lon_deg"]), numbers(frame["lat_deg"])
+        columns = number_N, as_us(instant_N), *places
+        if may_lack:
+            has_time_N = instant_N.notna().to_numpy()
+            return params, serving.sorted_sketch(*columns, has_time_N), id_R
+        return params, serving.sorted_points(*columns), id_R
+
+    # ------------------------------------------------------------------ tasks
+
+    def forecast(
+        self, points: Any, target_at: Any = None, at: Sequence[Any] = (), **choices: Any
+    ) -> pd.DataFrame:
+        """The next points of each trajectory, in the order in which the trajectories came.
+
+        Takes frames and Arrow tables, any ids, whole-number coordinates, and times in any zone.
+        `target_at` holds the instants asked for, as rows (trajectory_id, tracked_at) of equally
+        many for each trajectory, and `at` those that are the same for all; without either they
+        are predicted. Repeated rows count once.
+        """
+        params, known, id_R = self.request_of("forecast", points, choices)
+        last_us_R = known.instant_us_N[known.offset_R[1:] - 1]
+        target_us_RH = None
+        if len(at):
+            target_at = at_each(at, id_R)
+        if target_at is not None:
+            target_us_RH = targets_us(as_frame(target_at, COLUMNS[:2]), id_R)
+            check_ahead(target_us_RH, last_us_R)
+            params = params.with_choices({"horizon": target_us_RH.shape[1]})
+        found = serving.forecast_points(self.trained, known, params, target_us_RH)
+        return as_rows(found, id_R, last_us_R)
+
+    def recover(self, points: Any, **choices: Any) -> pd.DataFrame:
+        """All points of each trajectory, places that are missing filled in.
+
+        A place is missing where both coordinates are NaN. Times may be missing too: the rows of
+        such a trajectory count in the order given, all others in the order of time. What the model
+        cannot tell, such as a stretch without a known point on both sides, stays missing.
+        """
+        params, sketch, id_R = self.request_of("recover", points, choices, may_lack=True)
+        found = serving.recover_points(self.trained, sketch, params)
+        return as_points(found, id_R)
+
+    def travel_time(self, points: Any, **choices: Any) -> pd.DataFrame:
+        """Seconds from the first row of each trajectory to its last, whose time is missing.
+
+        Rows count in the order given. Those between are the path: places without times. Of a long
+        one the model reads points at even distances in the row.
+        """
+        params, sketch, id_R = self.request_of("travel_time", points, choices, may_lack=True)
+        found = serving.travel_times(self.trained, sketch, params)
+        return pd.DataFrame(
+            {
+                "trajectory_id": id_R,
+                "travel_s": found.median_s_B.double().numpy(),
+                "travel_p10_s": found.p10_s_B.double().numpy(),
+                "travel_p90_s": found.p90_s_B.double().numpy(),
+            }
+        )
+
+    def embed(self, points: Any, **choices: Any) -> pd.DataFrame:
+        """A vector of each trajectory in the columns e0, e1, and so on."""
+        params, known, id_R = self.request_of("embed", points, choices)
+        value_RD = serving.embeddings(self.trained, known, params)
+        names = [f"e{number}" for number in range(value_RD.shape[1])]
+        rows = pd.DataFrame(value_RD, columns=names)
+        rows.insert(0, "trajectory_id", id_R)
+        return rows
+
+    def score(self, points: Any, **choices: Any) -> pd.DataFrame:
+        """Mean surprise of a step of each trajectory in nats; missing where there is no step."""
+        params, known, id_R = self.request_of("score", points, choices)
+        value_R = serving.scores(self.trained, known, params)
+        return pd.DataFrame({"trajectory_id": id_R, "surprise_nats": value_R})
+
+    # ------------------------------------------------------------------ files
+
+    def forecast_files(self, points: Path, target_at: Path, output: Path, **choices: Any) -> None:
+        """As `forecast`, from Parquet to Parquet, one row group at a time.
+
+        The row groups of both files hold whole trajectories, the same ones in the same order.
+        """
+        write_answers(partial(self.forecast, **choices), (points, target_at), output)
+
+    def recover_files(self, points: Path, output: Path, **choices: Any) -> None:
+        """As `recover`, from Parquet to Parquet, one row group of whole trajectories at a time."""
+        write_answers(partial(self.recover, **choices), (points,), output)
+
+
+def at_each(at: Sequence[Any], id_R: Any) -> pd.DataFrame:
+    """The same instants for each trajectory."""
+    asked = pd.DataFrame({"tracked_at": list(at)})
+    return pd.DataFrame({"trajectory_id": id_R}).merge(asked, how="cross")
+
+
+def targets_us(frame: pd.DataFrame, id_R: Any) -> Any:
+    """Instants asked for (R, H), in the order of the trajectories."""
+    number_N = pd.Index(id_R).get_indexer(frame["trajectory_id"])
+    count_R = np.bincount(number_N[number_N >= 0], minlength=len(id_R))
+    if (number_N < 0).any() or count_R.min() < 1 or count_R.min() != count_R.max():
+        raise ValueError("target_at needs equally many instants for each trajectory of the points")
+    instant_us_N = as_us(instants(frame["tracked_at"]))
+    order_N = np.lexsort((instant_us_N, number_N))
+    return instant_us_N[order_N].reshape(len(id_R), count_R[0])
+
+
+def check_ahead(target_us_RH: Any, last_us_R: Any) -> None:
+    """Refuse instants before the last known point."""
+    num_past = int((target_us_RH < last_us_R[:, None]).any(axis=1).sum())
+    if num_past:
+        raise ValueError(
+            f"an instant asked for lies before the last point of {num_past} of {len(last_us_R)} "
+            "trajectories; ask for later ones, or leave out the points after it"
+        )
+
+
+def as_rows(found: serving.Forecasts, id_R: Any, last_us_R: Any) -> pd.DataFrame:
+    """One row per forecast point; `horizon_s` counts from the last known point.
+
+    `is_extrapolated` tells of steps that the model was not trained on.
+    """
+    num_trajectories, num_horizon = found.lon_deg_RH.shape
+    instant_N = found.instant_us_RH.ravel().astype("datetime64[us]")
+    return pd.DataFrame(
+        {
+            "trajectory_id": np.repeat(id_R, num_horizon),
+            "step": np.tile(np.arange(1, num_horizon + 1), num_trajectories),
+            "tracked_at": pd.Series(instant_N).dt.tz_localize("UTC"),
+            "horizon_s": ((found.instant_us_RH - last_us_R[:, None]) / 1e6).ravel(),
+            "lon_deg": found.lon_deg_RH.ravel(),
+            "lat_deg": found.lat_deg_RH.ravel(),
+            "radius_p50_m": found.radius_p50_m_RH.ravel(),
+            "radius_p80_m": found.radius_p80_m_RH.ravel(),
+            "radius_p95_m": found.radius_p95_m_RH.ravel(),
+            "is_extrapolated": np.repeat(found.is_extrapolated_R, num_horizon),
+        }
+    )
+
+
+def as_points(found: serving.Recoveries, id_R: Any) -> pd.DataFrame:
+    """One row per point; what could not be told is missing."""
+    points = found.points
+    instant_N = points.instant_us_N.astype("datetime64[us]")
+    instant_N[~points.has_time_N] = np.datetime64("NaT")
+    return pd.DataFrame(
+        {
+            "trajectory_id": id_R[points.trajectory_N],
+            "tracked_at": pd.Series(instant_N).dt.tz_localize("UTC"),
+            "lon_deg": points.lon_deg_N,
+            "lat_deg": points.lat_deg_N,
+            "is_recovered": found.is_recovered_N,
+        }
+    )
