@@ -1,8 +1,8 @@
 """Rollouts: trajectories of a model that forecasts, which begins at a start and goes on by itself.
 
-A forecaster shares the noise of a sample among all contexts, so that trajectories would be made up
-of the same draws. A few contexts at a time are asked for as many samples, under a seed of their own,
-and each keeps another one.
+A forecaster shares the noise of a sample among all contexts, so that trajectories would all be made
+of the same draws. So a few contexts at a time are asked for as many samples, under a seed of their
+own, and each keeps another one.
 
 Shapes: N trajectories, T points, B contexts asked at once, S samples, H points of the horizon.
 """

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, AliasChoices, Field, model_validator
 
+from model.evaluation.judged_tasks import GENERATE
+from model.families import POINTS, reads, tasks_of
 from model.training.config import FitConfig
 from tasks.config.datasets import DATASETS, OWN, Dataset, dataset_named
 from tasks.config.own_columns import ColumnsConfig
@@ -32,6 +34,7 @@ from tasks.config.slices import (
     EDGES,
     CleanRules,
     EvaluateRules,
+    GenerationRules,
     IngestRules,
     ProbeRules,
     RegionRules,
@@ -215,6 +218,14 @@ class PipelineConfig(DataConfig):
 
     model: ModelConfig = Field(ModelConfig())
     train: TrainConfig = Field(TrainConfig(), title="Training")
+
+    @property
+    def generation_rules(self) -> GenerationRules | None:
+        """What decides the judgement of a family that makes trips up; of no other there is any."""
+        family = self.model.family
+        if reads(family) != POINTS or GENERATE not in tasks_of(family):
+            return None
+        return taken(GenerationRules, self.evaluate_rules, self.clean_rules, self.assess)
 
     @property
     def training(self) -> TrainRules:

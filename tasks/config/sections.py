@@ -409,6 +409,14 @@ class AssessConfig(Section):
     num_bootstrap: int = Field(
         1_000, ge=100, le=100_000, title="Bootstrap", description="Resamples of entities."
     )
+    num_generated: int = Field(
+        10_000,
+        ge=20,
+        le=100_000,
+        title="Made-up trips",
+        description="At most, of each generator; as many as the split has windows if these are "
+        "fewer. For families that generate alone.",
+    )
     baselines: tuple[str, ...] = Field(
         (),
         title="More baselines",

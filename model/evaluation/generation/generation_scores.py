@@ -35,7 +35,7 @@ GENERATION_TABLE = pa.schema(
 
 @dataclass(frozen=True)
 class Samples:
-    """What a model and the baselines made up, by name, and the losses of the model if it has any."""
+    """What a model and the baselines made up, by name, and the losses of the model."""
 
     model: str
     trips: Mapping[str, Trips]
@@ -69,7 +69,8 @@ def skill_rows(samples: Samples, judge: Judge, bar: str, about: Row) -> list[Row
     ]
     if not size or any(AUC not in area for area in areas):
         return []
-    skill = skill_over(*(area[AUC] for area in areas), judge.seed, judge.num_resamples)
+    own, other = (area[AUC] for area in areas)
+    skill = skill_over(own, other, judge.seed, judge.num_resamples)
     numbers = (SKILL, *skill, *(math.nan,) * 4, size)
     told = dict(zip(GENERATION_SCORES.names, numbers, strict=True))
     return [{**about, "model": samples.model, "is_baseline": False, **told, "bar": bar}]

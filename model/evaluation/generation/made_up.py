@@ -47,14 +47,12 @@ def _read(shards: Shards, split: str, most: int, entities: dict[str, int]) -> Tr
         elapsed_us_RT = (batch.time_s_BT * 1e6).round().long()
         instant_us_RT = windows.started_us_B[row_R].unsqueeze(1) + elapsed_us_RT
         is_point_RT = ~batch.is_pad_BT
-        columns = (instant_us_RT, batch.lon_deg_BT, batch.lat_deg_BT)
-        parts.append(
-            Trips.of(
-                is_point_RT.sum(1).numpy(),
-                *(column_RT[is_point_RT].numpy() for column_RT in columns),
-                np.array(number_R, np.int64),
-            )
+        instant_us_N, lon_deg_N, lat_deg_N = (
+            column_RT[is_point_RT].numpy()
+            for column_RT in (instant_us_RT, batch.lon_deg_BT, batch.lat_deg_BT)
         )
+        size_R, entity_R = is_point_RT.sum(1).numpy(), np.array(number_R, np.int64)
+        parts.append(Trips.of(size_R, instant_us_N, lon_deg_N, lat_deg_N, entity_R))
     return reduce(Trips.followed_by, parts)
 
 
@@ -82,6 +80,9 @@ def generated_trips(found: Generated, starts: Context, entity_R: Ints) -> Trips:
     num_trips, num_points = found.time_s_NT.shape
     elapsed_s_NT = found.time_s_NT.double().cpu().nan_to_num(nan=-1e6, posinf=-1e6, neginf=-1e6)
     instant_us_NT = starts.started_us_B.unsqueeze(1) + (elapsed_s_NT * 1e6).round().long()
-    places = (axis_NT.double().cpu() for axis_NT in (found.lon_deg_NT, found.lat_deg_NT))
-    columns = (column_NT.flatten().numpy() for column_NT in (instant_us_NT, *places))
-    return Trips.of(np.full(num_trips, num_points), *columns, entity_R)
+    instant_us_N, lon_deg_N, lat_deg_N = (
+        column_NT.cpu().flatten().numpy()
+        for column_NT in (instant_us_NT, found.lon_deg_NT.double(), found.lat_deg_NT.double())
+    )
+    size_N = np.full(num_trips, num_points)
+    return Trips.of(size_N, instant_us_N, lon_deg_N, lat_deg_N, entity_R)

@@ -26,9 +26,7 @@ from ...interface.trips import Trips
 MOST_TRIPS, NUM_DRAWS = 1_000, 8
 
 
-def losses_of(
-    model: Model, trips: Trips, zone: str, seed: int, most: int = MOST_TRIPS
-) -> Floats:
+def losses_of(model: Model, trips: Trips, zone: str, seed: int, most: int = MOST_TRIPS) -> Floats:
     """The mean loss (R) of each trip; of more than `most`, some are drawn, and others are NaN."""
     loss_R = np.full(len(trips), np.nan)
     every = context_of(trips.points, latest(trips.points, model.config.max_points), zone)
