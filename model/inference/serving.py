@@ -125,7 +125,8 @@ class Trained:
 class Params:
     """What a caller may choose; checked, so that a slip is an error and not another answer.
 
-    `horizon`, `num_samples` and `seed` are of forecasts alone.
+    `horizon` and `num_samples` are of forecasts, `num_points` is of made-up trajectories, and
+    `seed` of both.
     """
 
     task: str = "forecast"
@@ -133,8 +134,10 @@ class Params:
     num_samples: int = 64
     seed: int = 0
     zone: str = "UTC"
+    num_points: int = 20
 
     def __post_init__(self) -> None:
+        _check_count("num_points", self.num_points, 2, MAX_HORIZON)
         _check_count("horizon", self.horizon, 1, MAX_HORIZON)
         _check_count("num_samples", self.num_samples, 0, MAX_SAMPLES)
         _check_count("seed", self.seed, 0, 2**31 - 1)
@@ -306,6 +309,30 @@ def _check_ends(points: FlatPoints) -> None:
             "travel_time needs a first row with place and time and a last row with a place and no "
             f"time: {num_bad} of {len(first_R)} trajectories are not so"
         )
+
+
+# Generate ---------------------------------------------------------------------------------------
+
+
+def generated_points(trained: Trained, points: FlatPoints, params: Params) -> FlatPoints:
+    """A trajectory made up from each start, which begins there and then.
+
+    A trajectory is a function of its number, its start and the seed.
+    """
+    if (num_more := int((np.diff(points.offset_R) > 1).sum())) > 0:
+        raise ValueError(
+            "generate begins at one row of each trajectory: "
+            f"{num_more} of {len(points.offset_R) - 1} have more"
+        )
+    starts = context_of(points, latest(points, 1), params.zone)
+    found = trained.generate(starts, params.num_points, params.seed)
+    elapsed_us_NT = (found.time_s_NT.double() * 1e6).round().long()
+    instant_us_NT = starts.started_us_B.unsqueeze(1) + elapsed_us_NT
+    columns = (instant_us_NT, found.lon_deg_NT, found.lat_deg_NT)
+    instant_us_N, lon_deg_N, lat_deg_N = (column_NT.flatten().numpy() for column_NT in columns)
+    trajectory_N = np.repeat(np.arange(len(instant_us_NT)), params.num_points)
+    has_time_N = np.ones(len(trajectory_N), bool)
+    return FlatPoints(trajectory_N, instant_us_N, lon_deg_N, lat_deg_N, has_time_N)
 
 
 # Embed and score --------------------------------------------------------------------------------

@@ -54,6 +54,7 @@ ANSWERS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             **PLACE,
             "is_recovered": "boolean",
         },
+        "generate": {"trajectory_id": "string", "tracked_at": "datetime", **PLACE},
     }
 )
 
