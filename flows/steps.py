@@ -17,7 +17,7 @@ from tasks.evaluate.benchmark import benchmark as tables_of
 from tasks.evaluate.cells import LeftOut, Making, judged_cells
 from tasks.evaluate.evaluate import evaluate
 from tasks.evaluate.local_model import is_local
-from tasks.evaluate.transfer import require_model, transfer
+from tasks.evaluate.transfer import config_for, require_model, transfer
 from tasks.ingest.ingest import ingest as ingest_files
 from tasks.prepare.clean import clean
 from tasks.prepare.learning_shards import WHOLE_PERCENT, learning_shards
@@ -25,6 +25,7 @@ from tasks.prepare.regions import regions
 from tasks.prepare.shards import shards
 from tasks.prepare.split import split
 from tasks.prepare.step_features import features
+from tasks.prepare.visit_shards import visit_shards
 from tasks.pretrain.encoding_check import probe_encoding
 from tasks.pretrain.fine_tuning import fine_tuned
 from tasks.pretrain.train import train
@@ -55,9 +56,9 @@ class Prepared(NamedTuple):
 
 
 class Pretrained(NamedTuple):
-    """The weights of a model, and the proof that its encoding keeps places and times."""
+    """The weights of a model, and the proof that its encoding of points keeps places and times."""
 
-    probe: Receipt
+    probe: Receipt | None
     model: Receipt
 
 
@@ -76,14 +77,17 @@ def points_given(config: PipelineConfig, source: str, store: Store) -> Receipt:
 
 
 def prepared(config: PipelineConfig, points: Receipt, store: Store) -> Prepared:
-    """The shards that training and evaluation read, made of the points of a snapshot."""
+    """The shards that training and evaluation read, of points or of visits, as the family does."""
     cleaned = clean(config, points, store)
     entities = split(config, cleaned, store)
     featured = features(config, cleaned, store)
     known = regions(config, cleaned, entities, store)
     judged = quality(config, points, cleaned, featured, known, store)
     show_quality(judged, store)
-    made = shards(config, cleaned, featured, entities, known, store)
+    if config.reads_visits:
+        made = visit_shards(config, cleaned, entities, known, store)
+    else:
+        made = shards(config, cleaned, featured, entities, known, store)
     return Prepared(points, cleaned, known, judged, made)
 
 
@@ -93,8 +97,11 @@ def shards_of(config: PipelineConfig, source: str, store: Store) -> Receipt:
 
 
 def pretrained(config: PipelineConfig, shards: Receipt, store: Store) -> Pretrained:
-    """A model whose encoding is proved; a training that was cut short goes on."""
-    probe = probe_encoding(config, shards, store)
+    """A model whose encoding is proved; a training that was cut short goes on.
+
+    A visit is told by its region and its own clock, so of visits there is nothing to prove.
+    """
+    probe = None if config.reads_visits else probe_encoding(config, shards, store)
     return Pretrained(probe, train(config, shards, store))
 
 
@@ -189,8 +196,9 @@ def assess(
     with recorded_run(store, "assess", config.dataset):
         if not model:
             return assessed(config, points_in_force(config.dataset, store), store)
-        data = prepared(config, points_given(config, source, store), store)
-        scores = transferred(config, model, data.shards, store, few_shot)
+        asked = config_for(config, model, store)
+        data = prepared(asked, points_given(config, source, store), store)
+        scores = transferred(asked, model, data.shards, store, few_shot)
         return Transferred(dataset=config.dataset, model=model, scores=scores)
 
 
@@ -212,9 +220,9 @@ def watch(config: DataConfig, model: str = "", source: str = "") -> Watched:
     address = model or f"models:/trajfoundry-chemin-{config.dataset}@champion"
     require_registered(address)
     with recorded_run(store, "watch", config.dataset):
-        given = PipelineConfig.model_validate(dict(config))
-        data = prepared(given, points_given(given, source, store), store)
-        scores = transfer(config, address, data.shards, store)
+        asked = config_for(config, address, store)
+        data = prepared(asked, points_given(asked, source, store), store)
+        scores = transfer(asked, address, data.shards, store)
         return watched(config.dataset, address, scores, store)
 
 

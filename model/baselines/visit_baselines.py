@@ -35,14 +35,18 @@ from .visit_regression import regression_times
 from .visit_times import TimeLaw, region_hour_times
 from .visit_trees import tree_times
 
+# Tasks in whose tables a baseline stands: where both its laws stood, one would stand there twice.
+REGIONS, TIMES = ("next_region",), ("next_travel", "next_stay")
+
 
 @dataclass(frozen=True)
 class VisitBaseline:
-    """An answerer of the next visit: where by one law, when by another."""
+    """An answerer of the next visit: where by one law, when by another, and where it is judged."""
 
     name: str
     regions: RegionLaw
     times: TimeLaw
+    judged_on: tuple[str, ...] = REGIONS + TIMES
     is_baseline: ClassVar[bool] = True
     tasks: ClassVar[tuple[str, ...]] = ("next_visit",)
 
@@ -88,10 +92,11 @@ def fitted_visit_baselines(
         trees = tree_times(past, line)
     best = regions["kneser_ney"]
     return (
-        *(VisitBaseline(name, law, by_hour) for name, law in regions.items()),
-        VisitBaseline("marginal_times", best, by_hour.marginal),
-        VisitBaseline("log_normal_times", best, line),
-        VisitBaseline("boosted_times", best, trees),
+        *(VisitBaseline(name, law, by_hour, REGIONS) for name, law in regions.items()),
+        VisitBaseline("marginal_times", best, by_hour.marginal, TIMES),
+        VisitBaseline("region_hour_times", best, by_hour, TIMES),
+        VisitBaseline("log_normal_times", best, line, TIMES),
+        VisitBaseline("boosted_times", best, trees, TIMES),
     )
 
 

@@ -28,6 +28,9 @@ TRACKS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         NEXT_STAY: (ARRIVAL_GIVEN,),
     }
 )
+# Tasks whose masks say what came, not what was shown: whoever is asked knows nothing of them, so
+# that over all windows together no bar may be chosen by them.
+TOLD_AFTERWARDS = frozenset({NEXT_REGION, NEXT_TRAVEL, NEXT_STAY})
 # What an answerer is asked for each task: path inference is recovery with the ends alone given.
 ASKED_AS: Mapping[str, str] = MappingProxyType(
     {

@@ -26,7 +26,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from ..data.shards import Shards
+from ..data.shards import ShardFolder
 from ..interface.answerer import Answerer
 from .forecast_scores import ForecastScorer
 from .judged_tasks import (
@@ -37,6 +37,7 @@ from .judged_tasks import (
     NEXT_TRAVEL,
     PATH_INFERENCE,
     RECOVER,
+    TOLD_AFTERWARDS,
     TRACKS,
 )
 from .metrics import mean_over_windows
@@ -51,6 +52,7 @@ from .strata import BARS, parts_of
 from .travel_time_scores import TravelTimeScorer
 
 MEANT = ("ade_m", "fde_m", "mae_m", "mae_s")  # errors of windows that metrics are means of
+MEANT_OF_TIMES = {NEXT_TRAVEL: ("nll",), NEXT_STAY: ("nll",)}  # with that of the region one sum
 Tell = Callable[[float, str], None]
 NO_BARS: Mapping[Place, str] = MappingProxyType({})
 Asked = tuple[str, str, str, str]  # split, task, track and the name of who answers
@@ -102,7 +104,7 @@ class Scored:
 
 
 def scored(
-    shards: Shards,
+    shards: ShardFolder[Any],
     answerers: Sequence[Answerer],
     split: str,
     judging: Judging = Judging(),
@@ -123,7 +125,7 @@ def scored(
     scorers = [one for one in SCORERS if one.task in judging.tasks]
     for number, scorer in enumerate(scorers):
         tell(number / len(scorers), f"{split} {scorer.task}")
-        able = [one for one in answerers if ASKED_AS[scorer.task] in one.tasks]
+        able = [one for one in answerers if stands_in(one, scorer.task)]
         answered = Answered(scorer, split, able, judging, bars)
         if able:
             answered.ask(shards, {} if kept is None else kept)
@@ -131,6 +133,11 @@ def scored(
             rows += answered.rows(shards.folder)
             windows += answered.window_errors()
     return Scored(pa.Table.from_pylist(rows, SCORES), pa.concat_tables(windows))
+
+
+def stands_in(answerer: Answerer, task: str) -> bool:
+    """Whether an answerer stands in the table of a task: it serves it, and is judged on it."""
+    return ASKED_AS[task] in answerer.tasks and task in getattr(answerer, "judged_on", (task,))
 
 
 def joined_errors(parts: Mapping[str, Sequence[Tensor]]) -> dict[str, Tensor]:
@@ -151,7 +158,7 @@ class Answered:
     mask: list[str] = field(default_factory=list)
     errors: dict[tuple[str, str], dict[str, Tensor]] = field(default_factory=dict)
 
-    def ask(self, shards: Shards, kept: Kept) -> None:
+    def ask(self, shards: ShardFolder[Any], kept: Kept) -> None:
         """Ask everyone about all windows, but those whose errors are kept."""
         every = [
             (track, one, (self.split, self.scorer.task, track, one.name))
@@ -238,13 +245,18 @@ class Answered:
     ) -> Iterator[Row]:
         """The skill of each answerer over the bar of some windows, and its interval.
 
-        The bar is the named baseline, of a stratum the best in it, or one of its own.
+        The bar is the named baseline, of a stratum the best in it, or one of its own. Over masks
+        together it is a baseline of each, but where these say what came.
         """
         mask, entity_id = (
             np.array(names, dtype=object)[is_chosen_B].tolist()
             for names in (self.mask, self.entity_id)
         )
-        stratum, track, horizon = (rows[0][key] for key in ("stratum", "track", "horizon"))
+        group, stratum, track, horizon = (
+            rows[0][key] for key in ("mask", "stratum", "track", "horizon")
+        )
+        if self.scorer.task in TOLD_AFTERWARDS:
+            mask = [group] * len(mask)
         told = dict(zip((row["model"] for row in rows), error_MB, strict=True))
         rivals = {row["model"]: told[row["model"]] for row in rows if row["is_baseline"]}
         if (own := BARS.get(stratum)) in rivals:
@@ -289,7 +301,8 @@ class Answered:
         about: Row = {"split": self.split, "task": self.scorer.task}
         for (track, model), errors in self.errors.items():
             main = MAIN_METRICS[self.scorer.task]
-            for metric in (name for name in errors if name in {*MEANT, main}):
+            meant = {*MEANT, main, *MEANT_OF_TIMES.get(self.scorer.task, ())}
+            for metric in (name for name in errors if name in meant):
                 value = errors[metric].numpy()
                 columns = value.T if value.ndim == 2 else [value]
                 horizons = self.judging.horizons if value.ndim == 2 else (None,)

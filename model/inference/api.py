@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -25,6 +25,10 @@ from ..interface.evaluating import evaluating
 from ..interface.family import Model, Network
 from ..interface.next_visit import Arrivals, DurationLaw, NextVisit
 from ..interface.visit_batch import VisitBatch
+
+if TYPE_CHECKING:  # what reads points needs no regions
+    from ..interface.controls import Controls
+    from ..interface.infilling import FilledGap
 
 MAX_ROWS = 4096  # forecast at once, each sample counted; bounds the memory
 
@@ -92,7 +96,7 @@ def check_ends(partial: Partial) -> None:
         raise ValueError("the time of the last point is given: there is nothing to tell")
 
 
-def generate(
+def generate_trips(
     model: Model, starts: Context, num_points: int, seed: int = 0, first: int = 0
 ) -> Generated:
     """A trajectory of so many points from each start, the one point of a context.
@@ -117,6 +121,34 @@ def next_visit(model: Network, history: VisitBatch) -> NextVisit:
     """What comes after the last visit of each row: its region, its travel, its stay."""
     with ready_for(model, "next_visit") as able:
         return Quiet(able.next_visit(history))
+
+
+def infill(
+    model: Network,
+    shown: VisitBatch,
+    is_gap_BV: Tensor,
+    started_us_B: Tensor,
+    num_samples: int = 1,
+    seed: int = 0,
+    zone: str = "UTC",
+) -> list[list[FilledGap]]:
+    """Visits that may have been in the gaps of each row, drawn some times.
+
+    A gap lies behind each visit that `is_gap_BV` names and ends with the next arrival; rows begin
+    at `started_us_B` (microseconds since 1970 UTC), and their clocks are those of the zone.
+    """
+    with ready_for(model, "infill") as able:
+        found: list[list[FilledGap]] = able.infill(
+            shown, is_gap_BV, started_us_B, num_samples, seed, zone
+        )
+    return found
+
+
+def generate(model: Network, controls: Controls, num: int, seed: int = 0) -> VisitBatch:
+    """Sequences of visits that keep the controls, from weights and seed alone."""
+    with ready_for(model, "generate") as able:
+        found: VisitBatch = able.generate(controls, num, seed)
+    return found
 
 
 @dataclass(frozen=True)

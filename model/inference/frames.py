@@ -13,6 +13,7 @@ import contextlib
 import itertools
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -42,20 +43,33 @@ def as_column(column: pd.Series) -> pa.Array:
     return pa.array(column)
 
 
-def as_frame(table: Any, columns: tuple[str, ...], what: str = "points") -> pd.DataFrame:
-    """The columns that are read of a frame, a table of another library, or what JSON holds."""
+def as_frame(
+    table: Any,
+    columns: tuple[str, ...],
+    what: str = "points",
+    defaults: Mapping[str, Any] = MappingProxyType({}),
+) -> pd.DataFrame:
+    """The columns that are read of a frame; those that have a default need not be there."""
+    frame = frame_of(table)
+    wanted = ", ".join(columns)
+    for name in columns:
+        if (count := list(frame.columns).count(name)) != 1:
+            fault = "there twice" if count else "missing"
+            raise ValueError(f"column {name} is {fault}; a frame of {what} has: {wanted}")
+    told = {name: plain(frame[name]) for name in columns}
+    spare = {name: frame.get(name, default) for name, default in defaults.items()}
+    return pd.DataFrame(told | spare)
+
+
+def frame_of(table: Any) -> pd.DataFrame:
+    """A frame of a frame, a table of another library, or what JSON holds."""
     frame = table.to_pandas() if hasattr(table, "to_pandas") else table
     are_records = isinstance(frame, list) and all(isinstance(row, Mapping) for row in frame)
     if isinstance(frame, Mapping) or are_records:
         frame = pd.DataFrame(frame)
     if not isinstance(frame, pd.DataFrame):
         raise ValueError(f"expected a DataFrame or an Arrow table, not {type(frame).__name__}")
-    wanted = ", ".join(columns)
-    for name in columns:
-        if (count := list(frame.columns).count(name)) != 1:
-            fault = "there twice" if count else "missing"
-            raise ValueError(f"column {name} is {fault}; a frame of {what} has: {wanted}")
-    return pd.DataFrame({name: plain(frame[name]) for name in columns})
+    return frame
 
 
 def plain(column: pd.Series) -> pd.Series:

@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -47,7 +47,7 @@ from .api import (
     duration_density,
     embed,
     forecast,
-    generate,
+    generate_trips,
     next_visit,
     recover,
     score,
@@ -115,44 +115,53 @@ class Trained:
         return duration_density(self.model, partial)
 
     def generate(self, starts: Context, num_points: int, seed: int) -> Generated:
-        return generate(self.model, starts, num_points, seed)
+        return generate_trips(self.model, starts, num_points, seed)
 
     def next_visit(self, history: VisitBatch) -> NextVisit:
         return next_visit(self.model, history)
 
 
 @dataclass(frozen=True)
-class Params:
-    """What a caller may choose; checked, so that a slip is an error and not another answer.
-
-    `horizon` and `num_samples` are of forecasts, `num_points` is of made-up trajectories, and
-    `seed` of both.
-    """
+class Choices:
+    """What a caller may choose, of whatever is asked."""
 
     task: str = "forecast"
-    horizon: int = 20
     num_samples: int = 64
     seed: int = 0
     zone: str = "UTC"
-    num_points: int = 20
 
     def __post_init__(self) -> None:
-        _check_count("num_points", self.num_points, 2, MAX_HORIZON)
-        _check_count("horizon", self.horizon, 1, MAX_HORIZON)
-        _check_count("num_samples", self.num_samples, 0, MAX_SAMPLES)
-        _check_count("seed", self.seed, 0, 2**31 - 1)
+        check_count("num_samples", self.num_samples, 0, MAX_SAMPLES)
+        check_count("seed", self.seed, 0, 2**31 - 1)
         try:
             ZoneInfo(self.zone)
         except (KeyError, ValueError, TypeError, OSError) as error:
             raise ValueError(f"unknown time zone {self.zone!r}; give one as Europe/Oslo") from error
 
-    def with_choices(self, choices: Mapping[str, Any]) -> Params:
+    def with_choices(self, choices: Mapping[str, Any]) -> Self:
         """These parameters with a caller's choices in place of the defaults."""
         unknown = sorted(set(choices) - set(self.__dataclass_fields__))
         if unknown:
             known = ", ".join(self.__dataclass_fields__)
             raise ValueError(f"unknown parameter {unknown[0]!r}; the known ones are: {known}")
         return replace(self, **choices)
+
+
+@dataclass(frozen=True)
+class Params(Choices):
+    """What a caller may choose; checked, so that a slip is an error and not another answer.
+
+    `horizon` and `num_samples` are of forecasts, `num_points` is of made-up trajectories, and
+    `seed` of both.
+    """
+
+    horizon: int = 20
+    num_points: int = 20
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_count("num_points", self.num_points, 2, MAX_HORIZON)
+        check_count("horizon", self.horizon, 1, MAX_HORIZON)
 
 
 @dataclass(frozen=True)
@@ -375,7 +384,7 @@ def _mean_of_pieces(
 # Checks -----------------------------------------------------------------------------------------
 
 
-def _check_count(name: str, value: Any, low: int, high: int) -> None:
+def check_count(name: str, value: Any, low: int, high: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise ValueError(f"{name} must be a whole number, not {value!r}")
     if not low <= value <= high:

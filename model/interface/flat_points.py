@@ -67,7 +67,7 @@ def sorted_sketch(
     """
     if not len(trajectory_N):
         raise ValueError("no points were given; each trajectory needs at least one")
-    has_place_N = _checked_places(lon_deg_N, lat_deg_N)
+    has_place_N = checked_places(lon_deg_N, lat_deg_N)
     is_timed_R = np.bincount(trajectory_N, ~has_time_N) == 0
     key_N = np.where(is_timed_R[trajectory_N], instant_us_N, np.arange(len(trajectory_N)))
     order_N = np.lexsort((lat_deg_N, lon_deg_N, key_N, trajectory_N))
@@ -99,7 +99,7 @@ def _without_repeats(points: FlatPoints, is_timed_N: Bools) -> FlatPoints:
     return points.at(np.append(True, ~same_instant_N))
 
 
-def _checked_places(lon_deg_N: Floats, lat_deg_N: Floats) -> Bools:
+def checked_places(lon_deg_N: Floats, lat_deg_N: Floats) -> Bools:
     has_place_N = ~np.isnan(lon_deg_N)
     num_halves = int((has_place_N != ~np.isnan(lat_deg_N)).sum())
     if num_halves:

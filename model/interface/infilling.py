@@ -63,6 +63,23 @@ class TokenBatch(VisitBatch):
         return super().is_travel_known_BV & self.is_visit_BV
 
 
+@dataclass(frozen=True)
+class FilledVisit:
+    """A visit that was drawn; seconds count from the first arrival of its window."""
+
+    region: int
+    arrived_s: float
+    left_s: float
+
+
+@dataclass
+class FilledGap:
+    """What was drawn for one gap: a list of visits for each sample."""
+
+    after: int  # the shown visit that the gap lies behind
+    visits: list[list[FilledVisit]] = field(default_factory=list)
+
+
 def hidden_runs(generator: np.random.Generator, num_visits: int) -> Bools:
     """Which visits of a window are taken out (V): never the first or the last."""
     is_hidden_V = generator.random(num_visits) < HIDDEN_SHARE

@@ -7,12 +7,12 @@ own slice (`slices.py`), so that a new learning rate rebuilds no shards.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, get_args
 
 from pydantic import AfterValidator, AliasChoices, Field, model_validator
 
 from model.evaluation.judged_tasks import GENERATE
-from model.families import POINTS, reads, tasks_of
+from model.families import VISITS, reads, tasks_of
 from model.training.config import FitConfig
 from tasks.config.datasets import DATASETS, OWN, Dataset, dataset_named
 from tasks.config.own_columns import ColumnsConfig
@@ -25,9 +25,11 @@ from tasks.config.sections import (
     Section,
     Seed,
     SplitConfig,
+    SplitKind,
     StayConfig,
     SyntheticConfig,
     TrainConfig,
+    VisitTask,
     WindowConfig,
 )
 from tasks.config.slices import (
@@ -171,18 +173,23 @@ class DataConfig(Section):
         return taken(Windowing, self.window, self.source_row)
 
     @property
+    def split_kind(self) -> SplitKind:
+        """The kind of split in force."""
+        return self.split.kind or "entity"
+
+    @property
     def split_rules(self) -> SplitRules:
         """What the kind of split rests on; the rest is left out, so that it rebuilds nothing."""
-        split, num_points = self.split, self.windowing.num_points
-        names = {"kind", "validation_percent", "test_percent"}
-        asked = split.model_dump(include=names.union(EDGES if split.kind == "region" else ()))
-        if split.kind in ("time", "random_window"):
+        split, kind, num_points = self.split, self.split_kind, self.windowing.num_points
+        names = {"validation_percent", "test_percent"}
+        asked = split.model_dump(include=names.union(EDGES if kind == "region" else ()))
+        if kind in ("time", "random_window"):
             asked["window_points"] = num_points
-        if split.kind == "time":
+        if kind == "time":
             expected_s = self.expected_interval_s
             step_s = 2 * expected_s if expected_s else self.clean_rules.max_gap_s
             asked["purge_gap_s"] = max(split.purge_gap_s or 0.0, (num_points - 1) * step_s)
-        return SplitRules(**asked, seed=self.seed)
+        return SplitRules(kind=kind, **asked, seed=self.seed)
 
     @property
     def window_rules(self) -> WindowRules:
@@ -220,10 +227,27 @@ class PipelineConfig(DataConfig):
     train: TrainConfig = Field(TrainConfig(), title="Training")
 
     @property
+    def reads_visits(self) -> bool:
+        """Whether the family reads visits, not points."""
+        return reads(self.model.family) == VISITS
+
+    @property
+    def split_kind(self) -> SplitKind:
+        return self.split.kind or ("time" if self.reads_visits else "entity")
+
+    @property
+    def evaluate_rules(self) -> EvaluateRules:
+        """Of visits the tasks are always the same, and so are the baselines."""
+        rules = super().evaluate_rules
+        if not self.reads_visits:
+            return rules
+        asked = {"tasks": get_args(VisitTask), "baselines": self.assess.baselines}
+        return rules.model_copy(update=asked)
+
+    @property
     def generation_rules(self) -> GenerationRules | None:
         """What decides the judgement of a family that makes trips up; of no other there is any."""
-        family = self.model.family
-        if reads(family) != POINTS or GENERATE not in tasks_of(family):
+        if self.reads_visits or GENERATE not in tasks_of(self.model.family):
             return None
         return taken(GenerationRules, self.evaluate_rules, self.clean_rules, self.assess)
 

@@ -111,10 +111,12 @@ SplitKind = Literal["entity", "time", "region", "random_window"]
 class SplitConfig(Section):
     """What is set apart for validation and test; copies stay together."""
 
-    kind: SplitKind = Field(
-        "entity",
+    kind: SplitKind | None = Field(
+        None,
         description="entity: whole entities; time: the last points of each entity; region: all "
-        "trips in a box are test; random_window: a control that leaks, never promoted.",
+        "trips in a box are test; random_window: a control that leaks, never promoted. If empty "
+        "time for a family of visits, since next visits of unknown people mean little, and entity "
+        "for all others.",
     )
     validation_percent: Percent = Field(
         10,
@@ -159,6 +161,7 @@ class SplitConfig(Section):
 
 
 Task = Literal["forecast", "path_inference", "recover", "travel_time"]
+VisitTask = Literal["next_region", "next_travel", "next_stay"]
 
 
 class WindowConfig(Section):
@@ -233,12 +236,13 @@ class RegionConfig(Section):
 class ModelConfig(Section):
     """The model family and its size."""
 
-    family: Literal["chemin", "gdm", "gru", "masked_chemin", "patch", "trajfm"] = Field(
+    family: Literal["chemin", "gdm", "gru", "masked_chemin", "patch", "trajfm", "trajgpt"] = Field(
         "chemin",
         description="chemin: causal, step by step; patch: many points ahead in one pass; "
         "gru: an ordinary recurrent network, to compare with; "
         "masked_chemin: recovers what is hidden; trajfm: both, and travel times; "
-        "gdm: a diffusion that makes trajectories up.",
+        "gdm: a diffusion that makes trajectories up; trajgpt: reads visits, and tells the next "
+        "one.",
     )
     preset: Literal["tiny", "small"] = Field(
         "small", description="tiny: seconds, for a trial; small: minutes on a CPU."
@@ -294,7 +298,7 @@ class TrainConfig(Section):
         ge=4,
         le=4_096,
         title="Crop (points)",
-        description="Longest random crop of a trip.",
+        description="Longest random crop of a trip, or of the visits of an entity.",
     )
     batching: Batching = Field(
         FitConfig.batching,

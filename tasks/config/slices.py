@@ -20,6 +20,7 @@ from tasks.config.sections import (
     SplitKind,
     StayConfig,
     Task,
+    VisitTask,
 )
 from tasks.runtime.frozen import Frozen
 
@@ -166,7 +167,7 @@ class EvaluateRules(Section):
     horizons: tuple[int, ...]
     gate_horizon: int
     num_bootstrap: int
-    tasks: tuple[Task, ...]
+    tasks: tuple[Task | VisitTask, ...]
     baselines: tuple[str, ...]
     resolution: int
     zone: str
@@ -213,7 +214,7 @@ class ReportRules(Section):
     num_context: int
     num_horizon: int
     gate_horizon: int
-    tasks: tuple[Task, ...]
+    tasks: tuple[Task | VisitTask, ...]
     data_counts: dict[str, int | float | str]
     recipes: dict[str, str]
     init: str

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from model.evaluation.judged_tasks import FORECAST, TRACKS
+from model.evaluation.judged_tasks import FORECAST, TOLD_AFTERWARDS, TRACKS
 from model.evaluation.score_table import ALL, MAIN_METRICS, SCORES
 from tasks.config.sections import Section, SplitKind
 from tasks.config.suite import Cell, Suite
@@ -244,6 +244,7 @@ def asked_in(cells: Sequence[OpenedCell], task: str) -> Asked | None:
     if windows is None or not baselines:
         return None
     mask, entity_id = (windows[name].to_pylist() for name in ("mask", "entity_id"))
+    mask = [ALL] * len(mask) if task in TOLD_AFTERWARDS else mask
     errors_SB = {name: torch.stack(rows) for name, rows in found.items()}
     bars = named_bars(cells[0], task, set(mask))
     return Asked(errors_SB, frozenset(baselines), mask, entity_id, bars)

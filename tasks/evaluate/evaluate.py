@@ -20,6 +20,7 @@ from model.evaluation.score_table import ALL, MAIN_METRICS, WINDOW_ERRORS, Row, 
 from model.families import module_named
 from tasks.config.pipeline import PipelineConfig
 from tasks.config.slices import EvaluateRules, GenerationRules
+from tasks.evaluate.inputs import Rivals, inputs_of
 from tasks.evaluate.seen import MAX_SEEN_SHARE, SEEN_SHARE, seen_words
 from tasks.prepare.conventions import EXAMPLES_FILE, SCORES_FILE, WINDOW_ERRORS_FILE
 from tasks.runtime.errors import ConfigError, DataError
@@ -29,8 +30,7 @@ from tasks.runtime.stage import Job, Stage
 from tasks.runtime.store import Counts, Receipt, Store
 
 if TYPE_CHECKING:
-    from model.data.shards import Shards
-    from model.evaluation.fitted_baselines import FittedBaselines
+    from model.data.shards import ShardFolder
     from model.evaluation.scores import Kept
     from model.evaluation.skill import Place
     from model.inference.serving import Trained
@@ -78,15 +78,15 @@ def judge(
     """
     import torch
 
-    from model.data.shards import Shards
     from model.evaluation.fitted_baselines import UnknownBaselineError
     from model.evaluation.question import AnswerError
 
-    rules = job.settings
+    rules, first = job.settings, models[0]
     torch.set_num_threads(Machine().num_threads)
-    shards = Shards.open(job.folder("shards"), rules.zone)
+    inputs = inputs_of(job.folder("shards"))
+    known = inputs.known_to(first)
+    shards = inputs.opened(job.folder("shards"), rules.zone, known)
     require_windows_to_judge(shards, job)
-    first = models[0]
     tasks = judged_tasks(first.tasks, rules.tasks)
     if not tasks:
         raise DataError(
@@ -94,7 +94,7 @@ def judge(
             f"({', '.join(rules.tasks)}); add those that it serves to window.tasks"
         )
     try:
-        rivals = baselines_of(shards.folder, rules)
+        rivals = baselines_of(shards.folder, rules, known)
         baselines = rivals.of(tasks)
     except UnknownBaselineError as error:
         raise ConfigError(str(error)) from error
@@ -115,25 +115,21 @@ def judge(
 
 
 @lru_cache(maxsize=1)  # a benchmark asks for the same again, family after family
-def baselines_of(shards: Path, rules: EvaluateRules) -> FittedBaselines:
+def baselines_of(shards: Path, rules: EvaluateRules, known: Any) -> Rivals:
     """The baselines of the shards of a folder, which is named by what it holds."""
-    from model.data.shards import Shards
-    from model.evaluation.fitted_baselines import FittedBaselines
-    from model.evaluation.lesson import Lesson
-
-    lesson = Lesson(Shards.open(shards, rules.zone), rules.resolution, rules.seed)
-    return FittedBaselines(lesson, rules.baselines)
+    inputs = inputs_of(shards)
+    return inputs.rivals(inputs.opened(shards, rules.zone, known), rules)
 
 
 def seen_counts(folder: Path, job: Job[EvaluateRules]) -> Counts:
     """The share of the test points that the model of a folder was trained on, if it tells."""
     from model.data.seen_points import SeenPoints, seen_share
-    from model.data.shards import Shards
 
     seen = SeenPoints.read(folder)
     if seen is None:
         return {}
-    shards = Shards.open(job.folder("shards"), job.settings.zone)
+    judged = job.folder("shards")
+    shards = inputs_of(judged).opened(judged, job.settings.zone, None)
     share = round(seen_share(seen, shards, SHOWN_SPLIT), 6)
     if share > MAX_SEEN_SHARE:
         log(seen_words(share))
@@ -160,23 +156,20 @@ def trained_in(folder: Path) -> Trained:
         raise DataError(f"the trained model cannot be read: {error}") from error
 
 
-def require_windows_to_judge(shards: Shards, job: Job[EvaluateRules]) -> None:
+def require_windows_to_judge(shards: ShardFolder[Any], job: Job[EvaluateRules]) -> None:
     """Every split needs windows: without them there is nothing to fit or to judge on."""
     from model.data.shards import window_index
 
-    rules = job.settings
+    inputs = inputs_of(shards.folder)
     for split in ("train", *SCORED_SPLITS):
-        if not len(window_index(shards, split)):
-            raise DataError(
-                f"the {split} split of {job.dataset} has no window of "
-                f"{rules.num_context + rules.num_horizon} points; shorten window.num_context or "
-                "window.num_horizon, or give more data"
-            )
+        if not len(window_index(shards, split, inputs.task)):
+            words = inputs.window_words(job.settings)
+            raise DataError(f"the {split} split of {job.dataset} has no window {words}")
 
 
 def write_scores(
     draft: Path,
-    shards: Shards,
+    shards: ShardFolder[Any],
     answerers: Sequence[Answerer],
     tasks: Sequence[str],
     rules: EvaluateRules,
@@ -238,7 +231,7 @@ def write_calibration(draft: Path, first: Answerer) -> None:
 
 
 def write_examples(
-    draft: Path, shards: Shards, answerers: Sequence[Answerer], rules: EvaluateRules
+    draft: Path, shards: Any, answerers: Sequence[Answerer], rules: EvaluateRules
 ) -> None:
     """Write forecasts of the test windows that the model, the first answerer, misses by most, and
     of typical ones.
@@ -273,26 +266,29 @@ def facts_of(baselines: Sequence[Answerer]) -> dict[str, dict[str, float | str]]
     }
 
 
+DIGITS = {"m": 3, "s": 1, "": 4}  # of metres, seconds and nats
+
+
 def headline_counts(scores: pa.Table, family: str) -> Counts:
     """The model's own errors over all windows, on the first track of each task.
 
     `test_ade_10_m` of forecasts at the last step that is told, and `test_recover_mae_m` and the
-    like of other tasks.
+    like of other tasks; `test_next_region_nll` is in nats.
     """
     counts: Counts = {}
     for task, (track, *_) in TRACKS.items():
         rows = wide_rows(scores, task=task, track=track, mask=ALL, stratum=ALL, model=family)
         last = max((row["horizon"] or 0 for row in rows), default=0)
         for row in (row for row in rows if (row["horizon"] or 0) == last):
-            split, main = row["split"], row["main"].removesuffix("_m").removesuffix("_s")
+            split, main = row["split"], row["main"]
+            noun, _, unit = main.partition("_")
             place = split if task == FORECAST else f"{split}_{task}"
-            step, unit = (f"_{last}" if last else ""), row["main"][-1]
+            step = f"_{last}" if last else ""
             counts[f"{place}_windows"] = row["num_windows"]
             if task == FORECAST:
                 counts[f"{place}_entities"] = row["num_entities"]
-            counts[f"{place}_{main}{step}_{unit}"] = round(
-                row[row["main"]], 3 if unit == "m" else 1
-            )
+            name = "_".join(filter(None, (f"{place}_{noun}{step}", unit)))
+            counts[name] = round(row[main], DIGITS[unit])
             if math.isfinite(row["skill"]):  # over a bar without any error it has no bounds
                 counts[f"{place}_skill{step}"] = round(row["skill"], 4)
     return counts

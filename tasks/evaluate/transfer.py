@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from model.families import module_named
-from tasks.config.pipeline import DataConfig
+from tasks.config.pipeline import DataConfig, PipelineConfig
 from tasks.config.slices import EvaluateRules
 from tasks.evaluate.evaluate import judge, seen_counts, trained_in
 from tasks.evaluate.local_model import EXAMPLE, is_local, local_model, source_digest, told_as_of
@@ -40,6 +40,16 @@ def require_model(address: str) -> None:
             f"model: {address} is no model; give a registered one, such as models:/NAME@champion, "
             f"a class of your own, such as {EXAMPLE}, or the folder of a trained model"
         )
+
+
+def config_for(config: DataConfig, address: str, store: Store) -> PipelineConfig:
+    """The configuration of data for the model at an address, whose family decides what is read."""
+    given = {name: getattr(config, name) for name in DataConfig.model_fields}
+    if not is_local(address):
+        store.prepare()
+        with initial_model(address, store, FLAG) as folder:
+            given["model"] = {"family": kind_of(folder, address)["family"]}
+    return PipelineConfig.model_validate(given)
 
 
 def transfer(

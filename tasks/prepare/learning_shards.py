@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from model.families import FILES
 from tasks.config.pipeline import DataConfig
 from tasks.config.slices import LearningRules
 from tasks.runtime.stage import Job, Stage
@@ -47,7 +48,9 @@ def build(draft: Path, job: Job[LearningRules]) -> Counts:
         counts[f"windows_{split}"] = len(windows[-1])
     kept = pa.concat_tables(windows)
     pq.write_table(kept, draft / "windows.parquet", compression="zstd", write_page_checksum=True)
-    shutil.copy(folder / "normaliser.json", draft)
+    for name in FILES.values():  # what was fitted on train, for points or for visits
+        if (folder / name).is_file():
+            shutil.copy(folder / name, draft)
     return counts
 
 

@@ -94,7 +94,12 @@ def build(draft: Path, job: Job[VisitRules]) -> Counts:
         database.view_files(con, cleaned, "visits")
         counts = count_visits(con)
     (draft / "places.json").write_text(json.dumps(places.to_json(), indent=2) + "\n", "utf-8")
-    return counts | {"regions": len(places.cells)}
+    require_windows(counts)
+    told = job.receipt("split").counts
+    facts = {"split_kind": "kind", "is_leaky": "is_leaky", "split_hash": "split_hash"}
+    return (
+        counts | {"regions": len(places.cells)} | {name: told[fact] for name, fact in facts.items()}
+    )
 
 
 def end_visits(con: database.Connection, cleaned: Sequence[Path], rules: VisitRules) -> None:
@@ -202,6 +207,18 @@ def count_visits(con: database.Connection) -> Counts:
     counts |= {f"windows_{split}": windows.get(split, 0) for split in SPLITS}
     kept = sum(size for size, *_ in rows.values())
     return counts | {"visits_purged": database.count_rows(con, "visits") - kept}
+
+
+def require_windows(counts: Counts) -> None:
+    """Refuse shards without a next visit to train, validate or test on."""
+    empty = [name for name in SPLITS if not counts[f"windows_{name}"]]
+    if empty:
+        visits = ", ".join(f"{counts[f'visits_{name}']} visits in {name}" for name in SPLITS)
+        raise DataError(
+            f"no entity in {' and '.join(empty)} has visits enough for a window ({visits}); give "
+            "more data, a larger share (--split.validation_percent, --split.test_percent), "
+            "shorter histories (--region.min_history), or shorter stays (--stay.min_stay_s)"
+        )
 
 
 STAGE = Stage("visit_shards", build, SQL)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model.evaluation.judged_tasks import PATH_INFERENCE, RECOVER, judged_tasks
-from model.families import module_named
+from model.families import VISITS, module_named, reads
 from tasks.config.pipeline import PipelineConfig
 from tasks.config.slices import TrainRules
 from tasks.registry.initial_weights import digest_of, initial_digest, initial_model
@@ -53,8 +53,7 @@ def build(draft: Path, job: Job[TrainRules]) -> Counts:
     from model.training.fit import Interrupted, TrainingError
     from model.training.launch import COURSE_FILE, InitError, output_files
 
-    check_windows_fit(job.settings)
-    job.store.verify(job.receipt("shards"))
+    check_windows_fit(job.settings, job.store.verify(job.receipt("shards")))
     torch.set_num_threads(Machine().num_threads)
     work = job.store.work(job.recipe.digest)
     try:
@@ -80,13 +79,18 @@ def build(draft: Path, job: Job[TrainRules]) -> Counts:
     }
 
 
-def check_windows_fit(rules: TrainRules) -> None:
+def check_windows_fit(rules: TrainRules, shards: Path) -> None:
     """Refuse windows that could not be read whole, before anything is trained for them."""
     from model.families import FAMILIES
 
     model, window = rules.model, rules.window
     family = FAMILIES[model.family]
     longest = family.presets[model.preset].max_points
+    if reads(model.family) == VISITS and (asked := longest_window(shards)) > longest:
+        raise ConfigError(
+            f"{model.family} {model.preset} reads at most {longest} visits, and is asked about "
+            f"windows of {asked}; lower region.max_history to {longest - 1}"
+        )
     recovers = {RECOVER, PATH_INFERENCE} & {*judged_tasks(family.tasks, window.tasks)}
     if recovers and window.num_points > longest:
         raise ConfigError(
@@ -94,6 +98,15 @@ def check_windows_fit(rules: TrainRules) -> None:
             f"recover windows of {window.num_points}; shorten window.num_context or "
             "window.num_horizon"
         )
+
+
+def longest_window(shards: Path) -> int:
+    """The most visits of a stored window."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    sizes = pq.read_table(shards / "windows.parquet", columns=["num_points"], partitioning=None)
+    return int(pc.max(sizes["num_points"]).as_py() or 0)
 
 
 def run_shown(training: Training, work: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from model.families import MODULES, MODULES_FILE, POINTS, module_named, reads, tasks_of
+from model.families import MODULES, MODULES_FILE, POINTS, VISITS, module_named, reads, tasks_of
 from tasks.config.pipeline import PipelineConfig
 from tasks.prepare.conventions import CALIBRATION_FILE, SEEN_FILE
 from tasks.registry.initial_weights import stored_files
@@ -21,7 +21,7 @@ from tasks.runtime.store import canonical_json, sha256_file, write_synced
 
 ENTRY = Path(__file__).with_name("pyfunc_entry.py")
 # The module that is asked with frames, by what a family reads.
-FRAMES = {POINTS: "point_frames"}
+FRAMES = {POINTS: "point_frames", VISITS: "visit_frames"}
 # Ranges, so that a stranger's own builds will do; never this project's own distribution.
 REQUIREMENTS = (
     "mlflow>=3.17,<4",
@@ -32,6 +32,9 @@ REQUIREMENTS = (
     "torch>=2.13,<3",
     "tzdata>=2024.1",
 )
+
+# What tells the region of a place.
+REGION_REQUIREMENTS = ("h3>=4.1,<5",)
 
 PLACE = {"lon_deg": "double", "lat_deg": "double"}
 # What a task answers, by column and MLflow's name of the type. It is asked alike for all.
@@ -55,6 +58,22 @@ ANSWERS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "is_recovered": "boolean",
         },
         "generate": {"trajectory_id": "string", "tracked_at": "datetime", **PLACE},
+        "next_visit": {
+            "entity_id": "string",
+            "rank": "long",
+            "cell": "string",
+            **PLACE,
+            "probability": "double",
+            "arrived_at": "datetime",
+            "travel_s": "double",
+            "travel_p10_s": "double",
+            "travel_p90_s": "double",
+            "stay_s": "double",
+            "stay_p10_s": "double",
+            "stay_p90_s": "double",
+            "left_before_at": "datetime",
+            "num_unknown": "long",
+        },
     }
 )
 
@@ -66,13 +85,16 @@ def source_digest(family: str) -> str:
 
 def default_params(config: PipelineConfig) -> dict[str, Any]:
     """What is asked of a model where the caller does not choose: what its family is made for."""
-    return {
-        "task": tasks_of(config.model.family)[0],
-        "horizon": config.windowing.num_horizon,
-        "num_samples": 64,
-        "seed": 0,
-        "zone": config.source_row.zone,
-    }
+    family = config.model.family
+    asked: dict[str, Any] = {"horizon": config.windowing.num_horizon, "num_samples": 64}
+    if reads(family) == VISITS:
+        asked = {"top_k": 5, "num_samples": 1, "controls": ""}
+    return {"task": tasks_of(family)[0], **asked, "seed": 0, "zone": config.source_row.zone}
+
+
+def requirements_of(family: str) -> tuple[str, ...]:
+    """What a bundle of a family needs beside itself."""
+    return REQUIREMENTS + (REGION_REQUIREMENTS if reads(family) == VISITS else ())
 
 
 def served_source(family: str) -> dict[str, str]:
@@ -117,6 +139,19 @@ def copy_source(folder: Path, family: str) -> None:
         shutil.copyfile(path, copy)
     named = folder / MODULES_FILE.relative_to(package)
     write_synced(named, canonical_json({family: MODULES[family]}) + "\n")
+
+
+def example_visits() -> pa.Table:
+    """Three made-up stays far out at sea, the last of which goes on: nobody's day."""
+    return pa.table(
+        {
+            "entity_id": ["example"] * 3,
+            "arrived_at": [f"2024-01-01T{hour}:00:00Z" for hour in ("00", "09", "18")],
+            "left_at": ["2024-01-01T08:00:00Z", "2024-01-01T17:30:00Z", None],
+            "lon_deg": [-150.0, -150.4, -150.0],
+            "lat_deg": [0.0, 0.2, 0.0],
+        }
+    )
 
 
 def example_points(task: str = "forecast") -> pa.Table:

@@ -14,17 +14,23 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from model.evaluation.judged_tasks import FORECAST
 from model.evaluation.verdict import ALIKE, BEHIND, MIN_ENTITIES, MIN_WINDOWS, TOO_FEW
+from model.families import FILES, VISITS, reads, tasks_of
+from tasks.config.pipeline import PipelineConfig
 from tasks.evaluate.seen import seen_warning
 from tasks.release.gate_metrics import (
     GATE_SPLIT,
+    RECOVERY_MEASURE,
     CleanProcessCall,
     Evidence,
+    Measure,
     NotReproduced,
-    measure_of,
+    forecast_measure,
 )
+from tasks.release.visit_measure import VISIT_MEASURE
 from tasks.report.facts import RunSteps
-from tasks.report.markup import percent, spoken
+from tasks.report.markup import spoken
 from tasks.runtime.errors import Unavailable
 from tasks.runtime.frozen import Frozen
 from tasks.runtime.store import Manifest, Receipt, canonical_json, sha256_text
@@ -32,8 +38,9 @@ from tasks.runtime.words import counted
 
 REPRODUCED_WITHIN = 1e-3  # relative: float32 sums differ between batch sizes and machines
 CLEAN_PROCESS_S = 1_800
+# Of shards, beside the points or visits: which windows, and what their regions are.
+DECIDING = ("windows.parquet", FILES[VISITS])
 MAX_TOLD = 3  # questions that a reason names
-LARGE_M = 10_000  # from here on errors are told in kilometres
 # The project's packages are barred, so that only the registered copy can answer.
 CLEAN_PROCESS = """
 import json, sys
@@ -45,11 +52,21 @@ getattr(served, method)(*files, **json.loads(choices))
 """
 
 
+def measure_of(config: PipelineConfig) -> Measure:
+    """What models of a family are judged by: what its first task is asked."""
+    family = config.model.family
+    if reads(family) == VISITS:
+        return VISIT_MEASURE
+    if tasks_of(family)[0] == FORECAST:
+        return forecast_measure(config.windowing.num_context, config.evaluate_rules.gate_horizon)
+    return RECOVERY_MEASURE
+
+
 class Score(Frozen):
     """The error of one version that the gate compares."""
 
     version: str
-    error_m: float
+    error: float
 
 
 class Decision(Frozen):
@@ -64,15 +81,15 @@ def windows_digest(shards: Manifest, settings: Mapping[str, Any]) -> str:
     files = {
         file.name: file.sha256
         for file in shards.files
-        if file.name == "windows.parquet" or file.name.startswith(f"{GATE_SPLIT}-")
+        if file.name in DECIDING or file.name.startswith(f"{GATE_SPLIT}-")
     }
     return sha256_text(canonical_json({"files": files, **settings}))[:32]
 
 
 def score_tags(steps: RunSteps) -> dict[str, str]:
     """The gate's own measurement of a model, as tags: the error, and the windows' name."""
-    model_m, _ = gate_errors(steps)
-    return {measure_of(steps.config).tag: repr(model_m), "score_windows": gate_windows(steps)}
+    error, _ = gate_errors(steps)
+    return {measure_of(steps.config).tag: repr(error), "score_windows": gate_windows(steps)}
 
 
 def gate_windows(steps: RunSteps) -> str:
@@ -80,8 +97,8 @@ def gate_windows(steps: RunSteps) -> str:
 
 
 def gate_errors(steps: RunSteps) -> tuple[float, dict[str, float]]:
-    """What the gate compares, on validation windows: the model's error, and each baseline's."""
-    errors = measure_of(steps.config).errors_m(steps.evaluation)
+    """What the gate compares, on validation windows: the model's error, and those to beat."""
+    errors = measure_of(steps.config).errors(steps.evaluation)
     return errors.pop(steps.config.model.family), errors
 
 
@@ -95,49 +112,45 @@ def decide(
     baselines: Mapping[str, float],
     evidence: Evidence,
     champion: Score | None,
-    measure: str,
-    reproduced_m: Callable[[], float],
+    measure: Measure,
+    reproduced: Callable[[], float],
     champion_error: str = "",
 ) -> Decision:
     """Judge a candidate; the costly clean process runs only if everything else is passed."""
-    baseline, baseline_m = min(baselines.items(), key=lambda item: (item[1], item[0]))
-    measured = f"{measure} on {GATE_SPLIT} windows is {told(candidate.error_m)}"
-    if not candidate.error_m < baseline_m:
-        return refusal(f"{measured}, not below the {told(baseline_m)} of {spoken(baseline)}")
-    beaten = f"below the {told(baseline_m)} of {spoken(baseline)}, the best simple baseline"
-    if lack := lacking(evidence, spoken(baseline)):
+    told = measure.told
+    baseline, bar = min(baselines.items(), key=lambda item: (item[1], item[0]))
+    measured = f"{measure.name} on {GATE_SPLIT} windows is {told(candidate.error)}"
+    if not candidate.error < bar:
+        return refusal(f"{measured}, not below the {told(bar)} of {spoken(baseline)}")
+    beaten = f"below the {told(bar)} of {spoken(baseline)}, {measure.bar_words}"
+    if lack := lacking(evidence, spoken(baseline), measure):
         return refusal(f"{measured}, {beaten}, but {lack}")
     if champion is not None:
         # The two may be measured in different processes: what rounding explains is no gain.
-        if not candidate.error_m < champion.error_m * (1 - REPRODUCED_WITHIN):
+        if not candidate.error < champion.error - REPRODUCED_WITHIN * abs(champion.error):
             return refusal(
-                f"{measured}, {beaten}, but not below the {told(champion.error_m)} of the present "
+                f"{measured}, {beaten}, but not below the {told(champion.error)} of the present "
                 f"champion, version {champion.version}, by more than {REPRODUCED_WITHIN:.1%}"
             )
         beaten += (
-            f", and below the {told(champion.error_m)} of version {champion.version}, "
+            f", and below the {told(champion.error)} of version {champion.version}, "
             "the champion before"
         )
     elif champion_error:
         beaten += f"; the champion before could not be scored: {champion_error}"
     try:
-        again_m = reproduced_m()
+        again = reproduced()
     except NotReproduced as error:
         return refusal(f"{measured}, but {error}")
-    if not math.isclose(again_m, candidate.error_m, rel_tol=REPRODUCED_WITHIN):
-        return refusal(f"{measured}, but a clean process measures {told(again_m)}")
+    if not math.isclose(again, candidate.error, rel_tol=REPRODUCED_WITHIN):
+        return refusal(f"{measured}, but a clean process measures {told(again)}")
     reason = f"{measured}, {beaten}; a clean process reproduces it"
     if evidence.unjudged:
         reason += f"; nobody asked it here for its {' and '.join(evidence.unjudged)}"
     return Decision(is_promoted=True, reason=reason)
 
 
-def told(error_m: float) -> str:
-    """An error to be compared with another in a sentence."""
-    return f"{error_m:,.1f} m" if error_m < LARGE_M else f"{error_m / 1_000:,.1f} km"
-
-
-def lacking(evidence: Evidence, baseline: str) -> str:
+def lacking(evidence: Evidence, baseline: str, measure: Measure) -> str:
     """What a gain lacks to be told from chance, in words; nothing if it lacks nothing."""
     if evidence.num_windows < MIN_WINDOWS or evidence.num_entities < MIN_ENTITIES:
         windows = counted(evidence.num_windows, "window")
@@ -151,8 +164,7 @@ def lacking(evidence: Evidence, baseline: str) -> str:
     told = f"{ALIKE} from {baseline}"
     if evidence.high < 0:  # as where another baseline is the best of each mask
         told = f"is {BEHIND} the best baselines of the masks"
-    between = f"{percent(evidence.low)} to {percent(evidence.high)}"
-    return f"it {told}: the 95 % interval of its skill is {between}"
+    return f"it {told}: {measure.told_interval(evidence)}"
 
 
 def behind_words(questions: Sequence[str]) -> str:
@@ -181,15 +193,13 @@ def refusal(reason: str) -> Decision:
     return Decision(is_promoted=False, reason=reason)
 
 
-def clean_error_m(steps: RunSteps, model: Path, scratch: Path) -> float:
-    """The error of a copy of a registered version in a process of its own, in metres."""
-    from model.data.shards import Shards
-
+def clean_error(steps: RunSteps, model: Path, scratch: Path) -> float:
+    """The error of a copy of a registered version in a process of its own."""
     measure, shards = measure_of(steps.config), steps.store.sound(steps.shards)
-    batches = measure.batches(Shards.open(shards, steps.config.source_row.zone))
+    batches = measure.batches(shards, steps.config.source_row.zone, model)
     answer = scratch / "answer.parquet"
     run_clean_process(model, measure.call(batches, scratch), answer, scratch)
-    return measure.answered_m(answer, batches)
+    return measure.answered(answer, batches)
 
 
 def run_clean_process(model: Path, call: CleanProcessCall, answer: Path, scratch: Path) -> None:

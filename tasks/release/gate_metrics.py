@@ -1,4 +1,4 @@
-"""Gate metrics: one error a kind of model, as evaluated and as asked of a clean process.
+"""Gate metrics: what models of points are judged by, as evaluated and as asked of a clean process.
 
 Shapes: B windows, T points, A points that are answered, N chosen points.
 """
@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,7 +18,6 @@ from model.evaluation.judged_tasks import ASKED_AS, FORECAST, RECOVER, TIMES_GIV
 from model.evaluation.score_table import ALL, MAIN_METRICS, Row, chosen_rows
 from model.evaluation.verdict import BEHIND, MIN_ENTITIES, MIN_WINDOWS, verdict
 from model.families import tasks_of
-from tasks.config.pipeline import PipelineConfig
 from tasks.report.error_tables import read_scores
 from tasks.report.markup import percent, spoken
 from tasks.runtime.errors import DataError
@@ -28,10 +27,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from model.data.reading import WindowBatch
-    from model.data.shards import Shards
 
 GATE_SPLIT = "validation"
 WINDOWS_AT_ONCE = 1_024
+LARGE_M = 10_000  # from here on errors are told in kilometres
 
 
 class NotReproduced(Exception):
@@ -39,7 +38,7 @@ class NotReproduced(Exception):
 
 
 class Evidence(Frozen):
-    """How many windows and entities a skill is of, and its 95 % interval.
+    """How many windows and entities a gain over the bar is of, and its 95 % interval.
 
     Beside it the questions that the model answers worse than the bar by more than chance explains,
     and the tasks that it serves and was not judged on, all in words.
@@ -62,26 +61,63 @@ class CleanProcessCall:
     choices: Mapping[str, Any] = field(default_factory=dict)
 
 
-def measure_of(config: PipelineConfig) -> Measure:
-    """What models of a family are judged by: what its first task is asked."""
-    if tasks_of(config.model.family)[0] == FORECAST:
-        return forecast_measure(config.windowing.num_context, config.evaluate_rules.gate_horizon)
-    return RECOVERY_MEASURE
+class Measure(Protocol):
+    """What a kind of models is judged by: an error on the validation windows, lower is better.
+
+    A reason calls it by its name, and the bar that it is compared with by `bar_words`; a version
+    has it as a tag. The settings decide, beside the shards, what it is measured on.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def tag(self) -> str: ...
+
+    @property
+    def bar_words(self) -> str: ...
+
+    @property
+    def settings(self) -> Mapping[str, Any]: ...
+
+    def told(self, error: float) -> str:
+        """An error to be compared with another in a sentence."""
+        ...
+
+    def told_interval(self, evidence: Evidence) -> str:
+        """The interval of what a model gains over the bar, in words."""
+        ...
+
+    def errors(self, evaluated: Path) -> dict[str, float]:
+        """The errors in a folder of the evaluation: of the model, and of what it must beat."""
+        ...
+
+    def evidence(self, evaluated: Path, family: str) -> Evidence:
+        """What the comparison of a model with the best baselines rests on."""
+        ...
+
+    def batches(self, shards: Path, zone: str, model: Path) -> list[Any]:
+        """The windows that it is measured on, as a copy of a registered version is told them."""
+        ...
+
+    def call(self, batches: list[Any], scratch: Path) -> CleanProcessCall:
+        """Write what a model may know of the windows."""
+        ...
+
+    def answered(self, answer: Path, batches: list[Any]) -> float:
+        """The error of what a model has written; NaN if it left anything without an answer."""
+        ...
 
 
-def forecast_measure(num_context: int, step: int) -> Measure:
+def forecast_measure(num_context: int, step: int) -> PointMeasure:
     """The mean over windows of the mean displacement over the first steps."""
     settings = {"num_context": num_context, "gate_horizon": step}
-    return Measure(FORECAST, f"ADE at step {step}", "score_ade_m", settings, num_context, step)
+    return PointMeasure(FORECAST, f"ADE at step {step}", "score_ade_m", settings, num_context, step)
 
 
 @dataclass(frozen=True)
-class Measure:
-    """A mean error in metres on the validation windows, at the true times: lower is better.
-
-    A reason calls it by its name, and a version has it as a tag. The settings decide, beside the
-    shards, what it is measured on.
-    """
+class PointMeasure:
+    """A mean error in metres, at the true times."""
 
     task: str
     name: str
@@ -89,9 +125,16 @@ class Measure:
     settings: Mapping[str, Any]
     num_context: int | None = None
     horizon: int | None = None
+    bar_words: ClassVar[str] = "the best simple baseline"
 
-    def errors_m(self, evaluated: Path) -> dict[str, float]:
-        """The error of each model in a folder of the evaluation."""
+    def told(self, error: float) -> str:
+        return f"{error:,.1f} m" if error < LARGE_M else f"{error / 1_000:,.1f} km"
+
+    def told_interval(self, evidence: Evidence) -> str:
+        between = f"{percent(evidence.low)} to {percent(evidence.high)}"
+        return f"the 95 % interval of its skill is {between}"
+
+    def errors(self, evaluated: Path) -> dict[str, float]:
         rows = self.rows(evaluated, MAIN_METRICS[self.task])
         if not rows:
             raise DataError(
@@ -101,7 +144,6 @@ class Measure:
         return {row["model"]: row["value"] for row in rows}
 
     def evidence(self, evaluated: Path, family: str) -> Evidence:
-        """What the comparison of a model with the best baselines rests on."""
         for row in self.rows(evaluated, "skill"):
             if row["model"] == family and row["low"] is not None:
                 told = {name: row[name] for name in ("num_windows", "num_entities", "low", "high")}
@@ -121,35 +163,34 @@ class Measure:
             horizon=self.horizon,
         )
 
-    def batches(self, shards: Shards) -> list[WindowBatch]:
-        """The windows that it is measured on."""
+    def batches(self, shards: Path, zone: str, model: Path) -> list[WindowBatch]:
         from model.data.reading import read_windows
+        from model.data.shards import Shards
 
+        opened = Shards.open(shards, zone)
         windows = read_windows(
-            shards, GATE_SPLIT, WINDOWS_AT_ONCE, self.num_context, task=self.task
+            opened, GATE_SPLIT, WINDOWS_AT_ONCE, self.num_context, task=self.task
         )
         return list(windows)
 
     def call(self, batches: list[WindowBatch], scratch: Path) -> CleanProcessCall:
-        """Write what a model may know of the windows."""
         points, target_at = scratch / "points.parquet", scratch / "target_at.parquet"
         if self.task == RECOVER:
             write_groups(points, [shown_rows(windows) for windows in batches])
             return CleanProcessCall("recover_files", (points,))
         known = slice(None, self.num_context)
         write_groups(points, [shown_rows(windows, known) for windows in batches])
-        write_groups(target_at, [shown_rows(windows, self.answered) for windows in batches])
+        write_groups(target_at, [shown_rows(windows, self.answered_points) for windows in batches])
         return CleanProcessCall("forecast_files", (points, target_at), {"num_samples": 0})
 
     @property
-    def answered(self) -> slice:
+    def answered_points(self) -> slice:
         """The points of a window that an answer holds: all of them, or those that are forecast."""
         if self.horizon is None or self.num_context is None:
             return slice(None)
         return slice(self.num_context, self.num_context + self.horizon)
 
-    def answered_m(self, answer: Path, batches: list[WindowBatch]) -> float:
-        """The error of what a model has written; NaN if it left a point without an answer."""
+    def answered(self, answer: Path, batches: list[WindowBatch]) -> float:
         import torch
 
         from model.earth.geometry import haversine_m
@@ -160,7 +201,7 @@ class Measure:
         for batch in (windows.batch for windows in batches):
             columns = (batch.lon_deg_BT, batch.lat_deg_BT, batch.is_pad_BT, batch.is_target_BT)
             lon_deg_BA, lat_deg_BA, is_pad_BA, is_target_BA = (
-                column_BT[:, self.answered] for column_BT in columns
+                column_BT[:, self.answered_points] for column_BT in columns
             )
             num_points = int((~is_pad_BA).sum())
             rows = found.slice(first, num_points)
@@ -220,7 +261,7 @@ def question_of(row: Row) -> str:
     return f"{asked} (skill {percent(row['value'])})"
 
 
-RECOVERY_MEASURE = Measure(
+RECOVERY_MEASURE = PointMeasure(
     RECOVER,
     "MAE of recovered points",
     "score_mae_m",

@@ -122,7 +122,7 @@ def split_note(config: PipelineConfig) -> str:
         f"split whole, {split.validation_percent} % validation.",
         "random_window": f"Stretches of every trip are drawn at random: {shares}.",
     }
-    return notes[split.kind]
+    return notes[config.split_kind]
 
 
 def privacy_note(row: Dataset, inputs: str) -> str:

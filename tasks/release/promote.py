@@ -11,15 +11,16 @@ from tasks.registry.models import CHAMPION, alias_version, known_code
 from tasks.release.champion_gate import (
     Decision,
     Score,
-    clean_error_m,
+    clean_error,
     decide,
     decision_key,
     gate_errors,
     gate_evidence,
     gate_windows,
     leak_refusal,
+    measure_of,
 )
-from tasks.release.gate_metrics import NotReproduced, measure_of
+from tasks.release.gate_metrics import NotReproduced
 from tasks.release.register import Registration
 from tasks.report.facts import RunSteps
 from tasks.runtime.errors import ConfigError
@@ -76,16 +77,16 @@ def judge(
     if (refusal := leak_refusal(steps.shards, steps.evaluated)) is not None:
         return refusal
     name, measure = registration.name, measure_of(steps.config)
-    model_m, baselines = gate_errors(steps)
+    error, baselines = gate_errors(steps)
 
-    def measured_m(version: str) -> float:
+    def measured(version: str) -> float:
         folder = scratch / version
         folder.mkdir()
         try:
             model = known_code(client, f"models:/{name}/{version}", folder)
         except ConfigError as error:
             raise NotReproduced(str(error)) from error
-        return clean_error_m(steps, model, folder)
+        return clean_error(steps, model, folder)
 
     champion, champion_error = None, ""
     number = alias_version(client, name, CHAMPION)
@@ -94,16 +95,16 @@ def judge(
         # A stored error compares if it is of these windows.
         is_comparable = tags.get("score_windows") == gate_windows(steps) and measure.tag in tags
         try:
-            champion_m = float(tags[measure.tag]) if is_comparable else measured_m(number)
-            champion = Score(version=number, error_m=champion_m)
-        except NotReproduced as error:
-            champion_error = str(error)
+            champion_score = float(tags[measure.tag]) if is_comparable else measured(number)
+            champion = Score(version=number, error=champion_score)
+        except NotReproduced as fault:
+            champion_error = str(fault)
     return decide(
-        Score(version=registration.version, error_m=model_m),
+        Score(version=registration.version, error=error),
         baselines,
         gate_evidence(steps),
         champion,
-        measure.name,
-        lambda: measured_m(registration.version),
+        measure,
+        lambda: measured(registration.version),
         champion_error,
     )

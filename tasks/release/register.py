@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from model.families import VISITS, reads
 from tasks.config.pipeline import PipelineConfig
 from tasks.prepare.conventions import CALIBRATION_FILE
 from tasks.registry.client import experiment_id, registry
@@ -19,9 +20,10 @@ from tasks.registry.models import CANDIDATE, alias_version
 from tasks.release.bundle import (
     ANSWERS,
     ENTRY,
-    REQUIREMENTS,
     default_params,
     example_points,
+    example_visits,
+    requirements_of,
     source_digest,
     write_bundle,
 )
@@ -208,22 +210,23 @@ def log_model(config: PipelineConfig, trained: Path, evaluated: Path, scratch: P
     """Store the model as a Python file with its bundle; nothing in it is pickled."""
     import mlflow
 
-    defaults = default_params(config)
+    defaults, family = default_params(config), config.model.family
+    example = example_visits() if reads(family) == VISITS else example_points(defaults["task"])
     bundle = write_bundle(scratch / "bundle", trained, defaults, evaluated)
     return mlflow.pyfunc.log_model(
         name="model",
         python_model=str(ENTRY),
         artifacts={"bundle": bundle.as_uri()},
         signature=signature(defaults),
-        input_example=example_points(defaults["task"]).to_pandas(),
-        pip_requirements=list(REQUIREMENTS),
+        input_example=example.to_pandas(),
+        pip_requirements=list(requirements_of(family)),
     )
 
 
 def signature(defaults: Mapping[str, Any]) -> Any:
     """The parameters, and the answer of the default task.
 
-    The points have no schema: MLflow's would refuse whole numbers, times and tables of Arrow, and
+    The rows have no schema: MLflow's would refuse whole numbers, times and tables of Arrow, and
     CSV that it serves. The entry checks them itself, and the input example shows them.
     """
     from mlflow.models import ModelSignature
@@ -233,5 +236,6 @@ def signature(defaults: Mapping[str, Any]) -> Any:
     outputs: list[Any] = [ColSpec(kind, name) for name, kind in answer.items()]
     types = {str: "string", int: "long"}
     params = [ParamSpec(name, types[type(value)], value) for name, value in defaults.items()]
-    at = ParamSpec("at", "string", [], shape=(-1,))
-    return ModelSignature(None, Schema(outputs), ParamSchema([*params, at]))
+    if "horizon" in defaults:
+        params.append(ParamSpec("at", "string", [], shape=(-1,)))
+    return ModelSignature(None, Schema(outputs), ParamSchema(params))

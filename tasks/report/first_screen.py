@@ -16,6 +16,7 @@ from model.evaluation.judged_tasks import (
     PATH_GIVEN,
     PATH_INFERENCE,
     RECOVER,
+    TOLD_AFTERWARDS,
     TRACKS,
     TRAVEL_TIME,
 )
@@ -168,7 +169,8 @@ def standings(scores: pa.Table, subject: Subject) -> list[Standing]:
 
 def standings_of(scores: pa.Table, subject: Subject, task: str, track: str) -> Iterator[Standing]:
     rows = readable_rows(scores, SPLIT, task, track)
-    has_masks = len({row["mask"] for row in rows}) > 2  # some, and all of them together
+    # Some masks, and all of them together.
+    has_masks = len({row["mask"] for row in rows}) > 2 and task not in TOLD_AFTERWARDS
     whole = [row for row in rows if row["mask"] == ALL]
     for horizon in dict.fromkeys(row["horizon"] for row in whole):
         alike = [row for row in whole if row["horizon"] == horizon]

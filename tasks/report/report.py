@@ -39,11 +39,12 @@ from tasks.runtime.words import counted
 
 
 def report(
-    steps: RunSteps, proved: Receipt, data_counts: Mapping[str, int | float | str]
+    steps: RunSteps, proved: Receipt | None, data_counts: Mapping[str, int | float | str]
 ) -> Receipt:
     """The report of a run; `data_counts` are records read, kept and rejected by rule.
 
-    Of people it shows the map of the quality report, if there is one.
+    Of people it shows the map of the quality report, if there is one. Of the encoding of visits
+    nothing is proved.
     """
     config, row = steps.config, steps.config.source_row
     rules = taken(
@@ -61,8 +62,9 @@ def report(
         "shards": steps.shards,
         "trained": steps.trained,
         "evaluated": steps.evaluated,
-        "proved": proved,
     }
+    if proved is not None:
+        inputs["proved"] = proved
     if steps.quality is not None:
         inputs["quality"] = steps.quality
     return REPORT(REPORT.job(config.dataset, rules, inputs, steps.store, licence=row.licence))
@@ -70,7 +72,7 @@ def report(
 
 def judged_tasks_of(config: PipelineConfig) -> tuple[str, ...]:
     """The stored tasks that the family serves."""
-    return judged_tasks(tasks_of(config.model.family), config.windowing.tasks)
+    return judged_tasks(tasks_of(config.model.family), config.evaluate_rules.tasks)
 
 
 def build(draft: Path, job: Job[ReportRules]) -> Counts:
@@ -101,7 +103,6 @@ def report_parts(title: str, job: Job[ReportRules], scores: pa.Table) -> list[st
     """All that the report says, in the order in which a reader wants it."""
     rules, subject = job.settings, subject_of(job)
     verdict, *chart = first_screen(scores, subject)
-    encoding = Table("Errors of the probe", ENCODING_COLUMNS, encoding_cells(job.folder("proved")))
     return [
         f"# {escaped(title)}",
         verdict,
@@ -115,8 +116,7 @@ def report_parts(title: str, job: Job[ReportRules], scores: pa.Table) -> list[st
         *window_parts(job, scores),
         "## Training",
         training_chart(job.folder("trained") / "metrics.jsonl"),
-        "## What the encoding keeps",
-        Folded(encoding.caption, [KEPT, encoding]),
+        *encoding_parts(job),
         "## Data card",
         Folded("Source and records", [COUNTED, pairs_table(("fact", "value"), data_pairs(job))]),
         Folded("Split", [pairs_table(("fact", "value"), split_pairs(shards_counts(job)))]),
@@ -124,6 +124,15 @@ def report_parts(title: str, job: Job[ReportRules], scores: pa.Table) -> list[st
         reproducing(rules.command),
         Folded("Recipes", [pairs_table(("step", "recipe"), list(rules.recipes.items()))]),
     ]
+
+
+def encoding_parts(job: Job[ReportRules]) -> list[str | Part]:
+    """What the probe of the encoding found, where there was one."""
+    if "proved" not in job.inputs:
+        return []
+    cells = encoding_cells(job.folder("proved"))
+    table = Table("Errors of the probe", ENCODING_COLUMNS, cells)
+    return ["## What the encoding keeps", Folded(table.caption, [KEPT, table])]
 
 
 def leaderboard_parts(scores: pa.Table, subject: Subject) -> list[str | Part]:

@@ -8,7 +8,7 @@ import torch
 
 from helpers.walks import WALKING, context_of, walk
 from model.families import FAMILIES, FAMILIES_OF_POINTS, build
-from model.inference.api import embed, forecast, generate, recover, score, travel_time
+from model.inference.api import embed, forecast, generate_trips, recover, score, travel_time
 from model.interface.contexts import Partial
 
 COUNTS = [12, 3, 5, 9]
@@ -52,7 +52,7 @@ def asked(task, model, points, counts, first=0):
         return [found.median_s_B, found.p10_s_B, found.p90_s_B]
     if task == "generate":
         starts = context_of(*(value[:, :1] for value in points))
-        found = generate(model, starts, 6, seed=2, first=first)
+        found = generate_trips(model, starts, 6, seed=2, first=first)
         return [getattr(found, entry.name) for entry in fields(found)]
     return [{"embed": embed, "score": score}[task](model, context_of(*points, counts))]
 

@@ -65,7 +65,7 @@ def test_the_contracts_catch_a_planted_import(place, planted, contract, tmp_path
     (tmp_path / "tasks" / "database.py").write_text("import duckdb\n")
     for name in MLFLOW_MODULES:
         (tmp_path / "tasks" / f"{name}.py").write_text("import mlflow\n")
-    for name in ("frames", "point_frames"):
+    for name in ("frames", "point_frames", "visit_frames"):
         (tmp_path / "model" / "inference" / f"{name}.py").write_text("import pandas\n")
     (tmp_path / "pyproject.toml").write_text((PROJECT / "pyproject.toml").read_text())
     assert ran("lint-imports", "--no-cache", folder=tmp_path).returncode == 0

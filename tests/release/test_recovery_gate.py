@@ -37,12 +37,11 @@ from tasks.evaluate.evaluate import evaluate
 from tasks.pretrain.train import train
 from tasks.registry.client import registry
 from tasks.release import register
-from tasks.release.champion_gate import gate_errors
+from tasks.release.champion_gate import gate_errors, measure_of
 from tasks.release.gate_metrics import (
     RECOVERY_MEASURE,
     NotReproduced,
     forecast_measure,
-    measure_of,
     shown_rows,
 )
 from tasks.release.promote import Promotion, promote
@@ -464,22 +463,22 @@ def test_the_answer_of_a_clean_process_is_measured_as_it_is(store, shards, tmp_p
     windows, path = windows_of(store, shards), tmp_path / "answer.parquet"
     table = answer_of(windows, path)
     measure = RECOVERY_MEASURE
-    assert measure.answered_m(path, windows) == 0
+    assert measure.answered(path, windows) == 0
     places = [straight(w) for w in windows]
     moved = table
     for name, column in zip(("lon_deg", "lat_deg"), zip(*places, strict=True), strict=True):
         value_N = torch.cat([v[~w.batch.is_pad_BT] for v, w in zip(column, windows, strict=True)])
         moved = moved.set_column(moved.column_names.index(name), name, pa.array(value_N.numpy()))
     pq.write_table(moved, path)
-    assert measure.answered_m(path, windows) == pytest.approx(mae_m(windows, places), rel=1e-12)
+    assert measure.answered(path, windows) == pytest.approx(mae_m(windows, places), rel=1e-12)
     pq.write_table(moved.slice(1), path)
     with pytest.raises(NotReproduced, match="answers another number of points"):
-        measure.answered_m(path, windows)
+        measure.answered(path, windows)
     silent = table["lat_deg"].to_numpy().copy()
     silent[BLOCK.start] = np.nan
     untold = table.set_column(3, "lat_deg", pa.array(silent, from_pandas=True))
     pq.write_table(untold, path)
-    assert math.isnan(measure.answered_m(path, windows))
+    assert math.isnan(measure.answered(path, windows))
 
 
 def test_a_clean_process_sees_no_hidden_place(store, shards, tmp_path):

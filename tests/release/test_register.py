@@ -271,14 +271,14 @@ def judged(
     again_m: float | None = None,
     **evidence: object,
 ) -> Decision:
-    champion = None if champion_m is None else Score(version="3", error_m=champion_m)
-    candidate = Score(version="4", error_m=ade_m)
+    champion = None if champion_m is None else Score(version="3", error=champion_m)
+    candidate = Score(version="4", error=ade_m)
 
     def reproduced_m() -> float:
         return ade_m if again_m is None else again_m
 
     found = ENOUGH.model_copy(update=evidence)
-    return decide(candidate, BASELINES, found, champion, "ADE at step 10", reproduced_m)
+    return decide(candidate, BASELINES, found, champion, forecast_measure(8, 10), reproduced_m)
 
 
 @pytest.mark.parametrize(
@@ -314,10 +314,12 @@ def test_a_failing_reproduction_is_a_reason_and_runs_last():
     def broken() -> float:
         raise NotReproduced("it does not load in a clean process: no torch")
 
-    candidate = Score(version="4", error_m=10.0)
-    assert "no torch" in decide(candidate, BASELINES, ENOUGH, None, "ADE", broken).reason
-    beaten = Score(version="3", error_m=9.0)
-    assert "present champion" in decide(candidate, BASELINES, ENOUGH, beaten, "ADE", broken).reason
+    candidate, measure = Score(version="4", error=10.0), forecast_measure(8, 10)
+    assert "no torch" in decide(candidate, BASELINES, ENOUGH, None, measure, broken).reason
+    beaten = Score(version="3", error=9.0)
+    assert (
+        "present champion" in decide(candidate, BASELINES, ENOUGH, beaten, measure, broken).reason
+    )
 
 
 def test_windows_have_the_same_name_only_if_nothing_about_them_changed():

@@ -219,7 +219,7 @@ BAD_CHOICES = (
     ({"zone": ""}, "unknown time zone"),
     ({"task": "recover"}, "chemin does not serve 'recover'; it serves: forecast, embed, score"),
     ({"task": "score"}, "forecast was called with the task 'score'"),
-    ({"horizont": 3}, "unknown parameter 'horizont'; the known ones are: task, horizon"),
+    ({"horizont": 3}, "unknown parameter 'horizont'; the known ones are: task, num_samples"),
 )
 
 

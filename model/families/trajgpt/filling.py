@@ -11,15 +11,13 @@ Shapes: B windows, V shown visits, S samples of a window, D model width, R ids o
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from ...features.places import NUM_SPECIAL, Special
 from ...interface.evaluating import evaluating
-from ...interface.infilling import VISIT, TokenBatch, tokens_told
+from ...interface.infilling import VISIT, FilledGap, FilledVisit, TokenBatch, tokens_told
 from ...interface.next_visit import Arrivals
 from ...interface.visit_batch import VisitBatch, calendar_of_visits
 from .generation import Memory, drawn_between, drawn_of
@@ -32,23 +30,6 @@ class GapError(ValueError):
     """A gap that no visit fits in, or that lies at no place of a window."""
 
 
-@dataclass(frozen=True)
-class FilledVisit:
-    """A visit that was drawn; seconds count from the first arrival of its window."""
-
-    region: int
-    arrived_s: float
-    left_s: float
-
-
-@dataclass
-class Samples:
-    """What was drawn for one gap: a list of visits for each sample."""
-
-    after: int  # the shown visit that the gap lies behind
-    visits: list[list[FilledVisit]] = field(default_factory=list)
-
-
 def fill(
     model: TrajGpt,
     shown: VisitBatch,
@@ -57,7 +38,7 @@ def fill(
     num_samples: int,
     seed: int,
     zone: str = "UTC",
-) -> list[list[Samples]]:
+) -> list[list[FilledGap]]:
     """The gaps of each window, filled; a gap lies behind each visit that `is_gap_BV` names.
 
     Raises `GapError` where a gap lies behind the last visit, or is shorter than the least stay.
@@ -102,7 +83,7 @@ class Filling:
         self.prefix_kinds, self.prefix_visits = kinds, visits
         self.num = num_samples
 
-    def run(self, started_us: int, seed: int, zone: str) -> list[Samples]:
+    def run(self, started_us: int, seed: int, zone: str) -> list[FilledGap]:
         if not self.gaps:
             return []
         self.begin(started_us, seed, zone)
@@ -131,14 +112,14 @@ class Filling:
         self.next_S1 = torch.full((self.num, 1), len(kinds))
         self.state_SD = state_1D.expand(self.num, -1).clone()
 
-    def _filled(self, number: int, after: int) -> Samples:
+    def _filled(self, number: int, after: int) -> FilledGap:
         """Draw the visits of one gap for every sample, until each says that there are no more."""
         shown = self.shown
         ends_s, began_s = (
             float(shown.arrived_s_BV[0, after + 1]),
             float(shown.left_s_BV[0, after]),
         )
-        found = Samples(after, [[] for _ in range(self.num)])
+        found = FilledGap(after, [[] for _ in range(self.num)])
         left_s_S = torch.full((self.num,), began_s, dtype=torch.float64)
         is_open_S = torch.ones(self.num, dtype=torch.bool)
         for place in range(MAX_FILLED + 1):

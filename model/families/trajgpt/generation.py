@@ -13,15 +13,14 @@ Shapes: B sequences, V visits, D model width, R ids of the vocabulary, C candida
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ...earth.calendar import calendar_of
-from ...features.places import NUM_SPECIAL, Places, Special
+from ...features.places import NUM_SPECIAL, Special
+from ...interface.controls import ControlError, Controls, Wanted, clock_of
 from ...interface.evaluating import evaluating
 from ...interface.infilling import TokenBatch
 from ...interface.next_visit import Arrivals
@@ -33,92 +32,6 @@ NUM_CANDIDATES = 64  # draws of an arrival, of which the first in a wanted hour 
 MAX_ATTEMPTS = 20  # draws of a sequence, of which the first that keeps all controls counts
 LEAST_MASS = 1e-9  # of an interval that an arrival or a stay must lie in
 SEQUENCES_AT_ONCE = 2_048
-
-
-class ControlError(ValueError):
-    """What cannot be met, and why."""
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What a visit must be: its region, and when it begins, in seconds after the first arrival."""
-
-    region: int | None = None
-    earliest_s: float = 0.0
-    latest_s: float = math.inf
-
-
-@dataclass(frozen=True)
-class Controls:
-    """What is known or wanted of sequences; regions are ids of the vocabulary.
-
-    A sequence has `num_visits`, or goes on as long as visits begin within `until_s` of the first.
-    `visits` are wanted at places from 0 on, so that the last one's region is the end. No visit is
-    in a forbidden region, and each begins in one of the local hours where any are named.
-    """
-
-    started_us: int
-    num_visits: int | None = None
-    until_s: float | None = None
-    visits: Mapping[int, Wanted] = field(default_factory=dict)
-    forbidden: frozenset[int] = frozenset()
-    hours: frozenset[int] = frozenset()
-    temperature: float = 1.0
-    top_p: float = 1.0
-    zone: str = "UTC"
-
-    def check(self, places: Places) -> None:
-        """Refuse what no sequence can be."""
-        if (self.num_visits is None) == (self.until_s is None):
-            raise ControlError("give num_visits or until_s, one of the two")
-        if self.num_visits is not None and self.num_visits < 1:
-            raise ControlError(f"num_visits must be at least 1, not {self.num_visits}")
-        if not (self.temperature > 0 and 0 < self.top_p <= 1):
-            raise ControlError("temperature must be above 0, and top_p above 0 and at most 1")
-        self._check_regions(places)
-        self._check_times(places.min_stay_s)
-
-    def _check_regions(self, places: Places) -> None:
-        known = range(NUM_SPECIAL, places.num_ids)
-        asked = {one.region for one in self.visits.values() if one.region is not None}
-        if strange := sorted((asked | self.forbidden) - {*known}):
-            raise ControlError(
-                f"{strange[0]} is no region of the vocabulary: {known[0]} to {known[-1]}"
-            )
-        if both := sorted(asked & self.forbidden):
-            raise ControlError(f"region {both[0]} is wanted and forbidden")
-        if self.forbidden >= {*known}:
-            raise ControlError("all regions are forbidden")
-        last = math.inf if self.num_visits is None else self.num_visits - 1
-        for place in self.visits:
-            if not 0 <= place <= last:
-                raise ControlError(f"there is no visit {place}: they count from 0 to {last:g}")
-
-    def _check_times(self, min_stay_s: float) -> None:
-        hour = int(clock_of(np.array([self.started_us]), self.zone)[0])
-        if self.hours and hour not in self.hours:
-            raise ControlError(f"the first visit begins at {hour} h, which is no wanted hour")
-        wanted = {0: Wanted(latest_s=0.0)} | {k: one for k, one in self.visits.items() if k}
-        if self.visits.get(0, Wanted()).earliest_s > 0:
-            raise ControlError("visit 0 begins at 0 s: times count from it")
-        for place, one in wanted.items():
-            for later, other in wanted.items():
-                least_s = one.earliest_s + (later - place) * min_stay_s
-                if later >= place and other.latest_s < least_s:
-                    raise ControlError(
-                        f"visit {later} cannot begin by {other.latest_s:g} s: after visit {place} "
-                        f"at {one.earliest_s:g} s, and stays of {min_stay_s:g} s or more, it is "
-                        f"{least_s:g} s at least"
-                    )
-
-    def latest_s(self, place: int, min_stay_s: float) -> float:
-        """When a visit must begin at the latest, for those that are wanted behind it."""
-        ahead = [
-            one.latest_s - (later - place) * min_stay_s
-            for later, one in self.visits.items()
-            if later >= place
-        ]
-        return min(ahead, default=math.inf)
 
 
 def generate(model: TrajGpt, controls: Controls, num: int, seed: int) -> VisitBatch:
@@ -347,11 +260,6 @@ def instants(arrived_s: Tensor, controls: Controls) -> np.ndarray:
     """Microseconds since 1970 UTC."""
     shift_us = np.rint(arrived_s.numpy() * 1e6).astype(np.int64)
     return np.asarray(controls.started_us + shift_us)
-
-
-def clock_of(instant_us: np.ndarray, zone: str) -> np.ndarray:
-    """The local hour of instants."""
-    return calendar_of(instant_us, zone)["hour"]
 
 
 def calendar_at(arrived_s_B: Tensor, controls: Controls) -> Tensor:

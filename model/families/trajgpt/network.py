@@ -24,7 +24,7 @@ from torch.nn import functional
 from ...earth.columns import Columns
 from ...features.places import Places
 from ...interface.batch import index_of
-from ...interface.family import Family, Network
+from ...interface.family import Network
 from ...interface.infilling import TokenBatch, begun
 from ...interface.masking import Loss
 from ...interface.next_visit import Arrivals, AskedVisits
@@ -290,6 +290,3 @@ class TrajGpt(Network):
             "travel_nll": travel_N,
             "stay_nll": stay_N,
         }
-
-
-FAMILY = Family(TrajGpt, TrajGptConfig, PRESETS, ("next_visit", "infill"), fitted=Places)
