@@ -16,13 +16,11 @@ import pyarrow.parquet as pq
 
 from model.baselines.generators import IndependentSteps, MarkovWalk, ResampledTrain
 from model.evaluation.generation.comparison import NUM_RESAMPLES
+from model.evaluation.generation.generation_rows import AUC, SKILL, whole_rows
 from model.evaluation.generation.generation_scores import (
-    AUC,
     GENERATION_TABLE,
-    SKILL,
     Samples,
     generation_scores,
-    whole_rows,
 )
 from model.evaluation.generation.generation_table import Judge, Losses, RealTrips
 from model.evaluation.generation.made_up import made_up, read_trips

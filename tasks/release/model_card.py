@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 
 from model.evaluation.judged_tasks import FORECAST, RECOVER, TRAVEL_TIME
 from tasks.config.datasets import Dataset
 from tasks.config.pipeline import PipelineConfig
 from tasks.evaluate.seen import seen_warning
-from tasks.report.error_tables import FORECASTS, TOPICS, read_scores
+from tasks.report.error_tables import FORECASTS, TOPICS, Row, read_scores
 from tasks.report.facts import INITIALISED, LEAKY, RunSteps, split_pairs
 from tasks.report.first_screen import Subject, first_screen
+from tasks.report.generation_tables import (
+    EXPLAINED,
+    HEADING,
+    copying_sentence,
+    generators_table,
+    read_generation,
+    sentence,
+)
 from tasks.report.markup import pairs_table
 from tasks.report.page_parts import markdown_of
 from tasks.runtime.store import Receipt
@@ -34,6 +44,7 @@ def model_card(steps: RunSteps, reported: Receipt) -> str:
         *([f"**{seen}**"] if (seen := seen_warning(steps.evaluated)) else []),
         pairs_table(("fact", "value"), split_pairs(steps.shards.counts)),
         *origin_note(steps),
+        *generation_note(read_generation(steps.evaluation), config.model.family),
         *errors(config, scores),
         "Skill is 1 - error / error of the best simple baseline; below zero is worse than it. "
         "Gates read validation; test is only reported.",
@@ -44,6 +55,7 @@ def model_card(steps: RunSteps, reported: Receipt) -> str:
         f"{counts.get('parameters', '?')} parameters. Not for navigation or safety.",
         "## Privacy",
         privacy_note(row, config.model.inputs),
+        *copying_note(read_generation(steps.evaluation), config.model.family),
         "## Recipes",
         recipes(steps, reported),
     ]
@@ -99,6 +111,21 @@ def errors(config: PipelineConfig, scores: pa.Table) -> list[str]:
         tables = topic.tables(scores, *SPLITS)
         parts += [heading, *(table.part.markdown for table in tables)] if tables else []
     return parts
+
+
+def generation_note(rows: Sequence[Row], model: str) -> list[str]:
+    """How well made-up trips pass for real ones, beside simple generators."""
+    if not rows:
+        return []
+    tables = [generators_table(rows, split, model) for split in SPLITS]
+    shown = [table.markdown for table in tables if table.rows]
+    return [f"## {HEADING}", sentence(rows, "test", model), EXPLAINED, *shown]
+
+
+def copying_note(rows: Sequence[Row], model: str) -> list[str]:
+    """What made-up trips give away of those of train."""
+    told = copying_sentence(rows, "test", model)
+    return [f"{HEADING}: {told}"] if told else []
 
 
 def origin_note(steps: RunSteps) -> list[str]:

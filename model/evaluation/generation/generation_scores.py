@@ -7,7 +7,7 @@ told by the measures that a model would be refused for.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -16,11 +16,10 @@ from ...interface.trips import Trips
 from ..score_table import Row
 from .comparison import skill_over
 from .discriminator import discriminated
+from .generation_rows import AUC, SKILL, bar_of
 from .generation_table import GENERATION_SCORES, Judge, Losses
 from .validity import sound
 
-AUC, SKILL = "discriminator_auc_of_trees", "skill"
-COPYING = ("copied_share", "membership_auc_by_sample", "membership_auc_by_loss")
 GENERATION_TABLE = pa.schema(
     [
         pa.field("split", pa.string()),
@@ -74,27 +73,3 @@ def skill_rows(samples: Samples, judge: Judge, bar: str, about: Row) -> list[Row
     numbers = (SKILL, *skill, *(math.nan,) * 4, size)
     told = dict(zip(GENERATION_SCORES.names, numbers, strict=True))
     return [{**about, "model": samples.model, "is_baseline": False, **told, "bar": bar}]
-
-
-def bar_of(rows: Sequence[Row]) -> str | None:
-    """The baseline that is hardest to tell from real trips, of those that copy nothing."""
-    whole = {name: whole_rows(rows, name) for name in {row["model"] for row in rows}}
-    honest = {
-        name: told[AUC]["value"]
-        for name, told in whole.items()
-        if AUC in told and told[AUC]["is_baseline"] and not copied_by(told)
-    }
-    return min(honest, key=lambda name: (honest[name], name), default=None)
-
-
-def whole_rows(rows: Sequence[Row], model: str) -> dict[str, Row]:
-    """What a model scores by each measure, with as many trips as were judged."""
-    own = [row for row in rows if row["model"] == model]
-    return {row["measure"]: row for row in sorted(own, key=lambda row: row["num_trips"])}
-
-
-def copied_by(told: Mapping[str, Row]) -> tuple[str, ...]:
-    """The measures by which someone gives train away: above what real trips score by chance."""
-    return tuple(
-        name for name in COPYING if name in told and told[name]["value"] > told[name]["floor_high"]
-    )
