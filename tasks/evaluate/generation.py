@@ -94,8 +94,7 @@ def judge_of(train: Trips, real: Trips, rules: GenerationRules) -> Judge:
 def cells_m(rules: GenerationRules) -> tuple[float, float]:
     """Half and twice as wide as the cells that places of the data set are told by, in metres."""
     width_m = CITY_CELL_M * STEP ** (CITY_RESOLUTION - rules.resolution)
-    digits = 1 - math.floor(math.log10(width_m))
-    return round(width_m / 2, digits), round(2 * width_m, digits)
+    return float(f"{width_m / 2:.2g}"), float(f"{2 * width_m:.2g}")
 
 
 def bar_in(rows: Sequence[Mapping[str, Any]]) -> str | None:
