@@ -76,7 +76,7 @@ def test_trips_are_the_stored_windows(made):
     assert len({*np.concatenate([one.entity_R for one in trips.values()]).tolist()}) == sum(sizes)
     few = read_trips(shards, ("train",), 30)["train"]
     assert len(few) == 30
-    assert len({*few.entity_R.tolist()}) > 15  # from all over the split
+    assert len({*few.entity_R.tolist()}) >= 15  # from all over the split
 
 
 def test_weights_and_seed_tell_the_trips(made):
