@@ -25,6 +25,7 @@ from ..interface.visit_batch import VisitBatch
 from .judged_tasks import NEXT_REGION, NEXT_TRAVEL
 from .probability import crps_of_quantiles, levels
 from .question import Errors, Judging, Metric, Question, check_answered, mean_metric
+from .strata import HISTORY_LENGTH, LAST_STAY
 
 STORED_AS = "next_visit"
 SEEN, NEW, UNKNOWN = "seen", "new", "unknown"
@@ -57,7 +58,8 @@ class NextVisitScorer:
         for stored in read_windows(shards, split, judging.windows_at_once, task=STORED_AS):
             history, asked = parted(stored.batch)
             ids, kinds = stored.batch.window_id_B.tolist(), kinds_of(history, asked)
-            yield Question(ids, list(stored.entity_id_B), kinds, (history, asked))
+            about = measures_of(history)
+            yield Question(ids, list(stored.entity_id_B), kinds, (history, asked), about)
 
     def errors(
         self, answerer: VisitTeller, question: Question, track: str, judging: Judging
@@ -76,6 +78,13 @@ def kinds_of(history: VisitBatch, asked: AskedVisits) -> list[str]:
     is_known_N = asked.region_N >= NUM_SPECIAL
     pairs = zip(is_there_NV.any(1).tolist(), is_known_N.tolist(), strict=True)
     return [(SEEN if is_seen else NEW) if is_known else UNKNOWN for is_seen, is_known in pairs]
+
+
+def measures_of(history: VisitBatch) -> dict[str, list[float]]:
+    """How many visits are known, and how many hours the last of them lasted."""
+    num_visits_N = (~history.is_pad_BV).sum(1)
+    last_s_N = history.duration_s_BV.gather(1, num_visits_N.unsqueeze(1) - 1).squeeze(1)
+    return {HISTORY_LENGTH: num_visits_N.tolist(), LAST_STAY: (last_s_N / 3_600).tolist()}
 
 
 # Regions ----------------------------------------------------------------------------------------

@@ -5,8 +5,8 @@ Shapes: B windows, K horizons, T points.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,12 +45,16 @@ class Judging:
 
 @dataclass(frozen=True)
 class Question:
-    """Some stored windows of a task; `windows` holds what its scorer asks and compares with."""
+    """Some stored windows of a task; `windows` holds what its scorer asks and compares with.
+
+    By its `measures`, each a number of every window, errors are told for thirds of the windows.
+    """
 
     window_id: list[int]
     entity_id: list[str]
     mask: list[str]
     windows: Any
+    measures: Mapping[str, list[float]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, stored: WindowBatch, windows: Any) -> Question:

@@ -15,7 +15,7 @@ Shapes: B windows, K horizons.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -48,7 +48,7 @@ from .score_table import ALL, MAIN_METRICS, SCORES, WINDOW_ERRORS, Row, mask_ord
 from .score_table import wide_rows as wide_rows
 from .skill import Place, bar_of, skill, skill_intervals
 from .skill import bars_of as bars_of
-from .strata import BARS, parts_of
+from .strata import BARS, parts_by, parts_of
 from .travel_time_scores import TravelTimeScorer
 
 MEANT = ("ade_m", "fde_m", "mae_m", "mae_s")  # errors of windows that metrics are means of
@@ -156,6 +156,7 @@ class Answered:
     window_id: list[int] = field(default_factory=list)
     entity_id: list[str] = field(default_factory=list)
     mask: list[str] = field(default_factory=list)
+    measures: dict[str, list[float]] = field(default_factory=dict)
     errors: dict[tuple[str, str], dict[str, Tensor]] = field(default_factory=dict)
 
     def ask(self, shards: ShardFolder[Any], kept: Kept) -> None:
@@ -170,6 +171,8 @@ class Answered:
             self.window_id += question.window_id
             self.entity_id += question.entity_id
             self.mask += question.mask
+            for name, values in question.measures.items():
+                self.measures.setdefault(name, []).extend(values)
             for track, answerer, asked in every:
                 if asked in kept:
                     continue
@@ -184,7 +187,7 @@ class Answered:
                 kept[asked] = own
 
     def rows(self, folder: Path) -> list[Row]:
-        """The rows of a task: of all windows and of each mask, and of each stratum of forecasts."""
+        """The rows of a task: of all windows, of each mask, and of each stratum."""
         masks = np.array(self.mask)
         kinds = sorted(set(self.mask), key=mask_order) if self.scorer.has_masks else []
         groups = [(kind, masks == kind) for kind in kinds] + [(ALL, None)]
@@ -192,9 +195,7 @@ class Answered:
         for track in TRACKS[self.scorer.task]:
             for mask, chosen in groups:
                 rows += self.group_rows(track, mask, ALL, chosen)
-        if self.scorer.task == FORECAST and self.judging.strata_horizon is not None:
-            rows += self.strata_rows(folder, self.judging.strata_horizon)
-        return rows
+        return rows + self.strata_rows(folder)
 
     def group_rows(
         self, track: str, mask: str, stratum: str, chosen: np.ndarray | None
@@ -246,22 +247,20 @@ class Answered:
         """The skill of each answerer over the bar of some windows, and its interval.
 
         The bar is the named baseline, of a stratum the best in it, or one of its own. Over masks
-        together it is a baseline of each, but where these say what came.
+        together it is a baseline of each; where these say what came it is one for all.
         """
         mask, entity_id = (
             np.array(names, dtype=object)[is_chosen_B].tolist()
             for names in (self.mask, self.entity_id)
         )
-        group, stratum, track, horizon = (
-            rows[0][key] for key in ("mask", "stratum", "track", "horizon")
-        )
+        stratum, track, horizon = (rows[0][key] for key in ("stratum", "track", "horizon"))
         if self.scorer.task in TOLD_AFTERWARDS:
-            mask = [group] * len(mask)
+            mask = [ALL] * len(mask)
         told = dict(zip((row["model"] for row in rows), error_MB, strict=True))
         rivals = {row["model"]: told[row["model"]] for row in rows if row["is_baseline"]}
         if (own := BARS.get(stratum)) in rivals:
             rivals = {own: rivals[own]}
-        named = {}
+        named = self.whole_bar(track, rivals) if stratum == ALL else {}
         for kind in set(mask) if stratum == ALL else ():
             place = self.scorer.task, track, kind if self.scorer.has_masks else ALL, horizon
             if place in self.bars:
@@ -277,16 +276,34 @@ class Answered:
             value = skill(row["value"], bar)
             yield row | {"metric": "skill", "value": value, "low": low, "high": high}
 
-    def strata_rows(self, folder: Path, horizon: int) -> list[Row]:
-        """The main metric by what the windows are like, at one horizon of the first track."""
-        column = self.judging.horizons.index(horizon)
+    def whole_bar(self, track: str, rivals: Collection[str]) -> dict[str, str]:
+        """The best baseline of all windows, where masks say what came: none chooses by that."""
+        if self.scorer.task not in TOLD_AFTERWARDS:
+            return {}
+        main = MAIN_METRICS[self.scorer.task]
+        errors = {name: mean_over_windows(self.errors[track, name][main]) for name in rivals}
+        return {ALL: min(errors, key=lambda name: (errors[name], name))}
+
+    def strata_rows(self, folder: Path) -> list[Row]:
+        """The main metric by what the windows are like, on the first track.
+
+        Of forecasts it is told at one horizon.
+        """
+        main, horizon = MAIN_METRICS[self.scorer.task], self.judging.strata_horizon
+        parts, horizons = parts_by(self.measures), self.judging.horizons
+        column: Any = slice(None)
+        if self.scorer.task == FORECAST:
+            if horizon is None:
+                return []
+            parts = parts_of(folder, self.split, self.window_id)
+            horizons, column = (horizon,), (slice(None), [horizons.index(horizon)])
         narrow = replace(
             self,
-            judging=replace(self.judging, horizons=(horizon,)),
-            errors={key: {"ade_m": one["ade_m"][:, [column]]} for key, one in self.errors.items()},
+            judging=replace(self.judging, horizons=horizons),
+            errors={key: {main: one[main][column]} for key, one in self.errors.items()},
         )
         track, rows = TRACKS[self.scorer.task][0], []
-        for stratum, chosen in parts_of(folder, self.split, self.window_id):
+        for stratum, chosen in parts:
             rows += narrow.group_rows(track, ALL, stratum, chosen)
         return rows
 

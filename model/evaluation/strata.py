@@ -9,7 +9,7 @@ Shapes: N windows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,9 @@ from numpy.typing import NDArray
 MEASURES = ("interval_s", "speed_mps", "has_stop", "is_at_rest", "turn_rad", "num_history")
 AT_REST = "context: at rest"
 BARS = {AT_REST: "last_position"}  # what is to be beaten there, instead of the best baseline
+# Of next visits: what is known before the visit that is asked, in these units.
+HISTORY_LENGTH, LAST_STAY = "history", "last stay"
+UNITS = {HISTORY_LENGTH: "visits before", LAST_STAY: "h"}
 Part = tuple[str, NDArray[np.bool_]]
 
 
@@ -56,6 +59,12 @@ def parts_of(folder: Path, split: str, window_id: Sequence[int]) -> Iterator[Par
     for part, chosen in (("known to train", is_seen), ("not known to train", ~is_seen)):
         if chosen.any():
             yield f"region: {part}", chosen
+
+
+def parts_by(measures: Mapping[str, Sequence[float]]) -> Iterator[Part]:
+    """(`stratum: part`, its windows) of each measure."""
+    for name, values in measures.items():
+        yield from thirds(name, np.array(values), UNITS[name])
 
 
 def thirds(stratum: str, values: NDArray[Any], unit: str) -> Iterator[Part]:

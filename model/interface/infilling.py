@@ -6,7 +6,8 @@
 A run of hidden visits is one blank, its times hidden too; behind the separator stands what is to be
 told, each answer ended by a token of its own, so that the number of visits is the model's to tell.
 So is a window laid out in which a causal model fills a gap and knows what lies behind it (infilling
-by language modelling, Donahue et al. 2020). Where nothing is hidden the whole window is to be told.
+by language modelling, Donahue et al. 2020). Where nothing is hidden the whole window is to be told;
+in training so are the shown visits of a window with a blank that follow a visit.
 
 Tokens that are no visits tell what is known there: a blank lasts from the end of the visit before
 it to the arrival behind it, and what comes before an answer stands at the end of the visit before
@@ -38,10 +39,41 @@ NO_VISIT = (Special.BLANK, Special.SEP, Special.ANSWER, Special.PAD)
 class TokenBatch(VisitBatch):
     """Windows of tokens: visits, and what stands between them.
 
-    `gap_ends_s_BV` is when the gap ends that an answer, or what stands before it, fills.
+    `gap_ends_s_BV` is when the gap ends that a visit of an answer fills.
+    `room_s_BV` is how much the gap that the next token fills leaves behind this one. Both are
+    infinite elsewhere.
     """
 
     gap_ends_s_BV: Tensor = field(default_factory=lambda: torch.empty(0))
+    room_s_BV: Tensor = field(default_factory=lambda: torch.empty(0))
+
+    @classmethod
+    def of_one(
+        cls,
+        region_B: Tensor,
+        place_m_BC: Tensor,
+        arrived_s_B: Tensor,
+        left_s_B: Tensor,
+        calendar_BK: Tensor,
+        room_s_B: Tensor,
+    ) -> TokenBatch:
+        """The next token of each row, of one that is told step by step."""
+        none_B1 = torch.zeros(len(region_B), 1, dtype=torch.bool)
+        return cls(
+            region_BV=region_B.unsqueeze(1),
+            east_m_BV=place_m_BC[:, :1],
+            north_m_BV=place_m_BC[:, 1:],
+            arrived_s_BV=arrived_s_B.unsqueeze(1),
+            left_s_BV=left_s_B.unsqueeze(1),
+            calendar_BVK=calendar_BK.unsqueeze(1),
+            is_pad_BV=none_B1,
+            is_target_BV=none_B1,
+            is_censored_BV=none_B1,
+            is_way_seen_BV=none_B1,
+            window_id_B=torch.zeros(len(region_B), dtype=torch.long),
+            gap_ends_s_BV=torch.full_like(left_s_B.unsqueeze(1), torch.inf),
+            room_s_BV=room_s_B.unsqueeze(1),
+        )
 
     @property
     def until_s_BV(self) -> Tensor:
@@ -97,7 +129,19 @@ def infilled(batch: VisitBatch, seed: int) -> VisitBatch:
         generator = np.random.default_rng(key)
         if num_visits > 2 and generator.random() < INFILLED_SHARE:
             is_hidden_BV[row, :num_visits] = hidden_runs(generator, num_visits)
-    return laid_out(batch, torch.from_numpy(is_hidden_BV))
+    tokens = laid_out(batch, torch.from_numpy(is_hidden_BV))
+    return replace(tokens, is_target_BV=tokens.is_target_BV | follows_visit(tokens))
+
+
+def follows_visit(tokens: TokenBatch) -> Tensor:
+    """Which shown visits of a window with a blank come straight behind another (B, T).
+
+    They follow it as in a whole window, for what is hidden is drawn without regard to the visits.
+    """
+    is_shown_BT = tokens.is_visit_BV & (tokens.region_BV == Special.SEP).cumsum(1).eq(0)
+    follows_BT = torch.zeros_like(is_shown_BT)
+    follows_BT[:, 1:] = is_shown_BT[:, 1:] & is_shown_BT[:, :-1]
+    return follows_BT
 
 
 def begun(batch: VisitBatch) -> TokenBatch:
@@ -187,20 +231,25 @@ def tokens_told(batch: VisitBatch, kind_BT: Tensor, visit_BT: Tensor) -> TokenBa
         "is_censored_BV": taken(batch.is_censored_BV) | is_begin_BT,
         "is_way_seen_BV": taken(batch.is_way_seen_BV) & is_visit_BT,
     }
-    columns["gap_ends_s_BV"] = gap_ends_s(kind_BT, columns["left_s_BV"])
+    columns["gap_ends_s_BV"], next_ends_s_BT = gap_ends_s(kind_BT, columns["left_s_BV"])
+    columns["room_s_BV"] = next_ends_s_BT - columns["left_s_BV"]
     given = {entry.name: getattr(batch, entry.name) for entry in fields(batch)}
     return TokenBatch(**(given | columns))
 
 
-def gap_ends_s(kind_BT: Tensor, left_s_BT: Tensor) -> Tensor:
-    """When the gap ends that a token behind the separator belongs to; infinite of all others."""
+def gap_ends_s(kind_BT: Tensor, left_s_BT: Tensor) -> tuple[Tensor, Tensor]:
+    """When the gap ends that a visit behind the separator fills, and the one that the next fills.
+
+    Infinite of all other tokens, and where no gap is left.
+    """
     is_blank_BT, is_answer_BT = kind_BT == Special.BLANK, kind_BT == Special.ANSWER
     # The n-th answer, with what stands before it, fills the n-th blank.
     blank_BT = is_blank_BT.cumsum(1) - 1
-    most = max(1, int(is_blank_BT.sum(1).max()))
-    ends_s_BG = torch.full((len(kind_BT), most), torch.inf, dtype=left_s_BT.dtype)
+    most = int(is_blank_BT.sum(1).max())
+    ends_s_BG = torch.full((len(kind_BT), most + 1), torch.inf, dtype=left_s_BT.dtype)
     row_N, token_N = torch.nonzero(is_blank_BT, as_tuple=True)
     ends_s_BG[row_N, blank_BT[row_N, token_N]] = left_s_BT[row_N, token_N]
-    number_BT = (is_answer_BT.cumsum(1) - is_answer_BT.long()).clamp(max=most - 1)
     is_behind_BT = (kind_BT == Special.SEP).cumsum(1) > 0
-    return torch.where(is_behind_BT, ends_s_BG.gather(1, number_BT), torch.inf)
+    next_BT = is_answer_BT.cumsum(1)
+    next_ends_s_BT = torch.where(is_behind_BT, ends_s_BG.gather(1, next_BT), torch.inf)
+    return torch.where(kind_BT == VISIT, next_ends_s_BT, torch.inf), next_ends_s_BT

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -26,7 +27,9 @@ MIN_LOG_SCALE = 1e-3  # of log seconds: a value that repeats must not reach infi
 MAX_SPREAD = 1.0  # log of the deviation of log seconds: nobody is unsurer than by a factor of 15
 MAX_SHIFT = 10.0  # of log seconds, from a typical duration: from seconds to years
 MIN_DURATION_S = 1e-3  # what is shorter is none: clocks do not tell it from zero
+MAX_LOGIT = 30.0  # beyond it, a share and what it leaves are no two numbers of float64
 MAX_LOG_DURATION = math.log(1e10)  # three centuries: no answer is longer
+LEAST_FITTED = 0.01  # deviation of log seconds that a head begins with
 _TAIL, _HALVINGS = 9.0, 64
 
 
@@ -70,9 +73,7 @@ class DurationMixture:
         log_rest = torch.log1p(-rest.clamp(max=1 - 1e-12))  # of lasting longer than the answer
         is_zero = log_rest >= self._log_positive
         wanted = log_rest - self._log_positive + self._log_above_edge
-        low = (self.log_mean_M - _TAIL * self.log_scale_M).amin(-1).clamp(min=self._log_edge)
-        high = (self.log_mean_M + _TAIL * self.log_scale_M).amax(-1).clamp(min=self._log_edge + 1)
-        low, high, wanted = torch.broadcast_tensors(low, high, wanted)
+        low, high, wanted = torch.broadcast_tensors(*self._log_range, wanted)
         for _ in range(_HALVINGS):
             middle = (low + high) / 2
             is_below = self._log_above(middle) > wanted
@@ -100,6 +101,13 @@ class DurationMixture:
         return self.quantile(below + (until - below) * uniform).clamp(low, high)
 
     @property
+    def _log_range(self) -> tuple[Tensor, Tensor]:
+        """Between which logarithms every quantile lies."""
+        low = (self.log_mean_M - _TAIL * self.log_scale_M).amin(-1).clamp(min=self._log_edge)
+        high = (self.log_mean_M + _TAIL * self.log_scale_M).amax(-1).clamp(min=self._log_edge + 1)
+        return low, high
+
+    @property
     def _log_positive(self) -> Tensor:
         """Log of the share that is not at zero."""
         return torch.log(-torch.expm1(self.log_zero))
@@ -125,6 +133,32 @@ class DurationMixture:
         return seconds.double().clamp(min=math.exp(self._log_edge)).log()
 
 
+def logit_of(is_so_N: Tensor) -> float:
+    """The number that `log_share` takes for how often something is so, never all or nothing."""
+    share = (float(is_so_N.sum()) + 1) / (len(is_so_N) + 2)
+    return math.log(share / (1 - share)) + 2
+
+
+def log_share(logit_N: Tensor) -> Tensor:
+    """Log of a share of durations that are told exactly; untrained, an eighth of them."""
+    return functional.logsigmoid(logit_N.clamp(-MAX_LOGIT, MAX_LOGIT) - 2)
+
+
+def log_normals(seconds_N: Tensor, num_components: int) -> Tensor:
+    """Log weights, means and log deviations (3, M) of log seconds that fit positive durations.
+
+    Where there are too few to tell that many components apart, there are none, (3, 0).
+    """
+    from sklearn.mixture import GaussianMixture
+
+    log_s_N1 = seconds_N[seconds_N >= MIN_DURATION_S].double().log().unsqueeze(-1).numpy()
+    if len(np.unique(log_s_N1)) < 2 * num_components:
+        return torch.zeros(3, 0)
+    found = GaussianMixture(num_components, reg_covar=LEAST_FITTED**2, random_state=0).fit(log_s_N1)
+    parts = np.log(found.weights_), found.means_[:, 0], np.log(found.covariances_[:, 0, 0]) / 2
+    return torch.from_numpy(np.stack(parts))
+
+
 class DurationMixtureHead(MixtureHead):
     """p(seconds), from a state and codes beside it; means count from a typical duration.
 
@@ -145,13 +179,25 @@ class DurationMixtureHead(MixtureHead):
         self.typical_log_s = math.log(max(typical_s, edge_s, 1.0))
         self.edge_s, self.has_zero = edge_s, has_zero
 
+    def begin_as(self, seconds_N: Tensor) -> None:
+        """Begin with the mixture that durations of train are of, whatever the state is."""
+        bias = self.project.bias
+        num_components = (len(bias) - int(self.has_zero)) // 3
+        weight_M, mean_M, log_scale_M = log_normals(seconds_N, num_components)
+        with torch.no_grad():
+            if self.has_zero:
+                bias[0] = logit_of(seconds_N < MIN_DURATION_S)
+            if len(weight_M):
+                parts = torch.cat([weight_M, mean_M - self.typical_log_s, log_scale_M])
+                bias[int(self.has_zero) :] = parts
+
     def forward(self, hidden_ND: Tensor, codes_NF: Tensor) -> DurationMixture:
         zero_N1, logit_NM, mean_NM, log_scale_NM = (
             value.double() for value in self.numbers(hidden_ND, codes_NF)
         )
         never_N = torch.full_like(logit_NM[:, 0], -torch.inf)
         return DurationMixture(
-            log_zero=functional.logsigmoid(zero_N1[:, 0] - 2) if self.has_zero else never_N,
+            log_zero=log_share(zero_N1[:, 0]) if self.has_zero else never_N,
             log_weight_M=logit_NM.log_softmax(-1),
             log_mean_M=self.typical_log_s + mean_NM.clamp(-MAX_SHIFT, MAX_SHIFT),
             log_scale_M=MIN_LOG_SCALE + log_scale_NM.clamp(-8, MAX_SPREAD).exp(),

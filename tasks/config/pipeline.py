@@ -226,6 +226,15 @@ class PipelineConfig(DataConfig):
     model: ModelConfig = Field(ModelConfig())
     train: TrainConfig = Field(TrainConfig(), title="Training")
 
+    @model_validator(mode="after")
+    def visits_are_not_packed(self) -> Self:
+        if self.reads_visits and self.train.batching == "packed":
+            raise ValueError(
+                f"train.batching packed is for families of points; {self.model.family} reads "
+                "visits: leave it out"
+            )
+        return self
+
     @property
     def reads_visits(self) -> bool:
         """Whether the family reads visits, not points."""

@@ -7,10 +7,11 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Annotated, Any, NamedTuple, get_args
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
+from model.families import POINTS, reads
 from tasks.config.pipeline import DatasetName, PipelineConfig
 from tasks.config.sections import ModelConfig, Section, Seed, SplitKind, Task, WindowConfig
 from tasks.runtime.errors import ConfigError
@@ -18,6 +19,7 @@ from tasks.runtime.errors import ConfigError
 FOLDER = Path(__file__).with_name("suites")
 SHIPPED = tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
 FAMILIES: tuple[str, ...] = get_args(ModelConfig.model_fields["family"].annotation)
+OF_POINTS = tuple(name for name in FAMILIES if reads(name) == POINTS)
 NAME = r"[a-z][a-z0-9_]{0,39}"
 # What a suite says by itself, for each of several: no setting may say it again.
 DECIDED = {
@@ -26,6 +28,17 @@ DECIDED = {
     ("split", "kind"): "splits",
     ("window", "tasks"): "tasks",
 }
+
+
+def known_families(families: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse a family that no run could choose."""
+    unknown = [name for name in families if name not in FAMILIES]
+    if unknown:
+        raise ValueError(f"no family {unknown[0]!r}; choose of {', '.join(FAMILIES)}")
+    return families
+
+
+Families = Annotated[tuple[str, ...], AfterValidator(known_families)]
 
 
 class SuiteData(Section):
@@ -41,6 +54,7 @@ class SuiteData(Section):
         "embedded sample, or what is made on demand, if empty.",
     )
     splits: tuple[SplitKind, ...] = Field((), description="Those of the suite if empty.")
+    families: Families = Field((), description="Those of the suite if empty.")
     settings: dict[str, Any] = Field({}, description="Of `trajfoundry run`, for these data alone.")
 
     @property
@@ -75,20 +89,12 @@ class Suite(Section):
 
     name: str
     title: str = Field(max_length=200)
-    families: tuple[str, ...] = FAMILIES
+    families: Families = OF_POINTS
     tasks: tuple[Task, ...] = WindowConfig().tasks
     splits: tuple[SplitKind, ...] = ("entity",)
     seeds: tuple[Seed, ...] = (0,)
     settings: dict[str, Any] = Field({}, description="Of `trajfoundry run`, for all data.")
     datasets: tuple[SuiteData, ...]
-
-    @field_validator("families")
-    @classmethod
-    def families_are_known(cls, families: tuple[str, ...]) -> tuple[str, ...]:
-        unknown = [name for name in families if name not in FAMILIES]
-        if unknown:
-            raise ValueError(f"no family {unknown[0]!r}; choose of {', '.join(FAMILIES)}")
-        return families
 
     @field_validator("tasks")
     @classmethod
@@ -119,9 +125,12 @@ class Suite(Section):
     def splits_of(self, data: SuiteData) -> tuple[SplitKind, ...]:
         return data.splits or self.splits
 
+    def families_of(self, data: SuiteData) -> tuple[str, ...]:
+        return data.families or self.families
+
     def cells_of(self, data: SuiteData, split: SplitKind) -> list[Cell]:
         """The cells on some data, which share all that comes before the training."""
-        return [Cell(data, split, *given) for given in product(self.families, self.seeds)]
+        return [Cell(data, split, *given) for given in product(self.families_of(data), self.seeds)]
 
     def config_of(
         self, data: SuiteData, split: SplitKind, family: str, seed: int | None = None
@@ -140,7 +149,7 @@ class Suite(Section):
     def check(self) -> None:
         """Refuse what no cell could be configured with, named by the data that it is set for."""
         for data in self.datasets:
-            for split, family in product(self.splits_of(data), self.families):
+            for split, family in product(self.splits_of(data), self.families_of(data)):
                 try:
                     self.config_of(data, split, family)
                 except ValidationError as error:

@@ -6,10 +6,11 @@ Whatever comes before a training is made once for all cells on the same data and
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from model.families import POINTS, reads
 from tasks.config.pipeline import PipelineConfig
 from tasks.config.sections import SplitKind
 from tasks.config.suite import Cell, Suite, SuiteData
@@ -79,19 +80,28 @@ def judged_on(
     store: Store,
     making: Making,
 ) -> Iterator[JudgedCell | LeftOut]:
-    """The cells on some data, all of them trained and judged on the same windows."""
+    """The cells on some data; those that read alike are judged on the same windows."""
     places = (store.root, Path(source).parent) if source else (store.root,)
-    whole = suite.config_of(data, kind, suite.families[0])
-    with unusable_told(f"{data.name}, {kind} split", *places) as missing:
-        shards = making.shards_of(whole, source, store)
-    yield from missing
-    for cell in () if missing else suite.cells_of(data, kind):
-        log(f"{cell.title}, seed {cell.seed}")
-        config = suite.config_of(*cell[:3])
-        with unusable_told(cell.title, *places) as missing:
-            trained = making.train(suite.config_of(*cell), shards, store)
-            yield JudgedCell(cell, evaluate(config, shards, trained, store))
+    for read, cells in grouped_by_input(suite.cells_of(data, kind)).items():
+        words = f"{data.name}, {kind} split" + (f", {read}" if read != POINTS else "")
+        with unusable_told(words, *places) as missing:
+            shards = making.shards_of(suite.config_of(*cells[0][:3]), source, store)
         yield from missing
+        for cell in () if missing else cells:
+            log(f"{cell.title}, seed {cell.seed}")
+            config = suite.config_of(*cell[:3])
+            with unusable_told(cell.title, *places) as missing:
+                trained = making.train(suite.config_of(*cell), shards, store)
+                yield JudgedCell(cell, evaluate(config, shards, trained, store))
+            yield from missing
+
+
+def grouped_by_input(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+    """Cells by what their families read, points or visits."""
+    found: dict[str, list[Cell]] = {}
+    for cell in cells:
+        found.setdefault(reads(cell.family), []).append(cell)
+    return found
 
 
 @contextlib.contextmanager

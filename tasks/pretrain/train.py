@@ -53,7 +53,8 @@ def build(draft: Path, job: Job[TrainRules]) -> Counts:
     from model.training.fit import Interrupted, TrainingError
     from model.training.launch import COURSE_FILE, InitError, output_files
 
-    check_windows_fit(job.settings, job.store.verify(job.receipt("shards")))
+    check_windows_fit(job.settings)
+    check_visits_fit(job.settings, job.store.verify(job.receipt("shards")))
     torch.set_num_threads(Machine().num_threads)
     work = job.store.work(job.recipe.digest)
     try:
@@ -79,18 +80,13 @@ def build(draft: Path, job: Job[TrainRules]) -> Counts:
     }
 
 
-def check_windows_fit(rules: TrainRules, shards: Path) -> None:
+def check_windows_fit(rules: TrainRules) -> None:
     """Refuse windows that could not be read whole, before anything is trained for them."""
     from model.families import FAMILIES
 
     model, window = rules.model, rules.window
     family = FAMILIES[model.family]
     longest = family.presets[model.preset].max_points
-    if reads(model.family) == VISITS and (asked := longest_window(shards)) > longest:
-        raise ConfigError(
-            f"{model.family} {model.preset} reads at most {longest} visits, and is asked about "
-            f"windows of {asked}; lower region.max_history to {longest - 1}"
-        )
     recovers = {RECOVER, PATH_INFERENCE} & {*judged_tasks(family.tasks, window.tasks)}
     if recovers and window.num_points > longest:
         raise ConfigError(
@@ -100,13 +96,24 @@ def check_windows_fit(rules: TrainRules, shards: Path) -> None:
         )
 
 
-def longest_window(shards: Path) -> int:
-    """The most visits of a stored window."""
+def check_visits_fit(rules: TrainRules, shards: Path) -> None:
+    """Refuse stored windows of more visits than the model reads."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
+    from model.families import FAMILIES
+
+    model = rules.model
+    if reads(model.family) != VISITS:
+        return
+    longest = FAMILIES[model.family].presets[model.preset].max_points
     sizes = pq.read_table(shards / "windows.parquet", columns=["num_points"], partitioning=None)
-    return int(pc.max(sizes["num_points"]).as_py() or 0)
+    asked = pc.max(sizes["num_points"]).as_py() or 0
+    if asked > longest:
+        raise ConfigError(
+            f"{model.family} {model.preset} reads at most {longest} visits, and is asked about "
+            f"windows of {asked}; lower region.max_history to {longest - 1}"
+        )
 
 
 def run_shown(training: Training, work: Path) -> None:

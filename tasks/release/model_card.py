@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import pyarrow as pa
 
-from model.evaluation.judged_tasks import FORECAST, RECOVER, TRAVEL_TIME
+from model.evaluation.judged_tasks import (
+    FORECAST,
+    NEXT_REGION,
+    NEXT_STAY,
+    NEXT_TRAVEL,
+    RECOVER,
+    TRAVEL_TIME,
+)
+from model.families import FILES, VISITS
 from tasks.config.datasets import Dataset
 from tasks.config.pipeline import PipelineConfig
 from tasks.evaluate.seen import seen_warning
@@ -36,25 +45,26 @@ def model_card(steps: RunSteps, reported: Receipt) -> str:
         f"# {config.model.family} ({config.model.size}) trained on {row.title}",
         first_screen_text(steps),
         what_it_does(scores),
-        INPUT,
+        *([VISIT_INPUT, LOSS_OF_VISITS] if config.reads_visits else [INPUT]),
         "## Data",
         f"{row.title}: {row.homepage}  \nLicence: {row.licence}. Citation: {row.citation}.  \n"
         + split_note(config),
         *([f"**{LEAKY}**"] if config.split.kind == "random_window" else []),
         *([f"**{seen}**"] if (seen := seen_warning(steps.evaluated)) else []),
         pairs_table(("fact", "value"), split_pairs(steps.shards.counts)),
+        *([vocabulary_note(steps)] if config.reads_visits else []),
         *origin_note(steps),
         *generation_note(read_generation(steps.evaluation), config.model.family),
         *errors(config, scores),
         "Skill is 1 - error / error of the best simple baseline; below zero is worse than it. "
         "Gates read validation; test is only reported.",
         "## Limits",
-        f"Judged on {row.entity_kinds} of this dataset only, with points about "
-        f"{row.interval_s:g} s apart; other objects, regions and sampling are untested. "
+        f"Judged on {row.entity_kinds} of this dataset only, with {sampling_words(config)}; other "
+        "objects, regions and sampling are untested. "
         f"Trained for {counts.get('steps', '?')} steps, "
         f"{counts.get('parameters', '?')} parameters. Not for navigation or safety.",
         "## Privacy",
-        privacy_note(row, config.model.inputs),
+        privacy_note(row, config),
         *copying_note(read_generation(steps.evaluation), config.model.family),
         "## Recipes",
         recipes(steps, reported),
@@ -90,6 +100,10 @@ SAID = {
     "without their times.",
     TRAVEL_TIME: "Tells travel times, each with the seconds between which four fifths of journeys "
     "should lie.",
+    NEXT_REGION: "Tells the next visit after a history of visits, one of the regions that train "
+    "knows, each with its probability; fills gaps among visits, and makes up sequences of them.",
+    NEXT_TRAVEL: "Tells how long the way to a region takes, as a density of seconds.",
+    NEXT_STAY: "Tells how long a stay lasts, as a density of seconds.",
 }
 
 
@@ -98,6 +112,38 @@ INPUT = (
     "ISO 8601 text, UTC where it names no zone), `lon_deg` and `lat_deg` (decimal degrees). Other "
     "columns are left alone."
 )
+
+
+VISIT_INPUT = (
+    "Asked about rows of visits: `entity_id` or `trajectory_id` (text or a number), `arrived_at` "
+    "and `left_at` (times or their ISO 8601 text, UTC where they name no zone; a stay that goes on "
+    "has no `left_at`), `lon_deg` and `lat_deg` (decimal degrees). Of a place it knows the region "
+    "alone; one that train does not know is an unknown region, and is counted in `num_unknown`. "
+    "Other columns are left alone."
+)
+LOSS_OF_VISITS = (
+    "Its loss has three parts, each with weight 1 and in nats: the surprise of the region, of the "
+    "travel given the region, and of the stay given both. Times are in seconds: a density is of "
+    "seconds, and its surprise is log(3,600) = 8.19 nats less in hours. A travel that was not seen "
+    "costs nothing, and a stay whose end was not seen what lasting that long costs."
+)
+
+
+def vocabulary_note(steps: RunSteps) -> str:
+    """The regions that a model of visits knows."""
+    places = json.loads((steps.store.sound(steps.trained) / FILES[VISITS]).read_bytes())
+    number, config = len(places["cells"]), steps.config
+    return (
+        f"Its vocabulary has {number:,} regions, H3 cells of resolution {places['resolution']} "
+        f"with at least {config.region.min_count} visits of train. The least stay that is a visit "
+        f"is {places['min_stay_s']:g} s."
+    )
+
+
+def sampling_words(config: PipelineConfig) -> str:
+    """How the data were sampled."""
+    points = f"points about {config.source_row.interval_s:g} s apart"
+    return f"visits found in {points}" if config.reads_visits else points
 
 
 def errors(config: PipelineConfig, scores: pa.Table) -> list[str]:
@@ -152,13 +198,19 @@ def split_note(config: PipelineConfig) -> str:
     return notes[config.split_kind]
 
 
-def privacy_note(row: Dataset, inputs: str) -> str:
+def privacy_note(row: Dataset, config: PipelineConfig) -> str:
     if row.is_personal:
-        known = ", but for the mean place of train" if inputs == "plain" else ""
+        known = ", but for the mean place of train" if config.model.inputs == "plain" else ""
+        stored = f"Nothing stored with this version holds a coordinate of the data{known}."
+        if config.reads_visits:
+            stored = (
+                "This version holds the regions that were visited in train, homes among them, "
+                "though not by whom."
+            )
         return (
             f"Trained on movements of a {row.entity_kind} at a time: four points often single out "
             "one person, and a model may remember what it saw. Share it only under the licence of "
-            f"the data. Nothing stored with this version holds a coordinate of the data{known}."
+            f"the data. {stored}"
         )
     return f"The data follow {row.entity_kinds} and hold no movements of people."
 

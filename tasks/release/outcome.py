@@ -10,7 +10,14 @@ from pydantic import Field
 
 from tasks.release.promote import Promotion
 from tasks.release.register import Registration
-from tasks.report.error_tables import FORECASTS, RECOVERIES, TRAVEL_TIMES, Topic, read_scores
+from tasks.report.error_tables import (
+    FORECASTS,
+    NEXT_VISITS,
+    RECOVERIES,
+    TRAVEL_TIMES,
+    Topic,
+    read_scores,
+)
 from tasks.runtime.frozen import Frozen
 from tasks.runtime.machine import Machine
 from tasks.runtime.progress import is_in_run
@@ -27,6 +34,7 @@ SHOWN: Mapping[str, tuple[str, Topic]] = MappingProxyType(
         "errors": ("Errors in metres on test windows, times given.", FORECASTS),
         "recovery": ("Errors in metres at hidden points of test windows.", RECOVERIES),
         "durations": ("Errors of travel times in seconds on test journeys.", TRAVEL_TIMES),
+        "visits": ("Errors of next visits on test windows.", NEXT_VISITS),
     }
 )
 

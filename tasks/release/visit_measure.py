@@ -78,8 +78,8 @@ class VisitMeasure:
             for row in rows[NEXT_REGION]
             if not row["is_baseline"]
         }
-        bar = " and ".join(dict.fromkeys(bars.values()))
-        return found | {bar: sum(value_of(rows[task], bars[task]) for task in told)}
+        bar = sum(value_of(rows[task], bars[task]) for task in told)
+        return found | {listed([*dict.fromkeys(bars.values())]): bar}
 
     def evidence(self, evaluated: Path, family: str) -> Evidence:
         gains, entity_id_B = [], np.array([], object)
@@ -142,6 +142,11 @@ def surprises_of(evaluated: Path, task: str) -> list[Row]:
     """The mean surprise of everyone, on what the gate compares; none where nobody told any."""
     told = {"split": GATE_SPLIT, "task": task, "mask": ALL, "stratum": ALL, "metric": "nll"}
     return chosen_rows(read_scores(evaluated), **told)
+
+
+def listed(names: list[str]) -> str:
+    """Names as a sentence has them."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def best_of(rows: list[Row]) -> str:

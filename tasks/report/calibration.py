@@ -6,7 +6,14 @@ import math
 
 import pyarrow as pa
 
-from model.evaluation.judged_tasks import FORECAST, TIMES_GIVEN, TRACKS, TRAVEL_TIME
+from model.evaluation.judged_tasks import (
+    FORECAST,
+    NEXT_STAY,
+    NEXT_TRAVEL,
+    TIMES_GIVEN,
+    TRACKS,
+    TRAVEL_TIME,
+)
 from model.evaluation.score_table import ALL
 from tasks.report.charts import STROKE, Axis, ChartRow, Mark, bar_chart, interval_chart, legend_of
 from tasks.report.error_sections import topic_parts
@@ -30,7 +37,8 @@ def calibration_parts(scores: pa.Table, subject: Subject) -> list[str | Part]:
 
 def told_rows(scores: pa.Table, subject: Subject) -> list[Row]:
     """The rows of the model that tell of a spread."""
-    asked = [(FORECAST, TIMES_GIVEN), *((TRAVEL_TIME, track) for track in TRACKS[TRAVEL_TIME])]
+    tasks = (TRAVEL_TIME, NEXT_TRAVEL, NEXT_STAY)
+    asked = [(FORECAST, TIMES_GIVEN), *((task, track) for task in tasks for track in TRACKS[task])]
     return [
         row
         for task, track in asked

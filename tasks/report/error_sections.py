@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from model.evaluation.judged_tasks import FORECAST, TIMES_GIVEN, TIMES_PREDICTED
-from model.evaluation.score_table import ALL, Row, chosen_rows, wide_rows
+from model.evaluation.judged_tasks import FORECAST, TIMES_GIVEN, TIMES_PREDICTED, TRACKS
+from model.evaluation.score_table import ALL, MAIN_METRICS, Row, chosen_rows, wide_rows
 from model.evaluation.strata import BARS
 from tasks.report.charts import (
     ChartRow,
@@ -20,7 +20,10 @@ from tasks.report.charts import (
 )
 from tasks.report.error_tables import (
     FORECASTS,
+    NEXT_VISITS,
+    NOUNS,
     SKILL_INTERVAL,
+    TASK_WORDS,
     VERDICT,
     Topic,
     elapsed_of,
@@ -37,12 +40,13 @@ from tasks.report.units import (
     Unit,
     distance_unit,
     spelt_horizons,
+    unit_of,
 )
 
 HOW = "How to read this"
 MAX_RIVALS = 5  # more lines than that nobody tells apart
 STRATA_COLUMNS = (
-    *("windows are", "", "windows", "entities", "ADE", "bar", "ADE", "skill"),
+    *("windows are", "", "windows", "entities", "error", "bar", "error", "skill"),
     *(SKILL_INTERVAL, VERDICT),
 )
 
@@ -122,20 +126,11 @@ def tick_steps(steps: Sequence[int], number: int = 5) -> list[int]:
 
 def strata_parts(scores: pa.Table, subject: Subject) -> list[str | Part]:
     """The test errors by what the windows are like, at the step of the gate."""
-    pairs = strata_pairs(scores, subject)
-    unit = distance_unit(max((ours["ade_m"] for ours, _ in pairs), default=0.0))
-    named = Counter(name_of(ours) for ours, _ in pairs)  # one part alone is the whole again
-    rows = [stratum_row(ours, bar) for ours, bar in pairs if named[name_of(ours)] > 1]
     after = spelt_horizons(elapsed_of(scores, SPLIT)).get(subject.gate_horizon)
     step = f"step {subject.gate_horizon}{f' ({after})' if after else ''}"
     heading = f"## Test errors at {step} by what the windows are like"
-    if not pairs:
-        return [heading, "No stratum was judged."]
-    title = f"Skill of {spoken(subject.model)} by what the windows are like"
-    chart = skill_chart("strata", title, rows, "the bar")
-    cells = grouped([stratum_cells(ours, bar, unit) for ours, bar in pairs])
-    table = Table(f"Strata of test windows, {unit.sign}", STRATA_COLUMNS, cells, num_names=2)
-    return [heading, STRATA_EXPLAINED, Html(chart), Folded(table.caption, [table])]
+    parts = strata_of(scores, subject, FORECAST)
+    return [heading, *([STRATA_EXPLAINED, *parts] if parts else ["No stratum was judged."])]
 
 
 STRATA_EXPLAINED = (
@@ -144,11 +139,43 @@ STRATA_EXPLAINED = (
 )
 
 
-def strata_pairs(scores: pa.Table, subject: Subject) -> list[tuple[Row, Row]]:
+def visit_strata_parts(scores: pa.Table, subject: Subject) -> list[str | Part]:
+    """The test errors of next visits by how much is known before them."""
+    parts = [part for task in NEXT_VISITS.tasks for part in strata_of(scores, subject, task)]
+    return ["## Next visits by what is known before them", VISIT_STRATA, *parts] if parts else []
+
+
+VISIT_STRATA = (
+    "*History* is how many visits before it are known, *last stay* how long the last of them was. "
+    "The bar is the best baseline of the same windows."
+)
+
+
+def strata_of(scores: pa.Table, subject: Subject, task: str) -> list[str | Part]:
+    """A chart and a folded table of the strata of a task; nothing where there are none."""
+    pairs = strata_pairs(scores, subject, task)
+    if not pairs:
+        return []
+    unit = unit_of(MAIN_METRICS[task], max(ours[ours["main"]] for ours, _ in pairs))
+    named = Counter(name_of(ours) for ours, _ in pairs)  # one part alone is the whole again
+    rows = [stratum_row(ours, bar) for ours, bar in pairs if named[name_of(ours)] > 1]
+    of_task = "" if task == FORECAST else f" in the {TASK_WORDS[task]}"
+    title = f"Skill of {spoken(subject.model)}{of_task} by what the windows are like"
+    name = "strata" if task == FORECAST else f"strata_{task}"
+    chart = skill_chart(name, title, rows, "the bar")
+    cells = grouped([stratum_cells(ours, bar, unit) for ours, bar in pairs])
+    about = "" if task == FORECAST else f", {TASK_WORDS[task]}"
+    noun = NOUNS[MAIN_METRICS[task]]
+    columns = [noun if name == "error" else name for name in STRATA_COLUMNS]
+    table = Table(f"Strata of test windows{about}, {unit.sign}", columns, cells, num_names=2)
+    return [Html(chart), Folded(table.caption, [table])]
+
+
+def strata_pairs(scores: pa.Table, subject: Subject, task: str) -> list[tuple[Row, Row]]:
     """The model and its bar in each stratum."""
-    found = wide_rows(scores, split=SPLIT, task=FORECAST, track=TIMES_GIVEN)
+    found = wide_rows(scores, split=SPLIT, task=task, track=TRACKS[task][0])
     pairs = []
-    own = scores.filter(pc.equal(scores["split"], SPLIT))
+    own = scores.filter(pc.and_(pc.equal(scores["split"], SPLIT), pc.equal(scores["task"], task)))
     for stratum in own["stratum"].unique().to_pylist():
         rows = [row for row in found if row["stratum"] == stratum]
         ours = next((row for row in rows if row["model"] == subject.model), None)
@@ -172,13 +199,14 @@ def name_of(row: Row) -> str:
 
 
 def stratum_row(ours: Row, bar: Row) -> ChartRow:
-    return Standing(ours["stratum"], ours, spoken(bar["model"]), bar["ade_m"], False).chart_row
+    bar_error = bar[bar["main"]]
+    return Standing(ours["stratum"], ours, spoken(bar["model"]), bar_error, False).chart_row
 
 
 def stratum_cells(ours: Row, bar: Row, unit: Unit) -> tuple[str, ...]:
     name, _, part = ours["stratum"].partition(": ")
     return (
         *(name, part, f"{ours['num_windows']:,}", f"{ours['num_entities']:,}"),
-        *(unit.of(ours["ade_m"]), spoken(bar["model"]), unit.of(bar["ade_m"])),
+        *(unit.of(ours[ours["main"]]), spoken(bar["model"]), unit.of(bar[bar["main"]])),
         *(percent(ours["skill"]), skill_interval(ours), skill_verdict(ours)),
     )

@@ -36,14 +36,7 @@ from model.evaluation.verdict import (
 from tasks.prepare.conventions import SCORES_FILE
 from tasks.report.markup import grouped, percent, share, spoken
 from tasks.report.page_parts import Table
-from tasks.report.units import (
-    NAT,
-    NAUTICAL_MILE,
-    Unit,
-    distance_unit,
-    duration_unit,
-    spelt_horizons,
-)
+from tasks.report.units import NAUTICAL_MILE, Unit, spelt_horizons, unit_of
 
 Row = Mapping[str, Any]
 Spell = Callable[[Row], str]
@@ -68,6 +61,9 @@ TASK_WORDS = {
     NEXT_TRAVEL: "travel to the next visit",
     NEXT_STAY: "stay of the next visit",
 }
+
+
+NOUNS = {"ade_m": "ADE", "mae_m": "MAE", "mae_s": "MAE", "nll": "NLL", "crps_s": "CRPS"}
 
 
 @dataclass(frozen=True)
@@ -207,10 +203,10 @@ WINDOWS: Mapping[str, Spell] = {"windows": lambda row: f"{row['num_windows']:,}"
 SAMPLED: Mapping[str, Spell] = {
     "windows": lambda row: f"{row.get('coverage_80_windows', row['num_windows']):,}"
 }
-HELD = "80 % areas are"
+HELD, RAW = "80 % areas are", "80 %, raw"
 COVERAGE: Mapping[str, Spell] = {
     f"within {percent_held} %": covered(f"coverage_{percent_held}") for percent_held in (50, 80, 95)
-} | {"80 %, raw": covered("raw_coverage_80"), HELD: lambda row: coverage_words(row)}
+} | {RAW: covered("raw_coverage_80"), HELD: lambda row: coverage_words(row)}
 SKILL: Mapping[str, Spell] = {
     "skill": lambda row: percent(row["skill"]) if "skill" in row else "",
     SKILL_INTERVAL: lambda row: skill_interval(row),
@@ -279,6 +275,12 @@ COLUMNS: Mapping[str, Mapping[str, Spell]] = {
 }
 
 
+NEXT_SPREAD: Mapping[str, Spell] = {
+    **NEXT_VISIT,
+    **{name: spell for name, spell in COVERAGE.items() if name != RAW},
+    "CRPS": size("crps_s"),
+    "NLL": lambda row: f"{row['nll']:.2f}" if "nll" in row else "",
+}
 CALIBRATION_COLUMNS: Mapping[str, Columns] = {
     FORECAST: {
         "step": step_words,
@@ -296,6 +298,8 @@ CALIBRATION_COLUMNS: Mapping[str, Columns] = {
         "CRPS": size("crps_s"),
         "NLL": lambda row: f"{row['nll']:.2f}" if "nll" in row else "",
     },
+    NEXT_TRAVEL: NEXT_SPREAD,
+    NEXT_STAY: NEXT_SPREAD,
 }
 
 
@@ -359,8 +363,8 @@ NEXT_VISITS = Topic(
 )
 CALIBRATION = Topic(
     "Calibration",
-    (FORECAST, TRAVEL_TIME),
-    (TIMES_GIVEN, *TRACKS[TRAVEL_TIME]),
+    (FORECAST, TRAVEL_TIME, NEXT_TRAVEL, NEXT_STAY),
+    (TIMES_GIVEN, *TRACKS[TRAVEL_TIME], REGION_GIVEN, ARRIVAL_GIVEN),
     f"Of those who tell a spread. *Within 80 %* is the share of windows in which the truth lies in "
     "the area, or between the times, that should hold 80 % of them; 50 and 95 % likewise, and a "
     "bracket is a 95 % interval over entities. In the chart each dot should lie on the line of its "
@@ -376,7 +380,8 @@ CALIBRATION = Topic(
     "minADE_5 is the ADE of the best of five samples. PIT is the share of windows, in percent, in "
     "each tenth of the spread, from its middle outwards: tens throughout are best, many at the end "
     "mean areas that are too small, many at the beginning too large. NLL is in nats of seconds. "
-    "Samples may be of fewer windows than the errors.",
+    "Samples may be of fewer windows than the errors. No factor is applied to ways and stays of "
+    "next visits.",
     "Nobody who was judged tells a spread.",
     CALIBRATION_COLUMNS,
 )
@@ -401,10 +406,7 @@ def unit_of_rows(rows: Sequence[Row], task: str) -> Unit:
     """The unit in which the errors of the model are easiest to read."""
     main = MAIN_METRICS[task]
     ours = [row[main] for row in rows if not row["is_baseline"]]
-    if main == "nll":
-        return NAT
-    largest = max(ours or [row[main] for row in rows], default=0.0)
-    return duration_unit(largest) if main.endswith("_s") else distance_unit(largest)
+    return unit_of(main, max(ours or [row[main] for row in rows], default=0.0))
 
 
 def readable_rows(scores: pa.Table, split: str, task: str, track: str) -> list[Row]:

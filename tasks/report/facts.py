@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.evaluate.seen import seen_warning
-from tasks.prepare.conventions import RECOVERY_FILE
+from tasks.prepare.conventions import RECOVERY_FILE, SPLITS
 from tasks.report.count_words import count_pairs, count_value
 from tasks.report.units import digits
 from tasks.runtime.stage import Job
@@ -88,6 +88,11 @@ SPLIT_FACTS = {
     "points_validation": "points in validation",
     "points_test": "points in test",
     "points_purged": "points in no split",
+    **{f"visits_{split}": f"visits in {split}" for split in SPLITS},
+    "visits_purged": "visits in no split",
+    **{f"visits_censored_{split}": f"stays in {split} whose end was not seen" for split in SPLITS},
+    **{f"visits_unknown_{split}": f"visits in {split} in no region of train" for split in SPLITS},
+    "regions": "regions that train knows",
     "longest_step_s": "longest step of a window judged, in seconds: twice the 99th percentile of "
     "train",
     "windows_with_long_steps": "windows not judged, for a longer step",

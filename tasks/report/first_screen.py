@@ -229,10 +229,13 @@ def claim_and_numbers(found: Sequence[Standing], subject: Subject) -> tuple[str,
     }
     claim = claims.get(main.verdict, f"{name} cannot be told apart from {main.bar} {between}")
     windows = counted(ours["num_windows"], f"{SPLIT} window")
+    is_surprise = ours["main"] == "nll"
+    off = "its surprise is" if is_surprise else "it is off by"
+    bar = f"that of {main.bar}" if is_surprise else f"{main.bar} by"
     return (
         f"Leakage control, not a result: {claim}" if subject.is_leaky else claim,
-        f"{reach(main)} it is off by {main.error} on average, {main.bar} by {main.bar_words}, "
-        f"a skill of {percent(ours['skill'])} (95 % interval {skill_interval(ours)}; {windows} of "
+        f"{reach(main)} {off} {main.error} on average, {bar} {main.bar_words}, a skill of "
+        f"{percent(ours['skill'])} (95 % interval {skill_interval(ours)}; {windows} of "
         f"{counted(ours['num_entities'], subject.kind)})",
     )
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 
-from model.evaluation.judged_tasks import FORECAST, TRACKS, TRAVEL_TIME
+from model.evaluation.judged_tasks import FORECAST, TRACKS
+from model.evaluation.score_table import MAIN_METRICS
 from model.evaluation.verdict import AHEAD, ALIKE, BAR, BEHIND, TOO_FEW, verdict
-from tasks.config.sections import Section, SplitConfig
+from tasks.config.sections import Section
 from tasks.config.suite import Suite
 from tasks.evaluate.benchmark import STANDINGS_FILE, Row, grouped, rankings_in
 from tasks.evaluate.cells import LeftOut
@@ -19,7 +20,7 @@ from tasks.report.coverage_table import COLUMNS, EXPLAINED, coverage_cells, cove
 from tasks.report.error_tables import INTERVAL, SKILL_INTERVAL, TRACK_WORDS, VERDICT
 from tasks.report.html_page import page
 from tasks.report.markup import escaped, markdown_table, percent, spoken
-from tasks.report.units import Unit, distance_unit, duration_unit
+from tasks.report.units import Unit, unit_of
 from tasks.runtime.progress import is_in_run
 from tasks.runtime.stage import Job, Stage
 from tasks.runtime.store import Counts, Receipt, Store
@@ -29,12 +30,16 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 CONTROL = "control, leaks"
+USUAL_SPLIT = "entity"
 MIN_DATASETS = 3  # below these a bootstrap over data sets has next to no outcomes
 TASK_TITLES = {
     "forecast": "Forecasts",
     "recover": "Hidden points recovered",
     "path_inference": "Paths between two ends",
     "travel_time": "Travel times",
+    "next_region": "Regions of next visits",
+    "next_travel": "Travel to next visits",
+    "next_stay": "Stays of next visits",
 }
 STANDING_COLUMNS = ("model", "data sets", "win rate", INTERVAL, "skill", SKILL_INTERVAL)
 RANKING_COLUMNS = ("model", "error", "skill", SKILL_INTERVAL, "over seeds", VERDICT)
@@ -188,7 +193,7 @@ def dataset_parts(title: str, dataset: str, rows: Sequence[Row]) -> list[str]:
     parts = [f"## {escaped(name)}"]
     for own in grouped(rows, lambda row: (row["task"], row["split_kind"])).values():
         first = own[0]
-        unit = unit_of(own)
+        unit = unit_of(MAIN_METRICS[first["task"]], max(row["error"] for row in own))
         parts.append(f"### {table_title(first, unit)}")
         parts.append(
             f"{counted(first['num_windows'], 'window')} of "
@@ -200,12 +205,6 @@ def dataset_parts(title: str, dataset: str, rows: Sequence[Row]) -> list[str]:
         )
         parts.append(markdown_table(RANKING_COLUMNS, cells, are_ours))
     return parts
-
-
-def unit_of(rows: Sequence[Row]) -> Unit:
-    """The unit of the errors of a table."""
-    of = duration_unit if rows[0]["task"] == TRAVEL_TIME else distance_unit
-    return of(max(row["error"] for row in rows))
 
 
 def table_title(row: Row, unit: Unit) -> str:
@@ -278,7 +277,7 @@ def terminal_tables(made: Path) -> list[Table]:
 
 def short_place(row: Row) -> str:
     """The data, and their split where it is not the usual one."""
-    if row["split_kind"] == SplitConfig().kind:
+    if row["split_kind"] == USUAL_SPLIT:
         return str(row["dataset"])
     return f"{row['dataset']}, {'control' if row['is_leaky'] else row['split_kind']}"
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 from model.evaluation.judged_tasks import FORECAST, TRACKS
 from model.evaluation.score_table import ALL
 from tasks.report.error_tables import (
+    NOUNS,
     TASK_WORDS,
     TRACK_WORDS,
     Row,
@@ -20,8 +21,6 @@ from tasks.report.first_screen import SPLIT, Subject
 from tasks.report.markup import percent, share, spoken
 from tasks.report.page_parts import Table
 from tasks.report.units import NAUTICAL_MILE
-
-NOUNS = {"ade_m": "ADE", "mae_m": "MAE", "mae_s": "MAE", "nll": "NLL", "crps_s": "CRPS"}
 
 
 def rankings(scores: pa.Table, subject: Subject) -> list[Table]:

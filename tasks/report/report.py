@@ -9,13 +9,18 @@ from pathlib import Path
 import pyarrow as pa
 
 from model.evaluation.judged_tasks import FORECAST, judged_tasks
-from model.families import tasks_of
+from model.families import VISITS, reads, tasks_of
 from tasks.config.pipeline import PipelineConfig
 from tasks.config.slices import ReportRules, taken
 from tasks.prepare.conventions import EXAMPLES_FILE
 from tasks.report.calibration import calibration_parts
 from tasks.report.charts import Series, line_chart, steps_between
-from tasks.report.error_sections import horizon_parts, strata_parts, topic_parts
+from tasks.report.error_sections import (
+    horizon_parts,
+    strata_parts,
+    topic_parts,
+    visit_strata_parts,
+)
 from tasks.report.error_tables import NEXT_VISITS, RECOVERIES, TRAVEL_TIMES, read_scores
 from tasks.report.facts import (
     ENCODING_COLUMNS,
@@ -117,7 +122,7 @@ def report_parts(title: str, job: Job[ReportRules], scores: pa.Table) -> list[st
         *calibration_parts(scores, subject),
         *window_parts(job, scores),
         "## Training",
-        training_chart(job.folder("trained") / "metrics.jsonl"),
+        training_chart(job.folder("trained") / "metrics.jsonl", nats_of(rules.family)),
         *encoding_parts(job),
         "## Data card",
         Folded("Source and records", [COUNTED, pairs_table(("fact", "value"), data_pairs(job))]),
@@ -154,6 +159,7 @@ def error_parts(job: Job[ReportRules], scores: pa.Table, subject: Subject) -> li
         parts += horizon_parts(scores, subject)
     for topic in (RECOVERIES, TRAVEL_TIMES, NEXT_VISITS):
         parts += topic_parts(topic, scores) if tasks & {*topic.tasks} else []
+    parts += visit_strata_parts(scores, subject)
     if FORECAST in tasks:
         parts += strata_parts(scores, subject)
     return parts
@@ -189,7 +195,12 @@ def drawn_windows(job: Job[ReportRules], scores: pa.Table) -> list[Window]:
     return read_windows(path, subject.model, main.bar_model, subject.is_nautical)
 
 
-def training_chart(course: Path) -> Html:
+def nats_of(family: str) -> str:
+    """The unit of the loss, by what is told one after the other."""
+    return f"nats per target {'visit' if reads(family) == VISITS else 'point'}"
+
+
+def training_chart(course: Path, nats: str) -> Html:
     """Training and validation loss by step."""
     lines = [json.loads(line) for line in course.read_text().splitlines()]
     names = {"validation_loss": "validation", "loss": "training"}
@@ -200,12 +211,11 @@ def training_chart(course: Path) -> Html:
     series = [one for one in series if one.points]
     ticks = [(step, f"{step:,.0f}") for step in steps_between(0, lines[-1]["step"])]
     ends = ", ".join(f"{one.name} {one.points[-1][1]:.3g}" for one in series)
-    told = f"Loss after {counted(lines[-1]['step'], 'step')}, in {NATS}: {ends}."
-    labels = ("optimiser step", NATS)
+    told = f"Loss after {counted(lines[-1]['step'], 'step')}, in {nats}: {ends}."
+    labels = ("optimiser step", nats)
     return Html(line_chart("training", "Loss while training", series, ticks, labels, told), told)
 
 
-NATS = "nats per target point"
 KEPT = (
     "Errors of a small network that must tell from the features of a point where and when it was, "
     "counted from the first point of its window; shares are of the window's extent or duration, "

@@ -41,6 +41,13 @@ def digits(value: float) -> str:
     return f"{value:,.{places}f}"
 
 
+def unit_of(metric: str, largest: float) -> Unit:
+    """The unit of an error by the name of its metric: nats, seconds or metres, as its size asks."""
+    if metric == "nll":
+        return NAT
+    return duration_unit(largest) if metric.endswith("_s") else distance_unit(largest)
+
+
 def distance_unit(largest_m: float) -> Unit:
     """Metres or kilometres, for distances that stand side by side."""
     return KILOMETRE if largest_m >= 2_000 else METRE

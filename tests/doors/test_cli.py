@@ -81,6 +81,10 @@ def test_no_variable_of_the_environment_changes_the_configuration(monkeypatch):
             ["run", "--model.inputs", "plain", "--model.family", "masked_chemin"],
             "--model: inputs plain is for the family chemin alone; leave it out with masked_chemin",
         ),
+        (
+            ["run", "--model.family", "trajgpt", "--train.batching", "packed"],
+            "train.batching packed is for families of points; trajgpt reads visits: leave it out",
+        ),
         (["run", "--columns.zone", "Mars"], "--columns.zone: unknown zone 'Mars'"),
         (
             ["run", "--window.num_horizon", "5", "--assess.gate_horizon", "6"],

@@ -188,7 +188,10 @@ def found(tmp_path_factory):
 
 def test_the_law_is_told_to_be_as_good_as_it_is(found):
     table, region_BV, *times = found[0].table, *visits_of_law(8_000, 1_000, NUM_VISITS)
-    row = {task: wide_rows(table, task=task, mask="all", model="law")[0] for task in TASKS}
+    row = {
+        task: wide_rows(table, task=task, mask="all", stratum="all", model="law")[0]
+        for task in TASKS
+    }
     last_nll = [LAW.chain.nll(region_V)[-1] for region_V in region_BV]
     assert row["next_region"]["nll"] == pytest.approx(np.mean(last_nll), abs=1e-6)
     travel_nll = LAW.travel_nll(region_BV, times[0])[:, -1].mean()
@@ -205,7 +208,7 @@ def test_the_law_is_told_to_be_as_good_as_it_is(found):
 
 def test_masks_tell_what_comes_and_their_windows_add_up(found):
     for task in TASKS:
-        rows = wide_rows(found[0].table, task=task, model="law")
+        rows = wide_rows(found[0].table, task=task, stratum="all", model="law")
         sizes = {one["mask"]: one["num_windows"] for one in rows}
         assert sizes["all"] == 1_000 == sizes[SEEN] + sizes[NEW]
         assert sizes[SEEN] > 0 < sizes[NEW]

@@ -17,7 +17,7 @@ from model.interface.next_visit import parted
 NAMES = (
     *("stay", "own_frequency", "own_recent", "global_frequency", "hour_frequency"),
     *("markov_1", "markov_2", "kneser_ney", "exploration", "marginal_times"),
-    *("log_normal_times", "boosted_times"),
+    *("region_hour_times", "log_normal_times", "boosted_times"),
 )
 MANY, FEW = (200, 24), (12, 8)
 
@@ -57,6 +57,17 @@ def assert_equal(one, other):
 def test_every_baseline_has_a_name_and_the_question_that_it_serves():
     assert tuple(fitted(FEW)) == NAMES
     assert {one.tasks for one in fitted(FEW).values()} == {("next_visit",)}
+
+
+def test_each_law_stands_once_in_a_table():
+    """Laws of regions share one law of times, which would stand there nine times."""
+    by_task = {
+        task: [one for one in fitted(FEW).values() if task in one.judged_on]
+        for task in ("next_region", "next_travel", "next_stay")
+    }
+    assert len({id(one.regions) for one in by_task["next_region"]}) == len(by_task["next_region"])
+    for task in ("next_travel", "next_stay"):
+        assert len({id(one.times) for one in by_task[task]}) == len(by_task[task]) == 4
 
 
 @pytest.mark.parametrize("name", NAMES)

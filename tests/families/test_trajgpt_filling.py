@@ -91,13 +91,23 @@ def test_the_cache_tells_what_the_layout_tells():
         filling.begin(int(STARTED[0]), 0, "UTC")
         torch.testing.assert_close(filling.state_SD[0], states_BTD[0, 7], rtol=1e-4, atol=1e-4)
         one = whole.part(0, 1)
-        visit = (
+        visit = [
             column[:, 2].expand(3) for column in (one.region_BV, one.arrived_s_BV, one.left_s_BV)
-        )
+        ]
         open_S = torch.ones(3, dtype=torch.bool)
         filling.calendar = lambda arrived_s_S: one.calendar_BVK[:, 2].expand(3, -1)
-        filling._read(*visit, open_S, 1, ~open_S)
+        room_s_S = one.arrived_s_BV[:, 4].expand(3) - visit[-1]
+        filling._read(*visit, open_S, 1, ~open_S, room_s_S)
         torch.testing.assert_close(filling.state_SD[0], states_BTD[0, 8], rtol=1e-4, atol=1e-4)
+        # What is recalled is the same too.
+        is_told_BT = torch.zeros_like(layout.is_pad_BV)
+        is_told_BT[0, 8] = True
+        torch.testing.assert_close(
+            filling.memory.told(filling.state_SD).log_region_NR[:1],
+            model.told(states_BTD, layout, is_told_BT).log_region_NR,
+            rtol=1e-4,
+            atol=1e-4,
+        )
 
 
 def test_gaps_that_nothing_can_fill_are_refused():

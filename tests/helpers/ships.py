@@ -156,7 +156,7 @@ def trip(generator: np.random.Generator, split: str, number: int) -> dict[str, o
 class Assessed(RunSteps):
     """A store with a model that went through training, evaluation and report."""
 
-    proved: Receipt
+    proved: Receipt | None
     reported: Receipt
 
 

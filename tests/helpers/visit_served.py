@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from helpers.visit_worlds import MONDAY_US, places_of, visits_of_law
+from helpers.visit_worlds import begins_us, places_of, visits_of_law
 from model.families import build
 from model.features.places import NUM_SPECIAL
 from model.interface.weights import save_weights
@@ -34,7 +34,7 @@ def frame_of_law(seed: int, num_rows: int, num_visits: int, name: str = "row") -
     """The visits that `write_shards_of_law` writes from a seed on, as a long frame."""
     region_BV, travel_s_BV, stay_s_BV = visits_of_law(seed, num_rows, num_visits)
     left_s_BV = np.cumsum(travel_s_BV, 1) + np.cumsum(stay_s_BV, 1)
-    left_us_BV = MONDAY_US + np.round(left_s_BV * 1e6).astype(np.int64)
+    left_us_BV = begins_us(seed, num_rows) + np.round(left_s_BV * 1e6).astype(np.int64)
     arrived_us_BV = left_us_BV - np.round(stay_s_BV * 1e6).astype(np.int64)
     centres = torch.stack(places_of().degrees(*places_of().centres_m()), dim=-1).numpy()
     place_NC = centres[region_BV.ravel() + NUM_SPECIAL]

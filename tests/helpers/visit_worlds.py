@@ -60,16 +60,23 @@ def visits_of_law(seed: int, num_rows: int, num_visits: int, law: VisitLaw = LAW
     return region_BV, np.round(travel_s_BV, 6), np.round(stay_s_BV, 6)
 
 
-def batch_of_visits(region_BV, travel_s_BV, stay_s_BV, num_pads: int = 0, seed: int = 0):
+def begins_us(seed: int, num_rows: int):
+    """An instant of one week for each row (B, 1), since the law knows no calendar."""
+    second_B1 = np.random.default_rng(seed).integers(0, 7 * 86_400, (num_rows, 1))
+    return MONDAY_US + second_B1 * 10**6
+
+
+def batch_of_visits(
+    region_BV, travel_s_BV, stay_s_BV, num_pads: int = 0, seed: int = 0, law: VisitLaw = LAW
+):
     """The same as a batch: every visit but the first is asked, and no record ends early."""
     num_rows, num_visits = region_BV.shape
     passed_us_BV = np.round((np.cumsum(travel_s_BV, 1) + np.cumsum(stay_s_BV, 1)) * 1e6)
     left_us_BV = passed_us_BV.astype(np.int64)
     arrived_us_BV = left_us_BV - np.round(stay_s_BV * 1e6).astype(np.int64)
-    begin_s_B1 = np.random.default_rng(seed).integers(0, 7 * 86_400, (num_rows, 1))
-    local = calendar_of(MONDAY_US + begin_s_B1 * 10**6 + arrived_us_BV, "UTC")
+    local = calendar_of(begins_us(seed, num_rows) + arrived_us_BV, "UTC")
     clocks = [waves(CYCLES[name])[local[name]] for name in CYCLES_OF_VISITS]
-    column_BV, row_BV = LAW.chain.places(region_BV)
+    column_BV, row_BV = law.chain.places(region_BV)
     is_asked_BV = np.tile(np.arange(num_visits) > 0, (num_rows, 1))
     columns = {
         "region_BV": (region_BV + NUM_SPECIAL, Special.PAD),
@@ -95,11 +102,28 @@ def batch_of_visits(region_BV, travel_s_BV, stay_s_BV, num_pads: int = 0, seed: 
     return VisitBatch(**tensors, window_id_B=torch.arange(num_rows))
 
 
-def write_shards_of_law(folder: Path, spans: dict[str, tuple[int, int]], num_visits: int) -> None:
-    """Rows of visits for each split, from one seed to another, and the places of the law."""
+def sizes_of(first: int, end: int, most: int, fewest: int | None):
+    """How many visits each row has (B): all the most, or any number from the fewest on."""
+    return np.random.default_rng(first).integers(fewest or most, most + 1, end - first)
+
+
+def write_shards_of_law(
+    folder: Path,
+    spans: dict[str, tuple[int, int]],
+    num_visits: int,
+    law: VisitLaw = LAW,
+    fewest: int | None = None,
+    splits_asked: tuple[str, ...] = ("validation", "test"),
+) -> None:
+    """Rows of visits for each split, from one seed to another, and the places of the law.
+
+    With a fewest number of visits, rows have any number from there on. In the splits that are
+    asked, a window of each row is stored.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    places = places_of()
+    places = places_of(law)
     (folder / "places.json").write_text(json.dumps(places.to_json()))
+    sizes = {span: sizes_of(*span, num_visits, fewest) for span in spans.values()}
     windows = [
         {
             "window_id": number,
@@ -108,22 +132,23 @@ def write_shards_of_law(folder: Path, spans: dict[str, tuple[int, int]], num_vis
             "split": split,
             "mask": "next",
             "start": 0,
-            "num_points": num_visits,
-            "num_context": num_visits - 1,
-            "is_observed": [True] * (num_visits - 1) + [False],
+            "num_points": size,
+            "num_context": size - 1,
+            "is_observed": [True] * (size - 1) + [False],
         }
         for split, (first, end) in spans.items()
-        if split != "train"
-        for number in range(first, end)
+        if split in splits_asked
+        for number, size in zip(range(first, end), sizes[first, end].tolist(), strict=True)
     ]
     index = pa.Table.from_pylist(windows, pa.schema(VISIT_WINDOW_SCHEMA))
     pq.write_table(index, folder / "windows.parquet")
     centres = torch.stack(places.degrees(*places.centres_m()), dim=-1).numpy()
     for split, (first, end) in spans.items():
-        region_BV, travel_s_BV, stay_s_BV = visits_of_law(first, end - first, num_visits)
+        region_BV, travel_s_BV, stay_s_BV = visits_of_law(first, end - first, num_visits, law)
         passed_s_BV = np.cumsum(travel_s_BV, 1) + np.cumsum(stay_s_BV, 1)
         left_us_BV = np.round(passed_s_BV * 1e6).astype(np.int64)
-        arrived_us_BV = MONDAY_US + left_us_BV - np.round(stay_s_BV * 1e6).astype(np.int64)
+        left_us_BV += begins_us(first, end - first)
+        arrived_us_BV = left_us_BV - np.round(stay_s_BV * 1e6).astype(np.int64)
         place_BVC = centres[region_BV + NUM_SPECIAL]
         columns = {
             "region_id": region_BV + NUM_SPECIAL,
@@ -134,10 +159,12 @@ def write_shards_of_law(folder: Path, spans: dict[str, tuple[int, int]], num_vis
             "is_censored": np.zeros(region_BV.shape, bool),
             "is_way_seen": np.ones(region_BV.shape, bool),
         }
-        edges = pa.array(np.arange(end - first + 1) * num_visits, pa.int32())
+        size_B = sizes[first, end]
+        edges = pa.array(np.cumsum(np.concatenate([[0], size_B])), pa.int32())
+        is_kept_BV = np.arange(num_visits) < size_B[:, None]
         lists = {
             name: pa.ListArray.from_arrays(
-                edges, pa.array(value.ravel(), VISIT_SCHEMA[name].value_type)
+                edges, pa.array(value[is_kept_BV], VISIT_SCHEMA[name].value_type)
             )
             for name, value in columns.items()
         }

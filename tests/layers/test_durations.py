@@ -164,3 +164,27 @@ def test_a_censored_stay_pulls_the_density_to_longer_ones():
         medians[knows] = law.quantile(0.5)[0].item()
     assert medians[True] == pytest.approx(3_600, rel=0.05)
     assert medians[False] < 0.85 * 3_600
+
+
+def test_a_head_begins_with_the_durations_of_train():
+    """A sharp value that repeats, and two wide bumps: told before the first step of training."""
+    generator = np.random.default_rng(0)
+    bumps_s = np.exp([5.0, 7.5] + 0.4 * generator.standard_normal((500, 2))).ravel()
+    seconds_N = torch.from_numpy(np.concatenate([np.zeros(200), np.full(300, 5.0), bumps_s]))
+    torch.manual_seed(0)
+    head = DurationMixtureHead(4, 2, 3, typical_s=60.0, has_zero=True)
+    hidden_ND, codes_NF = torch.zeros(len(seconds_N), 4), torch.zeros(len(seconds_N), 2)
+    before = head(hidden_ND, codes_NF)
+    head.begin_as(seconds_N)
+    with torch.no_grad():
+        law = head(hidden_ND, codes_NF)
+        gain = law.log_density(seconds_N).mean() - before.log_density(seconds_N).mean()
+    assert float(gain) > 1
+    assert float(law.log_zero[0].exp()) == pytest.approx(200 / 1_500, abs=0.01)
+    share = float(law.within(torch.full_like(seconds_N, 5.0), 0.3)[0])
+    assert share == pytest.approx(300 / 1_500, abs=0.02)
+    # Too few to tell components apart: all but the share at zero stays as it was.
+    head = DurationMixtureHead(4, 2, 3, typical_s=60.0, has_zero=True)
+    kept = head.project.bias[1:].clone()
+    head.begin_as(torch.tensor([0.0, 5.0, 5.0, 6.0]))
+    assert torch.equal(head.project.bias[1:], kept)

@@ -42,9 +42,12 @@ def test_a_run_stands_behind_its_window_and_ends_with_a_token():
     assert found.travel_s_BV[0, 6] == arrived_V[2] - left_V[1]
     assert found.is_travel_known_BV[0].tolist()[5:] == [True, True, False]
     assert found.is_open_BV[0].tolist()[5:] == [False, False, True]
-    # What is told behind the separator must be over when D begins; before it nothing is said.
-    assert found.until_s_BV[0, 4:].tolist() == 4 * [float(arrived_V[3])]
-    assert found.until_s_BV[0, :4].tolist() == 4 * [float("inf")]
+    # A visit that is told behind the separator must be over when D begins; nothing else need be.
+    ends_s, never_s = float(arrived_V[3]), float("inf")
+    assert found.until_s_BV[0].tolist() == [*5 * [never_s], ends_s, ends_s, never_s]
+    # So much is left behind the separator and each visit to what is told next.
+    room_s = [ends_s - float(left_V[visit]) for visit in (0, 1, 2)]
+    assert found.room_s_BV[0].tolist() == [*4 * [never_s], *room_s, never_s]
 
 
 def test_two_runs_are_told_one_after_the_other():
@@ -58,7 +61,12 @@ def test_two_runs_are_told_one_after_the_other():
     first_way_s = batch.arrived_s_BV[0, 3] - batch.left_s_BV[0, 2]
     assert asked.travel_s_N[2] == first_way_s
     ends_s = [float(batch.arrived_s_BV[0, place]) for place in (2, 5)]
-    assert asked.until_s_N.tolist() == 2 * ends_s[:1] + 3 * ends_s[1:]
+    never_s = float("inf")
+    assert asked.until_s_N.tolist() == [ends_s[0], never_s, ends_s[1], ends_s[1], never_s]
+    # Behind an answer the next gap is open, behind the last one none.
+    left_s = [float(batch.left_s_BV[0, place]) for place in (2, 3, 4)]
+    room_s = [*(ends_s[1] - value for value in left_s), never_s]
+    assert found.room_s_BV[0, 7:].tolist() == room_s
 
 
 def test_a_window_without_blanks_is_told_as_a_whole():
@@ -88,14 +96,21 @@ def test_every_visit_stands_once_and_what_is_shown_tells_nothing_of_what_is_hidd
         assert kinds.count(BLANK) == kinds.count(ANSWER)
         assert kinds.count(SEP) == 1
         assert (kinds[0] == SEP) == (BLANK not in kinds)
-    is_shown_BT = ~found.is_target_BV & found.is_visit_BV
+    is_behind_BT = (found.region_BV == SEP).cumsum(1) > 0
+    is_shown_BT = ~is_behind_BT & found.is_visit_BV
     times = found.arrived_s_BV[is_shown_BT]
-    is_hidden_BT = found.is_target_BV & found.is_visit_BV & (found.region_BV >= NUM_SPECIAL)
+    is_hidden_BT = is_behind_BT & found.is_visit_BV & (found.region_BV >= NUM_SPECIAL)
     if BLANK in found.region_BV:
         rows = (found.region_BV == BLANK).any(1)
         assert not set(times.tolist()) & set(
             found.arrived_s_BV[is_hidden_BT & rows[:, None]].tolist()
         )
+        # What is shown is told as well, where it comes straight behind another visit.
+        is_told_BT = found.is_target_BV & is_shown_BT
+        follows_BT = is_shown_BT[:, 1:] & is_shown_BT[:, :-1]
+        assert not bool(is_told_BT[:, 0].any())
+        assert torch.equal(is_told_BT[:, 1:], follows_BT)
+        assert bool(found.is_target_BV[is_hidden_BT].all())
 
 
 def test_runs_follow_seed_epoch_and_window():
@@ -117,7 +132,8 @@ def test_the_ends_of_a_window_are_never_hidden():
     batch = walked(200, 4)
     found = infilled(batch, 0)
     for row in range(200):
-        shown = found.region_BV[row][~found.is_target_BV[row] & found.is_visit_BV[row]]
+        is_before_T = (found.region_BV[row] == SEP).cumsum(0) == 0
+        shown = found.region_BV[row][is_before_T & found.is_visit_BV[row]]
         first = shown[0] if len(shown) else found.region_BV[row, 1]
         assert int(first) == int(batch.region_BV[row, 0])
         if BLANK in found.region_BV[row]:

@@ -9,7 +9,7 @@ import pytest
 from flows import cli
 from model.families import FAMILIES_OF_POINTS
 from tasks.config.datasets import DATASETS
-from tasks.config.suite import FAMILIES, SHIPPED, Suite, file_of, merged, suite_named
+from tasks.config.suite import FAMILIES, OF_POINTS, SHIPPED, Suite, file_of, merged, suite_named
 from tasks.ingest.suite_sources import source_of
 from tasks.runtime.errors import ConfigError
 
@@ -26,7 +26,9 @@ def written(folder: Path, text: str, name: str = "mine.toml") -> str:
 def test_a_shipped_suite_can_be_configured_and_has_a_control_beside_its_data(name):
     suite = suite_named(name)
     assert suite.name == name
-    assert set(suite.families) == set(FAMILIES_OF_POINTS) == set(FAMILIES)
+    assert set(suite.families) == set(FAMILIES_OF_POINTS) & set(FAMILIES)
+    judged = {family for data in suite.datasets for family in suite.families_of(data)}
+    assert judged == set(FAMILIES)
     leaky = [
         suite.config_of(data, split, "chemin").split_rules.is_leaky
         for data in suite.datasets
@@ -43,7 +45,14 @@ def test_the_full_suite_has_all_public_data():
 
 def test_a_suite_of_your_own(tmp_path):
     suite = suite_named(written(tmp_path, GOOD))
-    assert (suite.name, suite.families, suite.seeds) == ("mine", FAMILIES, (0,))
+    assert (suite.name, suite.families, suite.seeds) == ("mine", OF_POINTS, (0,))
+
+
+def test_data_may_be_of_other_families_than_the_suite(tmp_path):
+    suite = suite_named(written(tmp_path, f"{GOOD}families = ['trajgpt']\n"))
+    [data] = suite.datasets
+    assert [cell.family for cell in suite.cells_of(data, "time")] == ["trajgpt"]
+    assert suite.config_of(data, "entity", "trajgpt").evaluate_rules.tasks[0] == "next_region"
 
 
 def test_settings_of_the_data_go_before_those_of_the_suite_and_the_cell_before_both(tmp_path):
@@ -71,6 +80,7 @@ def test_what_is_merged_keeps_the_rest():
         ("title = 'x", "this is no TOML"),
         ("title = 'x'\n", "datasets: Field required"),
         (f"families = ['chemim']\n{GOOD}", "families: no family 'chemim'; choose of chemin,"),
+        (f"{GOOD}families = ['trajgbt']\n", "datasets.0.families: no family 'trajgbt'; choose of"),
         (f"families = []\n{GOOD}", "families: must name at least one"),
         (f"seeds = [1, 1]\n{GOOD}", "seeds: names 1 twice"),
         (f"seeds = [-1]\n{GOOD}", "seeds.0: Input should be greater than or equal to 0, not -1"),

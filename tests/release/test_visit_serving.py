@@ -426,3 +426,5 @@ def test_a_bundle_of_visits_holds_their_modules_and_no_others():
     others = {"model.inference.visit_frames", "model.earth.cells", "model.interface.controls"}
     assert not others & {*served_source("chemin")}
     assert "model.inference.point_frames" not in modules
+    families = {name.split(".")[2] for name in modules if name.startswith("model.families.")}
+    assert families == {"trajgpt"}

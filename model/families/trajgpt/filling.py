@@ -102,9 +102,7 @@ class Filling:
         states_1TD = self.model.encode(prefix, 0, caches)
         state_1D = states_1TD[:, -1]
         self.memory = Memory(self.model, self.num, most)
-        self.memory.key_BVD[:, : len(kinds)] = self.model.recall_key(states_1TD)
-        self.memory.region_BV[:, : len(kinds)] = prefix.region_BV
-        self.memory.is_visit_BV[:, : len(kinds)] = prefix.is_visit_BV
+        self.memory.begin(states_1TD, prefix)
         self.caches = self.model.transformer.empty_caches(self.num, most)
         for own, one in zip(self.caches, caches, strict=True):
             own.key_BHTK[:, :, : len(kinds)] = one.key_BHTK
@@ -138,7 +136,9 @@ class Filling:
             behind_s_S = torch.full_like(left_s_S, float(shown.left_s_BV[0, following]))
             at_s_S = torch.where(is_last_S, behind_s_S, arrived_s_S)
             until_s_S = torch.where(is_last_S, behind_s_S, left_s_S)
-            self._read(region_S, at_s_S, until_s_S, is_open_S, following, is_last_S)
+            next_ends_s = float(shown.arrived_s_BV[0, following + 1])
+            room_s_S = torch.where(is_last_S, next_ends_s, ends_s) - until_s_S
+            self._read(region_S, at_s_S, until_s_S, is_open_S, following, is_last_S, room_s_S)
             is_open_S &= ~is_last_S
             if not bool(is_open_S.any()):
                 break
@@ -177,32 +177,20 @@ class Filling:
         is_open_S: Tensor,
         following: int,
         is_last_S: Tensor,
+        room_s_S: Tensor,
     ) -> None:
         """Go on by a token in the samples that are open; the others wait where they are."""
         is_special_S1 = is_last_S.unsqueeze(1)
         centre_m_SC = self.model.centre_m_RC[region_S].masked_fill(is_special_S1, 0.0)
         shown_K = self.shown.calendar_BVK[0, following]
         calendar_SK = torch.where(is_special_S1, shown_K, self.calendar(arrived_s_S))
-        none_S1 = torch.zeros(self.num, 1, dtype=torch.bool)
-        token = TokenBatch(
-            region_BV=region_S.unsqueeze(1),
-            east_m_BV=centre_m_SC[:, :1],
-            north_m_BV=centre_m_SC[:, 1:],
-            arrived_s_BV=arrived_s_S.unsqueeze(1),
-            left_s_BV=left_s_S.unsqueeze(1),
-            calendar_BVK=calendar_SK.unsqueeze(1),
-            is_pad_BV=none_S1,
-            is_target_BV=none_S1,
-            is_censored_BV=none_S1,
-            is_way_seen_BV=none_S1,
-            window_id_B=torch.zeros(self.num, dtype=torch.long),
-            gap_ends_s_BV=torch.full((self.num, 1), torch.inf, dtype=torch.float64),
+        token = TokenBatch.of_one(
+            region_S, centre_m_SC, arrived_s_S, left_s_S, calendar_SK, room_s_S
         )
         state_SD = self.model.encode(token, self.next_S1, self.caches)[:, 0]
         self.state_SD = torch.where(is_open_S.unsqueeze(1), state_SD, self.state_SD)
-        # A sample that waits writes where the next token will stand, and counts as none there.
-        is_kept_S = is_open_S & ~is_last_S
-        self.memory.keep(self.next_S1, state_SD, region_S, is_kept_S)
+        # A sample that waits writes where its next token will stand.
+        self.memory.keep(self.next_S1, state_SD, token, is_open_S)
         self.next_S1 += is_open_S.unsqueeze(1).long()
 
     def calendar(self, arrived_s_S: Tensor) -> Tensor:

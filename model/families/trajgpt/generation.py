@@ -24,9 +24,10 @@ from ...interface.controls import ControlError, Controls, Wanted, clock_of
 from ...interface.evaluating import evaluating
 from ...interface.infilling import TokenBatch
 from ...interface.next_visit import Arrivals
-from ...interface.visit_batch import VisitBatch, calendar_of_visits
+from ...interface.visit_batch import NUM_VISIT_CALENDAR, VisitBatch, calendar_of_visits
 from ...layers.durations import DurationMixture
 from .network import Told, TrajGpt
+from .recall import Past
 
 NUM_CANDIDATES = 64  # draws of an arrival, of which the first in a wanted hour counts
 MAX_ATTEMPTS = 20  # draws of a sequence, of which the first that keeps all controls counts
@@ -171,24 +172,17 @@ class Drawing:
     def _read(self, number: int, region_B: Tensor, arrived_s_B: Tensor, left_s_B: Tensor) -> Tensor:
         """The state (B, D) behind one more token of each sequence."""
         centre_m_BC = self.model.centre_m_RC[region_B]
-        none_B1 = torch.zeros(len(region_B), 1, dtype=torch.bool)
-        token = TokenBatch(
-            region_BV=region_B.unsqueeze(1),
-            east_m_BV=centre_m_BC[:, :1],
-            north_m_BV=centre_m_BC[:, 1:],
-            arrived_s_BV=arrived_s_B.unsqueeze(1),
-            left_s_BV=left_s_B.unsqueeze(1),
-            calendar_BVK=calendar_at(arrived_s_B, self.controls).unsqueeze(1),
-            is_pad_BV=none_B1,
-            is_target_BV=none_B1,
-            is_censored_BV=none_B1,
-            is_way_seen_BV=none_B1,
-            window_id_B=torch.zeros(len(region_B), dtype=torch.long),
-            gap_ends_s_BV=torch.full_like(left_s_B.unsqueeze(1), math.inf),
+        token = TokenBatch.of_one(
+            region_B,
+            centre_m_BC,
+            arrived_s_B,
+            left_s_B,
+            calendar_at(arrived_s_B, self.controls),
+            torch.full_like(left_s_B, math.inf),
         )
         hidden_BD = self.model.encode(token, number, self.caches)[:, 0]
         number_B1 = torch.full((len(region_B), 1), number)
-        self.memory.keep(number_B1, hidden_BD, region_B, token.is_visit_BV[:, 0])
+        self.memory.keep(number_B1, hidden_BD, token, torch.ones_like(region_B, dtype=torch.bool))
         return hidden_BD
 
     def _fail(self, is_broken_B: Tensor, reason: str) -> None:
@@ -202,26 +196,40 @@ class Drawing:
 
 
 class Memory:
-    """What sequences have read so far, for the head that goes back: keys, regions, which count."""
+    """What sequences have read so far, token by token, for the head that goes back."""
 
     def __init__(self, model: TrajGpt, num: int, most: int) -> None:
         self.model = model
-        self.key_BVD = model.centre_m_RC.new_zeros(num, most, model.config.width).float()
-        self.region_BV = torch.zeros(num, most, dtype=torch.long)
-        self.is_visit_BV = torch.zeros(num, most, dtype=torch.bool)
+        self.past = Past(
+            torch.zeros(num, most, model.config.width),
+            torch.zeros(num, most, dtype=torch.long),
+            torch.zeros(num, most, 2, dtype=torch.float64),
+            torch.zeros(num, most, NUM_VISIT_CALENDAR),
+            torch.zeros(num, most, dtype=torch.bool),
+        )
+        self.last_B1 = torch.zeros(num, 1, dtype=torch.long)
+
+    def begin(self, hidden_1VD: Tensor, tokens: TokenBatch) -> None:
+        """All sequences have read the same tokens."""
+        shared, number = self.model.past(hidden_1VD, tokens), tokens.region_BV.shape[1]
+        for name, value in shared.columns().items():
+            getattr(self.past, name)[:, :number] = value
+        self.last_B1.fill_(number - 1)
 
     def keep(
-        self, number_B1: Tensor, hidden_BD: Tensor, region_B: Tensor, is_visit_B: Tensor
+        self, number_B1: Tensor, hidden_BD: Tensor, token: TokenBatch, is_read_B: Tensor
     ) -> None:
-        """Add a token of each sequence, at its own number."""
-        key_B1D = self.model.recall_key(hidden_BD).unsqueeze(1)
-        self.key_BVD.scatter_(1, number_B1.unsqueeze(-1).expand_as(key_B1D), key_B1D)
-        self.region_BV.scatter_(1, number_B1, region_B.unsqueeze(1))
-        self.is_visit_BV.scatter_(1, number_B1, is_visit_B.unsqueeze(1))
+        """Add a token of each sequence, at its own number; where it is not read it is not there."""
+        row_B1 = torch.arange(len(number_B1)).unsqueeze(1)
+        added = self.model.past(hidden_BD.unsqueeze(1), token)
+        for name, value in added.columns().items():
+            getattr(self.past, name)[row_B1, number_B1] = value
+        self.last_B1 = torch.where(is_read_B.unsqueeze(1), number_B1, self.last_B1)
 
     def told(self, hidden_BD: Tensor) -> Told:
-        past = self.key_BVD, self.region_BV, self.is_visit_BV
-        return Told(self.model, hidden_BD, self.model.recalled(hidden_BD, *past))
+        row_B = torch.arange(len(hidden_BD))
+        recalled = self.model.recall(hidden_BD, self.past, row_B, self.last_B1[:, 0])
+        return Told(self.model, hidden_BD, recalled)
 
 
 # Draws ------------------------------------------------------------------------------------------

@@ -14,15 +14,13 @@ region, K calendar features.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from ...earth.columns import Columns
-from ...features.places import Places
+from ...features.places import NUM_SPECIAL, Places
 from ...interface.batch import index_of
 from ...interface.family import Network
 from ...interface.infilling import TokenBatch, begun
@@ -31,9 +29,11 @@ from ...interface.next_visit import Arrivals, AskedVisits
 from ...interface.visit_batch import NUM_VISIT_CALENDAR, VisitBatch
 from ...layers.durations import DurationMixture, DurationMixtureHead
 from ...layers.embeddings import Space2Vec, Time2Vec
+from ...layers.gap_durations import GapDuration, GapDurationHead
 from ...layers.heads import RegionHead
 from ...layers.position_encodings import sinusoidal_positions
 from ...layers.transformer import KeyValueCache, Transformer, check_shape
+from .recall import Past, Recall, Recalled
 
 SHORTEST_WAVE_M = 100.0  # Space2Vec: below the cells of any vocabulary
 MANY_REGIONS = 5_000  # from here on the softmax is an adaptive one
@@ -47,7 +47,7 @@ class TrajGptConfig:
     width: int = 128
     num_layers: int = 4
     num_heads: int = 2
-    num_components: int = 3
+    num_components: int = 6
     num_scales: int = 16
     max_points: int = 128
     dropout: float = 0.0
@@ -66,23 +66,6 @@ PRESETS: Mapping[str, TrajGptConfig] = {
 
 
 @dataclass(frozen=True)
-class Recalled(Columns):
-    """The visits that each of N states can go back to, and how near it is to each of them."""
-
-    share_NV: Tensor  # adds up to one, or to zero where there is no visit yet
-    region_NV: Tensor
-
-    def chance_of(self, region_N: Tensor) -> Tensor:
-        """The share (N) of the visits in a region."""
-        return (self.share_NV * (self.region_NV == region_N.unsqueeze(1))).sum(1)
-
-    def chance_NR(self, num_ids: int) -> Tensor:
-        """The share of the visits in every region."""
-        chance_NR = self.share_NV.new_zeros(len(self.share_NV), num_ids)
-        return chance_NR.scatter_add(1, self.region_NV, self.share_NV)
-
-
-@dataclass(frozen=True)
 class Told:
     """The answer behind N histories; heads are asked when somebody wants to know."""
 
@@ -97,7 +80,7 @@ class Told:
     def travel(self, region_N: Tensor) -> DurationMixture:
         return self.model.travel(self.hidden_ND, region_N)
 
-    def stay(self, arrivals: Arrivals) -> DurationMixture:
+    def stay(self, arrivals: Arrivals) -> GapDuration:
         return self.model.stay(self.hidden_ND, arrivals)
 
 
@@ -118,6 +101,7 @@ class TrajGpt(Network):
         self.region = nn.Embedding(places.num_ids, part)
         self.mix = nn.Linear(4 * part, width)
         self.clock = nn.Linear(NUM_VISIT_CALENDAR, width)
+        self.lasting = nn.Linear(3, width, bias=False)
         # With blanks a window has more tokens than visits: at most three for one.
         table_VD = sinusoidal_positions(3 * config.max_points, width)
         self.register_buffer("position_VD", table_VD, persistent=False)
@@ -126,17 +110,18 @@ class TrajGpt(Network):
         num_ids = places.num_ids
         cutoffs = [MANY_REGIONS // 5, MANY_REGIONS] if num_ids > MANY_REGIONS else []
         self.region_head = RegionHead(width, num_ids, cutoffs)
-        self.recall_query, self.recall_key = nn.Linear(width, width), nn.Linear(width, width)
-        self.recall_gate = nn.Linear(width, 1)
+        self.pull = nn.Linear(width, 1)
+        self.recall = Recall(width)
         self.travel_head = DurationMixtureHead(
             width, 2 * part, config.num_components, places.travel_s.p50, has_zero=True
         )
         self.stay_arrival = Time2Vec(part)
-        self.stay_head = DurationMixtureHead(
+        self.stay_head = GapDurationHead(
             width,
             3 * part + NUM_VISIT_CALENDAR + 3,
             config.num_components,
             places.duration_s.p50,
+            places.travel_s.p50,
             places.min_stay_s,
         )
 
@@ -144,10 +129,26 @@ class TrajGpt(Network):
     def fitted(self) -> Places:
         return self.places
 
+    def fit_inputs(self, batches: Iterable[VisitBatch]) -> None:
+        """Begin with regions as frequent, and with ways and stays as long, as they are in train."""
+        seen = list(batches)
+        regions = torch.cat([batch.region_BV[~batch.is_pad_BV] for batch in seen])
+        count_R = torch.bincount(regions, minlength=self.places.num_ids) + 1.0
+        if isinstance(self.region_head.softmax, nn.Linear):
+            with torch.no_grad():
+                self.region_head.softmax.bias.copy_((count_R / count_R.sum()).log())
+        travel_s_N = torch.cat([batch.travel_s_BV[batch.is_travel_known_BV] for batch in seen])
+        is_whole = [~batch.is_pad_BV & ~batch.is_censored_BV for batch in seen]
+        stay_s_N = torch.cat(
+            [batch.duration_s_BV[chosen] for batch, chosen in zip(seen, is_whole, strict=True)]
+        )
+        self.travel_head.begin_as(travel_s_N)
+        self.stay_head.begin_as(stay_s_N, travel_s_N)
+
     # ------------------------------------------------------------------ reading
 
     def encode(
-        self, batch: VisitBatch, first: int | Tensor = 0, caches: list[KeyValueCache] | None = None
+        self, batch: TokenBatch, first: int | Tensor = 0, caches: list[KeyValueCache] | None = None
     ) -> Tensor:
         """Hidden state (B, V, D) of each visit, from itself and those before it.
 
@@ -163,13 +164,22 @@ class TrajGpt(Network):
             self.region(batch.region_BV),
         ]
         x_BVD = self.mix(torch.cat(parts, dim=-1)) + self.clock(batch.calendar_BVK)
+        stay_BV1 = self.log_time(batch.duration_s_BV).unsqueeze(-1)
+        x_BVD = x_BVD + self.lasting(torch.cat([stay_BV1, self.room(batch.room_s_BV)], dim=-1))
         last = len(self.position_VD) - 1
         x_BVD = x_BVD + self.position_VD[index_BV.clamp(max=last)]
         return self.transformer(x_BVD, index_BV, caches=caches)
 
     def elapsed(self, seconds: Tensor) -> Tensor:
-        """Seconds since the first arrival as the waves read them: in typical times of a visit."""
-        return (self.places.clipped_s(seconds) / self.places.time_scale_s).float()
+        """Seconds since the first arrival as the waves read them: in typical times of a visit.
+
+        What is far beyond one is told coarsely: a window may last for hours or for years.
+        """
+        return torch.asinh(self.places.clipped_s(seconds) / self.places.time_scale_s).float()
+
+    def log_time(self, seconds: Tensor) -> Tensor:
+        """How long something takes, in typical times of a visit, on a scale of magnitudes."""
+        return torch.log1p(seconds.clamp(min=0) / self.places.time_scale_s).float()
 
     # ------------------------------------------------------------------ telling
 
@@ -185,68 +195,64 @@ class TrajGpt(Network):
         """What the states of some tokens tell of the token after each."""
         row_N, place_N = torch.nonzero(is_told_BV, as_tuple=True)
         hidden_ND = hidden_BVD[row_N, place_N]
-        can_go_back_NV = tokens.is_visit_BV[row_N] & (
-            index_of(tokens.region_BV)[row_N] <= place_N.unsqueeze(1)
-        )
-        key_BVD = self.recall_key(hidden_BVD)
-        recalled = self.recalled(hidden_ND, key_BVD[row_N], tokens.region_BV[row_N], can_go_back_NV)
-        return Told(self, hidden_ND, recalled)
+        past = self.past(hidden_BVD, tokens)
+        return Told(self, hidden_ND, self.recall(hidden_ND, past, row_N, place_N))
 
-    def recalled(
-        self, hidden_ND: Tensor, key_NVD: Tensor, region_NV: Tensor, can_go_back_NV: Tensor
-    ) -> Recalled:
-        """How near each state is to visits before it, by their keys."""
-        query_ND1 = self.recall_query(hidden_ND).unsqueeze(-1)
-        near_NV = (key_NVD @ query_ND1).squeeze(-1) / hidden_ND.shape[-1] ** 0.5
-        share_NV = near_NV.masked_fill(~can_go_back_NV, -torch.inf).softmax(-1)
-        return Recalled(torch.where(can_go_back_NV, share_NV, 0.0), region_NV)
+    def past(self, hidden_BVD: Tensor, tokens: TokenBatch) -> Past:
+        """What can be recalled of tokens."""
+        place_m_BVC = torch.stack([tokens.east_m_BV, tokens.north_m_BV], dim=-1)
+        columns = tokens.region_BV, place_m_BVC, tokens.calendar_BVK, tokens.is_visit_BV
+        return Past(self.recall.key(hidden_BVD), *columns)
 
     def log_regions(self, hidden_ND: Tensor, recalled: Recalled) -> Tensor:
         """Log P(next region), (N, R): one of those visited before, or any of the vocabulary.
 
-        A person goes back more often than not, and which regions are hers no weight can know: the
-        distribution is a mixture of the two (a pointer network, See et al. 2017).
+        The distribution is a mixture of the two.
         """
-        log_new_NR = self.region_head.log_probability(hidden_ND)
-        log_back_N1, log_other_N1 = self.log_gates(hidden_ND, recalled)
+        log_new_NR = self.log_any(hidden_ND, recalled)
+        log_back_N1, log_other_N1 = self.recall.log_gates(hidden_ND, recalled)
         chance_NR = recalled.chance_NR(log_new_NR.shape[1]).clamp(min=LEAST_CHANCE)
         return torch.logaddexp(log_other_N1 + log_new_NR, log_back_N1 + chance_NR.log())
 
+    def log_any(self, hidden_ND: Tensor, recalled: Recalled) -> Tensor:
+        """Log P(region) of any of the vocabulary, (N, R): what is near draws more."""
+        log_NR = self.region_head.log_probability(hidden_ND)
+        away_NR = torch.cdist(recalled.place_m_NC.float(), self.centre_m_RC.float())
+        log_away_NR = torch.log1p(away_NR / self.places.place_scale_m)
+        log_away_NR[:, :NUM_SPECIAL] = 0.0
+        pull_N1 = self.pull(hidden_ND) * recalled.is_visit_N.unsqueeze(1)
+        return (log_NR + pull_N1 * log_away_NR).log_softmax(-1)
+
     def region_nll(self, told: Told, region_N: Tensor) -> Tensor:
         """Surprise (N) of regions, as `log_regions` tells them, of those alone."""
-        log_back_N1, log_other_N1 = self.log_gates(told.hidden_ND, told.recalled)
-        log_new_N = -self.region_head.nll(told.hidden_ND, region_N)
+        log_back_N1, log_other_N1 = self.recall.log_gates(told.hidden_ND, told.recalled)
+        log_any_NR = self.log_any(told.hidden_ND, told.recalled)
+        log_new_N = log_any_NR.gather(1, region_N.unsqueeze(1)).squeeze(1)
         log_seen_N = told.recalled.chance_of(region_N).clamp(min=LEAST_CHANCE).log()
         return -torch.logaddexp(log_other_N1[:, 0] + log_new_N, log_back_N1[:, 0] + log_seen_N)
-
-    def log_gates(self, hidden_ND: Tensor, recalled: Recalled) -> tuple[Tensor, Tensor]:
-        """Log shares (N, 1) of going back and of the rest; nobody goes back to nothing."""
-        gate_N1 = self.recall_gate(hidden_ND)
-        has_past_N1 = recalled.share_NV.sum(1, keepdim=True) > 0
-        log_back_N1 = torch.where(has_past_N1, functional.logsigmoid(gate_N1), -torch.inf)
-        return log_back_N1, torch.where(has_past_N1, functional.logsigmoid(-gate_N1), 0.0)
 
     def travel(self, hidden_ND: Tensor, region_N: Tensor) -> DurationMixture:
         """p(seconds on the way to a region)."""
         return self.travel_head(hidden_ND, self.region_codes(region_N))
 
-    def stay(self, hidden_ND: Tensor, arrivals: Arrivals) -> DurationMixture:
+    def stay(self, hidden_ND: Tensor, arrivals: Arrivals) -> GapDuration:
         """p(seconds of the stay) of those who arrive so."""
+        room_s_N = arrivals.until_s_N - arrivals.arrived_s_N
         codes = [
             self.region_codes(arrivals.region_N),
             self.stay_arrival(self.elapsed(arrivals.arrived_s_N)),
             arrivals.calendar_NK,
-            torch.log1p(arrivals.travel_s_N / self.places.time_scale_s).float().unsqueeze(-1),
-            self.room(arrivals.until_s_N - arrivals.arrived_s_N),
+            self.log_time(arrivals.travel_s_N).unsqueeze(-1),
+            self.room(room_s_N),
         ]
-        return self.stay_head(hidden_ND, torch.cat(codes, dim=-1))
+        return self.stay_head(hidden_ND, torch.cat(codes, dim=-1), room_s_N)
 
-    def room(self, seconds_N: Tensor) -> Tensor:
-        """How much time a gap leaves, and whether there is one, (N, 2)."""
-        is_gap_N = seconds_N.isfinite()
-        seconds_N = torch.where(is_gap_N, seconds_N, self.places.duration_s.p50).clamp(min=1.0)
-        code_N = torch.log(seconds_N / self.places.time_scale_s)
-        return torch.stack([code_N * is_gap_N, is_gap_N], dim=-1).float()
+    def room(self, seconds: Tensor) -> Tensor:
+        """How much time a gap leaves, and whether there is one, (..., 2)."""
+        is_gap = seconds.isfinite()
+        seconds = torch.where(is_gap, seconds, self.places.duration_s.p50).clamp(min=1.0)
+        code = torch.log(seconds / self.places.time_scale_s)
+        return torch.stack([code * is_gap, is_gap], dim=-1).float()
 
     def region_codes(self, region_N: Tensor) -> Tensor:
         """What of an asked region the heads read: its embedding and its centre, (N, F)."""
