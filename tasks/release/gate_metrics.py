@@ -40,14 +40,16 @@ class NotReproduced(Exception):
 class Evidence(Frozen):
     """How many windows and entities a gain over the bar is of, and its 95 % interval.
 
-    Beside it the questions that the model answers worse than the bar by more than chance explains,
-    and the tasks that it serves and was not judged on, all in words.
+    Beside it what speaks against the model whatever it gains, the questions that it answers worse
+    than the bar by more than chance explains, and the tasks that it serves and was not judged on,
+    all in words.
     """
 
     num_windows: int
     num_entities: int
     low: float
     high: float
+    faults: tuple[str, ...] = ()
     behind: tuple[str, ...] = ()
     unjudged: tuple[str, ...] = ()
 

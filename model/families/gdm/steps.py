@@ -5,17 +5,18 @@ It is known where both of its ends show what it tells. Of one that is hidden the
 something nevertheless: the way between two known places is gone somehow, so the first guess of a
 step between them is its even share; of one that nothing follows, it is the mean step of train.
 
-Shapes: B windows, T points, F numbers of a step, C coordinates (east, north), U features.
+Shapes: B windows, T points, F numbers of a step, C coordinates (east, north), U features, W ways.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ...earth.calendar import NUM_CALENDAR
 from ...earth.columns import Columns
@@ -23,6 +24,8 @@ from ...features.normaliser import MIN_STEP_S, Normaliser
 from ...features.point_features import step_m_between, steps_of
 from ...interface.batch import Batch, first_of_sequence, index_of
 from ...interface.masked_input import MaskedInput, neighbours
+from .diffusion import shares_at
+from .ways import Span, ways_m
 
 NUM_STEP = 3
 NUM_AROUND = 9 + NUM_CALENDAR
@@ -86,36 +89,6 @@ def steps_of_batches(batches: Iterable[Batch]) -> tuple[Tensor, Tensor, Tensor]:
     return torch.cat(steps), torch.cat(lons), torch.cat(lats)
 
 
-# ---------------------------------------------------------------------------------- spans
-
-
-@dataclass(frozen=True)
-class Span(Columns):
-    """Between which known points the step arriving at each point lies: `end_BT` may be its own."""
-
-    start_BT: Tensor  # 0 where there is none, as is the next
-    end_BT: Tensor
-    has_start_BT: Tensor
-    has_both_BT: Tensor
-
-    @classmethod
-    def of(cls, shows_BT: Tensor, sequence_BT: Tensor) -> Span:
-        before_BT, after_BT = neighbours(shows_BT, sequence_BT)
-        end_BT = torch.where(shows_BT, index_of(shows_BT), after_BT)
-        has_start_BT = before_BT >= 0
-        has_both_BT = has_start_BT & (end_BT >= 0)
-        return cls(before_BT.clamp(min=0), end_BT.clamp(min=0), has_start_BT, has_both_BT)
-
-    @property
-    def num_steps_BT(self) -> Tensor:
-        """Steps between the two, 1 where the step is known or nothing is."""
-        return torch.where(self.has_both_BT, self.end_BT - self.start_BT, 1)
-
-    @property
-    def is_known_BT(self) -> Tensor:
-        return self.has_both_BT & (self.num_steps_BT == 1)
-
-
 # ---------------------------------------------------------------------------------- known steps
 
 
@@ -130,11 +103,35 @@ class KnownSteps(Columns):
     told_BTF: Tensor
     hides_BTF: Tensor
     around_BTU: Tensor
+    way_BTWF: Tensor  # codes of steps as known motion goes, without their center and without time
     place: Span
     time: Span
     position_BT: Tensor  # place in its sequence
     sequence_BT: Tensor
     is_pad_BT: Tensor
+
+    def freed(self, code_BTF: Tensor) -> Tensor:
+        """Codes less what the known places settle of them: their mean between two of these."""
+        free_BTC = self.place.less_mean(code_BTF[..., :2])
+        return torch.cat([free_BTC, code_BTF[..., 2:]], dim=-1)
+
+    def painted(self, x_BTF: Tensor, time: float, noise_BTF: Tensor) -> Tensor:
+        """x_t with all that is known in its place, as noised as the rest."""
+        signal, share = shares_at(time)
+        known_BTF = signal * self.told_BTF + share * noise_BTF
+        between_BTF = self.freed(x_BTF) + known_BTF - self.freed(known_BTF)
+        return torch.where(self.hides_BTF, between_BTF, known_BTF)
+
+
+def start_alone(shown: MaskedInput) -> MaskedInput:
+    """The same with nothing but the first points shown: what a generation knows."""
+    index_BT = index_of(shown.is_pad_BT)
+    is_first_BT = index_BT == first_of_sequence(index_BT, shown.sequence_BT)
+    return replace(
+        shown,
+        shows_place_BT=shown.shows_place_BT & is_first_BT,
+        shows_time_BT=shown.shows_time_BT & is_first_BT,
+    )
 
 
 def known_steps(shown: MaskedInput, code: StepCode) -> KnownSteps:
@@ -152,6 +149,7 @@ def known_steps(shown: MaskedInput, code: StepCode) -> KnownSteps:
         told_BTF=told_BTF.float(),
         hides_BTF=~knows_BTF & has_step_BT.unsqueeze(-1),
         around_BTU=_around(shown, place, time, position_BT),
+        way_BTWF=_ways(shown, place, time, code),
         place=place,
         time=time,
         position_BT=position_BT,
@@ -165,12 +163,12 @@ def _even_steps(shown: MaskedInput, place: Span, time: Span) -> Tensor:
     chord_m_BTC = step_m_between(
         shown.lon_deg_BT, shown.lat_deg_BT, place.start_BT, place.end_BT
     ) * _share_of_way(shown, place, time).unsqueeze(-1)
-    return torch.cat([chord_m_BTC, (_elapsed_s(shown, time) / time.num_steps_BT)[..., None]], -1)
+    return torch.cat([chord_m_BTC, (time.elapsed_s(shown) / time.num_steps_BT)[..., None]], -1)
 
 
 def _share_of_way(shown: MaskedInput, place: Span, time: Span) -> Tensor:
     """A step's share of the way, by time where all of it is known, else by their number."""
-    whole_s_BT, own_s_BT = _elapsed_s(shown, place), _elapsed_s(shown, time)
+    whole_s_BT, own_s_BT = place.elapsed_s(shown), time.elapsed_s(shown)
     shows_BT = shown.shows_time_BT
     is_timed_BT = time.is_known_BT & (whole_s_BT > 0)
     is_timed_BT &= shows_BT.gather(1, place.start_BT) & shows_BT.gather(1, place.end_BT)
@@ -178,9 +176,10 @@ def _share_of_way(shown: MaskedInput, place: Span, time: Span) -> Tensor:
     return torch.where(is_timed_BT, share_BT, 1 / place.num_steps_BT)
 
 
-def _elapsed_s(shown: MaskedInput, span: Span) -> Tensor:
-    time_s_BT = shown.time_s_BT
-    return time_s_BT.gather(1, span.end_BT) - time_s_BT.gather(1, span.start_BT)
+def _ways(shown: MaskedInput, place: Span, time: Span, code: StepCode) -> Tensor:
+    """What `ways_m` tells, as codes."""
+    way_BTWC = ways_m(shown, place, time) / code.spread_F[:2]
+    return functional.pad(way_BTWC, (0, NUM_STEP - 2)).float()
 
 
 def _around(shown: MaskedInput, place: Span, time: Span, position_BT: Tensor) -> Tensor:
