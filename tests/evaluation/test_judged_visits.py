@@ -25,6 +25,7 @@ from tasks.prepare.conventions import CALIBRATION_FILE
 from tasks.prepare.learning_shards import learning_shards
 from tasks.pretrain.train import check_visits_fit
 from tasks.report.error_tables import read_scores
+from tasks.report.first_screen import Subject, standings
 from tasks.report.leaderboard import dataset_parts
 from tasks.report.terminal_tables import summary_tables
 from tasks.runtime.errors import ConfigError
@@ -166,6 +167,13 @@ def test_the_report_tells_of_visits_and_of_nothing_else():
         assert words in text or words in (folder("reported") / "report.html").read_text(), words
     for words in ("Error by horizon", "What the encoding keeps", "Nobody who was judged"):
         assert words not in text
+
+
+def test_the_first_screen_names_the_bar_that_skills_are_over():
+    """Not the baseline that happens to be luckiest on test."""
+    subject = Subject("trajgpt", "person", 10)
+    for one in standings(scores(), subject):
+        assert one.ours["skill"] == pytest.approx(1 - one.ours[one.ours["main"]] / one.bar_error)
 
 
 def test_the_terminal_shows_all_three_tasks():
