@@ -1,8 +1,9 @@
-"""Generators that learn nothing or little: trips of train again, and a Markov walk on cells.
+"""Generators that learn nothing or little: trips of train again, and walks of drawn steps.
 
-`resampled_train` is the ceiling of every distance between distributions, and leaks all of train.
+`resampled_train` is the ceiling of every distance between distributions, and leaks all of train. It
+reads no starts, as the others do (`generate` of `model/interface/answerer.py`).
 
-Shapes: S samples, N points, T points of the longest trip, E transitions, C cells.
+Shapes: S samples, N points, T points of a sample, F numbers of a step, E transitions, C cells.
 """
 
 from __future__ import annotations
@@ -12,11 +13,18 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from scipy.spatial import cKDTree
+from torch import Tensor
+from torch.nn import functional
 
-from ..earth.arrays import Floats, Ints, places_within
+from ..earth.arrays import Floats, Ints
 from ..earth.frame import Frame, Grid
 from ..earth.geometry import step_from
+from ..features.point_features import steps_of
+from ..interface.answers import Generated
+from ..interface.contexts import Context
 from ..interface.trips import Trips
+from .past_paths import in_space_m
 
 CELL_M = 500.0
 
@@ -53,13 +61,41 @@ def moved(trips: Trips, noise_m: float, generator: np.random.Generator) -> Trips
 
 
 @dataclass(frozen=True)
-class MarkovWalk:
-    """A walk from cell to cell as the points of train went, by a first-order Markov chain.
+class IndependentSteps:
+    """An answerer whose steps are those of train, each drawn whatever came before it."""
 
-    A walk begins in the cell of a trip of train, drawn at random, and has the instants of another
-    one; its points lie evenly in their cells. Transitions are ordered by the cell that they leave:
-    those of cell c are `start_C[c]` up to `start_C[c + 1]`. A cell that nobody left leads to
-    itself.
+    step_NF: Tensor  # metres east and north, and seconds
+    name: ClassVar[str] = "independent_steps"
+    is_baseline: ClassVar[bool] = True
+    tasks: ClassVar[tuple[str, ...]] = ("generate",)
+
+    @classmethod
+    def fit(cls, train: Trips) -> IndependentSteps:
+        points = train.points
+        columns = points.lon_deg_N, points.lat_deg_N, points.instant_us_N / 1e6
+        step_NF = steps_of(*(torch.from_numpy(column_N) for column_N in columns))
+        return cls(step_NF[1:][np.diff(points.trajectory_N) == 0])
+
+    def generate(self, starts: Context, num_points: int, seed: int) -> Generated:
+        draw = np.random.default_rng(seed)
+        shape = num_points - 1, len(starts.lon_deg_BT)
+        step_TSF = self.step_NF[torch.from_numpy(draw.integers(len(self.step_NF), size=shape))]
+        places = [(starts.lon_deg_BT[:, 0], starts.lat_deg_BT[:, 0])]
+        for east_m_S, north_m_S, _ in (step_SF.unbind(-1) for step_SF in step_TSF):
+            places.append(step_from(*places[-1], east_m_S, north_m_S))
+        lon_deg_ST, lat_deg_ST = (torch.stack(axis, dim=1) for axis in zip(*places, strict=True))
+        time_s_ST = functional.pad(step_TSF[..., 2].cumsum(0).T, (1, 0))
+        return Generated(lon_deg_ST, lat_deg_ST, time_s_ST)
+
+
+@dataclass(frozen=True)
+class MarkovWalk:
+    """An answerer that walks from cell to cell as train went, by a first-order Markov chain.
+
+    A walk begins in the cell of train that is nearest to its start, and has the times of a trip of
+    train, drawn at random; its points lie evenly in their cells. Transitions are ordered by the
+    cell that they leave: those of cell c are `start_C[c]` up to `start_C[c + 1]`. A cell that
+    nobody left leads to itself.
     """
 
     grid: Grid
@@ -67,9 +103,9 @@ class MarkovWalk:
     start_C: Ints
     next_E: Ints
     train: Trips
-    first_R: Ints
     name: ClassVar[str] = "markov_walk"
     is_baseline: ClassVar[bool] = True
+    tasks: ClassVar[tuple[str, ...]] = ("generate",)
 
     @classmethod
     def fit(cls, train: Trips, cell_m: float = CELL_M) -> MarkovWalk:
@@ -85,26 +121,49 @@ class MarkovWalk:
         from_E, next_E = np.append(from_E, never_left), np.append(next_E, never_left)
         order_E = np.argsort(from_E, kind="stable")
         start_C = np.searchsorted(from_E[order_E], np.arange(len(cell_C) + 1))
-        return cls(grid, cell_C, start_C, next_E[order_E], train, at_N[train.offset_R[:-1]])
+        return cls(grid, cell_C, start_C, next_E[order_E], train)
 
-    def generate(self, num_trips: int, seed: int) -> Trips:
-        """Trips of nobody."""
-        generator = np.random.default_rng(seed)
-        first_S, clock_S = generator.integers(len(self.train), size=(2, num_trips))
-        clocks = self.train.chosen(clock_S)
-        size_S = np.diff(clocks.offset_R)
-        at_TS = self._walks(self.first_R[first_S], int(size_S.max(initial=1)), generator)
-        cell_N = self.cell_C[at_TS[places_within(size_S), clocks.points.trajectory_N]]
-        share_2N: Floats = generator.random((2, len(cell_N)))
-        places = self.grid.places_in(cell_N, *share_2N)
-        return Trips.of(size_S, clocks.points.instant_us_N, *places)
+    def generate(self, starts: Context, num_points: int, seed: int) -> Generated:
+        draw = np.random.default_rng(seed)
+        lon_deg_S, lat_deg_S = (
+            axis_ST[:, 0].double().numpy() for axis_ST in (starts.lon_deg_BT, starts.lat_deg_BT)
+        )
+        at_TS = self._walks(self._nearest(lon_deg_S, lat_deg_S), num_points, draw)
+        cell_N = self.cell_C[at_TS.T.ravel()]
+        share_2N: Floats = draw.random((2, len(cell_N)))
+        lon_deg_ST, lat_deg_ST = (
+            axis_N.reshape(-1, num_points) for axis_N in self.grid.places_in(cell_N, *share_2N)
+        )
+        lon_deg_ST[:, 0], lat_deg_ST[:, 0] = lon_deg_S, lat_deg_S
+        time_s_ST = drawn_times_s(self.train, len(lon_deg_S), num_points, draw)
+        return Generated(*map(torch.from_numpy, (lon_deg_ST, lat_deg_ST, time_s_ST)))
 
-    def _walks(self, first_S: Ints, num_points: int, generator: np.random.Generator) -> Ints:
-        """All walks side by side, as long as the longest."""
+    def _nearest(self, lon_deg_S: Floats, lat_deg_S: Floats) -> Ints:
+        """The cell of train whose middle is nearest to each place."""
+        half_C = np.full(len(self.cell_C), 0.5)
+        middle_deg = self.grid.places_in(self.cell_C, half_C, half_C)
+        tree = cKDTree(in_space_m(*middle_deg))
+        return np.asarray(tree.query(in_space_m(lon_deg_S, lat_deg_S))[1])
+
+    def _walks(self, first_S: Ints, num_points: int, draw: np.random.Generator) -> Ints:
+        """All walks side by side."""
         at_TS = np.empty((num_points, len(first_S)), np.int64)
         at_TS[0] = first_S
         for t in range(1, num_points):
             here_S = at_TS[t - 1]
-            chosen_S = generator.integers(self.start_C[here_S], self.start_C[here_S + 1])
+            chosen_S = draw.integers(self.start_C[here_S], self.start_C[here_S + 1])
             at_TS[t] = self.next_E[chosen_S]
         return at_TS
+
+
+def drawn_times_s(
+    train: Trips, num_trips: int, num_points: int, draw: np.random.Generator
+) -> Floats:
+    """Seconds (S, T) since the start, each row those of a trip of train that is long enough."""
+    (long_R,) = np.nonzero(np.diff(train.offset_R) >= num_points)
+    if not len(long_R):
+        raise ValueError(f"no trip of train has {num_points} points, whose times could be drawn")
+    first_S = train.offset_R[draw.choice(long_R, num_trips)]
+    instant_us_ST = train.points.instant_us_N[first_S[:, None] + np.arange(num_points)]
+    time_s_ST: Floats = (instant_us_ST - instant_us_ST[:, :1]) / 1e6
+    return time_s_ST

@@ -15,6 +15,7 @@ TIMES_GIVEN, TIMES_PREDICTED, TIMES_HIDDEN = "times_given", "times_predicted", "
 ENDS, PATH_GIVEN = "ends", "path_given"
 NEXT_REGION, NEXT_TRAVEL, NEXT_STAY = "next_region", "next_travel", "next_stay"
 HISTORY, REGION_GIVEN, ARRIVAL_GIVEN = "history", "region_given", "arrival_given"
+GENERATE = "generate"  # asked of starts, and judged on all answers together: it has no track
 # The first track of a task is the one that headlines tell of.
 TRACKS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {

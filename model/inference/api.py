@@ -19,7 +19,7 @@ from torch import Tensor
 from ..earth.columns import joined
 from ..families import FAMILIES
 from ..interface.answerer import DurationDensity
-from ..interface.answers import Durations, Forecast, Recovered
+from ..interface.answers import Durations, Forecast, Generated, Recovered
 from ..interface.contexts import Context, Partial, check_target_times
 from ..interface.evaluating import evaluating
 from ..interface.family import Model, Network
@@ -94,6 +94,27 @@ def check_ends(partial: Partial) -> None:
         raise ValueError("travel time needs a first point with place and time, and a last place")
     if bool(partial.shows_time_BT.gather(1, last_B1).any()):
         raise ValueError("the time of the last point is given: there is nothing to tell")
+
+
+def generate_trips(
+    model: Model, starts: Context, num_points: int, seed: int = 0, first: int = 0
+) -> Generated:
+    """A trajectory of so many points from each start, the one point of a context.
+
+    A trajectory is a function of the seed, its start and its number, which are counted from `first`
+    on: of a long list, parts are made up alike.
+    """
+    with ready_for(model, "generate") as able:
+        if starts.is_pad_BT.shape[1] != 1:
+            raise ValueError("generate begins at one point of each trajectory, not at several")
+        if not 2 <= num_points <= model.config.max_points:
+            most = model.config.max_points
+            raise ValueError(f"num_points must be from 2 to {most}, not {num_points}")
+        place_deg_NC = torch.cat([starts.lon_deg_BT, starts.lat_deg_BT], dim=1)
+        found: Generated = able.generate(
+            len(place_deg_NC), num_points, seed, place_deg_NC.double(), first
+        )
+    return found
 
 
 def next_visit(model: Network, history: VisitBatch) -> NextVisit:

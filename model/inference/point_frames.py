@@ -102,7 +102,7 @@ class PointFrames:
         """
         params, sketch, id_R = self.request_of("recover", points, choices, may_lack=True)
         found = serving.recover_points(self.trained, sketch, params)
-        return as_points(found, id_R)
+        return as_points(found.points, id_R).assign(is_recovered=found.is_recovered_N)
 
     def travel_time(self, points: Any, **choices: Any) -> pd.DataFrame:
         """Seconds from the first row of each trajectory to its last, whose time is missing.
@@ -120,6 +120,15 @@ class PointFrames:
                 "travel_p90_s": found.p90_s_B.double().numpy(),
             }
         )
+
+    def generate(self, points: Any, **choices: Any) -> pd.DataFrame:
+        """A trajectory of `num_points` made up from each row, which is its start, there and then.
+
+        Each row is a trajectory of its own: for many of one start, give that many rows of it. What
+        is made up follows the number of the row and the seed.
+        """
+        params, starts, id_R = self.request_of("generate", points, choices)
+        return as_points(serving.generated_points(self.trained, starts, params), id_R)
 
     def embed(self, points: Any, **choices: Any) -> pd.DataFrame:
         """A vector of each trajectory in the columns e0, e1, and so on."""
@@ -144,6 +153,10 @@ class PointFrames:
         The row groups of both files hold whole trajectories, the same ones in the same order.
         """
         write_answers(partial(self.forecast, **choices), (points, target_at), output)
+
+    def generate_files(self, points: Path, output: Path, **choices: Any) -> None:
+        """As `generate`, from Parquet to Parquet; each row group is numbered from its first row."""
+        write_answers(partial(self.generate, **choices), (points,), output)
 
     def recover_files(self, points: Path, output: Path, **choices: Any) -> None:
         """As `recover`, from Parquet to Parquet, one row group of whole trajectories at a time."""
@@ -200,9 +213,8 @@ def as_rows(found: serving.Forecasts, id_R: Any, last_us_R: Any) -> pd.DataFrame
     )
 
 
-def as_points(found: serving.Recoveries, id_R: Any) -> pd.DataFrame:
+def as_points(points: serving.FlatPoints, id_R: Any) -> pd.DataFrame:
     """One row per point; what could not be told is missing."""
-    points = found.points
     instant_N = points.instant_us_N.astype("datetime64[us]")
     instant_N[~points.has_time_N] = np.datetime64("NaT")
     return pd.DataFrame(
@@ -211,6 +223,5 @@ def as_points(found: serving.Recoveries, id_R: Any) -> pd.DataFrame:
             "tracked_at": pd.Series(instant_N).dt.tz_localize("UTC"),
             "lon_deg": points.lon_deg_N,
             "lat_deg": points.lat_deg_N,
-            "is_recovered": found.is_recovered_N,
         }
     )

@@ -23,7 +23,7 @@ from ..earth.arrays import Bools, Floats, Ints
 from ..earth.columns import joined
 from ..families import FAMILIES, build, read_fitted
 from ..interface.answerer import DurationDensity
-from ..interface.answers import Durations, Forecast, Recovered
+from ..interface.answers import Durations, Forecast, Generated, Recovered
 from ..interface.calibration import Calibration
 from ..interface.contexts import Context, Partial
 from ..interface.family import Model
@@ -43,7 +43,16 @@ from ..interface.next_visit import NextVisit
 from ..interface.visit_batch import VisitBatch
 from ..interface.weights import load_weights
 from .api import check_task as check_task
-from .api import duration_density, embed, forecast, next_visit, recover, score, travel_time
+from .api import (
+    duration_density,
+    embed,
+    forecast,
+    generate_trips,
+    next_visit,
+    recover,
+    score,
+    travel_time,
+)
 
 TRAJECTORIES_AT_ONCE = 1024  # bounds the memory of samples
 PIECES_AT_ONCE = 256  # bounds the memory of attention in both directions
@@ -105,6 +114,9 @@ class Trained:
     def duration_density(self, partial: Partial) -> DurationDensity:
         return duration_density(self.model, partial)
 
+    def generate(self, starts: Context, num_points: int, seed: int) -> Generated:
+        return generate_trips(self.model, starts, num_points, seed)
+
     def next_visit(self, history: VisitBatch) -> NextVisit:
         return next_visit(self.model, history)
 
@@ -139,13 +151,16 @@ class Choices:
 class Params(Choices):
     """What a caller may choose; checked, so that a slip is an error and not another answer.
 
-    `horizon`, `num_samples` and `seed` are of forecasts alone.
+    `horizon` and `num_samples` are of forecasts, `num_points` is of made-up trajectories, and
+    `seed` of both.
     """
 
     horizon: int = 20
+    num_points: int = 20
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_count("num_points", self.num_points, 2, MAX_HORIZON)
         check_count("horizon", self.horizon, 1, MAX_HORIZON)
 
 
@@ -303,6 +318,30 @@ def _check_ends(points: FlatPoints) -> None:
             "travel_time needs a first row with place and time and a last row with a place and no "
             f"time: {num_bad} of {len(first_R)} trajectories are not so"
         )
+
+
+# Generate ---------------------------------------------------------------------------------------
+
+
+def generated_points(trained: Trained, points: FlatPoints, params: Params) -> FlatPoints:
+    """A trajectory made up from each start, which begins there and then.
+
+    A trajectory is a function of its number, its start and the seed.
+    """
+    if (num_more := int((np.diff(points.offset_R) > 1).sum())) > 0:
+        raise ValueError(
+            "generate begins at one row of each trajectory: "
+            f"{num_more} of {len(points.offset_R) - 1} have more"
+        )
+    starts = context_of(points, latest(points, 1), params.zone)
+    found = trained.generate(starts, params.num_points, params.seed)
+    elapsed_us_NT = (found.time_s_NT.double() * 1e6).round().long()
+    instant_us_NT = starts.started_us_B.unsqueeze(1) + elapsed_us_NT
+    columns = (instant_us_NT, found.lon_deg_NT, found.lat_deg_NT)
+    instant_us_N, lon_deg_N, lat_deg_N = (column_NT.flatten().numpy() for column_NT in columns)
+    trajectory_N = np.repeat(np.arange(len(instant_us_NT)), params.num_points)
+    has_time_N = np.ones(len(trajectory_N), bool)
+    return FlatPoints(trajectory_N, instant_us_N, lon_deg_N, lat_deg_N, has_time_N)
 
 
 # Embed and score --------------------------------------------------------------------------------

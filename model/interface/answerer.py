@@ -5,7 +5,9 @@ An answerer has a method for each question that it serves, and only for those:
 - `forecast(context, num_horizon, target_time_s_BH)`: the points that follow each context, at the
   target times, or at times of its own where these are None;
 - `recover(partial)`: the points with what is hidden filled in;
-- `travel_time(partial)`: seconds from the first point to the last.
+- `travel_time(partial)`: seconds from the first point to the last;
+- `generate(starts, num_points, seed)`: a trajectory made up from each start, which is the one point
+  of a context; steps and times are the generator's, and its draws follow the seed and the row.
 
 Whoever tells a spread has further methods, and is scored on it:
 
@@ -22,7 +24,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-from .answers import Durations, Forecast, Recovered
+from .answers import Durations, Forecast, Generated, Recovered
 from .contexts import Context, Partial
 
 
@@ -51,6 +53,10 @@ class Recoverer(Answerer, Protocol):
 
 class TravelTimer(Answerer, Protocol):
     def travel_time(self, partial: Partial) -> Durations: ...
+
+
+class Generator(Answerer, Protocol):
+    def generate(self, starts: Context, num_points: int, seed: int) -> Generated: ...
 
 
 @runtime_checkable

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Self, get_args
 
 from pydantic import AfterValidator, AliasChoices, Field, model_validator
 
-from model.families import VISITS, reads
+from model.evaluation.judged_tasks import GENERATE
+from model.families import VISITS, reads, tasks_of
 from model.training.config import FitConfig
 from tasks.config.datasets import DATASETS, OWN, Dataset, dataset_named
 from tasks.config.own_columns import ColumnsConfig
@@ -35,6 +36,7 @@ from tasks.config.slices import (
     EDGES,
     CleanRules,
     EvaluateRules,
+    GenerationRules,
     IngestRules,
     ProbeRules,
     RegionRules,
@@ -250,6 +252,13 @@ class PipelineConfig(DataConfig):
             return rules
         asked = {"tasks": get_args(VisitTask), "baselines": self.assess.baselines}
         return rules.model_copy(update=asked)
+
+    @property
+    def generation_rules(self) -> GenerationRules | None:
+        """What decides the judgement of a family that makes trips up; of no other there is any."""
+        if self.reads_visits or GENERATE not in tasks_of(self.model.family):
+            return None
+        return taken(GenerationRules, self.evaluate_rules, self.clean_rules, self.assess)
 
     @property
     def training(self) -> TrainRules:

@@ -236,12 +236,13 @@ class RegionConfig(Section):
 class ModelConfig(Section):
     """The model family and its size."""
 
-    family: Literal["chemin", "gru", "masked_chemin", "patch", "trajfm", "trajgpt"] = Field(
+    family: Literal["chemin", "gdm", "gru", "masked_chemin", "patch", "trajfm", "trajgpt"] = Field(
         "chemin",
         description="chemin: causal, step by step; patch: many points ahead in one pass; "
         "gru: an ordinary recurrent network, to compare with; "
         "masked_chemin: recovers what is hidden; trajfm: both, and travel times; "
-        "trajgpt: reads visits, and tells the next one.",
+        "gdm: a diffusion that makes trajectories up; trajgpt: reads visits, and tells the next "
+        "one.",
     )
     preset: Literal["tiny", "small"] = Field(
         "small", description="tiny: seconds, for a trial; small: minutes on a CPU."
@@ -411,6 +412,14 @@ class AssessConfig(Section):
     )
     num_bootstrap: int = Field(
         1_000, ge=100, le=100_000, title="Bootstrap", description="Resamples of entities."
+    )
+    num_generated: int = Field(
+        10_000,
+        ge=20,
+        le=100_000,
+        title="Made-up trips",
+        description="At most, of each generator; as many as the split has windows if these are "
+        "fewer. For families that generate alone.",
     )
     baselines: tuple[str, ...] = Field(
         (),

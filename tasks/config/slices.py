@@ -175,6 +175,13 @@ class EvaluateRules(Section):
     is_personal: bool
 
 
+class GenerationRules(EvaluateRules):
+    """The same of a family that makes trips up."""
+
+    max_speed_mps: float
+    num_generated: int
+
+
 class QualityRules(Section):
     """What the report says beside the numbers, and how much of a place it may tell."""
 

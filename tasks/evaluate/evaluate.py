@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from model.evaluation.judged_tasks import FORECAST, TIMES_GIVEN, TRACKS, judged_
 from model.evaluation.score_table import ALL, MAIN_METRICS, WINDOW_ERRORS, Row, wide_rows
 from model.families import module_named
 from tasks.config.pipeline import PipelineConfig
-from tasks.config.slices import EvaluateRules
+from tasks.config.slices import EvaluateRules, GenerationRules
 from tasks.evaluate.inputs import Rivals, inputs_of
 from tasks.evaluate.seen import MAX_SEEN_SHARE, SEEN_SHARE, seen_words
 from tasks.prepare.conventions import EXAMPLES_FILE, SCORES_FILE, WINDOW_ERRORS_FILE
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from model.inference.serving import Trained
     from model.interface.answerer import Answerer
 
+GENERATION = "tasks.evaluate.generation"  # by name, so that it changes no recipe of the others
 FITTED_SPLIT, SHOWN_SPLIT = SCORED_SPLITS = ("validation", "test")
 
 
@@ -42,11 +44,14 @@ def evaluate(config: PipelineConfig, shards: Receipt, trained: Receipt, store: S
     """The errors of a trained model and of the baselines on the stored windows."""
     job = EVALUATE.job(
         config.dataset,
-        config.evaluate_rules,
+        config.generation_rules or config.evaluate_rules,
         {"shards": shards, "trained": trained},
         store,
         licence=config.source_row.licence,
-        modules=(module_named(config.model.family),),
+        modules=(
+            module_named(config.model.family),
+            *([GENERATION] if config.generation_rules else []),
+        ),
     )
     return EVALUATE(job)
 
@@ -55,7 +60,10 @@ def build(draft: Path, job: Job[EvaluateRules]) -> Counts:
     """Score a model that was trained on these shards."""
     folder = job.store.verify(job.receipt("trained"))
     trained = trained_in(folder)
-    return judge(draft, job, [trained], {trained.name}) | seen_counts(folder, job)
+    counts = judge(draft, job, [trained], {trained.name}) | seen_counts(folder, job)
+    if isinstance(job.settings, GenerationRules):
+        counts |= import_module(GENERATION).judge_generation(draft, job, trained)
+    return counts
 
 
 def judge(

@@ -14,3 +14,4 @@ CALIBRATION_FILE = "calibration.json"  # as `model/interface/calibration.py` nam
 SCORES_FILE = "scores.parquet"
 WINDOW_ERRORS_FILE = "window_errors.parquet"
 EXAMPLES_FILE = "examples.parquet"
+GENERATION_FILE = "generation.parquet"

@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from model.evaluation.judged_tasks import GENERATE, RECOVER
 from model.families import MODULES, MODULES_FILE, POINTS, VISITS, module_named, reads, tasks_of
 from tasks.config.pipeline import PipelineConfig
 from tasks.prepare.conventions import CALIBRATION_FILE, SEEN_FILE
@@ -57,6 +58,7 @@ ANSWERS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             **PLACE,
             "is_recovered": "boolean",
         },
+        "generate": {"trajectory_id": "string", "tracked_at": "datetime", **PLACE},
         "next_visit": {
             "entity_id": "string",
             "rank": "long",
@@ -88,6 +90,8 @@ def default_params(config: PipelineConfig) -> dict[str, Any]:
     asked: dict[str, Any] = {"horizon": config.windowing.num_horizon, "num_samples": 64}
     if reads(family) == VISITS:
         asked = {"top_k": 5, "num_samples": 1, "controls": ""}
+    elif GENERATE in tasks_of(family):
+        asked["num_points"] = config.windowing.num_points
     return {"task": tasks_of(family)[0], **asked, "seed": 0, "zone": config.source_row.zone}
 
 
@@ -156,13 +160,13 @@ def example_visits() -> pa.Table:
 def example_points(task: str = "forecast") -> pa.Table:
     """Five made-up points far out at sea: how an input looks, and nobody's trip.
 
-    One that is to be recovered lacks its place.
+    One that is to be recovered lacks its place, and what is to be made up has a start alone.
     """
     lon_deg = [-150.0, -150.4, -150.9, -151.3, -151.8]
     lat_deg = [0.0, 0.2, 0.3, 0.5, 0.8]
-    if task == "recover":
+    if task == RECOVER:
         lon_deg[2] = lat_deg[2] = float("nan")
-    return pa.table(
+    points = pa.table(
         {
             "trajectory_id": ["example"] * 5,
             "tracked_at": [f"2024-01-01T{6 * hour:02d}:00:00Z" for hour in range(4)]
@@ -171,3 +175,4 @@ def example_points(task: str = "forecast") -> pa.Table:
             "lat_deg": lat_deg,
         }
     )
+    return points.slice(0, 1) if task == GENERATE else points

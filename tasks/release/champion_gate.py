@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from model.evaluation.judged_tasks import FORECAST
+from model.evaluation.judged_tasks import FORECAST, GENERATE
 from model.evaluation.verdict import ALIKE, BEHIND, MIN_ENTITIES, MIN_WINDOWS, TOO_FEW
 from model.families import FILES, VISITS, reads, tasks_of
 from tasks.config.pipeline import PipelineConfig
@@ -28,6 +28,7 @@ from tasks.release.gate_metrics import (
     NotReproduced,
     forecast_measure,
 )
+from tasks.release.generation_measure import GenerationMeasure
 from tasks.release.visit_measure import VISIT_MEASURE
 from tasks.report.facts import RunSteps
 from tasks.report.markup import spoken
@@ -57,6 +58,8 @@ def measure_of(config: PipelineConfig) -> Measure:
     family = config.model.family
     if reads(family) == VISITS:
         return VISIT_MEASURE
+    if config.generation_rules is not None and tasks_of(family)[0] == GENERATE:
+        return GenerationMeasure(config.generation_rules)
     if tasks_of(family)[0] == FORECAST:
         return forecast_measure(config.windowing.num_context, config.evaluate_rules.gate_horizon)
     return RECOVERY_MEASURE
@@ -159,6 +162,8 @@ def lacking(evidence: Evidence, baseline: str, measure: Measure) -> str:
             f"{found} are {TOO_FEW}: a champion needs {MIN_WINDOWS} windows of {MIN_ENTITIES} "
             f"entities in {GATE_SPLIT}"
         )
+    if evidence.faults:
+        return "; ".join(evidence.faults[:MAX_TOLD])
     if evidence.low > 0:
         return behind_words(evidence.behind)
     told = f"{ALIKE} from {baseline}"

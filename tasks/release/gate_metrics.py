@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from model.evaluation.judged_tasks import ASKED_AS, FORECAST, RECOVER, TIMES_GIVEN
+from model.evaluation.judged_tasks import ASKED_AS, FORECAST, RECOVER, TIMES_GIVEN, TOLD_AFTERWARDS
 from model.evaluation.score_table import ALL, MAIN_METRICS, Row, chosen_rows
 from model.evaluation.verdict import BEHIND, MIN_ENTITIES, MIN_WINDOWS, verdict
 from model.families import tasks_of
@@ -40,14 +40,16 @@ class NotReproduced(Exception):
 class Evidence(Frozen):
     """How many windows and entities a gain over the bar is of, and its 95 % interval.
 
-    Beside it the questions that the model answers worse than the bar by more than chance explains,
-    and the tasks that it serves and was not judged on, all in words.
+    Beside it what speaks against the model whatever it gains, the questions that it answers worse
+    than the bar by more than chance explains, and the tasks that it serves and was not judged on,
+    all in words.
     """
 
     num_windows: int
     num_entities: int
     low: float
     high: float
+    faults: tuple[str, ...] = ()
     behind: tuple[str, ...] = ()
     unjudged: tuple[str, ...] = ()
 
@@ -230,8 +232,15 @@ def beside(evaluated: Path, family: str) -> dict[str, tuple[str, ...]]:
 
 
 def questions_behind(evaluated: Path, model: str, split: str) -> tuple[str, ...]:
-    """Where a model is behind the bar by more than chance explains, in words."""
-    return tuple(question_of(row) for row in skills_of(evaluated, model, split) if is_behind(row))
+    """Where a model is behind the bar by more than chance explains, in words.
+
+    What came afterwards makes no question of its own: nobody could have asked the best of it.
+    """
+    return tuple(
+        question_of(row)
+        for row in skills_of(evaluated, model, split)
+        if is_behind(row) and (row["mask"] == ALL or row["task"] not in TOLD_AFTERWARDS)
+    )
 
 
 def is_judged(evaluated: Path, model: str, split: str) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from model.evaluation.judged_tasks import FORECAST, TIMES_GIVEN, TRAVEL_TIME
+from model.evaluation.generation.generation_rows import AUC, COPYING, SKILL, whole_rows
+from model.evaluation.judged_tasks import FORECAST, GENERATE, TIMES_GIVEN, TRAVEL_TIME
 from model.evaluation.score_table import ALL, chosen_rows
 from tasks.report.error_tables import Row, read_scores
+from tasks.report.generation_tables import of_split, read_generation
 
 SENT = (
     *("ade_m", "fde_m", "mae_m", "mae_s", "rmse_m", "rmse_s", "mape", "skill"),
@@ -23,13 +25,24 @@ def mlflow_metrics(evaluated: Path) -> list[tuple[str, float]]:
     tasks `test/recover/times_given/block_10/linear/mae_m`. What is no number is left out.
     """
     rows = chosen_rows(read_scores(evaluated), stratum=ALL)
+    made_up = read_generation(evaluated)
     found = [
         pair
         for row in rows
         if row["metric"] in SENT and (row["task"] != FORECAST or row["track"] == TIMES_GIVEN)
         for pair in named(row)
     ]
+    found += generation_metrics(made_up)
     return [(name, value) for name, value in found if math.isfinite(value)]
+
+
+def generation_metrics(rows: Sequence[Row]) -> Iterator[tuple[str, float]]:
+    """Of made-up trips `test/generate/gdm/copied_share` and the like, of all that were judged."""
+    for split, model in dict.fromkeys((row["split"], row["model"]) for row in rows):
+        told = whole_rows(of_split(rows, split), model)
+        for measure in (AUC, SKILL, *COPYING):
+            if measure in told:
+                yield f"{split}/{GENERATE}/{model}/{measure}", told[measure]["value"]
 
 
 def named(row: Row) -> Iterator[tuple[str, float]]:

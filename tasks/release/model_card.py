@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import pyarrow as pa
 
@@ -18,9 +19,17 @@ from model.families import FILES, VISITS
 from tasks.config.datasets import Dataset
 from tasks.config.pipeline import PipelineConfig
 from tasks.evaluate.seen import seen_warning
-from tasks.report.error_tables import FORECASTS, TOPICS, read_scores
+from tasks.report.error_tables import FORECASTS, TOPICS, Row, read_scores
 from tasks.report.facts import INITIALISED, LEAKY, RunSteps, split_pairs
 from tasks.report.first_screen import Subject, first_screen
+from tasks.report.generation_tables import (
+    EXPLAINED,
+    HEADING,
+    copying_sentence,
+    generators_table,
+    read_generation,
+    sentence,
+)
 from tasks.report.markup import pairs_table
 from tasks.report.page_parts import markdown_of
 from tasks.runtime.store import Receipt
@@ -45,6 +54,7 @@ def model_card(steps: RunSteps, reported: Receipt) -> str:
         pairs_table(("fact", "value"), split_pairs(steps.shards.counts)),
         *([vocabulary_note(steps)] if config.reads_visits else []),
         *origin_note(steps),
+        *generation_note(read_generation(steps.evaluation), config.model.family),
         *errors(config, scores),
         "Skill is 1 - error / error of the best simple baseline; below zero is worse than it. "
         "Gates read validation; test is only reported.",
@@ -55,6 +65,7 @@ def model_card(steps: RunSteps, reported: Receipt) -> str:
         f"{counts.get('parameters', '?')} parameters. Not for navigation or safety.",
         "## Privacy",
         privacy_note(row, config),
+        *copying_note(read_generation(steps.evaluation), config.model.family),
         "## Recipes",
         recipes(steps, reported),
     ]
@@ -146,6 +157,21 @@ def errors(config: PipelineConfig, scores: pa.Table) -> list[str]:
         tables = topic.tables(scores, *SPLITS)
         parts += [heading, *(table.part.markdown for table in tables)] if tables else []
     return parts
+
+
+def generation_note(rows: Sequence[Row], model: str) -> list[str]:
+    """How well made-up trips pass for real ones, beside simple generators."""
+    if not rows:
+        return []
+    tables = [generators_table(rows, split, model) for split in SPLITS]
+    shown = [table.markdown for table in tables if table.rows]
+    return [f"## {HEADING}", sentence(rows, "test", model), EXPLAINED, *shown]
+
+
+def copying_note(rows: Sequence[Row], model: str) -> list[str]:
+    """What made-up trips give away of those of train."""
+    told = copying_sentence(rows, "test", model)
+    return [f"{HEADING}: {told}"] if told else []
 
 
 def origin_note(steps: RunSteps) -> list[str]:

@@ -32,6 +32,7 @@ from tasks.report.facts import (
 )
 from tasks.report.figures import MIN_ENTITIES
 from tasks.report.first_screen import Subject, first_screen, headline, standings
+from tasks.report.generation_tables import generation_parts
 from tasks.report.html_page import markdown_text, page, script_text
 from tasks.report.markup import escaped, pairs_table
 from tasks.report.page_parts import Folded, Html, Part, Picture, Table
@@ -116,6 +117,7 @@ def report_parts(title: str, job: Job[ReportRules], scores: pa.Table) -> list[st
         *chart,
         "## Leaderboard",
         *leaderboard_parts(scores, subject),
+        *generation_parts(job.folder("evaluated"), rules.family),
         *error_parts(job, scores, subject),
         *calibration_parts(scores, subject),
         *window_parts(job, scores),
@@ -239,6 +241,7 @@ def lead(job: Job[ReportRules]) -> str:
         "test_recover_windows": "masked windows whose hidden points are recovered",
         "test_path_inference_windows": "windows of which the ends alone are known",
         "test_travel_time_windows": "journeys whose travel time is told",
+        "test_generate_trips": "trips made up from their starts",
         "test_next_region_windows": "windows whose last visit is asked, region, travel and stay",
     }
     told = [f"{spelt(counts[name])} test {text}" for name, text in asked.items() if name in counts]

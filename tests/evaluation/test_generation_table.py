@@ -8,19 +8,39 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from helpers.city import city
+from scipy.spatial import cKDTree
 
-from model.baselines.generators import MarkovWalk, ResampledTrain, moved
-from model.evaluation.generation.discriminator import TreeScorer, discriminated, folds, told_apart
+from model.baselines.generators import IndependentSteps, MarkovWalk, ResampledTrain, moved
+from model.evaluation.generation.comparison import skill_over
+from model.evaluation.generation.discriminator import (
+    TreeScorer,
+    discriminated,
+    folds,
+    folds_of_both,
+    told_apart,
+)
 from model.evaluation.generation.distances import Ruler
 from model.evaluation.generation.generation_table import (
     GENERATION_SCORES,
+    Judge,
     Losses,
     RealTrips,
     generation_rows,
 )
+from model.evaluation.generation.made_up import generated_trips, starts_of
 from model.evaluation.generation.point_discriminator import PointScorer, point_features
-from model.evaluation.generation.validity import nights_at_home, sound, soundness, too_fast
+from model.evaluation.generation.trip_values import Steps
+from model.evaluation.generation.validity import (
+    is_on_sphere,
+    is_ordered,
+    nights_at_home,
+    sound,
+    soundness,
+    too_fast,
+)
+from model.interface.answers import Generated
 from model.interface.trips import NOBODY, Trips
 
 TRAIN, TEST = city(0, 60, 1), city(1, 60, 1)
@@ -35,6 +55,11 @@ def copies() -> list[dict]:
     losses = Losses(np.linspace(0, 1, len(TRAIN)), np.linspace(0.5, 1.5, len(TEST)))
     sample = moved(TRAIN, 1.0, np.random.default_rng(5))
     return generation_rows(sample, REAL, losses, num_resamples=20)
+
+
+def from_starts(generator, real: Trips, seed: int = 0, num_points: int = 8) -> Trips:
+    starts = starts_of(real, "Europe/Berlin")
+    return generated_trips(generator.generate(starts, num_points, seed), starts, real.entity_R)
 
 
 def whole(rows: list[dict]) -> dict[str, dict]:
@@ -73,7 +98,7 @@ def test_the_table_is_of_all_trips_and_of_a_fourth_of_them(copies):
 
 def test_a_seed_tells_the_table():
     few = RealTrips(city(0, 11, 1), city(1, 11, 1), "UTC", 40.0, cells_m=(50_000.0,))
-    sample = MarkovWalk.fit(few.train).generate(22, 0)
+    sample = from_starts(MarkovWalk.fit(few.train), few.test)
     first, again = ([str(r) for r in generation_rows(sample, few, None, 1, 3)] for _ in range(2))
     assert first == again
     assert any("jsd_density_50km" in row for row in first)
@@ -91,11 +116,10 @@ def test_nobody_tells_real_trips_from_real_ones():
     assert 0.35 < auc(TRAIN) < 0.65
 
 
-@pytest.mark.parametrize(
-    "generator", [ResampledTrain(TRAIN, noise_m=50.0), MarkovWalk.fit(TRAIN)], ids=lambda g: g.name
-)
+@pytest.mark.parametrize("generator", [IndependentSteps.fit(TRAIN), MarkovWalk.fit(TRAIN)])
 def test_what_is_made_up_badly_is_told(generator):
-    assert auc(generator.generate(len(TEST), 0)) > 0.95
+    assert auc(from_starts(generator, TEST)) > 0.95
+    assert auc(ResampledTrain(TRAIN, noise_m=50.0).generate(len(TEST), 0)) > 0.95
 
 
 def test_an_entity_is_in_one_fold():
@@ -128,7 +152,7 @@ def test_what_is_judged_is_not_learnt(scorer):
 
 def test_a_transformer_tells_a_walk_by_its_points():
     scorer = PointScorer(RULER.frame, 0, num_steps=30)
-    walks = MarkovWalk.fit(TRAIN).generate(len(TEST), 0)
+    walks = from_starts(MarkovWalk.fit(TRAIN), TEST)
     made_up, real = (
         told_apart(one, TEST, "points", scorer, 2)["discriminator_auc_of_points"].value()
         for one in (walks, TRAIN)
@@ -192,8 +216,13 @@ def test_nights_are_spent_at_home():
 
 
 def test_generators_follow_their_seeds():
-    for generator in (ResampledTrain(TRAIN), ResampledTrain(TRAIN, 50.0), MarkovWalk.fit(TRAIN)):
-        first, again, other = (generator.generate(40, seed).points for seed in (1, 1, 2))
+    for make in (
+        ResampledTrain(TRAIN).generate,
+        ResampledTrain(TRAIN, 50.0).generate,
+        lambda number, seed: from_starts(MarkovWalk.fit(TRAIN), TEST.drawn(number, 0), seed),
+        lambda number, seed: from_starts(IndependentSteps.fit(TRAIN), TEST.drawn(number, 0), seed),
+    ):
+        first, again, other = (make(40, seed).points for seed in (1, 1, 2))
         np.testing.assert_array_equal(first.lon_deg_N, again.lon_deg_N)
         assert first.lon_deg_N.tolist() != other.lon_deg_N.tolist()
 
@@ -212,7 +241,7 @@ def test_resampled_trips_are_those_of_train_and_noise_is_as_strong_as_told():
 def test_a_markov_walk_goes_as_train_went():
     """Shares of its transitions are those of train, and no other is made."""
     walk = MarkovWalk.fit(TRAIN, cell_m=2_000.0)
-    sample = walk.generate(600, 0)
+    sample = from_starts(walk, TRAIN.chosen(np.arange(600) % len(TRAIN)))
     told, true = (transitions(trips, walk) for trips in (sample, TRAIN))
     assert set(told) <= set(true)
     often = [pair for pair, number in true.items() if number > 60]
@@ -238,8 +267,70 @@ def test_a_walk_ends_where_nobody_went_on():
     """Two cells; from the second one no trip of train goes on, and one trip is longer."""
     places = np.array([0.0, 0.1, 0.0, 0.0, 0.1]), np.zeros(5)
     train = Trips.of(np.array([2, 3]), np.arange(5) * 10**6, *places)
-    sample = MarkovWalk.fit(train).generate(50, 0)
+    walk = MarkovWalk.fit(train)
+    sample = from_starts(walk, train.chosen(np.arange(50) % 2), num_points=3)
     ends = sample.points.lon_deg_N[sample.offset_R[1:] - 1]
-    assert {*np.diff(sample.offset_R).tolist()} == {2, 3}
     assert np.any(ends > 0.09)
-    assert np.all(sample.entity_R == NOBODY)
+    assert np.all(np.diff(sample.points.instant_us_N)[:2] == 10**6)  # the clock of the longer one
+    with pytest.raises(ValueError, match="no trip of train has 4 points"):
+        from_starts(walk, train, num_points=4)
+
+
+def test_steps_are_drawn_whatever_came_before():
+    """Each is one of train, from the start that was given on, and takes the time it took."""
+    steps = IndependentSteps.fit(TRAIN)
+    sample = from_starts(steps, TEST)
+    found = Steps.of(sample)
+    told = np.stack([found.east_m_S, found.north_m_S, found.time_s_S], axis=1)
+    away = cKDTree(steps.step_NF.numpy()).query(told)[0]
+    assert away.max() < 0.01
+    first = sample.points.at(sample.offset_R[:-1])
+    np.testing.assert_array_equal(first.lon_deg_N, TEST.points.lon_deg_N[TEST.offset_R[:-1]])
+    assert abs(np.corrcoef(told[:-1, 0], told[1:, 0])[0, 1]) < 0.1
+
+
+# Starts -----------------------------------------------------------------------------------------
+
+
+def test_an_entity_of_both_sets_is_in_one_fold():
+    """Else whoever has read a real trip would judge what is made up from its start."""
+    sample = from_starts(IndependentSteps.fit(TRAIN), TEST).chosen(np.arange(40, len(TEST)))
+    fold_A, fold_B = folds_of_both(sample, TEST, 5)
+    pairs = {*zip(sample.entity_R.tolist(), fold_A.tolist(), strict=True)}
+    assert pairs <= {*zip(TEST.entity_R.tolist(), fold_B.tolist(), strict=True)}
+    alone, _ = folds_of_both(Trips(sample.points, np.full(len(sample), NOBODY)), TEST, 5)
+    assert np.bincount(alone).min() >= len(sample) // 5
+
+
+def test_whoever_is_given_the_starts_gains_nothing_by_them():
+    """Real trips beside themselves: trees that have read them would call both real, or neither."""
+    assert auc(TEST) == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_skill_is_told_by_the_same_resamples():
+    """Of one and the same sample it is zero, and so is its interval."""
+    judge = Judge(REAL, num_resamples=20)
+    bad, worse = (
+        judge.measured(one, len(TEST) // 4)["discriminator_auc_of_trees"]
+        for one in (from_starts(IndependentSteps.fit(TRAIN), TEST), moved_far(TEST))
+    )
+    assert skill_over(bad, bad, 0, 20) == (0.0, 0.0, 0.0)
+    skill, low, high = skill_over(bad, worse, 0, 20)
+    assert skill == pytest.approx(1 - bad.value() / worse.value())
+    assert low <= skill <= high
+
+
+def moved_far(trips: Trips) -> Trips:
+    points = trips.points
+    return replace(trips, points=replace(points, lat_deg_N=points.lat_deg_N + 20.0))
+
+
+def test_what_is_no_number_is_no_trip():
+    """A time that is none would be any instant, and a place that is none is off the sphere."""
+    starts = starts_of(TEST.drawn(3, 0), "UTC")
+    step_T = torch.arange(4.0, dtype=torch.float64).expand(3, 4).clone()
+    found = Generated(step_T.clone(), step_T.clone(), step_T.clone())
+    found.time_s_NT[0, 2], found.lon_deg_NT[1, 1] = torch.nan, torch.inf
+    trips = generated_trips(found, starts, np.arange(3))
+    assert is_ordered(trips).tolist() == [False, True, True]
+    assert is_on_sphere(trips).tolist() == [True, False, True]

@@ -443,6 +443,7 @@ def test_a_row_and_its_samples_depend_on_itself_alone():
         check_rows_are_independent(partial(told, random_weights(BatchStatistics)), **tolerance)
 
 
+@torch.no_grad()
 def check_meridian_does_not_matter(model):
     points = walk(3, 12)
     moved, shift_deg_B1 = astride_the_date_line(points)
@@ -451,7 +452,6 @@ def check_meridian_does_not_matter(model):
     assert float(haversine_m(back_deg, away[1], *home[:2]).max()) < 0.05
 
 
-@torch.no_grad()
 def test_the_date_line_is_no_border():
     check_meridian_does_not_matter(random_weights())
     with pytest.raises(AssertionError):

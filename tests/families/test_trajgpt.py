@@ -113,18 +113,18 @@ class RegionIsNoInput(TrajGpt):
 class HalfOfTheState(TrajGpt):
     """Heads of time read a slice of the state."""
 
-    def travel(self, hidden_ND, region_N):
+    def travel(self, hidden_ND, region_N, recalled):
         half = hidden_ND.clone()
         half[:, : TINY.width // 2] = 0
-        return super().travel(half, region_N)
+        return super().travel(half, region_N, recalled)
 
 
 class ChangesInPlace(TrajGpt):
     """A head adds to the state that the other heads read after it."""
 
-    def travel(self, hidden_ND, region_N):
+    def travel(self, hidden_ND, region_N, recalled):
         hidden_ND += 0.1
-        return super().travel(hidden_ND, region_N)
+        return super().travel(hidden_ND, region_N, recalled)
 
 
 class ReadsPads(TrajGpt):
@@ -333,6 +333,39 @@ def test_what_follows_a_history_is_what_judges_the_visit_after_it():
         other[history.is_pad_BV] = 7
         again = model.next_visit(replace(history, region_BV=other))
     assert torch.equal(again.log_region_NR, found.log_region_NR)
+
+
+@pytest.mark.parametrize("many", [5_000, 8])
+def test_the_surprise_of_a_region_is_that_of_its_probability(many, monkeypatch):
+    """By the plain softmax with its pull, and by the adaptive one of large vocabularies."""
+    monkeypatch.setattr("model.families.trajgpt.network.MANY_REGIONS", many)
+    model = random_weights()
+    assert (model.pull is None) == (many == 8)
+    with torch.no_grad():
+        told, asked = model.asked(walked())
+        log_NR = told.log_region_NR
+        torch.testing.assert_close(log_NR.exp().sum(-1), torch.ones(len(log_NR)))
+        expected_N = -log_NR.gather(1, asked.region_N.unsqueeze(1)).squeeze(1)
+        torch.testing.assert_close(model.region_nll(told, asked.region_N), expected_N)
+
+
+def test_what_is_near_draws_more():
+    """Of two people alike but for where they are, each goes rather to what is near."""
+    model = random_weights()
+    with torch.no_grad():
+        model.pull.weight.zero_()
+        model.pull.bias.fill_(-2.0)
+        east_m_N = torch.tensor([-3_000.0, 3_000.0], dtype=torch.float64)
+        recalled = replace(
+            nothing(2),
+            place_m_NC=torch.stack([east_m_N, torch.zeros(2)], dim=-1),
+            is_visit_N=torch.ones(2, dtype=torch.bool),
+        )
+        log_NR = model.log_any(torch.zeros(2, TINY.width), recalled)
+        centre_east_m_R = model.centre_m_RC[NUM_SPECIAL:, 0]
+        gain_R = (log_NR[1] - log_NR[0])[NUM_SPECIAL:]
+    assert float(gain_R[centre_east_m_R == 3_000].min()) > 0
+    assert float(gain_R[centre_east_m_R == -3_000].max()) < 0
 
 
 def excess(model, num_rows=400, seed=10**6):

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import test_chemin
+import test_gdm
 import test_gpt2
 import test_gru
 import test_masked_chemin
@@ -39,6 +40,15 @@ GUARDS = {  # the check, what it asks besides a model, and the faults that it is
         test_gru,
         [
             ("check_future_is_unseen", [11], ["RelativeToLast"]),
+            ("check_rows_are_independent", [], ["BatchStatistics"]),
+            ("check_meridian_does_not_matter", [], ["AbsolutePlace"]),
+        ],
+    ),
+    "gdm": (
+        test_gdm,
+        [
+            ("check_hidden_points_are_unseen", [], ["ReadsCenter"]),
+            ("check_samples_differ", [], ["StartsAtZero"]),
             ("check_rows_are_independent", [], ["BatchStatistics"]),
             ("check_meridian_does_not_matter", [], ["AbsolutePlace"]),
         ],

@@ -8,7 +8,7 @@ import torch
 
 from helpers.walks import WALKING, context_of, walk
 from model.families import FAMILIES, FAMILIES_OF_POINTS, build
-from model.inference.api import embed, forecast, recover, score, travel_time
+from model.inference.api import embed, forecast, generate_trips, recover, score, travel_time
 from model.interface.contexts import Partial
 
 COUNTS = [12, 3, 5, 9]
@@ -39,7 +39,7 @@ def trips(points, counts):
     return replace(partial, shows_time_BT=shows_time_BT)
 
 
-def asked(task, model, points, counts):
+def asked(task, model, points, counts, first=0):
     """The answer to a small question of each task, as tensors with a row for each walk."""
     if task == "forecast":
         found = forecast(model, context_of(*points, counts), 5, num_samples=3, seed=2)
@@ -50,6 +50,10 @@ def asked(task, model, points, counts):
     if task == "travel_time":
         found = travel_time(model, trips(points, counts))
         return [found.median_s_B, found.p10_s_B, found.p90_s_B]
+    if task == "generate":
+        starts = context_of(*(value[:, :1] for value in points))
+        found = generate_trips(model, starts, 6, seed=2, first=first)
+        return [getattr(found, entry.name) for entry in fields(found)]
     return [{"embed": embed, "score": score}[task](model, context_of(*points, counts))]
 
 
@@ -60,10 +64,12 @@ def with_memory(model):
         memory.add_(0.1)
         if isinstance(output, tuple):  # of a recurrent network, whose states come first
             return output[0] + memory, *output[1:]
-        return output + memory
+        # Uneven, so that no norm behind it takes it away.
+        return output + memory * torch.linspace(-1, 2, output.shape[-1])
 
     memory = torch.zeros(())
-    reader = model.recurrent if model.family == "gru" else model.transformer
+    readers = {"gru": "recurrent", "gdm": "denoiser.features"}
+    reader = model.get_submodule(readers.get(model.family, "transformer"))
     reader.register_forward_hook(remember)
     return model
 
@@ -77,7 +83,7 @@ def check_alone_and_in_a_batch(model, task):
     for row, count in enumerate(COUNTS):
         own = [value[row : row + 1] for value in points]
         for alone in (own, [value[:, :count] for value in own]):
-            found = asked(task, model, alone, [count])
+            found = asked(task, model, alone, [count], first=row)
             for one, other in zip(found, together, strict=True):
                 torch.testing.assert_close(one[0], other[row], rtol=1e-4, atol=2e-2)
 

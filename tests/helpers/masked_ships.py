@@ -90,10 +90,10 @@ def trained(family: str) -> tuple[Store, Receipt, Receipt]:
 
 
 @cache
-def evaluated(family: str) -> RunSteps:
-    """The steps up to the errors on every task that a family serves."""
+def evaluated(family: str, tasks: tuple[str, ...] = TASKS) -> RunSteps:
+    """The steps up to the errors on every one of the tasks that a family serves."""
     store, shards, model = trained(family)
-    config = config_of(family)
+    config = config_of(family, tasks)
     with without_orchestrator():
         return RunSteps(config, store, shards, model, evaluate(config, shards, model, store))
 
@@ -108,9 +108,9 @@ RECOVERY = ("recover", "path_inference")
 
 
 @cache
-def reported(family: str) -> Receipt:
+def reported(family: str, tasks: tuple[str, ...] = TASKS) -> Receipt:
     """The report of the same; what the encoding keeps is not of the family."""
-    made, good = evaluated(family), ships.good()
+    made, good = evaluated(family, tasks), ships.good()
     place = made.store.folder(good.proved)
     place.parent.mkdir(parents=True, exist_ok=True)
     place.symlink_to(good.store.folder(good.proved))

@@ -123,6 +123,7 @@ TABLE: dict[str, tuple[Edit, Sequence[str]]] = {
     "layout of all SQL": (Edit("*.sql", spaced), NOTHING),
     "reader of other data": (Edit("tasks/ingest/readers/gpx.py"), NOTHING),
     "another family": (Edit("model/families/trajfm/*.py"), NOTHING),
+    "judgement of made-up trips": (Edit("tasks/evaluate/generation.py"), NOTHING),
     "name of another family": (Edit(acts=another_name), NOTHING),
     "generator": (Edit("model/synthetic/*.py"), NOTHING),
     "reader of made-up data": (Edit("tasks/ingest/readers/synthetic.py"), NOTHING),

@@ -46,19 +46,28 @@ class Comparison:
         A resample repeats entities, so that it lies farther from anything than the set itself does.
         The interval is moved by that much: the mean of the resamples onto the value.
         """
-        drawn_R = np.array(
-            [
-                self.of_weights(weight_A, weight_B)
-                for weight_A, weight_B in zip(
-                    drawn_weights(self.group_A, seed, num_resamples),
-                    drawn_weights(self.group_B, seed + 1, num_resamples),
-                    strict=True,
-                )
-            ]
-        )
+        drawn_R = self.drawn(seed, num_resamples)
         ends = np.quantile(drawn_R, INTERVAL) - drawn_R.mean() + self.value()
         low, high = np.clip(ends, 0.0, self.most).tolist()
         return low, high
+
+    def drawn(self, seed: int, num_resamples: int) -> Floats:
+        """The number (R) of each resample: where the entities are the same, these are, too."""
+        weights = (
+            drawn_weights(group, seed + number, num_resamples)
+            for number, group in enumerate((self.group_A, self.group_B))
+        )
+        return np.array([self.of_weights(*pair) for pair in zip(*weights, strict=True)])
+
+
+def skill_over(
+    one: Comparison, bar: Comparison, seed: int, num_resamples: int = NUM_RESAMPLES
+) -> tuple[float, float, float]:
+    """The share of the bar's number that one is without, and its interval by the same resamples."""
+    drawn_R = 1 - one.drawn(seed, num_resamples) / bar.drawn(seed, num_resamples)
+    skill = 1 - one.value() / bar.value()
+    low, high = (np.quantile(drawn_R, INTERVAL) - drawn_R.mean() + skill).tolist()
+    return skill, low, high
 
 
 def drawn_weights(group_A: Ints, seed: int, num_resamples: int) -> Iterator[Floats]:

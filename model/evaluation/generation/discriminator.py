@@ -16,7 +16,7 @@ import numpy as np
 
 from ...baselines.one_thread import one_thread
 from ...earth.arrays import Bools, Floats, Ints
-from ...interface.trips import Trips
+from ...interface.trips import NOBODY, Trips
 from .comparison import Comparison, area_under_roc
 from .distances import Ruler
 from .point_discriminator import PointScorer
@@ -45,12 +45,24 @@ def told_apart(
     num_folds = min(num_folds, *(int(group.max()) + 1 for group in groups))
     if num_folds < 2:
         return {}
-    fold_A, fold_B = (folds(group, num_folds) for group in groups)
+    fold_A, fold_B = folds_of_both(sample, real, num_folds)
     both = sample.followed_by(real)
     is_made_up_R = np.arange(len(both)) < len(sample)
     score_R = scorer(both, is_made_up_R, np.concatenate([fold_A, fold_B]))
     area = area_under_roc(score_R[is_made_up_R], score_R[~is_made_up_R], fold_A, fold_B)
     return {f"discriminator_auc_of_{name}": Comparison(area, *groups)}
+
+
+def folds_of_both(sample: Trips, real: Trips, num_folds: int) -> tuple[Ints, Ints]:
+    """The fold of each trip of either set; an entity of both is in the same one.
+
+    Whoever is made up from the start of a real trip would else be judged by what has read that.
+    """
+    fold_A, fold_B = (folds(one.group_R, num_folds) for one in (sample, real))
+    entity_E, first_E = np.unique(real.entity_R, return_index=True)
+    place_A = np.searchsorted(entity_E, sample.entity_R).clip(max=len(entity_E) - 1)
+    is_shared_A = (entity_E[place_A] == sample.entity_R) & (sample.entity_R != NOBODY)
+    return np.where(is_shared_A, fold_B[first_E[place_A]], fold_A), fold_B
 
 
 def folds(group_R: Ints, num_folds: int) -> Ints:

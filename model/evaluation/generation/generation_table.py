@@ -15,8 +15,9 @@ measures depend on it. What is best:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -36,12 +37,13 @@ LEAST_TRIPS = 20
 GENERATION_SCORES = pa.schema(
     {
         "measure": pa.string(),
-        **dict.fromkeys(("value", "low", "high", "floor", "ceiling"), pa.float64()),
+        **dict.fromkeys(
+            ("value", "low", "high", "floor", "floor_low", "floor_high", "ceiling"), pa.float64()
+        ),
         "num_trips": pa.int64(),
     }
 )
 Measured = dict[str, Comparison]
-Triple = tuple[Measured, Measured, Measured]  # of the sample, its floor and its ceiling
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,10 @@ class RealTrips:
 
 @dataclass(frozen=True)
 class Losses:
-    """What a model finds of each trip of train and of test; the lower, the better it knows it."""
+    """What a model finds of each trip of train and of test; the lower, the better it knows it.
+
+    NaN of a trip that it was not asked about.
+    """
 
     train_R: Floats
     test_R: Floats
@@ -71,71 +76,76 @@ def generation_rows(
     num_resamples: int = NUM_RESAMPLES,
     reads_points: bool = False,
 ) -> list[Row]:
-    """The table of a sample, of `MOST_TRIPS` or as many as all sets have, and of a fourth of them.
-
-    Trips that leave the sphere or go back in time are counted, and left out of all the rest. If
-    points are to be read, a Transformer judges beside the trees: a minute more.
-    """
-    ruler = Ruler.fit(real.train, real.zone, real.cells_m)
-    judge = Judge(real, ruler, Outlines.of(real.train), seed, reads_points)
-    kept = sound(sample)
-    number = min(MOST_TRIPS, len(kept), len(real.train), len(real.test))
-    again = ResampledTrain(real.train).generate(len(real.train), seed)
-    measured = [(len(sample), judge.of_all(sample, again))]
-    if len(kept):
-        measured.append((len(kept), judge.of_days(kept, again)))
-    if losses:
-        measured.append((len(real.test), judge.of_losses(losses)))
-    for size in (number, number // SMALLER):
-        if size >= LEAST_TRIPS:
-            measured.append((size, judge.of_draws(kept, size)))
-    return [
-        row
-        for size, (value, floor, ceiling) in measured
-        for row in rows_of(value, floor, ceiling, size, seed, num_resamples)
-    ]
+    """The table of one sample, as its judge tells it."""
+    return Judge(real, seed, num_resamples, reads_points).rows(sample, losses)
 
 
-def rows_of(
-    value: Measured, floor: Measured, ceiling: Measured, size: int, seed: int, num_resamples: int
-) -> Iterator[Row]:
-    """One row a measure of the sample; what a floor or a ceiling lacks is NaN."""
-    for name, compared in value.items():
-        low, high = compared.interval(seed, num_resamples)
-        other = (one[name].value() if name in one else math.nan for one in (floor, ceiling))
-        yield dict(
-            zip(
-                GENERATION_SCORES.names,
-                (name, compared.value(), low, high, *other, size),
-                strict=True,
-            )
-        )
+@dataclass(frozen=True)
+class Bounds:
+    """What the same measures are of real trips, with an interval, and of train drawn again."""
+
+    floor: Mapping[str, tuple[float, float, float]]
+    ceiling: Mapping[str, float]
+
+    @classmethod
+    def of(cls, floor: Measured, ceiling: Measured, seed: int, num_resamples: int) -> Bounds:
+        told = {
+            name: (one.value(), *one.interval(seed, num_resamples)) for name, one in floor.items()
+        }
+        return cls(told, {name: one.value() for name, one in ceiling.items()})
 
 
 @dataclass(frozen=True)
 class Judge:
-    """What measures of a sample need; each method tells value, floor and ceiling."""
+    """Judges samples of trips, all against the same real ones, whose bounds are told once.
+
+    If points are to be read, a Transformer judges beside the trees: a minute more.
+    """
 
     real: RealTrips
-    ruler: Ruler
-    past: Outlines
-    seed: int
+    seed: int = 0
+    num_resamples: int = NUM_RESAMPLES
     reads_points: bool = False
+    most_trips: int = MOST_TRIPS
 
-    def of_draws(self, sample: Trips, size: int) -> Triple:
+    def rows(self, sample: Trips, losses: Losses | None = None) -> list[Row]:
+        """The table of a sample, of the most trips or as many as all sets have, and of a fourth.
+
+        Trips that leave the sphere or go back in time are counted, and left out of all the rest.
+        """
+        kept = sound(sample)
+        told = list(self._rows(soundness(sample), self._bounds_of_all, len(sample)))
+        if len(kept):
+            days = day_distances(kept, self.real.test, self.real.zone)
+            told += self._rows(days, self._bounds_of_days, len(kept))
+        if losses:
+            told += self._rows(self._by_loss(losses), self._bounds_by_loss(losses), None)
+        for size in self.sizes(kept):
+            told += self._rows(self.measured(kept, size), self.bounds(size), size)
+        return told
+
+    def sizes(self, kept: Trips) -> tuple[int, ...]:
+        """How many trips are judged, and a fourth of them, as far as that is enough."""
+        number = min(self.most_trips, len(kept), len(self.real.train), len(self.real.test))
+        return tuple(size for size in (number, number // SMALLER) if size >= LEAST_TRIPS)
+
+    def measured(self, kept: Trips, size: int) -> Measured:
         """All that depends on the number of trips."""
-        train, test = (one.drawn(size, self.seed) for one in (self.real.train, self.real.test))
-        again = ResampledTrain(self.real.train).generate(size, self.seed)
-        told = sample.drawn(size, self.seed)
-        value, ceiling = (
-            self.likeness(one, test) | self.alone(one) | self.secrecy(one, train, test)
-            for one in (told, again)
-        )
-        floor = self.likeness(train, test) | self.alone(test)
-        one, other = parts(test, test.half_R(self.seed))
-        if len(one) and len(other):
-            floor |= self.secrecy(one, train, other)
-        return value, floor, ceiling
+        train, test = self._drawn(size)
+        told = kept.drawn(size, self.seed)
+        return self.likeness(told, test) | self.alone(told) | self.secrecy(told, train, test)
+
+    def test(self, size: int) -> Trips:
+        """The real trips beside so many."""
+        return self.real.test.drawn(size, self.seed)
+
+    def bounds(self, size: int) -> Bounds:
+        """Of so many trips, told once."""
+        if size not in self._known:
+            self._known[size] = self._found(size)
+        return self._known[size]
+
+    # ------------------------------------------------------------------ measures
 
     def likeness(self, sample: Trips, test: Trips) -> Measured:
         """How far it is from real trips."""
@@ -155,25 +165,81 @@ class Judge:
         """What it tells of train."""
         return copied(sample, test, self.past) | told_members(sample, train, test)
 
-    def of_all(self, sample: Trips, again: Trips) -> Triple:
+    def _by_loss(self, losses: Losses) -> Measured:
+        """What the losses of a model tell of those trips that it was asked about."""
+        columns = (losses.train_R, self.real.train), (losses.test_R, self.real.test)
+        (train_A, train), (test_B, test) = (asked(*column) for column in columns)
+        return membership(train_A, test_B, train, test)
+
+    # ------------------------------------------------------------------ what is told once
+
+    @cached_property
+    def ruler(self) -> Ruler:
+        return Ruler.fit(self.real.train, self.real.zone, self.real.cells_m)
+
+    @cached_property
+    def past(self) -> Outlines:
+        return Outlines.of(self.real.train)
+
+    @cached_property
+    def _known(self) -> dict[int, Bounds]:
+        return {}
+
+    @cached_property
+    def _again(self) -> Trips:
+        """As many trips of train as there are, drawn again."""
+        return ResampledTrain(self.real.train).generate(len(self.real.train), self.seed)
+
+    def _drawn(self, size: int) -> tuple[Trips, Trips]:
+        return self.real.train.drawn(size, self.seed), self.test(size)
+
+    def _found(self, size: int) -> Bounds:
+        train, test = self._drawn(size)
+        again = ResampledTrain(self.real.train).generate(size, self.seed)
+        ceiling = self.likeness(again, test) | self.alone(again) | self.secrecy(again, train, test)
+        floor = self.likeness(train, test) | self.alone(test)
+        one, other = parts(test, test.half_R(self.seed))
+        if len(one) and len(other):
+            floor |= self.secrecy(one, train, other)
+        return self._bounds(floor, ceiling)
+
+    @cached_property
+    def _bounds_of_all(self) -> Bounds:
         """Whether trips are trips at all."""
-        return soundness(sample), soundness(self.real.test), soundness(again)
+        return self._bounds(soundness(self.real.test), soundness(self._again))
 
-    def of_days(self, sample: Trips, again: Trips) -> Triple:
+    @cached_property
+    def _bounds_of_days(self) -> Bounds:
         """Trips a day of whole sets."""
-        value, floor, ceiling = (
-            day_distances(one, self.real.test, self.ruler.zone)
-            for one in (sample, self.real.train, again)
-        )
-        return value, floor, ceiling
+        test, zone = self.real.test, self.real.zone
+        measured = (day_distances(one, test, zone) for one in (self.real.train, self._again))
+        return self._bounds(*measured)
 
-    def of_losses(self, losses: Losses) -> Triple:
-        """What the losses of a model tell; among test trips alone, they can tell nothing."""
-        train, test = self.real.train, self.real.test
-        value = membership(losses.train_R, losses.test_R, train, test)
-        is_in_R = test.half_R(self.seed)
-        loss = losses.test_R[is_in_R], losses.test_R[~is_in_R]
-        return value, membership(*loss, *parts(test, is_in_R)), {}
+    def _bounds_by_loss(self, losses: Losses) -> Bounds:
+        """Among test trips alone losses can tell nothing."""
+        loss_B, test = asked(losses.test_R, self.real.test)
+        is_in_B = test.half_R(self.seed)
+        floor = membership(loss_B[is_in_B], loss_B[~is_in_B], *parts(test, is_in_B))
+        return self._bounds(floor, {})
+
+    def _bounds(self, floor: Measured, ceiling: Measured) -> Bounds:
+        return Bounds.of(floor, ceiling, self.seed, self.num_resamples)
+
+    def _rows(self, told: Measured, bounds: Bounds, size: int | None) -> Iterator[Row]:
+        """One row a measure of the sample; what a floor or a ceiling lacks is NaN."""
+        for name, compared in told.items():
+            low, high = compared.interval(self.seed, self.num_resamples)
+            floor = bounds.floor.get(name, (math.nan,) * 3)
+            ceiling = bounds.ceiling.get(name, math.nan)
+            number = len(compared.group_B) if size is None else size
+            numbers = (name, compared.value(), low, high, *floor, ceiling, number)
+            yield dict(zip(GENERATION_SCORES.names, numbers, strict=True))
+
+
+def asked(loss_R: Floats, trips: Trips) -> tuple[Floats, Trips]:
+    """The losses that are known, and their trips."""
+    (known_A,) = np.nonzero(~np.isnan(loss_R))
+    return loss_R[known_A], trips.chosen(known_A)
 
 
 def parts(trips: Trips, is_in_R: Bools) -> tuple[Trips, Trips]:

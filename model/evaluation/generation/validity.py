@@ -41,6 +41,15 @@ def soundness(trips: Trips) -> dict[str, Comparison]:
     }
 
 
+def rejected(trips: Trips) -> dict[str, int]:
+    """How many trips are none, each told by its first fault."""
+    is_place_R, is_order_R = is_on_sphere(trips), is_ordered(trips)
+    return {
+        "off_sphere": int((~is_place_R).sum()),
+        "unordered": int((is_place_R & ~is_order_R).sum()),
+    }
+
+
 def sound(trips: Trips) -> Trips:
     """The trips that nothing speaks against; what else is told of trips is told of these."""
     return trips.chosen(np.flatnonzero(is_on_sphere(trips) & is_ordered(trips)))

@@ -320,18 +320,19 @@ class Gdm(Model):
         num_points: int,
         seed: int,
         start_deg: Tensor | tuple[float, float] | None = None,
+        first: int = 0,
     ) -> Generated:
         """Trajectories from weights, seed and where they begin: at one place, or each at its own.
 
         `start_deg` holds longitude and latitude, (2) or (N, 2); None stands for the middle of the
         starts of train, their median. A trajectory is a function of its number and its start,
-        however many others are asked for.
+        however many others are asked for; they are numbered from `first` on.
         """
         place_deg = self.start_deg_C if start_deg is None else torch.as_tensor(start_deg)
         place_deg_NC = place_deg.to(self.start_deg_C).expand(num, 2)
         parts = [
-            self._generated(place_deg_NC[first : first + ROWS_AT_ONCE], first, num_points, seed)
-            for first in range(0, num, ROWS_AT_ONCE)
+            self._generated(place_deg_NC[at : at + ROWS_AT_ONCE], first + at, num_points, seed)
+            for at in range(0, num, ROWS_AT_ONCE)
         ]
         return Generated(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
@@ -369,4 +370,4 @@ def start_or_some(generator: np.random.Generator, num_points: int) -> Mask:
     return CONDITIONS[generator.integers(len(CONDITIONS))](generator, num_points)
 
 
-FAMILY = Family(Gdm, GdmConfig, PRESETS, ("forecast", "recover"), start_or_some)
+FAMILY = Family(Gdm, GdmConfig, PRESETS, ("generate", "forecast", "recover"), start_or_some)

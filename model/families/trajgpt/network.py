@@ -78,7 +78,7 @@ class Told:
         return self.model.log_regions(self.hidden_ND, self.recalled)
 
     def travel(self, region_N: Tensor) -> DurationMixture:
-        return self.model.travel(self.hidden_ND, region_N)
+        return self.model.travel(self.hidden_ND, region_N, self.recalled)
 
     def stay(self, arrivals: Arrivals) -> GapDuration:
         return self.model.stay(self.hidden_ND, arrivals)
@@ -110,10 +110,10 @@ class TrajGpt(Network):
         num_ids = places.num_ids
         cutoffs = [MANY_REGIONS // 5, MANY_REGIONS] if num_ids > MANY_REGIONS else []
         self.region_head = RegionHead(width, num_ids, cutoffs)
-        self.pull = nn.Linear(width, 1)
+        self.pull = None if cutoffs else nn.Linear(width, 1)
         self.recall = Recall(width)
         self.travel_head = DurationMixtureHead(
-            width, 2 * part, config.num_components, places.travel_s.p50, has_zero=True
+            width, 2 * part + 2, config.num_components, places.travel_s.p50, has_zero=True
         )
         self.stay_arrival = Time2Vec(part)
         self.stay_head = GapDurationHead(
@@ -196,7 +196,9 @@ class TrajGpt(Network):
         row_N, place_N = torch.nonzero(is_told_BV, as_tuple=True)
         hidden_ND = hidden_BVD[row_N, place_N]
         past = self.past(hidden_BVD, tokens)
-        return Told(self, hidden_ND, self.recall(hidden_ND, past, row_N, place_N))
+        share_BVV = self.recall.shares(hidden_BVD, past, index_of(tokens.region_BV))
+        recalled = Recalled.of(share_BVV[row_N, place_N], past, row_N, place_N)
+        return Told(self, hidden_ND, recalled)
 
     def past(self, hidden_BVD: Tensor, tokens: TokenBatch) -> Past:
         """What can be recalled of tokens."""
@@ -215,10 +217,12 @@ class TrajGpt(Network):
         return torch.logaddexp(log_other_N1 + log_new_NR, log_back_N1 + chance_NR.log())
 
     def log_any(self, hidden_ND: Tensor, recalled: Recalled) -> Tensor:
-        """Log P(region) of any of the vocabulary, (N, R): what is near draws more."""
+        """Log P(region) of any of the vocabulary, (N, R); where it is small, what is near draws."""
         log_NR = self.region_head.log_probability(hidden_ND)
+        if self.pull is None:
+            return log_NR
         away_NR = torch.cdist(recalled.place_m_NC.float(), self.centre_m_RC.float())
-        log_away_NR = torch.log1p(away_NR / self.places.place_scale_m)
+        log_away_NR = log_distance(away_NR)
         log_away_NR[:, :NUM_SPECIAL] = 0.0
         pull_N1 = self.pull(hidden_ND) * recalled.is_visit_N.unsqueeze(1)
         return (log_NR + pull_N1 * log_away_NR).log_softmax(-1)
@@ -226,14 +230,20 @@ class TrajGpt(Network):
     def region_nll(self, told: Told, region_N: Tensor) -> Tensor:
         """Surprise (N) of regions, as `log_regions` tells them, of those alone."""
         log_back_N1, log_other_N1 = self.recall.log_gates(told.hidden_ND, told.recalled)
-        log_any_NR = self.log_any(told.hidden_ND, told.recalled)
-        log_new_N = log_any_NR.gather(1, region_N.unsqueeze(1)).squeeze(1)
+        if self.pull is None:
+            log_new_N = -self.region_head.nll(told.hidden_ND, region_N)
+        else:
+            log_any_NR = self.log_any(told.hidden_ND, told.recalled)
+            log_new_N = log_any_NR.gather(1, region_N.unsqueeze(1)).squeeze(1)
         log_seen_N = told.recalled.chance_of(region_N).clamp(min=LEAST_CHANCE).log()
         return -torch.logaddexp(log_other_N1[:, 0] + log_new_N, log_back_N1[:, 0] + log_seen_N)
 
-    def travel(self, hidden_ND: Tensor, region_N: Tensor) -> DurationMixture:
-        """p(seconds on the way to a region)."""
-        return self.travel_head(hidden_ND, self.region_codes(region_N))
+    def travel(self, hidden_ND: Tensor, region_N: Tensor, recalled: Recalled) -> DurationMixture:
+        """p(seconds on the way to a region); a head is told how far away it is, where one can."""
+        away_m_N = (recalled.place_m_NC - self.centre_m_RC[region_N]).norm(dim=-1)
+        has_way_N = recalled.is_visit_N & (region_N >= NUM_SPECIAL)
+        way_N2 = torch.stack([log_distance(away_m_N) * has_way_N, has_way_N], dim=-1)
+        return self.travel_head(hidden_ND, torch.cat([self.region_codes(region_N), way_N2], dim=-1))
 
     def stay(self, hidden_ND: Tensor, arrivals: Arrivals) -> GapDuration:
         """p(seconds of the stay) of those who arrive so."""
@@ -296,3 +306,8 @@ class TrajGpt(Network):
             "travel_nll": travel_N,
             "stay_nll": stay_N,
         }
+
+
+def log_distance(metres: Tensor) -> Tensor:
+    """On a scale of magnitudes, from the width of a small cell on."""
+    return torch.log1p(metres / SHORTEST_WAVE_M).float()
