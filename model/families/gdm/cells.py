@@ -2,10 +2,10 @@
 
 A sequence of cells, evenly in time, becomes one of vectors; they are noised, and a denoiser tells
 P(cell) at each place. The mean of the vectors is what it takes for clean, from which v follows; at
-the end the nearest vector counts. Each cell has a vector of its own, of norm 1, that is never trained: where a
-decoder alone trains them, as in the published code, they grow until the noise beside them vanishes.
-Known cells enter clean and flagged, in training as in sampling, and all cells are told in one pass,
-each at its place. No pipeline asks it.
+the end the nearest vector counts. Each cell has a vector of its own, of norm 1, that is never
+trained: where a decoder alone trains them, as in the published code, they grow until the noise
+beside them vanishes. Known cells enter clean and flagged, in training as in sampling, and all cells
+are told in one pass, each at its place. No pipeline asks it.
 
 Shapes: B rows, T points, S samples, E numbers of a cell, R cells, D model width.
 """
