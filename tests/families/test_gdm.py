@@ -235,7 +235,7 @@ def check_steps_have_unit_variance(family):
 def test_steps_of_train_have_unit_variance(caplog):
     caplog.set_level("INFO")
     check_steps_have_unit_variance(Gdm)
-    assert "variance of steps: east 1.000, north 1.000, log seconds 1.000" in caplog.text
+    assert "variance of steps: east 1.000, north 1.000, clock 1.000" in caplog.text
     with pytest.raises(AssertionError):
         check_steps_have_unit_variance(FreeLatents)
 

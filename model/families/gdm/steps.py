@@ -1,6 +1,6 @@
 """Steps of a window as a diffusion sees them: codes of unit variance, and what of them is known.
 
-A step is three numbers: metres east and north from the point before, and the logarithm of seconds.
+A step is three numbers: metres east and north from the point before, and its place on the clock.
 It is known where both of its ends show what it tells. Of one that is hidden the points around tell
 something nevertheless: the way between two known places is gone somehow, so the first guess of a
 step between them is its even share; of one that nothing follows, it is the mean step of train.
@@ -24,12 +24,13 @@ from ...features.normaliser import MIN_STEP_S, Normaliser
 from ...features.point_features import step_m_between, steps_of
 from ...interface.batch import Batch, first_of_sequence, index_of
 from ...interface.masked_input import MaskedInput, neighbours
+from .clock import Clock
 from .diffusion import shares_at
 from .ways import Span, ways_m
 
 NUM_STEP = 3
 NUM_AROUND = 9 + NUM_CALENDAR
-MIN_SPREAD_M, MIN_SPREAD_LOG_S = 0.1, 0.01  # of steps that are all alike
+MIN_SPREAD_M, MIN_SPREAD = 0.1, 0.01  # of steps that are all alike: of ways, of deviates
 LINEAR = 8.0  # deviations: inputs far beyond them are compressed
 
 logger = logging.getLogger(__name__)
@@ -47,34 +48,39 @@ class StepCode(nn.Module):
     def __init__(self, normaliser: Normaliser) -> None:
         super().__init__()
         extent_m = normaliser.extent_scale_m
-        center_F = torch.tensor([0.0, 0.0, normaliser.log_step_center], dtype=torch.float64)
-        spread_F = torch.tensor([extent_m, extent_m, normaliser.log_step_scale]).double()
-        self.register_buffer("center_F", center_F)
-        self.register_buffer("spread_F", spread_F)
+        self.clock = Clock(normaliser.log_step_center, normaliser.log_step_scale)
+        self.register_buffer("center_F", torch.zeros(NUM_STEP, dtype=torch.float64))
+        self.register_buffer("spread_F", torch.tensor([extent_m, extent_m, 1.0]).double())
 
     def fit(self, step_NF: Tensor) -> None:
-        """Take mean and deviation of steps of train; the variance that comes of it is logged."""
-        raw_NF = _with_log(step_NF.double())
-        least_F = raw_NF.new_tensor([MIN_SPREAD_M, MIN_SPREAD_M, MIN_SPREAD_LOG_S])
+        """Take clock, mean and deviation of train; the variance that comes of it is logged."""
+        self.clock.fit(_log_s(step_NF.double()))
+        raw_NF = self._raw(step_NF)
+        least_F = raw_NF.new_tensor([MIN_SPREAD_M, MIN_SPREAD_M, MIN_SPREAD])
         self.center_F.copy_(raw_NF.mean(0))
         self.spread_F.copy_(torch.maximum(raw_NF.std(0, correction=0), least_F))
         variance = self.encode(step_NF).var(0, correction=0).tolist()
-        logger.info("variance of steps: east %.3f, north %.3f, log seconds %.3f", *variance)
+        logger.info("variance of steps: east %.3f, north %.3f, clock %.3f", *variance)
 
     def encode(self, step_BTF: Tensor) -> Tensor:
         """Codes, in float64, of metres and seconds."""
-        return (_with_log(step_BTF.double()) - self.center_F) / self.spread_F
+        return (self._raw(step_BTF) - self.center_F) / self.spread_F
 
     def decode(self, code_BTF: Tensor) -> Tensor:
         """The inverse of `encode`; no step goes back in time."""
         raw_BTF = code_BTF.double() * self.spread_F + self.center_F
-        step_s_BT1 = (raw_BTF[..., 2:].exp() - MIN_STEP_S).clamp(min=0)
-        return torch.cat([raw_BTF[..., :2], step_s_BT1], dim=-1)
+        log_s_BT1 = self.clock.log_seconds(raw_BTF[..., 2:])
+        return torch.cat([raw_BTF[..., :2], (log_s_BT1.exp() - MIN_STEP_S).clamp(min=0)], dim=-1)
+
+    def _raw(self, step_BTF: Tensor) -> Tensor:
+        """Metres, and the deviate of the seconds."""
+        step_BTF = step_BTF.double()
+        deviate_BT1 = self.clock.deviates(_log_s(step_BTF)).unsqueeze(-1)
+        return torch.cat([step_BTF[..., :2], deviate_BT1], dim=-1)
 
 
-def _with_log(step_BTF: Tensor) -> Tensor:
-    log_s_BT1 = torch.log(step_BTF[..., 2:].clamp(min=0) + MIN_STEP_S)
-    return torch.cat([step_BTF[..., :2], log_s_BT1], dim=-1)
+def _log_s(step_BTF: Tensor) -> Tensor:
+    return torch.log(step_BTF[..., 2].clamp(min=0) + MIN_STEP_S)
 
 
 def steps_of_batches(batches: Iterable[Batch]) -> tuple[Tensor, Tensor, Tensor]:
