@@ -44,12 +44,14 @@ def training_noise(batch: Batch) -> tuple[Tensor, Tensor]:
     )
 
 
-def sample_noise(numbers: range, num_points: int, num_draws: int, seed: int) -> Tensor:
+def sample_noise(
+    numbers: range, num_points: int, num_draws: int, seed: int, num_numbers: int = NUM_STEP
+) -> Tensor:
     """Noise (P, S, T, F) of samples by their numbers: what each begins with, and fresh draws.
 
     Drawn point by point, so that more points behind them change nothing.
     """
-    shape = (num_points, num_draws, NUM_STEP)
+    shape = (num_points, num_draws, num_numbers)
     drawn = [
         np.random.default_rng((seed, number, IN_SAMPLING)).standard_normal(shape)
         for number in numbers
