@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import pyarrow as pa
+
 import sql
 from tasks.catalog.warehouse import current_receipts
 from tasks.config.datasets import dataset_named
@@ -36,6 +38,14 @@ STAGES = {
     "split": "split",
     "windows": "shards",
 }
+# A run with a family of visits stores no windows of trips.
+NEEDED = {"snapshot", *STAGES.values()} - {"shards"}
+NO_WINDOWS = pa.schema(
+    {
+        **dict.fromkeys(("trip_id", "split", "task"), pa.string()),
+        **dict.fromkeys(("start", "num_points", "num_context"), pa.int32()),
+    }
+).empty_table()
 
 
 @contextlib.contextmanager
@@ -48,12 +58,15 @@ def published(dataset: str, store: Store) -> Iterator[tuple[Connection, str]]:
             store.verify(step, f"{table}.parquet") / f"{table}.parquet" for step in receipts[stage]
         ]
         for table, stage in STAGES.items()
+        if stage in receipts
     }
     files["points"] = [path for number in snapshot.buckets for path, _ in snapshot.points(number)]
     folders = {path.parent for paths in files.values() for path in paths}
     with tempfile.TemporaryDirectory() as folder, scratch(Path(folder), *sorted(folders)) as con:
         for table, paths in files.items():
             view(con, table, paths)
+        if "windows" not in files:
+            con.register("windows", NO_WINDOWS)
         yield con, store.manifest(receipts["snapshot"][-1]).recipe.settings["zone"]
 
 
@@ -70,7 +83,7 @@ def receipts_of(dataset: str, store: Store) -> dict[str, list[Receipt]]:
         for record in reversed(records)
     ]
     for receipts in found:
-        if {"snapshot", *STAGES.values()} <= receipts.keys():
+        if receipts.keys() >= NEEDED and receipts.keys() & {"shards", "visit_shards"}:
             return receipts
     if records:
         raise ConfigError(

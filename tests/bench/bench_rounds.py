@@ -52,7 +52,8 @@ class Contestant:
         python = str(PEERS) if "peers" in self.script else sys.executable
         done = subprocess.run(
             [python, PROJECT / "tests" / "bench" / self.script, *self.arguments],
-            env=os.environ | {"PYTHONPATH": str(PROJECT)},
+            env=os.environ
+            | {"PYTHONPATH": os.pathsep.join([str(PROJECT), str(PROJECT / "tests")])},
             cwd=PROJECT,
             capture_output=True,
             text=True,

@@ -15,8 +15,11 @@ from typing import Any
 import pytest
 from bench_rounds import Bench, Contestant, Goal, geolife_sample, report
 
-SCRIPT = "bench_training.py"
+from model.families.gdm.diffusion import MAX_PASSES
+
+SCRIPT, STEPS_SCRIPT = "bench_training.py", "bench_steps.py"
 EPOCHS = ("published", "blocks-packed", "blocks-bucketed", "whole-packed", "whole-bucketed")
+STEPS = ("gdm-small", "trajgpt-small", "gdm-made-up")
 ROLLOUTS = ("cached-1", "recomputed-1", "cached-256", "recomputed-256")
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(4 * 3_600)]
@@ -59,13 +62,32 @@ def bench(
     made.take_turns(
         *(Contestant(name, SCRIPT, (name, folder)) for name in EPOCHS),
         *(Contestant(name, SCRIPT, (name,)) for name in ("peak-96", "peak-256", *ROLLOUTS[:3])),
+        *(Contestant(name, STEPS_SCRIPT, (name,)) for name in STEPS),
         Contestant(ROLLOUTS[3], SCRIPT, (ROLLOUTS[3],), is_slow=True),
     )
     yield made
-    text = report(made, "training", [goal.judged(made) for goal in GOALS])
+    text = report(made, "training", [goal.judged(made) for goal in GOALS], tokens_of(made))
     capture: Any = request.config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
         print(text)
+
+
+def tokens_of(made: Bench) -> str:
+    """Tokens a second of a training step, which the tables tell the seconds of."""
+    speeds = (
+        f"{name} {made.answers('step', name)['tokens'] / made.median('step', name, 'cpu_s'):,.0f}"
+        for name in STEPS[:2]
+    )
+    return f"Tokens a CPU second of a training step: {', '.join(speeds)}."
+
+
+def test_each_family_takes_its_steps(bench: Bench) -> None:
+    """And a made-up trip takes no more passes than it may."""
+    assert {name: bench.answers("step", name)["tokens"] for name in STEPS[:2]} == {
+        "gdm-small": 3_200,
+        "trajgpt-small": 2_048,
+    }
+    assert bench.answers("made-up", STEPS[2])["passes"] <= MAX_PASSES
 
 
 def test_all_learn_from_the_same_points(bench: Bench) -> None:

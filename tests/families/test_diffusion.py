@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from model.families.gdm import diffusion
 from model.families.gdm.diffusion import (
     MAX_WEIGHT,
     clean_of,
@@ -16,6 +17,8 @@ from model.families.gdm.diffusion import (
     noise_of,
     noise_within,
     noised,
+    repaint,
+    shares_at,
     signal_of,
     times_of,
     velocity_of,
@@ -157,6 +160,44 @@ def test_fresh_noise_keeps_the_law():
     found = ddim(exact_velocity, noise, 300, 1.0, fresh)
     assert float(found.mean()) == pytest.approx(MEAN, abs=0.01)
     assert float(found.std()) == pytest.approx(DEVIATION, abs=0.015)
+
+
+# ------------------------------------------------------------------ repainting
+
+CORRELATION, KNOWN = 0.8, 1.5
+
+
+def velocity_of_pair(x_N2, time):
+    """v of two numbers of mean 0 and variance 1 that are correlated, from their score."""
+    law = torch.tensor([[1.0, CORRELATION], [CORRELATION, 1.0]], dtype=torch.float64)
+    variance_2, axes = torch.linalg.eigh(law)
+    signal, share = shares_at(time)
+    gain_2 = signal * variance_2 / (signal**2 * variance_2 + share**2)
+    clean_N2 = ((x_N2 @ axes) * gain_2) @ axes.T
+    return signal * (x_N2 - signal * clean_N2) / share - share * clean_N2
+
+
+def check_repaints(num_turns, num_passes, monkeypatch):
+    """The first number beside the second, which is known: by the law of Gaussians."""
+    monkeypatch.setattr(diffusion, "NUM_TURNS", num_turns)
+
+    def painted(x_N2, time, noise_N2):
+        signal, share = shares_at(time)
+        return torch.stack([x_N2[:, 0], signal * KNOWN + share * noise_N2[:, 1]], dim=-1)
+
+    generator = torch.Generator().manual_seed(0)
+    fresh = iter(lambda: torch.randn(4_000, 2, dtype=torch.float64, generator=generator), None)
+    found_N2 = repaint(velocity_of_pair, next(fresh), num_passes, painted, fresh)
+    assert (found_N2[:, 1] == KNOWN).all()
+    assert float(found_N2[:, 0].mean()) == pytest.approx(CORRELATION * KNOWN, abs=0.1)
+    assert float(found_N2[:, 0].std()) == pytest.approx((1 - CORRELATION**2) ** 0.5, abs=0.1)
+
+
+def test_repainting_comes_near_the_law_beside_what_is_known(monkeypatch):
+    """With many turns; a single one leaves most of what is known unheard."""
+    check_repaints(10, 600, monkeypatch)
+    with pytest.raises(AssertionError):
+        check_repaints(1, 600, monkeypatch)
 
 
 def test_times_go_from_noise_to_none():

@@ -6,10 +6,18 @@ The faults are those of the published code, which the names of the planted class
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from helpers.masked_guards import (
+    astride_the_date_line,
+    check_a_resumed_run_ends_alike,
+    check_hidden_points_are_unseen,
+    check_rows_are_independent,
+    hiding_others,
+)
 from helpers.walks import (
     STARTED_US,
     STILL,
@@ -17,29 +25,29 @@ from helpers.walks import (
     batch_of,
     context_of,
     shaken,
-    spoilt,
     standing,
     walk,
     window_of,
 )
+from safetensors.torch import load_file
 
 from model.earth.geometry import haversine_m, step_between
 from model.families.gdm import network
 from model.families.gdm.denoiser import Denoiser
-from model.families.gdm.diffusion import MAX_PASSES
+from model.families.gdm.diffusion import MAX_PASSES, shares_at
 from model.families.gdm.network import CONDITIONS, PRESETS, Gdm, GdmConfig, start_or_some
+from model.families.gdm.noise import training_noise
 from model.families.gdm.paths import paths_of
-from model.families.gdm.steps import StepCode, known_steps
+from model.families.gdm.steps import KnownSteps, StepCode, known_steps, start_alone
 from model.features.point_features import steps_of
 from model.interface.batch import Cursor
 from model.interface.contexts import Partial
 from model.interface.masked_input import masked_input_of
 from model.interface.masking import from_start, masked, places_of_segments, segments
 from model.interface.weights import load_weights, save_weights
-from model.training.config import FitConfig
-from model.training.fit import fit
 
 TINY = replace(PRESETS["tiny"], num_layers=1, num_passes=3)
+REPAINTED = replace(TINY, conditioning="repainted", num_passes=6)
 
 
 def random_weights(family=Gdm, config=TINY):
@@ -48,8 +56,9 @@ def random_weights(family=Gdm, config=TINY):
 
 @torch.no_grad()
 def told(model, batch, num_samples=2):
-    """Where the mean path and the samples go (B, G, T, 3), in metres from a place, and when."""
-    lon_deg, lat_deg, time_s = model.paths(masked_input_of(batch), num_samples, seed=3)
+    """Where the mean path and the samples go (B, T, G, 3), in metres from a place, and when."""
+    paths = model.paths(masked_input_of(batch), num_samples, seed=3)
+    lon_deg, lat_deg, time_s = (value_BGT.transpose(1, 2) for value_BGT in paths)
     origin = lon_deg.new_tensor(8.0), lat_deg.new_tensor(50.0)
     return torch.stack([*step_between(*origin, lon_deg, lat_deg), time_s], dim=-1)
 
@@ -150,11 +159,39 @@ class HiddenFromZero(WithDenoiser):
     faulty = CountsHiddenFromZero
 
 
+class ReadsHiddenAlone(Denoiser):
+    def forward(self, x_BTF, time_BT, known, is_readable_BT):
+        is_hidden_BT = known.hides_BTF.any(-1)
+        return super().forward(x_BTF, time_BT, known, is_readable_BT & is_hidden_BT)
+
+
+class HiddenAlone(WithDenoiser):
+    """Hidden points are decoded without the known ones before and behind them."""
+
+    faulty = ReadsHiddenAlone
+
+
+class ReadsPads(Adding):
+    """Takes in what stands behind the known points: there the truth lay, cut off."""
+
+    def forecast(self, context, *asked):
+        self.added = float(context.lon_deg_BT.mean()) / 180
+        return super().forecast(context, *asked)
+
+
+class FreeLatents(Gdm):
+    """Codes grow, and the noise beside them vanishes, as where a decoder alone trains them."""
+
+    def fit_inputs(self, batches):
+        super().fit_inputs(batches)
+        self.code.spread_F /= 100
+
+
 class StartsAtZero(Gdm):
     """Samples begin with zeros, and not with noise."""
 
-    def _sampled_from_noise(self, known, noise_PBTF):
-        return super()._sampled_from_noise(known, torch.zeros_like(noise_PBTF))
+    def _sampled_from_noise(self, noise_PBTF, known):
+        return super()._sampled_from_noise(torch.zeros_like(noise_PBTF), known)
 
 
 class AccordingReal(Gdm):
@@ -166,29 +203,41 @@ class AccordingReal(Gdm):
         self.real = float(batch.step_BTF.mean()), float(batch.step_BTF.std())
         return super().loss(batch)
 
-    def _sampled_from_noise(self, known, noise_PBTF):
+    def _sampled_from_noise(self, noise_PBTF, known):
         mean, deviation = self.real
-        return super()._sampled_from_noise(known, mean + deviation * noise_PBTF)
+        return super()._sampled_from_noise(mean + deviation * noise_PBTF, known)
+
+
+class HeldClean(KnownSteps):
+    """What is known is held clean at every level, where training has seen it noised."""
+
+    def painted(self, x_BTF, time, noise_BTF):
+        return super().painted(x_BTF, time, torch.zeros_like(noise_BTF))
 
 
 # ------------------------------------------------------------------ steps
 
 
-def fitted_code(points):
-    model = Gdm(TINY, WALKING)
+def fitted_code(points, family=Gdm):
+    model = family(TINY, WALKING)
     model.fit_inputs([batch_of(*points, num_pads=3)])
     return model
 
 
-def test_steps_of_train_have_unit_variance(caplog):
+def check_steps_have_unit_variance(family):
     points = walk(200, 12)
-    caplog.set_level("INFO")
-    model = fitted_code(points)
-    code_BTF = model.code.encode(steps_of(*points)[:, 1:].float())
-    torch.testing.assert_close(code_BTF.mean((0, 1)), torch.zeros(3).double(), rtol=0, atol=1e-9)
+    code_BTF = fitted_code(points, family).code.encode(steps_of(*points)[:, 1:].float())
+    torch.testing.assert_close(code_BTF.mean((0, 1)), torch.zeros(3).double(), rtol=0, atol=1e-7)
     variance_F = code_BTF.flatten(0, 1).var(0, correction=0)
     torch.testing.assert_close(variance_F, torch.ones(3).double())
-    assert "variance of steps: east 1.000, north 1.000, log seconds 1.000" in caplog.text
+
+
+def test_steps_of_train_have_unit_variance(caplog):
+    caplog.set_level("INFO")
+    check_steps_have_unit_variance(Gdm)
+    assert "variance of steps: east 1.000, north 1.000, clock 1.000" in caplog.text
+    with pytest.raises(AssertionError):
+        check_steps_have_unit_variance(FreeLatents)
 
 
 def test_before_they_are_fitted_typical_sizes_stand_in():
@@ -299,39 +348,40 @@ def test_what_nothing_known_comes_before_is_not_told():
 # ------------------------------------------------------------------ guards
 
 
-def check_hidden_points_are_unseen(model):
-    """A hidden point that is not asked may hold anything: the loss of the others stays."""
-    batch = window_of(walk(3, 12), num_pads=4)
-    is_target_BT = batch.is_target_BT.clone()
-    is_target_BT[:, 4] = False
-    batch = replace(batch, is_target_BT=is_target_BT)
-    plain = model.loss(batch)
-    assert int(plain.count) == 3 * 2 * 3  # steps to 3, to 8 and from 8, each east and north
-    for nonsense in (float("nan"), 66.0):
-        assert torch.equal(model.loss(spoilt(batch, nonsense)).total, plain.total)
-
-
 def test_hidden_points_are_unseen():
-    check_hidden_points_are_unseen(random_weights())
+    num_scored = 3 * 2 * 3  # steps to 3, to 8 and from 8, each east and north
+    check_hidden_points_are_unseen(random_weights(), num_scored)
     with pytest.raises(AssertionError):
-        check_hidden_points_are_unseen(random_weights(ReadsCenter))
+        check_hidden_points_are_unseen(random_weights(ReadsCenter), num_scored)
 
 
+@pytest.mark.parametrize("config", [TINY, REPAINTED])
 @pytest.mark.parametrize("draw", [*CONDITIONS, from_start])
-def test_what_is_hidden_is_no_input(draw):
+def test_what_is_hidden_is_no_input(draw, config):
     """No path moves with a hidden place or time; what is known does count."""
-    model, batch = random_weights(), hidden_walks(draw, num_pads=3)
+    model, batch = random_weights(config=config), hidden_walks(draw, num_pads=3)
     before = told(model, batch)
-    other = replace(
-        batch,
-        lon_deg_BT=torch.where(batch.shows_place_BT, batch.lon_deg_BT, 66.0),
-        time_s_BT=torch.where(batch.shows_time_BT, batch.time_s_BT, 1e6),
-        calendar_BTK=torch.where(batch.shows_time_BT.unsqueeze(-1), batch.calendar_BTK, 9.0),
-        step_BTF=torch.full_like(batch.step_BTF, float("nan")),
-    )
-    assert torch.equal(told(model, other), before)
+    assert torch.equal(told(model, hiding_others(batch)), before)
     moved_BT = batch.lon_deg_BT + 1e-3 * (1 + torch.arange(batch.lon_deg_BT.shape[1]))
     assert not torch.equal(told(model, replace(batch, lon_deg_BT=moved_BT)), before)
+
+
+@torch.no_grad()
+def check_both_sides_are_seen(model):
+    """Of known points, those beyond the ways included."""
+    points = walk(3, 20)
+    before = told(model, window_of(points, hidden=[9, 10]))
+    for known in (0, 19):
+        lon_deg_BT = points[0].clone()
+        lon_deg_BT[:, known] += 1e-3
+        after = told(model, window_of((lon_deg_BT, *points[1:]), hidden=[9, 10]))
+        assert (before[:, 9:11] != after[:, 9:11]).any(-1).all(), known
+
+
+def test_a_gap_sees_the_known_points_on_both_sides():
+    check_both_sides_are_seen(random_weights())
+    with pytest.raises(AssertionError):
+        check_both_sides_are_seen(random_weights(HiddenAlone))
 
 
 def check_known_points_enter_clean(model):
@@ -358,31 +408,46 @@ def test_known_points_enter_clean_at_every_level():
         check_known_points_enter_clean(random_weights(NoisedConditions))
 
 
-def check_rows_are_independent(model):
-    points = walk(4, 12)
-    together = told(model, window_of(points))
-    for row in range(4):
-        own = [value[row : row + 1] for value in points]
-        for num_pads in (0, 7):
-            alone = told(model, window_of(own, num_pads))[0, :, :12]
-            torch.testing.assert_close(alone, together[row], rtol=1e-4, atol=2e-2)
+@torch.no_grad()
+def check_what_is_repainted_is_noised(kind):
+    """As much as the rest, at each level: what is known of steps, and the mean step of each gap."""
+    model = random_weights(config=REPAINTED)
+    shown = masked_input_of(window_of(walk(1, 14), hidden=[3, 4, 8]))
+    known, alone = (known_steps(one, model.code) for one in (shown, start_alone(shown)))
+    known = kind(**vars(known))
+    seen = []
+    plain = model._velocity
+    model._velocity = lambda x_BTF, time, own: seen.append((time, x_BTF)) or plain(x_BTF, time, own)
+    model.repainted_code(known, alone, range(400), seed=1)
+    assert [round(time, 3) for time, _ in seen] == [1.0, 1.0, 0.667, 0.667, 0.333, 0.333]
+    told_BTF = known.told_BTF
+    for time, x_RTF in seen[2:]:
+        signal, share = shares_at(time)
+        noise_RTF = (x_RTF - signal * told_BTF) / share
+        gap_RC = noise_RTF[:, 3:6, :2].sum(1) / 3**0.5
+        for noise in (noise_RTF[:, [1, 2, 6, 7]], gap_RC):
+            assert float(noise.std()) == pytest.approx(1, abs=0.1)
+            assert float(noise.mean()) == pytest.approx(0, abs=0.1)
+
+
+def test_what_is_repainted_is_noised_like_the_rest():
+    check_what_is_repainted_is_noised(KnownSteps)
+    with pytest.raises(AssertionError):
+        check_what_is_repainted_is_noised(HeldClean)
 
 
 def test_a_row_and_its_samples_depend_on_itself_alone():
-    check_rows_are_independent(random_weights())
+    tolerance = {"rtol": 1e-4, "atol": 2e-2}  # centimetres
+    check_rows_are_independent(partial(told, random_weights()), **tolerance)
     with pytest.raises(AssertionError):
-        check_rows_are_independent(random_weights(BatchStatistics))
+        check_rows_are_independent(partial(told, random_weights(BatchStatistics)), **tolerance)
 
 
 @torch.no_grad()
 def check_meridian_does_not_matter(model):
-    lon_deg_BT, lat_deg_BT, time_s_BT = walk(3, 12)
-    home = model.paths(masked_input_of(window_of((lon_deg_BT, lat_deg_BT, time_s_BT))), 2, 3)
-    shift_deg_B1 = 180.0 - lon_deg_BT[:, 6:7]
-    moved_deg_BT = lon_deg_BT + shift_deg_B1
-    moved_deg_BT = torch.where(moved_deg_BT >= 180, moved_deg_BT - 360, moved_deg_BT)
-    assert (moved_deg_BT.amax(1) - moved_deg_BT.amin(1) > 359).all()
-    away = model.paths(masked_input_of(window_of((moved_deg_BT, lat_deg_BT, time_s_BT))), 2, 3)
+    points = walk(3, 12)
+    moved, shift_deg_B1 = astride_the_date_line(points)
+    home, away = (model.paths(masked_input_of(window_of(one)), 2, 3) for one in (points, moved))
     back_deg = away[0] - shift_deg_B1.unsqueeze(1)
     assert float(haversine_m(back_deg, away[1], *home[:2]).max()) < 0.05
 
@@ -453,6 +518,9 @@ def test_the_loss_is_of_hidden_numbers_alone():
         assert int(loss.count) == int(hides_BTF.sum()) > 0
         assert bool(hides_BTF[..., 2].any()) == (draw is not places_of_segments)
         torch.testing.assert_close(sum(loss.parts.values()), loss.total.detach())
+    time_B = training_noise(batch)[0][:, 0]
+    reached = {f"noise_{int(10 * time)}" for time in time_B.clamp(max=0.99).tolist()}
+    assert {name for name, part in loss.parts.items() if part > 0} == reached
     assert len(loss.parts) == 10
     observed = model.loss(batch_of(*walk(2, 6)))
     assert (float(observed.total.detach()), int(observed.count)) == (0.0, 0)
@@ -510,38 +578,8 @@ def test_noise_is_of_the_window(monkeypatch):
         check_noise_is_of_the_window(random_weights())
 
 
-class Stop(Exception):
-    """Leaves a run in the middle, as a crash would."""
-
-
-def masked_walks(cursor):
-    """Six batches of masked walks, from a cursor on."""
-    for number in range(cursor.batch, 6):
-        batch = batch_of(*walk(4, 12, seed=number))
-        window_id_B = 4 * number + batch.window_id_B
-        batch = replace(batch, window_id_B=window_id_B, cursor=Cursor(0, number + 1))
-        yield masked(batch, start_or_some, 0)
-
-
-def fitted(folder, on_progress=None):
-    torch.manual_seed(0)
-    config = FitConfig(max_steps=6, warmup_steps=1, ema_decay=0.5, checkpoint_every_s=0)
-    folder.mkdir(exist_ok=True)
-    validation = [masked(batch_of(*walk(4, 12, seed=50)), segments, 0)]
-    return fit(Gdm(TINY, WALKING), masked_walks, lambda: validation, config, folder, on_progress)
-
-
 def test_a_training_run_goes_on_with_the_same_noise(tmp_path):
-    def crash(progress):
-        if progress.step == 6:
-            raise Stop
-
-    whole = fitted(tmp_path / "whole")
-    with pytest.raises(Stop):
-        fitted(tmp_path / "cut", crash)
-    resumed = fitted(tmp_path / "cut")
-    assert resumed.steps == whole.steps == 6
-    assert resumed.weights.read_bytes() == whole.weights.read_bytes()
+    check_a_resumed_run_ends_alike(lambda: Gdm(TINY, WALKING), start_or_some, tmp_path)
 
 
 # ------------------------------------------------------------------ generation
@@ -572,6 +610,20 @@ def test_generation_reads_no_data(tmp_path):
     check_generation_reads_no_data(model, tmp_path)
     with pytest.raises(AssertionError):
         check_generation_reads_no_data(random_weights(AccordingReal), tmp_path)
+
+
+def check_weights_are_plain(model, folder):
+    """Safetensors, which run no code, and 32 bits for whatever is trained."""
+    save_weights(model, folder / "weights.safetensors")
+    stored = load_file(folder / "weights.safetensors")
+    assert stored.keys() == model.state_dict().keys()
+    assert {stored[name].dtype for name, _ in model.named_parameters()} == {torch.float32}
+
+
+def test_weights_are_plain(tmp_path):
+    check_weights_are_plain(random_weights(), tmp_path)
+    with pytest.raises(AssertionError):
+        check_weights_are_plain(random_weights().double(), tmp_path)
 
 
 def check_samples_differ(model):
@@ -637,6 +689,7 @@ def test_a_sample_takes_few_passes(config):
         {"num_passes": MAX_PASSES + 1},
         {"num_passes": 0},
         {"sampler": "euler"},
+        {"conditioning": "hoped for"},
         {"eta": 0.5},
         {"sampler": "ddim", "eta": 1.5},
         {"eta": -0.1},
@@ -674,6 +727,23 @@ def test_a_forecast_has_samples_and_keeps_given_times():
     steps = torch.cat([last_s_B1, without.time_s_BH], dim=1).diff(dim=1)
     assert (steps >= 0).all()
     assert torch.isfinite(without.sample_lat_deg_BSH).all()
+
+
+@torch.no_grad()
+def check_a_forecast_sees_no_future(model):
+    points = [value[:, :10] for value in walk(3, 12)]
+    one, other = (
+        model.forecast(context_of(*points, [8, 5, 1], nonsense), 3, None, 4, 2)
+        for nonsense in (66.0, -20.0)
+    )
+    assert torch.equal(one.sample_lon_deg_BSH, other.sample_lon_deg_BSH)
+    assert torch.equal(one.time_s_BH, other.time_s_BH)
+
+
+def test_a_forecast_sees_no_future():
+    check_a_forecast_sees_no_future(random_weights())
+    with pytest.raises(AssertionError):
+        check_a_forecast_sees_no_future(random_weights(ReadsPads))
 
 
 @torch.no_grad()

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
-from helpers.walks import HIDDEN, WALKING, batch_of, shaken, spoilt, walk, window_of
+from helpers.masked_guards import (
+    astride_the_date_line,
+    check_a_resumed_run_ends_alike,
+    check_hidden_points_are_unseen,
+    check_rows_are_independent,
+    hiding_others,
+)
+from helpers.walks import HIDDEN, STILL, WALKING, batch_of, shaken, standing, walk, window_of
 
 from model.earth.geometry import haversine_m
 from model.families.chemin.gap import gap_around
 from model.families.chemin.masked import MaskedChemin
 from model.families.chemin.network import PRESETS
-from model.interface.batch import Cursor
 from model.interface.masked_input import masked_input_of
 from model.interface.masking import dimensions, masked, places_of_segments, random_points, segments
 from model.layers.attention_masks import causal_mask
-from model.training.fit import FitConfig, fit
 
 TINY = PRESETS["tiny"]
 
@@ -84,22 +90,10 @@ class AbsolutePlace(MaskedChemin):
 # ------------------------------------------------------------------ guards
 
 
-def check_hidden_points_are_unseen(model):
-    """A hidden point that is not asked may hold anything: the loss of the others stays."""
-    batch = window_of(walk(3, 12), num_pads=4)
-    is_target_BT = batch.is_target_BT.clone()
-    is_target_BT[:, 4] = False
-    batch = replace(batch, is_target_BT=is_target_BT)
-    plain = model.loss(batch)
-    assert int(plain.count) == 6
-    for nonsense in (float("nan"), 66.0):
-        assert torch.equal(model.loss(spoilt(batch, nonsense)).total, plain.total)
-
-
 def test_hidden_points_are_unseen():
-    check_hidden_points_are_unseen(random_weights())
+    check_hidden_points_are_unseen(random_weights(), num_scored=6)
     with pytest.raises(AssertionError):
-        check_hidden_points_are_unseen(random_weights(ReadsCenter))
+        check_hidden_points_are_unseen(random_weights(ReadsCenter), num_scored=6)
 
 
 @pytest.mark.parametrize("draw", [segments, places_of_segments, dimensions, random_points])
@@ -108,13 +102,7 @@ def test_what_is_hidden_is_no_input(draw):
     model = random_weights()
     batch = masked(batch_of(*walk(3, 20), num_pads=3), draw, 0)
     before = hidden_of(model, batch)
-    other = replace(
-        batch,
-        lon_deg_BT=torch.where(batch.shows_place_BT, batch.lon_deg_BT, 66.0),
-        time_s_BT=torch.where(batch.shows_time_BT, batch.time_s_BT, 1e6),
-        calendar_BTK=torch.where(batch.shows_time_BT.unsqueeze(-1), batch.calendar_BTK, 9.0),
-    )
-    assert torch.equal(hidden_of(model, other), before)
+    assert torch.equal(hidden_of(model, hiding_others(batch)), before)
     moved_lon_BT = torch.where(batch.shows_place_BT, batch.lon_deg_BT + 1e-3, batch.lon_deg_BT)
     moved_lon_BT[:, 0] = batch.lon_deg_BT[:, 0]
     assert not torch.equal(hidden_of(model, replace(batch, lon_deg_BT=moved_lon_BT)), before)
@@ -135,29 +123,17 @@ def test_a_hidden_point_sees_the_known_ones_on_both_sides():
         check_both_sides_are_seen(random_weights(Forward))
 
 
-def check_rows_are_independent(model):
-    points = walk(4, 12)
-    together = hidden_of(model, window_of(points))
-    for row in range(4):
-        own = [value[row : row + 1] for value in points]
-        for num_pads in (0, 7):
-            alone = hidden_of(model, window_of(own, num_pads))[0, :12]
-            torch.testing.assert_close(alone, together[row], rtol=1e-4, atol=1e-5)
-
-
 def test_a_row_depends_on_itself_alone():
-    check_rows_are_independent(random_weights())
+    tolerance = {"rtol": 1e-4, "atol": 1e-5}
+    check_rows_are_independent(partial(hidden_of, random_weights()), **tolerance)
     with pytest.raises(AssertionError):
-        check_rows_are_independent(random_weights(BatchStatistics))
+        check_rows_are_independent(partial(hidden_of, random_weights(BatchStatistics)), **tolerance)
 
 
 def check_meridian_does_not_matter(model):
-    lon_deg_BT, lat_deg_BT, time_s_BT = walk(3, 12)
-    home = hidden_of(model, window_of((lon_deg_BT, lat_deg_BT, time_s_BT)))
-    moved_deg_BT = lon_deg_BT + 180.0 - lon_deg_BT[:, 6:7]
-    moved_deg_BT = torch.where(moved_deg_BT >= 180, moved_deg_BT - 360, moved_deg_BT)
-    assert (moved_deg_BT.amax(1) - moved_deg_BT.amin(1) > 359).all()
-    away = hidden_of(model, window_of((moved_deg_BT, lat_deg_BT, time_s_BT)))
+    points = walk(3, 12)
+    moved, _ = astride_the_date_line(points)
+    home, away = (hidden_of(model, window_of(one)) for one in (points, moved))
     torch.testing.assert_close(away, home, rtol=1e-4, atol=1e-4)
 
 
@@ -287,15 +263,10 @@ def test_what_is_observed_is_not_asked():
     assert (float(loss.total.detach()), int(loss.count)) == (0.0, 0)
 
 
-@pytest.mark.parametrize("still", ["no time", "no way", "neither"])
+@pytest.mark.parametrize("still", STILL)
 def test_gaps_without_time_or_way_are_finite(still):
     model = random_weights().train()
-    lon_deg_BT, lat_deg_BT, time_s_BT = walk(2, 20)
-    if still != "no time":
-        lon_deg_BT, lat_deg_BT = (value[:, :1].expand(2, 20) for value in (lon_deg_BT, lat_deg_BT))
-    if still != "no way":
-        time_s_BT = torch.zeros_like(time_s_BT)
-    loss = model.loss(masked(batch_of(lon_deg_BT, lat_deg_BT, time_s_BT), segments, 0))
+    loss = model.loss(masked(batch_of(*standing(still)), segments, 0))
     loss.mean.backward()
     assert torch.isfinite(loss.total)
     gradients = [value.grad for value in model.parameters() if value.grad is not None]
@@ -321,39 +292,8 @@ def test_training_learns_to_recover(draw, has_tails):
     assert away_m(model.recover(fresh), fresh) < 0.9 * untrained
 
 
-class Stop(Exception):
-    """Leaves a run in the middle, as a crash would."""
-
-
-def masked_walks(cursor):
-    """Eight batches of masked walks, from a cursor on."""
-    for number in range(cursor.batch, 8):
-        batch = batch_of(*walk(4, 12, seed=number))
-        yield masked(replace(batch, cursor=Cursor(0, number + 1)), segments, 0)
-
-
-def fitted(folder, on_progress=None):
-    torch.manual_seed(0)
-    config = FitConfig(max_steps=8, warmup_steps=1, log_every=1, checkpoint_every_s=0)
-    model = MaskedChemin(TINY, WALKING)
-    validation = [masked(batch_of(*walk(4, 12, seed=50)), segments, 0)]
-    return fit(model, masked_walks, lambda: validation, config, folder, on_progress)
-
-
 def test_a_training_run_goes_on_with_the_same_masks(tmp_path):
-    for name in ("whole", "cut"):
-        (tmp_path / name).mkdir()
-
-    def crash(progress):
-        if progress.step == 5:
-            raise Stop
-
-    whole = fitted(tmp_path / "whole")
-    with pytest.raises(Stop):
-        fitted(tmp_path / "cut", crash)
-    resumed = fitted(tmp_path / "cut")
-    assert resumed.steps == whole.steps == 8
-    assert resumed.weights.read_bytes() == whole.weights.read_bytes()
+    check_a_resumed_run_ends_alike(lambda: MaskedChemin(TINY, WALKING), segments, tmp_path)
 
 
 def away_m(recovered, batch):

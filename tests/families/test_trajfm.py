@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from helpers.masked_guards import astride_the_date_line
 from helpers.walks import WALKING, batch_of, context_of, shaken, spoilt, walk, window_of
 
 from model.earth.geometry import haversine_m, step_from
@@ -234,12 +235,9 @@ def test_a_row_depends_on_itself_alone():
 
 
 def check_meridian_does_not_matter(model):
-    lon_deg_BT, lat_deg_BT, time_s_BT = walk(3, 12)
-    home = hidden_of(model, window_of((lon_deg_BT, lat_deg_BT, time_s_BT)))
-    moved_deg_BT = lon_deg_BT + 180.0 - lon_deg_BT[:, 6:7]
-    moved_deg_BT = torch.where(moved_deg_BT >= 180, moved_deg_BT - 360, moved_deg_BT)
-    assert (moved_deg_BT.amax(1) - moved_deg_BT.amin(1) > 359).all()
-    away = hidden_of(model, window_of((moved_deg_BT, lat_deg_BT, time_s_BT)))
+    points = walk(3, 12)
+    moved, _ = astride_the_date_line(points)
+    home, away = (hidden_of(model, window_of(one)) for one in (points, moved))
     torch.testing.assert_close(away, home, rtol=1e-3, atol=1e-3)
 
 

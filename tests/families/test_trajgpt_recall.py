@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from model.families.trajgpt.recall import Past, Recall, clues
+from model.families.trajgpt.recall import Past, Recall, Recalled, clues
 from model.features.places import NUM_SPECIAL
 
 A, B, C, D = range(NUM_SPECIAL, NUM_SPECIAL + 4)
@@ -24,7 +24,8 @@ def recalled(past, place):
     recall = Recall(WIDTH)
     row_N, place_N = torch.tensor([0]), torch.tensor([place])
     with torch.no_grad():
-        return recall(torch.zeros(1, WIDTH), past, row_N, place_N)
+        share_BQV = recall.shares(torch.zeros(1, 1, WIDTH), past, place_N.unsqueeze(1))
+    return Recalled.of(share_BQV[:, 0], past, row_N, place_N)
 
 
 def test_one_goes_where_one_went_from_here_before():
@@ -48,7 +49,7 @@ def test_shares_add_up_to_one_and_none_is_of_what_comes_later():
 
 def test_clues_are_what_a_reader_would_count():
     """By hand, of A B A C A at its end: what followed A, the pair, the region, how long ago."""
-    found = clues(past_of(A, B, A, C, A), torch.tensor([4]))[0]
+    found = clues(past_of(A, B, A, C, A), torch.tensor([[4]]))[0, 0]
     followed, pair, same, ago, hour, weekday = found.unbind(-1)
     assert followed.tolist() == [0, 1, 0, 1, 0]
     assert pair.tolist() == [0, 0, 0, 0, 0]
@@ -57,4 +58,4 @@ def test_clues_are_what_a_reader_would_count():
     assert hour.tolist() == weekday.tolist() == [0, 1, 1, 1, 1]
     # What is no region is followed by nothing.
     blank = NUM_SPECIAL - 2
-    assert clues(past_of(blank, A, blank), torch.tensor([2]))[0, :, 0].sum() == 0
+    assert clues(past_of(blank, A, blank), torch.tensor([[2]]))[0, 0, :, 0].sum() == 0

@@ -3,12 +3,11 @@
 Blocks are the product's, and how much noise there is moves and stretches what their norms give
 (adaptive norm, Peebles and Xie 2023). Points turn the heads by their place in the sequence.
 
-Shapes: B rows, T points, F numbers of a step, U features, D model width, E adapted numbers.
+Shapes: B rows, T points, F numbers of a step, U features, D model width, W seen vectors.
 """
 
 from __future__ import annotations
 
-import math
 from typing import cast
 
 import torch
@@ -20,8 +19,9 @@ from ...layers.position_encodings import angles_of, index_frequencies
 from ...layers.transformer import Block, KeyValueCache, Transformer
 from .diffusion import noise_of, signal_of
 from .steps import NUM_AROUND, NUM_STEP, KnownSteps, compressed
+from .ways import NUM_WAYS
 
-NUM_TIMES = 1_000  # the times of a discrete diffusion, which the waves of time are made for
+FASTEST, SLOWEST = 16.0, 0.16  # waves of time, in radians from t = 0 to 1
 
 
 class AdaptiveBlock(Block):
@@ -77,7 +77,9 @@ class Denoiser(nn.Module):
     """v of noised steps.
 
     What the known points tell of a hidden step is no news: the network reads how far the noised
-    step is from that guess, and tells how far v is from that of the guess.
+    step is from that guess, and tells how far v is from that of the guess: a number of its own, a
+    share of the news, for that tells most where there is little noise, and a share of each way.
+    Between two known places none of this moves their mean, which is known.
     """
 
     frequency_CP: Tensor
@@ -85,14 +87,14 @@ class Denoiser(nn.Module):
     def __init__(self, width: int, num_layers: int, num_heads: int, dropout: float) -> None:
         super().__init__()
         self.width = width
-        self.features = nn.Linear(3 * NUM_STEP + NUM_AROUND, width)
+        self.features = nn.Linear(3 * NUM_STEP + NUM_AROUND + 2 * NUM_WAYS, width)
         self.level = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
         frequency_CP = index_frequencies(width // num_heads // 2)
         self.register_buffer("frequency_CP", frequency_CP, persistent=False)
         self.transformer = AdaptiveTransformer(width, num_layers, num_heads, dropout)
-        self.out = nn.Linear(width, NUM_STEP)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        self.tell = nn.Linear(width, (2 + NUM_WAYS) * NUM_STEP)
+        nn.init.zeros_(self.tell.weight)
+        nn.init.zeros_(self.tell.bias)
 
     def forward(
         self, x_BTF: Tensor, time_BT: Tensor, known: KnownSteps, is_readable_BT: Tensor
@@ -100,17 +102,24 @@ class Denoiser(nn.Module):
         """v (B, T, F) of the hidden numbers; `time_BT` may hold one time for a row (B, 1)."""
         time_BT1, hides_BTF = time_BT.unsqueeze(-1), known.hides_BTF
         news_BTF = (x_BTF - signal_of(time_BT1) * known.told_BTF).masked_fill(~hides_BTF, 0)
-        features = (news_BTF, compressed(known.told_BTF), hides_BTF.float(), known.around_BTU)
+        ways_BTU = compressed(known.way_BTWF[..., :2]).flatten(-2)
+        told_BTF = compressed(known.told_BTF)
+        features = (news_BTF, told_BTF, hides_BTF.float(), known.around_BTU, ways_BTU)
         x_BTD = self.features(torch.cat(features, dim=-1))
         level_BTD = self.level(waves_of(time_BT, self.width))
         mask_BTT = bidirectional_mask(is_readable_BT, known.sequence_BT)
         angle_BTP = angles_of(known.position_BT.unsqueeze(-1).double(), self.frequency_CP)
         hidden_BTD = self.transformer.adapted(x_BTD + level_BTD, mask_BTT, angle_BTP, level_BTD)
-        return self.out(hidden_BTD) - noise_of(time_BT1) * known.told_BTF
+        seen_BTWF = torch.stack([torch.ones_like(news_BTF), news_BTF], dim=-2)
+        seen_BTWF = torch.cat([seen_BTWF, known.way_BTWF], dim=-2)
+        share_BTWF = self.tell(hidden_BTD).unflatten(-1, (-1, NUM_STEP))
+        v_BTF = known.freed((share_BTWF * seen_BTWF).sum(-2))
+        return v_BTF - noise_of(time_BT1) * known.told_BTF
 
 
 def waves_of(time_BT: Tensor, width: int) -> Tensor:
-    """Sines and cosines (B, T, D) of times at log-spaced wavelengths, as of positions."""
-    rate_P = torch.arange(width // 2, device=time_BT.device) * (-2 * math.log(1e4) / width)
-    angle_BTP = (NUM_TIMES * time_BT).unsqueeze(-1) * rate_P.exp()
+    """Sines and cosines (B, T, D) of times, at log-spaced rates: all slow enough to be smooth."""
+    place_P = torch.linspace(0, 1, width // 2, device=time_BT.device)
+    rate_P = FASTEST * (SLOWEST / FASTEST) ** place_P
+    angle_BTP = time_BT.unsqueeze(-1) * rate_P
     return torch.cat([angle_BTP.sin(), angle_BTP.cos()], dim=-1)

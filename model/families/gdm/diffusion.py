@@ -1,4 +1,4 @@
-"""Diffusion: how numbers turn into noise and back; the schedule, the target, and two samplers.
+"""Diffusion: how numbers turn into noise and back; the schedule, the target, and the samplers.
 
 At time t in [0, 1] a clean number x_0 is x_t = a x_0 + s e, with e from N(0, 1) and a^2 + s^2 = 1.
 The schedule is a cosine, a = cos(pi t / 2), and ends at a = 0: what a sampler begins with, noise
@@ -11,7 +11,7 @@ Shapes: any; times broadcast.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor
 
 MAX_WEIGHT = 5.0  # of an error of x_0: gamma of Hang et al. 2023
 MAX_PASSES = 50
+NUM_TURNS = 2  # of repainting, at each level of noise
 
 Velocity = Callable[[Tensor, float], Tensor]  # v of x_t at a time
 
@@ -92,14 +93,49 @@ def ddim(
     pass, and is asked only where `eta` is not 0.
     """
     for number, (now, later) in enumerate(pairwise(times_of(num_passes))):
-        predicted, time = velocity(x, now), x.new_tensor(now)
-        clean, noise = clean_of(x, predicted, time), noise_within(x, predicted, time)
-        (signal, share), (next_signal, next_share) = shares_at(now), shares_at(later)
-        drawn = eta * next_share / share * math.sqrt(1 - (signal / next_signal) ** 2)
-        x = next_signal * clean + math.sqrt(max(0.0, next_share**2 - drawn**2)) * noise
-        if drawn and fresh is not None:
-            x = x + drawn * fresh(number)
+        drawn = fresh(number) if eta and later and fresh is not None else None
+        x = _ddim_step(x, velocity(x, now), now, later, eta, drawn)
     return x
+
+
+def _ddim_step(
+    x: Tensor, predicted: Tensor, now: float, later: float, eta: float, fresh: Tensor | None
+) -> Tensor:
+    time = x.new_tensor(now)
+    clean, noise = clean_of(x, predicted, time), noise_within(x, predicted, time)
+    (signal, share), (next_signal, next_share) = shares_at(now), shares_at(later)
+    drawn = eta * next_share / share * math.sqrt(1 - (signal / next_signal) ** 2)
+    x = next_signal * clean + math.sqrt(max(0.0, next_share**2 - drawn**2)) * noise
+    return x if fresh is None else x + drawn * fresh
+
+
+def repaint(
+    velocity: Velocity,
+    x: Tensor,
+    num_passes: int,
+    painted: Callable[[Tensor, float, Tensor], Tensor],
+    fresh: Iterator[Tensor],
+) -> Tensor:
+    """x_0 of which some is known, from a network that never learnt so (Lugmayr et al. 2022).
+
+    `painted` puts what is known of x_t in its place, from x_t, t and noise. Each level is passed in
+    `NUM_TURNS`: what came out is noised again, so that what is unknown is told beside what is
+    known. It comes near the law of what is unknown, and with many turns alone to it.
+    """
+    for now, later in pairwise(times_of(max(1, num_passes // NUM_TURNS))):
+        for turn in range(NUM_TURNS):
+            x = _noised_again(x, later, now, next(fresh)) if turn else x
+            drawn = next(fresh)
+            x = _ddim_step(x, velocity(x, now), now, later, 1.0, drawn)
+            x = painted(x, later, drawn)
+    return x
+
+
+def _noised_again(x: Tensor, now: float, earlier: float, fresh: Tensor) -> Tensor:
+    """x_t of an earlier time, where there is more noise, from that of a time."""
+    (signal, share), (less_signal, more_share) = shares_at(now), shares_at(earlier)
+    kept = less_signal / signal
+    return kept * x + math.sqrt(max(0.0, more_share**2 - (kept * share) ** 2)) * fresh
 
 
 def dpm_solver(velocity: Velocity, x: Tensor, num_passes: int) -> Tensor:

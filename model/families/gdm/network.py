@@ -1,14 +1,15 @@
 """GDM: a diffusion model of trajectories, after Chu et al. 2024 (TrajGDM), in continuous space.
 
-A trajectory is its start and the steps behind it: metres east and north, and the logarithm of
-seconds, with mean 0 and variance 1 over train. Steps are noised and a denoiser learns to tell them
-again, in one pass over all points. In half of the training nothing but the start is known, in the
-other half some points are: those enter as they are, at every level of noise, and only what is
-hidden is noised and counts. So the same weights generate, recover and forecast, each by what
-training has shown them. Nothing tells where on Earth a trajectory lies.
+A trajectory is its start and the steps behind it: metres east and north, and the rank of seconds
+among those of train, with mean 0 and variance 1 over train. Steps are noised and a denoiser learns
+to tell them again, in one pass over all points. In half of the training nothing but the start is
+known, in the other half some points are: those enter as they are, at every level of noise, and only
+what is hidden is noised and counts. So the same weights generate, recover and forecast, each by
+what training has shown them. Nothing tells where on Earth a trajectory lies.
 
 What is told as one answer is the mean of what can be: v at t = 1, where there is no signal, is
-minus the mean of x_0 given what is known. Samples begin with noise of their own number.
+minus the mean of x_0 given what is known. Samples begin with noise of their own number. Noise has
+no part that the known points forbid: between two known places steps keep the mean that is known.
 
 Shapes: B windows, T points, H points of the horizon, S samples, G = 1 + S paths of a window,
 F numbers of a step.
@@ -47,21 +48,33 @@ from ...layers.transformer import check_shape
 from .denoiser import Denoiser
 from .diffusion import (
     MAX_PASSES,
+    NUM_TURNS,
     clean_of,
     ddim,
     dpm_solver,
     noised,
+    repaint,
     velocity_of,
     weight_of,
 )
 from .noise import sample_noise, training_noise
 from .paths import paths_of
-from .steps import KnownSteps, StepCode, known_steps, steps_of_batches, true_steps
+from .steps import (
+    KnownSteps,
+    StepCode,
+    known_steps,
+    start_alone,
+    steps_of_batches,
+    true_steps,
+)
 
 Sampler = Literal["dpm_solver", "ddim"]
+Conditioning = Literal["trained", "repainted"]
 SHARE_OF_STARTS = 0.5  # of training: nothing but the start is known
 NUM_LEVELS = 10  # of noise, whose losses are told apart
-NUM_MEANS = 8  # passes from noise alone whose mean is the one answer
+NUM_MEANS = 8  # noises from which the mean is told
+MEAN_TIME = 0.95  # whence it is told again
+NUM_REPAINTED = 16  # samples whose mean is the one answer
 ROWS_AT_ONCE = 2_048
 
 
@@ -70,7 +83,9 @@ class GdmConfig:
     """Shape of the network, and how it is sampled.
 
     A sample takes `num_passes` passes. `eta` is the share of fresh noise of `ddim`; the other
-    sampler has none.
+    sampler has none. What is known enters as training has shown it, `trained`; or the network is
+    told of the start alone and the rest of what is known is `repainted` after each pass: the answer
+    of weights that have learnt to generate and nothing else.
     """
 
     width: int = 128
@@ -81,13 +96,15 @@ class GdmConfig:
     sampler: Sampler = "dpm_solver"
     num_passes: int = 20
     eta: float = 0.0
+    conditioning: Conditioning = "trained"
 
     def __post_init__(self) -> None:
         check_shape(self, max_points=4, num_passes=1, eta=0)
         if self.num_passes > MAX_PASSES:
             raise ValueError(f"num_passes must be at most {MAX_PASSES}, not {self.num_passes}")
-        if self.sampler not in get_args(Sampler):
-            raise ValueError(f"sampler must be one of: {', '.join(get_args(Sampler))}")
+        for name, known in (("sampler", Sampler), ("conditioning", Conditioning)):
+            if getattr(self, name) not in get_args(known):
+                raise ValueError(f"{name} must be one of: {', '.join(get_args(known))}")
         if self.eta > (self.sampler == "ddim"):
             raise ValueError(f"eta must be 0 with dpm_solver, at most 1 with ddim, not {self.eta}")
 
@@ -135,6 +152,7 @@ class Gdm(Model):
         is_readable_BT = ~(known.is_pad_BT | (known.hides_BTF & ~has_BTF).any(-1))
         clean_BTF = torch.where(is_scored_BTF, clean_BTF, known.told_BTF)
         time_BT, noise_BTF = training_noise(batch)
+        noise_BTF = known.freed(noise_BTF)
         time_BT1 = time_BT.unsqueeze(-1)
         told_BTF = self.denoiser(
             noised(clean_BTF, noise_BTF, time_BT1),
@@ -145,7 +163,7 @@ class Gdm(Model):
         miss_BTF = told_BTF - velocity_of(clean_BTF, noise_BTF, time_BT1)
         error_BTF = weight_of(time_BT1) * miss_BTF.square()
         error_BT = torch.where(is_scored_BTF, error_BTF, 0.0).sum(-1)
-        level_BT = (NUM_LEVELS * time_BT).long()
+        level_BT = (NUM_LEVELS * time_BT).long().clamp(max=NUM_LEVELS - 1)
         parts = {f"noise_{level}": error_BT[level_BT == level].sum() for level in range(NUM_LEVELS)}
         return Loss.of(is_scored_BTF.sum(), parts)
 
@@ -159,28 +177,43 @@ class Gdm(Model):
         All windows share the noise of a sample.
         """
         known = known_steps(shown, self.code)
-        mean_BGTF = self.mean_code(known).unsqueeze(1)
-        sample_BGTF = self.sampled_code(known, range(num_samples), seed)
-        return self._points(torch.cat([mean_BGTF, sample_BGTF], dim=1), shown, known)
+        if self.config.conditioning == "repainted":
+            alone = known_steps(start_alone(shown), self.code)
+            mean_BTF = self.repainted_code(known, alone, range(NUM_REPAINTED), 0).mean(1)
+            sample_BGTF = self.repainted_code(known, alone, range(num_samples), seed)
+        else:
+            mean_BTF = self.mean_code(known)
+            sample_BGTF = self.sampled_code(known, range(num_samples), seed)
+        codes_BGTF = torch.cat([mean_BTF.unsqueeze(1), sample_BGTF], dim=1)
+        return self._points(codes_BGTF, shown, known)
 
     def mean_code(self, known: KnownSteps) -> Tensor:
         """The codes (B, T, F) of the mean of what the steps can be, given what is known."""
         num_points = known.is_pad_BT.shape[1]
         half_STF = sample_noise(range(NUM_MEANS // 2), num_points, 1, 0)[0]
         noise_STF = torch.cat([half_STF, -half_STF])
-        return self._each(known, noise_STF.unsqueeze(0), self._told_from_noise).mean(1)
+        return self._each(noise_STF.unsqueeze(0), self._told_from_noise, known).mean(1)
 
     def sampled_code(self, known: KnownSteps, numbers: range, seed: int) -> Tensor:
         """The codes (B, S, T, F) of samples by their numbers."""
         num_draws = 1 + self.config.num_passes * (self.config.eta > 0)
         noise_PSTF = sample_noise(numbers, known.is_pad_BT.shape[1], num_draws, seed)
-        return self._each(known, noise_PSTF, self._sampled_from_noise)
+        return self._each(noise_PSTF, self._sampled_from_noise, known)
+
+    def repainted_code(
+        self, known: KnownSteps, alone: KnownSteps, numbers: range, seed: int
+    ) -> Tensor:
+        """The same by a network that is told of the start alone."""
+        num_draws = 1 + 2 * max(self.config.num_passes, NUM_TURNS)
+        noise_PSTF = sample_noise(numbers, known.is_pad_BT.shape[1], num_draws, seed)
+        return self._each(noise_PSTF, self._repainted_from_noise, known, alone)
 
     def _each(
         self,
-        known: KnownSteps,
         noise_PSTF: Tensor,
-        told: Callable[[KnownSteps, Tensor], Tensor],
+        told: Callable[..., Tensor],
+        known: KnownSteps,
+        *others: KnownSteps,
     ) -> Tensor:
         """What is told (B, S, T, F) of each window from each of the noises."""
         num_rows, num_samples = len(known.is_pad_BT), noise_PSTF.shape[1]
@@ -190,28 +223,44 @@ class Gdm(Model):
         row_R = torch.arange(num_rows, device=noise_PSTF.device).repeat_interleave(num_samples)
         sample_R = torch.arange(num_samples, device=noise_PSTF.device).repeat(num_rows)
         pairs = zip(row_R.split(ROWS_AT_ONCE), sample_R.split(ROWS_AT_ONCE), strict=True)
-        parts = [
-            torch.where(
-                (own := known.at(row)).hides_BTF, told(own, noise_PSTF[:, sample]), own.told_BTF
-            )
-            for row, sample in pairs
-        ]
+        parts = []
+        for row_N, sample_N in pairs:
+            own, *rest = (one.at(row_N) for one in (known, *others))
+            told_NTF = told(noise_PSTF[:, sample_N], own, *rest)
+            parts.append(torch.where(own.hides_BTF, told_NTF, own.told_BTF))
         return torch.cat(parts).unflatten(0, (num_rows, num_samples))
 
-    def _told_from_noise(self, known: KnownSteps, noise_PBTF: Tensor) -> Tensor:
-        """The mean of x_0: what the first pass of a sample takes the clean steps for."""
-        x_BTF = noise_PBTF[0]
-        return clean_of(x_BTF, self._velocity(x_BTF, 1.0, known), x_BTF.new_tensor(1.0))
+    def _told_from_noise(self, noise_PBTF: Tensor, known: KnownSteps) -> Tensor:
+        """The mean of x_0, told twice: from noise alone, and again from there with little in sight.
 
-    def _sampled_from_noise(self, known: KnownSteps, noise_PBTF: Tensor) -> Tensor:
+        A network is least sure of itself at the end of all times; what it tells a little before it
+        hardly depends on the noise either.
+        """
+        noise_BTF = known.freed(noise_PBTF[0])
+        clean_BTF = -self._velocity(noise_BTF, 1.0, known)
+        time = noise_BTF.new_tensor(MEAN_TIME)
+        x_BTF = noised(clean_BTF, noise_BTF, time)
+        return clean_of(x_BTF, self._velocity(x_BTF, MEAN_TIME, known), time)
+
+    def _sampled_from_noise(self, noise_PBTF: Tensor, known: KnownSteps) -> Tensor:
         def velocity(x_BTF: Tensor, time: float) -> Tensor:
             return self._velocity(x_BTF, time, known)
 
+        noise_PBTF = torch.stack([known.freed(noise_BTF) for noise_BTF in noise_PBTF])
         num_passes, first_BTF = self.config.num_passes, noise_PBTF[0]
         if self.config.sampler == "dpm_solver":
             return dpm_solver(velocity, first_BTF, num_passes)
         fresh = noise_PBTF[1:]
         return ddim(velocity, first_BTF, num_passes, self.config.eta, lambda number: fresh[number])
+
+    def _repainted_from_noise(
+        self, noise_PBTF: Tensor, known: KnownSteps, alone: KnownSteps
+    ) -> Tensor:
+        def velocity(x_BTF: Tensor, time: float) -> Tensor:
+            return self._velocity(x_BTF, time, alone)
+
+        fresh = iter(noise_PBTF)
+        return repaint(velocity, next(fresh), self.config.num_passes, known.painted, fresh)
 
     def _velocity(self, x_BTF: Tensor, time: float, known: KnownSteps) -> Tensor:
         told_BTF: Tensor = self.denoiser(

@@ -17,6 +17,7 @@ from ...interface.masking import MaskedBatch
 from .steps import NUM_STEP
 
 IN_TRAINING, IN_SAMPLING = 1, 2  # kinds of noise: none is that of the masks
+SHARE_OF_NOISE_ALONE = 0.1  # of training: t = 1, which the one answer is asked at
 
 
 def training_noise(batch: Batch) -> tuple[Tensor, Tensor]:
@@ -34,7 +35,7 @@ def training_noise(batch: Batch) -> tuple[Tensor, Tensor]:
             place_N = np.flatnonzero(is_point_BT[row] & (sequence_BT[row] == sequence))
             key = (seed, batch.cursor.epoch_before, window_id, IN_TRAINING)
             generator = np.random.default_rng(key)
-            time_BT[row, place_N] = generator.random()
+            time_BT[row, place_N] = min(1.0, generator.random() / (1 - SHARE_OF_NOISE_ALONE))
             noise_BTF[row, place_N] = generator.standard_normal((len(place_N), NUM_STEP))
     device = batch.is_pad_BT.device
     return (

@@ -1,21 +1,22 @@
 """Steps of a window as a diffusion sees them: codes of unit variance, and what of them is known.
 
-A step is three numbers: metres east and north from the point before, and the logarithm of seconds.
+A step is three numbers: metres east and north from the point before, and its place on the clock.
 It is known where both of its ends show what it tells. Of one that is hidden the points around tell
 something nevertheless: the way between two known places is gone somehow, so the first guess of a
 step between them is its even share; of one that nothing follows, it is the mean step of train.
 
-Shapes: B windows, T points, F numbers of a step, C coordinates (east, north), U features.
+Shapes: B windows, T points, F numbers of a step, C coordinates (east, north), U features, W ways.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ...earth.calendar import NUM_CALENDAR
 from ...earth.columns import Columns
@@ -23,10 +24,13 @@ from ...features.normaliser import MIN_STEP_S, Normaliser
 from ...features.point_features import step_m_between, steps_of
 from ...interface.batch import Batch, first_of_sequence, index_of
 from ...interface.masked_input import MaskedInput, neighbours
+from .clock import Clock
+from .diffusion import shares_at
+from .ways import Span, ways_m
 
 NUM_STEP = 3
 NUM_AROUND = 9 + NUM_CALENDAR
-MIN_SPREAD_M, MIN_SPREAD_LOG_S = 0.1, 0.01  # of steps that are all alike
+MIN_SPREAD_M, MIN_SPREAD = 0.1, 0.01  # of steps that are all alike: of ways, of deviates
 LINEAR = 8.0  # deviations: inputs far beyond them are compressed
 
 logger = logging.getLogger(__name__)
@@ -44,34 +48,39 @@ class StepCode(nn.Module):
     def __init__(self, normaliser: Normaliser) -> None:
         super().__init__()
         extent_m = normaliser.extent_scale_m
-        center_F = torch.tensor([0.0, 0.0, normaliser.log_step_center], dtype=torch.float64)
-        spread_F = torch.tensor([extent_m, extent_m, normaliser.log_step_scale]).double()
-        self.register_buffer("center_F", center_F)
-        self.register_buffer("spread_F", spread_F)
+        self.clock = Clock(normaliser.log_step_center, normaliser.log_step_scale)
+        self.register_buffer("center_F", torch.zeros(NUM_STEP, dtype=torch.float64))
+        self.register_buffer("spread_F", torch.tensor([extent_m, extent_m, 1.0]).double())
 
     def fit(self, step_NF: Tensor) -> None:
-        """Take mean and deviation of steps of train; the variance that comes of it is logged."""
-        raw_NF = _with_log(step_NF.double())
-        least_F = raw_NF.new_tensor([MIN_SPREAD_M, MIN_SPREAD_M, MIN_SPREAD_LOG_S])
+        """Take clock, mean and deviation of train; the variance that comes of it is logged."""
+        self.clock.fit(_log_s(step_NF.double()))
+        raw_NF = self._raw(step_NF)
+        least_F = raw_NF.new_tensor([MIN_SPREAD_M, MIN_SPREAD_M, MIN_SPREAD])
         self.center_F.copy_(raw_NF.mean(0))
         self.spread_F.copy_(torch.maximum(raw_NF.std(0, correction=0), least_F))
         variance = self.encode(step_NF).var(0, correction=0).tolist()
-        logger.info("variance of steps: east %.3f, north %.3f, log seconds %.3f", *variance)
+        logger.info("variance of steps: east %.3f, north %.3f, clock %.3f", *variance)
 
     def encode(self, step_BTF: Tensor) -> Tensor:
         """Codes, in float64, of metres and seconds."""
-        return (_with_log(step_BTF.double()) - self.center_F) / self.spread_F
+        return (self._raw(step_BTF) - self.center_F) / self.spread_F
 
     def decode(self, code_BTF: Tensor) -> Tensor:
         """The inverse of `encode`; no step goes back in time."""
         raw_BTF = code_BTF.double() * self.spread_F + self.center_F
-        step_s_BT1 = (raw_BTF[..., 2:].exp() - MIN_STEP_S).clamp(min=0)
-        return torch.cat([raw_BTF[..., :2], step_s_BT1], dim=-1)
+        log_s_BT1 = self.clock.log_seconds(raw_BTF[..., 2:])
+        return torch.cat([raw_BTF[..., :2], (log_s_BT1.exp() - MIN_STEP_S).clamp(min=0)], dim=-1)
+
+    def _raw(self, step_BTF: Tensor) -> Tensor:
+        """Metres, and the deviate of the seconds."""
+        step_BTF = step_BTF.double()
+        deviate_BT1 = self.clock.deviates(_log_s(step_BTF)).unsqueeze(-1)
+        return torch.cat([step_BTF[..., :2], deviate_BT1], dim=-1)
 
 
-def _with_log(step_BTF: Tensor) -> Tensor:
-    log_s_BT1 = torch.log(step_BTF[..., 2:].clamp(min=0) + MIN_STEP_S)
-    return torch.cat([step_BTF[..., :2], log_s_BT1], dim=-1)
+def _log_s(step_BTF: Tensor) -> Tensor:
+    return torch.log(step_BTF[..., 2].clamp(min=0) + MIN_STEP_S)
 
 
 def steps_of_batches(batches: Iterable[Batch]) -> tuple[Tensor, Tensor, Tensor]:
@@ -84,36 +93,6 @@ def steps_of_batches(batches: Iterable[Batch]) -> tuple[Tensor, Tensor, Tensor]:
         lons.append(batch.lon_deg_BT[:, 0])
         lats.append(batch.lat_deg_BT[:, 0])
     return torch.cat(steps), torch.cat(lons), torch.cat(lats)
-
-
-# ---------------------------------------------------------------------------------- spans
-
-
-@dataclass(frozen=True)
-class Span(Columns):
-    """Between which known points the step arriving at each point lies: `end_BT` may be its own."""
-
-    start_BT: Tensor  # 0 where there is none, as is the next
-    end_BT: Tensor
-    has_start_BT: Tensor
-    has_both_BT: Tensor
-
-    @classmethod
-    def of(cls, shows_BT: Tensor, sequence_BT: Tensor) -> Span:
-        before_BT, after_BT = neighbours(shows_BT, sequence_BT)
-        end_BT = torch.where(shows_BT, index_of(shows_BT), after_BT)
-        has_start_BT = before_BT >= 0
-        has_both_BT = has_start_BT & (end_BT >= 0)
-        return cls(before_BT.clamp(min=0), end_BT.clamp(min=0), has_start_BT, has_both_BT)
-
-    @property
-    def num_steps_BT(self) -> Tensor:
-        """Steps between the two, 1 where the step is known or nothing is."""
-        return torch.where(self.has_both_BT, self.end_BT - self.start_BT, 1)
-
-    @property
-    def is_known_BT(self) -> Tensor:
-        return self.has_both_BT & (self.num_steps_BT == 1)
 
 
 # ---------------------------------------------------------------------------------- known steps
@@ -130,11 +109,35 @@ class KnownSteps(Columns):
     told_BTF: Tensor
     hides_BTF: Tensor
     around_BTU: Tensor
+    way_BTWF: Tensor  # codes of steps as known motion goes, without their center and without time
     place: Span
     time: Span
     position_BT: Tensor  # place in its sequence
     sequence_BT: Tensor
     is_pad_BT: Tensor
+
+    def freed(self, code_BTF: Tensor) -> Tensor:
+        """Codes less what the known places settle of them: their mean between two of these."""
+        free_BTC = self.place.less_mean(code_BTF[..., :2])
+        return torch.cat([free_BTC, code_BTF[..., 2:]], dim=-1)
+
+    def painted(self, x_BTF: Tensor, time: float, noise_BTF: Tensor) -> Tensor:
+        """x_t with all that is known in its place, as noised as the rest."""
+        signal, share = shares_at(time)
+        known_BTF = signal * self.told_BTF + share * noise_BTF
+        between_BTF = self.freed(x_BTF) + known_BTF - self.freed(known_BTF)
+        return torch.where(self.hides_BTF, between_BTF, known_BTF)
+
+
+def start_alone(shown: MaskedInput) -> MaskedInput:
+    """The same with nothing but the first points shown: what a generation knows."""
+    index_BT = index_of(shown.is_pad_BT)
+    is_first_BT = index_BT == first_of_sequence(index_BT, shown.sequence_BT)
+    return replace(
+        shown,
+        shows_place_BT=shown.shows_place_BT & is_first_BT,
+        shows_time_BT=shown.shows_time_BT & is_first_BT,
+    )
 
 
 def known_steps(shown: MaskedInput, code: StepCode) -> KnownSteps:
@@ -152,6 +155,7 @@ def known_steps(shown: MaskedInput, code: StepCode) -> KnownSteps:
         told_BTF=told_BTF.float(),
         hides_BTF=~knows_BTF & has_step_BT.unsqueeze(-1),
         around_BTU=_around(shown, place, time, position_BT),
+        way_BTWF=_ways(shown, place, time, code),
         place=place,
         time=time,
         position_BT=position_BT,
@@ -165,12 +169,12 @@ def _even_steps(shown: MaskedInput, place: Span, time: Span) -> Tensor:
     chord_m_BTC = step_m_between(
         shown.lon_deg_BT, shown.lat_deg_BT, place.start_BT, place.end_BT
     ) * _share_of_way(shown, place, time).unsqueeze(-1)
-    return torch.cat([chord_m_BTC, (_elapsed_s(shown, time) / time.num_steps_BT)[..., None]], -1)
+    return torch.cat([chord_m_BTC, (time.elapsed_s(shown) / time.num_steps_BT)[..., None]], -1)
 
 
 def _share_of_way(shown: MaskedInput, place: Span, time: Span) -> Tensor:
     """A step's share of the way, by time where all of it is known, else by their number."""
-    whole_s_BT, own_s_BT = _elapsed_s(shown, place), _elapsed_s(shown, time)
+    whole_s_BT, own_s_BT = place.elapsed_s(shown), time.elapsed_s(shown)
     shows_BT = shown.shows_time_BT
     is_timed_BT = time.is_known_BT & (whole_s_BT > 0)
     is_timed_BT &= shows_BT.gather(1, place.start_BT) & shows_BT.gather(1, place.end_BT)
@@ -178,9 +182,10 @@ def _share_of_way(shown: MaskedInput, place: Span, time: Span) -> Tensor:
     return torch.where(is_timed_BT, share_BT, 1 / place.num_steps_BT)
 
 
-def _elapsed_s(shown: MaskedInput, span: Span) -> Tensor:
-    time_s_BT = shown.time_s_BT
-    return time_s_BT.gather(1, span.end_BT) - time_s_BT.gather(1, span.start_BT)
+def _ways(shown: MaskedInput, place: Span, time: Span, code: StepCode) -> Tensor:
+    """What `ways_m` tells, as codes."""
+    way_BTWC = ways_m(shown, place, time) / code.spread_F[:2]
+    return functional.pad(way_BTWC, (0, NUM_STEP - 2)).float()
 
 
 def _around(shown: MaskedInput, place: Span, time: Span, position_BT: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from ...interface.next_visit import Arrivals
 from ...interface.visit_batch import NUM_VISIT_CALENDAR, VisitBatch, calendar_of_visits
 from ...layers.durations import DurationMixture
 from .network import Told, TrajGpt
-from .recall import Past
+from .recall import Past, Recalled
 
 NUM_CANDIDATES = 64  # draws of an arrival, of which the first in a wanted hour counts
 MAX_ATTEMPTS = 20  # draws of a sequence, of which the first that keeps all controls counts
@@ -228,7 +228,8 @@ class Memory:
 
     def told(self, hidden_BD: Tensor) -> Told:
         row_B = torch.arange(len(hidden_BD))
-        recalled = self.model.recall(hidden_BD, self.past, row_B, self.last_B1[:, 0])
+        share_B1V = self.model.recall.shares(hidden_BD.unsqueeze(1), self.past, self.last_B1)
+        recalled = Recalled.of(share_B1V[:, 0], self.past, row_B, self.last_B1[:, 0])
         return Told(self.model, hidden_BD, recalled)
 
 

@@ -196,7 +196,9 @@ class TrajGpt(Network):
         row_N, place_N = torch.nonzero(is_told_BV, as_tuple=True)
         hidden_ND = hidden_BVD[row_N, place_N]
         past = self.past(hidden_BVD, tokens)
-        return Told(self, hidden_ND, self.recall(hidden_ND, past, row_N, place_N))
+        share_BVV = self.recall.shares(hidden_BVD, past, index_of(tokens.region_BV))
+        recalled = Recalled.of(share_BVV[row_N, place_N], past, row_N, place_N)
+        return Told(self, hidden_ND, recalled)
 
     def past(self, hidden_BVD: Tensor, tokens: TokenBatch) -> Past:
         """What can be recalled of tokens."""

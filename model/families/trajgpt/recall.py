@@ -8,7 +8,8 @@ whether it followed the region where one is now, whether the two before it agree
 that region, how many visits ago it was, and how far apart the clocks are of now and of what it
 followed. How much each clue weighs is told from the state.
 
-Shapes: B rows, V tokens, N asked tokens, D model width, F clues, K calendar features.
+Shapes: B rows, V tokens, Q asked tokens of a row, N asked ones of all, D model width, F clues,
+K calendar features.
 """
 
 from __future__ import annotations
@@ -28,6 +29,17 @@ CLUE_WEIGHTS = (1.0, 1.0, 0.0, -0.5, 0.5, 0.0)
 
 
 @dataclass(frozen=True)
+class Past(Columns):
+    """Tokens that rows have read: keys, regions, places, clocks, and whether each is a visit."""
+
+    key_BVD: Tensor
+    region_BV: Tensor
+    place_m_BVC: Tensor
+    calendar_BVK: Tensor
+    is_visit_BV: Tensor
+
+
+@dataclass(frozen=True)
 class Recalled(Columns):
     """The visits that each of N states can go back to, how near it is to each, and where it is."""
 
@@ -35,6 +47,12 @@ class Recalled(Columns):
     region_NV: Tensor
     place_m_NC: Tensor
     is_visit_N: Tensor  # whether it is anywhere
+
+    @classmethod
+    def of(cls, share_NV: Tensor, past: Past, row_N: Tensor, place_N: Tensor) -> Recalled:
+        """By the tokens of some rows, at some places there."""
+        where = past.place_m_BVC[row_N, place_N], past.is_visit_BV[row_N, place_N]
+        return cls(share_NV, past.region_BV[row_N], *where)
 
     def chance_of(self, region_N: Tensor) -> Tensor:
         """The share (N) of the visits in a region."""
@@ -44,17 +62,6 @@ class Recalled(Columns):
         """The share of the visits in every region."""
         chance_NR = self.share_NV.new_zeros(len(self.share_NV), num_ids)
         return chance_NR.scatter_add(1, self.region_NV, self.share_NV)
-
-
-@dataclass(frozen=True)
-class Past(Columns):
-    """Tokens that rows have read: keys, regions, places, clocks, and whether each is a visit."""
-
-    key_BVD: Tensor
-    region_BV: Tensor
-    place_m_BVC: Tensor
-    calendar_BVK: Tensor
-    is_visit_BV: Tensor
 
 
 class Recall(nn.Module):
@@ -69,23 +76,15 @@ class Recall(nn.Module):
             self.clue.weight.mul_(0.1)
             self.clue.bias.copy_(torch.tensor(CLUE_WEIGHTS))
 
-    def forward(self, hidden_ND: Tensor, past: Past, row_N: Tensor, place_N: Tensor) -> Recalled:
-        """What each state, of the token at a place of a row, recalls of the tokens up to there."""
-        own = past.at(row_N)
-        index_NV = index_of(own.region_BV)
-        can_go_back_NV = own.is_visit_BV & (index_NV <= place_N.unsqueeze(1))
-        query_ND1 = self.query(hidden_ND).unsqueeze(-1)
-        near_NV = (own.key_BVD @ query_ND1).squeeze(-1) / hidden_ND.shape[-1] ** 0.5
-        clue_NVF = clues(own, place_N)
-        near_NV = near_NV + (clue_NVF @ self.clue(hidden_ND).unsqueeze(-1)).squeeze(-1)
-        share_NV = near_NV.masked_fill(~can_go_back_NV, -torch.inf).softmax(-1)
-        asked_N = torch.arange(len(place_N), device=place_N.device)
-        return Recalled(
-            torch.where(can_go_back_NV, share_NV, 0.0),
-            own.region_BV,
-            own.place_m_BVC[asked_N, place_N],
-            own.is_visit_BV[asked_N, place_N],
-        )
+    def shares(self, hidden_BQD: Tensor, past: Past, place_BQ: Tensor) -> Tensor:
+        """How near the states of some tokens are to all tokens up to each of them, (B, Q, V)."""
+        index_1V = index_of(past.region_BV[:1])
+        can_go_back_BQV = past.is_visit_BV.unsqueeze(1) & (index_1V <= place_BQ.unsqueeze(-1))
+        near_BQV = self.query(hidden_BQD) @ past.key_BVD.mT / hidden_BQD.shape[-1] ** 0.5
+        clue_BQVF = clues(past, place_BQ)
+        near_BQV = near_BQV + (clue_BQVF @ self.clue(hidden_BQD).unsqueeze(-1)).squeeze(-1)
+        share_BQV = near_BQV.masked_fill(~can_go_back_BQV, -torch.inf).softmax(-1)
+        return torch.where(can_go_back_BQV, share_BQV, 0.0)
 
     def log_gates(self, hidden_ND: Tensor, recalled: Recalled) -> tuple[Tensor, Tensor]:
         """Log shares (N, 1) of going back and of the rest; nobody goes back to nothing."""
@@ -95,32 +94,36 @@ class Recall(nn.Module):
         return log_back_N1, torch.where(has_past_N1, functional.logsigmoid(-gate_N1), 0.0)
 
 
-def clues(own: Past, place_N: Tensor) -> Tensor:
-    """What the tokens (N, V) up to each place tell of the next one, (N, V, F)."""
-    region_NV = own.region_BV
-    before_NV, earlier_NV = (shifted(region_NV, steps) for steps in (1, 2))
-    now_N1 = place_N.unsqueeze(1)
-    here_N1, was_N1 = region_NV.gather(1, now_N1), before_NV.gather(1, now_N1)
-    is_region_N1 = here_N1 >= NUM_SPECIAL
-    followed_NV = (before_NV == here_N1) & is_region_N1
-    clock_NVK = shifted(own.calendar_BVK, 1)
-    clock_N1K = own.calendar_BVK.gather(1, now_N1.unsqueeze(-1).expand(-1, -1, clock_NVK.shape[-1]))
+def clues(past: Past, place_BQ: Tensor) -> Tensor:
+    """What all tokens tell of what comes behind some of them, (B, Q, V, F)."""
+    region_BV = past.region_BV
+    before_BV, earlier_BV = (shifted(region_BV, steps) for steps in (1, 2))
+    here_BQ1, was_BQ1 = (
+        value_BV.gather(1, place_BQ).unsqueeze(-1) for value_BV in (region_BV, before_BV)
+    )
+    is_region_BQ1 = here_BQ1 >= NUM_SPECIAL
+    followed_BQV = (before_BV.unsqueeze(1) == here_BQ1) & is_region_BQ1
+    row_B1 = torch.arange(len(place_BQ), device=place_BQ.device).unsqueeze(1)
+    clock_BQK = past.calendar_BVK[row_B1, place_BQ]
+    clock_BVK = shifted(past.calendar_BVK, 1)
     # Cosines of the angles between the waves of weekday, and of hour.
-    weekday_NV, hour_NV = (clock_NVK * clock_N1K).unflatten(-1, (2, 2)).sum(-1).unbind(-1)
-    since_NV = (now_N1 - index_of(region_NV)).clamp(min=0)
+    weekday_BQV, hour_BQV = (
+        clock_BQK[..., wave] @ clock_BVK[..., wave].mT for wave in (slice(0, 2), slice(2, 4))
+    )
+    since_BQV = (place_BQ.unsqueeze(-1) - index_of(region_BV[:1])).clamp(min=0)
     found = [
-        followed_NV,
-        followed_NV & (earlier_NV == was_N1) & (was_N1 >= NUM_SPECIAL),
-        (region_NV == here_N1) & is_region_N1,
-        torch.log1p(since_NV),
-        hour_NV,
-        weekday_NV,
+        followed_BQV,
+        followed_BQV & (earlier_BV.unsqueeze(1) == was_BQ1) & (was_BQ1 >= NUM_SPECIAL),
+        (region_BV.unsqueeze(1) == here_BQ1) & is_region_BQ1,
+        torch.log1p(since_BQV),
+        hour_BQV,
+        weekday_BQV,
     ]
-    return torch.stack([value_NV.float() for value_NV in found], dim=-1)
+    return torch.stack([value_BQV.float() for value_BQV in found], dim=-1)
 
 
-def shifted(value_NV: Tensor, steps: int) -> Tensor:
+def shifted(value_BV: Tensor, steps: int) -> Tensor:
     """What stands some tokens before each; zero where nothing does."""
-    found = torch.zeros_like(value_NV)
-    found[:, steps:] = value_NV[:, : value_NV.shape[1] - steps]
+    found = torch.zeros_like(value_BV)
+    found[:, steps:] = value_BV[:, : value_BV.shape[1] - steps]
     return found
