@@ -106,7 +106,7 @@ class GenerationMeasure:
         return CleanProcessCall("generate_files", (points,), choices)
 
     def answered(self, answer: Path, batches: list[Starts]) -> float:
-        from model.evaluation.generation.discriminator import discriminated
+        from model.evaluation.generation.discriminator import told_by_trees
         from model.evaluation.generation.validity import sound
         from tasks.evaluate.generation import judge_of
 
@@ -115,7 +115,7 @@ class GenerationMeasure:
         judge = judge_of(starts.train, starts.real, self.rules)
         size = max(judge.sizes(kept), default=0)
         told = kept.drawn(size, judge.seed), judge.test(size)
-        areas = discriminated(*told, judge.ruler, judge.seed) if size else {}
+        areas = told_by_trees(*told, judge.ruler, judge.seed) if size else {}
         return areas[AUC].value() if areas else math.nan
 
 

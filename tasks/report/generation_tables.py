@@ -30,6 +30,7 @@ INTERVAL = "95 % interval"
 # What a column or a row of measures is called, by the beginning of its name.
 WORDS = {
     AUC: "told from real by trees",
+    "discriminator_auc_of_places": "told from real by trees that read no times",
     "discriminator_auc_of_points": "told from real by a Transformer",
     "copied_share": "copies of train",
     "membership_auc_by_sample": "tells who was in train, by itself",
@@ -58,6 +59,7 @@ WORDS = {
 }
 BRIEF = {  # the columns of the table of generators
     AUC: "told from real",
+    "discriminator_auc_of_places": "by places alone",
     "copied_share": "copies",
     "membership_auc_by_sample": "tells members",
     "w1_trip_m": "length off by",
@@ -68,13 +70,15 @@ EXPLAINED = (
     "Every generator is asked for one trip from the start of each window of the split, place and "
     "time, and nobody was fitted on these. *Told from real* is the area under the ROC curve of "
     "boosted trees that shall tell made-up trips from real ones of entities that they have not "
-    "seen: 0.5 is perfect, and 1 means that every trip gives itself away. *Off by* is the "
-    "Wasserstein-1 distance from the real trips, the less the better. *Copies* are trips nearer to "
-    "one of train than all but 1 % of the real trips are, and *tells members* is how well the "
-    "nearness of a sample tells who was in train, 0.5 not at all: both should be no more than "
-    "*real trips* score, which are other trips of the same data. *Trips of train drawn again* are "
-    "the most that a copy can reach. Divergences are Jensen-Shannon's in bits, from 0 to 1. Trips "
-    "off the Earth or not in order of time are counted and left out of all else."
+    "seen: 0.5 is perfect, and 1 means that every trip gives itself away. Where data tick evenly, "
+    "as every six hours, times alone do so: *by places alone* is the area of trees that read no "
+    "times. *Off by* is the Wasserstein-1 distance from the real trips, the less the better. "
+    "*Copies* are trips nearer to one of train than all but 1 % of the real trips are, and *tells "
+    "members* is how well the nearness of a sample tells who was in train, 0.5 not at all: both "
+    "should be no more than *real trips* score, which are other trips of the same data. *Trips of "
+    "train drawn again* are the most that a copy can reach. Divergences are Jensen-Shannon's in "
+    "bits, from 0 to 1. Trips off the Earth or not in order of time are counted and left out of all"
+    " else."
 )
 
 

@@ -31,7 +31,7 @@ from model.evaluation.generation.generation_table import (
 )
 from model.evaluation.generation.made_up import generated_trips, starts_of
 from model.evaluation.generation.point_discriminator import PointScorer, point_features
-from model.evaluation.generation.trip_values import Steps
+from model.evaluation.generation.trip_values import OF_PLACES, Steps, features
 from model.evaluation.generation.validity import (
     is_on_sphere,
     is_ordered,
@@ -110,6 +110,19 @@ def test_a_seed_tells_the_table():
 
 def auc(sample: Trips, real: Trips = TEST) -> float:
     return discriminated(sample, real, RULER, 0)["discriminator_auc_of_trees"].value()
+
+
+def test_trees_that_read_no_times_are_not_misled_by_them():
+    """Real trips a little faster than they were: their times give them away, and nothing else."""
+    points = TEST.points
+    start_us_N = points.instant_us_N[TEST.offset_R[:-1]][points.trajectory_N]
+    instant_us_N = start_us_N + (points.instant_us_N - start_us_N) * 3 // 5
+    found = discriminated(
+        Trips(replace(points, instant_us_N=instant_us_N), TEST.entity_R), TEST, RULER, 0
+    )
+    assert found["discriminator_auc_of_trees"].value() > 0.8
+    assert found["discriminator_auc_of_places"].value() == pytest.approx(0.5, abs=0.05)
+    assert OF_PLACES < set(features(TEST, RULER.frame, "UTC"))
 
 
 def test_nobody_tells_real_trips_from_real_ones():

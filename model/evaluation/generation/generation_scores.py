@@ -15,7 +15,7 @@ import pyarrow as pa
 from ...interface.trips import Trips
 from ..score_table import Row
 from .comparison import skill_over
-from .discriminator import discriminated
+from .discriminator import told_by_trees
 from .generation_rows import AUC, SKILL, bar_of
 from .generation_table import GENERATION_SCORES, Judge, Losses
 from .validity import sound
@@ -63,7 +63,7 @@ def skill_rows(samples: Samples, judge: Judge, bar: str, about: Row) -> list[Row
     pair = [sound(samples.trips[name]) for name in (samples.model, bar)]
     size = min(max(judge.sizes(one), default=0) for one in pair)
     areas = [
-        discriminated(one.drawn(size, judge.seed), judge.test(size), judge.ruler, judge.seed)
+        told_by_trees(one.drawn(size, judge.seed), judge.test(size), judge.ruler, judge.seed)
         for one in pair
     ]
     if not size or any(AUC not in area for area in areas):

@@ -20,6 +20,15 @@ from .comparison import Values
 
 LEAST_STEP_M, LEAST_STEP_S = 1.0, 1e-3  # below: at rest, without a direction; no time at all
 QUANTILES = (0.1, 0.5, 0.9)
+# The features that tell nothing of when anything was.
+OF_PLACES = frozenset(
+    {
+        *("num_points", "path_m", "gyration_m", "away_m", "straightness", "at_rest"),
+        *(f"{end}_{axis}_m" for end in ("start", "end", "mean") for axis in ("east", "north")),
+        *(f"step_m_p{100 * share:.0f}" for share in QUANTILES),
+        *("mean_turn", "turn_p90", "turns_back"),
+    }
+)
 
 
 @dataclass(frozen=True)
