@@ -15,6 +15,7 @@ TIMES_GIVEN, TIMES_PREDICTED, TIMES_HIDDEN = "times_given", "times_predicted", "
 ENDS, PATH_GIVEN = "ends", "path_given"
 NEXT_REGION, NEXT_TRAVEL, NEXT_STAY = "next_region", "next_travel", "next_stay"
 HISTORY, REGION_GIVEN, ARRIVAL_GIVEN = "history", "region_given", "arrival_given"
+INFILL, BOTH_SIDES = "infill", "both_sides"
 GENERATE = "generate"  # asked of starts, and judged on all answers together: it has no track
 # The first track of a task is the one that headlines tell of.
 TRACKS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -26,6 +27,7 @@ TRACKS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         NEXT_REGION: (HISTORY,),
         NEXT_TRAVEL: (REGION_GIVEN,),
         NEXT_STAY: (ARRIVAL_GIVEN,),
+        INFILL: (BOTH_SIDES,),
     }
 )
 # Tasks whose masks say what came, not what was shown: whoever is asked knows nothing of them, so
@@ -39,6 +41,7 @@ ASKED_AS: Mapping[str, str] = MappingProxyType(
         PATH_INFERENCE: "recover",
         TRAVEL_TIME: "travel_time",
         **dict.fromkeys((NEXT_REGION, NEXT_TRAVEL, NEXT_STAY), "next_visit"),
+        INFILL: "infill",
     }
 )
 

@@ -30,7 +30,7 @@ class Judging:
     `horizons` are the steps at which forecasts are told; at `strata_horizon`, one of them, they are
     told by what the windows are like too. Without resamples there are no intervals. Whoever tells
     samples of forecasts is asked for `num_samples` in each of at most `num_sampled_windows`
-    windows, spread evenly over the split.
+    windows, spread evenly over the split. Gaps between visits are filled `num_filled` times.
     """
 
     horizons: tuple[int, ...] = (1, 5, 10, 20)
@@ -41,6 +41,7 @@ class Judging:
     windows_at_once: int = 1_024
     num_samples: int = 64
     num_sampled_windows: int = 2_000
+    num_filled: int = 20
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from .judged_tasks import (
     FORECAST,
+    INFILL,
     NEXT_REGION,
     NEXT_STAY,
     NEXT_TRAVEL,
@@ -49,6 +50,7 @@ MAIN_METRICS: Mapping[str, str] = {
     NEXT_REGION: "nll",
     NEXT_TRAVEL: "crps_s",
     NEXT_STAY: "crps_s",
+    INFILL: "misplaced_share",
 }
 Row = dict[str, Any]
 

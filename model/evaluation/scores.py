@@ -29,6 +29,7 @@ from torch import Tensor
 from ..data.shards import ShardFolder
 from ..interface.answerer import Answerer
 from .forecast_scores import ForecastScorer
+from .infill_scores import InfillScorer
 from .judged_tasks import (
     ASKED_AS,
     FORECAST,
@@ -92,6 +93,7 @@ SCORERS: tuple[Scorer, ...] = (
     RecoveryScorer(PATH_INFERENCE),
     TravelTimeScorer(),
     *(NextVisitScorer(task) for task in (NEXT_REGION, NEXT_TRAVEL, NEXT_STAY)),
+    InfillScorer(),
 )
 
 

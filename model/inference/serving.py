@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -48,11 +48,15 @@ from .api import (
     embed,
     forecast,
     generate_trips,
+    infill,
     next_visit,
     recover,
     score,
     travel_time,
 )
+
+if TYPE_CHECKING:  # what reads points needs no regions
+    from ..interface.infilling import FilledGap
 
 TRAJECTORIES_AT_ONCE = 1024  # bounds the memory of samples
 PIECES_AT_ONCE = 256  # bounds the memory of attention in both directions
@@ -119,6 +123,9 @@ class Trained:
 
     def next_visit(self, history: VisitBatch) -> NextVisit:
         return next_visit(self.model, history)
+
+    def infill(self, shown: VisitBatch, *asked: Any) -> list[list[FilledGap]]:
+        return infill(self.model, shown, *asked)
 
 
 @dataclass(frozen=True)

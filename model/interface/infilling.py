@@ -20,6 +20,7 @@ Shapes: B rows, V visits, T tokens, K calendar features.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from torch import Tensor
 
 from ..earth.arrays import Bools
 from ..features.places import Special
+from .answerer import Answerer
 from .batch import index_of
 from .visit_batch import VisitBatch
 
@@ -110,6 +112,53 @@ class FilledGap:
 
     after: int  # the shown visit that the gap lies behind
     visits: list[list[FilledVisit]] = field(default_factory=list)
+
+
+class VisitFiller(Answerer, Protocol):
+    def infill(
+        self,
+        shown: VisitBatch,
+        is_gap_BV: Tensor,
+        started_us_B: Tensor,
+        num_samples: int,
+        seed: int,
+        zone: str,
+    ) -> list[list[FilledGap]]:
+        """The gaps of each row, filled; a gap lies behind each visit that `is_gap_BV` names."""
+        ...
+
+
+def with_gaps(batch: VisitBatch) -> tuple[VisitBatch, Tensor]:
+    """Windows without their targets, and behind which of the visits left a gap lies (B, V).
+
+    Of a gap nothing is told but when it begins and ends.
+    """
+    is_shown_BV = ~batch.is_pad_BV & ~batch.is_target_BV
+    num_B1 = is_shown_BV.sum(1, keepdim=True)
+    shown_first_BV = torch.argsort((~is_shown_BV).byte(), dim=1, stable=True)
+    index_BV = index_of(batch.region_BV)[:, : int(num_B1.max())]
+    is_pad_BV = index_BV >= num_B1
+    # A pad repeats the last visit, at the instant of its end.
+    visit_BV = shown_first_BV.gather(1, torch.minimum(index_BV, num_B1 - 1))
+    visit_BVK = visit_BV.unsqueeze(-1).expand(*visit_BV.shape, batch.calendar_BVK.shape[-1])
+    taken = {
+        name: column.gather(1, visit_BVK if column.ndim == 3 else visit_BV)
+        for name, column in batch.columns().items()
+        if "_BV" in name
+    }
+    is_gap_BV = torch.zeros_like(is_pad_BV)
+    is_gap_BV[:, :-1] = visit_BV.diff(dim=1) > 1
+    left_s_BV = taken["left_s_BV"]
+    told = {
+        "region_BV": taken["region_BV"].masked_fill(is_pad_BV, Special.PAD),
+        "arrived_s_BV": torch.where(is_pad_BV, left_s_BV, taken["arrived_s_BV"]),
+        "is_pad_BV": is_pad_BV,
+        "is_target_BV": torch.zeros_like(is_pad_BV),
+        "is_censored_BV": taken["is_censored_BV"] & ~is_pad_BV,
+        # Whether the way from a hidden visit was seen tells of that visit.
+        "is_way_seen_BV": taken["is_way_seen_BV"] & ~is_pad_BV & ~is_gap_BV.roll(1, dims=1),
+    }
+    return replace(batch, **(taken | told)), is_gap_BV
 
 
 def hidden_runs(generator: np.random.Generator, num_visits: int) -> Bools:

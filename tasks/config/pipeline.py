@@ -205,7 +205,7 @@ class DataConfig(Section):
 
     @property
     def visit_rules(self) -> VisitRules:
-        return taken(VisitRules, self.stay, self.region_rules)
+        return taken(VisitRules, self.stay, self.region_rules, self)
 
     @property
     def evaluate_rules(self) -> EvaluateRules:

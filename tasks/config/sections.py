@@ -161,7 +161,7 @@ class SplitConfig(Section):
 
 
 Task = Literal["forecast", "path_inference", "recover", "travel_time"]
-VisitTask = Literal["next_region", "next_travel", "next_stay"]
+VisitTask = Literal["next_region", "next_travel", "next_stay", "infill"]
 
 
 class WindowConfig(Section):

@@ -127,12 +127,13 @@ class RegionRules(RegionConfig):
 
 
 class VisitRules(Section):
-    """What decides the shards of visits: when a stay is cut off, and how long a window is."""
+    """What decides the shards of visits: when a stay is cut off, and the windows and masks."""
 
     min_stay_s: float
     max_gap_s: float
     max_history: int
     resolution: int
+    seed: int
 
 
 class TrainRules(Section):

@@ -266,7 +266,7 @@ def facts_of(baselines: Sequence[Answerer]) -> dict[str, dict[str, float | str]]
     }
 
 
-DIGITS = {"m": 3, "s": 1, "": 4}  # of metres, seconds and nats
+DIGITS = {"m": 3, "s": 1, "": 4, "share": 4}  # of metres, seconds, nats and shares
 
 
 def headline_counts(scores: pa.Table, family: str) -> Counts:

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from model.evaluation.judged_tasks import ASKED_AS, NEXT_REGION
+from model.evaluation.judged_tasks import ASKED_AS, INFILL, NEXT_REGION
 from tasks.runtime.errors import ConfigError, DataError
 from tasks.runtime.file_hashes import sha256_file
 from tasks.runtime.manifest import canonical_json, sha256_text
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 ADDRESS = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 OURS = ("flows", "model", "sql", "tasks")
-NEXT_VISIT = ASKED_AS[NEXT_REGION]
+OF_VISITS = {ASKED_AS[NEXT_REGION], ASKED_AS[INFILL]}
 EXAMPLE = "my_package.my_module:MyModel"
 MADE = "as its module was read, or it was called with the shards as its one argument"
 ASKED = "as an answer of it was read; docs/splits-and-windows.md has what methods return"
@@ -87,7 +87,7 @@ def class_at(address: str) -> Any:
 def check_answerer(made: Any, address: str) -> None:
     """Refuse what no table could show, and say what it lacks."""
     name, tasks = getattr(made, "name", None), getattr(made, "tasks", None)
-    known = sorted({*ASKED_AS.values()} - {NEXT_VISIT})  # it is given shards of points
+    known = sorted({*ASKED_AS.values()} - OF_VISITS)  # it is given shards of points
     if not isinstance(name, str) or not name or getattr(made, "is_baseline", None) is not False:
         raise ConfigError(f"model: {address} needs a name, a text, and is_baseline = False")
     if not isinstance(tasks, Sequence) or not tasks or not set(tasks) <= set(known):

@@ -1,7 +1,8 @@
 """Shards of visits: the visits of each entity and split as a row of lists, and what train tells.
 
-Beside the rows stand the stored windows of next visits and the places (`model/features/places.py`):
-the vocabulary of regions, their local frame, and the scales of the inputs, fitted on train alone.
+Beside the rows stand the stored windows, of next visits and of gaps to be filled, and the places
+(`model/features/places.py`): the vocabulary of regions, their local frame, and the scales of the
+inputs, fitted on train alone.
 
 A visit stands at the centre of its region, its very place beside it. Its stay ends in its split:
 where the record of the split ends with it, it is censored. The travel to a visit is known where its
@@ -21,7 +22,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-import sql
 from model.data.streams import gathered
 from model.earth.cells import centres_of
 from tasks import database
@@ -35,6 +35,7 @@ from tasks.runtime.store import Counts, Receipt, Store
 if TYPE_CHECKING:
     from model.features.places import Places
 
+MIN_INFILLED, MAX_INFILLED = 4, 200  # visits of a window with gaps, and such windows of a split
 GROUP_VISITS = 20_000  # a row group ends with the entity that reaches this
 LISTS = {
     "region_id": pa.int32(),
@@ -87,7 +88,7 @@ def build(draft: Path, job: Job[VisitRules]) -> Counts:
         place_visits(con)
         files = write_rows(con, draft, job.dataset)
         database.view(con, "visit_shards", files)
-        database.write_query(con, sql.read("marts/stored_visit_windows"), draft / "windows.parquet")
+        write_windows(con, draft / "windows.parquet", job.settings.seed)
         for name in CHECKS:
             database.check(con, name)
         places = fitted_places(con, job.settings)
@@ -150,6 +151,21 @@ def write_groups(path: Path, rows: pa.Table) -> None:
         for group in gathered(sizes, int, GROUP_VISITS):
             writer.write_table(rows.slice(start, len(group)), row_group_size=len(group))
             start += len(group)
+
+
+def write_windows(con: database.Connection, path: Path, seed: int) -> None:
+    """Write the windows of next visits, and those with gaps that are to be filled."""
+    from model.interface.infilling import HIDDEN_SHARE
+
+    database.materialise(
+        con,
+        "marts/stored_visit_windows",
+        seed=seed,
+        hidden_share=HIDDEN_SHARE,
+        min_infilled=MIN_INFILLED,
+        max_infilled=MAX_INFILLED,
+    )
+    database.write_query(con, "select * from stored_visit_windows order by window_id, task", path)
 
 
 def fitted_places(con: database.Connection, rules: VisitRules) -> Places:

@@ -16,6 +16,8 @@ SENT = (
     *("ade_m", "fde_m", "mae_m", "mae_s", "rmse_m", "rmse_s", "mape", "skill"),
     *("coverage_50", "coverage_80", "coverage_95", "energy_score_m", "minade_5_m", "crps_s", "nll"),
     *("acc_1", "acc_5", "acc_10", "acc_20", "mrr", "ndcg_10"),
+    *("misplaced_share", "region_acc", "edit_share", "num_right", "num_acc"),
+    *("arrival_crps_s", "departure_crps_s"),
     *("within_5_min", "within_10_min", "within_20_min"),
 )
 

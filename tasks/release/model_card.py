@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from model.evaluation.judged_tasks import (
     FORECAST,
+    INFILL,
     NEXT_REGION,
     NEXT_STAY,
     NEXT_TRAVEL,
@@ -101,9 +102,10 @@ SAID = {
     TRAVEL_TIME: "Tells travel times, each with the seconds between which four fifths of journeys "
     "should lie.",
     NEXT_REGION: "Tells the next visit after a history of visits, one of the regions that train "
-    "knows, each with its probability; fills gaps among visits, and makes up sequences of them.",
+    "knows, each with its probability; makes up sequences of visits too.",
     NEXT_TRAVEL: "Tells how long the way to a region takes, as a density of seconds.",
     NEXT_STAY: "Tells how long a stay lasts, as a density of seconds.",
+    INFILL: "Fills gaps between visits, given those on both sides, as often as it is asked to.",
 }
 
 

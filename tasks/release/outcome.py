@@ -12,6 +12,7 @@ from tasks.release.promote import Promotion
 from tasks.release.register import Registration
 from tasks.report.error_tables import (
     FORECASTS,
+    INFILLS,
     NEXT_VISITS,
     RECOVERIES,
     TRAVEL_TIMES,
@@ -35,6 +36,7 @@ SHOWN: Mapping[str, tuple[str, Topic]] = MappingProxyType(
         "recovery": ("Errors in metres at hidden points of test windows.", RECOVERIES),
         "durations": ("Errors of travel times in seconds on test journeys.", TRAVEL_TIMES),
         "visits": ("Errors of next visits on test windows.", NEXT_VISITS),
+        "gaps": ("Errors of visits in gaps of test windows.", INFILLS),
     }
 )
 

@@ -13,8 +13,10 @@ import pyarrow.parquet as pq
 
 from model.evaluation.judged_tasks import (
     ARRIVAL_GIVEN,
+    BOTH_SIDES,
     FORECAST,
     HISTORY,
+    INFILL,
     NEXT_REGION,
     NEXT_STAY,
     NEXT_TRAVEL,
@@ -36,7 +38,7 @@ from model.evaluation.verdict import (
 from tasks.prepare.conventions import SCORES_FILE
 from tasks.report.markup import grouped, percent, share, spoken
 from tasks.report.page_parts import Table
-from tasks.report.units import NAUTICAL_MILE, Unit, spelt_horizons, unit_of
+from tasks.report.units import NAUTICAL_MILE, Unit, duration, spelt_horizons, unit_of
 
 Row = Mapping[str, Any]
 Spell = Callable[[Row], str]
@@ -52,6 +54,7 @@ TRACK_WORDS = {
     HISTORY: "the visits before it given",
     REGION_GIVEN: "its region given too",
     ARRIVAL_GIVEN: "its region and arrival given too",
+    BOTH_SIDES: "the visits on both sides given",
 }
 TASK_WORDS = {
     RECOVER: "hidden points recovered",
@@ -60,10 +63,14 @@ TASK_WORDS = {
     NEXT_REGION: "region of the next visit",
     NEXT_TRAVEL: "travel to the next visit",
     NEXT_STAY: "stay of the next visit",
+    INFILL: "visits in gaps",
 }
 
 
-NOUNS = {"ade_m": "ADE", "mae_m": "MAE", "mae_s": "MAE", "nll": "NLL", "crps_s": "CRPS"}
+NOUNS = {
+    **{"ade_m": "ADE", "mae_m": "MAE", "mae_s": "MAE", "nll": "NLL", "crps_s": "CRPS"},
+    "misplaced_share": "misplaced",
+}
 
 
 @dataclass(frozen=True)
@@ -130,6 +137,11 @@ class ErrorTable:
 def size(metric: str, unit: Unit | None = None) -> Spell:
     """A distance or a duration, in the unit of the table; nothing where there is none."""
     return lambda row: (unit or row["unit"]).of(row[metric]) if row.get(metric) is not None else ""
+
+
+def duration_cell(row: Row, metric: str) -> str:
+    """A duration with its unit, in a table of another one."""
+    return duration(row[metric]) if row.get(metric) is not None else ""
 
 
 def step_words(row: Row) -> str:
@@ -272,6 +284,19 @@ COLUMNS: Mapping[str, Mapping[str, Spell]] = {
     },
     NEXT_TRAVEL: NEXT_DURATION,
     NEXT_STAY: NEXT_DURATION,
+    INFILL: {
+        **MODEL,
+        **WINDOWS,
+        "misplaced": size("misplaced_share"),
+        INTERVAL: interval,
+        "regions right": part("region_acc"),
+        "edits": part("edit_share"),
+        "number right": part("num_right"),
+        "likeliest number right": part("num_acc"),
+        "first arrival": lambda row: duration_cell(row, "arrival_crps_s"),
+        "last departure": lambda row: duration_cell(row, "departure_crps_s"),
+        **SKILL,
+    },
 }
 
 
@@ -361,6 +386,23 @@ NEXT_VISITS = Topic(
     "bar, NLL for regions and CRPS for durations, so below zero is worse than that. " + PAIRED,
     "Next visits are not judged: no windows of validation and test are stored.",
 )
+INFILLS = Topic(
+    "Errors of visits in gaps",
+    (INFILL,),
+    (BOTH_SIDES,),
+    "Inner visits of a window are hidden, each with one chance in five and one at least, and asked "
+    "of those who see the visits on both sides. Each gap is filled 20 times. *Misplaced* is the "
+    "share of its time in which an answer has one elsewhere than one was, another region or the "
+    "way, as an energy score: of a single answer it is that share, and of samples half the mean "
+    "share in which two of them differ is taken off. *Regions right* and *edits* are of the rows "
+    "of regions: of the most frequent answer the share that is right at its place, and over all "
+    "answers the mean edit distance by the length of the longer row. *Number right* is the share "
+    "of answers with as many visits as there were. The last two columns are CRPS of when the first "
+    "hidden visit began and the last one ended. Time that nobody saw is not judged. A region "
+    "unknown to train is a miss whatever is answered. Skill is 1 - error / error of the bar, of "
+    "what is misplaced, so below zero is worse than that. " + PAIRED,
+    "Gaps are not judged: no windows of validation and test have visits to hide.",
+)
 CALIBRATION = Topic(
     "Calibration",
     (FORECAST, TRAVEL_TIME, NEXT_TRAVEL, NEXT_STAY),
@@ -385,7 +427,7 @@ CALIBRATION = Topic(
     "Nobody who was judged tells a spread.",
     CALIBRATION_COLUMNS,
 )
-TOPICS = (FORECASTS, RECOVERIES, TRAVEL_TIMES, NEXT_VISITS)
+TOPICS = (FORECASTS, RECOVERIES, TRAVEL_TIMES, NEXT_VISITS, INFILLS)
 
 
 # Tables -----------------------------------------------------------------------------------------

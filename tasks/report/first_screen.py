@@ -10,6 +10,7 @@ import pyarrow as pa
 from model.evaluation.judged_tasks import (
     ENDS,
     FORECAST,
+    INFILL,
     NEXT_REGION,
     NEXT_STAY,
     NEXT_TRAVEL,
@@ -20,7 +21,7 @@ from model.evaluation.judged_tasks import (
     TRACKS,
     TRAVEL_TIME,
 )
-from model.evaluation.score_table import ALL
+from model.evaluation.score_table import ALL, MAIN_METRICS
 from model.evaluation.verdict import AHEAD, BAR, BEHIND, TOO_FEW
 from tasks.report.charts import ChartRow, Mark, skill_chart
 from tasks.report.error_tables import (
@@ -35,7 +36,7 @@ from tasks.report.error_tables import (
 )
 from tasks.report.markup import escaped, percent, spoken
 from tasks.report.page_parts import Folded, Html, Part, Table
-from tasks.report.units import NAT, distance, duration
+from tasks.report.units import NAT, PERCENT, distance, duration
 from tasks.runtime.words import counted, plural_of
 
 SPLIT = "test"
@@ -73,8 +74,14 @@ CLAIMS = {
         "tells the next stay of {} worse than",
         "in next stays of {}",
     ),
+    INFILL: (
+        "fills gaps between visits of {} better than",
+        "fills gaps between visits of {} worse than",
+        "in gaps between visits of {}",
+    ),
 }
-NEXT = {NEXT_REGION, NEXT_TRAVEL, NEXT_STAY}  # each is asked in one way alone
+ASKED_ALONE = {NEXT_REGION, NEXT_TRAVEL, NEXT_STAY, INFILL}  # each is asked in one way
+UNITS = {"nll": NAT, MAIN_METRICS[INFILL]: PERCENT}  # of neither metres nor seconds
 BRIEFLY = {ENDS: "ends given", PATH_GIVEN: "path given"}  # for a phone is narrow
 EXPLAINED = (
     "Skill is 1 - error / error of the best baseline on the same windows, chosen for each horizon "
@@ -126,8 +133,8 @@ class Standing:
     def spelt(self, value: float) -> str:
         """An error in a sentence."""
         main = self.ours["main"]
-        if main == "nll":
-            return f"{NAT.of(value)} {NAT.sign}"
+        if main in UNITS:
+            return f"{UNITS[main].of(value)} {UNITS[main].sign}"
         is_time = main.endswith("_s")
         return duration(value) if is_time else distance(value, self.is_nautical)
 
@@ -200,7 +207,8 @@ def asked_words(row: Row) -> str:
         step = counted(row["horizon"], "step")
         return f"{row['after']} ({step})" if row["after"] else step
     given = BRIEFLY.get(row["track"], TRACK_WORDS[row["track"]])
-    return TASK_WORDS[row["task"]] if row["task"] in NEXT else f"{TASK_WORDS[row['task']]}, {given}"
+    words = TASK_WORDS[row["task"]]
+    return words if row["task"] in ASKED_ALONE else f"{words}, {given}"
 
 
 def headline(found: Sequence[Standing], subject: Subject) -> Standing | None:

@@ -40,6 +40,7 @@ TASK_TITLES = {
     "next_region": "Regions of next visits",
     "next_travel": "Travel to next visits",
     "next_stay": "Stays of next visits",
+    "infill": "Visits in gaps",
 }
 STANDING_COLUMNS = ("model", "data sets", "win rate", INTERVAL, "skill", SKILL_INTERVAL)
 RANKING_COLUMNS = ("model", "error", "skill", SKILL_INTERVAL, "over seeds", VERDICT)

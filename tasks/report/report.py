@@ -21,7 +21,7 @@ from tasks.report.error_sections import (
     topic_parts,
     visit_strata_parts,
 )
-from tasks.report.error_tables import NEXT_VISITS, RECOVERIES, TRAVEL_TIMES, read_scores
+from tasks.report.error_tables import INFILLS, NEXT_VISITS, RECOVERIES, TRAVEL_TIMES, read_scores
 from tasks.report.facts import (
     ENCODING_COLUMNS,
     RunSteps,
@@ -157,7 +157,7 @@ def error_parts(job: Job[ReportRules], scores: pa.Table, subject: Subject) -> li
     tasks, parts = {*job.settings.tasks}, list[str | Part]()
     if FORECAST in tasks:
         parts += horizon_parts(scores, subject)
-    for topic in (RECOVERIES, TRAVEL_TIMES, NEXT_VISITS):
+    for topic in (RECOVERIES, TRAVEL_TIMES, NEXT_VISITS, INFILLS):
         parts += topic_parts(topic, scores) if tasks & {*topic.tasks} else []
     parts += visit_strata_parts(scores, subject)
     if FORECAST in tasks:
@@ -243,6 +243,7 @@ def lead(job: Job[ReportRules]) -> str:
         "test_travel_time_windows": "journeys whose travel time is told",
         "test_generate_trips": "trips made up from their starts",
         "test_next_region_windows": "windows whose last visit is asked, region, travel and stay",
+        "test_infill_windows": "windows with gaps between visits that are filled",
     }
     told = [f"{spelt(counts[name])} test {text}" for name, text in asked.items() if name in counts]
     return f"{listed(told)}, beside simple baselines on the same windows."

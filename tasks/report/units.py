@@ -32,6 +32,7 @@ SECOND, MINUTE, HOUR, DAY = (
 
 
 NAT = Unit("nats", 1.0)  # of surprise
+PERCENT = Unit("%", 0.01)
 
 
 def digits(value: float) -> str:
@@ -42,9 +43,11 @@ def digits(value: float) -> str:
 
 
 def unit_of(metric: str, largest: float) -> Unit:
-    """The unit of an error by the name of its metric: nats, seconds or metres, as its size asks."""
+    """The unit of an error by the name of its metric; of seconds or metres as its size asks."""
     if metric == "nll":
         return NAT
+    if metric.endswith("_share"):
+        return PERCENT
     return duration_unit(largest) if metric.endswith("_s") else distance_unit(largest)
 
 
