@@ -70,8 +70,9 @@ def crps_of_samples(sample_BS: Tensor, value_B: Tensor) -> Tensor:
     number = sample_BS.shape[1]
     # A sample's place in their order tells in how many pairs it is the larger one, or the smaller.
     weight_S = 2 * torch.arange(number, dtype=torch.float64) - (number - 1)
-    between_B = (weight_S * sample_BS.sort(dim=1).values).sum(1) / (number * (number - 1))
-    return (sample_BS - value_B.unsqueeze(1)).abs().mean(1) - between_B
+    miss_BS = sample_BS - value_B.unsqueeze(1)
+    between_B = (weight_S * miss_BS.sort(dim=1).values).sum(1) / (number * (number - 1))
+    return miss_BS.abs().mean(1) - between_B
 
 
 def crps_of_quantiles(quantile_BQ: Tensor, share_Q: Sequence[float], value_B: Tensor) -> Tensor:

@@ -107,6 +107,19 @@ def sizes_of(first: int, end: int, most: int, fewest: int | None):
     return np.random.default_rng(first).integers(fewest or most, most + 1, end - first)
 
 
+HIDDEN = (2, 4, 5)
+
+
+def with_hidden(window):
+    """The same with two gaps, of one visit and of two."""
+    is_observed = [place not in HIDDEN for place in range(window["num_points"])]
+    return window | {"task": "infill", "mask": "inner", "is_observed": is_observed}
+
+
+def is_infilled(window, num_infilled: int) -> bool:
+    return window["split"] != "train" and window["row"] < num_infilled
+
+
 def write_shards_of_law(
     folder: Path,
     spans: dict[str, tuple[int, int]],
@@ -114,11 +127,12 @@ def write_shards_of_law(
     law: VisitLaw = LAW,
     fewest: int | None = None,
     splits_asked: tuple[str, ...] = ("validation", "test"),
+    num_infilled: int = 0,
 ) -> None:
     """Rows of visits for each split, from one seed to another, and the places of the law.
 
     With a fewest number of visits, rows have any number from there on. In the splits that are
-    asked, a window of each row is stored.
+    asked, a window of each row is stored; of the first rows one with two gaps as well.
     """
     folder.mkdir(parents=True, exist_ok=True)
     places = places_of(law)
@@ -127,6 +141,7 @@ def write_shards_of_law(
     windows = [
         {
             "window_id": number,
+            "row": number - first,
             "task": "next_visit",
             "entity_id": f"{split}-{number:06d}",
             "split": split,
@@ -140,6 +155,7 @@ def write_shards_of_law(
         if split in splits_asked
         for number, size in zip(range(first, end), sizes[first, end].tolist(), strict=True)
     ]
+    windows += [window for window in map(with_hidden, windows) if is_infilled(window, num_infilled)]
     index = pa.Table.from_pylist(windows, pa.schema(VISIT_WINDOW_SCHEMA))
     pq.write_table(index, folder / "windows.parquet")
     centres = torch.stack(places.degrees(*places.centres_m()), dim=-1).numpy()

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from helpers.ships import Assessed
-from helpers.visit_worlds import write_shards_of_law
+from helpers.visit_worlds import LAW, write_shards_of_law
 from tasks.config.pipeline import AssessConfig, ModelConfig, PipelineConfig, TrainConfig
 from tasks.evaluate.evaluate import evaluate
 from tasks.pretrain.train import train
@@ -16,7 +16,7 @@ from tasks.report.report import report
 from tasks.runtime.stage import without_orchestrator
 from tasks.runtime.store import Receipt, Recipe, Store
 
-NUM_VISITS = 8
+NUM_VISITS, NUM_INFILLED = 8, 10
 SPANS = {"train": (0, 120), "validation": (120, 160), "test": (160, 200)}
 CONFIG = PipelineConfig(
     dataset="geolife",
@@ -39,7 +39,8 @@ def stored_visits(store: Store, spans: dict[str, tuple[int, int]] = SPANS) -> Re
     facts = {"split_kind": "time", "split_hash": "f00d", "is_leaky": 0, "visits_train": 960}
     store.prepare()
     with store.draft() as draft:
-        write_shards_of_law(draft, spans, NUM_VISITS, splits_asked=("train", "validation", "test"))
+        splits_asked = ("train", "validation", "test")
+        write_shards_of_law(draft, spans, NUM_VISITS, LAW, None, splits_asked, NUM_INFILLED)
         return store.publish(
             draft, recipe, facts, licence="made up", lineage={"split": recipe.inputs["split"]}
         )
