@@ -100,6 +100,22 @@ def test_the_bar_is_one_baseline_whatever_came():
         assert {row["skill"] for row in test} == {0.0}
 
 
+def test_gaps_are_filled_by_the_model_and_by_two_baselines():
+    for split in ("validation", "test"):
+        rows = wide_rows(scores(), split=split, task="infill", mask=ALL, stratum=ALL)
+        assert {row["model"] for row in rows} == {"trajgpt", "markov_bridge", "own_most_frequent"}
+        bar = min(row["misplaced_share"] for row in rows if row["is_baseline"])
+        for row in rows:
+            assert row["num_windows"] == visitors.NUM_INFILLED
+            assert 0 < row["misplaced_share"] < 1
+            if split == "validation":
+                assert row["skill"] == pytest.approx(1 - row["misplaced_share"] / bar)
+    counts = visitors.good().evaluated.counts
+    assert counts["test_infill_misplaced_share"] == round(
+        next(row["misplaced_share"] for row in rows if row["model"] == "trajgpt"), 4
+    )
+
+
 def test_headlines_have_the_unit_of_each_error():
     counts = visitors.good().evaluated.counts
     for name in ("next_region_nll", "next_travel_crps_s", "next_stay_crps_s"):
@@ -163,6 +179,8 @@ def test_the_report_tells_of_visits_and_of_nothing_else():
         "nats per target visit",
         "visits in train",
         "Test, stay of the next visit, its region and arrival given too",
+        "Test, visits in gaps, the visits on both sides given, %",
+        "own most frequent",
     ):
         assert words in text or words in (folder("reported") / "report.html").read_text(), words
     for words in ("Error by horizon", "What the encoding keeps", "Nobody who was judged"):
@@ -176,8 +194,8 @@ def test_the_first_screen_names_the_bar_that_skills_are_over():
         assert one.ours["skill"] == pytest.approx(1 - one.ours[one.ours["main"]] / one.bar_error)
 
 
-def test_the_terminal_shows_all_three_tasks():
-    assert len(summary_tables(visitors.good().evaluation)) == len(TASKS)
+def test_the_terminal_shows_all_tasks():
+    assert len(summary_tables(visitors.good().evaluation)) == len(TASKS) + 1
 
 
 def test_a_leaderboard_tells_nats_and_durations():
