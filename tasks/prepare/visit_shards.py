@@ -35,7 +35,7 @@ from tasks.runtime.store import Counts, Receipt, Store
 if TYPE_CHECKING:
     from model.features.places import Places
 
-MIN_INFILLED, MAX_INFILLED = 4, 200  # visits of a window with gaps, and such windows of a split
+MIN_INFILLED, MAX_INFILLED = 4, 100  # visits of a window with gaps, and such windows of a split
 GROUP_VISITS = 20_000  # a row group ends with the entity that reaches this
 LISTS = {
     "region_id": pa.int32(),

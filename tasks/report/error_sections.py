@@ -19,8 +19,6 @@ from tasks.report.charts import (
     skill_chart,
 )
 from tasks.report.error_tables import (
-    FORECASTS,
-    NEXT_VISITS,
     NOUNS,
     SKILL_INTERVAL,
     TASK_WORDS,
@@ -31,6 +29,7 @@ from tasks.report.error_tables import (
     skill_interval,
     skill_verdict,
 )
+from tasks.report.error_topics import FORECASTS, NEXT_VISITS
 from tasks.report.first_screen import SPLIT, Standing, Subject
 from tasks.report.markup import grouped, percent, spoken
 from tasks.report.page_parts import Folded, Html, Part, Table
