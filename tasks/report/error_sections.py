@@ -18,18 +18,15 @@ from tasks.report.charts import (
     line_chart,
     skill_chart,
 )
+from tasks.report.error_columns import SKILL_INTERVAL, VERDICT, skill_interval, skill_verdict
 from tasks.report.error_tables import (
     FORECASTS,
     NEXT_VISITS,
     NOUNS,
-    SKILL_INTERVAL,
     TASK_WORDS,
-    VERDICT,
     Topic,
     elapsed_of,
     error_table,
-    skill_interval,
-    skill_verdict,
 )
 from tasks.report.first_screen import SPLIT, Standing, Subject
 from tasks.report.markup import grouped, percent, spoken
