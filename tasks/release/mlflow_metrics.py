@@ -9,7 +9,8 @@ from pathlib import Path
 from model.evaluation.generation.generation_rows import AUC, COPYING, SKILL, whole_rows
 from model.evaluation.judged_tasks import FORECAST, GENERATE, TIMES_GIVEN, TRAVEL_TIME
 from model.evaluation.score_table import ALL, chosen_rows
-from tasks.report.error_tables import Row, read_scores
+from tasks.report.error_columns import Row
+from tasks.report.error_tables import read_scores
 from tasks.report.generation_tables import of_split, read_generation
 
 SENT = (

@@ -20,8 +20,8 @@ from model.families import FILES, VISITS
 from tasks.config.datasets import Dataset
 from tasks.config.pipeline import PipelineConfig
 from tasks.evaluate.seen import seen_warning
-from tasks.report.error_tables import Row, read_scores
-from tasks.report.error_topics import FORECASTS, TOPICS
+from tasks.report.error_columns import Row
+from tasks.report.error_tables import FORECASTS, TOPICS, read_scores
 from tasks.report.facts import INITIALISED, LEAKY, RunSteps, split_pairs
 from tasks.report.first_screen import Subject, first_screen
 from tasks.report.generation_tables import (

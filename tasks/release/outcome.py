@@ -10,8 +10,15 @@ from pydantic import Field
 
 from tasks.release.promote import Promotion
 from tasks.release.register import Registration
-from tasks.report.error_tables import Topic, read_scores
-from tasks.report.error_topics import FORECASTS, INFILLS, NEXT_VISITS, RECOVERIES, TRAVEL_TIMES
+from tasks.report.error_tables import (
+    FORECASTS,
+    INFILLS,
+    NEXT_VISITS,
+    RECOVERIES,
+    TRAVEL_TIMES,
+    Topic,
+    read_scores,
+)
 from tasks.runtime.frozen import Frozen
 from tasks.runtime.machine import Machine
 from tasks.runtime.progress import is_in_run

@@ -16,9 +16,9 @@ from model.evaluation.judged_tasks import (
 )
 from model.evaluation.score_table import ALL
 from tasks.report.charts import STROKE, Axis, ChartRow, Mark, bar_chart, interval_chart, legend_of
+from tasks.report.error_columns import Row
 from tasks.report.error_sections import topic_parts
-from tasks.report.error_tables import Row, readable_rows
-from tasks.report.error_topics import CALIBRATION
+from tasks.report.error_tables import CALIBRATION, readable_rows
 from tasks.report.first_screen import SPLIT, Subject, asked_words
 from tasks.report.markup import spoken
 from tasks.report.page_parts import Html, Part

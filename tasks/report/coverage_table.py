@@ -13,7 +13,7 @@ from model.evaluation.score_table import ALL
 from model.evaluation.verdict import AS_PROMISED, TOO_FEW_TO_SAY, coverage_verdict
 from tasks.evaluate.benchmark import SHOWN_SPLIT, Row, grouped
 from tasks.prepare.conventions import SCORES_FILE
-from tasks.report.error_tables import HELD
+from tasks.report.error_columns import HELD
 from tasks.report.markup import spoken
 
 COLUMNS = ("data", "split", "model", "windows", "entities", "raw", "calibrated", HELD)

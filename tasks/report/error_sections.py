@@ -18,18 +18,16 @@ from tasks.report.charts import (
     line_chart,
     skill_chart,
 )
+from tasks.report.error_columns import SKILL_INTERVAL, VERDICT, skill_interval, skill_verdict
 from tasks.report.error_tables import (
+    FORECASTS,
+    NEXT_VISITS,
     NOUNS,
-    SKILL_INTERVAL,
     TASK_WORDS,
-    VERDICT,
     Topic,
     elapsed_of,
     error_table,
-    skill_interval,
-    skill_verdict,
 )
-from tasks.report.error_topics import FORECASTS, NEXT_VISITS
 from tasks.report.first_screen import SPLIT, Standing, Subject
 from tasks.report.markup import grouped, percent, spoken
 from tasks.report.page_parts import Folded, Html, Part, Table

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,24 +21,32 @@ from model.evaluation.judged_tasks import (
     PATH_INFERENCE,
     RECOVER,
     REGION_GIVEN,
+    TIMES_GIVEN,
+    TRACKS,
     TRAVEL_TIME,
 )
 from model.evaluation.score_table import ALL, MAIN_METRICS, chosen_rows, wide_rows
 from model.evaluation.verdict import (
     BAR,
-    coverage_verdict,
-    verdict,
+    TOLD_ENTITIES,
+    TOLD_WINDOWS,
 )
 from tasks.prepare.conventions import SCORES_FILE
-from tasks.report.markup import grouped, percent, share, spoken
+from tasks.report.error_columns import (
+    CALIBRATION_COLUMNS,
+    COLUMNS,
+    HELD,
+    Columns,
+    Row,
+    size,
+    skill_interval,
+    skill_verdict,
+    step_words,
+)
+from tasks.report.markup import grouped, percent, spoken
 from tasks.report.page_parts import Table
-from tasks.report.units import NAUTICAL_MILE, Unit, duration, spelt_horizons, unit_of
+from tasks.report.units import NAUTICAL_MILE, Unit, spelt_horizons, unit_of
 
-Row = Mapping[str, Any]
-Spell = Callable[[Row], str]
-Columns = Mapping[str, Spell]
-INTERVAL = "95 % interval"
-SKILL_INTERVAL, VERDICT = "its interval", "verdict"
 TRACK_WORDS = {
     "times_given": "times given",
     "times_hidden": "times hidden",
@@ -127,201 +133,106 @@ class ErrorTable:
         return self.columns.index("model") + 1
 
 
-# What is told of each task ----------------------------------------------------------------------
+# Topics -----------------------------------------------------------------------------------------
 
-
-def size(metric: str, unit: Unit | None = None) -> Spell:
-    """A distance or a duration, in the unit of the table; nothing where there is none."""
-    return lambda row: (unit or row["unit"]).of(row[metric]) if row.get(metric) is not None else ""
-
-
-def duration_cell(row: Row, metric: str) -> str:
-    """A duration with its unit, in a table of another one."""
-    return duration(row[metric]) if row.get(metric) is not None else ""
-
-
-def step_words(row: Row) -> str:
-    """A step, and how long after the last known point it is."""
-    return f"{row['horizon']} ({row['after']})" if row.get("after") else str(row["horizon"])
-
-
-def part(metric: str) -> Spell:
-    return lambda row: share(row.get(metric, math.nan))
-
-
-def interval(row: Row) -> str:
-    if row["low"] is None:
-        return ""
-    return f"{row['unit'].of(row['low'])}–{row['unit'].of(row['high'])}"
-
-
-def skill_interval(row: Row) -> str:
-    if row.get("skill_low") is None:
-        return ""
-    return f"{percent(row['skill_low'])} to {percent(row['skill_high'])}"
-
-
-def skill_verdict(row: Row) -> str:
-    """Whether a skill is one, in words."""
-    if "skill" not in row:
-        return ""
-    bounds = row.get("skill_low"), row.get("skill_high")
-    return verdict(row["skill"], *bounds, row["num_windows"], row["num_entities"])
-
-
-def covered(metric: str) -> Spell:
-    """A share of windows, and its interval."""
-
-    def spell(row: Row) -> str:
-        if metric not in row:
-            return ""
-        low, high = (row.get(f"{metric}_{end}") for end in ("low", "high"))
-        bracket = "" if low is None or high is None else f" ({low:.0%} to {high:.0%})"
-        return share(row[metric]) + bracket
-
-    return spell
-
-
-def coverage_words(row: Row) -> str:
-    """Whether four fifths of many windows lie within the areas that promise it."""
-    if "coverage_80" not in row:
-        return ""
-    num_windows = row.get("coverage_80_windows", row["num_windows"])
-    bounds = row.get("coverage_80_low"), row.get("coverage_80_high")
-    return coverage_verdict(row["coverage_80"], *bounds, num_windows, row["num_entities"])
-
-
-def pit_words(row: Row) -> str:
-    return " ".join(f"{100 * row[f'pit_{tenth}0']:.0f}" for tenth in range(1, 11))
-
-
-COMING = {"seen": "a region seen", "new": "a new region", "unknown": "an unknown region"}
-
-
-def mask_words(mask: str) -> str:
-    """What a mask hides, in words."""
-    kind, _, number = mask.rpartition("_")
-    words = {"keep_1": f"all but 1/{number}", "block": f"a block of {number}"}
-    whole = {"ends": "all but the ends", "all": "any of these", **COMING}
-    return words.get(kind, whole.get(mask, spoken(mask)))
-
-
-MODEL: Mapping[str, Spell] = {"model": lambda row: spoken(row["model"])}
-WINDOWS: Mapping[str, Spell] = {"windows": lambda row: f"{row['num_windows']:,}"}
-SAMPLED: Mapping[str, Spell] = {
-    "windows": lambda row: f"{row.get('coverage_80_windows', row['num_windows']):,}"
-}
-HELD, RAW = "80 % areas are", "80 %, raw"
-COVERAGE: Mapping[str, Spell] = {
-    f"within {percent_held} %": covered(f"coverage_{percent_held}") for percent_held in (50, 80, 95)
-} | {RAW: covered("raw_coverage_80"), HELD: lambda row: coverage_words(row)}
-SKILL: Mapping[str, Spell] = {
-    "skill": lambda row: percent(row["skill"]) if "skill" in row else "",
-    SKILL_INTERVAL: lambda row: skill_interval(row),
-    VERDICT: lambda row: skill_verdict(row),
-}
-RECOVERY: Mapping[str, Spell] = {
-    "hidden": lambda row: mask_words(row["mask"]),
-    **MODEL,
-    **WINDOWS,
-    "MAE": size("mae_m"),
-    INTERVAL: interval,
-    "p50": size("mae_p50_m"),
-    "p90": size("mae_p90_m"),
-    "RMSE": size("rmse_m"),
-    **SKILL,
-}
-NEXT_VISIT: Mapping[str, Spell] = {
-    "comes": lambda row: mask_words(row["mask"]),
-    **MODEL,
-    **WINDOWS,
-}
-NEXT_DURATION: Mapping[str, Spell] = {
-    **NEXT_VISIT,
-    "CRPS": size("crps_s"),
-    INTERVAL: interval,
-    **{f"within {minutes} min": part(f"within_{minutes}_min") for minutes in (5, 10, 20)},
-    "80 % areas hold": covered("coverage_80"),
-    "NLL": lambda row: f"{row['nll']:.2f}" if "nll" in row else "",
-    **SKILL,
-}
-# The columns of a task, each with how it is spelt; a new task is one entry here.
-COLUMNS: Mapping[str, Mapping[str, Spell]] = {
-    FORECAST: {
-        "step": step_words,
-        **MODEL,
-        **WINDOWS,
-        "ADE": size("ade_m"),
-        INTERVAL: interval,
-        "p50": size("ade_p50_m"),
-        "p90": size("ade_p90_m"),
-        "FDE": size("fde_m"),
-        **SKILL,
-    },
-    RECOVER: RECOVERY,
-    PATH_INFERENCE: RECOVERY,
-    TRAVEL_TIME: {
-        **MODEL,
-        **WINDOWS,
-        "MAE": size("mae_s"),
-        INTERVAL: interval,
-        "RMSE": size("rmse_s"),
-        "MAPE": part("mape"),
-        **SKILL,
-    },
-    NEXT_REGION: {
-        **NEXT_VISIT,
-        "NLL": size("nll"),
-        INTERVAL: interval,
-        **{f"first {hit}": part(f"acc_{hit}") for hit in (1, 5, 10, 20)},
-        "MRR": lambda row: f"{row['mrr']:.3f}",
-        "NDCG@10": lambda row: f"{row['ndcg_10']:.3f}",
-        **SKILL,
-    },
-    NEXT_TRAVEL: NEXT_DURATION,
-    NEXT_STAY: NEXT_DURATION,
-    INFILL: {
-        **MODEL,
-        **WINDOWS,
-        "misplaced": size("misplaced_share"),
-        INTERVAL: interval,
-        "regions right": part("region_acc"),
-        "edits": part("edit_share"),
-        "number right": part("num_right"),
-        "likeliest number right": part("num_acc"),
-        "first arrival": lambda row: duration_cell(row, "arrival_crps_s"),
-        "last departure": lambda row: duration_cell(row, "departure_crps_s"),
-        **SKILL,
-    },
-}
-
-
-NEXT_SPREAD: Mapping[str, Spell] = {
-    **NEXT_VISIT,
-    **{name: spell for name, spell in COVERAGE.items() if name != RAW},
-    "CRPS": size("crps_s"),
-    "NLL": lambda row: f"{row['nll']:.2f}" if "nll" in row else "",
-}
-CALIBRATION_COLUMNS: Mapping[str, Columns] = {
-    FORECAST: {
-        "step": step_words,
-        **MODEL,
-        **SAMPLED,
-        **COVERAGE,
-        "energy score": size("energy_score_m"),
-        "minADE_5": size("minade_5_m"),
-        "PIT": lambda row: pit_words(row),
-    },
-    TRAVEL_TIME: {
-        **MODEL,
-        **SAMPLED,
-        **COVERAGE,
-        "CRPS": size("crps_s"),
-        "NLL": lambda row: f"{row['nll']:.2f}" if "nll" in row else "",
-    },
-    NEXT_TRAVEL: NEXT_SPREAD,
-    NEXT_STAY: NEXT_SPREAD,
-}
+PAIRED = (
+    "The bar is the baseline that is best on validation; on test another may be luckier. The "
+    "interval of a skill is a paired bootstrap over entities, the model and the bar on the same "
+    "windows: where it covers zero, the two cannot be told apart."
+)
+FORECASTS = Topic(
+    "Error by horizon",
+    (FORECAST,),
+    (TIMES_GIVEN,),
+    "ADE is the mean distance between forecast and truth over all steps up to this one, FDE that "
+    "at this step alone. Every forecaster sees the same stored windows. The interval is a "
+    "bootstrap over entities; skill is 1 - error / error of the bar, so below zero is worse than "
+    "that. " + PAIRED,
+)
+RECOVERIES = Topic(
+    "Recovery errors",
+    (RECOVER, PATH_INFERENCE),
+    TRACKS[RECOVER],
+    "MAE is the mean over windows of the mean displacement of hidden points, p50 and p90 are "
+    "over windows, RMSE is over points. With times given, hidden points show when they were; "
+    "with times hidden they show nothing. Linear goes along the great circle between the known "
+    "neighbours, Hermite also arrives and leaves as the known points beyond them tell. The "
+    "interval is a bootstrap over entities; skill is 1 - error / error of the bar, so below zero "
+    "is worse than that. Over all masks together the bar is that of each mask. " + PAIRED,
+    "Recovery is not judged: no masked windows of validation and test are stored.",
+)
+TRAVEL_TIMES = Topic(
+    "Travel time errors",
+    (TRAVEL_TIME,),
+    TRACKS[TRAVEL_TIME],
+    "Whole journeys. A path of more points than the model reads is thinned evenly for it, with "
+    "both ends kept. Baselines are fitted on journeys of train: distance over mean speed, the "
+    "mean between the same two cells at the same hour (else at any hour, else mean speed), and "
+    "boosted trees of distance, number of points, hour, weekday and both ends. Where points "
+    "come at even intervals, a given path tells its duration by their number. MAPE leaves out "
+    "journeys that took no time. Skill is 1 - MAE / MAE of the bar, so below zero is worse than "
+    "that. " + PAIRED,
+    "Travel times are not judged: either train holds no whole journey to fit the baselines on, "
+    "or neither validation nor test holds one to judge.",
+)
+NEXT_VISITS = Topic(
+    "Errors of next visits",
+    (NEXT_REGION, NEXT_TRAVEL, NEXT_STAY),
+    (HISTORY, REGION_GIVEN, ARRIVAL_GIVEN),
+    "The last visit of a window is asked. NLL is the surprise of the region that came, in nats: 0 "
+    "for one who was certain. *First 5* is the share of windows in which it is among the five "
+    "likeliest regions, of all regions of the vocabulary; MRR is the mean of 1 / its place, and "
+    "NDCG@10 discounts the first ten places. A region that comes is *seen* in the history, *new* "
+    "to it, or *unknown* to train, which is a miss whatever is answered. Travel is told by one who "
+    "knows the region, the stay by one who knows the arrival too. CRPS is an error of the whole "
+    "density: of a single answer it is its absolute error. *Within 5 min* is the mass nearer to "
+    "the truth than that, and NLL of durations is in nats of seconds. A stay whose end the record "
+    "does not show counts in NLL alone, as lasting that long. Skill is 1 - error / error of the "
+    "bar, NLL for regions and CRPS for durations, so below zero is worse than that. " + PAIRED,
+    "Next visits are not judged: no windows of validation and test are stored.",
+)
+INFILLS = Topic(
+    "Errors of visits in gaps",
+    (INFILL,),
+    (BOTH_SIDES,),
+    "Inner visits of a window are hidden, each with one chance in five and one at least, and asked "
+    "of those who see the visits on both sides. Each gap is filled 20 times. *Misplaced* is the "
+    "share of its time in which an answer has one elsewhere than one was, another region or the "
+    "way, as an energy score: of a single answer it is that share, and of samples half the mean "
+    "share in which two of them differ is taken off. *Regions right* and *edits* are of the rows "
+    "of regions: of the most frequent answer the share that is right at its place, and over all "
+    "answers the mean edit distance by the length of the longer row. *Number right* is the share "
+    "of answers with as many visits as there were. The last two columns are CRPS of when the first "
+    "hidden visit began and the last one ended. Time that nobody saw is not judged. A region "
+    "unknown to train is a miss whatever is answered. Skill is 1 - error / error of the bar, of "
+    "what is misplaced, so below zero is worse than that. " + PAIRED,
+    "Gaps are not judged: no windows of validation and test have visits to hide.",
+)
+CALIBRATION = Topic(
+    "Calibration",
+    (FORECAST, TRAVEL_TIME, NEXT_TRAVEL, NEXT_STAY),
+    (TIMES_GIVEN, *TRACKS[TRAVEL_TIME], REGION_GIVEN, ARRIVAL_GIVEN),
+    f"Of those who tell a spread. *Within 80 %* is the share of windows in which the truth lies in "
+    "the area, or between the times, that should hold 80 % of them; 50 and 95 % likewise, and a "
+    "bracket is a 95 % interval over entities. In the chart each dot should lie on the line of its "
+    "share: left of it areas are too small, right of it too large. Areas of forecasts are discs "
+    "around the point forecast, as large as the samples make them, times a factor that validation "
+    "tells (split conformal). *Raw* is the share before that; on validation itself no factor is "
+    f"applied. *{HELD}* as promised if they hold 76 to 84 % of the windows, and it cannot "
+    "be told where they do not but their interval reaches as far; below "
+    f"{TOLD_WINDOWS:,} windows and {TOLD_ENTITIES} entities there are too few to say. The columns "
+    "that follow are of the samples, which no factor changes. The energy score and CRPS are errors "
+    "of the whole spread, distances and durations: of a single answer they are its displacement "
+    "and its absolute error. "
+    "minADE_5 is the ADE of the best of five samples. PIT is the share of windows, in percent, in "
+    "each tenth of the spread, from its middle outwards: tens throughout are best, many at the end "
+    "mean areas that are too small, many at the beginning too large. NLL is in nats of seconds. "
+    "Samples may be of fewer windows than the errors. No factor is applied to ways and stays of "
+    "next visits.",
+    "Nobody who was judged tells a spread.",
+    CALIBRATION_COLUMNS,
+)
+TOPICS = (FORECASTS, RECOVERIES, TRAVEL_TIMES, NEXT_VISITS, INFILLS)
 
 
 # Tables -----------------------------------------------------------------------------------------

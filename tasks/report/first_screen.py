@@ -24,16 +24,8 @@ from model.evaluation.judged_tasks import (
 from model.evaluation.score_table import ALL, MAIN_METRICS
 from model.evaluation.verdict import AHEAD, BAR, BEHIND, TOO_FEW
 from tasks.report.charts import ChartRow, Mark, skill_chart
-from tasks.report.error_tables import (
-    INTERVAL,
-    TASK_WORDS,
-    TRACK_WORDS,
-    VERDICT,
-    Row,
-    readable_rows,
-    skill_interval,
-    skill_verdict,
-)
+from tasks.report.error_columns import INTERVAL, VERDICT, Row, skill_interval, skill_verdict
+from tasks.report.error_tables import TASK_WORDS, TRACK_WORDS, readable_rows
 from tasks.report.markup import escaped, percent, spoken
 from tasks.report.page_parts import Folded, Html, Part, Table
 from tasks.report.units import NAT, PERCENT, distance, duration

@@ -17,7 +17,8 @@ from tasks.evaluate.benchmark import STANDINGS_FILE, Row, grouped, rankings_in
 from tasks.evaluate.cells import LeftOut
 from tasks.prepare.conventions import CELLS_FILE
 from tasks.report.coverage_table import COLUMNS, EXPLAINED, coverage_cells, coverage_rows
-from tasks.report.error_tables import INTERVAL, SKILL_INTERVAL, TRACK_WORDS, VERDICT
+from tasks.report.error_columns import INTERVAL, SKILL_INTERVAL, VERDICT
+from tasks.report.error_tables import TRACK_WORDS
 from tasks.report.html_page import page
 from tasks.report.markup import escaped, markdown_table, percent, spoken
 from tasks.report.units import Unit, unit_of

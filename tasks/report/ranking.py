@@ -8,15 +8,8 @@ import pyarrow as pa
 
 from model.evaluation.judged_tasks import FORECAST, TRACKS
 from model.evaluation.score_table import ALL
-from tasks.report.error_tables import (
-    NOUNS,
-    TASK_WORDS,
-    TRACK_WORDS,
-    Row,
-    readable_rows,
-    skill_interval,
-    skill_verdict,
-)
+from tasks.report.error_columns import Row, skill_interval, skill_verdict
+from tasks.report.error_tables import NOUNS, TASK_WORDS, TRACK_WORDS, readable_rows
 from tasks.report.first_screen import SPLIT, Subject
 from tasks.report.markup import percent, share, spoken
 from tasks.report.page_parts import Table

@@ -21,8 +21,7 @@ from tasks.report.error_sections import (
     topic_parts,
     visit_strata_parts,
 )
-from tasks.report.error_tables import read_scores
-from tasks.report.error_topics import INFILLS, NEXT_VISITS, RECOVERIES, TRAVEL_TIMES
+from tasks.report.error_tables import INFILLS, NEXT_VISITS, RECOVERIES, TRAVEL_TIMES, read_scores
 from tasks.report.facts import (
     ENCODING_COLUMNS,
     RunSteps,

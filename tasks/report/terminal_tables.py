@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.report.error_tables import SKILL_INTERVAL, VERDICT, ErrorTable, read_scores
-from tasks.report.error_topics import FORECASTS, TOPICS
+from tasks.report.error_columns import SKILL_INTERVAL, VERDICT
+from tasks.report.error_tables import FORECASTS, TOPICS, ErrorTable, read_scores
 from tasks.runtime.words import counted
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ from model.evaluation.question import Judging
 from model.evaluation.score_table import ALL, wide_rows
 from model.evaluation.scores import scored
 from tasks.config.pipeline import PipelineConfig
-from tasks.report.error_tables import skill_verdict
+from tasks.report.error_columns import skill_verdict
 from tasks.report.markup import markdown_table, percent
 from tasks.report.units import digits
 from tasks.runtime.stage import without_orchestrator

@@ -27,8 +27,7 @@ from model.evaluation.score_table import wide_rows
 from model.evaluation.scores import scored
 from model.inference.serving import load_trained
 from model.interface.answers import Forecast
-from tasks.report.error_tables import read_scores
-from tasks.report.error_topics import CALIBRATION
+from tasks.report.error_tables import CALIBRATION, read_scores
 
 METRES = 111_195.08  # of a degree at the equator
 

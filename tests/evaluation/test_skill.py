@@ -19,7 +19,8 @@ from model.evaluation.scores import scored
 from model.evaluation.skill import bar_of, bars_of, skill, skill_intervals
 from model.evaluation.verdict import coverage_verdict, verdict
 from tasks.report.coverage_table import coverage_cells
-from tasks.report.error_tables import COLUMNS, VERDICT, error_table, read_scores
+from tasks.report.error_columns import COLUMNS, VERDICT
+from tasks.report.error_tables import error_table, read_scores
 
 
 @pytest.mark.parametrize(

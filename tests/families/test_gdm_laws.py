@@ -169,7 +169,7 @@ def ar1_model():
         return [masked(batch_of_world(held_out, slice(None)), start_or_some, 0)]
 
     config = FitConfig(
-        max_steps=MAX_STEPS, validate_every=200, learning_rate=4e-3, ema_decay=1 - 10 / MAX_STEPS
+        max_steps=MAX_STEPS, validate_every=200, learning_rate=2e-3, ema_decay=1 - 10 / MAX_STEPS
     )
     with tempfile.TemporaryDirectory() as folder:
         load_weights(model, fit(model, batches, validation, config, Path(folder)).weights)

@@ -18,8 +18,8 @@ from model.evaluation.verdict import AHEAD, ALIKE, BEHIND, TOO_FEW
 from tasks.config.pipeline import PipelineConfig, SplitConfig, TrainConfig
 from tasks.release.model_card import first_screen_text, model_card
 from tasks.report.charts import Axis, ChartRow, Mark, interval_chart, skill_axis, steps_between
-from tasks.report.error_tables import CALIBRATION_COLUMNS, read_scores
-from tasks.report.error_topics import CALIBRATION
+from tasks.report.error_columns import CALIBRATION_COLUMNS
+from tasks.report.error_tables import CALIBRATION, read_scores
 from tasks.report.first_screen import Subject, sentence, standings
 from tasks.report.page_style import STYLE
 from tasks.report.ranking import rankings

@@ -18,9 +18,9 @@ from tasks.release.model_card import model_card
 from tasks.release.outcome import SHOWN, Assessment, shown_errors
 from tasks.release.promote import Promotion
 from tasks.release.register import Registration
+from tasks.report.error_columns import mask_words
 from tasks.report.error_sections import topic_parts
-from tasks.report.error_tables import mask_words, read_scores
-from tasks.report.error_topics import RECOVERIES, TRAVEL_TIMES
+from tasks.report.error_tables import RECOVERIES, TRAVEL_TIMES, read_scores
 from tasks.report.html_page import page
 from tasks.report.terminal_tables import summary_tables
 from tasks.runtime.run_records import StageRun
