@@ -348,11 +348,13 @@ def test_what_nothing_known_comes_before_is_not_told():
 # ------------------------------------------------------------------ guards
 
 
+NUM_SCORED = 3 * 2 * 3  # steps to 3, to 8 and from 8, each east and north
+
+
 def test_hidden_points_are_unseen():
-    num_scored = 3 * 2 * 3  # steps to 3, to 8 and from 8, each east and north
-    check_hidden_points_are_unseen(random_weights(), num_scored)
+    check_hidden_points_are_unseen(random_weights(), NUM_SCORED)
     with pytest.raises(AssertionError):
-        check_hidden_points_are_unseen(random_weights(ReadsCenter), num_scored)
+        check_hidden_points_are_unseen(random_weights(ReadsCenter), NUM_SCORED)
 
 
 @pytest.mark.parametrize("config", [TINY, REPAINTED])
@@ -436,11 +438,14 @@ def test_what_is_repainted_is_noised_like_the_rest():
         check_what_is_repainted_is_noised(HeldClean)
 
 
+def check_a_row_stands_alone(model):
+    check_rows_are_independent(partial(told, model), rtol=1e-4, atol=2e-2)  # centimetres
+
+
 def test_a_row_and_its_samples_depend_on_itself_alone():
-    tolerance = {"rtol": 1e-4, "atol": 2e-2}  # centimetres
-    check_rows_are_independent(partial(told, random_weights()), **tolerance)
+    check_a_row_stands_alone(random_weights())
     with pytest.raises(AssertionError):
-        check_rows_are_independent(partial(told, random_weights(BatchStatistics)), **tolerance)
+        check_a_row_stands_alone(random_weights(BatchStatistics))
 
 
 @torch.no_grad()

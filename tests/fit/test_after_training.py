@@ -47,9 +47,9 @@ GUARDS = {  # the check, what it asks besides a model, and the faults that it is
     "gdm": (
         test_gdm,
         [
-            ("check_hidden_points_are_unseen", [], ["ReadsCenter"]),
+            ("check_hidden_points_are_unseen", [test_gdm.NUM_SCORED], ["ReadsCenter"]),
             ("check_samples_differ", [], ["StartsAtZero"]),
-            ("check_rows_are_independent", [], ["BatchStatistics"]),
+            ("check_a_row_stands_alone", [], ["BatchStatistics"]),
             ("check_meridian_does_not_matter", [], ["AbsolutePlace"]),
         ],
     ),
@@ -64,9 +64,9 @@ GUARDS = {  # the check, what it asks besides a model, and the faults that it is
     "masked_chemin": (
         test_masked_chemin,
         [
-            ("check_hidden_points_are_unseen", [], ["ReadsCenter"]),
+            ("check_hidden_points_are_unseen", [test_masked_chemin.NUM_SCORED], ["ReadsCenter"]),
             ("check_both_sides_are_seen", [], ["Forward"]),
-            ("check_rows_are_independent", [], ["BatchStatistics"]),
+            ("check_a_row_stands_alone", [], ["BatchStatistics"]),
             ("check_meridian_does_not_matter", [], ["AbsolutePlace"]),
         ],
     ),
