@@ -3,10 +3,10 @@
 The main error is the share of a gap's time in which the truth and an answer are at different
 places: an energy score over samples, E d(X, y) - E d(X, X') / 2, whose d is that share. Where one
 is at an instant is a region, or the way between two. To differ there is a distance of negative
-type, and so is its mean over time, so that the score is proper: it is the integral of the Brier
-score of where one is. Of a single answer it is the share itself. It holds number, order, places and
-times at once, and a gap of days counts no more than one of an hour. The edit distance of what was
-visited is no such distance, and is told beside it.
+type, and so is its mean over time, so that the score is proper: it is half the Brier score of where
+one is, as a mean over time. Of a single answer it is the share itself. It holds number, order,
+places and times at once, and a gap of days counts no more than one of an hour. The edit distance of
+what was visited is no such distance, and is told beside it.
 
 What nobody saw is not judged: the time after a stay whose end was not seen, or on a way that was
 not. A region that is unknown to train is a miss whatever is answered. Errors of a window are means
@@ -21,14 +21,13 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..data.reading import WindowBatch, read_windows
-from ..data.shards import ShardFolder
 from ..earth.arrays import Bools, Floats, Ints
 from ..features.places import Special
 from ..interface.answerer import Answerer
@@ -37,6 +36,9 @@ from ..interface.visit_batch import VisitBatch
 from .judged_tasks import INFILL
 from .probability import crps_of_samples
 from .question import AnswerError, Errors, Judging, Metric, Question, mean_metric
+
+if TYPE_CHECKING:
+    from ..data.visits import VisitShards
 
 NOWHERE, NO_REGION = -1, -2  # on the way, and in a region that no answer can name
 Stretch = tuple[float, float]
@@ -61,14 +63,13 @@ class InfillScorer:
 
     def questions(
         self,
-        shards: ShardFolder[VisitBatch],
+        shards: VisitShards,
         split: str,
         answerers: Sequence[Answerer],
         judging: Judging,
     ) -> Iterator[Question]:
-        places: Any = getattr(shards, "places", None)
         for stored in read_windows(shards, split, judging.windows_at_once, task=self.task):
-            if (found := asked_of(stored, places.min_stay_s)) is not None:
+            if (found := asked_of(stored, shards.places.min_stay_s)) is not None:
                 yield found
 
     def errors(

@@ -21,10 +21,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.baselines.visit_bridge import fitted_fillers
-from model.data.reading import read_windows
+from model.data.reading import WindowBatch, read_windows
 from model.data.visits import VisitShards
 from model.evaluation.infill_scores import (
     HiddenRun,
+    asked_of,
     edit_share,
     gap_errors,
     misplaced_share,
@@ -110,6 +111,19 @@ def test_runs_tell_what_was_in_each_gap():
     assert one.unseen == [(left_s[2], arrived_s[3])]
     assert two.unseen == [(left_s[5], arrived_s[6])]
     assert (one.is_last_left, two.is_last_left) == (True, False)
+
+
+def test_windows_with_a_gap_that_holds_no_stay_are_asked_of_nobody():
+    batch = hidden_batch()
+    batch.arrived_s_BV[2, 3] = batch.left_s_BV[2, 1] + 1_000
+    names = tuple("abcd")
+    stored = WindowBatch(batch, names, STARTED, names, "UTC")
+    question = asked_of(stored, 1_200.0)
+    assert question.entity_id == question.mask == ["a", "b", "d"]
+    assert question.window_id == [0, 1, 3]
+    shown, is_gap_BV, started_us_B, _, runs = question.windows
+    assert len(shown.region_BV) == len(is_gap_BV) == len(started_us_B) == len(runs) == 3
+    assert asked_of(stored, 1e9) is None
 
 
 # ------------------------------------------------------------------ errors

@@ -16,7 +16,7 @@ from tasks.report.report import report
 from tasks.runtime.stage import without_orchestrator
 from tasks.runtime.store import Receipt, Recipe, Store
 
-NUM_VISITS, NUM_INFILLED = 8, 10
+NUM_VISITS, NUM_INFILLED = 8, 6
 SPANS = {"train": (0, 120), "validation": (120, 160), "test": (160, 200)}
 CONFIG = PipelineConfig(
     dataset="geolife",

@@ -19,6 +19,7 @@ from model.data.reading import read_windows
 from model.data.visits import PLACES_FILE, TASK, VisitShards
 from model.earth.cells import cells_of
 from model.features.places import NUM_SPECIAL, Places, Special
+from model.interface.infilling import with_gaps
 from tasks.config.pipeline import CleanConfig, PipelineConfig, SplitConfig
 from tasks.config.sections import RegionConfig, SyntheticConfig
 from tasks.ingest.ingest import ingest
@@ -203,6 +204,24 @@ def test_a_window_shows_visits_of_its_entity_and_split_alone(people):
                 assert float(batch.arrived_s_BV[row, last]) == since_s
                 seen += 1
     assert seen == len(asked) > 0
+
+
+def test_windows_of_gaps_are_those_of_next_visits_with_inner_visits_hidden(people):
+    asked = {row["visit_window_id"]: row for row in windows_of(people)}
+    shards = VisitShards.open(people.folder)
+    assert not [*read_windows(shards, "train", 16, task="infill")]
+    for name in ("validation", "test"):
+        parts = [*read_windows(shards, name, 1_000, task="infill")]
+        sizes = [row["num_visits"] for row in asked.values() if row["split"] == name]
+        assert sum(len(part.mask_B) for part in parts) == sum(size >= 4 for size in sizes) > 0
+        for part in parts:
+            shown, is_gap_BV = with_gaps(part.batch)
+            for row, number in enumerate(part.batch.window_id_B.tolist()):
+                hidden = part.batch.is_target_BV[row].nonzero()[:, 0].tolist()
+                last = asked[number]["num_visits"] - 1
+                assert 0 < min(hidden) <= max(hidden) < last
+                assert int((~shown.is_pad_BV[row]).sum()) == last + 1 - len(hidden)
+                assert bool(is_gap_BV[row].any())
 
 
 def test_regions_are_numbered_behind_the_special_ids_and_placed_at_their_centre(people):
