@@ -5,8 +5,9 @@ A visit is four parts side by side: its place as waves in three directions (Spac
 and its end as learned waves of time (Time2Vec), and its region; the local clocks are added. Three
 heads read the whole state of a visit: P(next region), p(travel | region) and
 p(stay | region, travel). What a head tells is never among what it reads: travel is told from the
-centre of the region that is asked for and not from the arrival there, a stay from its beginning.
-Unlike the published model the first head can point at a visit of the history and go back there.
+centre of the region that is asked for and how far away that is, not from the arrival there, a stay
+from its beginning and, within a gap, from what the gap leaves. Unlike the published model the first
+head can point at a visit of the history and go back there, and elsewhere what is near draws more.
 
 Shapes: B rows, V visits, N asked visits, D model width, R ids of the vocabulary, F codes of a
 region, K calendar features.
