@@ -4,8 +4,8 @@ A control is told to the denoiser as its logarithm, of the whole and of a mean s
 variance 1 over train, beside a flag; of what is not asked it is told exactly nothing. In training
 the truth is told, where the start alone is known, of each control as often as not. So the same
 weights make trajectories up with both, with one or with none, and in sampling what controls change
-in v is stretched by a weight (classifier-free guidance, Ho and Salimans 2022). Where a trajectory
-begins needs no control: the start is given, and every sample keeps it.
+in v can be stretched by a weight (classifier-free guidance, Ho and Salimans 2022). Where one begins
+needs no control: the start is given, and every sample keeps it.
 
 Shapes: B rows, T points, Q points, or 1 for all points of a row, N sequences, K controls, U numbers
 of one, F numbers of a step, D model width.
@@ -87,18 +87,22 @@ class ControlCode(nn.Module):
         asked_NK = torch.full((num, len(CONTROLS)), torch.nan).to(self.center_KU)
         for control, name in enumerate(CONTROLS):
             if name in controls:
-                asked_NK[:, control] = torch.as_tensor(controls[name]).to(asked_NK)
-                self._check(name, control, asked_NK[:, control])
+                value = torch.as_tensor(controls[name], dtype=asked_NK.dtype).to(asked_NK)
+                if value.ndim and value.shape != (num,):
+                    raise ValueError(f"{name} must be one number, or one for each of {num} starts")
+                self._check(name, control, value)
+                asked_NK[:, control] = value
         return asked_NK
 
-    def _check(self, name: str, control: int, asked_N: Tensor) -> None:
+    def _check(self, name: str, control: int, value: Tensor) -> None:
         least = float(self.least_K[control]) / MOST_BEYOND
         most = float(self.most_K[control]) * MOST_BEYOND
-        is_far_N = (asked_N < least) | (asked_N > most) | (asked_N <= 0) | asked_N.isinf()
-        if bool(is_far_N.any()):
+        can_be = (value >= least) & (value <= most) & (value > 0) & value.isfinite()
+        is_wrong = ~can_be & ~value.isnan() if value.ndim else ~can_be
+        if bool(is_wrong.any()):
             raise ValueError(
                 f"{name} must be from {least:,.6g} to {most:,.6g}, a third of the least of train "
-                f"to three times the most, not {float(asked_N[is_far_N][0]):,.6g}"
+                f"to three times the most, not {float(value[is_wrong][0]):,.6g}"
             )
 
     def added(self, known: KnownSteps, asked_BK: Tensor) -> KnownSteps:
@@ -172,10 +176,11 @@ def guided(
 ) -> Velocity:
     """v of steps, in which what the controls change counts so many times.
 
-    It takes the network twice, with and without controls, at once; where there are none, once.
+    It takes the network twice at once, with and without controls; where there are none, or they
+    count as they were learnt, once.
     """
     told_BQD = known.control_BQD
-    if told_BQD is None:
+    if told_BQD is None or weight == 1:
         return lambda x_BTF, time: ask(x_BTF, time, known)
     both = joined([replace(known, control_BQD=torch.zeros_like(told_BQD)), known])
 

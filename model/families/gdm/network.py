@@ -99,7 +99,7 @@ class GdmConfig:
     num_passes: int = 20
     eta: float = 0.0
     conditioning: Conditioning = "trained"
-    guidance: float = 1.5
+    guidance: float = 1.0
 
     def __post_init__(self) -> None:
         check_shape(self, max_points=4, num_passes=1, eta=0, guidance=0)
