@@ -5,7 +5,8 @@ among those of train, with mean 0 and variance 1 over train. Steps are noised an
 to tell them again, in one pass over all points. In half of the training nothing but the start is
 known, in the other half some points are: those enter as they are, at every level of noise, and only
 what is hidden is noised and counts. So the same weights generate, recover and forecast, each by
-what training has shown them. Nothing tells where on Earth a trajectory lies.
+what training has shown them. Nothing tells where on Earth a trajectory lies; how long one that is
+made up is to be can be told (`controls.py`).
 
 What is told as one answer is the mean of what can be: v at t = 1, where there is no signal, is
 minus the mean of x_0 given what is known. Samples begin with noise of their own number. Noise has
