@@ -6,20 +6,25 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from helpers.lawful import normaliser_of
 from helpers.motion import points_reached
+from helpers.visit_worlds import places_of
 from helpers.walks import WALKING, batch_of, context_of, walk
 from test_gdm import TINY, check_noise_is_of_the_window, generated, hidden_walks, random_weights
 from test_gdm_laws import learnt
 
 from model.earth.geometry import haversine_m
+from model.families import build
 from model.families.gdm import controls
 from model.families.gdm.controls import CONTROLS, ControlCode, extents_of_batch
 from model.families.gdm.network import CONDITIONS, Gdm
 from model.families.gdm.noise import drawn_controls
 from model.inference import api, serving
+from model.inference.visit_frames import VisitFrames
+from model.inference.visit_serving import VisitParams
 from model.interface.batch import Cursor
 from model.interface.masking import endings, from_start, masked
 from model.training.config import FitConfig
@@ -247,7 +252,7 @@ def test_each_control_is_read_and_counts_by_the_weight():
     model = random_weights()
     free = guided(0.0, model)
     both = {"length_m": 150.0, "duration_s": 80.0}
-    told = [generated_by for generated_by in ({"length_m": 150.0}, {"duration_s": 80.0}, both)]
+    told = {"length_m": 150.0}, {"duration_s": 80.0}, both
     found = [guided(1.0, model, controls=asked) for asked in told]
     for one in (*found, guided(1.0, model, controls={"length_m": 300.0})):
         assert not torch.equal(one, free)
@@ -266,6 +271,8 @@ def check_a_controlled_row_stands_alone(model, weight):
         asked = {"length_m": float(length_m_N[row])}
         alone = guided(weight, model, num=1, start_deg=start_deg_NC[row], first=row, controls=asked)
         torch.testing.assert_close(alone[0], whole[row], rtol=0, atol=NEAR)
+    again = guided(weight, model, start_deg=start_deg_NC, controls={"length_m": length_m_N})
+    assert torch.equal(again, whole)
     assert torch.equal(whole[:, 0, :2], start_deg_NC.double())
 
 
@@ -318,6 +325,13 @@ def test_who_has_no_controls_says_so(monkeypatch):
         api.generate_trips(random_weights(), starts, 5, length_m=100.0)
     with pytest.raises(ValueError, match="no control 'speed_mps'; there are: length_m, duration_s"):
         generated(random_weights(), controls={"speed_mps": 1.0})
+
+
+def test_a_family_of_visits_says_so():
+    trained = serving.Trained(build("trajgpt", "tiny", places_of()))
+    starts = pd.DataFrame({"entity_id": ["a"], "arrived_at": "2024-05-01T08:00Z", "length_m": 5.0})
+    with pytest.raises(ValueError, match="trajgpt cannot be told 'length_m' of what it makes up"):
+        VisitFrames(trained, VisitParams()).generate(starts, controls='{"num_visits": 3}')
 
 
 def test_the_controls_have_one_name():
