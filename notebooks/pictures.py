@@ -124,11 +124,18 @@ def heat_map(value_RC: Values, title: str, rows: str, columns: str, label: str) 
     image = ax.imshow(value_RC, aspect="auto", interpolation="nearest", **style)
     figure.colorbar(image, ax=ax, label=label)
     ax.grid(False)
+    _count(ax.xaxis, ax.yaxis)
     ax.set(xlabel=columns, ylabel=rows)
     titled(ax, title)
     size = f"{value_RC.shape[0]} {rows} by {value_RC.shape[1]} {columns}"
     span = f"{value_RC.min():.3g} to {value_RC.max():.3g}"
     return _drawn(figure, f"{title}. A table of {size}: {label} from {span}.")
+
+
+def _count(*axes: Any) -> None:
+    """Mark an axis at whole numbers only."""
+    for axis in axes:
+        axis.get_major_locator().set_params(integer=True)
 
 
 def mask_bars(is_known: Mapping[str, Values], title: str) -> Picture:
@@ -144,6 +151,7 @@ def mask_bars(is_known: Mapping[str, Values], title: str) -> Picture:
     ax.set_yticks(range(len(is_known)), list(is_known))
     longest = max(len(known_T) for known_T in is_known.values())
     ax.set(xlim=(-0.5, longest - 0.5), ylim=(len(is_known) - 0.5, -0.5), xlabel="point")
+    _count(ax.xaxis)
     ax.grid(False)
     ax.legend(
         handles=[_rectangle((0, 0), 1, 1, **style[known]) for known in (True, False)],
@@ -227,10 +235,10 @@ def fan(
     sample_SH, ahead_H = array(sample_SH), array(time_H)
     for share in SHARES:
         low_H, high_H = np.quantile(sample_SH, [0.5 - share / 2, 0.5 + share / 2], axis=0)
-        band = {"color": MODEL, "alpha": 0.2, "lw": 0, "label": f"{share:.0%} of the samples"}
-        ax.fill_between(ahead_H, low_H, high_H, **band)
+        ax.fill_between(ahead_H, low_H, high_H, color=MODEL, alpha=0.2, lw=0)
     middle_H = np.median(sample_SH, axis=0)
-    ax.plot(ahead_H, middle_H, color=MODEL, lw=2, label="middle sample")
+    ax.plot(ahead_H, middle_H, color=MODEL, lw=2, label="middle of the samples")
+    ax.plot([], [], color=MODEL, alpha=0.4, lw=8, label="50, 80 and 95 % of them")
     ax.plot(array(known[0]), array(known[1]), color=INK, lw=2, label="known")
     if truth_H is not None:
         ax.plot(ahead_H, array(truth_H), color=TRUTH, ls="--", lw=2, label="truth")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
+from itertools import chain
 from pathlib import Path
 from textwrap import indent
 
@@ -257,7 +258,7 @@ def test_constraints_pin_every_direct_requirement():
     import tomllib
 
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
-    wanted = project["dependencies"] + sum(project["optional-dependencies"].values(), [])
+    wanted = project["dependencies"] + [*chain(*project["optional-dependencies"].values())]
     lines = (PROJECT / "constraints.txt").read_text().splitlines()
     pinned = {line.partition("==")[0] for line in lines if "==" in line}
     names = {text.replace(">", " ").replace("<", " ").split()[0] for text in wanted}
