@@ -127,9 +127,9 @@ def heat_map(value_RC: Values, title: str, rows: str, columns: str, label: str) 
     _count(ax.xaxis, ax.yaxis)
     ax.set(xlabel=columns, ylabel=rows)
     titled(ax, title)
-    size = f"{value_RC.shape[0]} {rows} by {value_RC.shape[1]} {columns}"
+    size = f"{value_RC.shape[0]} by {value_RC.shape[1]}, a row is a {rows}, a column a {columns}"
     span = f"{value_RC.min():.3g} to {value_RC.max():.3g}"
-    return _drawn(figure, f"{title}. A table of {size}: {label} from {span}.")
+    return _drawn(figure, f"{title}. A table, {size}: {label} from {span}.")
 
 
 def _count(*axes: Any) -> None:
