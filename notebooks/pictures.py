@@ -179,13 +179,15 @@ def lines(
     title: str,
     labels: tuple[str, str],
     is_log: bool = False,
+    is_log_x: bool = False,
 ) -> Picture:
     """Lines over a common axis, told apart by colour and by dashes."""
     figure, ax = new_figure(size=(WIDTH, 3.0))
     for number, (name, (x_N, y_N)) in enumerate(series.items()):
         style = {"color": COLOURS[number % len(COLOURS)], "ls": DASHES[number % len(DASHES)]}
         ax.plot(array(x_N), array(y_N), label=name, lw=2, **style)
-    ax.set(xlabel=labels[0], ylabel=labels[1], yscale="log" if is_log else "linear")
+    scales = ["log" if is_scaled else "linear" for is_scaled in (is_log_x, is_log)]
+    ax.set(xlabel=labels[0], ylabel=labels[1], xscale=scales[0], yscale=scales[1])
     ax.legend(frameon=False)
     titled(ax, title)
     ends = [f"{name} goes from {_ends(y_N)}" for name, (_, y_N) in series.items()]
@@ -288,6 +290,7 @@ def _scale_bar(figure: Any, ax: Any) -> float:
     ax.set_axis_off()
     figure.draw_without_rendering()
     ax.autoscale(False)
+    ax.set_adjustable("box")  # the limits are right now
     (west_m, east_m), (south_m, north_m) = ax.get_xlim(), ax.get_ylim()
     rough_m = (east_m - west_m) / 4
     power_m = 10 ** math.floor(math.log10(rough_m))
