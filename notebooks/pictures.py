@@ -340,7 +340,7 @@ def latent_view(
     points_FN3 = array(points_FN3)
     points_FN3 = points_FN3[None] if points_FN3.ndim == 2 else points_FN3
     points_FN3 = points_FN3 - points_FN3[-1].mean(axis=0)
-    points_FN3 = points_FN3 / max(np.linalg.norm(points_FN3, axis=-1).max(), 1e-12)
+    points_FN3 = points_FN3 / max(np.linalg.norm(points_FN3[-1], axis=-1).max(), 1e-12)
     colours, legend = _colours(colour_N)
     shown = {
         "frames": points_FN3.round(3).tolist(),

@@ -46,7 +46,9 @@ function draw() {
     pen.beginPath();
     pen.arc(x, y, (index === view.chosen ? 8 : 4) * near, 0, 2 * Math.PI);
     pen.fillStyle = colours[index];
+    pen.globalAlpha = view.chosen < 0 || labels[index] === labels[view.chosen] ? 1 : 0.3;
     pen.fill();
+    pen.globalAlpha = 1;
   }
   const chosen = spots.find(({ index }) => index === view.chosen);
   if (chosen) {
@@ -91,6 +93,7 @@ function choose(x, y) {
 
 let held = null;
 canvas.addEventListener("pointerdown", (event) => {
+  canvas.focus();
   held = { x: event.offsetX, y: event.offsetY, moved: 0 };
   canvas.setPointerCapture(event.pointerId);
 });

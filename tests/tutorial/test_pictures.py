@@ -62,7 +62,7 @@ def test_a_latent_view_holds_its_points_and_asks_for_nothing():
     [data] = re.findall(r'id="points">(.*)</script>', view.page)
     held = json.loads(data)
     assert np.shape(held["frames"]) == CLOUD.shape
-    assert np.linalg.norm(held["frames"], axis=-1).max() == pytest.approx(1, abs=0.01)
+    assert np.linalg.norm(held["frames"][-1], axis=-1).max() == pytest.approx(1, abs=0.01)
     assert held["labels"][0] == "<x>"
     assert "<x>" not in view.page
     assert "Six &amp; more" in view.page
