@@ -52,8 +52,8 @@ score_QT = point_TK @ point_TK.T
 heat_map(score_QT, "Scores of all pairs of points", "point that asks", "point asked", "score")
 
 # %% [markdown]
-# **What to notice.** Each point has its highest score with itself. Both evenings and mornings at
-# home (points 0 and 5) find each other over the whole day, and so do the two streets (1 and 3). No
+# **What to notice.** Each point has its highest score with itself, and with those that are like it.
+# The morning and the evening at home (points 0 and 5) find each other over the whole day, and so do the two streets (1 and 3). No
 # distance in time is too long, for time plays no part yet.
 #
 # ## 2. From scores to a mean
@@ -81,7 +81,7 @@ attention_map(weight_QT, "Who reads whom", day)
 # Let the value of a point be the hours spent there.
 
 # %%
-hours_T1 = torch.tensor([[7.0], [0.5], [8.0], [0.5], [1.0], [7.0]])
+hours_T1 = torch.tensor([[7.0], [0.5], [8.0], [0.5], [1.0], [3.0]])
 read_Q1 = weight_QT @ hours_T1
 for place, hours in zip(day, read_Q1[:, 0], strict=True):
     print(f"{place:6} reads {hours:.2f} hours")
@@ -90,13 +90,14 @@ for place, hours in zip(day, read_Q1[:, 0], strict=True):
 assert weight_QT[4, 4] > 0.9  # the shop reads itself with nine tenths of its weight, and more
 assert_close(weight_QT[0, 0], weight_QT[0, 5])  # home reads its two points alike
 assert 0.45 < weight_QT[0, 0] <= 0.5
+assert abs(read_Q1[0] - 5) < 0.1  # hours, the mean of both
 assert_close(weight_QT.sum(dim=1), torch.ones(6))
 
 # %% [markdown]
 # A cell with `assert`, such as the last one, holds what the text claims, and fails if it is not so.
 #
-# The two streets have read each other, and so has home in the morning read the evening: each point
-# knows a little more than before about the day as a whole.
+# **What to notice.** Home in the morning, seven hours long, has read five: the mean of the morning
+# and the evening, neither of which is five. So each point knows something now of the day as a whole.
 #
 # In a transformer the three parts are told apart. A point has a *query* (what it looks for), a *key*
 # (what it can be found by) and a *value* (what it gives away), and a network learns how to make all
