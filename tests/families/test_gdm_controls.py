@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,14 @@ from helpers.lawful import normaliser_of
 from helpers.motion import points_reached
 from helpers.visit_worlds import places_of
 from helpers.walks import WALKING, batch_of, context_of, walk
-from test_gdm import TINY, check_noise_is_of_the_window, generated, hidden_walks, random_weights
+from test_gdm import (
+    TINY,
+    captured,
+    check_noise_is_of_the_window,
+    generated,
+    hidden_walks,
+    random_weights,
+)
 from test_gdm_laws import learnt
 
 from model.earth.geometry import haversine_m
@@ -259,6 +267,15 @@ def test_each_control_is_read_and_counts_by_the_weight():
     assert len({float(one[0, -1, 0]) for one in found}) == 3
     torch.testing.assert_close(guided(0.0, model, controls=both), free, rtol=0, atol=NEAR)
     assert not torch.equal(guided(2.0, model, controls=both), found[2])
+
+
+def test_guidance_takes_the_network_twice_at_once():
+    """As it was learnt, once."""
+    for weight, num_rows in ((1.0, 3), (1.5, 6)):
+        model = random_weights()
+        asked = {"controls": {"length_m": 150.0}}
+        passes = captured(model, partial(guided, weight, **asked))
+        assert [len(part) for part in passes] == [num_rows] * TINY.num_passes
 
 
 @torch.no_grad()
