@@ -2,10 +2,10 @@
 
 A control is told to the denoiser as its logarithm, of the whole and of a mean step, with mean 0 and
 variance 1 over train, beside a flag; of what is not asked it is told exactly nothing. In training
-the truth is told, where the start alone is known, of each control as often as not. So the same
-weights make trajectories up with both, with one or with none, and in sampling what controls change
-in v can be stretched by a weight (classifier-free guidance, Ho and Salimans 2022). Where one begins
-needs no control: the start is given, and every sample keeps it.
+the truth is told, where the start alone is known, of each control now and then. So the same weights
+make trajectories up with both, with one or with none, and in sampling what controls change in v can
+be stretched by a weight (classifier-free guidance, Ho and Salimans 2022). Where one begins needs no
+control: the start is given, and every sample keeps it.
 
 Shapes: B rows, T points, Q points, or 1 for all points of a row, N sequences, K controls, U numbers
 of one, F numbers of a step, D model width.
@@ -113,17 +113,18 @@ class ControlCode(nn.Module):
         return replace(known, control_BQD=self(asked_BK.unsqueeze(1), num_steps_B1))
 
     def taught(
-        self, known: KnownSteps, batch: Batch, step_BTF: Tensor, has_BTF: Tensor
+        self, known: KnownSteps, batch: Batch, step_BTF: Tensor, has_BTF: Tensor, share: float
     ) -> KnownSteps:
         """What is known, with what a lesson tells of the true steps that are asked for.
 
-        It tells nothing of a sequence of which more is known than the start: a forecast and what is
-        recovered have no controls, and a sum of steps would tell of those that are judged.
+        Each control is told in a share of the lessons, and never of a sequence of which more is
+        known than the start: a forecast and what is recovered have no controls, and a sum of steps
+        would tell of those that are judged.
         """
         extent_BTK, num_steps_BT = extents(step_BTF, steps_there(known), known.sequence_BT)
         is_free_BT = (known.hides_BTF & has_BTF).all(-1)
         num_free_BT = extents(step_BTF, is_free_BT, known.sequence_BT)[1]
-        is_told_BTK = drawn_controls(batch, len(CONTROLS))
+        is_told_BTK = drawn_controls(batch, len(CONTROLS), share)
         is_told_BTK &= (num_free_BT == num_steps_BT).unsqueeze(-1)
         told_BTK = torch.where(is_told_BTK, extent_BTK, torch.nan)
         num_told = 1 if batch.window_id_BS is None else None  # one sequence a row

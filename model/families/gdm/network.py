@@ -73,6 +73,7 @@ from .steps import (
 Sampler = Literal["dpm_solver", "ddim"]
 Conditioning = Literal["trained", "repainted"]
 SHARE_OF_STARTS = 0.5  # of training: nothing but the start is known
+MOST_TOLD = 0.65  # of these lessons, a control: more than a tenth of them know neither
 NUM_LEVELS = 10  # of noise, whose losses are told apart
 NUM_MEANS = 8  # noises from which the mean is told
 MEAN_TIME = 0.95  # whence it is told again
@@ -88,7 +89,8 @@ class GdmConfig:
     sampler has none. What is known enters as training has shown it, `trained`; or the network is
     told of the start alone and the rest of what is known is `repainted` after each pass: the answer
     of weights that have learnt to generate and nothing else. Of what controls change in a made-up
-    trajectory, `guidance` times as much is done: at 1 what was learnt, at 0 none of it.
+    trajectory, `guidance` times as much is done: at 1 what was learnt, at 0 none of it. Each is
+    told in `share_told` of the lessons that know the start alone; at 0 none is learnt.
     """
 
     width: int = 128
@@ -101,9 +103,12 @@ class GdmConfig:
     eta: float = 0.0
     conditioning: Conditioning = "trained"
     guidance: float = 1.0
+    share_told: float = 0.3
 
     def __post_init__(self) -> None:
-        check_shape(self, max_points=4, num_passes=1, eta=0, guidance=0)
+        check_shape(self, max_points=4, num_passes=1, eta=0, guidance=0, share_told=0)
+        if self.share_told > MOST_TOLD:
+            raise ValueError(f"share_told must be at most {MOST_TOLD}, not {self.share_told}")
         if self.num_passes > MAX_PASSES:
             raise ValueError(f"num_passes must be at most {MAX_PASSES}, not {self.num_passes}")
         for name, known in (("sampler", Sampler), ("conditioning", Conditioning)):
@@ -158,8 +163,8 @@ class Gdm(Model):
         shown = masked_input_of(batch)
         known = known_steps(shown, self.code)
         step_BTF, has_BTF = true_steps(batch, shown)
-        if self.training:
-            known = self.control_code.taught(known, batch, step_BTF, has_BTF)
+        if self.training and (share := self.config.share_told) > 0:
+            known = self.control_code.taught(known, batch, step_BTF, has_BTF, share)
         is_scored_BTF = known.hides_BTF & has_BTF
         is_readable_BT = ~(known.is_pad_BT | (known.hides_BTF & ~has_BTF).any(-1))
         clean_BTF = self.code.encode(step_BTF).float()
@@ -344,6 +349,8 @@ class Gdm(Model):
         number or (N), NaN where nothing is asked. A trajectory is a function of its number, its
         start and its controls, however many others are asked for; they are numbered from `first`.
         """
+        if controls and not self.config.share_told:
+            raise ValueError("share_told is 0: these weights have learnt no controls")
         place_deg = self.start_deg_C if start_deg is None else torch.as_tensor(start_deg)
         place_deg_NC = place_deg.to(self.start_deg_C).expand(num, 2)
         asked_NK = self.control_code.asked(controls or {}, num)

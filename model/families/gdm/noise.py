@@ -22,7 +22,6 @@ from .steps import NUM_STEP
 
 IN_TRAINING, IN_SAMPLING, OF_CONTROLS = 1, 2, 3  # kinds of draws: none is that of the masks
 SHARE_OF_NOISE_ALONE = 0.1  # of training: t = 1, which the one answer is asked at
-SHARE_TOLD = 0.5  # of the controls of a lesson, each by itself: a fourth of lessons know none
 
 
 def training_noise(batch: Batch) -> tuple[Tensor, Tensor]:
@@ -42,11 +41,14 @@ def training_noise(batch: Batch) -> tuple[Tensor, Tensor]:
     )
 
 
-def drawn_controls(batch: Batch, num_controls: int) -> Tensor:
-    """Which controls (B, T, K) of the sequence of each point a lesson may tell; drawn alike."""
+def drawn_controls(batch: Batch, num_controls: int, share: float) -> Tensor:
+    """Which controls (B, T, K) are told of the sequence of each point: each in a share, by itself.
+
+    Drawn as the noise is.
+    """
     is_told_BTK = np.zeros((*batch.is_pad_BT.shape, num_controls), bool)
     for row, place_N, generator in _drawn(batch, OF_CONTROLS):
-        is_told_BTK[row, place_N] = generator.random(num_controls) < SHARE_TOLD
+        is_told_BTK[row, place_N] = generator.random(num_controls) < share
     return torch.from_numpy(is_told_BTK).to(batch.is_pad_BT.device)
 
 
