@@ -167,7 +167,7 @@ def test_half_of_lessons_know_no_control():
     for length, duration in ((0, 0), (0, 1), (1, 0), (1, 1)):
         is_so_N = (is_told_NK == torch.tensor([bool(length), bool(duration)])).all(1)
         expected = 0.3 ** (length + duration) * 0.7 ** (2 - length - duration)
-        assert float(is_so_N.double().mean()) == pytest.approx(expected, abs=0.03)
+        assert float(is_so_N.double().mean()) == pytest.approx(expected, abs=0.05)
     assert float((~is_told_NK).all(1).double().mean()) > 0.1
     batch = many_walks()[0]
     later = drawn_controls(replace(batch, cursor=Cursor(3, 1)), 2, 0.3)
