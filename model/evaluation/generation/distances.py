@@ -173,13 +173,15 @@ def unseen_moves(sample: Trips, train: Trips, ruler: Ruler) -> dict[str, Compari
     """The share of moves from cell to cell that train never made; real trips make some too."""
     found = {}
     for size, grid in ruler.grids().items():
-        pair = counted_from_zero(Walk.of(sample, grid), Walk.of(train, grid))
-        told, known = (walk.moves() for walk in pair)
-        is_new_M = ~np.isin(told.value_N, known.value_N)
-        found[f"unseen_moves_{size}"] = Comparison.of_one(
-            share_of(Values(is_new_M, told.trip_N)), sample.group_R
-        )
+        share = unseen_share(Walk.of(sample, grid), Walk.of(train, grid))
+        found[f"unseen_moves_{size}"] = Comparison.of_one(share, sample.group_R)
     return found
+
+
+def unseen_share(sample: Walk, train: Walk) -> OfWeights:
+    """The share of the moves of one that the other never made."""
+    told, known = (walk.moves() for walk in counted_from_zero(sample, train))
+    return share_of(Values(~np.isin(told.value_N, known.value_N), told.trip_N))
 
 
 def counted_from_zero(sample: Walk, other: Walk) -> tuple[Walk, Walk]:
