@@ -1,4 +1,4 @@
-"""Published measures of sequences of cells, by hand, and what they make of other numbers of cells."""
+"""Published measures of sequences of cells, by hand, and with cells that are numbered otherwise."""
 
 from __future__ import annotations
 
