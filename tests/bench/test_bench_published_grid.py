@@ -7,6 +7,7 @@ is a stage of the pipeline, and no number of it decides anything.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -178,6 +179,21 @@ def test_halves_in_time_share_no_trip_and_random_folds_do():
     assert set(train.trip_N.tolist()) & set(test.trip_N.tolist())
 
 
+def test_every_answerer_has_its_row():
+    trips = made_up_trips()
+    city = City.around(trips, 2_000.0, 27)
+    of_split = {split: [trip for trip in trips if trip.entity in "ab"] for split in SPLITS}
+    every = cases(of_split, city)
+    made_up, filled = tables(every, city.square, SMALL)
+    for case in every:
+        samples = (REAL, "train drawn again", "stay", "Markov 1", "Markov 2")
+        learnt = tuple(f"diffusion over cells, seed {seed}" for seed in case.seeds)
+        for name in (*samples, *learnt):
+            assert f"| {case.split} | {name} |" in made_up
+        for name in ("stay", "straight line", "Markov 1", "Markov 2", *learnt):
+            assert f"| {case.split} | {name} | 100.0" in filled  # nobody moves
+
+
 # The bench --------------------------------------------------------------------------------------
 
 
@@ -201,8 +217,8 @@ class Case:
     test: Sequences
     seeds: tuple[int, ...]
 
-    def diffusions(self, square: Square) -> list[Diffusion]:
-        return [Diffusion(self.train.cell_NT, square, seed) for seed in self.seeds]
+    def diffusions(self, square: Square, training: Training) -> list[Diffusion]:
+        return [Diffusion(self.train.cell_NT, square, seed, training) for seed in self.seeds]
 
 
 def cases(trips: dict[str, list[Trip]], city: City) -> list[Case]:
@@ -232,11 +248,11 @@ def test_the_published_grid(trips: dict[str, list[Trip]], request: pytest.Fixtur
         print(f"\n\n{text}\nKept in {path}")
 
 
-def tables(every: list[Case], square: Square) -> Iterator[str]:
+def tables(every: list[Case], square: Square, training: Training = Training()) -> Iterator[str]:
     """How likely made-up sequences are, by both kinds of measures, and how often gaps are right."""
     made_up, filled = [], []
     for case in every:
-        learnt = case.diffusions(square)
+        learnt = case.diffusions(square, training)
         made_up += [(case.split, *row) for row in made_up_rows(case, square, learnt)]
         filled += [(case.split, *row) for row in filled_rows(case, square, learnt)]
     yield markdown_table(("split", "sample", *MEASURES), made_up, num_names=2)
@@ -254,7 +270,7 @@ def made_up_rows(case: Case, square: Square, learnt: list[Diffusion]) -> Iterato
     for name, (sample_ST, known_NT) in {REAL: (half_ST, rest_NT), **samples}.items():
         told = published_measures(sample_ST, real_ST, square)
         told |= cell_measures(sample_ST, real_ST, known_NT)
-        yield name, *(f"{told[measure]:.3f}" for measure in MEASURES)
+        yield name, *(as_number(told[measure]) for measure in MEASURES)
 
 
 def filled_rows(case: Case, square: Square, learnt: list[Diffusion]) -> Iterator[tuple[str, ...]]:
@@ -266,6 +282,11 @@ def filled_rows(case: Case, square: Square, learnt: list[Diffusion]) -> Iterator
         right = [hits(answerer, truth.cell_NT, *task) for task in TASKS.values()]
         told = [Comparison.of_one(share_of(Values.of_trips(one)), person_N) for one in right]
         yield answerer.name, *(as_share(one.value(), *one.interval(0)) for one in told)
+
+
+def as_number(value: float) -> str:
+    """Of those who stay there are no moves to tell of."""
+    return "" if math.isnan(value) else f"{value:.3f}"
 
 
 def as_share(value: float, low: float, high: float) -> str:
