@@ -149,9 +149,10 @@ class Markov:
 class Training:
     """How it is trained and asked."""
 
-    num_steps: int = 400
+    num_steps: int = 600
     num_rows: int = 64
-    learning_rate: float = 5e-3
+    learning_rate: float = 1e-2
+    num_numbers: int = 64
     width: int = 64
     num_layers: int = 2
     num_samples: int = 5
@@ -174,6 +175,7 @@ class Diffusion:
         training = self.training
         config = CellConfig(
             len(self.known),
+            num_numbers=training.num_numbers,
             width=training.width,
             num_layers=training.num_layers,
             num_heads=2,
