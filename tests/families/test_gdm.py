@@ -19,6 +19,7 @@ from helpers.gdm_guards import (
     ReadsCenter,
     ReadsPads,
     TakesWhatItGave,
+    TellsTheSumAlone,
     check_a_forecast_sees_no_future,
     check_a_row_stands_alone,
     check_both_sides_are_seen,
@@ -44,6 +45,7 @@ from model.interface.batch import Cursor
 from model.interface.contexts import Partial
 from model.interface.masked_input import masked_input_of
 from model.interface.masking import from_start, masked, places_of_segments, segments
+from model.training.validation import validation_loss
 
 GUARDS = [
     (check_hidden_numbers_are_unseen, ReadsCenter),
@@ -119,6 +121,25 @@ def test_the_loss_is_of_hidden_numbers_alone():
     assert len(loss.parts) == 10
     observed = model.loss(batch_of(*walk(2, 6)))
     assert (float(observed.total.detach()), int(observed.count)) == (0.0, 0)
+
+
+def check_errors_are_logged_by_level(model, caplog):
+    caplog.clear()
+    batch = masked(batch_of(*walk(24, 8)), from_start, 0)
+    loss = validation_loss(model, [batch, batch], torch.device("cpu"), step=7)
+    [told] = [record.getMessage() for record in caplog.records]
+    head, _, parts = told.partition(": ")
+    assert head == "validation loss at step 7"
+    found = dict(part.split(" ") for part in parts.split(", "))
+    assert [*found] == [f"noise_{level}" for level in range(10)]
+    assert sum(map(float, found.values())) == pytest.approx(loss, rel=1e-2)
+
+
+def test_errors_are_logged_by_level(caplog):
+    caplog.set_level("INFO")
+    check_errors_are_logged_by_level(random_weights(), caplog)
+    with pytest.raises(ValueError, match="not enough values"):
+        check_errors_are_logged_by_level(random_weights(TellsTheSumAlone), caplog)
 
 
 def test_pads_never_count():
