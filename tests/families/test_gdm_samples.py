@@ -149,6 +149,7 @@ def test_a_sample_takes_few_passes(config):
         {"eta": 0.5},
         {"sampler": "ddim", "eta": 1.5},
         {"eta": -0.1},
+        {"guidance": -0.5},
     ],
 )
 def test_an_impossible_sampler_is_refused(wrong):
