@@ -219,6 +219,8 @@ assert_close(wave_TK[5:36] @ wave_TK[20], wave_TK[25:56] @ wave_TK[40], atol=1e-
 curve_N = wave_TK[5:36] @ wave_TK[20]
 assert_close(curve_N, torch.cos(distance_N[:, None] * FREQUENCY_1P).sum(dim=1).float())
 assert curve_N.argmax() == 15  # the position itself
+assert (curve_N[15:20].diff() < 0).all()  # the nearer, the more alike
+assert not ((table_TK[20:25] @ table_TK[20]).diff() < 0).all()
 query_KK, key_KK = torch.randn(2, 32, 32, generator=torch.Generator().manual_seed(5))
 mixed_TT = (wave_TK @ query_KK) @ (wave_TK @ key_KK).T
 score_N = mixed_TT.diagonal(-BEFORE)  # all pairs of positions that lie three apart
@@ -226,9 +228,9 @@ print(f"scores of positions three apart: mean {score_N.mean():.0f}, spread {scor
 assert score_N.std() > score_N.mean().abs()
 
 # %% [markdown]
-# **What to notice.** Two waves are the more alike the nearer their positions are, and the curve is
-# the same around 20 as around 40. The learned table has no such order: it has learned what this task
-# needs and nothing more.
+# **What to notice.** Around a position, the waves are the more alike the nearer they are, and the curve
+# is the same around 20 as around 40. The learned table has no such order: it has learned what this
+# task needs and nothing more.
 #
 # But the curve of the waves does not last. Attention first multiplies each point by the matrices that
 # make queries and keys, and after these the scores of pairs three apart are all different, as the
@@ -406,11 +408,25 @@ for way, right_N in right.items():
     print(f"{way}: {inside:.1%} inside, {outside:.1%} past it, {moved:.1%} if rows begin at 20")
 longest = right_T(models["turns"], 512)[-100:].mean()
 print(f"turns, at the end of rows of 512: {longest:.1%}")
+assert right["table"][21:].mean() < 0.2
+assert right["waves"][21:].mean() < 0.67
+assert right["turns"][21:].mean() > 0.95
+assert right_T(models["turns"], first=20).mean() > 0.99
+assert right_T(models["table"], first=20).mean() < 0.3
+assert longest < 0.9
 
 # %% [markdown]
-# **What to notice.** TODO
+# **What to notice.** From position 24 on, the table falls to guessing one symbol of eight: its later
+# rows were never trained, and are as random as on the first day. The waves lose more than a third of
+# the answers. They are known at every position, but the layers have not learned what to make of the
+# later ones. The turns go on as if nothing had happened.
 #
-# The maps tell why. They show what each point of one such row reads.
+# A row need not even be long. If the points of a short row are numbered from 20 on, the table gets
+# less than a third right, and the turns still all but a hundredth. But no way lasts for ever. At the
+# end of rows of 512 points, the turns too are right in less than nine tenths: differences that were
+# never seen in training have come into play, and each of them takes some of the weight away.
+#
+# The maps tell why. They show what each point reads, in a row of 40 points.
 
 
 # %%
@@ -427,55 +443,69 @@ def map_QT(model: Echo, symbol_1T: Tensor) -> Tensor:
     return score_QT.masked_fill(is_later_QT, -torch.inf).softmax(dim=1)
 
 
-symbol_1T = torch.randint(8, (1, 48), generator=torch.Generator().manual_seed(9))
-maps_MQT = torch.stack([map_QT(models[way], symbol_1T) for way in right])
-attention_map(maps_MQT, "Who reads whom, in a row twice as long", names=list(right))
+symbol_1T = torch.randint(8, (1, 40), generator=torch.Generator().manual_seed(9))
+maps_MQT = torch.stack([map_QT(models[way], symbol_1T) for way in ("table", "turns")])
+attention_map(maps_MQT, "Who reads whom", names=["table", "turns"])
 
 # %% tags=["claim"]
 third_MN = maps_MQT.diagonal(-BEFORE, 1, 2)  # the weight that each point gives to the third before
-for way, third_N in zip(right, third_MN, strict=True):
+for way, third_N in zip(("table", "turns"), third_MN, strict=True):
     print(f"{way}: {third_N[:21].mean():.2f} inside, {third_N[21:].mean():.2f} past it")
+    assert third_N[:21].mean() > 0.8
+assert third_MN[0, 21:].mean() < 0.1
+assert third_MN[1, 21:].mean() > 0.8
 
 # %% [markdown]
-# **What to notice.** TODO
+# **What to notice.** A bright line three cells below the diagonal is what "third" looks like. With the
+# table it stops at point 24, where training stopped, and with the turns it goes on. There, points past
+# the end give more than four fifths of their weight to the right one; with the table less than a
+# tenth.
 #
 # ## 5. A position may be a time
 #
 # Nothing says that the angle must grow with an *index*. Storms are reported every six hours, but some
-# reports are missing, and others come between. If the angle grows with the time instead, a lost
-# report changes nothing between two others: they lie as far apart as before. This is how the family
-# `trajfm` of the project reads times, and places too (notebook 08).
-#
-# Seconds since 1970 are large, though. Their angles must be computed in `float64`, or relative to
-# something near, for in `float32` the sine of so large an angle is noise.
+# reports are missing, and others come between. So let the angle grow with the hours since the first
+# report instead. We compare reports 5 and 20 of the hurricane John, and then lose four reports
+# between the two.
 
 # %% tags=["claim"]
 john = storm("EP101994")
 hour_T = torch.from_numpy(john.time_s_T - john.time_s_T[0]) / 3_600
-query_K, key_K = torch.randn(2, 8, generator=torch.Generator().manual_seed(10))
 is_kept_T = torch.ones(len(john), dtype=torch.bool)
-is_kept_T[10:14] = False  # four reports are lost, between two that we compare
+is_kept_T[10:14] = False
+query_K, key_K = torch.randn(2, 8, generator=torch.Generator().manual_seed(10))
 
 
-def score_of(place_T: Tensor, at: int) -> float:
-    return rotary_score(query_K, key_K, *(float(place_T[of]) for of in (at, 5)))
+def score_of(position_T: Tensor, at: int) -> float:
+    return rotary_score(query_K, key_K, float(position_T[at]), float(position_T[5]))
 
 
-by_index = score_of(torch.arange(len(john)), 20), score_of(torch.arange(len(john)), 16)
-by_hour = score_of(hour_T, 20), score_of(hour_T[is_kept_T], 16)
-print(f"score by index {by_index[0]:.3f}, with lost reports {by_index[1]:.3f}")
-print(f"score by hours {by_hour[0]:.3f}, with lost reports {by_hour[1]:.3f}")
+index_T = torch.arange(len(john))
+by_index = score_of(index_T, 20), score_of(index_T, 20 - 4)
+by_hour = score_of(hour_T, 20), score_of(hour_T[is_kept_T], 20 - 4)
+print(f"score by index: {by_index[0]:.3f}, and {by_index[1]:.3f} with lost reports")
+print(f"score by hours: {by_hour[0]:.3f}, and {by_hour[1]:.3f} with lost reports")
 assert abs(by_index[0] - by_index[1]) > 0.1
 assert by_hour[0] == by_hour[1]
 
-time_s = torch.tensor([1.7e9, 1.7e9 + 60], dtype=torch.float64)
-right_turn = (time_s.diff() / 60).cos()
+# %% [markdown]
+# **What to notice.** By the index, the lost reports have moved the two others together, and their
+# score is another one. By the hours, nothing has happened to them. The family `trajfm` of the project
+# turns by times in this way, and by places too (notebook 08).
+#
+# Take hours since something near, though, and not seconds since 1970. Those are so large that
+# `float32` cannot tell their angles apart. We ask by how much two moments, one minute apart, are
+# turned against each other, at one radian a minute.
+
+# %% tags=["claim"]
+unix_s_2 = torch.tensor([1.7e9, 1.7e9 + 60], dtype=torch.float64)
+turned = {}
 for kind in (torch.float64, torch.float32):
-    angle_2 = time_s.to(kind) / 60
-    print(
-        kind,
-        f"cosine of one minute: {(angle_2[1] - angle_2[0]).cos():.3f}, right is {float(right_turn):.3f}",
-    )
+    first, second = unix_s_2.to(kind) / 60
+    turned[kind] = float(second - first)
+print(turned)
+assert math.isclose(turned[torch.float64], 1.0, abs_tol=1e-6)
+assert turned[torch.float32] == 0.0  # both moments have become the same number
 
 # %% [markdown]
 # ## What can go wrong: positions of the wrong points
@@ -511,10 +541,10 @@ def read_by_index(x_TD: Tensor, index_T: Tensor) -> Tensor:
 # %% tags=["claim"]
 draw = torch.Generator().manual_seed(12)
 x_TD, order_T = 3 * torch.randn(24, 32, generator=draw), torch.randperm(24, generator=draw)
-changed = {}
+place_T, changed = torch.arange(24), {}
 with torch.no_grad():
     for read in (read_by_slot, read_by_index):
-        straight_TD, shuffled_TD = read(x_TD, index_T), read(x_TD[order_T], index_T[order_T])
+        straight_TD, shuffled_TD = read(x_TD, place_T), read(x_TD[order_T], place_T[order_T])
         changed[read.__name__] = float((shuffled_TD - straight_TD[order_T]).abs().max())
 print(changed)
 assert changed["read_by_slot"] > 0.1
