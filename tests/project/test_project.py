@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
+from itertools import chain
 from pathlib import Path
 from textwrap import indent
 
@@ -16,6 +17,7 @@ import pytest
 from helpers.places import PROJECT
 
 CODE = ("flows", "tasks", "model", "sql")
+FOLDERS = (*CODE, "notebooks")
 MLFLOW_MODULES = (
     *("registry/client", "registry/models"),
     *("release/benchmark_runs", "release/pyfunc_entry", "release/register"),
@@ -34,10 +36,22 @@ def ran(command: str, *arguments: str, folder: Path = PROJECT) -> subprocess.Com
     )
 
 
-def test_import_contracts_hold():
-    done = ran("lint-imports", "--no-cache")
-    assert done.returncode == 0, done.stdout
-    assert "0 broken" in done.stdout
+@pytest.fixture(scope="module")
+def outline(tmp_path_factory) -> Path:
+    """All modules, empty but for what the contracts allow: they hold."""
+    folder = tmp_path_factory.mktemp("outline")
+    for path in sources():
+        copy = folder / path.relative_to(PROJECT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.touch()
+    (folder / "tasks" / "database.py").write_text("import duckdb\n")
+    for name in MLFLOW_MODULES:
+        (folder / "tasks" / f"{name}.py").write_text("import mlflow\n")
+    for name in ("frames", "point_frames", "visit_frames"):
+        (folder / "model" / "inference" / f"{name}.py").write_text("import pandas\n")
+    (folder / "pyproject.toml").write_text((PROJECT / "pyproject.toml").read_text())
+    assert ran("lint-imports", "--no-cache", folder=folder).returncode == 0
+    return folder
 
 
 @pytest.mark.parametrize(
@@ -45,6 +59,7 @@ def test_import_contracts_hold():
     [
         ("model/earth/geometry.py", "import tasks", "flows use tasks"),
         ("tasks/prepare/clean.py", "import flows", "flows use tasks"),
+        ("flows/cli.py", "import notebooks.pictures", "flows use tasks"),
         ("model/earth/geometry.py", "import mlflow", "the model package knows no orchestrator"),
         ("tasks/prepare/clean.py", "import duckdb", "only the database module imports duckdb"),
         ("flows/cli.py", "import mlflow", "only the registry modules import mlflow"),
@@ -57,20 +72,11 @@ def test_import_contracts_hold():
         ("model/families/patch/network.py", "import model.families.chemin", "a family imports"),
     ],
 )
-def test_the_contracts_catch_a_planted_import(place, planted, contract, tmp_path):
-    for path in sources():
-        copy = tmp_path / path.relative_to(PROJECT)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.touch()
-    (tmp_path / "tasks" / "database.py").write_text("import duckdb\n")
-    for name in MLFLOW_MODULES:
-        (tmp_path / "tasks" / f"{name}.py").write_text("import mlflow\n")
-    for name in ("frames", "point_frames", "visit_frames"):
-        (tmp_path / "model" / "inference" / f"{name}.py").write_text("import pandas\n")
-    (tmp_path / "pyproject.toml").write_text((PROJECT / "pyproject.toml").read_text())
-    assert ran("lint-imports", "--no-cache", folder=tmp_path).returncode == 0
-    (tmp_path / place).write_text(f"{planted}\n")
-    done = ran("lint-imports", "--no-cache", folder=tmp_path)
+def test_the_contracts_catch_a_planted_import(place, planted, contract, outline):
+    before = (outline / place).read_text()
+    (outline / place).write_text(f"{planted}\n")
+    done = ran("lint-imports", "--no-cache", folder=outline)
+    (outline / place).write_text(before)
     assert done.returncode == 1, done.stdout + done.stderr
     broken = [line for line in done.stdout.splitlines() if " BROKEN" in line]
     assert [line.startswith(contract) for line in broken] == [True]
@@ -116,19 +122,20 @@ def room_of(module: str, package: str) -> str:
     return parts[1] if parts[0] == package and len(parts) > 1 else ""
 
 
-@pytest.mark.parametrize("command", [("ruff", "check", "."), ("ruff", "format", "--check", ".")])
-def test_style(command):
-    done = ran(*command)
-    assert done.returncode == 0, done.stdout
-
-
-def test_sql_style():
-    done = ran("sqlfluff", "lint", "sql", "--disable-progress-bar")
-    assert done.returncode == 0, done.stdout
+def test_the_tests_are_run_behind_all_checks():
+    """Of style, types, contracts and SQL, which take a minute: once, and not in a test again."""
+    done = subprocess.run(
+        ["make", "--dry-run", "test"], cwd=PROJECT, capture_output=True, text=True, check=True
+    )
+    before, tests, _ = done.stdout.partition("-m pytest")
+    assert tests
+    for command in ("ruff check .", "ruff format --check .", "mypy", "lint-imports", "sqlfluff"):
+        assert f"/{command}" in before
 
 
 def sources() -> list[Path]:
-    return [path for name in CODE for path in sorted((PROJECT / name).rglob("*.py"))]
+    """The modules; notebooks, whose names begin with a number, are none."""
+    return [path for name in FOLDERS for path in sorted((PROJECT / name).rglob("[!0-9]*.py"))]
 
 
 def test_every_folder_of_code_is_a_package():
@@ -138,7 +145,7 @@ def test_every_folder_of_code_is_a_package():
 
 def test_the_top_level_holds_what_the_readme_names():
     readme = (PROJECT / "README.md").read_text()
-    for name in ("flows", "tasks", "sql", "model", "tests"):
+    for name in (*FOLDERS, "tests"):
         assert (PROJECT / name).is_dir()
         assert f"`{name}/`" in readme
     for name in ("Makefile", "LICENSE", "CHANGELOG.md", "constraints.txt", "prefect.yaml"):
@@ -246,7 +253,7 @@ def test_a_planted_slow_import_is_caught_in_any_room(place, planted):
 
 def test_the_make_file_lists_what_it_can_do():
     done = subprocess.run(["make", "help"], cwd=PROJECT, capture_output=True, text=True, check=True)
-    for name in ("run", "ui", "check", "test", "test-slow", "bench"):
+    for name in ("run", "ui", "check", "test", "test-slow", "notebooks", "tutorial", "bench"):
         assert f"make {name} " in done.stdout
 
 
@@ -254,7 +261,7 @@ def test_constraints_pin_every_direct_requirement():
     import tomllib
 
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
-    wanted = project["dependencies"] + project["optional-dependencies"]["dev"]
+    wanted = project["dependencies"] + [*chain(*project["optional-dependencies"].values())]
     lines = (PROJECT / "constraints.txt").read_text().splitlines()
     pinned = {line.partition("==")[0] for line in lines if "==" in line}
     names = {text.replace(">", " ").replace("<", " ").split()[0] for text in wanted}
