@@ -239,13 +239,13 @@ def test_made_up_cells_follow_the_chain():
 
 @pytest.mark.slow
 @pytest.mark.xfail(
-    reason="after 600 steps 6 in 100 of its steps are none of the chain", strict=True
+    reason="after 600 steps 7 in 100 of its steps are none of the chain", strict=True
 )
 def test_made_up_cells_take_no_step_that_the_chain_never_takes():
     """Between t = 0.2 and 0.5, where cells are decided, P(cell) is 0.02 to 0.07 nats off.
 
     It was 10 in 100 when the network read noise and not what it tells. A learning rate of 0.004
-    (7 in 100) and ten times as many sequences (6) change little; longer trainings were not tried.
+    and ten times as many sequences (6 in 100) change little; longer trainings were not tried.
     """
     share_RR, law_RR = shares_of_steps(chain_model())
     assert share_RR[law_RR == 0].sum() < 0.03
