@@ -53,7 +53,7 @@ class Square:
 
 def published_measures(sample_ST: Ints, real_ST: Ints, square: Square) -> dict[str, float]:
     """Moving, Distribution, O-Dis, D-Dis and Diversity of Table 1 of TrajGDM (IJGIS 2024)."""
-    values = {
+    values: dict[str, tuple[Ints | Floats, Ints | Floats, float]] = {
         "moving": (square.ways(sample_ST), square.ways(real_ST), FARTHEST),
         "distribution": (sample_ST, real_ST, square.num_cells),
         "o_dis": (sample_ST[:, 0], real_ST[:, 0], square.num_cells),
