@@ -88,7 +88,8 @@ def samples_of(
 
 def judge_of(train: Trips, real: Trips, rules: GenerationRules) -> Judge:
     told = RealTrips(train, real, rules.zone, rules.max_speed_mps, cells_m(rules))
-    return Judge(told, rules.seed, min(NUM_RESAMPLES, rules.num_bootstrap))
+    num_resamples = min(NUM_RESAMPLES, rules.num_bootstrap)
+    return Judge(told, rules.seed, num_resamples, rules.discriminator_steps)
 
 
 def cells_m(rules: GenerationRules) -> tuple[float, float]:

@@ -39,12 +39,16 @@ WORDS = {
     "w1_step_m": "length of a step",
     "w1_gyration_m": "radius of gyration",
     "w1_duration_s": "duration",
+    "w1_rest_share": "share of the time at rest",
+    "w1_dwell_s": "how long a rest lasts",
     "w1_start_hour": "hour of the start",
     "w1_trips_a_day": "trips a day",
     "jsd_trip_m": "length of a trip, in bins",
     "jsd_step_m": "length of a step, in bins",
     "jsd_gyration_m": "radius of gyration, in bins",
     "jsd_duration_s": "duration, in bins",
+    "jsd_rest_share": "share of the time at rest, in bins",
+    "jsd_dwell_s": "how long a rest lasts, in bins",
     "jsd_start_hour": "hour of the start, in bins",
     "jsd_trips_a_day": "trips a day, in bins",
     "jsd_density_": "where points lie, in cells of ",
@@ -60,6 +64,7 @@ WORDS = {
 BRIEF = {  # the columns of the table of generators
     AUC: "told from real",
     "discriminator_auc_of_places": "by places alone",
+    "discriminator_auc_of_points": "by a Transformer",
     "copied_share": "copies",
     "membership_auc_by_sample": "tells members",
     "w1_trip_m": "length off by",
@@ -72,7 +77,8 @@ EXPLAINED = (
     "boosted trees that shall tell made-up trips from real ones of entities that they have not "
     "seen: 0.5 is perfect, and 1 means that every trip gives itself away. Where data tick evenly, "
     "as every six hours, times alone do so: *by places alone* is the area of trees that read no "
-    "times. *Off by* is the Wasserstein-1 distance from the real trips, the less the better. "
+    "times, and *by a Transformer*, if a run asks for it, that of a small one that reads points in "
+    "their order. *Off by* is the Wasserstein-1 distance from the real trips, the less the better. "
     "*Copies* are trips nearer to one of train than all but 1 % of the real trips are, and *tells "
     "members* is how well the nearness of a sample tells who was in train, 0.5 not at all: both "
     "should be no more than *real trips* score, which are other trips of the same data. *Trips of "
@@ -151,14 +157,15 @@ def generators_table(rows: Sequence[Row], split: str, model: str) -> Table:
     every = {name: whole_rows(own, name) for name in dict.fromkeys(row["model"] for row in own)}
     shown = {name: told for name, told in every.items() if AUC in told}
     order = sorted(shown, key=lambda name: (shown[name][AUC]["value"], name))
-    cells = [[spoken(name), *(cell(shown[name], measure) for measure in BRIEF)] for name in order]
+    brief = [one for one in BRIEF if any(one in told for told in shown.values())]
+    cells = [[spoken(name), *(cell(shown[name], measure) for measure in brief)] for name in order]
     bounds = shown.get(model, {})
     for words, key in ((FLOOR, "floor"), (CEILING, "ceiling")):
         if bounds:
-            cells.append([words, *(cell(bounds, measure, key) for measure in BRIEF)])
+            cells.append([words, *(cell(bounds, measure, key) for measure in brief)])
     number = counted(bounds[AUC]["num_trips"], "trip") if bounds else ""
     ours = [name == model for name in order] + [False] * (len(cells) - len(order))
-    columns = ("made up by", *BRIEF.values())
+    columns = ("made up by", *(BRIEF[one] for one in brief))
     return Table(f"Generators, {split}, {number}", columns, cells, ours)
 
 
@@ -216,7 +223,7 @@ def spelt(row: Row, key: str = "value") -> str:
 def spelling(measure: str) -> Callable[[float], str]:
     if measure.startswith("w1_"):
         ends: dict[str, Callable[[float], str]]
-        ends = {"_m": distance, "_s": duration, "_hour": hours}
+        ends = {"_m": distance, "_s": duration, "_hour": hours, "_share": share}
         return next((spell for end, spell in ends.items() if measure.endswith(end)), digits)
     shares = ("copied_share", "unseen_", "duplicates_", "too_", "nights_", "off_", "unordered")
     return share if measure.startswith(shares) else digits

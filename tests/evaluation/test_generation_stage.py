@@ -49,6 +49,9 @@ def test_the_table_holds_every_generator_on_both_splits(made, rows):
             told = whole_rows([row for row in rows if row["split"] == split], name)
             assert 0.3 < told[AUC]["value"] <= 1
             assert math.isfinite(told["copied_share"]["floor_high"])
+            by_points = told["discriminator_auc_of_points"]
+            assert by_points["low"] <= by_points["value"] <= by_points["high"]
+            assert 0 < by_points["floor_low"] <= by_points["floor_high"]
             assert (SKILL in told) == (name == "gdm") == ("membership_auc_by_loss" in told)
     bars = {row["bar"] for row in rows if row["measure"] == SKILL}
     assert len(bars) == 1
@@ -101,6 +104,7 @@ def test_others_are_not_judged_on_it():
     rules = masked_ships.config_of("gdm").generation_rules
     assert isinstance(rules, GenerationRules)
     assert rules.num_generated == 10_000
+    assert ships.config_of().assess.discriminator_steps == 0, "minutes that nobody asked for"
     made = masked_ships.evaluated("masked_chemin")
     assert read_generation(made.evaluation) == []
     assert not any("generate" in name for name in made.evaluated.counts)
@@ -119,6 +123,9 @@ def test_the_report_tells_it_in_words(made, rows):
     assert "| **gdm** |" in text
     for words in ("real trips", "trips of train drawn again", "independent steps", "markov walk"):
         assert f"| {words} |" in text
+    assert text.count("by a Transformer |") == 2  # on both splits
+    unasked = [row for row in rows if row["measure"] != "discriminator_auc_of_points"]
+    assert "by a Transformer" not in generators_table(unasked, "test", "gdm").columns
     assert all(WORDS[name] in text for name in COPYING)
     assert {words_of(row["measure"]) for row in rows if row["measure"] != SKILL} <= {
         line.split(" | ")[0].strip("| ") for line in text.splitlines()
