@@ -429,6 +429,14 @@ class AssessConfig(Section):
         description="Of a small Transformer that tells made-up trips from real ones beside the "
         "trees; 300 are enough, and take minutes. 0: it does not.",
     )
+    learner_steps: int = Field(
+        0,
+        ge=0,
+        le=10_000,
+        title="Learners (steps)",
+        description="Of small forecasters that learn from made-up trips, and from real ones, to "
+        "tell what the former are worth; 300 are enough, and take minutes. 0: there are none.",
+    )
     baselines: tuple[str, ...] = Field(
         (),
         title="More baselines",

@@ -11,6 +11,8 @@ import pyarrow.parquet as pq
 from model.evaluation.generation.generation_rows import (
     AUC,
     COPYING,
+    LEARNER_ERROR,
+    LOST,
     SKILL,
     Row,
     bar_areas,
@@ -32,6 +34,8 @@ WORDS = {
     AUC: "told from real by trees",
     "discriminator_auc_of_places": "told from real by trees that read no times",
     "discriminator_auc_of_points": "told from real by a Transformer",
+    LOST: "skill that is lost by learning from it",
+    LEARNER_ERROR: "error of who learnt from it",
     "copied_share": "copies of train",
     "membership_auc_by_sample": "tells who was in train, by itself",
     "membership_auc_by_loss": "tells who was in train, by the losses of the model",
@@ -70,6 +74,7 @@ BRIEF = {  # the columns of the table of generators
     "w1_trip_m": "length off by",
     "w1_step_m": "steps off by",
     "w1_duration_s": "duration off by",
+    LOST: "skill lost",
 }
 EXPLAINED = (
     "Every generator is asked for one trip from the start of each window of the split, place and "
@@ -84,7 +89,10 @@ EXPLAINED = (
     "should be no more than *real trips* score, which are other trips of the same data. *Trips of "
     "train drawn again* are the most that a copy can reach. Divergences are Jensen-Shannon's in "
     "bits, from 0 to 1. Trips off the Earth or not in order of time are counted and left out of all"
-    " else."
+    " else. *Skill lost*, if a run asks for it, is what a small forecaster lacks that learnt from "
+    "such trips alone, beside one that learnt from as many real trips in as many steps, in percent "
+    "of the error of damped velocity: both are asked about the same real windows, and *real trips* "
+    "tell what another seed makes of it. The rollouts are of the latter forecaster."
 )
 
 
@@ -133,7 +141,18 @@ def sentence(rows: Sequence[Row], split: str, model: str) -> str:
     if (skill := told.get(SKILL)) is not None:
         value, low, high = (percent(skill[key]) for key in ("value", "low", "high"))
         text += f" (skill {value}, {low} to {high})"
-    return f"{text}. {copying_sentence(rows, split, model)}"
+    return f"{text}. {use_sentence(told)}{copying_sentence(rows, split, model)}"
+
+
+def use_sentence(told: Mapping[str, Row]) -> str:
+    """What made-up trips are worth to who has no others."""
+    if LOST not in told:
+        return ""
+    row = told[LOST]
+    return (
+        f"Who learns to forecast from such trips alone, and from no real ones, loses {spelt(row)} "
+        f"of skill ({INTERVAL} {interval_of(row)}; by another seed {spelt(row, 'floor')}). "
+    )
 
 
 def copying_sentence(rows: Sequence[Row], split: str, model: str) -> str:
@@ -221,7 +240,9 @@ def spelt(row: Row, key: str = "value") -> str:
 
 
 def spelling(measure: str) -> Callable[[float], str]:
-    if measure.startswith("w1_"):
+    if measure == LOST:
+        return share
+    if measure.startswith(("w1_", LEARNER_ERROR)):
         ends: dict[str, Callable[[float], str]]
         ends = {"_m": distance, "_s": duration, "_hour": hours, "_share": share}
         return next((spell for end, spell in ends.items() if measure.endswith(end)), digits)

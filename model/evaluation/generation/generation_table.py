@@ -124,6 +124,10 @@ class Judge:
             told += self._rows(self.measured(kept, size), self.bounds(size), size)
         return told
 
+    def rows_of(self, told: Measured, floor: Measured, ceiling: Measured, size: int) -> list[Row]:
+        """Of what was measured elsewhere, and of so many trips."""
+        return list(self._rows(told, self._bounds(floor, ceiling), size))
+
     def sizes(self, kept: Trips) -> tuple[int, ...]:
         """How many trips are judged, and a fourth of them, as far as that is enough."""
         number = min(self.most_trips, len(kept), len(self.real.train), len(self.real.test))
