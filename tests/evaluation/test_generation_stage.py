@@ -148,7 +148,7 @@ def test_the_report_tells_it_in_words(made, rows):
     assert "| **gdm** |" in text
     for words in ("real trips", "trips of train drawn again", "independent steps", "markov walk"):
         assert f"| {words} |" in text
-    assert text.count("by a Transformer |") == 2  # on both splits
+    assert text.count("| by a Transformer |") == 2  # on both splits
     assert "Who learns to forecast from such trips alone" in text
     unasked = [row for row in rows if row["measure"] != "discriminator_auc_of_points"]
     assert "by a Transformer" not in generators_table(unasked, "test", "gdm").columns
