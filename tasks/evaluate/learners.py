@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
 from model.data.shards import POINT_COLUMNS, STEP_COLUMNS, TRIP_SCHEMA, WINDOW_SCHEMA
 from model.earth.arrays import Ints
@@ -86,6 +85,8 @@ def write_lesson(folder: Path, trips: Trips) -> None:
 
 def trip_rows(trips: Trips) -> pa.Table:
     """Trips as the rows of shards, each of somebody else."""
+    import torch
+
     points, offset_R = trips.points, trips.offset_R
     started_us_R = points.instant_us_N[offset_R[:-1]]
     t_s_N = (points.instant_us_N - started_us_R[points.trajectory_N]) / 1e6
