@@ -21,6 +21,7 @@ from helpers.visit_worlds import (
     write_shards_of_law,
 )
 
+from model.families import learning_rate_of
 from model.families.trajgpt.network import PRESETS, Told, TrajGpt, TrajGptConfig
 from model.families.trajgpt.recall import Recalled
 from model.features.places import NUM_SPECIAL
@@ -53,7 +54,7 @@ def trained(num_steps, num_rows=3_000):
         config = FitConfig(
             max_steps=num_steps,
             max_points=NUM_VISITS,
-            learning_rate=7e-3,
+            learning_rate=learning_rate_of("trajgpt"),
             warmup_steps=20,
             validate_every=num_steps // 2,
         )
@@ -104,10 +105,24 @@ class TargetAmongInputs(TrajGpt):
 
 
 class RegionIsNoInput(TrajGpt):
-    """The travel head is not told where the way leads."""
+    """The heads of time are not told where the way leads."""
 
-    def region_codes(self, region_N):
-        return super().region_codes(torch.zeros_like(region_N))
+    def travel(self, hidden_ND, region_N, recalled):
+        return super().travel(hidden_ND, torch.zeros_like(region_N), recalled)
+
+    def stay(self, hidden_ND, arrivals, recalled):
+        nowhere = replace(arrivals, region_N=torch.zeros_like(arrivals.region_N))
+        return super().stay(hidden_ND, nowhere, recalled)
+
+
+class RemembersTheFuture(TrajGpt):
+    """Habits are read off all visits of a window, the asked one among them."""
+
+    def told(self, hidden_BVD, tokens, is_told_BV):
+        told = super().told(hidden_BVD, tokens, is_told_BV)
+        past, row_N = self.past(hidden_BVD, tokens), torch.nonzero(is_told_BV)[:, 0]
+        all_NV = {"is_whole_NV": past.is_whole_BV[row_N], "is_way_seen_NV": past.is_visit_BV[row_N]}
+        return replace(told, recalled=replace(told.recalled, **all_NV))
 
 
 class HalfOfTheState(TrajGpt):
@@ -173,7 +188,20 @@ def nothing(number):
     """No visits to go back to, and no place where one is."""
     nobody_N1 = torch.zeros(number, 1, dtype=torch.long)
     nowhere_NC, never_N = torch.zeros(number, 2), torch.zeros(number, dtype=torch.bool)
-    return Recalled(torch.zeros(number, 1), nobody_N1, nowhere_NC, never_N)
+    zero_N1, never_N1 = torch.zeros(number, 1).double(), never_N.unsqueeze(1)
+    return Recalled(
+        share_NV=torch.zeros(number, 1),
+        region_NV=nobody_N1,
+        place_m_NC=nowhere_NC,
+        is_visit_N=never_N,
+        here_N=nobody_N1[:, 0],
+        left_s_N=zero_N1[:, 0],
+        place_m_NVC=nowhere_NC.unsqueeze(1),
+        arrived_s_NV=zero_N1,
+        left_s_NV=zero_N1,
+        is_whole_NV=never_N1,
+        is_way_seen_NV=never_N1,
+    )
 
 
 def check_every_feature_counts(model):
@@ -227,6 +255,7 @@ def check_alone_and_in_a_batch(model):
 
 GUARDS = [
     (check_no_head_reads_what_it_tells, TargetAmongInputs),
+    (check_no_head_reads_what_it_tells, RemembersTheFuture),
     (check_the_exact_place_is_unseen, TargetAmongInputs),
     (check_the_asked_region_counts, RegionIsNoInput),
     (check_every_feature_counts, HalfOfTheState),
