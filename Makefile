@@ -1,12 +1,14 @@
 # make            what can be done here
 # make run        raw files to a registered model, on the embedded storms
 .DEFAULT_GOAL := help
-.PHONY: help run ui check test test-slow bench bench-scale
+.PHONY: help run ui check test test-slow notebooks tutorial bench bench-scale
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 JOBS ?= 2
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+TUTORIAL_READY := $(VENV)/tutorial
+LESSONS := $(patsubst notebooks/colab/%,tutorial/%,$(wildcard notebooks/colab/*.ipynb))
 PEERS ?= .venv-peers
 PEERS_READY := $(PEERS)/ready
 
@@ -44,6 +46,21 @@ test: check ## the checks and the tests, in minutes
 
 test-slow: $(READY) ## the tests that take long: kills, servers, whole runs
 	$(BIN)/python -m pytest -m slow
+
+notebooks: $(READY) ## the readers' copies of the notebooks, from their sources
+	$(BIN)/python -m notebooks.copies
+
+# A reader writes into a copy of the copy, which nothing overwrites.
+$(LESSONS): tutorial/%: | notebooks/colab/%
+	@mkdir -p tutorial
+	@cp notebooks/colab/$* $@
+
+$(TUTORIAL_READY): $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[tutorial]' 'jupyterlab>=4'
+	@touch $@
+
+tutorial: $(TUTORIAL_READY) $(LESSONS) ## the notebooks in Jupyter, on this machine alone
+	$(BIN)/jupyter lab --ip 127.0.0.1 tutorial
 
 # What we measure against has an environment of its own: it must never decide our versions.
 $(PEERS_READY): tests/peers.txt

@@ -491,9 +491,10 @@ def test_hidden_points_keep_their_positions():
         check_hidden_points_keep_their_positions(random_weights(HiddenFromZero))
 
 
-def test_sequences_of_a_packed_row_do_not_see_each_other():
-    """Wherever a sequence stands in its row, its steps and their losses are the same."""
-    model = random_weights()
+@pytest.mark.parametrize("draw", [segments, from_start])
+def test_sequences_of_a_packed_row_do_not_see_each_other(draw):
+    """Wherever a sequence stands in its row, its steps, controls and losses are the same."""
+    model = random_weights().train()
     first, second = walk(1, 12, seed=1), walk(1, 9, seed=2, lon_deg=20.0)
     alone = [batch_of(*points) for points in (first, second)]
     alone[1] = replace(alone[1], window_id_B=torch.tensor([1]))
@@ -503,7 +504,7 @@ def test_sequences_of_a_packed_row_do_not_see_each_other():
         window_id_BS=torch.tensor([[0, 1]]),
         calendar_BTK=torch.cat([batch.calendar_BTK for batch in alone], dim=1),
     )
-    packed, *alone = (masked(batch, segments, 0) for batch in (packed, *alone))
+    packed, *alone = (masked(batch, draw, 0) for batch in (packed, *alone))
     found = model.loss(packed)
     expected = [model.loss(batch) for batch in alone]
     assert int(found.count) == sum(int(loss.count) for loss in expected) > 0
@@ -539,10 +540,11 @@ def test_untrained_the_mean_error_is_that_of_telling_nothing():
     assert 0.75 < float(loss.mean.detach()) < 1
 
 
-def test_pads_never_count():
-    model, points = random_weights(), walk(3, 12)
+@pytest.mark.parametrize("draw", [segments, from_start])
+def test_pads_never_count(draw):
+    model, points = random_weights().train(), walk(3, 12)
     plain, padded = (
-        model.loss(masked(batch_of(*points, num_pads=num_pads), segments, 0)) for num_pads in (0, 5)
+        model.loss(masked(batch_of(*points, num_pads=num_pads), draw, 0)) for num_pads in (0, 5)
     )
     assert int(plain.count) == int(padded.count) > 0
     torch.testing.assert_close(padded.total, plain.total, rtol=1e-5, atol=1e-3)
@@ -557,9 +559,9 @@ def test_half_of_training_knows_the_start_alone():
 # ------------------------------------------------------------------ noise of training
 
 
-def check_noise_is_of_the_window(model):
+def check_noise_is_of_the_window(model, draw=segments):
     """By seed, epoch and window: neither chance nor the batch has a say."""
-    batch = replace(hidden_walks(), cursor=Cursor(2, 1))
+    batch = replace(hidden_walks(draw), cursor=Cursor(2, 1))
     plain = model.loss(batch).total
     torch.manual_seed(99)
     assert torch.equal(model.loss(batch).total, plain)
@@ -698,6 +700,7 @@ def test_a_sample_takes_few_passes(config):
         {"eta": 0.5},
         {"sampler": "ddim", "eta": 1.5},
         {"eta": -0.1},
+        {"guidance": -0.5},
     ],
 )
 def test_an_impossible_sampler_is_refused(wrong):

@@ -29,11 +29,13 @@ from tasks.runtime.frozen import Frozen
 from tasks.runtime.store import Recipe
 
 README, CONTRIBUTING = PROJECT / "README.md", PROJECT / "CONTRIBUTING.md"
-PAGES = (README, CONTRIBUTING, *sorted((PROJECT / "docs").glob("*.md")))
-EVERY_PAGE = pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+TUTORIAL = PROJECT / "notebooks" / "README.md"
+PAGES = (README, CONTRIBUTING, TUTORIAL, *sorted((PROJECT / "docs").glob("*.md")))
+NAMES = [str(page.relative_to(PROJECT)) for page in PAGES]
+EVERY_PAGE = pytest.mark.parametrize("page", PAGES, ids=NAMES)
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
-PLACE = re.compile(r"(?<![\w/.:-])(?:flows|tasks|model|sql|tests|docs)/[\w./<>*-]*")
+PLACE = re.compile(r"(?<![\w/.:-])(?:flows|tasks|model|sql|tests|docs|notebooks)/[\w./<>*-]*")
 FLAG = re.compile(r"(?<![\w-])--[a-z][\w.-]*\w")
 COMMANDS = (
     *("run", "register", "assess", "benchmark", "forecast", "show", "datasets", "ui"),

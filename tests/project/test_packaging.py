@@ -15,7 +15,7 @@ from helpers.places import PROJECT
 def installed(tmp_path_factory) -> Path:
     """A folder that holds the built wheel and nothing else of the project."""
     copy = tmp_path_factory.mktemp("sources")
-    for name in ("flows", "tasks", "model", "sql"):
+    for name in ("flows", "tasks", "model", "sql", "notebooks"):
         unmade = shutil.ignore_patterns("__pycache__")
         shutil.copytree(PROJECT / name, copy / name, symlinks=True, ignore=unmade)
     for name in ("pyproject.toml", "README.md", "LICENSE", "prefect.yaml"):
@@ -34,7 +34,10 @@ def call(*command: str) -> None:
 
 
 def test_every_sql_file_table_sample_and_script_is_inside(installed):
-    kinds = (("sql", "*.sql"), ("tasks", "*.toml"), ("tasks", "samples/*.xz"), ("tasks", "*.js"))
+    kinds = (
+        *(("sql", "*.sql"), ("tasks", "*.toml"), ("tasks", "samples/*.xz"), ("tasks", "*.js")),
+        *(("notebooks", "*.js"), ("notebooks", "*.html")),
+    )
     for folder, pattern in kinds:
         expected = {path.relative_to(PROJECT) for path in (PROJECT / folder).rglob(pattern)}
         found = {path.relative_to(installed) for path in (installed / folder).rglob(pattern)}
@@ -51,7 +54,7 @@ def test_the_deployments_and_the_licence_are_inside(installed):
 
 def test_tests_and_other_folders_stay_outside(installed):
     packages = {path.parent.name for path in installed.glob("*/__init__.py")}
-    assert packages == {"flows", "tasks", "model", "sql"}
+    assert packages == {"flows", "tasks", "model", "sql", "notebooks"}
 
 
 def test_the_installed_command_works_from_another_folder(installed, tmp_path):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
+from itertools import chain
 from pathlib import Path
 from textwrap import indent
 
@@ -16,6 +17,7 @@ import pytest
 from helpers.places import PROJECT
 
 CODE = ("flows", "tasks", "model", "sql")
+FOLDERS = (*CODE, "notebooks")
 MLFLOW_MODULES = (
     *("registry/client", "registry/models"),
     *("release/benchmark_runs", "release/pyfunc_entry", "release/register"),
@@ -45,6 +47,7 @@ def test_import_contracts_hold():
     [
         ("model/earth/geometry.py", "import tasks", "flows use tasks"),
         ("tasks/prepare/clean.py", "import flows", "flows use tasks"),
+        ("flows/cli.py", "import notebooks.pictures", "flows use tasks"),
         ("model/earth/geometry.py", "import mlflow", "the model package knows no orchestrator"),
         ("tasks/prepare/clean.py", "import duckdb", "only the database module imports duckdb"),
         ("flows/cli.py", "import mlflow", "only the registry modules import mlflow"),
@@ -128,7 +131,8 @@ def test_sql_style():
 
 
 def sources() -> list[Path]:
-    return [path for name in CODE for path in sorted((PROJECT / name).rglob("*.py"))]
+    """The modules; notebooks, whose names begin with a number, are none."""
+    return [path for name in FOLDERS for path in sorted((PROJECT / name).rglob("[!0-9]*.py"))]
 
 
 def test_every_folder_of_code_is_a_package():
@@ -138,7 +142,7 @@ def test_every_folder_of_code_is_a_package():
 
 def test_the_top_level_holds_what_the_readme_names():
     readme = (PROJECT / "README.md").read_text()
-    for name in ("flows", "tasks", "sql", "model", "tests"):
+    for name in (*FOLDERS, "tests"):
         assert (PROJECT / name).is_dir()
         assert f"`{name}/`" in readme
     for name in ("Makefile", "LICENSE", "CHANGELOG.md", "constraints.txt", "prefect.yaml"):
@@ -246,7 +250,7 @@ def test_a_planted_slow_import_is_caught_in_any_room(place, planted):
 
 def test_the_make_file_lists_what_it_can_do():
     done = subprocess.run(["make", "help"], cwd=PROJECT, capture_output=True, text=True, check=True)
-    for name in ("run", "ui", "check", "test", "test-slow", "bench"):
+    for name in ("run", "ui", "check", "test", "test-slow", "notebooks", "tutorial", "bench"):
         assert f"make {name} " in done.stdout
 
 
@@ -254,7 +258,7 @@ def test_constraints_pin_every_direct_requirement():
     import tomllib
 
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
-    wanted = project["dependencies"] + project["optional-dependencies"]["dev"]
+    wanted = project["dependencies"] + [*chain(*project["optional-dependencies"].values())]
     lines = (PROJECT / "constraints.txt").read_text().splitlines()
     pinned = {line.partition("==")[0] for line in lines if "==" in line}
     names = {text.replace(">", " ").replace("<", " ").split()[0] for text in wanted}

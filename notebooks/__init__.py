@@ -1,0 +1,1 @@
+"""The tutorial: notebooks as scripts, their copies for readers, and the pictures they draw."""
