@@ -10,18 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers.gdm_guards import TINY, captured, generated, hidden_walks, random_weights
 from helpers.lawful import normaliser_of
 from helpers.motion import points_reached
 from helpers.visit_worlds import places_of
 from helpers.walks import WALKING, batch_of, context_of, walk
-from test_gdm import (
-    TINY,
-    captured,
-    check_noise_is_of_the_window,
-    generated,
-    hidden_walks,
-    random_weights,
-)
+from test_gdm import check_noise_is_of_the_window
 from test_gdm_laws import learnt
 
 from model.earth.geometry import haversine_m

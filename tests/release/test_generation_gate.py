@@ -72,7 +72,7 @@ def test_what_is_made_up_is_measured_first(made, measure):
     assert error == told[AUC]["value"]
     assert set(bars) <= {"independent_steps", "markov_walk"}
     evidence = measure.evidence(made.evaluation, "gdm")
-    assert (evidence.num_windows, evidence.num_entities) == (80, 10)
+    assert (evidence.num_windows, evidence.num_entities) == (40, 10)
     assert (evidence.low, evidence.high) == (told[SKILL]["low"], told[SKILL]["high"])
     named = dict(mlflow_metrics(made.evaluation))
     assert named[f"validation/generate/gdm/{AUC}"] == error
