@@ -17,6 +17,7 @@ from helpers.trajgpt_models import (
     QuarterOfTheState,
     ReadsPads,
     RegionIsNoInput,
+    RemembersTheFuture,
     SpecialsTwice,
     TargetAmongInputs,
     random_weights,
@@ -30,53 +31,11 @@ from helpers.visit_worlds import (
     visits_of_law,
 )
 
-<<<<<<< HEAD
 from model.families import learning_rate_of
-from model.families.trajgpt.network import PRESETS, Told, TrajGpt, TrajGptConfig
-=======
 from model.families.trajgpt.network import Told, TrajGpt, TrajGptConfig
->>>>>>> main
 from model.families.trajgpt.recall import Recalled
 from model.features.places import NUM_SPECIAL
 from model.interface.next_visit import Arrivals, parted
-<<<<<<< HEAD
-from model.training.config import FitConfig
-from model.training.launch import Training, run
-
-TINY = PRESETS["tiny"]
-NUM_VISITS = 24
-
-
-def random_weights(family=TrajGpt):
-    """Weights that are large enough for whatever is wired to show."""
-    torch.manual_seed(0)
-    model = family(TINY, places_of()).eval()
-    with torch.no_grad():
-        for value in model.parameters():
-            value.add_(0.1 * torch.randn_like(value))
-    return model
-
-
-@cache
-def trained(num_steps, num_rows=3_000):
-    """A tiny model as the product trains it: its loader, its engine."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        spans = {"train": (0, num_rows), "validation": (900_000, 900_300)}
-        write_shards_of_law(folder / "shards", spans, NUM_VISITS)
-        config = FitConfig(
-            max_steps=num_steps,
-            max_points=NUM_VISITS,
-            learning_rate=learning_rate_of("trajgpt"),
-            warmup_steps=20,
-            validate_every=num_steps // 2,
-        )
-        training = Training(str(folder / "shards"), "trajgpt", "tiny", config)
-        (folder / "work").mkdir()
-        run(training, folder / "work")
-        return load_trained(folder / "work").model
-=======
->>>>>>> main
 
 
 def walked(num_pads=0, num_rows=3, num_visits=6):
@@ -108,72 +67,6 @@ def is_equal(one, other):
     return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-<<<<<<< HEAD
-# ------------------------------------------------------------------ planted faults
-
-
-class TargetAmongInputs(TrajGpt):
-    """The state before a visit knows when the visit begins and ends, and where exactly it is."""
-
-    def encode(self, batch):
-        sums_BV = (batch.arrived_s_BV + batch.left_s_BV + batch.east_m_BV).float() / 1e4
-        return super().encode(batch) + sums_BV.roll(-1, dims=1).unsqueeze(-1)
-
-
-class RegionIsNoInput(TrajGpt):
-    """The heads of time are not told where the way leads."""
-
-    def travel(self, hidden_ND, region_N, recalled):
-        return super().travel(hidden_ND, torch.zeros_like(region_N), recalled)
-
-    def stay(self, hidden_ND, arrivals, recalled):
-        nowhere = replace(arrivals, region_N=torch.zeros_like(arrivals.region_N))
-        return super().stay(hidden_ND, nowhere, recalled)
-
-
-class RemembersTheFuture(TrajGpt):
-    """Habits are read off all visits of a window, the asked one among them."""
-
-    def told(self, hidden_BVD, tokens, is_told_BV):
-        told = super().told(hidden_BVD, tokens, is_told_BV)
-        past, row_N = self.past(hidden_BVD, tokens), torch.nonzero(is_told_BV)[:, 0]
-        all_NV = {"is_whole_NV": past.is_whole_BV[row_N], "is_way_seen_NV": past.is_visit_BV[row_N]}
-        return replace(told, recalled=replace(told.recalled, **all_NV))
-
-
-class HalfOfTheState(TrajGpt):
-    """Heads of time read a slice of the state."""
-
-    def travel(self, hidden_ND, region_N, recalled):
-        half = hidden_ND.clone()
-        half[:, : TINY.width // 2] = 0
-        return super().travel(half, region_N, recalled)
-
-
-class ChangesInPlace(TrajGpt):
-    """A head adds to the state that the other heads read after it."""
-
-    def travel(self, hidden_ND, region_N, recalled):
-        hidden_ND += 0.1
-        return super().travel(hidden_ND, region_N, recalled)
-
-
-class ReadsPads(TrajGpt):
-    """Statistics over the whole row, pads and all."""
-
-    def encode(self, batch):
-        hidden_BVD = super().encode(batch)
-        return hidden_BVD - hidden_BVD.mean(dim=1, keepdim=True)
-
-
-class BatchStatistics(TrajGpt):
-    def encode(self, batch):
-        hidden_BVD = super().encode(batch)
-        return hidden_BVD - hidden_BVD.mean(dim=(0, 1))
-
-
-=======
->>>>>>> main
 # ------------------------------------------------------------------ guards
 
 
@@ -480,7 +373,7 @@ def test_seconds_of_training_come_near_the_law():
 @pytest.mark.slow
 def test_minutes_of_training_reach_the_law():
     """Region, travel and stay within 2 % of their least surprise, and areas that hold 80 %."""
-    model = trained(1_500, num_rows=96_000)
+    model = trained(1_500, 96_000, learning_rate_of("trajgpt"))
     found = excess(model, num_rows=2_000)
     assert max(found.values()) < 0.02, found
     batch = batch_of_visits(*visits_of_law(10**6, 2_000, NUM_VISITS))
