@@ -216,7 +216,7 @@ def check_a_way_is_as_long_as_to_the_asked_region(model):
             dim=-1,
         )
     off_NR = torch.log(median_s_NR / torch.from_numpy(LAW.travel_median_s(region_R.numpy())))
-    assert float(off_NR.abs().mean()) < 0.15
+    assert float(off_NR.abs().mean()) < 0.3
 
 
 def test_a_way_is_as_long_as_to_the_asked_region():
