@@ -33,7 +33,7 @@ from model.families.gpt2.network import (
     text_of,
     tokens_of,
 )
-from notebooks.pictures import heat_map, latent_view, lines, loss_curve
+from notebooks.pictures import heat_map, latent_view, lines
 from notebooks.tracks import Track, storms
 
 # %% [markdown]
@@ -370,9 +370,10 @@ print(f"{losses[-1]:.2f} bits a word, {later_bits:.2f} for storms that it has no
 assert abs(losses[0] - 4) < 0.05
 assert losses[-1] - counted < 0.05
 assert later_bits < losses[-1]
-loss_curve(
-    {"3 numbers for a word": losses, "counting all pairs": [counted] * len(losses)},
-    "Learning what follows, in bits for a word",
+lines(
+    {"3 numbers for a word": (range(400), losses), "all pairs": ((0, 399), (counted, counted))},
+    "Learning what follows",
+    ("training step", "bits for a word"),
 )
 
 # %% [markdown]
