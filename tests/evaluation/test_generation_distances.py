@@ -90,7 +90,8 @@ def test_jensen_shannon_agrees_with_scipy_and_is_not_its_root():
     expected = jensenshannon(*counts, base=2) ** 2
     found = jensen_shannon_bits(*binned)(weight_A, weight_B)
     assert found == pytest.approx(expected, rel=1e-12)
-    assert 0.01 < found < 0.9
+    assert found < 0.5 * jensenshannon(*counts, base=2)  # which is what others tell
+    assert found > 0.01
 
 
 def test_ranks_know_how_full_cells_are_and_not_which():
@@ -261,9 +262,7 @@ def test_the_way_back_has_other_ends_and_nothing_else():
 # Cells ------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=20)
-@given(st.integers(0, 2**31))
-def test_what_cells_are_called_changes_nothing(seed):
+def check_names_change_nothing(distances_of, seed):
     ruler = Ruler.fit(TRAIN, "UTC")
     pair = [Walk.of(trips, Grid(ruler.frame, 2_000.0)) for trips in (TRAIN, TEST)]
     plain = counted_from_zero(*pair)
@@ -272,10 +271,31 @@ def test_what_cells_are_called_changes_nothing(seed):
     renamed = [walk.renamed(name[walk.cell_N]) for walk in plain]
     weights = np.ones(len(TRAIN)), np.ones(len(TEST))
     expected, found = (
-        {name: one(*weights) for name, one in cell_distances(*walks).items()}
+        {name: one(*weights) for name, one in distances_of(*walks).items()}
         for walks in (pair, renamed)
     )
     assert found == expected
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 2**31))
+def test_what_cells_are_called_changes_nothing(seed):
+    check_names_change_nothing(cell_distances, seed)
+
+
+def test_a_histogram_of_cell_numbers_knows_what_cells_are_called():
+    """The fault of a published measure: a hundred bins of numbers, as if near ones were near."""
+
+    def by_number(one, other):
+        last = max(int(walk.cell_N.max()) for walk in (one, other))
+        counts = [
+            np.histogram(walk.cell_N, bins=100, range=(0, max(last, 10_000)))[0]
+            for walk in (one, other)
+        ]
+        return {"jsd_cells": lambda *_: float(jensenshannon(*counts))}
+
+    with pytest.raises(AssertionError):
+        check_names_change_nothing(by_number, 0)
 
 
 @given(st.floats(-180, 179.99), st.floats(-89.9, 89.9), st.floats(-1e6, 1e6), st.floats(-1e6, 1e6))
