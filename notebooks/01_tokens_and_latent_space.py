@@ -524,7 +524,7 @@ except RuntimeError as error:
 
 # %% [markdown]
 # An error is the lucky case. With 27 visits the numbers happen to fit, `reshape` says nothing, and 27
-# rows of scores have become 29, of which all but the first hold scores of two visits. And where nothing is
+# rows of scores have become 29, of which nearly all mix the scores of two visits. And where nothing is
 # reshaped, the surplus rows just stay: they get a share of the probability, and one day the model
 # draws an id that means nothing.
 #
