@@ -41,6 +41,8 @@ from model.evaluation.generation.trip_values import (
     features,
     gyration_m,
     path_m,
+    rest_share,
+    rests,
     start_hour,
     trips_a_day,
 )
@@ -202,6 +204,40 @@ def test_features_of_drawn_trips():
     np.testing.assert_allclose(found["speed_mps_p100"], [5, 0, np.nan], atol=1e-6)
     np.testing.assert_allclose(found["at_rest"], [0, 1, np.nan])
     np.testing.assert_allclose(found["step_s_p90"], [120, 100, np.nan])
+
+
+def test_a_rest_is_a_minute_within_50_m_of_where_it_began():
+    """Half a minute in the first place, 61 s in the next, and nobody rests in a trip of a point."""
+    east_m, time_s = (
+        np.array([0.0, 30, 60, 70, 70, 300, 0]),
+        np.array([0, 30, 100, 150, 161, 200, 0]),
+    )
+    degrees = Frame(13.4, 0.0).degrees(east_m, np.zeros(7))
+    trips = Trips.of(np.array([6, 1]), time_s * 10**6, *degrees)
+    found = rests(trips)
+    assert (found.value_N.tolist(), found.trip_N.tolist()) == ([61.0], [0])
+    np.testing.assert_allclose(rest_share(trips, found), [61 / 200, 0])
+
+
+def test_distances_see_who_waits():
+    """Everyone stands ten minutes where the trip ends: a copy that does not is told by it."""
+    last_R, size_R = TRAIN.offset_R[1:] - 1, np.diff(TRAIN.offset_R)
+    place = np.sort(np.append(np.arange(TRAIN.offset_R[-1]), last_R))
+    instant_us_N = TRAIN.points.instant_us_N[place]
+    instant_us_N[np.cumsum(size_R + 1) - 1] += 600_000_000
+    degrees = TRAIN.points.lon_deg_N[place], TRAIN.points.lat_deg_N[place]
+    waiting = Trips.of(size_R + 1, instant_us_N, *degrees, TRAIN.entity_R)
+    rest = rests(waiting)
+    assert len(rest.value_N) >= len(waiting)
+    assert rest.value_N.max() >= 600
+    found = distances(TRAIN, waiting, Ruler.fit(waiting, "UTC"))
+    share = found["w1_rest_share"].value()
+    assert share == pytest.approx(
+        (rest_share(waiting, rest) - rest_share(TRAIN, rests(TRAIN))).mean()
+    )
+    assert share > 0.2
+    never = Ruler.fit(drawn_trips().chosen(np.array([0])), "UTC")
+    assert not {"w1_dwell_s", "w1_rest_share"} & {*distances(TRAIN, waiting, never)}
 
 
 def test_days_are_those_of_the_clocks_of_the_zone():

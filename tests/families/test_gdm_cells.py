@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from model.families.gdm.cells import CellConfig, CellDiffusion
-from model.families.gdm.diffusion import MAX_PASSES, signal_of
+from model.families.gdm.diffusion import MAX_PASSES, noise_of, signal_of
 from model.synthetic.processes import RegionChain
 
 torch.set_num_threads(1)
@@ -198,6 +198,33 @@ def shares_of_steps(model):
     return count_RR / count_RR.sum(), CHAIN.stationary_R[:, None] * CHAIN.transition_RR
 
 
+class Exact(CellDiffusion):
+    """The network's place is taken by the exact law, which goes through the chain and back."""
+
+    def log_probability(self, x_BTE, time_B1, is_known_BT):
+        share_B11 = noise_of(time_B1).square().unsqueeze(-1)
+        near_BTR = signal_of(time_B1).unsqueeze(-1) / share_B11 * x_BTE @ self.vector_RE.T
+        near_TBR = near_BTR.log_softmax(-1).transpose(0, 1)
+        step_RR = torch.from_numpy(CHAIN.transition_RR).float()
+        ahead = self._passed(near_TBR, torch.from_numpy(CHAIN.stationary_R).float(), step_RR)
+        back = self._passed(near_TBR.flip(0), torch.ones(len(step_RR)), step_RR.T).flip(0)
+        return (ahead + back + near_TBR).transpose(0, 1).log_softmax(-1)
+
+    def _passed(self, near_TBR, first_R, step_RR):
+        """What all points before each one tell of it."""
+        told = [first_R.log().expand(near_TBR[0].shape)]
+        for near_BR in near_TBR[:-1]:
+            told.append(((told[-1] + near_BR).softmax(-1) @ step_RR).clamp(min=1e-30).log())
+        return torch.stack(told)
+
+
+def test_with_the_exact_law_made_up_cells_are_of_the_chain():
+    """What is amiss below is the network's, and not the sampler's."""
+    share_RR, law_RR = shares_of_steps(Exact(CONFIG))
+    assert share_RR[law_RR == 0].sum() < 1e-3
+    assert np.abs(share_RR - law_RR).sum() / 2 < 0.03
+
+
 def check_follows_the_chain(model):
     share_RR, law_RR = shares_of_steps(model)
     assert np.abs(share_RR - law_RR).sum() / 2 < 0.15
@@ -211,8 +238,15 @@ def test_made_up_cells_follow_the_chain():
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="after 600 steps a tenth of the steps are none of the chain", strict=True)
+@pytest.mark.xfail(
+    reason="after 600 steps 7 in 100 of its steps are none of the chain", strict=True
+)
 def test_made_up_cells_take_no_step_that_the_chain_never_takes():
+    """Between t = 0.2 and 0.5, where cells are decided, P(cell) is 0.02 to 0.07 nats off.
+
+    It was 10 in 100 when the network read noise and not what it tells. A learning rate of 0.004
+    and ten times as many sequences (6 in 100) change little; longer trainings were not tried.
+    """
     share_RR, law_RR = shares_of_steps(chain_model())
     assert share_RR[law_RR == 0].sum() < 0.03
 

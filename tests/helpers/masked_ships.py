@@ -97,10 +97,17 @@ def trained(family: str) -> tuple[Store, Receipt, Receipt]:
 
 
 @cache
-def evaluated(family: str, tasks: tuple[str, ...] = TASKS) -> RunSteps:
-    """The steps up to the errors on every one of the tasks that a family serves."""
+def evaluated(
+    family: str, tasks: tuple[str, ...] = TASKS, assess: tuple[tuple[str, int], ...] = ()
+) -> RunSteps:
+    """The steps up to the errors on every one of the tasks that a family serves.
+
+    `assess` is what is set there besides.
+    """
     store, shards, model = trained(family)
     config = config_of(family, tasks)
+    more = config.assess.model_copy(update=dict(assess))
+    config = config.model_copy(update={"assess": more})
     with without_orchestrator():
         return RunSteps(config, store, shards, model, evaluate(config, shards, model, store))
 
