@@ -294,8 +294,8 @@ def one_hot(id_T, num_ids):
 # %% [markdown]
 # The product is for understanding, and the look-up is for use. For a thousand tokens of GPT-2 the
 # product would take 39 thousand million multiplications, and the look-up takes none. The derivative
-# tells one thing more: only rows that were looked up learn. A token that never occurs keeps the
-# random numbers that it began with.
+# tells one thing more: through a look-up, only the rows that were looked up learn. What never occurs
+# is never learnt.
 
 # %% tags=["claim"]
 base = PRESETS["base"]
@@ -380,7 +380,7 @@ lines(
 # **What to notice.** It begins with four bits, for it knows nothing. In the end it is within a
 # twentieth of a bit of a table of all 256 shares, which no way of saying the next word from the
 # present one can beat on these storms. And it has not learnt them by heart: of the storms since 2010,
-# which it never saw, it tells the next word as well. What has it found out?
+# which it never saw, it tells the next word at least as well. What has it found out?
 
 # %%
 frames = range(0, 401, 10)
@@ -455,8 +455,7 @@ assert num_both_beside(tables[-1]) >= 14
 
 # %% [markdown]
 # Each word has a neighbour on the compass as its nearest, and nearly all words have both neighbours as
-# the nearest two. Where it is not so, it is in the south and the east, where storms seldom go: of rare
-# words less is known.
+# the nearest two.
 #
 # ## 5. What a latent space says, and what it does not
 #

@@ -25,9 +25,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.testing import assert_close
 
+import model.evaluation.encoding_probe as encoding_probe
 from model.earth.calendar import calendar_features
 from model.earth.geometry import step_between
-from model.evaluation import encoding_probe
 from model.features.normaliser import Normaliser
 from model.features.point_features import steps_of
 from model.interface.batch import Batch
@@ -118,10 +118,10 @@ assert_close(six_features(past)[:, :3], seen.feature_BTF[..., since_first].flatt
 # %% [markdown]
 # ## 2. A test that cannot fail
 #
-# The published tutorial of CheminTF has such a pretext. Its autoencoder takes six numbers to 64, with
-# a linear layer, and 64 numbers back to six, with another. It is trained to return what it was given,
-# and its small loss is taken as the proof that the encoding keeps the information. We train it twice:
-# on our six features, and on six numbers of pure noise, which know nothing of any storm.
+# An *autoencoder* is a network that is trained to return what it was given. The published tutorial of
+# CheminTF uses one as its pretext: a linear layer takes six numbers to 64, and another one takes these
+# back to six. Its small loss is to show that the encoding keeps the information. We train it twice: on
+# our six features, and on six numbers of pure noise, which know nothing of any storm.
 
 
 # %%
@@ -326,7 +326,8 @@ assert noise_s_N.median() > 86_400
 # - *with positions*: the sinusoids that tell a transformer which point is the third (notebook 03) are
 #   added to the 96 numbers;
 # - *positions later*: they are added only after the reader was trained without them;
-# - *elsewhere*: the same motions are moved to another part of the Earth;
+# - *elsewhere*: the same motions are moved to another part of the Earth, for what is wrong with an
+#   encoding may be learnt by heart where all data come from one town;
 # - *lossy control*: the three features that hold the truth are taken out, and it must fail;
 # - *some hidden*: a point is hidden, and has to be told from its neighbours.
 #
