@@ -62,18 +62,20 @@ class Recalled(Columns):
     @classmethod
     def of(cls, share_NV: Tensor, past: Past, row_N: Tensor, place_N: Tensor) -> Recalled:
         """By the tokens of some rows, at some places there."""
-        columns = past.place_m_BVC, past.is_visit_BV, past.region_BV, past.left_s_BV
-        here = (column[row_N, place_N] for column in columns)
         is_read_NV = index_of(past.region_BV[:1]) <= place_N.unsqueeze(1)
+        is_visit_NV = past.is_visit_BV[row_N] & is_read_NV
         return cls(
-            share_NV,
-            past.region_BV[row_N],
-            *here,
-            past.place_m_BVC[row_N],
-            past.arrived_s_BV[row_N],
-            past.left_s_BV[row_N],
-            past.is_whole_BV[row_N] & is_read_NV,
-            past.is_way_seen_BV[row_N] & past.is_visit_BV[row_N] & is_read_NV,
+            share_NV=share_NV,
+            region_NV=past.region_BV[row_N],
+            place_m_NC=past.place_m_BVC[row_N, place_N],
+            is_visit_N=past.is_visit_BV[row_N, place_N],
+            here_N=past.region_BV[row_N, place_N],
+            left_s_N=past.left_s_BV[row_N, place_N],
+            place_m_NVC=past.place_m_BVC[row_N],
+            arrived_s_NV=past.arrived_s_BV[row_N],
+            left_s_NV=past.left_s_BV[row_N],
+            is_whole_NV=past.is_whole_BV[row_N] & is_read_NV,
+            is_way_seen_NV=past.is_way_seen_BV[row_N] & is_visit_NV,
         )
 
     def chance_of(self, region_N: Tensor) -> Tensor:
