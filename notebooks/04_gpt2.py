@@ -62,7 +62,7 @@ print(f"{len(train):,} bytes to learn from, {sum(map(len, later)):,} to be asked
 print(later[0].decode())
 
 # %% [markdown]
-# ## 2. A block: compare, then think, and add
+# ## 2. A block: read, work, and add
 #
 # A block has two parts. *Attention* lets points read each other. The *feed-forward* layer then works
 # on each point by itself: it widens the point to four times its numbers, bends them, and narrows them
@@ -258,7 +258,7 @@ def train_until(end: int) -> None:
 
 
 word_1T = torch.tensor([list(b"+01-10 ")])
-for end in (0, 20, 200):
+for end in (0, 20, 60, 200):
     train_until(end)
     [new_T] = generate(model, word_1T, 35, temperature=1.0, seed=1).tolist()
     print(f"after {end} steps: {text_of(new_T)!r}")
@@ -268,9 +268,9 @@ train_until(NUM_STEPS)
 loss_curve({"bits a byte": losses}, "GPT-2 reads storms")
 
 # %% [markdown]
-# **What to notice.** The first text is noise. Then it learns which bytes there are, then that words have
-# seven of them, and last what storms do. On its way the loss stands still for a while, and then falls
-# again: the network has found out how to look at the word before.
+# **What to notice.** The first texts are noise. Soon it writes words of the right form, whose steps leap
+# about. There the loss stands still for a while. Then it falls again: now each word resembles the one
+# before, as the steps of a storm do.
 #
 # Is that good? A number alone says nothing, so we ask a rival that needs no network: **counting**. It
 # looks at the last n bytes, and tells the next one by how often each byte came after these n in
@@ -534,8 +534,8 @@ print(f"without a cache {times_as_many:.1f} times as many operations")
 assert times_as_many > 30
 
 # %% [markdown]
-# **What to notice.** The bytes are the same, and the cache saves all but a thirtieth of the operations,
-# and more. The longer the row, the more it saves.
+# **What to notice.** The bytes are the same. Without the cache the network does more than thirty times
+# the work, and the longer the row, the more.
 #
 # ## What can go wrong: a mean of means
 #
