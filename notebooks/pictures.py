@@ -13,7 +13,7 @@ import html
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ Values = Any  # numbers: a list, an array or a tensor
 class Picture:
     """An image and what it says in words."""
 
-    png: bytes
+    png: bytes = field(repr=False)
     alt: str
 
     def _repr_html_(self) -> str:
@@ -315,7 +315,7 @@ def _scale_bar(figure: Any, ax: Any) -> float:
 class LatentView:
     """A cloud of points to turn by hand, and below it three fixed sights of it."""
 
-    page: str
+    page: str = field(repr=False)
     sights: Picture
 
     def _repr_html_(self) -> str:

@@ -8,7 +8,6 @@ Shapes: T points.
 
 from __future__ import annotations
 
-import datetime as dt
 import lzma
 from dataclasses import dataclass
 from functools import cache
@@ -74,7 +73,7 @@ def _track(lines: list[str]) -> Track:
         name.title(),
         np.array([_degrees(row[5], "E") for row in rows]),
         np.array([_degrees(row[4], "N") for row in rows]),
-        np.array([_seconds(row[0] + row[1]) for row in rows]),
+        np.array([_instant(*row[:2]) for row in rows], "datetime64[s]").astype(np.float64),
         np.array([float(row[6]) for row in rows]),
     )
 
@@ -83,5 +82,5 @@ def _degrees(text: str, positive: str) -> float:
     return float(text[:-1]) if text[-1] == positive else -float(text[:-1])
 
 
-def _seconds(text: str) -> float:
-    return dt.datetime.strptime(text, "%Y%m%d%H%M").replace(tzinfo=dt.UTC).timestamp()
+def _instant(date: str, time: str) -> str:
+    return f"{date[:4]}-{date[4:6]}-{date[6:]}T{time[:2]}:{time[2:]}"

@@ -8,7 +8,7 @@ Shapes: B rows, T points, H points of the horizon, D model width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # what reads points needs no regions
     from ..interface.controls import Controls
     from ..interface.infilling import FilledGap
 
+CONTROLS = ("length_m", "duration_s")  # of made-up trajectories
 MAX_ROWS = 4096  # forecast at once, each sample counted; bounds the memory
 
 
@@ -97,22 +98,34 @@ def check_ends(partial: Partial) -> None:
 
 
 def generate_trips(
-    model: Model, starts: Context, num_points: int, seed: int = 0, first: int = 0
+    model: Model,
+    starts: Context,
+    num_points: int,
+    seed: int = 0,
+    first: int = 0,
+    length_m: float | Tensor | None = None,
+    duration_s: float | Tensor | None = None,
 ) -> Generated:
     """A trajectory of so many points from each start, the one point of a context.
 
-    A trajectory is a function of the seed, its start and its number, which are counted from `first`
-    on: of a long list, parts are made up alike.
+    A trajectory is a function of the seed, its start, its controls and its number, which are
+    counted from `first` on: of a long list, parts are made up alike. Controls say how long its path
+    is to be and how long it is to take, one number for all or one for each, NaN where it is free;
+    what comes is near that, for the family aims at it.
     """
+    asked = zip(CONTROLS, (length_m, duration_s), strict=True)
+    controls = {name: value for name, value in asked if value is not None}
     with ready_for(model, "generate") as able:
+        check_controls(model, controls)
         if starts.is_pad_BT.shape[1] != 1:
             raise ValueError("generate begins at one point of each trajectory, not at several")
         if not 2 <= num_points <= model.config.max_points:
             most = model.config.max_points
             raise ValueError(f"num_points must be from 2 to {most}, not {num_points}")
-        place_deg_NC = torch.cat([starts.lon_deg_BT, starts.lat_deg_BT], dim=1)
+        place_deg_NC = torch.cat([starts.lon_deg_BT, starts.lat_deg_BT], dim=1).double()
+        wanted = {"controls": controls} if controls else {}
         found: Generated = able.generate(
-            len(place_deg_NC), num_points, seed, place_deg_NC.double(), first
+            len(place_deg_NC), num_points, seed, place_deg_NC, first, **wanted
         )
     return found
 
@@ -201,3 +214,10 @@ def check_task(model: Network, task: str) -> None:
     tasks = FAMILIES[model.family].tasks
     if task not in tasks:
         raise ValueError(f"{model.family} does not serve {task!r}; it serves: {', '.join(tasks)}")
+
+
+def check_controls(model: Network, names: Collection[str]) -> None:
+    """Refuse controls of made-up trajectories that the family of a model does not take."""
+    known = getattr(model, "controls", ())
+    if unknown := [name for name in CONTROLS if name in names and name not in known]:
+        raise ValueError(f"{model.family} cannot be told {unknown[0]!r} of what it makes up")

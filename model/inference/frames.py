@@ -135,7 +135,7 @@ def as_us(instant: pd.Series) -> Any:
     return instant.dt.as_unit("us").astype("int64").to_numpy()
 
 
-def numbers(column: pd.Series) -> Any:
+def numbers(column: pd.Series, wanted: str = "decimal degrees") -> Any:
     """Numbers, NaN where one is missing. A refusal shows none: it may be somebody's home."""
     if column.dtype == object:
         column = column.mask(column.isna(), np.nan)
@@ -143,5 +143,5 @@ def numbers(column: pd.Series) -> Any:
         return column.astype("float64").to_numpy()
     except (ValueError, TypeError):
         raise ValueError(
-            f"{column.name} holds a value that is not a number; give decimal degrees, with a point"
+            f"{column.name} holds a value that is not a number; give {wanted}, with a point"
         ) from None

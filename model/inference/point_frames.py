@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from . import serving
-from .frames import as_frame, as_us, instants, numbered, numbers, write_answers
+from .frames import as_frame, as_us, frame_of, instants, numbered, numbers, plain, write_answers
 
 COLUMNS = ("trajectory_id", "tracked_at", "lon_deg", "lat_deg")
 
@@ -125,10 +125,14 @@ class PointFrames:
         """A trajectory of `num_points` made up from each row, which is its start, there and then.
 
         Each row is a trajectory of its own: for many of one start, give that many rows of it. What
-        is made up follows the number of the row and the seed.
+        is made up follows the number of the row and the seed. Columns `length_m` and `duration_s`,
+        either or both, say how long its path is to be and how long it is to take; where one is
+        missing, it is left open.
         """
         params, starts, id_R = self.request_of("generate", points, choices)
-        return as_points(serving.generated_points(self.trained, starts, params), id_R)
+        control_R = controls_of(frame_of(points), id_R)
+        serving.check_controls(self.trained.model, control_R)
+        return as_points(serving.generated_points(self.trained, starts, params, control_R), id_R)
 
     def embed(self, points: Any, **choices: Any) -> pd.DataFrame:
         """A vector of each trajectory in the columns e0, e1, and so on."""
@@ -178,6 +182,20 @@ def targets_us(frame: pd.DataFrame, id_R: Any) -> Any:
     instant_us_N = as_us(instants(frame["tracked_at"]))
     order_N = np.lexsort((instant_us_N, number_N))
     return instant_us_N[order_N].reshape(len(id_R), count_R[0])
+
+
+def controls_of(frame: pd.DataFrame, id_R: Any) -> dict[str, Any]:
+    """What a frame of starts asks of each trajectory (R), by the columns that it has of it."""
+    number_N = pd.Index(id_R).get_indexer(plain(frame["trajectory_id"]))
+    found = {}
+    for name in serving.CONTROLS:
+        if name in frame.columns:
+            value_N, value_R = numbers(plain(frame[name]), "decimal numbers"), np.empty(len(id_R))
+            value_R[number_N] = value_N
+            if not np.array_equal(value_R[number_N], value_N, equal_nan=True):
+                raise ValueError(f"{name} differs between the rows of one trajectory")
+            found[name] = value_R
+    return found
 
 
 def check_ahead(target_us_RH: Any, last_us_R: Any) -> None:

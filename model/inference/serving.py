@@ -42,6 +42,8 @@ from ..interface.flat_points import sorted_sketch as sorted_sketch
 from ..interface.next_visit import NextVisit
 from ..interface.visit_batch import VisitBatch
 from ..interface.weights import load_weights
+from .api import CONTROLS as CONTROLS
+from .api import check_controls as check_controls
 from .api import check_task as check_task
 from .api import (
     duration_density,
@@ -118,8 +120,8 @@ class Trained:
     def duration_density(self, partial: Partial) -> DurationDensity:
         return duration_density(self.model, partial)
 
-    def generate(self, starts: Context, num_points: int, seed: int) -> Generated:
-        return generate_trips(self.model, starts, num_points, seed)
+    def generate(self, starts: Context, num_points: int, seed: int, **controls: Any) -> Generated:
+        return generate_trips(self.model, starts, num_points, seed, **controls)
 
     def next_visit(self, history: VisitBatch) -> NextVisit:
         return next_visit(self.model, history)
@@ -330,10 +332,13 @@ def _check_ends(points: FlatPoints) -> None:
 # Generate ---------------------------------------------------------------------------------------
 
 
-def generated_points(trained: Trained, points: FlatPoints, params: Params) -> FlatPoints:
+def generated_points(
+    trained: Trained, points: FlatPoints, params: Params, control_R: Mapping[str, Floats]
+) -> FlatPoints:
     """A trajectory made up from each start, which begins there and then.
 
-    A trajectory is a function of its number, its start and the seed.
+    A trajectory is a function of its number, its start, its controls and the seed. Controls go by
+    their names, NaN where one asks nothing.
     """
     if (num_more := int((np.diff(points.offset_R) > 1).sum())) > 0:
         raise ValueError(
@@ -341,7 +346,8 @@ def generated_points(trained: Trained, points: FlatPoints, params: Params) -> Fl
             f"{num_more} of {len(points.offset_R) - 1} have more"
         )
     starts = context_of(points, latest(points, 1), params.zone)
-    found = trained.generate(starts, params.num_points, params.seed)
+    controls = {name: torch.from_numpy(value_R) for name, value_R in control_R.items()}
+    found = trained.generate(starts, params.num_points, params.seed, **controls)
     elapsed_us_NT = (found.time_s_NT.double() * 1e6).round().long()
     instant_us_NT = starts.started_us_B.unsqueeze(1) + elapsed_us_NT
     columns = (instant_us_NT, found.lon_deg_NT, found.lat_deg_NT)

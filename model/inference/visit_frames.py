@@ -19,7 +19,7 @@ import pandas as pd
 from ..interface.flat_visits import FlatVisits, sorted_visits
 from . import visit_serving
 from .frames import as_frame, as_us, frame_of, instants, numbered, numbers, write_answers
-from .serving import Trained, check_task, load_trained
+from .serving import Trained, check_controls, check_task, load_trained
 
 IDS = ("entity_id", "trajectory_id")
 TIMES = ("arrived_at", "left_at")
@@ -114,6 +114,7 @@ class VisitFrames:
         say where, or are missing.
         """
         params = self.params_of("generate", choices)
+        check_controls(self.trained.model, frame_of(starts).columns)
         frame = as_visits(starts, TIMES[:1], NOWHERE)
         ids = Ids(str(frame.columns[0]), numbered(frame.iloc[:, 0])[1])
         if len(ids.id_R) < len(frame):

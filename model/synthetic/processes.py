@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numba
 import numpy as np
 
 from ..earth.arrays import Floats, Ints
+from ..earth.compiled import compiled
 from ..earth.constants import EARTH_RADIUS_M
 
 
@@ -56,7 +56,7 @@ class Ar1:
         return _persist(step_TC, self.persistence)
 
 
-@numba.njit(nogil=True)
+@compiled
 def _persist(step_TC: Floats, persistence: float) -> Floats:
     """Add to each step its share of the step before, in place."""
     for t in range(1, step_TC.shape[0]):
@@ -139,10 +139,10 @@ def moved(
     return wrapped_deg * (1 - is_outside) - 180.0 * is_outside, end_lat_deg
 
 
-_moved = numba.njit(nogil=True)(moved)
+_moved = compiled(moved)
 
 
-@numba.njit(nogil=True)
+@compiled
 def walked(lon_deg: float, lat_deg: float, step_TC: Floats) -> tuple[Floats, Floats]:
     """Places after each step, each taken in the frame of the place that it starts from."""
     lon_T, lat_T = np.empty(step_TC.shape[0]), np.empty(step_TC.shape[0])

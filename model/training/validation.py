@@ -5,6 +5,7 @@ Every rank scores batches of its own; what they find is added up before anyone g
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
@@ -14,6 +15,8 @@ from ..interface.batch import Batch
 from .ranks import Ranks
 
 MAX_NAMED_WINDOWS = 20
+
+logger = logging.getLogger(__name__)
 
 
 class TrainingError(RuntimeError):
@@ -38,8 +41,12 @@ def validation_loss(
     step: int = 0,
     ranks: Ranks = Ranks(),
 ) -> float | None:
-    """Mean loss over all targets of all batches and ranks; None if asked to stop on the way."""
+    """Mean loss over all targets of all batches and ranks; None if asked to stop on the way.
+
+    What its parts are, over the batches of the first rank, is logged.
+    """
     total, count, is_stopped = 0.0, 0.0, False
+    parts: dict[str, float] = {}
     named: list[int] = []
     model.eval()
     with torch.no_grad():
@@ -51,10 +58,15 @@ def validation_loss(
             if not torch.isfinite(loss.total):
                 named = offending_windows(model, [batch])
             total, count = total + float(loss.total), count + float(loss.count)
+            for name, part in getattr(loss, "parts", {}).items():
+                parts[name] = parts.get(name, 0.0) + float(part)
     if named := ranks.gather(named):
         raise NonFiniteLoss("validation loss", step, named)
     if any(ranks.agree(is_stopped)):
         return None
+    if ranks.is_first and parts and count:
+        told = ", ".join(f"{name} {part / count:.4g}" for name, part in parts.items())
+        logger.info("validation loss at step %d: %s", step, told)
     total, count = ranks.add(torch.tensor([total, count], dtype=torch.float64)).tolist()
     if count == 0:
         raise TrainingError("no targets in the validation batches")

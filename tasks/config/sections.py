@@ -421,6 +421,22 @@ class AssessConfig(Section):
         description="At most, of each generator; as many as the split has windows if these are "
         "fewer. For families that generate alone.",
     )
+    discriminator_steps: int = Field(
+        0,
+        ge=0,
+        le=10_000,
+        title="Discriminator (steps)",
+        description="Of a small Transformer that tells made-up trips from real ones beside the "
+        "trees; 300 are enough, and take minutes. 0: it does not.",
+    )
+    learner_steps: int = Field(
+        0,
+        ge=0,
+        le=10_000,
+        title="Learners (steps)",
+        description="Of small forecasters that learn from made-up trips, and from real ones, to "
+        "tell what the former are worth; 300 are enough, and take minutes. 0: there are none.",
+    )
     baselines: tuple[str, ...] = Field(
         (),
         title="More baselines",

@@ -181,6 +181,8 @@ class GenerationRules(EvaluateRules):
 
     max_speed_mps: float
     num_generated: int
+    discriminator_steps: int
+    learner_steps: int
 
 
 class QualityRules(Section):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from model.baselines.generators import IndependentSteps, MarkovWalk, ResampledTrain
+from model.baselines.rollouts import Rollouts
 from model.evaluation.generation.comparison import NUM_RESAMPLES
-from model.evaluation.generation.generation_rows import AUC, SKILL, whole_rows
+from model.evaluation.generation.generation_rows import AUC, LOST, SKILL, whole_rows
 from model.evaluation.generation.generation_scores import (
     GENERATION_TABLE,
     Samples,
@@ -25,8 +27,11 @@ from model.evaluation.generation.generation_scores import (
 from model.evaluation.generation.generation_table import Judge, Losses, RealTrips
 from model.evaluation.generation.made_up import made_up, read_trips
 from model.evaluation.generation.member_losses import losses_of
-from model.evaluation.generation.validity import rejected
+from model.evaluation.generation.usefulness import AGAIN, BAR, REAL, Usefulness
+from model.evaluation.generation.validity import rejected, sound
+from model.evaluation.lesson import Lesson
 from tasks.config.slices import GenerationRules
+from tasks.evaluate.learners import learner_of
 from tasks.prepare.conventions import GENERATION_FILE, SPLITS
 from tasks.runtime.progress import progress
 from tasks.runtime.stage import Job
@@ -38,6 +43,7 @@ if TYPE_CHECKING:
     from model.interface.trips import Trips
 
 MOST_PAST = 100_000  # trips of train that copies are looked for among
+MOST_TAUGHT = 2_000  # that a learner is given
 NOISE_M = 50.0  # of the trips of train that are drawn again and moved
 CITY_RESOLUTION, CITY_CELL_M = 8, 1_000.0  # of H3: about as wide as this
 STEP = math.sqrt(7)  # of a cell to one of the next resolution
@@ -52,6 +58,10 @@ def judge_generation(draft: Path, job: Job[Any], trained: Trained) -> Counts:
     trips = read_trips(shards, SPLITS, MOST_PAST)
     train, judged = trips.pop("train"), trips
     generators = [trained, *fitted_generators(train, rules)]
+    learners = learners_of(generators, train, job, draft) if rules.learner_steps else {}
+    if REAL in learners:
+        generators.append(Rollouts(learners[REAL]))
+        learners |= {BAR: Lesson(shards, rules.resolution, rules.seed).damped}
     losses_R = losses_of(trained.model, train, rules.zone, rules.seed)
     rows: list[dict[str, Any]] = []
     counts: Counts = {}
@@ -61,7 +71,11 @@ def judge_generation(draft: Path, job: Job[Any], trained: Trained) -> Counts:
             tell(number / len(judged), split)
             real = whole.drawn(rules.num_generated, rules.seed)
             losses = Losses(losses_R, losses_of(trained.model, real, rules.zone, rules.seed))
-            samples = Samples(trained.name, samples_of(generators, train, real, rules), losses)
+            made = samples_of(generators, train, real, rules)
+            samples = Samples(trained.name, made, losses)
+            if BAR in learners:
+                asked = shards, split, rules.gate_horizon, min(MOST_TAUGHT, len(train))
+                samples = replace(samples, usefulness=Usefulness.of(learners, *asked))
             rows += generation_scores(samples, judge_of(train, real, rules), split, bar)
             bar = bar or bar_in(rows)
             counts |= counts_of(samples.trips[trained.name], rows, split, trained.name)
@@ -73,6 +87,24 @@ def judge_generation(draft: Path, job: Job[Any], trained: Trained) -> Counts:
 def fitted_generators(train: Trips, rules: GenerationRules) -> list[Generator]:
     """Those that begin where they are told to, fitted on train."""
     return [IndependentSteps.fit(train), MarkovWalk.fit(train, cells_m(rules)[0])]
+
+
+def learners_of(
+    generators: Sequence[Generator], train: Trips, job: Job[Any], draft: Path
+) -> dict[str, Any]:
+    """Who learnt from trips of train, by two seeds, and from those made up from their starts."""
+    rules: GenerationRules = job.settings
+    taught = train.drawn(MOST_TAUGHT, rules.seed)
+    made = samples_of(generators, train, taught, rules)
+    lessons = {REAL: taught, AGAIN: taught, **{name: sound(one) for name, one in made.items()}}
+    where = job.folder("shards"), rules.zone, rules.learner_steps
+    found: dict[str, Any] = {}
+    with progress("evaluate", "Learning from trips") as tell:
+        for number, (name, trips) in enumerate(lessons.items()):
+            tell(number / len(lessons), name)
+            learner = learner_of(trips, *where, rules.seed + (name == AGAIN), draft)
+            found |= {name: learner} if learner else {}
+    return found
 
 
 def samples_of(
@@ -88,7 +120,8 @@ def samples_of(
 
 def judge_of(train: Trips, real: Trips, rules: GenerationRules) -> Judge:
     told = RealTrips(train, real, rules.zone, rules.max_speed_mps, cells_m(rules))
-    return Judge(told, rules.seed, min(NUM_RESAMPLES, rules.num_bootstrap))
+    num_resamples = min(NUM_RESAMPLES, rules.num_bootstrap)
+    return Judge(told, rules.seed, num_resamples, rules.discriminator_steps)
 
 
 def cells_m(rules: GenerationRules) -> tuple[float, float]:
@@ -111,7 +144,7 @@ def counts_of(sample: Trips, rows: Sequence[dict[str, Any]], split: str, model: 
         f"{split}_generate_judged": len(sample) - sum(faults.values()),
     }
     told = whole_rows([row for row in rows if row["split"] == split], model)
-    named = {"auc": AUC, "skill": SKILL, "copied_share": "copied_share"}
+    named = {"auc": AUC, "skill": SKILL, "skill_lost": LOST, "copied_share": "copied_share"}
     return counts | {
         f"{split}_generate_{name}": round(told[measure]["value"], 4)
         for name, measure in named.items()

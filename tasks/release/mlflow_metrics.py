@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from model.evaluation.generation.generation_rows import AUC, COPYING, SKILL, whole_rows
+from model.evaluation.generation.generation_rows import AUC, COPYING, LOST, SKILL, whole_rows
 from model.evaluation.judged_tasks import FORECAST, GENERATE, TIMES_GIVEN, TRAVEL_TIME
 from model.evaluation.score_table import ALL, chosen_rows
 from tasks.report.error_columns import Row
@@ -43,7 +43,7 @@ def generation_metrics(rows: Sequence[Row]) -> Iterator[tuple[str, float]]:
     """Of made-up trips `test/generate/gdm/copied_share` and the like, of all that were judged."""
     for split, model in dict.fromkeys((row["split"], row["model"]) for row in rows):
         told = whole_rows(of_split(rows, split), model)
-        for measure in (AUC, SKILL, *COPYING):
+        for measure in (AUC, SKILL, LOST, *COPYING):
             if measure in told:
                 yield f"{split}/{GENERATE}/{model}/{measure}", told[measure]["value"]
 

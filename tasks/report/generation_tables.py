@@ -11,6 +11,8 @@ import pyarrow.parquet as pq
 from model.evaluation.generation.generation_rows import (
     AUC,
     COPYING,
+    LEARNER_ERROR,
+    LOST,
     SKILL,
     Row,
     bar_areas,
@@ -32,6 +34,8 @@ WORDS = {
     AUC: "told from real by trees",
     "discriminator_auc_of_places": "told from real by trees that read no times",
     "discriminator_auc_of_points": "told from real by a Transformer",
+    LOST: "skill that is lost by learning from it",
+    LEARNER_ERROR: "error of who learnt from it",
     "copied_share": "copies of train",
     "membership_auc_by_sample": "tells who was in train, by itself",
     "membership_auc_by_loss": "tells who was in train, by the losses of the model",
@@ -39,12 +43,16 @@ WORDS = {
     "w1_step_m": "length of a step",
     "w1_gyration_m": "radius of gyration",
     "w1_duration_s": "duration",
+    "w1_rest_share": "share of the time at rest",
+    "w1_dwell_s": "how long a rest lasts",
     "w1_start_hour": "hour of the start",
     "w1_trips_a_day": "trips a day",
     "jsd_trip_m": "length of a trip, in bins",
     "jsd_step_m": "length of a step, in bins",
     "jsd_gyration_m": "radius of gyration, in bins",
     "jsd_duration_s": "duration, in bins",
+    "jsd_rest_share": "share of the time at rest, in bins",
+    "jsd_dwell_s": "how long a rest lasts, in bins",
     "jsd_start_hour": "hour of the start, in bins",
     "jsd_trips_a_day": "trips a day, in bins",
     "jsd_density_": "where points lie, in cells of ",
@@ -60,11 +68,13 @@ WORDS = {
 BRIEF = {  # the columns of the table of generators
     AUC: "told from real",
     "discriminator_auc_of_places": "by places alone",
+    "discriminator_auc_of_points": "by a Transformer",
     "copied_share": "copies",
     "membership_auc_by_sample": "tells members",
     "w1_trip_m": "length off by",
     "w1_step_m": "steps off by",
     "w1_duration_s": "duration off by",
+    LOST: "skill lost",
 }
 EXPLAINED = (
     "Every generator is asked for one trip from the start of each window of the split, place and "
@@ -72,13 +82,17 @@ EXPLAINED = (
     "boosted trees that shall tell made-up trips from real ones of entities that they have not "
     "seen: 0.5 is perfect, and 1 means that every trip gives itself away. Where data tick evenly, "
     "as every six hours, times alone do so: *by places alone* is the area of trees that read no "
-    "times. *Off by* is the Wasserstein-1 distance from the real trips, the less the better. "
+    "times, and *by a Transformer*, if a run asks for it, that of a small one that reads points in "
+    "their order. *Off by* is the Wasserstein-1 distance from the real trips, the less the better. "
     "*Copies* are trips nearer to one of train than all but 1 % of the real trips are, and *tells "
     "members* is how well the nearness of a sample tells who was in train, 0.5 not at all: both "
     "should be no more than *real trips* score, which are other trips of the same data. *Trips of "
     "train drawn again* are the most that a copy can reach. Divergences are Jensen-Shannon's in "
     "bits, from 0 to 1. Trips off the Earth or not in order of time are counted and left out of all"
-    " else."
+    " else. *Skill lost*, if a run asks for it, is what a small forecaster lacks that learnt from "
+    "such trips alone, beside one that learnt from as many real trips in as many steps, in percent "
+    "of the error of damped velocity: both are asked about the same real windows, and *real trips* "
+    "tell what another seed makes of it. The rollouts are of the latter forecaster."
 )
 
 
@@ -127,7 +141,18 @@ def sentence(rows: Sequence[Row], split: str, model: str) -> str:
     if (skill := told.get(SKILL)) is not None:
         value, low, high = (percent(skill[key]) for key in ("value", "low", "high"))
         text += f" (skill {value}, {low} to {high})"
-    return f"{text}. {copying_sentence(rows, split, model)}"
+    return f"{text}. {use_sentence(told)}{copying_sentence(rows, split, model)}"
+
+
+def use_sentence(told: Mapping[str, Row]) -> str:
+    """What made-up trips are worth to who has no others."""
+    if LOST not in told:
+        return ""
+    row = told[LOST]
+    return (
+        f"Who learns to forecast from such trips alone, and from no real ones, loses {spelt(row)} "
+        f"of skill ({INTERVAL} {interval_of(row)}; by another seed {spelt(row, 'floor')}). "
+    )
 
 
 def copying_sentence(rows: Sequence[Row], split: str, model: str) -> str:
@@ -151,14 +176,15 @@ def generators_table(rows: Sequence[Row], split: str, model: str) -> Table:
     every = {name: whole_rows(own, name) for name in dict.fromkeys(row["model"] for row in own)}
     shown = {name: told for name, told in every.items() if AUC in told}
     order = sorted(shown, key=lambda name: (shown[name][AUC]["value"], name))
-    cells = [[spoken(name), *(cell(shown[name], measure) for measure in BRIEF)] for name in order]
+    brief = [one for one in BRIEF if any(one in told for told in shown.values())]
+    cells = [[spoken(name), *(cell(shown[name], measure) for measure in brief)] for name in order]
     bounds = shown.get(model, {})
     for words, key in ((FLOOR, "floor"), (CEILING, "ceiling")):
         if bounds:
-            cells.append([words, *(cell(bounds, measure, key) for measure in BRIEF)])
+            cells.append([words, *(cell(bounds, measure, key) for measure in brief)])
     number = counted(bounds[AUC]["num_trips"], "trip") if bounds else ""
     ours = [name == model for name in order] + [False] * (len(cells) - len(order))
-    columns = ("made up by", *BRIEF.values())
+    columns = ("made up by", *(BRIEF[one] for one in brief))
     return Table(f"Generators, {split}, {number}", columns, cells, ours)
 
 
@@ -214,9 +240,11 @@ def spelt(row: Row, key: str = "value") -> str:
 
 
 def spelling(measure: str) -> Callable[[float], str]:
-    if measure.startswith("w1_"):
+    if measure == LOST:
+        return share
+    if measure.startswith(("w1_", LEARNER_ERROR)):
         ends: dict[str, Callable[[float], str]]
-        ends = {"_m": distance, "_s": duration, "_hour": hours}
+        ends = {"_m": distance, "_s": duration, "_hour": hours, "_share": share}
         return next((spell for end, spell in ends.items() if measure.endswith(end)), digits)
     shares = ("copied_share", "unseen_", "duplicates_", "too_", "nights_", "off_", "unordered")
     return share if measure.startswith(shares) else digits

@@ -10,7 +10,14 @@ import pytest
 from helpers import masked_ships, ships
 
 from model.data.shards import Shards
-from model.evaluation.generation.generation_rows import AUC, COPYING, SKILL, whole_rows
+from model.evaluation.generation.generation_rows import (
+    AUC,
+    COPYING,
+    LEARNER_ERROR,
+    LOST,
+    SKILL,
+    whole_rows,
+)
 from model.evaluation.generation.generation_scores import GENERATION_TABLE
 from model.evaluation.generation.made_up import made_up, read_trips
 from tasks.config.pipeline import ModelConfig
@@ -27,13 +34,19 @@ from tasks.report.generation_tables import (
 )
 from tasks.report.page_parts import markdown_of
 
-GENERATORS = ("gdm", "independent_steps", "markov_walk", "resampled_train", "resampled_train_50m")
+ROLLOUTS = "chemin_rollouts"
+GENERATORS = (
+    *("gdm", "independent_steps", "markov_walk", ROLLOUTS),
+    *("resampled_train", "resampled_train_50m"),
+)
 SPLITS = ("validation", "test")
 
 
 @pytest.fixture(scope="module")
 def made():
-    return masked_ships.evaluated("gdm", ("forecast",))
+    """All that a run can ask for, as cheaply as can be."""
+    asked = ("discriminator_steps", 2), ("learner_steps", 2)
+    return masked_ships.evaluated("gdm", ("forecast",), asked)
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +62,25 @@ def test_the_table_holds_every_generator_on_both_splits(made, rows):
             told = whole_rows([row for row in rows if row["split"] == split], name)
             assert 0.3 < told[AUC]["value"] <= 1
             assert math.isfinite(told["copied_share"]["floor_high"])
+            by_points = told["discriminator_auc_of_points"]
+            assert by_points["low"] <= by_points["value"] <= by_points["high"]
+            assert 0 < by_points["floor_low"] <= by_points["floor_high"]
+            assert (LOST in told) == (LEARNER_ERROR in told) == (name != ROLLOUTS)
             assert (SKILL in told) == (name == "gdm") == ("membership_auc_by_loss" in told)
     bars = {row["bar"] for row in rows if row["measure"] == SKILL}
     assert len(bars) == 1
-    assert bars < set(GENERATORS[1:3])
+    assert bars < set(GENERATORS[1:4])
+
+
+def test_who_learns_from_train_drawn_again_loses_what_the_ceiling_says(rows):
+    """All are asked about the same windows: the floor and the ceiling are those of everyone."""
+    for split in SPLITS:
+        own = [row for row in rows if row["split"] == split and row["measure"] == LOST]
+        assert len({(row["floor"], row["floor_low"], row["ceiling"]) for row in own}) == 1
+        [again] = [row for row in own if row["model"] == "resampled_train"]
+        assert again["value"] == again["ceiling"] != again["floor"]
+        assert all(row["low"] <= row["value"] <= row["high"] for row in own)
+        assert len({row["value"] for row in own}) == len(own) == len(GENERATORS) - 1
 
 
 def test_no_trip_is_lost(made):
@@ -62,7 +90,7 @@ def test_no_trip_is_lost(made):
     for split in SPLITS:
         told = {name: counts[f"{split}_generate_{name}"] for name in ("trips", "judged")}
         faults = [counts[f"{split}_generate_{name}"] for name in ("off_sphere", "unordered")]
-        assert told["trips"] == len(trips[split]) == 4 * ships.SIZES[split]
+        assert told["trips"] == len(trips[split]) == 2 * ships.SIZES[split]
         assert told["trips"] == told["judged"] + sum(faults)
 
 
@@ -101,6 +129,7 @@ def test_others_are_not_judged_on_it():
     rules = masked_ships.config_of("gdm").generation_rules
     assert isinstance(rules, GenerationRules)
     assert rules.num_generated == 10_000
+    assert rules.discriminator_steps == rules.learner_steps == 0, "minutes that nobody asked for"
     made = masked_ships.evaluated("masked_chemin")
     assert read_generation(made.evaluation) == []
     assert not any("generate" in name for name in made.evaluated.counts)
@@ -119,6 +148,10 @@ def test_the_report_tells_it_in_words(made, rows):
     assert "| **gdm** |" in text
     for words in ("real trips", "trips of train drawn again", "independent steps", "markov walk"):
         assert f"| {words} |" in text
+    assert text.count("| by a Transformer |") == 2  # on both splits
+    assert "Who learns to forecast from such trips alone" in text
+    unasked = [row for row in rows if row["measure"] != "discriminator_auc_of_points"]
+    assert "by a Transformer" not in generators_table(unasked, "test", "gdm").columns
     assert all(WORDS[name] in text for name in COPYING)
     assert {words_of(row["measure"]) for row in rows if row["measure"] != SKILL} <= {
         line.split(" | ")[0].strip("| ") for line in text.splitlines()

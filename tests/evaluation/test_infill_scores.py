@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scoringrules
 import torch
-from families.test_trajgpt import random_weights
+from helpers.trajgpt_models import random_weights
 from helpers.visit_worlds import (
     HIDDEN,
     MONDAY_US,

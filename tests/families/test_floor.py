@@ -53,7 +53,8 @@ def shards_of(num_trajectories):
     """A folder of that many trajectories to learn from, and others to validate on."""
     folder = Path(tempfile.mkdtemp(prefix="floor-"))
     atexit.register(shutil.rmtree, folder)
-    spans = {"train": (0, num_trajectories), "validation": (HELD_OUT, HELD_OUT + 2_000)}
+    num_held_out = min(2_000, num_trajectories // 10)  # ten validations cost less than training
+    spans = {"train": (0, num_trajectories), "validation": (HELD_OUT, HELD_OUT + num_held_out)}
     write_shards_of_world(folder, WORLD, spans)
     return folder
 

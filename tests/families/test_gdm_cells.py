@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from model.families.gdm.cells import CellConfig, CellDiffusion
-from model.families.gdm.diffusion import MAX_PASSES
+from model.families.gdm.diffusion import MAX_PASSES, noise_of, signal_of
 from model.synthetic.processes import RegionChain
 
 torch.set_num_threads(1)
@@ -73,6 +73,27 @@ class NeighboursByNumber(CellDiffusion):
         self.vector_RE += ramp_R1 / 2
 
 
+class BeginsAtTruth(CellDiffusion):
+    """What is unknown is there with a little noise from the start, as latents of real trips."""
+
+    def filled(self, cell_BT, is_known_BT, numbers, seed):
+        self.true_BTE = self.vector_RE[cell_BT]
+        return super().filled(cell_BT, is_known_BT, numbers, seed)
+
+    def log_probability(self, x_BTE, time_B1, is_known_BT):
+        true_BTE = self.true_BTE.repeat(len(x_BTE) // len(self.true_BTE), 1, 1)
+        return super().log_probability(x_BTE + true_BTE, time_B1, is_known_BT)
+
+
+class FadingConditions(CellDiffusion):
+    """What is known fades with the level of noise like what is not."""
+
+    def log_probability(self, x_BTE, time_B1, is_known_BT):
+        faded_BTE = signal_of(time_B1).unsqueeze(-1) * x_BTE
+        shown_BTE = torch.where(is_known_BT.unsqueeze(-1), faded_BTE, x_BTE)
+        return super().log_probability(shown_BTE, time_B1, is_known_BT)
+
+
 # ------------------------------------------------------------------ guards
 
 
@@ -103,8 +124,8 @@ def test_no_two_cells_are_neighbours():
         check_no_two_cells_are_neighbours(NeighboursByNumber)
 
 
-def test_what_is_unknown_is_not_read():
-    model, cell_BT = shaken_model(), walks(4, seed=1)
+def check_what_is_unknown_is_not_read(model):
+    cell_BT = walks(4, seed=1)
     is_known_BT = torch.rand(cell_BT.shape, generator=torch.Generator().manual_seed(0)) < 0.5
     found_SBT = model.filled(cell_BT, is_known_BT, range(3), seed=2)
     other_BT = torch.where(is_known_BT, cell_BT, (cell_BT + 1) % CHAIN.num_regions)
@@ -112,6 +133,35 @@ def test_what_is_unknown_is_not_read():
     assert (found_SBT == cell_BT)[:, is_known_BT].all()
     alone_BT = model.filled(cell_BT[2:3], is_known_BT[2:3], range(2, 3), seed=2)
     assert torch.equal(alone_BT[0, 0], found_SBT[2, 2])  # whoever stands beside it
+
+
+def test_what_is_unknown_is_not_read():
+    check_what_is_unknown_is_not_read(shaken_model())
+    with pytest.raises(AssertionError):
+        check_what_is_unknown_is_not_read(shaken_model(BeginsAtTruth))
+
+
+@torch.no_grad()
+def check_known_cells_enter_clean(model):
+    """Each with its vector and its flag, at any level of noise, in training as in sampling."""
+    cell_BT, seen = walks(4, seed=1), []
+    is_known_BT = torch.arange(NUM_POINTS).expand_as(cell_BT) % 3 == 0
+    model.features.register_forward_pre_hook(lambda part, given: seen.append(given[0]))
+    noise_BTE = torch.randn(*cell_BT.shape, CONFIG.num_numbers)
+    for level in (0.1, 0.9):
+        model.loss(cell_BT, is_known_BT, torch.full((4, 1), level), noise_BTE)
+    model.filled(cell_BT, is_known_BT, range(1), seed=2)
+    assert len(seen) == 2 + CONFIG.num_passes
+    expected_NE = model.vector_RE[cell_BT[is_known_BT]]
+    for part in seen:
+        own_NE = part[is_known_BT][:, : CONFIG.num_numbers + 1]
+        torch.testing.assert_close(own_NE, torch.cat([expected_NE, torch.ones(16, 1)], dim=1))
+
+
+def test_known_cells_enter_clean_at_every_level():
+    check_known_cells_enter_clean(shaken_model())
+    with pytest.raises(AssertionError):
+        check_known_cells_enter_clean(shaken_model(FadingConditions))
 
 
 def test_the_loss_is_of_unknown_cells():
@@ -148,6 +198,33 @@ def shares_of_steps(model):
     return count_RR / count_RR.sum(), CHAIN.stationary_R[:, None] * CHAIN.transition_RR
 
 
+class Exact(CellDiffusion):
+    """The network's place is taken by the exact law, which goes through the chain and back."""
+
+    def log_probability(self, x_BTE, time_B1, is_known_BT):
+        share_B11 = noise_of(time_B1).square().unsqueeze(-1)
+        near_BTR = signal_of(time_B1).unsqueeze(-1) / share_B11 * x_BTE @ self.vector_RE.T
+        near_TBR = near_BTR.log_softmax(-1).transpose(0, 1)
+        step_RR = torch.from_numpy(CHAIN.transition_RR).float()
+        ahead = self._passed(near_TBR, torch.from_numpy(CHAIN.stationary_R).float(), step_RR)
+        back = self._passed(near_TBR.flip(0), torch.ones(len(step_RR)), step_RR.T).flip(0)
+        return (ahead + back + near_TBR).transpose(0, 1).log_softmax(-1)
+
+    def _passed(self, near_TBR, first_R, step_RR):
+        """What all points before each one tell of it."""
+        told = [first_R.log().expand(near_TBR[0].shape)]
+        for near_BR in near_TBR[:-1]:
+            told.append(((told[-1] + near_BR).softmax(-1) @ step_RR).clamp(min=1e-30).log())
+        return torch.stack(told)
+
+
+def test_with_the_exact_law_made_up_cells_are_of_the_chain():
+    """What is amiss below is the network's, and not the sampler's."""
+    share_RR, law_RR = shares_of_steps(Exact(CONFIG))
+    assert share_RR[law_RR == 0].sum() < 1e-3
+    assert np.abs(share_RR - law_RR).sum() / 2 < 0.03
+
+
 def check_follows_the_chain(model):
     share_RR, law_RR = shares_of_steps(model)
     assert np.abs(share_RR - law_RR).sum() / 2 < 0.15
@@ -161,8 +238,15 @@ def test_made_up_cells_follow_the_chain():
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="after 600 steps a tenth of the steps are none of the chain", strict=True)
+@pytest.mark.xfail(
+    reason="after 600 steps 7 in 100 of its steps are none of the chain", strict=True
+)
 def test_made_up_cells_take_no_step_that_the_chain_never_takes():
+    """Between t = 0.2 and 0.5, where cells are decided, P(cell) is 0.02 to 0.07 nats off.
+
+    It was 10 in 100 when the network read noise and not what it tells. A learning rate of 0.004
+    and ten times as many sequences (6 in 100) change little; longer trainings were not tried.
+    """
     share_RR, law_RR = shares_of_steps(chain_model())
     assert share_RR[law_RR == 0].sum() < 0.03
 

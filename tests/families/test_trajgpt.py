@@ -1,66 +1,39 @@
-"""What trajgpt promises, before and after training; each guard also catches a planted fault.
-
-The faults are those of the published code, which the names of the planted classes tell.
-"""
+"""Promises of trajgpt, before and after training; each guard also catches a planted fault."""
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import replace
-from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from helpers.trajgpt_models import (
+    NUM_VISITS,
+    TINY,
+    BatchStatistics,
+    ChangesInPlace,
+    ClipsLabels,
+    HalfOfTheState,
+    QuarterOfTheState,
+    ReadsPads,
+    RegionIsNoInput,
+    SpecialsTwice,
+    TargetAmongInputs,
+    random_weights,
+    trained,
+    with_trained_weights,
+)
 from helpers.visit_worlds import (
     LAW,
     batch_of_visits,
     places_of,
     visits_of_law,
-    write_shards_of_law,
 )
 
-from model.families.trajgpt.network import PRESETS, Told, TrajGpt, TrajGptConfig
+from model.families.trajgpt.network import Told, TrajGpt, TrajGptConfig
 from model.families.trajgpt.recall import Recalled
 from model.features.places import NUM_SPECIAL
-from model.inference.serving import load_trained
 from model.interface.next_visit import Arrivals, parted
-from model.training.config import FitConfig
-from model.training.launch import Training, run
-
-TINY = PRESETS["tiny"]
-NUM_VISITS = 24
-
-
-def random_weights(family=TrajGpt):
-    """Weights that are large enough for whatever is wired to show."""
-    torch.manual_seed(0)
-    model = family(TINY, places_of()).eval()
-    with torch.no_grad():
-        for value in model.parameters():
-            value.add_(0.1 * torch.randn_like(value))
-    return model
-
-
-@cache
-def trained(num_steps, num_rows=3_000):
-    """A tiny model as the product trains it: its loader, its engine."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        spans = {"train": (0, num_rows), "validation": (900_000, 900_300)}
-        write_shards_of_law(folder / "shards", spans, NUM_VISITS)
-        config = FitConfig(
-            max_steps=num_steps,
-            max_points=NUM_VISITS,
-            learning_rate=7e-3,
-            warmup_steps=20,
-            validate_every=num_steps // 2,
-        )
-        training = Training(str(folder / "shards"), "trajgpt", "tiny", config)
-        (folder / "work").mkdir()
-        run(training, folder / "work")
-        return load_trained(folder / "work").model
 
 
 def walked(num_pads=0, num_rows=3, num_visits=6):
@@ -90,55 +63,6 @@ def moved(batch, name, by):
 
 def is_equal(one, other):
     return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
-
-
-# ------------------------------------------------------------------ planted faults
-
-
-class TargetAmongInputs(TrajGpt):
-    """The state before a visit knows when the visit begins and ends, and where exactly it is."""
-
-    def encode(self, batch):
-        sums_BV = (batch.arrived_s_BV + batch.left_s_BV + batch.east_m_BV).float() / 1e4
-        return super().encode(batch) + sums_BV.roll(-1, dims=1).unsqueeze(-1)
-
-
-class RegionIsNoInput(TrajGpt):
-    """The travel head is not told where the way leads."""
-
-    def region_codes(self, region_N):
-        return super().region_codes(torch.zeros_like(region_N))
-
-
-class HalfOfTheState(TrajGpt):
-    """Heads of time read a slice of the state."""
-
-    def travel(self, hidden_ND, region_N, recalled):
-        half = hidden_ND.clone()
-        half[:, : TINY.width // 2] = 0
-        return super().travel(half, region_N, recalled)
-
-
-class ChangesInPlace(TrajGpt):
-    """A head adds to the state that the other heads read after it."""
-
-    def travel(self, hidden_ND, region_N, recalled):
-        hidden_ND += 0.1
-        return super().travel(hidden_ND, region_N, recalled)
-
-
-class ReadsPads(TrajGpt):
-    """Statistics over the whole row, pads and all."""
-
-    def encode(self, batch):
-        hidden_BVD = super().encode(batch)
-        return hidden_BVD - hidden_BVD.mean(dim=1, keepdim=True)
-
-
-class BatchStatistics(TrajGpt):
-    def encode(self, batch):
-        hidden_BVD = super().encode(batch)
-        return hidden_BVD - hidden_BVD.mean(dim=(0, 1))
 
 
 # ------------------------------------------------------------------ guards
@@ -192,6 +116,17 @@ def check_every_feature_counts(model):
         assert bool((hidden_ND.grad.abs().sum(0) > 0).all())
 
 
+def check_labels_are_not_clipped(model):
+    """However long a stay or a way is, a longer one is another surprise."""
+    batch, most_s = walked(), 10 * model.places.max_elapsed_s
+    with torch.no_grad():
+        for names in (["left_s_BV"], ["left_s_BV", "arrived_s_BV"]):
+            one, other = batch, batch
+            for name in names:
+                one, other = moved(one, name, most_s), moved(other, name, 2 * most_s)
+            assert not torch.equal(model.loss(one).total, model.loss(other).total)
+
+
 def check_heads_can_be_asked_in_any_order(model):
     hidden_ND = torch.randn(4, TINY.width, generator=torch.Generator().manual_seed(1))
     before, region_N = hidden_ND.clone(), torch.tensor([5, 6, 7, 8])
@@ -230,6 +165,8 @@ GUARDS = [
     (check_the_exact_place_is_unseen, TargetAmongInputs),
     (check_the_asked_region_counts, RegionIsNoInput),
     (check_every_feature_counts, HalfOfTheState),
+    (check_every_feature_counts, QuarterOfTheState),
+    (check_labels_are_not_clipped, ClipsLabels),
     (check_heads_can_be_asked_in_any_order, ChangesInPlace),
     (check_pads_count_for_nothing, ReadsPads),
     (check_alone_and_in_a_batch, BatchStatistics),
@@ -243,21 +180,49 @@ def test_a_guard_holds_and_catches_its_fault(check, planted):
         check(random_weights(planted))
 
 
-@pytest.mark.parametrize("check", [check for check, _ in GUARDS])
-def test_a_guard_holds_after_training(check):
+@pytest.mark.parametrize(("check", "planted"), GUARDS)
+def test_a_guard_holds_and_catches_its_fault_after_training(check, planted):
     check(trained(40))
+    with pytest.raises(AssertionError):
+        check(with_trained_weights(planted))
+
+
+def check_a_way_is_as_long_as_to_the_asked_region(model):
+    """The median of a way that takes time is that of the law, whichever region is asked."""
+    region_R = torch.arange(LAW.chain.num_regions)
+    with torch.no_grad():
+        told, _ = model.asked(walked())
+        median_s_NR = torch.stack(
+            [
+                told.travel((region + NUM_SPECIAL).expand(len(told.hidden_ND))).quantile(0.55)
+                for region in region_R
+            ],
+            dim=-1,
+        )
+    off_NR = torch.log(median_s_NR / torch.from_numpy(LAW.travel_median_s(region_R.numpy())))
+    assert float(off_NR.abs().mean()) < 0.15
+
+
+def test_a_way_is_as_long_as_to_the_asked_region():
+    check_a_way_is_as_long_as_to_the_asked_region(trained(40))
+    with pytest.raises(AssertionError):
+        check_a_way_is_as_long_as_to_the_asked_region(with_trained_weights(RegionIsNoInput))
 
 
 # ------------------------------------------------------------------ shape, censoring, learning
 
 
-def test_the_vocabulary_holds_the_special_ids_once():
-    model = random_weights()
+def check_the_vocabulary_holds_the_special_ids_once(model):
     assert model.region.num_embeddings == NUM_SPECIAL + LAW.chain.num_regions
-    batch = walked()
-    told, _ = model.asked(batch)
+    told, _ = model.asked(walked())
     assert told.log_region_NR.shape == (15, model.places.num_ids)
     torch.testing.assert_close(told.log_region_NR.exp().sum(-1), torch.ones(15))
+
+
+def test_the_vocabulary_holds_the_special_ids_once():
+    check_the_vocabulary_holds_the_special_ids_once(random_weights())
+    with pytest.raises(AssertionError):
+        check_the_vocabulary_holds_the_special_ids_once(random_weights(SpecialsTwice))
     with pytest.raises(ValueError, match="must divide by 4"):
         TrajGptConfig(width=30, num_heads=1)
 

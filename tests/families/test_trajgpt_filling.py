@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from families.test_trajgpt import random_weights, trained
+from helpers.trajgpt_models import random_weights, trained
 from helpers.visit_worlds import LAW, MONDAY_US, batch_of_visits, visits_of_law
 
 from model.families.trajgpt.filling import GapError, fill

@@ -44,19 +44,25 @@ def test_a_source_in_a_folder_of_any_name_is_that_folder(tmp_path, odd):
     assert snapshot.counts["num_points"] == 640
 
 
+EVERY_SIGN = "a[1]* it's lat_deg=1 50% #&=+$(x)"  # those of the others in one name
+
+
 @pytest.mark.parametrize(
-    "odd",
+    ("odd", "alike"),
     [
-        pytest.param(odd, marks=() if {*"[="} & {*odd} else pytest.mark.slow)
-        for odd in ODD.values()
-        if "\\" not in odd
+        (EVERY_SIGN, EVERY_SIGN.replace("[1]*", "1")),
+        *(
+            pytest.param(odd, "a1", marks=pytest.mark.slow)
+            for odd in ODD.values()
+            if "\\" not in odd
+        ),
     ],
 )
-def test_a_store_of_any_name_holds_what_another_does(tmp_path, odd):
+def test_a_store_of_any_name_holds_what_another_does(tmp_path, odd, alike):
+    """Beside it lies one of other data, which its name would match as a pattern."""
     source = storm_file(tmp_path)
     prepare(tmp_path / "plain" / "store", source)
-    twin = tmp_path / "a1" / "store"
-    prepare(twin, storm_file(tmp_path, "hurdat2-other.txt"))
+    prepare(tmp_path / alike / "store", storm_file(tmp_path, "hurdat2-other.txt"))
     prepare(tmp_path / odd / "store", source)
     assert content(tmp_path / odd / "store") == content(tmp_path / "plain" / "store")
 

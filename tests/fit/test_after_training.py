@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 import test_chemin
-import test_gdm
 import test_gpt2
 import test_gru
 import test_masked_chemin
 import test_patch
 import test_trajfm
 import torch
+from helpers import gdm_guards
 from helpers.interface import EVERY, check_alone_and_in_a_batch, check_asking_changes_nothing
 from helpers.walks import WALKING, batch_of, walk
 from torch import nn
@@ -45,9 +45,16 @@ GUARDS = {  # the check, what it asks besides a model, and the faults that it is
         ],
     ),
     "gdm": (
-        test_gdm,
+        gdm_guards,
         [
-            ("check_hidden_points_are_unseen", [test_gdm.NUM_SCORED], ["ReadsCenter"]),
+            ("check_hidden_numbers_are_unseen", [], ["ReadsCenter"]),
+            ("check_recovered", [], ["ReadsCenter"]),
+            ("check_repainting_sees_nothing_hidden", [], ["TakesWhatItGave", "ReadsPads"]),
+            ("check_a_forecast_sees_no_future", [], ["ReadsPads"]),
+            ("check_both_sides_are_seen", [], ["HiddenAlone"]),
+            ("check_known_points_enter_clean", [], ["NoisedConditions"]),
+            ("check_hidden_points_keep_their_positions", [], ["HiddenFromZero"]),
+            ("check_errors_are_told_by_level", [], ["LevelsFromTheEnd"]),
             ("check_samples_differ", [], ["StartsAtZero"]),
             ("check_a_row_stands_alone", [], ["BatchStatistics"]),
             ("check_meridian_does_not_matter", [], ["AbsolutePlace"]),

@@ -37,7 +37,7 @@ from tasks.runtime.stage import without_orchestrator
 from tasks.runtime.store import Counts, Receipt, Recipe, Store
 
 NUM_POINTS = 24
-NUM_CONTEXT, NUM_HORIZON = 8, 4
+NUM_CONTEXT, NUM_HORIZON, STRIDE = 8, 4, 4
 SIZES = {"train": 60, "validation": 20, "test": 12}  # the gate asks for ten entities
 
 
@@ -54,7 +54,7 @@ class ShipsConfig(PipelineConfig):
 
 def config_of(max_steps: int = 250, seed: int = 0) -> ShipsConfig:
     return ShipsConfig(
-        window=WindowConfig(num_context=NUM_CONTEXT, num_horizon=NUM_HORIZON, stride=4),
+        window=WindowConfig(num_context=NUM_CONTEXT, num_horizon=NUM_HORIZON, stride=STRIDE),
         model=ModelConfig(preset="tiny"),
         train=TrainConfig(
             max_steps=max_steps,
@@ -105,7 +105,7 @@ def build(draft: Path, seed: int, sizes: dict[str, int]) -> Counts:
             {"trip_id": row["trip_id"], "entity_id": row["entity_id"], "start": start}
             | forecast_window(split, NUM_CONTEXT, NUM_CONTEXT + NUM_HORIZON, start)
             for row in trips
-            for start in range(0, NUM_POINTS - NUM_CONTEXT - NUM_HORIZON + 1, 4)
+            for start in range(0, NUM_POINTS - NUM_CONTEXT - NUM_HORIZON + 1, STRIDE)
         ]
     for number, window in enumerate(windows):
         window["window_id"] = number

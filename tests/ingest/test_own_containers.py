@@ -227,7 +227,7 @@ def test_each_line_is_a_trip_and_one_without_a_time_for_each_vertex_has_none() -
     assert rules_of(rejects) == [(number, "malformed") for number in (3, 4, 7, 8)]
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(
     st.lists(
         st.tuples(longitudes(), latitudes(), st.integers(0, 10**7)).filter(
@@ -250,7 +250,7 @@ def test_a_track_comes_out_of_geojson_and_kml_as_it_went_in(track) -> None:
         assert found == expected, form
 
 
-@settings(max_examples=18)
+@settings(max_examples=10)
 @given(st.data())
 def test_any_damage_to_containers_is_read_or_rejected(data) -> None:
     """`read` checks that every record is kept or rejected."""

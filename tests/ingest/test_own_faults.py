@@ -90,7 +90,7 @@ def watch(instants: list[datetime], date: str = "%Y-%m-%d") -> str:
     return CLOCK_HEADER + "".join(lines)
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(
     start_min=st.integers(0, 1_439),
     steps_min=st.lists(st.integers(1, 11 * 60), min_size=1, max_size=40),

@@ -266,7 +266,7 @@ def instant_of(us: int) -> datetime:
     return datetime(1971, 1, 1, tzinfo=UTC) + timedelta(microseconds=us)
 
 
-@settings(max_examples=6)
+@settings(max_examples=4)
 @given(
     rows=st.lists(
         st.fixed_dictionaries(

@@ -181,7 +181,7 @@ tracks = st.lists(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(track=tracks)
 def test_the_kernel_equals_a_recursive_query(oracle, track):
     """Places lie 111 m apart and more, so that no distance is near what the limit allows."""
@@ -347,7 +347,7 @@ def test_each_rule_takes_its_points(store: Store):
     assert rejects == dict(zip((1, 2, 3, 4, 5, 12, 13, 15, 16, 17), RULES, strict=True))
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(
     rows=st.lists(
         st.tuples(

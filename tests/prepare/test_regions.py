@@ -97,7 +97,7 @@ def fitted(connection, visits):
     return counts, *(connection.table(name).to_arrow_table().to_pylist() for name in tables)
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(rows=rows_of_visits, seed=st.integers(0, 99))
 def test_neither_the_order_of_rows_nor_test_rows_change_the_vocabulary(connection, rows, seed):
     visits = visits_of(rows)
@@ -108,7 +108,7 @@ def test_neither_the_order_of_rows_nor_test_rows_change_the_vocabulary(connectio
     assert fitted(connection, changed)[1] == vocabulary
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(rows=rows_of_visits)
 def test_regions_visits_and_windows_equal_a_slow_loop(connection, rows):
     counts, vocabulary, told, windows = fitted(connection, visits_of(rows))

@@ -269,7 +269,7 @@ def instants(draw):
     return zone, max(0, draw(anywhere | near.map(sum)))
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(instant=instants())
 def test_the_calendar_is_that_of_the_zone_in_sql_and_in_the_model(connection, instant):
     zone, instant_us = instant

@@ -242,8 +242,8 @@ def test_regions_are_numbered_behind_the_special_ids_and_placed_at_their_centre(
     assert np.array(lat_lon)[:, ::-1].T == pytest.approx(np.array(placed), abs=1e-12)
 
 
-def test_scales_and_limits_are_those_of_train(people):
-    places, train = people.places, [r for r in rows_in(people.folder) if r["split"] == "train"]
+def check_scales_and_limits_are_those_of(train, people):
+    places = people.places
     assert places.num_visits == len(train)
     ended = [row["duration_s"] for row in train if not row["is_censored"]]
     known = [row["travel_s"] for row in train if row["is_way_seen"]]
@@ -272,6 +272,13 @@ def test_scales_and_limits_are_those_of_train(people):
     )
     assert places.max_elapsed_s == pytest.approx(longest_us / 1e6, abs=1e-6)
     assert places.min_stay_s == people.config.stay.min_stay_s
+
+
+def test_scales_and_limits_are_those_of_train(people):
+    rows = rows_in(people.folder)
+    check_scales_and_limits_are_those_of([r for r in rows if r["split"] == "train"], people)
+    with pytest.raises(AssertionError):
+        check_scales_and_limits_are_those_of(rows, people)
 
 
 # Fitted on train --------------------------------------------------------------------------------

@@ -36,10 +36,22 @@ def ran(command: str, *arguments: str, folder: Path = PROJECT) -> subprocess.Com
     )
 
 
-def test_import_contracts_hold():
-    done = ran("lint-imports", "--no-cache")
-    assert done.returncode == 0, done.stdout
-    assert "0 broken" in done.stdout
+@pytest.fixture(scope="module")
+def outline(tmp_path_factory) -> Path:
+    """All modules, empty but for what the contracts allow: they hold."""
+    folder = tmp_path_factory.mktemp("outline")
+    for path in sources():
+        copy = folder / path.relative_to(PROJECT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.touch()
+    (folder / "tasks" / "database.py").write_text("import duckdb\n")
+    for name in MLFLOW_MODULES:
+        (folder / "tasks" / f"{name}.py").write_text("import mlflow\n")
+    for name in ("frames", "point_frames", "visit_frames"):
+        (folder / "model" / "inference" / f"{name}.py").write_text("import pandas\n")
+    (folder / "pyproject.toml").write_text((PROJECT / "pyproject.toml").read_text())
+    assert ran("lint-imports", "--no-cache", folder=folder).returncode == 0
+    return folder
 
 
 @pytest.mark.parametrize(
@@ -60,20 +72,11 @@ def test_import_contracts_hold():
         ("model/families/patch/network.py", "import model.families.chemin", "a family imports"),
     ],
 )
-def test_the_contracts_catch_a_planted_import(place, planted, contract, tmp_path):
-    for path in sources():
-        copy = tmp_path / path.relative_to(PROJECT)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.touch()
-    (tmp_path / "tasks" / "database.py").write_text("import duckdb\n")
-    for name in MLFLOW_MODULES:
-        (tmp_path / "tasks" / f"{name}.py").write_text("import mlflow\n")
-    for name in ("frames", "point_frames", "visit_frames"):
-        (tmp_path / "model" / "inference" / f"{name}.py").write_text("import pandas\n")
-    (tmp_path / "pyproject.toml").write_text((PROJECT / "pyproject.toml").read_text())
-    assert ran("lint-imports", "--no-cache", folder=tmp_path).returncode == 0
-    (tmp_path / place).write_text(f"{planted}\n")
-    done = ran("lint-imports", "--no-cache", folder=tmp_path)
+def test_the_contracts_catch_a_planted_import(place, planted, contract, outline):
+    before = (outline / place).read_text()
+    (outline / place).write_text(f"{planted}\n")
+    done = ran("lint-imports", "--no-cache", folder=outline)
+    (outline / place).write_text(before)
     assert done.returncode == 1, done.stdout + done.stderr
     broken = [line for line in done.stdout.splitlines() if " BROKEN" in line]
     assert [line.startswith(contract) for line in broken] == [True]
@@ -119,15 +122,15 @@ def room_of(module: str, package: str) -> str:
     return parts[1] if parts[0] == package and len(parts) > 1 else ""
 
 
-@pytest.mark.parametrize("command", [("ruff", "check", "."), ("ruff", "format", "--check", ".")])
-def test_style(command):
-    done = ran(*command)
-    assert done.returncode == 0, done.stdout
-
-
-def test_sql_style():
-    done = ran("sqlfluff", "lint", "sql", "--disable-progress-bar")
-    assert done.returncode == 0, done.stdout
+def test_the_tests_are_run_behind_all_checks():
+    """Of style, types, contracts and SQL, which take a minute: once, and not in a test again."""
+    done = subprocess.run(
+        ["make", "--dry-run", "test"], cwd=PROJECT, capture_output=True, text=True, check=True
+    )
+    before, tests, _ = done.stdout.partition("-m pytest")
+    assert tests
+    for command in ("ruff check .", "ruff format --check .", "mypy", "lint-imports", "sqlfluff"):
+        assert f"/{command}" in before
 
 
 def sources() -> list[Path]:

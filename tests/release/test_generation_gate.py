@@ -11,11 +11,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from helpers import masked_ships
 from helpers.made_up_trips import TEST, TRAIN, ZONE, CopyMachine
 from helpers.served import served_from
 
 from model.baselines.generators import IndependentSteps, MarkovWalk
+from model.earth.geometry import haversine_m
 from model.evaluation.generation.generation_rows import AUC, SKILL, whole_rows
 from model.evaluation.generation.generation_scores import (
     GENERATION_TABLE,
@@ -70,7 +72,7 @@ def test_what_is_made_up_is_measured_first(made, measure):
     assert error == told[AUC]["value"]
     assert set(bars) <= {"independent_steps", "markov_walk"}
     evidence = measure.evidence(made.evaluation, "gdm")
-    assert (evidence.num_windows, evidence.num_entities) == (80, 10)
+    assert (evidence.num_windows, evidence.num_entities) == (40, 10)
     assert (evidence.low, evidence.high) == (told[SKILL]["low"], told[SKILL]["high"])
     named = dict(mlflow_metrics(made.evaluation))
     assert named[f"validation/generate/gdm/{AUC}"] == error
@@ -137,6 +139,49 @@ def test_slips_are_refused_in_words(served, params, said):
 def test_a_start_is_one_row(served):
     with pytest.raises(ValueError, match="begins at one row of each trajectory: 1 of 1 have more"):
         served.predict(None, example_points(), {"task": "generate"})
+
+
+def metres_of(trip: pd.DataFrame) -> float:
+    degrees = [torch.tensor(trip[name].to_numpy()) for name in ("lon_deg", "lat_deg")]
+    ends = [value_T[part] for part in (slice(-1), slice(1, None)) for value_T in degrees]
+    return float(haversine_m(*ends).sum())
+
+
+def test_columns_of_a_frame_say_how_long_a_trip_is_to_be(served):
+    """Each is of its own row, wherever that stands; where one is missing the trip is left free."""
+    start = example_points("generate").to_pandas()
+    free = pd.concat([start, start.assign(trajectory_id="other")])
+    plain = served.predict(None, free)
+    length_m = metres_of(plain[plain["trajectory_id"] == "example"])
+    asked = free.assign(length_m=[None, 2 * length_m], duration_s=np.nan)
+    found = served.predict(None, asked)
+    one, other = (found["trajectory_id"] == name for name in ("example", "other"))
+    columns = ["lon_deg", "lat_deg"]
+    np.testing.assert_allclose(found.loc[one, columns], plain.loc[one, columns], atol=1e-5)
+    assert (found.loc[other, columns] != plain.loc[other, columns]).any(axis=None)
+    nothing = free.assign(length_m=np.nan)
+    pd.testing.assert_frame_equal(served.predict(None, nothing), plain)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("length_m", 1e12, "length_m must be from .* to .*, not 1e"),
+        ("duration_s", -60, "duration_s must be from .* to .*, not -60"),
+        ("length_m", "far", "length_m holds a value that is not a number; give decimal numbers"),
+    ],
+)
+def test_a_trip_that_cannot_be_is_refused(served, column, value, said):
+    start = example_points("generate").to_pandas()
+    with pytest.raises(ValueError, match=said):
+        served.predict(None, start.assign(**{column: value}))
+
+
+def test_rows_of_one_trip_ask_for_one_length(served):
+    start = example_points("generate").to_pandas()
+    twice = pd.concat([start.assign(length_m=1e5), start.assign(length_m=2e5)])
+    with pytest.raises(ValueError, match="length_m differs between the rows of one trajectory"):
+        served.predict(None, twice)
 
 
 # Refusals ---------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import sys
 from importlib import import_module
 
 import pytest
@@ -16,9 +17,7 @@ EVERY = pytest.mark.parametrize("source", sources(), ids=lambda source: source.s
 QUICK = [source for source in sources() if source.stem[:2] in ("01", "02", "05")]
 MAX_CELLS, MAX_LINES, MAX_BYTES = 40, 25, 2e9
 LIBRARIES = {"model", "tasks", "flows", "notebooks", "numpy", "torch", "pandas", "matplotlib"}
-STANDARD = {"collections", "datetime", "io", "itertools", "math", "os", "pathlib", "random"}
 MEMORY = "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)"
-FIXED = {"__future__", "dataclasses", "functools", "re", "statistics", "tempfile", "time", "typing"}
 
 
 def code_of(cells):
@@ -68,7 +67,7 @@ def imported(source) -> list[tuple[str, list[str]]]:
 @EVERY
 def test_a_notebook_imports_what_a_reader_has(source):
     packages = {module.partition(".")[0] for module, _ in imported(source)}
-    assert packages <= LIBRARIES | STANDARD | FIXED
+    assert packages <= LIBRARIES | sys.stdlib_module_names
 
 
 @EVERY

@@ -41,7 +41,7 @@ def test_a_picture_fits_a_phone_and_says_what_it_shows(make):
     assert pixels.shape[1] == pictures.WIDTH * 144
     assert np.ptp(pixels[..., :3]) > 0.5
     shown = picture._repr_html_()
-    assert len(picture.alt) > 20
+    assert 20 < len(picture.alt) < len(repr(picture)) < 400  # a notebook keeps this text too
     assert f'alt="{picture.alt}"' in shown
     assert "http" not in shown
 
@@ -70,6 +70,7 @@ def test_a_latent_view_holds_its_points_and_asks_for_nothing():
     assert re.findall(r"https?:|@import|url\(|fetch|XMLHttp|<!--", view.page) == []
     assert len(set(held["colours"])) == 3
     assert view._repr_html_().count("<img alt=") == 1
+    assert len(repr(view)) < 200
 
 
 def test_numbers_are_coloured_from_dark_to_bright():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import numpy as np
 
 from notebooks.tracks import storm, storms
@@ -18,3 +20,4 @@ def test_a_storm_crosses_the_date_line():
     assert (john.name, john.year, len(john)) == ("John", 1994, 121)
     assert np.abs(np.diff(john.lon_deg_T)).max() > 350
     assert (john.lat_deg_T > 0).all()
+    assert john.time_s_T[0] == dt.datetime(1994, 8, 11, 6, tzinfo=dt.UTC).timestamp()

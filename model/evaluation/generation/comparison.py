@@ -30,11 +30,14 @@ class Comparison:
     group_A: Ints
     group_B: Ints
     most: float = 1.0  # that it can be
+    least: float = 0.0
 
     @classmethod
-    def of_one(cls, of_weights: OfWeights, group_A: Ints) -> Comparison:
+    def of_one(
+        cls, of_weights: OfWeights, group_A: Ints, most: float = 1.0, least: float = 0.0
+    ) -> Comparison:
         """A number of one set alone."""
-        return cls(of_weights, group_A, np.zeros(1, np.int64))
+        return cls(of_weights, group_A, np.zeros(1, np.int64), most, least)
 
     def value(self) -> float:
         """Of trips that all weigh the same."""
@@ -48,7 +51,7 @@ class Comparison:
         """
         drawn_R = self.drawn(seed, num_resamples)
         ends = np.quantile(drawn_R, INTERVAL) - drawn_R.mean() + self.value()
-        low, high = np.clip(ends, 0.0, self.most).tolist()
+        low, high = np.clip(ends, self.least, self.most).tolist()
         return low, high
 
     def drawn(self, seed: int, num_resamples: int) -> Floats:

@@ -28,15 +28,16 @@ Scorer = Callable[[Trips, Bools, Ints], Floats]  # of trips, which are made up, 
 
 
 def discriminated(
-    sample: Trips, real: Trips, ruler: Ruler, seed: int, reads_points: bool = False
+    sample: Trips, real: Trips, ruler: Ruler, seed: int, num_steps: int = 0
 ) -> dict[str, Comparison]:
-    """The area of boosted trees, of trees that read no times, and of a Transformer if points are
-    to be read too.
+    """The area of boosted trees, of trees that read no times, and of a Transformer that is fitted
+    in so many steps if there are any.
     """
     found = told_by_trees(sample, real, ruler, seed)
     found |= told_apart(sample, real, "places", TreeScorer(ruler, seed, False), NUM_FOLDS)
-    if reads_points:
-        found |= told_apart(sample, real, "points", PointScorer(ruler.frame, seed), FEW_FOLDS)
+    if num_steps:
+        scorer = PointScorer(ruler.frame, seed, num_steps)
+        found |= told_apart(sample, real, "points", scorer, FEW_FOLDS)
     return found
 
 

@@ -27,7 +27,16 @@ from .comparison import (
     share_of,
     wasserstein_1,
 )
-from .trip_values import Steps, duration_s, gyration_m, path_m, start_hour, trips_a_day
+from .trip_values import (
+    Steps,
+    duration_s,
+    gyration_m,
+    path_m,
+    rest_share,
+    rests,
+    start_hour,
+    trips_a_day,
+)
 
 NUM_BINS, HOURS = 50, 24
 CELLS_M = (500.0, 2_000.0)  # for people and vehicles; storms are told to a tenth of a degree
@@ -48,7 +57,11 @@ class Ruler:
         frame = Frame.around(train.points.lon_deg_N, train.points.lat_deg_N)
         shares = np.linspace(0, 1, NUM_BINS + 1)[1:-1]
         told = numbers(train, zone)
-        edges = {name: np.unique(np.quantile(held.value_N, shares)) for name, held in told.items()}
+        edges = {
+            name: np.unique(np.quantile(held.value_N, shares))
+            for name, held in told.items()
+            if held.value_N.any()  # nobody need ever rest
+        }
         edges[START_HOUR] = np.arange(1.0, HOURS)
         return cls(frame, edges, zone, cells_m)
 
@@ -68,12 +81,14 @@ class Ruler:
 
 def numbers(trips: Trips, zone: str) -> dict[str, Values]:
     """What trips are told apart by, one number at a time."""
-    steps = Steps.of(trips)
+    steps, rest = Steps.of(trips), rests(trips)
     return {
         "trip_m": Values.of_trips(path_m(trips, steps)),
         "step_m": Values(steps.way_m_S, steps.trip_S),
         "gyration_m": Values.of_trips(gyration_m(trips)),
         "duration_s": Values.of_trips(duration_s(trips)),
+        "rest_share": Values.of_trips(rest_share(trips, rest)),
+        "dwell_s": rest,
         START_HOUR: Values.of_trips(start_hour(trips, zone)),
     }
 
@@ -82,7 +97,7 @@ def distances(sample: Trips, real: Trips, ruler: Ruler) -> dict[str, Comparison]
     """Every distance between two sets, by its name."""
     told, true = numbers(sample, ruler.zone), numbers(real, ruler.zone)
     ways, found = {}, {}
-    for name in told:
+    for name in ruler.edges:
         period = float(HOURS) if name == START_HOUR else None
         ways[f"w1_{name}"] = wasserstein_1(told[name], true[name], period)
         binned = ruler.bins(name, told[name]), ruler.bins(name, true[name])
@@ -173,13 +188,15 @@ def unseen_moves(sample: Trips, train: Trips, ruler: Ruler) -> dict[str, Compari
     """The share of moves from cell to cell that train never made; real trips make some too."""
     found = {}
     for size, grid in ruler.grids().items():
-        pair = counted_from_zero(Walk.of(sample, grid), Walk.of(train, grid))
-        told, known = (walk.moves() for walk in pair)
-        is_new_M = ~np.isin(told.value_N, known.value_N)
-        found[f"unseen_moves_{size}"] = Comparison.of_one(
-            share_of(Values(is_new_M, told.trip_N)), sample.group_R
-        )
+        share = unseen_share(Walk.of(sample, grid), Walk.of(train, grid))
+        found[f"unseen_moves_{size}"] = Comparison.of_one(share, sample.group_R)
     return found
+
+
+def unseen_share(sample: Walk, train: Walk) -> OfWeights:
+    """The share of the moves of one that the other never made."""
+    told, known = (walk.moves() for walk in counted_from_zero(sample, train))
+    return share_of(Values(~np.isin(told.value_N, known.value_N), told.trip_N))
 
 
 def counted_from_zero(sample: Walk, other: Walk) -> tuple[Walk, Walk]:

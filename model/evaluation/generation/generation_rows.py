@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 AUC, SKILL = "discriminator_auc_of_trees", "skill"
+LEARNER_ERROR, LOST = "learner_error_m", "skill_lost"
 COPYING = ("copied_share", "membership_auc_by_sample", "membership_auc_by_loss")
 Row = Mapping[str, Any]
 

@@ -18,8 +18,10 @@ from .comparison import skill_over
 from .discriminator import told_by_trees
 from .generation_rows import AUC, SKILL, bar_of
 from .generation_table import GENERATION_SCORES, Judge, Losses
+from .usefulness import AGAIN, Usefulness
 from .validity import sound
 
+RESAMPLED = "resampled_train"
 GENERATION_TABLE = pa.schema(
     [
         pa.field("split", pa.string()),
@@ -34,11 +36,14 @@ GENERATION_TABLE = pa.schema(
 
 @dataclass(frozen=True)
 class Samples:
-    """What a model and the baselines made up, by name, and the losses of the model."""
+    """What a model and the baselines made up, by name, the losses of the model, and what who
+    learnt from such trips is able to.
+    """
 
     model: str
     trips: Mapping[str, Trips]
     losses: Losses | None = None
+    usefulness: Usefulness | None = None
 
 
 def generation_scores(
@@ -50,12 +55,23 @@ def generation_scores(
     rows = [
         {**about, "model": name, "is_baseline": name != samples.model, **row}
         for name, sample in samples.trips.items()
-        for row in judge.rows(sample, samples.losses if name == samples.model else None)
+        for row in (
+            *judge.rows(sample, samples.losses if name == samples.model else None),
+            *use_rows(samples.usefulness, judge, name),
+        )
     ]
     bar = bar_of(rows) if bar is None else bar
     if bar is not None:
         rows += skill_rows(samples, judge, bar, about)
     return rows
+
+
+def use_rows(usefulness: Usefulness | None, judge: Judge, name: str) -> list[Row]:
+    """What the trips of a name are worth; the floor are real ones that another seed learnt from."""
+    if usefulness is None:
+        return []
+    told, floor, ceiling = (usefulness.measured(one) for one in (name, AGAIN, RESAMPLED))
+    return judge.rows_of(told, floor, ceiling, usefulness.num_trips)
 
 
 def skill_rows(samples: Samples, judge: Judge, bar: str, about: Row) -> list[Row]:

@@ -74,10 +74,10 @@ def generation_rows(
     losses: Losses | None = None,
     seed: int = 0,
     num_resamples: int = NUM_RESAMPLES,
-    reads_points: bool = False,
+    discriminator_steps: int = 0,
 ) -> list[Row]:
     """The table of one sample, as its judge tells it."""
-    return Judge(real, seed, num_resamples, reads_points).rows(sample, losses)
+    return Judge(real, seed, num_resamples, discriminator_steps).rows(sample, losses)
 
 
 @dataclass(frozen=True)
@@ -99,13 +99,13 @@ class Bounds:
 class Judge:
     """Judges samples of trips, all against the same real ones, whose bounds are told once.
 
-    If points are to be read, a Transformer judges beside the trees: a minute more.
+    A Transformer judges beside the trees if it is given any steps to be fitted in.
     """
 
     real: RealTrips
     seed: int = 0
     num_resamples: int = NUM_RESAMPLES
-    reads_points: bool = False
+    discriminator_steps: int = 0
     most_trips: int = MOST_TRIPS
 
     def rows(self, sample: Trips, losses: Losses | None = None) -> list[Row]:
@@ -123,6 +123,10 @@ class Judge:
         for size in self.sizes(kept):
             told += self._rows(self.measured(kept, size), self.bounds(size), size)
         return told
+
+    def rows_of(self, told: Measured, floor: Measured, ceiling: Measured, size: int) -> list[Row]:
+        """Of what was measured elsewhere, and of so many trips."""
+        return list(self._rows(told, self._bounds(floor, ceiling), size))
 
     def sizes(self, kept: Trips) -> tuple[int, ...]:
         """How many trips are judged, and a fourth of them, as far as that is enough."""
@@ -149,7 +153,7 @@ class Judge:
 
     def likeness(self, sample: Trips, test: Trips) -> Measured:
         """How far it is from real trips."""
-        told = discriminated(sample, test, self.ruler, self.seed, self.reads_points)
+        told = discriminated(sample, test, self.ruler, self.seed, self.discriminator_steps)
         return distances(sample, test, self.ruler) | told
 
     def alone(self, sample: Trips) -> Measured:

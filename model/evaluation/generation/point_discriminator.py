@@ -53,7 +53,7 @@ class PointScorer:
 
     frame: Frame
     seed: int
-    num_steps: int = 300
+    num_steps: int
 
     def __call__(self, trips: Trips, is_made_up_R: Bools, fold_R: Ints) -> Floats:
         feature_RTF, is_point_RT = point_features(trips, self.frame)

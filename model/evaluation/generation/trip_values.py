@@ -1,6 +1,6 @@
 """Trip values: what a trip, its steps and its days are in numbers.
 
-Shapes: N points, R trips, S steps, C coordinates of space, F features.
+Shapes: N points, R trips, S steps, K stretches, C coordinates of space, F features.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from ...interface.trips import NOBODY, Trips
 from .comparison import Values
 
 LEAST_STEP_M, LEAST_STEP_S = 1.0, 1e-3  # below: at rest, without a direction; no time at all
+ROAM_M, LEAST_REST_S = 50.0, 60.0  # whoever walks is out of the first before the second is over
 QUANTILES = (0.1, 0.5, 0.9)
 # The features that tell nothing of when anything was.
 OF_PLACES = frozenset(
@@ -83,6 +84,33 @@ def gyration_m(trips: Trips) -> Floats:
     square_R = np.bincount(points.trajectory_N, (place_m_NC**2).sum(1)) / size_R
     spread_R: Floats = np.sqrt(np.maximum(square_R - sum(mean_R**2 for mean_R in mean_m_CR), 0.0))
     return spread_R
+
+
+def rests(trips: Trips) -> Values:
+    """How long each rest of a trip lasts, in seconds: a stretch that is near its first point.
+
+    It ends before the first point that is farther away, where the next stretch begins.
+    """
+    points, first_R, size_R = trips.points, trips.offset_R[:-1], np.diff(trips.offset_R)
+    place_m_NC = in_space_m(points.lon_deg_N, points.lat_deg_N)
+    begin_N = np.repeat(first_R, size_R)
+    for step in range(1, int(size_R.max(initial=0))):
+        at_S = first_R[size_R > step] + step
+        begin_S = begin_N[at_S - 1]
+        away_m_S = np.linalg.norm(place_m_NC[at_S] - place_m_NC[begin_S], axis=1)
+        begin_N[at_S] = np.where(away_m_S > ROAM_M, at_S, begin_S)
+    (begin_K,) = np.nonzero(begin_N == np.arange(len(begin_N)))
+    last_K = np.append(begin_K[1:], len(begin_N)) - 1
+    lasts_s_K = (points.instant_us_N[last_K] - points.instant_us_N[begin_K]) / 1e6
+    is_rest_K = lasts_s_K >= LEAST_REST_S
+    return Values(lasts_s_K[is_rest_K], points.trajectory_N[begin_K[is_rest_K]])
+
+
+def rest_share(trips: Trips, rest: Values) -> Floats:
+    """The share (R) of the time of each trip that it rests."""
+    rested_s_R = np.bincount(rest.trip_N, rest.value_N, len(trips))
+    share_R: Floats = rested_s_R / np.maximum(duration_s(trips), LEAST_STEP_S)
+    return share_R
 
 
 def start_hour(trips: Trips, zone: str) -> Floats:

@@ -72,9 +72,14 @@ class CellDiffusion(nn.Module):
     def log_probability(self, x_BTE: Tensor, time_B1: Tensor, is_known_BT: Tensor) -> Tensor:
         """log P(cell) (B, T, R), by Bayes' rule: the network tells what is likely at each place.
 
-        What is noised there tells by how near it is to the vector of each cell.
+        What is noised there tells by how near it is to the vector of each cell. The network reads
+        the mean of the vectors by that alone: noise as it stands would be as large for all of them.
         """
-        seen_BTE = torch.cat([x_BTE, is_known_BT.unsqueeze(-1).float()], dim=-1)
+        share_B11 = noise_of(time_B1).square().clamp(min=MIN_VARIANCE).unsqueeze(-1)
+        near_BTR = signal_of(time_B1).unsqueeze(-1) / share_B11 * x_BTE @ self.vector_RE.T
+        is_known_BT1 = is_known_BT.unsqueeze(-1)
+        told_BTE = torch.where(is_known_BT1, x_BTE, near_BTR.softmax(-1) @ self.vector_RE)
+        seen_BTE = torch.cat([told_BTE, is_known_BT1.float()], dim=-1)
         before_BTE, after_BTE = (functional.pad(seen_BTE, (0, 0, *by)) for by in ((1, -1), (-1, 1)))
         x_BTD = self.features(torch.cat([seen_BTE, before_BTE, after_BTE], dim=-1))
         level_B1D = self.level(waves_of(time_B1, self.config.width))
@@ -82,10 +87,7 @@ class CellDiffusion(nn.Module):
         place_BT1 = index_of(is_known_BT).unsqueeze(-1).double()
         angle_BTP = angles_of(place_BT1, self.frequency_CP)
         hidden_BTD = self.transformer.adapted(x_BTD + level_B1D, mask_BTT, angle_BTP, level_B1D)
-        own_BTE = self.tell(hidden_BTD)
-        share_B11 = noise_of(time_B1).square().clamp(min=MIN_VARIANCE).unsqueeze(-1)
-        near_BTE = signal_of(time_B1).unsqueeze(-1) / share_B11 * x_BTE
-        return ((own_BTE + near_BTE) @ self.vector_RE.T).log_softmax(-1)
+        return (self.tell(hidden_BTD) @ self.vector_RE.T + near_BTR).log_softmax(-1)
 
     def loss(
         self, cell_BT: Tensor, is_known_BT: Tensor, time_B1: Tensor, noise_BTE: Tensor

@@ -107,6 +107,8 @@ class Denoiser(nn.Module):
         features = (news_BTF, told_BTF, hides_BTF.float(), known.around_BTU, ways_BTU)
         x_BTD = self.features(torch.cat(features, dim=-1))
         level_BTD = self.level(waves_of(time_BT, self.width))
+        if known.control_BQD is not None:
+            level_BTD = level_BTD + known.control_BQD
         mask_BTT = bidirectional_mask(is_readable_BT, known.sequence_BT)
         angle_BTP = angles_of(known.position_BT.unsqueeze(-1).double(), self.frequency_CP)
         hidden_BTD = self.transformer.adapted(x_BTD + level_BTD, mask_BTT, angle_BTP, level_BTD)

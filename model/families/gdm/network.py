@@ -5,7 +5,8 @@ among those of train, with mean 0 and variance 1 over train. Steps are noised an
 to tell them again, in one pass over all points. In half of the training nothing but the start is
 known, in the other half some points are: those enter as they are, at every level of noise, and only
 what is hidden is noised and counts. So the same weights generate, recover and forecast, each by
-what training has shown them. Nothing tells where on Earth a trajectory lies.
+what training has shown them. Nothing tells where on Earth a trajectory lies; how long one that is
+made up is to be can be told (`controls.py`).
 
 What is told as one answer is the mean of what can be: v at t = 1, where there is no signal, is
 minus the mean of x_0 given what is known. Samples begin with noise of their own number. Noise has
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import torch
@@ -45,6 +46,7 @@ from ...interface.masking import (
     segments,
 )
 from ...layers.transformer import check_shape
+from .controls import CONTROLS, ControlCode, extents_of_batch, guided
 from .denoiser import Denoiser
 from .diffusion import (
     MAX_PASSES,
@@ -85,7 +87,8 @@ class GdmConfig:
     A sample takes `num_passes` passes. `eta` is the share of fresh noise of `ddim`; the other
     sampler has none. What is known enters as training has shown it, `trained`; or the network is
     told of the start alone and the rest of what is known is `repainted` after each pass: the answer
-    of weights that have learnt to generate and nothing else.
+    of weights that have learnt to generate and nothing else. Of what controls change in a made-up
+    trajectory, `guidance` times as much is done: at 1 what was learnt, at 0 none of it.
     """
 
     width: int = 128
@@ -97,9 +100,10 @@ class GdmConfig:
     num_passes: int = 20
     eta: float = 0.0
     conditioning: Conditioning = "trained"
+    guidance: float = 1.0
 
     def __post_init__(self) -> None:
-        check_shape(self, max_points=4, num_passes=1, eta=0)
+        check_shape(self, max_points=4, num_passes=1, eta=0, guidance=0)
         if self.num_passes > MAX_PASSES:
             raise ValueError(f"num_passes must be at most {MAX_PASSES}, not {self.num_passes}")
         for name, known in (("sampler", Sampler), ("conditioning", Conditioning)):
@@ -123,6 +127,7 @@ class Gdm(Model):
     """
 
     family = "gdm"
+    controls: ClassVar[tuple[str, ...]] = CONTROLS
     start_deg_C: Tensor
 
     def __init__(self, config: GdmConfig, normaliser: Normaliser) -> None:
@@ -130,10 +135,14 @@ class Gdm(Model):
         self.code = StepCode(normaliser)
         self.register_buffer("start_deg_C", torch.zeros(2, dtype=torch.float64))
         self.denoiser = Denoiser(config.width, config.num_layers, config.num_heads, config.dropout)
+        self.control_code = ControlCode(config.width)
 
     def fit_inputs(self, batches: Iterable[Batch]) -> None:
+        batches = list(batches)
         step_NF, lon_deg_N, lat_deg_N = steps_of_batches(batches)
         self.code.fit(step_NF)
+        extents = zip(*map(extents_of_batch, batches), strict=True)
+        self.control_code.fit(*map(torch.cat, extents))
         start_deg = middle_of(lon_deg_N, lat_deg_N, torch.ones_like(lon_deg_N))
         self.start_deg_C.copy_(torch.stack(start_deg))
 
@@ -143,13 +152,17 @@ class Gdm(Model):
         """Weighted squared error of v of the hidden numbers, which are asked for or shown.
 
         A number is that of a step to the east, to the north or in time. The parts are the errors
-        at each tenth of the levels of noise, from little to all.
+        at each tenth of the levels of noise, from little to all. Controls are told while it is
+        trained alone: whatever is judged by its loss has none.
         """
         shown = masked_input_of(batch)
         known = known_steps(shown, self.code)
-        clean_BTF, has_BTF = true_steps(batch, shown, self.code)
+        step_BTF, has_BTF = true_steps(batch, shown)
+        if self.training:
+            known = self.control_code.taught(known, batch, step_BTF, has_BTF)
         is_scored_BTF = known.hides_BTF & has_BTF
         is_readable_BT = ~(known.is_pad_BT | (known.hides_BTF & ~has_BTF).any(-1))
+        clean_BTF = self.code.encode(step_BTF).float()
         clean_BTF = torch.where(is_scored_BTF, clean_BTF, known.told_BTF)
         time_BT, noise_BTF = training_noise(batch)
         noise_BTF = known.freed(noise_BTF)
@@ -196,9 +209,12 @@ class Gdm(Model):
 
     def sampled_code(self, known: KnownSteps, numbers: range, seed: int) -> Tensor:
         """The codes (B, S, T, F) of samples by their numbers."""
-        num_draws = 1 + self.config.num_passes * (self.config.eta > 0)
-        noise_PSTF = sample_noise(numbers, known.is_pad_BT.shape[1], num_draws, seed)
+        noise_PSTF = self._noise(numbers, known, seed)
         return self._each(noise_PSTF, self._sampled_from_noise, known)
+
+    def _noise(self, numbers: range, known: KnownSteps, seed: int) -> Tensor:
+        num_draws = 1 + self.config.num_passes * (self.config.eta > 0)
+        return sample_noise(numbers, known.is_pad_BT.shape[1], num_draws, seed)
 
     def repainted_code(
         self, known: KnownSteps, alone: KnownSteps, numbers: range, seed: int
@@ -243,9 +259,7 @@ class Gdm(Model):
         return clean_of(x_BTF, self._velocity(x_BTF, MEAN_TIME, known), time)
 
     def _sampled_from_noise(self, noise_PBTF: Tensor, known: KnownSteps) -> Tensor:
-        def velocity(x_BTF: Tensor, time: float) -> Tensor:
-            return self._velocity(x_BTF, time, known)
-
+        velocity = guided(self._velocity, known, self.config.guidance)
         noise_PBTF = torch.stack([known.freed(noise_BTF) for noise_BTF in noise_PBTF])
         num_passes, first_BTF = self.config.num_passes, noise_PBTF[0]
         if self.config.sampler == "dpm_solver":
@@ -321,34 +335,41 @@ class Gdm(Model):
         seed: int,
         start_deg: Tensor | tuple[float, float] | None = None,
         first: int = 0,
+        controls: Mapping[str, Any] | None = None,
     ) -> Generated:
         """Trajectories from weights, seed and where they begin: at one place, or each at its own.
 
         `start_deg` holds longitude and latitude, (2) or (N, 2); None stands for the middle of the
-        starts of train, their median. A trajectory is a function of its number and its start,
-        however many others are asked for; they are numbered from `first` on.
+        starts of train, their median. `controls` holds `length_m` or `duration_s`, or both, one
+        number or (N), NaN where nothing is asked. A trajectory is a function of its number, its
+        start and its controls, however many others are asked for; they are numbered from `first`.
         """
         place_deg = self.start_deg_C if start_deg is None else torch.as_tensor(start_deg)
         place_deg_NC = place_deg.to(self.start_deg_C).expand(num, 2)
+        asked_NK = self.control_code.asked(controls or {}, num)
+        numbers = range(first, first + num)
+        chunks = (slice(at, at + ROWS_AT_ONCE) for at in range(0, num, ROWS_AT_ONCE))
         parts = [
-            self._generated(place_deg_NC[at : at + ROWS_AT_ONCE], first + at, num_points, seed)
-            for at in range(0, num, ROWS_AT_ONCE)
+            self._generated(place_deg_NC[chunk], asked_NK[chunk], numbers[chunk], num_points, seed)
+            for chunk in chunks
         ]
         return Generated(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
     def _generated(
-        self, place_deg_NC: Tensor, first: int, num_points: int, seed: int
+        self, place_deg_NC: Tensor, asked_NK: Tensor, numbers: range, num_points: int, seed: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Longitudes, latitudes and seconds (N, T) of the trajectories from a number on."""
+        """Longitudes, latitudes and seconds (N, T) of the trajectories by their numbers."""
         lon_deg_N1, lat_deg_N1 = place_deg_NC.split(1, dim=1)
         origin_N1 = torch.zeros_like(lon_deg_N1)
         started_us_N = torch.zeros_like(origin_N1[:, 0], dtype=torch.long)  # no clock is read
         start = Context(lon_deg_N1, lat_deg_N1, origin_N1, started_us_N, "UTC", origin_N1.bool())
         shown = masked_input_of(Partial.of(start, num_points - 1, None).batch())
         known = known_steps(shown, self.code)
-        numbers = range(first, first + len(place_deg_NC))
-        alone = known.at(torch.zeros_like(started_us_N[:1]))  # nothing known tells them apart
-        code_NTF = self.sampled_code(alone, numbers, seed)[0]
+        alone = known.at(started_us_N)  # row 0: nothing known tells them apart
+        noise_PNTF = self._noise(numbers, known, seed)
+        asked = self.control_code.added(alone, asked_NK)
+        told_NTF = self._sampled_from_noise(noise_PNTF.to(known.told_BTF), asked)
+        code_NTF = torch.where(known.hides_BTF, told_NTF, known.told_BTF)
         return paths_of(self.code.decode(code_NTF), shown, known)
 
 

@@ -115,6 +115,7 @@ class KnownSteps(Columns):
     position_BT: Tensor  # place in its sequence
     sequence_BT: Tensor
     is_pad_BT: Tensor
+    control_BQD: Tensor | None = None  # what controls tell, if any are told
 
     def freed(self, code_BTF: Tensor) -> Tensor:
         """Codes less what the known places settle of them: their mean between two of these."""
@@ -213,8 +214,8 @@ def _around(shown: MaskedInput, place: Span, time: Span, position_BT: Tensor) ->
 # ---------------------------------------------------------------------------------- truth
 
 
-def true_steps(batch: Batch, shown: MaskedInput, code: StepCode) -> tuple[Tensor, Tensor]:
-    """The codes (B, T, F) of all steps whose ends are shown or asked for, and which these are."""
+def true_steps(batch: Batch, shown: MaskedInput) -> tuple[Tensor, Tensor]:
+    """All steps (B, T, F) whose ends are shown or asked for, and which these are."""
     reads_place_BT, reads_time_BT = (
         shows_BT | shown.is_asked_BT for shows_BT in (shown.shows_place_BT, shown.shows_time_BT)
     )
@@ -228,7 +229,7 @@ def true_steps(batch: Batch, shown: MaskedInput, code: StepCode) -> tuple[Tensor
     )
     has_BTF = torch.stack([reads_place_BT, reads_place_BT, reads_time_BT], dim=-1)
     has_BTF[:, 1:] &= has_BTF[:, :-1].clone()
-    return code.encode(steps_of(*points)).float(), has_BTF
+    return steps_of(*points), has_BTF
 
 
 def compressed(code: Tensor) -> Tensor:
