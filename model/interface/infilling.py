@@ -71,7 +71,7 @@ class TokenBatch(VisitBatch):
             is_pad_BV=none_B1,
             is_target_BV=none_B1,
             is_censored_BV=none_B1,
-            is_way_seen_BV=none_B1,
+            is_way_seen_BV=~none_B1,
             window_id_B=torch.zeros(len(region_B), dtype=torch.long),
             gap_ends_s_BV=torch.full_like(left_s_B.unsqueeze(1), torch.inf),
             room_s_BV=room_s_B.unsqueeze(1),

@@ -6,7 +6,6 @@ Every rank scores batches of its own; what they find is added up before anyone g
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
@@ -47,7 +46,7 @@ def validation_loss(
     What its parts are, over the batches of the first rank, is logged.
     """
     total, count, is_stopped = 0.0, 0.0, False
-    parts: Counter[str] = Counter()
+    parts: dict[str, float] = {}
     named: list[int] = []
     model.eval()
     with torch.no_grad():
@@ -59,7 +58,8 @@ def validation_loss(
             if not torch.isfinite(loss.total):
                 named = offending_windows(model, [batch])
             total, count = total + float(loss.total), count + float(loss.count)
-            parts.update({name: float(part) for name, part in getattr(loss, "parts", {}).items()})
+            for name, part in getattr(loss, "parts", {}).items():
+                parts[name] = parts.get(name, 0.0) + float(part)
     if named := ranks.gather(named):
         raise NonFiniteLoss("validation loss", step, named)
     if any(ranks.agree(is_stopped)):

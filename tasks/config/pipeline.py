@@ -12,7 +12,7 @@ from typing import Annotated, Any, Self, get_args
 from pydantic import AfterValidator, AliasChoices, Field, model_validator
 
 from model.evaluation.judged_tasks import GENERATE
-from model.families import VISITS, reads, tasks_of
+from model.families import VISITS, learning_rate_of, reads, tasks_of
 from model.training.config import FitConfig
 from tasks.config.datasets import DATASETS, OWN, Dataset, dataset_named
 from tasks.config.own_columns import ColumnsConfig
@@ -263,7 +263,10 @@ class PipelineConfig(DataConfig):
     @property
     def training(self) -> TrainRules:
         """Without the address of the initial weights: their content is an input of the stage."""
-        fit = FitConfig(**self.train.model_dump(exclude={"init"}), seed=self.seed)
+        given = self.train.model_dump(exclude={"init"})
+        own_rate = learning_rate_of(self.model.family) or FitConfig.learning_rate
+        given["learning_rate"] = self.train.learning_rate or own_rate
+        fit = FitConfig(**given, seed=self.seed)
         return taken(TrainRules, self, self.source_row, fit=fit, window=self.windowing)
 
     @property

@@ -310,8 +310,12 @@ class TrainConfig(Section):
         description="Of the transformer's blocks. auto: bfloat16 if a second's trial on this "
         "machine shows that it gains, so that machines may differ.",
     )
-    learning_rate: float = Field(
-        FitConfig.learning_rate, gt=0, le=1, description="Peak rate, after the warm-up."
+    learning_rate: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Peak rate, after the warm-up; the family's own if empty: 0.003 for trajgpt, "
+        "0.001 for others.",
     )
     warmup_steps: int = Field(
         FitConfig.warmup_steps,

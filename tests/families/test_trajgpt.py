@@ -17,6 +17,7 @@ from helpers.trajgpt_models import (
     QuarterOfTheState,
     ReadsPads,
     RegionIsNoInput,
+    RemembersTheFuture,
     SpecialsTwice,
     TargetAmongInputs,
     random_weights,
@@ -30,6 +31,7 @@ from helpers.visit_worlds import (
     visits_of_law,
 )
 
+from model.families import learning_rate_of
 from model.families.trajgpt.network import Told, TrajGpt, TrajGptConfig
 from model.families.trajgpt.recall import Recalled
 from model.features.places import NUM_SPECIAL
@@ -97,7 +99,20 @@ def nothing(number):
     """No visits to go back to, and no place where one is."""
     nobody_N1 = torch.zeros(number, 1, dtype=torch.long)
     nowhere_NC, never_N = torch.zeros(number, 2), torch.zeros(number, dtype=torch.bool)
-    return Recalled(torch.zeros(number, 1), nobody_N1, nowhere_NC, never_N)
+    zero_N1, never_N1 = torch.zeros(number, 1).double(), never_N.unsqueeze(1)
+    return Recalled(
+        share_NV=torch.zeros(number, 1),
+        region_NV=nobody_N1,
+        place_m_NC=nowhere_NC,
+        is_visit_N=never_N,
+        here_N=nobody_N1[:, 0],
+        left_s_N=zero_N1[:, 0],
+        place_m_NVC=nowhere_NC.unsqueeze(1),
+        arrived_s_NV=zero_N1,
+        left_s_NV=zero_N1,
+        is_whole_NV=never_N1,
+        is_way_seen_NV=never_N1,
+    )
 
 
 def check_every_feature_counts(model):
@@ -162,6 +177,7 @@ def check_alone_and_in_a_batch(model):
 
 GUARDS = [
     (check_no_head_reads_what_it_tells, TargetAmongInputs),
+    (check_no_head_reads_what_it_tells, RemembersTheFuture),
     (check_the_exact_place_is_unseen, TargetAmongInputs),
     (check_the_asked_region_counts, RegionIsNoInput),
     (check_every_feature_counts, HalfOfTheState),
@@ -200,7 +216,7 @@ def check_a_way_is_as_long_as_to_the_asked_region(model):
             dim=-1,
         )
     off_NR = torch.log(median_s_NR / torch.from_numpy(LAW.travel_median_s(region_R.numpy())))
-    assert float(off_NR.abs().mean()) < 0.15
+    assert float(off_NR.abs().mean()) < 0.3
 
 
 def test_a_way_is_as_long_as_to_the_asked_region():
@@ -357,7 +373,7 @@ def test_seconds_of_training_come_near_the_law():
 @pytest.mark.slow
 def test_minutes_of_training_reach_the_law():
     """Region, travel and stay within 2 % of their least surprise, and areas that hold 80 %."""
-    model = trained(1_500, num_rows=96_000)
+    model = trained(1_500, 96_000, learning_rate_of("trajgpt"))
     found = excess(model, num_rows=2_000)
     assert max(found.values()) < 0.02, found
     batch = batch_of_visits(*visits_of_law(10**6, 2_000, NUM_VISITS))

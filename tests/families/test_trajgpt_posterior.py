@@ -13,6 +13,7 @@ from helpers.gap_posterior import GapPosterior
 from helpers.process_floors import RegionChainFloor
 from helpers.visit_worlds import batch_of_visits, visits_of_law, write_shards_of_law
 
+from model.families import learning_rate_of
 from model.inference.serving import load_trained
 from model.interface.infilling import HIDDEN_SHARE, hidden_runs, laid_out
 from model.synthetic.visit_law import VisitLaw
@@ -47,7 +48,7 @@ def trained(num_steps):
         config = FitConfig(
             max_steps=num_steps,
             max_points=MOST,
-            learning_rate=7e-3,
+            learning_rate=learning_rate_of("trajgpt"),
             warmup_steps=20,
             validate_every=num_steps // 2,
         )

@@ -16,7 +16,9 @@ def past_of(*regions, is_visit=None):
     is_visit_BV = torch.ones_like(region_BV, dtype=torch.bool) if is_visit is None else is_visit
     calendar_BVK = torch.tensor([0.0, 1.0, 0.0, 1.0]).expand(1, len(regions), 4)
     key_BVD, place_m_BVC = (torch.zeros(1, len(regions), size) for size in (WIDTH, 2))
-    return Past(key_BVD, region_BV, place_m_BVC, calendar_BVK, is_visit_BV)
+    hour_s_BV = 3_600.0 * torch.arange(len(regions)).double().unsqueeze(0)
+    times = hour_s_BV, hour_s_BV + 1_800.0, is_visit_BV, is_visit_BV
+    return Past(key_BVD, region_BV, place_m_BVC, calendar_BVK, is_visit_BV, *times)
 
 
 def recalled(past, place):

@@ -14,6 +14,7 @@ from helpers.places import PROJECT
 from pydantic import ValidationError
 
 from flows import cli
+from model.families import MODULES, learning_rate_of
 from model.training.config import FitConfig
 from model.training.launch import Training
 from tasks.config.pipeline import PipelineConfig
@@ -30,8 +31,21 @@ NOT_ASKED = {"seed", "log_every", "deterministic", "checkpoint_every_s"}
 def test_the_form_has_the_fields_and_the_defaults_of_a_training():
     asked = TrainConfig.model_fields.keys()
     assert {entry.name for entry in fields(FitConfig)} == asked | NOT_ASKED
-    assert TrainConfig().model_dump() == {name: getattr(FitConfig(), name) for name in asked}
+    defaults = {name: getattr(FitConfig(), name) for name in asked}
+    assert TrainConfig().model_dump() == {**defaults, "learning_rate": None}
     assert PipelineConfig().training.fit == FitConfig()
+
+
+@pytest.mark.parametrize("family", sorted(MODULES))
+def test_a_family_is_trained_at_its_own_rate_unless_another_is_given(family):
+    rate = learning_rate_of(family) or FitConfig.learning_rate
+    config = PipelineConfig(model={"family": family})
+    assert config.training.fit == FitConfig(learning_rate=rate)
+    told = TrainConfig.model_fields["learning_rate"].description
+    assert (f"{rate:g} for {family}" in told) == (rate != FitConfig.learning_rate)
+    assert f"{FitConfig.learning_rate:g} for others" in told
+    given = PipelineConfig(model={"family": family}, train={"learning_rate": 0.02})
+    assert given.training.fit.learning_rate == 0.02
 
 
 def test_the_flags_have_the_defaults_of_a_training(monkeypatch):

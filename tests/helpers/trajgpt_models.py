@@ -34,8 +34,8 @@ def random_weights(family=TrajGpt):
 
 
 @cache
-def trained(num_steps, num_rows=3_000):
-    """A tiny model as the product trains it: its loader, its engine."""
+def trained(num_steps, num_rows=3_000, learning_rate=7e-3):
+    """A tiny model by the product's loader and engine; a short training takes a high rate."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         spans = {"train": (0, num_rows), "validation": (900_000, 900_300)}
@@ -43,7 +43,7 @@ def trained(num_steps, num_rows=3_000):
         config = FitConfig(
             max_steps=num_steps,
             max_points=NUM_VISITS,
-            learning_rate=7e-3,
+            learning_rate=learning_rate,
             warmup_steps=20,
             validate_every=num_steps // 2,
         )
@@ -71,10 +71,24 @@ class TargetAmongInputs(TrajGpt):
 
 
 class RegionIsNoInput(TrajGpt):
-    """The travel head is not told where the way leads."""
+    """The heads of time are not told where the way leads."""
 
-    def region_codes(self, region_N):
-        return super().region_codes(torch.zeros_like(region_N))
+    def travel(self, hidden_ND, region_N, recalled):
+        return super().travel(hidden_ND, torch.zeros_like(region_N), recalled)
+
+    def stay(self, hidden_ND, arrivals, recalled):
+        nowhere = replace(arrivals, region_N=torch.zeros_like(arrivals.region_N))
+        return super().stay(hidden_ND, nowhere, recalled)
+
+
+class RemembersTheFuture(TrajGpt):
+    """Habits are read off all visits of a window, the asked one among them."""
+
+    def told(self, hidden_BVD, tokens, is_told_BV):
+        told = super().told(hidden_BVD, tokens, is_told_BV)
+        past, row_N = self.past(hidden_BVD, tokens), torch.nonzero(is_told_BV)[:, 0]
+        all_NV = {"is_whole_NV": past.is_whole_BV[row_N], "is_way_seen_NV": past.is_visit_BV[row_N]}
+        return replace(told, recalled=replace(told.recalled, **all_NV))
 
 
 class HalfOfTheState(TrajGpt):
@@ -89,10 +103,10 @@ class HalfOfTheState(TrajGpt):
 class QuarterOfTheState(TrajGpt):
     """The head of stays reads another slice."""
 
-    def stay(self, hidden_ND, arrivals):
+    def stay(self, hidden_ND, arrivals, recalled):
         quarter = hidden_ND.clone()
         quarter[:, : 3 * TINY.width // 4] = 0
-        return super().stay(quarter, arrivals)
+        return super().stay(quarter, arrivals, recalled)
 
 
 class ClipsLabels(TrajGpt):

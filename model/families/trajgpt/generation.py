@@ -206,6 +206,10 @@ class Memory:
             torch.zeros(num, most, 2, dtype=torch.float64),
             torch.zeros(num, most, NUM_VISIT_CALENDAR),
             torch.zeros(num, most, dtype=torch.bool),
+            torch.zeros(num, most, dtype=torch.float64),
+            torch.zeros(num, most, dtype=torch.float64),
+            torch.zeros(num, most, dtype=torch.bool),
+            torch.zeros(num, most, dtype=torch.bool),
         )
         self.last_B1 = torch.zeros(num, 1, dtype=torch.long)
 

@@ -34,6 +34,7 @@ from ...layers.gap_durations import GapDuration, GapDurationHead
 from ...layers.heads import RegionHead
 from ...layers.position_encodings import sinusoidal_positions
 from ...layers.transformer import KeyValueCache, Transformer, check_shape
+from .habits import NUM_STAY_HABITS, NUM_WAY_HABITS, StayHabit, WayHabit
 from .recall import Past, Recall, Recalled
 
 SHORTEST_WAVE_M = 100.0  # Space2Vec: below the cells of any vocabulary
@@ -82,7 +83,7 @@ class Told:
         return self.model.travel(self.hidden_ND, region_N, self.recalled)
 
     def stay(self, arrivals: Arrivals) -> GapDuration:
-        return self.model.stay(self.hidden_ND, arrivals)
+        return self.model.stay(self.hidden_ND, arrivals, self.recalled)
 
 
 class TrajGpt(Network):
@@ -113,13 +114,19 @@ class TrajGpt(Network):
         self.region_head = RegionHead(width, num_ids, cutoffs)
         self.pull = None if cutoffs else nn.Linear(width, 1)
         self.recall = Recall(width)
+        self.way_habit = WayHabit(places.travel_s.p50)
         self.travel_head = DurationMixtureHead(
-            width, 2 * part + 2, config.num_components, places.travel_s.p50, has_zero=True
+            width,
+            2 * part + 2 + NUM_WAY_HABITS,
+            config.num_components,
+            places.travel_s.p50,
+            has_zero=True,
         )
         self.stay_arrival = Time2Vec(part)
+        self.stay_habit = StayHabit(places.time_scale_s)
         self.stay_head = GapDurationHead(
             width,
-            3 * part + NUM_VISIT_CALENDAR + 3,
+            3 * part + NUM_VISIT_CALENDAR + 3 + NUM_STAY_HABITS,
             config.num_components,
             places.duration_s.p50,
             places.travel_s.p50,
@@ -205,7 +212,9 @@ class TrajGpt(Network):
         """What can be recalled of tokens."""
         place_m_BVC = torch.stack([tokens.east_m_BV, tokens.north_m_BV], dim=-1)
         columns = tokens.region_BV, place_m_BVC, tokens.calendar_BVK, tokens.is_visit_BV
-        return Past(self.recall.key(hidden_BVD), *columns)
+        is_whole_BV = ~tokens.is_open_BV & ~tokens.is_pad_BV
+        times = tokens.arrived_s_BV, tokens.left_s_BV, is_whole_BV, tokens.is_way_seen_BV
+        return Past(self.recall.key(hidden_BVD), *columns, *times)
 
     def log_regions(self, hidden_ND: Tensor, recalled: Recalled) -> Tensor:
         """Log P(next region), (N, R): one of those visited before, or any of the vocabulary.
@@ -244,9 +253,10 @@ class TrajGpt(Network):
         away_m_N = (recalled.place_m_NC - self.centre_m_RC[region_N]).norm(dim=-1)
         has_way_N = recalled.is_visit_N & (region_N >= NUM_SPECIAL)
         way_N2 = torch.stack([log_distance(away_m_N) * has_way_N, has_way_N], dim=-1)
-        return self.travel_head(hidden_ND, torch.cat([self.region_codes(region_N), way_N2], dim=-1))
+        codes = [self.region_codes(region_N), way_N2, self.way_habit(region_N, recalled)]
+        return self.travel_head(hidden_ND, torch.cat(codes, dim=-1))
 
-    def stay(self, hidden_ND: Tensor, arrivals: Arrivals) -> GapDuration:
+    def stay(self, hidden_ND: Tensor, arrivals: Arrivals, recalled: Recalled) -> GapDuration:
         """p(seconds of the stay) of those who arrive so."""
         room_s_N = arrivals.until_s_N - arrivals.arrived_s_N
         codes = [
@@ -255,6 +265,7 @@ class TrajGpt(Network):
             arrivals.calendar_NK,
             self.log_time(arrivals.travel_s_N).unsqueeze(-1),
             self.room(room_s_N),
+            self.stay_habit(arrivals, recalled),
         ]
         return self.stay_head(hidden_ND, torch.cat(codes, dim=-1), room_s_N)
 

@@ -37,6 +37,10 @@ class Past(Columns):
     place_m_BVC: Tensor
     calendar_BVK: Tensor
     is_visit_BV: Tensor
+    arrived_s_BV: Tensor
+    left_s_BV: Tensor
+    is_whole_BV: Tensor  # visits whose end was seen
+    is_way_seen_BV: Tensor
 
 
 @dataclass(frozen=True)
@@ -47,12 +51,32 @@ class Recalled(Columns):
     region_NV: Tensor
     place_m_NC: Tensor
     is_visit_N: Tensor  # whether it is anywhere
+    here_N: Tensor  # its region
+    left_s_N: Tensor  # its end
+    place_m_NVC: Tensor
+    arrived_s_NV: Tensor
+    left_s_NV: Tensor
+    is_whole_NV: Tensor  # of these, visits whose end was seen
+    is_way_seen_NV: Tensor
 
     @classmethod
     def of(cls, share_NV: Tensor, past: Past, row_N: Tensor, place_N: Tensor) -> Recalled:
         """By the tokens of some rows, at some places there."""
-        where = past.place_m_BVC[row_N, place_N], past.is_visit_BV[row_N, place_N]
-        return cls(share_NV, past.region_BV[row_N], *where)
+        is_read_NV = index_of(past.region_BV[:1]) <= place_N.unsqueeze(1)
+        is_visit_NV = past.is_visit_BV[row_N] & is_read_NV
+        return cls(
+            share_NV=share_NV,
+            region_NV=past.region_BV[row_N],
+            place_m_NC=past.place_m_BVC[row_N, place_N],
+            is_visit_N=past.is_visit_BV[row_N, place_N],
+            here_N=past.region_BV[row_N, place_N],
+            left_s_N=past.left_s_BV[row_N, place_N],
+            place_m_NVC=past.place_m_BVC[row_N],
+            arrived_s_NV=past.arrived_s_BV[row_N],
+            left_s_NV=past.left_s_BV[row_N],
+            is_whole_NV=past.is_whole_BV[row_N] & is_read_NV,
+            is_way_seen_NV=past.is_way_seen_BV[row_N] & is_visit_NV,
+        )
 
     def chance_of(self, region_N: Tensor) -> Tensor:
         """The share (N) of the visits in a region."""
