@@ -119,8 +119,6 @@ class DurationMixture:
     @property
     def _log_above_edge(self) -> Tensor:
         """Log of the mixture's mass above the edge, by which the density is made whole."""
-        if self.edge_s <= 0:
-            return torch.zeros_like(self.log_zero)
         return self._log_above(torch.full_like(self.log_zero, self._log_edge))
 
     def _log_above(self, log_s: Tensor) -> Tensor:
