@@ -72,7 +72,7 @@ class VisitFrames:
         those of the stay if it begins after the median of the travel.
         """
         params = self.params_of("next_visit", choices)
-        flat, ids = read_visits(as_visits(visits, COLUMNS))
+        flat, ids = read_visits(as_visits(visits, COLUMNS, FLAGS))
         found = visit_serving.next_visits(self.trained, flat, params)
         places = visit_serving.places_of(self.trained)
         region_M = found.region_RK.numpy().ravel()
@@ -103,7 +103,7 @@ class VisitFrames:
         in the order given. What was there is drawn, `num_samples` times.
         """
         params = self.params_of("infill", choices)
-        flat, ids = read_visits(as_visits(visits, COLUMNS), may_lack=True)
+        flat, ids = read_visits(as_visits(visits, COLUMNS, FLAGS), may_lack=True)
         found = visit_serving.filled_visits(self.trained, flat, params)
         return self.as_rows(found, ids, "is_filled")
 
@@ -127,15 +127,12 @@ class VisitFrames:
     def surprise(self, visits: Any, **choices: Any) -> pd.DataFrame:
         """How much the last visit of each entity surprises those who know the ones before.
 
-        In nats, of its region, its travel in seconds and its stay in seconds. `is_way_seen` and
-        `is_censored` of the last row say whether its travel counts, and whether its stay went on.
+        In nats, of its region, its travel in seconds and its stay in seconds. A travel counts where
+        its way was seen and the stay before it ended.
         """
         params = self.params_of("next_visit", choices)
-        frame = as_visits(visits, COLUMNS, FLAGS)
-        flat, ids = read_visits(frame)
-        is_censored_N, is_way_seen_N = (frame[name].to_numpy(bool) for name in FLAGS)
-        flags = is_censored_N, is_way_seen_N
-        value_RP = visit_serving.surprises(self.trained, flat, *flags, params.zone).numpy()
+        flat, ids = read_visits(as_visits(visits, COLUMNS, FLAGS))
+        value_RP = visit_serving.surprises(self.trained, flat, params.zone).numpy()
         names = ("region_nats", "travel_nats", "stay_nats")
         return pd.DataFrame({ids.name: ids.id_R, **dict(zip(names, value_RP.T, strict=True))})
 
@@ -194,6 +191,7 @@ def read_visits(frame: pd.DataFrame, may_lack: bool = False) -> tuple[FlatVisits
         *degrees_of(frame),
         arrived_N.notna().to_numpy(),
         left_N.notna().to_numpy(),
+        *(frame[name].fillna(default).to_numpy(bool) for name, default in FLAGS.items()),
     )
     return visits, Ids(str(frame.columns[0]), id_R)
 

@@ -77,8 +77,8 @@ def batch_of(places: Places, visits: FlatVisits, zone: str) -> tuple[VisitBatch,
         "calendar_BVK": calendar_of_visits(arrived_us_BV, zone),
         "is_pad_BV": is_pad_BV,
         "is_target_BV": np.zeros_like(is_pad_BV),
-        "is_censored_BV": ~visits.has_end_N[visit_BV] & ~is_pad_BV,
-        "is_way_seen_BV": ~is_pad_BV,
+        "is_censored_BV": visits.is_censored_N[visit_BV] & ~is_pad_BV,
+        "is_way_seen_BV": visits.is_way_seen_N[visit_BV] & ~is_pad_BV,
         # Draws are by window: with one for all they do not depend on who else is asked about.
         "window_id_B": np.zeros(len(size_B1), np.int64),
     }
@@ -200,40 +200,31 @@ def arrivals_of(
 # Surprise ---------------------------------------------------------------------------------------
 
 
-def surprises(
-    trained: Trained, visits: FlatVisits, is_censored_N: Bools, is_way_seen_N: Bools, zone: str
-) -> Tensor:
+def surprises(trained: Trained, visits: FlatVisits, zone: str) -> Tensor:
     """Surprise (R, 3) of the last visit of each entity: of its region, its travel and its stay.
 
-    In nats, of seconds. The flags are of the rows that the visits came from. A way that was not
-    seen is NaN; of a stay that is censored it is the surprise of lasting that long.
+    In nats, of seconds. A way that was not seen is NaN; of a stay that is censored it is the
+    surprise of lasting that long.
     """
     if (np.diff(visits.offset_R) < 2).any():
         raise ValueError("a surprise needs two visits of each entity: the last, and one before it")
     kept = latest(visits, trained.max_points + 1)
-    return torch.cat(
-        [
-            _surprise_of(trained, part, is_censored_N[part.row_N], is_way_seen_N[part.row_N], zone)
-            for part in parts_of(kept)
-        ]
-    )
+    return torch.cat([_surprise_of(trained, part, zone) for part in parts_of(kept)])
 
 
-def _surprise_of(
-    trained: Trained, visits: FlatVisits, is_censored_N: Bools, is_way_seen_N: Bools, zone: str
-) -> Tensor:
+def _surprise_of(trained: Trained, visits: FlatVisits, zone: str) -> Tensor:
     history, asked = parted(batch_of(places_of(trained), visits, zone)[0])
     told = trained.next_visit(history)
-    is_last_N = visits.is_last_N
-    is_open_R = torch.from_numpy(is_censored_N[is_last_N] | ~visits.has_end_N[is_last_N])
-    is_seen_R = torch.from_numpy(is_way_seen_N[is_last_N])
     travel, stay = told.travel(asked.region_N), told.stay(asked)
+    log_travel_R = travel.log_density(asked.travel_s_N)
     log_stay_R = torch.where(
-        is_open_R, stay.log_survival(asked.duration_s_N), stay.log_density(asked.duration_s_N)
+        asked.is_censored_N,
+        stay.log_survival(asked.duration_s_N),
+        stay.log_density(asked.duration_s_N),
     )
     parts = (
         told.log_region_NR.gather(1, asked.region_N.unsqueeze(1)).squeeze(1),
-        torch.where(is_seen_R, travel.log_density(asked.travel_s_N), torch.nan),
+        torch.where(asked.is_travel_known_N, log_travel_R, torch.nan),
         log_stay_R,
     )
     return -torch.stack([part.double() for part in parts], dim=1)

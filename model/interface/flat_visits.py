@@ -21,7 +21,9 @@ class FlatVisits(Columns):
     """Visits of R entities, one behind the other in the order of time; `entity_N` counts to R.
 
     A visit without an end goes on; it is the last one of its entity. Blanks stand for visits that
-    nobody saw: they have neither times nor a place. `row_N` is the row that each came from.
+    nobody saw: they have neither times nor a place. A visit that is censored lasted to its end or
+    longer; the way to one was seen, or anything may have happened on it. `row_N` is the row that
+    each came from.
     """
 
     entity_N: Ints
@@ -31,6 +33,8 @@ class FlatVisits(Columns):
     lat_deg_N: Floats
     has_end_N: Bools
     is_blank_N: Bools
+    is_censored_N: Bools
+    is_way_seen_N: Bools
     row_N: Ints
 
     @property
@@ -52,6 +56,8 @@ def sorted_visits(
     lat_deg_N: Floats,
     has_arrival_N: Bools,
     has_end_N: Bools,
+    is_censored_N: Bools,
+    is_way_seen_N: Bools,
 ) -> FlatVisits:
     """Checked visits in the order of time; a row given twice counts once.
 
@@ -75,6 +81,8 @@ def sorted_visits(
         lat_deg_N,
         has_end_N,
         is_blank_N,
+        is_censored_N | ~has_end_N,
+        is_way_seen_N,
         np.arange(len(entity_N)),
     ).at(np.lexsort((lat_deg_N, lon_deg_N, left_us_N, key_N, entity_N)))
     visits = _without_repeats(visits)

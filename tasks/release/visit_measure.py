@@ -245,6 +245,6 @@ def shown_visits(told: ToldWindows) -> pa.Table:
             "lon_deg": lon_deg_BV[is_shown_BV].numpy(),
             "lat_deg": lat_deg_BV[is_shown_BV].numpy(),
             "is_censored": batch.is_censored_BV[is_shown_BV].numpy(),
-            "is_way_seen": batch.is_travel_known_BV[is_shown_BV].numpy(),
+            "is_way_seen": batch.is_way_seen_BV[is_shown_BV].numpy(),
         }
     )

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -116,10 +117,38 @@ def test_a_surprise_is_that_of_the_stored_window(served, trained_folder, stored_
     np.testing.assert_allclose(found["travel_nats"], -travel_R, rtol=1e-5)
     stay_R = told.stay(asked).log_density(asked.duration_s_N)
     np.testing.assert_allclose(found["stay_nats"], -stay_R, rtol=1e-5)
-    unseen = served.surprise(frame.assign(is_way_seen=False, is_censored=True))
+    is_last = frame.groupby("entity_id").cumcount(ascending=False) == 0
+    unseen = served.surprise(frame.assign(is_way_seen=~is_last, is_censored=is_last))
     assert unseen["travel_nats"].isna().all()
     survived_R = told.stay(asked).log_survival(asked.duration_s_N)
     np.testing.assert_allclose(unseen["stay_nats"], -survived_R, rtol=1e-5)
+
+
+def test_what_a_record_tells_of_the_history_is_read(served, trained_folder, stored_batch, frame):
+    """Ways that nobody saw and stays whose end nobody saw are no habits, as in a stored window."""
+    is_shown_BV = ~stored_batch.is_pad_BV
+    generator = torch.Generator().manual_seed(0)
+    flags = {
+        f"{name}_BV": (torch.rand(is_shown_BV.shape, generator=generator) < share) & is_shown_BV
+        for name, share in (("is_censored", 0.4), ("is_way_seen", 0.6))
+    }
+    told_of = {name[:-3]: flag_BV[is_shown_BV].numpy() for name, flag_BV in flags.items()}
+    history, asked = parted(replace(stored_batch, **flags))
+    told = api.next_visit(load_trained(trained_folder).model, history)
+    found = served.surprise(frame.assign(**told_of))
+    travel_R = told.travel(asked.region_N).log_density(asked.travel_s_N)
+    is_known_R = asked.is_travel_known_N.numpy()
+    assert found["travel_nats"].notna().tolist() == is_known_R.tolist()
+    np.testing.assert_allclose(found["travel_nats"][is_known_R], -travel_R[is_known_R], rtol=1e-5)
+    stay = told.stay(asked)
+    log_stay_R = torch.where(
+        asked.is_censored_N,
+        stay.log_survival(asked.duration_s_N),
+        stay.log_density(asked.duration_s_N),
+    )
+    np.testing.assert_allclose(found["stay_nats"], -log_stay_R, rtol=1e-5)
+    blind = served.surprise(frame)["stay_nats"]
+    assert not np.allclose(found["stay_nats"], blind)
 
 
 def test_who_else_is_asked_about_changes_nothing(served, frame):
