@@ -208,7 +208,7 @@ TASKS = {
 generator, bars = np.random.default_rng(3), {}
 for name, hide in TASKS.items():
     mask = hide(generator, 12)
-    bars |= {f"{name}: place": mask.shows_place_N, "time " + " " * len(bars): mask.shows_time_N}
+    bars |= {f"{name}: place": mask.shows_place_N, f"{name}: time": mask.shows_time_N}
 mask_bars(bars, "Four tasks")
 
 # %% [markdown]
@@ -287,10 +287,10 @@ def timed_line(question: Partial) -> Tensor:
 # %% [markdown]
 # ### Exercise 3: a test of hiding
 #
-# The cell above ends with four fillers. The first is the straight line of the project: along the great circle between
-# the known neighbours, at an even speed. Two others read what is hidden. Write the test that tells
-# which: it is given a filler and a question, and says whether a hidden place or a hidden time has any
-# effect on any answer. What is shown may of course have an effect.
+# The cell above ends with four fillers. The first is the straight line of the project: along the great
+# circle between the known neighbours, at an even speed. Two of the others read what is hidden. Write
+# the test that tells which: it is given a filler and a question, and says whether a hidden place or a
+# hidden time has any effect on any answer. What is shown may of course have an effect.
 
 
 # %% tags=["exercise"]
@@ -388,15 +388,12 @@ def turned(vector_NK: Tensor, where_N3: Tensor) -> Tensor:
     return torch.view_as_real(turned_NP).flatten(1)
 
 
-offset_N = torch.linspace(-20, 20, 61)
-way_N3 = torch.cartesian_prod(offset_N, offset_N, torch.zeros(1))[:, [1, 0, 2]]
-score_N = turned(torch.ones(len(way_N3), 24), way_N3) @ torch.ones(24).double()
+offset_N = torch.arange(-20, 21).float()
+north_N, east_N = torch.cartesian_prod(offset_N.flip(0), offset_N).unbind(dim=1)
+way_N3 = torch.stack([east_N, north_N, torch.zeros(41 * 41)], dim=1)
+score_N = turned(torch.ones(41 * 41, 24), way_N3) @ torch.ones(24).double()
 heat_map(
-    score_N.view(61, 61).flip(0),
-    "Scores by the way",
-    "third of a step north",
-    "third of a step east",
-    "score",
+    score_N.view(41, 41), "Scores by the way", "step, north is up", "step to the east", "score"
 )
 
 # %% [markdown]
@@ -420,7 +417,7 @@ assert_close(moved_NK @ moved_NK.T, score_NN, atol=1e-3, rtol=0)
 quarter_33 = torch.tensor([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
 other_NK = turned(vector_NK, where_N3 @ quarter_33)
 assert (other_NK @ other_NK.T - score_NN).abs().max() > 1
-assert score_N.argmax() == 61 * 61 // 2
+assert score_N.argmax() == 41 * 41 // 2
 assert (span_D > 0.01 * span_D.max()).sum() < 6
 
 # %% [markdown]
@@ -434,14 +431,10 @@ assert (span_D > 0.01 * span_D.max()).sum() < 6
 # the map and a calendar in place of metres and elapsed time.
 
 # %%
-track_3NT = thinned(past_3NT, 0)
-lon_NT, lat_NT, unix_NT = track_3NT
-from_3, to_3 = track_3NT[:, :, :-1], track_3NT[:, :, 1:]
-step_m_NS = haversine_m(from_3[0], from_3[1], to_3[0], to_3[1])
-step_s_NS = unix_NT.diff(dim=1)
-STEP_M, STEP_S = float(step_m_NS.median()), float(step_s_NS.median())
-SPEED_MPS = float((step_m_NS / step_s_NS).median())
-DEGREES_C, STEP_DEG = torch.stack([lon_NT.median(), lat_NT.median()]), STEP_M / 111_195
+lon_NT, lat_NT, unix_NT = thinned(past_3NT, 0)
+step_m_NS = haversine_m(lon_NT[:, :-1], lat_NT[:, :-1], lon_NT[:, 1:], lat_NT[:, 1:])
+STEP_M, STEP_S = float(step_m_NS.mean()), float(unix_NT.diff(dim=1).mean())
+MIDDLE_DEG_C, STEP_DEG = torch.stack([lon_NT.median(), lat_NT.median()]), STEP_M / 111_195
 print(f"a typical step: {STEP_M / 1000:.0f} km in {STEP_S / 3600:.0f} hours")
 
 
@@ -449,7 +442,7 @@ def place_of(points, question: Partial, is_plain: bool) -> Tensor:
     """Places (B, T, C) in typical steps, from the first point; plain ones are degrees."""
     places = points.lon_deg_BT, points.lat_deg_BT
     if is_plain:
-        return (torch.stack(places, dim=-1) - DEGREES_C) / STEP_DEG
+        return (torch.stack(places, dim=-1) - MIDDLE_DEG_C) / STEP_DEG
     first = question.lon_deg_BT[:, :1], question.lat_deg_BT[:, :1]
     return torch.stack(step_between(*first, *places), dim=-1) / STEP_M
 
@@ -457,7 +450,7 @@ def place_of(points, question: Partial, is_plain: bool) -> Tensor:
 # %%
 @dataclass(frozen=True)
 class Seen(Columns):
-    """What a network may see of tracks; `guess` holds the truth where it is shown."""
+    """What a network may see of tracks; guesses are the truth where it is shown."""
 
     guess_BTC: Tensor
     time_BT: Tensor
@@ -465,6 +458,11 @@ class Seen(Columns):
     way_BTWC: Tensor
     shows_place_BT: Tensor
     shows_time_BT: Tensor
+
+
+def length_of(seen: Seen) -> Tensor:
+    """How long the way up to each point is, (B, T), in typical steps."""
+    return functional.pad(seen.guess_BTC.diff(dim=1).norm(dim=-1).cumsum(dim=1), (1, 0))
 
 
 def straight_on(guess_BTC: Tensor, time_BT: Tensor, shows_place_BT: Tensor) -> Tensor:
@@ -547,8 +545,7 @@ def inputs(filler: Filler, seen: Seen) -> Tensor:
     x_BTK = filler.place(place_BTC) + filler.kind[0][seen.shows_place_BT.long()]
     x_BTK = x_BTK + filler.time(time_BTK) + filler.kind[1][seen.shows_time_BT.long()] + filler.index
     if "motion" in filler.parts:
-        step_BS = seen.guess_BTC.diff(dim=1).norm(dim=-1)
-        length_BT1 = functional.pad(step_BS.cumsum(dim=1), (1, 0)).log1p()[..., None]
+        length_BT1 = length_of(seen).log1p()[..., None]
         x_BTK = x_BTK + filler.motion(torch.cat([seen.way_BTWC.flatten(2), length_BT1], dim=-1))
     return x_BTK
 
@@ -591,16 +588,11 @@ def trained(parts: tuple[str, ...], hides=tuple(TASKS.values()), num_steps: int 
 
 
 # %%
-def length_of(seen: Seen) -> Tensor:
-    """How long the way up to each point is, (B, T), in typical steps."""
-    return functional.pad(seen.guess_BTC.diff(dim=1).norm(dim=-1).cumsum(dim=1), (1, 0))
-
-
 def on_earth(question: Partial, place_BTC: Tensor, time_BT: Tensor, is_plain=False) -> Tensor:
     """Longitudes, latitudes and seconds, (3, B, T), from typical steps."""
     time_s_BT = time_BT.double() * STEP_S
     if is_plain:
-        lon_deg_BT, lat_deg_BT = (place_BTC * STEP_DEG + DEGREES_C).unbind(dim=-1)
+        lon_deg_BT, lat_deg_BT = (place_BTC * STEP_DEG + MIDDLE_DEG_C).unbind(dim=-1)
         return torch.stack([lon_deg_BT, lat_deg_BT, time_s_BT])
     first = question.lon_deg_BT[:, :1], question.lat_deg_BT[:, :1]
     step_m_BTC = place_BTC.double() * STEP_M
@@ -626,8 +618,8 @@ def rival(question: Partial, is_bent: bool) -> Tensor:
     seen = see(question)
     if not is_bent:
         return on_earth(question, seen.guess_BTC, seen.time_BT)
-    time_s_BT = length_of(seen) * STEP_M / SPEED_MPS
-    return on_earth(question, seen.guess_BTC + seen.way_BTWC.sum(dim=2), time_s_BT / STEP_S)
+    place_BTC = seen.guess_BTC + seen.way_BTWC.sum(dim=2)
+    return on_earth(question, place_BTC, length_of(seen))  # a typical step in a typical time
 
 
 def misses(fill) -> dict[str, float]:
@@ -694,7 +686,7 @@ assert_close(filled(Filler(("line",)), question), rival(question, False))  # bef
 mask_BTT = question.shows_place_BT[:, None, :] | torch.eye(12).bool()
 assert torch.equal(mask_BTT, bidirectional_mask(question.shows_place_BT))
 # The family of the project, untrained, with the truth beneath its masks:
-sizes = {"step_s": STEP_S, "step_m": STEP_M, "speed_mps": SPEED_MPS}
+sizes = {"step_s": STEP_S, "step_m": STEP_M, "speed_mps": STEP_M / STEP_S}
 spread = {name: {"p10": size / 2, "p50": size, "p90": 2 * size} for name, size in sizes.items()}
 trajfm = TrajFm(PRESETS["tiny"], Normaliser.from_json({"num_steps": 1, **spread})).eval()
 
@@ -734,8 +726,7 @@ def careless(question: Partial) -> Tensor:
 
 
 def careful(question: Partial) -> Tensor:
-    x_BTK = careless(question)
-    return x_BTK.masked_fill(~question.shows_place_BT[..., None], 0)
+    return careless(question).masked_fill(~question.shows_place_BT[..., None], 0)
 
 
 assert reads_hidden(careless, question)
