@@ -465,6 +465,12 @@ def length_of(seen: Seen) -> Tensor:
     return functional.pad(seen.guess_BTC.diff(dim=1).norm(dim=-1).cumsum(dim=1), (1, 0))
 
 
+def reach_of(seen: Seen) -> Tensor:
+    """How long before or after the nearest known place each point is, (B, T), in typical steps."""
+    apart_BTT = (seen.time_BT[:, :, None] - seen.time_BT[:, None, :]).abs()
+    return apart_BTT.masked_fill(~seen.shows_place_BT[:, None, :], torch.inf).amin(dim=2)
+
+
 def straight_on(guess_BTC: Tensor, time_BT: Tensor, shows_place_BT: Tensor) -> Tensor:
     """How far the last known step leads beyond the last known point, (B, T, C)."""
     before_BT, after_BT = neighbours(shows_place_BT, torch.zeros_like(index_of(time_BT)))
@@ -514,8 +520,8 @@ class Filler(nn.Module):
     def __init__(self, parts: tuple[str, ...], width: int = 48) -> None:
         super().__init__()
         self.parts, has_waves = parts, "waves" in parts
-        self.place_waves, self.time_waves = LearnableFourier(2, 12), LearnableFourier(1, 12)
-        self.place = nn.Linear(24 if has_waves else 2, width)
+        self.waves = LearnableFourier(1, 12)
+        self.place = nn.Linear(2, width)
         self.time = nn.Linear(12 if has_waves else 8 if "plain" in parts else 1, width)
         self.kind = nn.Parameter(0.1 * torch.randn(2, 2, width))  # (place, time) by (hidden, shown)
         self.index = nn.Parameter(0.1 * torch.randn(12, width))
@@ -541,7 +547,7 @@ def inputs(filler: Filler, seen: Seen) -> Tensor:
     time_BTK = seen.clock_BTK if "plain" in filler.parts else seen.time_BT[..., None] / 8
     time_BTK = time_BTK.masked_fill(~seen.shows_time_BT[..., None], 0)
     if "waves" in filler.parts:
-        place_BTC, time_BTK = filler.place_waves(place_BTC), filler.time_waves(time_BTK)
+        time_BTK = filler.waves(time_BTK)
     x_BTK = filler.place(place_BTC) + filler.kind[0][seen.shows_place_BT.long()]
     x_BTK = x_BTK + filler.time(time_BTK) + filler.kind[1][seen.shows_time_BT.long()] + filler.index
     if "motion" in filler.parts:
@@ -553,9 +559,11 @@ def inputs(filler: Filler, seen: Seen) -> Tensor:
 def answers(filler: Filler, seen: Seen, told_BTK: Tensor) -> tuple[Tensor, Tensor]:
     """Places (B, T, C) and times (B, T) of all points, in typical steps."""
     step_BTC, weight_BTW, log_time_BT = told_BTK[..., :2], told_BTK[..., 2:4], told_BTK[..., 4]
-    place_BTC = seen.guess_BTC + step_BTC if "line" in filler.parts else 8 * step_BTC
+    place_BTC = 8 * step_BTC
+    if "line" in filler.parts:
+        place_BTC = seen.guess_BTC + reach_of(seen)[..., None] * step_BTC
     if "motion" in filler.parts:
-        place_BTC = place_BTC + (weight_BTW[..., None] * seen.way_BTWC).sum(dim=2)
+        place_BTC = place_BTC + ((1 + weight_BTW)[..., None] * seen.way_BTWC).sum(dim=2)
     return place_BTC, seen.time_BT * log_time_BT.exp()
 
 
@@ -568,20 +576,21 @@ def lessons(hides, is_plain: bool) -> tuple[Seen, Tensor, Tensor]:
     return see(question, is_plain), truth_BTC, (question.time_s_BT / STEP_S).float()
 
 
-def trained(parts: tuple[str, ...], hides=tuple(TASKS.values()), num_steps: int = 300) -> Filler:
+def trained(parts: tuple[str, ...], hides=tuple(TASKS.values()), num_steps: int = 200) -> Filler:
     torch.manual_seed(1)
     draw, filler = torch.Generator().manual_seed(2), Filler(parts)
     seen, truth_BTC, time_BT = lessons(hides, "plain" in parts)
-    optimiser = torch.optim.Adam(filler.parameters(), 3e-3)
+    reach_BT = reach_of(seen)
+    optimiser = torch.optim.Adam(filler.parameters(), 5e-3)
     slower = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.02, num_steps)
     for _ in range(num_steps):
         at_B = torch.randint(len(truth_BTC), (64,), generator=draw)
         place_BTC, told_BT = filler(seen.at(at_B))
         hides_place_BT, hides_time_BT = ~seen.shows_place_BT[at_B], ~seen.shows_time_BT[at_B]
-        miss_N = (place_BTC - truth_BTC[at_B]).norm(dim=-1)[hides_place_BT]
+        miss_BT = (place_BTC - truth_BTC[at_B]).norm(dim=-1) / reach_BT[at_B].clamp(min=0.1)
         late_N = (told_BT[hides_time_BT] / time_BT[at_B][hides_time_BT]).log().abs()
         optimiser.zero_grad()
-        (miss_N.mean() + late_N.sum() / max(1, len(late_N))).backward()
+        (miss_BT[hides_place_BT].mean() + late_N.sum() / max(1, len(late_N))).backward()
         optimiser.step()
         slower.step()
     return filler
@@ -636,11 +645,6 @@ def misses(fill) -> dict[str, float]:
 
 
 # %%
-def one_by_one(generator: np.random.Generator, num_points: int) -> masking.Mask:
-    mask = masking.random_points(generator, num_points)
-    return replace(mask, shows_time_N=np.ones(num_points, bool))
-
-
 WHOLE = ("waves", "turns", "line", "motion")
 fillers = {
     "degrees and calendar": trained(("plain",)),
@@ -649,7 +653,6 @@ fillers = {
     "+ turns": trained(WHOLE[:2]),
     "+ counted from the line": trained(WHOLE[:3]),
     "+ motion": trained(WHOLE),
-    "the same, single points": trained(WHOLE, (one_by_one,)),
 }
 table = {name: misses(partial(filled, one)) for name, one in fillers.items()}
 table["straight line"] = misses(partial(rival, is_bent=False))
@@ -734,7 +737,9 @@ assert not reads_hidden(careful, question)
 zero_BTK = layer(torch.zeros_like(see(question).guess_BTC))
 assert_close(zero_BTK[:, 0], careless(question)[:, 0])  # zero is the place of the first point
 seen_BTK = inputs(whole, see(question))
-pushed_BTK = seen_BTK + (torch.arange(12) == 11)[:, None]  # the last point, which is known
+pushed_BTK = (
+    seen_BTK * (1 - 2 * (torch.arange(12) == 11).float())[:, None]
+)  # the last point is known
 moved = {}
 for name, mask in {
     "causal": None,
