@@ -15,7 +15,8 @@
 # - compare a model with a straight line and a cubic, and say what each of its parts gained.
 #
 # You need notebooks 02, 03 and 05. B counts tracks, N tracks or points of one, T the points of a
-# track, C the coordinates east and north, K the numbers of a vector, P its pairs, W the ways to go on.
+# track, S its steps, C the coordinates east and north, K the numbers of a vector, P its pairs, and W the
+# ways to go on.
 
 # %%
 import math
@@ -69,7 +70,7 @@ mask_bars(
         "dimensions: place": part.shows_place_N,
         "dimensions: time": part.shows_time_N,
     },
-    "Three ways to hide",
+    "Three masks",
 )
 
 # %% [markdown]
@@ -431,8 +432,10 @@ assert (span_D > 0.01 * span_D.max()).sum() < 6
 # after it. What is hidden has a guess, made from what is shown alone: the straight line for a place,
 # and one typical step for each point for a time. The guess turns queries and keys, and is later what
 # answers are counted from. As *motion* we note how far a cubic (Hermite) bends from the line, and how
-# far the last known step would lead ahead. A *plain* variant, as CheminTF has it, gets degrees on
-# the map and a calendar in place of metres and elapsed time.
+# far the last known step would lead ahead.
+#
+# A *plain* variant gets degrees on the map and a calendar in place of metres and elapsed time, as the
+# plain inputs of the project's family `chemin` do.
 
 # %%
 lon_NT, lat_NT, unix_NT = thinned(past_3NT, 0)
@@ -571,7 +574,7 @@ def inputs(filler: Filler, seen: Seen) -> Tensor:
 def answers(filler: Filler, seen: Seen, told_BTK: Tensor) -> tuple[Tensor, Tensor]:
     """Places (B, T, C) and times (B, T) of all points, in typical steps."""
     step_BTC, weight_BTW, log_time_BT = told_BTK[..., :2], told_BTK[..., 2:4], told_BTK[..., 4]
-    place_BTC = 8 * step_BTC
+    place_BTC = 8 * step_BTC  # in the unit of `inputs`
     if "line" in filler.parts:
         place_BTC = seen.guess_BTC + reach_of(seen)[..., None] * step_BTC
     if "motion" in filler.parts:
@@ -696,9 +699,11 @@ track_map(tracks, f"{danielle.name}, {danielle.year}: five points of twelve are 
 #
 # The whole network is the best of all in a forecast and in travel times, and hardly better than a line
 # in a path, of which only the two ends are known. In recovery it does not beat the cubic. On a short
-# gap in a smooth track there is little that a network could add to two places and two velocities, so
-# **never leave out the rival that learns nothing**. The next cell says so in numbers, and asks whether
-# any hidden value has an effect, in our network and in the family `trajfm` of the project.
+# gap in a smooth track there is little that a network could add to two places and two velocities: on
+# the map it goes about where the cubic goes. So **never leave out the rival that learns nothing**.
+#
+# The next cell says so in numbers. It also asks whether any hidden value has an effect, in our network
+# and, untrained, in the family `trajfm` of the project.
 
 # %% tags=["claim"]
 degrees, metres, _, turns, from_line, moving, line, hermite = table.values()
@@ -734,8 +739,8 @@ assert not any(reads_hidden(project, question) for question in questions.values(
 # %% [markdown]
 # ## What can go wrong: a hidden point that is not hidden
 #
-# TransferTraj is a later model whose code descends from TrajFM. Where it means to blank what is hidden,
-# it calls `masked_fill` and does not keep what comes back. In torch only `masked_fill_`, with an
+# TransferTraj is a later model, and texts in its code still name TrajFM. Where it means to blank what is
+# hidden, it calls `masked_fill` and does not keep what comes back. In torch only `masked_fill_`, with an
 # underscore, changes a tensor in place; the other one makes a new tensor. So a hidden point is encoded
 # by whatever stands beneath its mask. If that is the truth, it leaks. If it is zero, the hidden point
 # looks exactly as the first point of the track, from which all places are counted.
