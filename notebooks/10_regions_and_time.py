@@ -20,13 +20,13 @@
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.distributions import Normal
-from torch.nn import functional
 from torch.testing import assert_close
 
-from model.baselines.visit_baselines import VisitBaseline, fitted_regions
+from model.baselines.visit_baselines import VisitBaseline
 from model.baselines.visit_counts import shrunk
+from model.baselines.visit_frequency import context_frequency, frequency, staying
 from model.baselines.visit_history import PastVisits
+from model.baselines.visit_markov import kneser_ney
 from model.baselines.visit_times import region_hour_times
 from model.earth.cells import cells_of, centres_of
 from model.earth.frame import Frame
@@ -73,8 +73,8 @@ def stays_by_hand(place_m_TC, time_s_T, radius_m=200.0, least_s=1_200.0) -> list
 
 
 FRAME = Frame(4.35, 50.85)  # the middle of the town
-generator = np.random.default_rng(3)
-path = routine(generator, 0, np.arange(0.0, 150_000.0, 30.0), is_unusual=False)
+generator = np.random.default_rng(14)
+path = routine(generator, 0, np.arange(0.0, 133_000.0, 30.0), is_unusual=False)
 place_m_TC = path.place_TC + 5 * generator.standard_normal(path.place_TC.shape)
 time_s_T = path.elapsed_T  # since the first midnight, which begins a Monday
 lon_deg_T, lat_deg_T = FRAME.degrees(*np.ascontiguousarray(place_m_TC.T))
@@ -170,6 +170,8 @@ rent_N = torch.randn(neighbourhood_N.max() + 1, generator=draw).double()[neighbo
 by_two, by_waves = (share_untold(given, rent_N) for given in (map_m_NC / 1_000, wave_NK))
 print(f"left over by two coordinates {by_two:.0%}, by waves {by_waves:.0%}")
 assert by_two > 0.8
+largest_m2 = 100.0**2 * np.bincount(neighbourhood_N).max()  # of a whole cell of resolution 7
+assert abs(largest_m2 - 4.44e6) < 0.05e6
 assert by_waves < 0.5
 moved_NK = waves_of_places(map_m_NC + 700, space.scale_m_S)
 moved_1K = waves_of_places(torch.full((1, 2), 700.0).double(), space.scale_m_S)
@@ -188,14 +190,14 @@ assert_close((moved_NK @ moved_1K[0] / 18).view(81, 81), like_RC)
 
 
 # %%
-def home_by(time2vec: Time2Vec, num_steps: int = 300) -> tuple[Tensor, float]:
+def home_by(time2vec: Time2Vec, num_steps: int = 200) -> tuple[Tensor, float]:
     """P(at home) at all times, by a Time2Vec and a layer, and the last loss of their training."""
     torch.manual_seed(2)
     model = nn.Sequential(time2vec, nn.Linear(8, 1))
     optimiser = torch.optim.Adam(model.parameters(), 0.05)
     for _ in range(num_steps):
         chance_T = model(day_T)[:, 0].sigmoid()
-        loss = functional.binary_cross_entropy(chance_T, is_home_T)
+        loss = nn.functional.binary_cross_entropy(chance_T, is_home_T)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -221,9 +223,9 @@ for name, time2vec in (("begun at random", at_random), ("begun with a clock", wi
     series[name] = (day_T[friday_to_monday], chance_T[friday_to_monday])
     print(f"{name}: {loss_of[name]:.2f} nats")
 share_home = is_home_T.mean()
-guess = float(functional.binary_cross_entropy(share_home.expand_as(is_home_T), is_home_T))
+guess = float(nn.functional.binary_cross_entropy(share_home.expand_as(is_home_T), is_home_T))
 print(f"always the same: {guess:.2f} nats")
-assert loss_of["begun at random"] > 0.8 * guess
+assert loss_of["begun at random"] > 0.7 * guess
 assert loss_of["begun with a clock"] < 0.5 * guess
 lines(series, "Is she at home?", ("day", "P(at home)"))
 
@@ -252,6 +254,9 @@ lines(series, "Is she at home?", ("day", "P(at home)"))
 
 
 # %%
+TOWN = Space2Vec(8, 8, 100.0, 20_000.0)
+
+
 def life(seed: int, num_days: int = 28) -> np.ndarray:
     """The visits of a made-up person: metres east and north, seconds of arrival and departure."""
     generator, visits = np.random.default_rng(seed), []
@@ -268,36 +273,29 @@ def life(seed: int, num_days: int = 28) -> np.ndarray:
 
 
 def asked_of(seeds: range, first_day: int, last_day: int) -> tuple[Tensor, Tensor]:
-    """What is known of those who leave a place (before, here, clock), and where they go (N, C)."""
+    """What is known of those who leave a place (N, K), and where they go (N, C)."""
     rows = [np.hstack([one[:-2, :2], one[1:-1], one[2:, :2]]) for one in map(life, seeds)]
     row_N8 = torch.from_numpy(np.concatenate(rows))
     day_N = row_N8[:, 5] / DAY_S
     angle_N2 = 2 * torch.pi * day_N[:, None] / torch.tensor([1.0, 7.0])
-    known_N8 = torch.cat([row_N8[:, :4] / 1_000, angle_N2.sin(), angle_N2.cos()], dim=1)
+    wave_NK = TOWN.grid(row_N8[:, :4].unflatten(1, (2, 2))).flatten(1)
+    known = row_N8[:, :4] / 1_000, angle_N2.sin(), angle_N2.cos(), wave_NK
     chosen_N = (first_day <= day_N) & (day_N < last_day)
-    return known_N8[chosen_N], row_N8[chosen_N, 6:]
+    return torch.cat(known, dim=1).float()[chosen_N], row_N8[chosen_N, 6:]
 
 
 # %%
-class Reader(nn.Module):
-    """A state (N, 64) of those who leave: from waves of two places, these places, and a clock."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.space = Space2Vec(8, 8, 100.0, 20_000.0)
-        self.body = nn.Sequential(nn.Linear(104, 64), nn.GELU(), nn.Linear(64, 64), nn.GELU())
-
-    def forward(self, known_N8: Tensor) -> Tensor:
-        wave_NK = self.space.grid(1_000 * known_N8[:, :4].unflatten(1, (2, 2))).flatten(1)
-        return self.body(torch.cat([wave_NK, known_N8], dim=1).float())
+def reader() -> nn.Module:
+    """What both heads have in common: a state (N, 64) of those who leave."""
+    return nn.Sequential(nn.Linear(104, 64), nn.GELU(), nn.Linear(64, 64), nn.GELU())
 
 
-def trained(head: nn.Module, known_N8: Tensor, place_m_NC: Tensor, num_steps: int = 400):
+def trained(head: nn.Module, known_NK: Tensor, place_m_NC: Tensor, num_steps: int = 200):
     """A head that has learnt by its surprise."""
-    draw, optimiser = torch.Generator().manual_seed(4), torch.optim.Adam(head.parameters(), 0.004)
+    draw, optimiser = torch.Generator().manual_seed(4), torch.optim.Adam(head.parameters(), 0.005)
     for _ in range(num_steps):
-        chosen_N = torch.randint(len(known_N8), (256,), generator=draw)
-        loss = head.surprise(known_N8[chosen_N], place_m_NC[chosen_N]).mean()
+        chosen_N = torch.randint(len(known_NK), (256,), generator=draw)
+        loss = head.surprise(known_NK[chosen_N], place_m_NC[chosen_N]).mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -305,7 +303,7 @@ def trained(head: nn.Module, known_N8: Tensor, place_m_NC: Tensor, num_steps: in
 
 
 # %%
-MAP_M2, CELL_7_M2, SEEN = 40_000.0**2, 5.2e6, 0.99
+MAP_M2, CELL_7_M2, SEEN = 40_000.0**2, 4.44e6, 0.99
 
 
 class Regions(nn.Module):
@@ -315,20 +313,20 @@ class Regions(nn.Module):
         self.cell_R = np.unique(self.cells(place_m_NC))
         centre_m_CR = np.stack(FRAME.metres(*centres_of(self.cell_R)))
         self.centre_m_RC = torch.from_numpy(centre_m_CR).T
-        self.read, self.head = Reader(), RegionHead(64, len(self.cell_R))
+        self.read, self.head = reader(), RegionHead(64, len(self.cell_R))
 
     def cells(self, place_m_NC: Tensor) -> np.ndarray:
         return cells_of(*FRAME.degrees(*place_m_NC.T.contiguous().numpy()), self.resolution)
 
-    def surprise(self, known_N8: Tensor, place_m_NC: Tensor) -> Tensor:
+    def surprise(self, known_NK: Tensor, place_m_NC: Tensor) -> Tensor:
         """In nats of square metres."""
         return -(
-            SEEN * self.own(known_N8, place_m_NC)[1] / self.area_m2 + (1 - SEEN) / MAP_M2
+            SEEN * self.own(known_NK, place_m_NC)[1] / self.area_m2 + (1 - SEEN) / MAP_M2
         ).log()
 
-    def own(self, known_N8: Tensor, place_m_NC: Tensor) -> tuple[Tensor, Tensor]:
+    def own(self, known_NK: Tensor, place_m_NC: Tensor) -> tuple[Tensor, Tensor]:
         """P(region) of all (N, R), and of the one that a place is in, zero where that is unseen."""
-        share_NR = self.head.log_probability(self.read(known_N8)).exp()
+        share_NR = self.head.log_probability(self.read(known_NK)).exp()
         cell_N = self.cells(place_m_NC)
         id_N = np.searchsorted(self.cell_R, cell_N).clip(max=len(self.cell_R) - 1)
         is_seen_N = torch.from_numpy(self.cell_R[id_N] == cell_N)
@@ -342,17 +340,17 @@ class Mixture(nn.Module):
     def __init__(self, num_components: int) -> None:
         super().__init__()
         self.sizes = [num_components, 2 * num_components, num_components]
-        self.read, self.head = Reader(), nn.Linear(64, 4 * num_components)
+        self.read, self.head = reader(), nn.Linear(64, 4 * num_components)
         self.shift = nn.Linear(4, 2 * num_components)  # places may go straight through
 
-    def parts(self, known_N8: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def parts(self, known_NK: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Log weights, means in metres, deviations in metres."""
-        logit_NM, mean, log_km_NM = self.head(self.read(known_N8)).split(self.sizes, dim=1)
-        mean_km_NMC = (mean + self.shift(known_N8[:, :4].float())).unflatten(1, (-1, 2))
+        logit_NM, mean, log_km_NM = self.head(self.read(known_NK)).split(self.sizes, dim=1)
+        mean_km_NMC = (mean + self.shift(known_NK[:, :4])).unflatten(1, (-1, 2))
         return logit_NM.log_softmax(dim=1), 1_000 * mean_km_NMC, 20 + 1_000 * log_km_NM.exp()
 
-    def surprise(self, known_N8: Tensor, place_m_NC: Tensor) -> Tensor:
-        return -log_density(self.parts(known_N8), place_m_NC)
+    def surprise(self, known_NK: Tensor, place_m_NC: Tensor) -> Tensor:
+        return -log_density(self.parts(known_NK), place_m_NC)
 
 
 def log_density(parts: tuple[Tensor, Tensor, Tensor], place_m_NC: Tensor) -> Tensor:
@@ -364,16 +362,16 @@ def log_density(parts: tuple[Tensor, Tensor, Tensor], place_m_NC: Tensor) -> Ten
 
 
 # %%
-def told_by_regions(head: Regions, known_N8: Tensor, place_m_NC: Tensor) -> tuple[Tensor, ...]:
+def told_by_regions(head: Regions, known_NK: Tensor, place_m_NC: Tensor) -> tuple[Tensor, ...]:
     """Unseen, metres off, and how much of the probability lies where it is denser."""
-    share_NR, own_N = head.own(known_N8, place_m_NC)
+    share_NR, own_N = head.own(known_NK, place_m_NC)
     off_m_N = (head.centre_m_RC[share_NR.argmax(dim=1)] - place_m_NC).norm(dim=1)
     denser_N = (share_NR * (share_NR > own_N[:, None])).sum(dim=1) + torch.rand(len(own_N)) * own_N
     return own_N == 0, off_m_N, denser_N
 
 
-def told_by_mixture(head: Mixture, known_N8: Tensor, place_m_NC: Tensor) -> tuple[Tensor, ...]:
-    log_weight_NM, mean_m_NMC, scale_m_NM = parts = head.parts(known_N8)
+def told_by_mixture(head: Mixture, known_NK: Tensor, place_m_NC: Tensor) -> tuple[Tensor, ...]:
+    log_weight_NM, mean_m_NMC, scale_m_NM = parts = head.parts(known_NK)
     row_N, best_N = torch.arange(len(place_m_NC)), (log_weight_NM - 2 * scale_m_NM.log()).argmax(1)
     off_m_N = (mean_m_NMC[row_N, best_N] - place_m_NC).norm(dim=1)
     chosen_NS = torch.multinomial(log_weight_NM.exp(), 100, replacement=True)
@@ -455,31 +453,26 @@ def fit_mixture(
 # %% tags=["check"]
 def nll_of(x_N: Tensor, weight_M: Tensor, mean_M: Tensor, scale_M: Tensor) -> float:
     """The mean surprise of numbers by a mixture."""
-    each_NM = Normal(mean_M, scale_M).log_prob(x_N[:, None]) + weight_M.log()
+    each_NM = torch.distributions.Normal(mean_M, scale_M).log_prob(x_N[:, None]) + weight_M.log()
     return float(-each_NM.logsumexp(dim=1).mean())
 
 
 draw = torch.Generator().manual_seed(7)
 start = torch.tensor([0.5, 0.5]), torch.tensor([5.5, 7.5]), torch.tensor([1.0, 1.0])
-for weight, (mean_1, mean_2), (scale_1, scale_2) in [
-    (0.5, (6, 8), (0.3, 0.3)),
-    (0.8, (6, 7), (0.4, 0.3)),
-]:
-    normal_N, is_first_N = (
-        torch.randn(4_000, generator=draw),
-        torch.rand(4_000, generator=draw) < weight,
-    )
-    x_N = torch.where(is_first_N, mean_1 + scale_1 * normal_N, mean_2 + scale_2 * normal_N)
+for weight, *parts in [(0.5, (6.0, 8.0), (0.3, 0.3)), (0.8, (6.0, 7.0), (0.4, 0.3))]:
+    true_mean_M, true_scale_M = torch.tensor(parts)
+    number_N = (torch.rand(2_000, generator=draw) > weight).long()
+    x_N = torch.randn(2_000, generator=draw) * true_scale_M[number_N] + true_mean_M[number_N]
     one = fit_mixture(x_N, torch.ones(1), torch.zeros(1), torch.ones(1), 1)
     expected = torch.tensor([1.0, x_N.mean(), x_N.std(correction=0)])
     assert_close(
         torch.cat(one), expected, atol=1e-3, rtol=0, msg="one component: mean and deviation"
     )
     nats = [nll_of(x_N, *fit_mixture(x_N, *start, rounds)) for rounds in (0, 1, 2, 5, 20, 200)]
-    assert all(a > b - 1e-4 for a, b in zip(nats, nats[1:], strict=False)), "a round made it worse"
+    assert max(np.diff(nats)) < 1e-4, "a round made it worse"
     weight_M, mean_M, _ = fit_mixture(x_N, *start, 200)
     assert_close(weight_M, torch.tensor([weight, 1 - weight]), atol=0.06, rtol=0)
-    assert_close(mean_M, torch.tensor([mean_1, mean_2]).float(), atol=0.1, rtol=0)
+    assert_close(mean_M, true_mean_M, atol=0.1, rtol=0)
     # The project asks scikit-learn for the same.
     log_weight_M, mean_M, log_scale_M = log_normals(x_N.exp(), 2).float()
     assert nats[-1] < nll_of(x_N, log_weight_M.exp(), mean_M, log_scale_M.exp()) + 1e-3
@@ -491,7 +484,9 @@ def fit_mixture(x_N, weight_M, mean_M, scale_M, num_rounds):
     for _ in range(num_rounds):
         error_NM = (x_N[:, None] - mean_M) / scale_M
         density_NM = weight_M.log() - scale_M.log() - error_NM.square() / 2
-        share_NM = functional.one_hot(density_NM.argmax(dim=1), len(mean_M)).float()  # all or none
+        share_NM = nn.functional.one_hot(
+            density_NM.argmax(dim=1), len(mean_M)
+        ).float()  # all or none
         count_M = share_NM.sum(dim=0)
         weight_M, mean_M = count_M / len(x_N), (share_NM * x_N[:, None]).sum(dim=0) / count_M
         away_NM = x_N[:, None] - mean_M
@@ -543,23 +538,27 @@ def begun(x_N: Tensor, num: int) -> tuple[Tensor, Tensor, Tensor]:
     return torch.full((num,), 1 / num), x_N.quantile(share_M), x_N.std().expand(num) / num
 
 
-visit_V4 = life(7, 364)
+visit_V4 = life(1, 364)
 way_s_N = torch.from_numpy(visit_V4[1:, 2] - visit_V4[:-1, 3]).float()
-(learnt_N, judged_N), shown_s_N = way_s_N.chunk(2), torch.linspace(-600, 3_600, 421)
+(learnt_N, judged_N), shown_s_N = way_s_N.chunk(2), torch.linspace(-300, 1_800, 421)
 nats, below, series = {}, {}, {}
-for num, kind in [(1, "Gaussian"), (3, "Gaussian"), (1, "log-normal"), (3, "log-normal")]:
+for num, kind in [(1, "Gaussian"), (3, "Gaussian"), (1, "log-normal"), (2, "log-normal")]:
     is_log, name = kind == "log-normal", f"{num} {kind}"
     on_scale = torch.log if is_log else torch.clone
     parts = fit_mixture(on_scale(learnt_N), *begun(on_scale(learnt_N), num), 100)
     nats[name] = nll_of(on_scale(judged_N), *parts) + is_log * float(judged_N.log().mean())
-    below[name] = 0.0 if is_log else float(parts[0] @ Normal(*parts[1:]).cdf(torch.zeros(num)))
+    below[name] = (
+        0.0
+        if is_log
+        else float(parts[0] @ torch.distributions.Normal(*parts[1:]).cdf(torch.zeros(num)))
+    )
     print(f"{name:13} {nats[name]:.2f} nats, {below[name]:.1%} below zero")
     on_N = on_scale(shown_s_N.clamp(min=1.0)) if is_log else shown_s_N
-    density_N = Normal(*parts[1:]).log_prob(on_N[:, None]).exp() @ parts[0]
+    density_N = torch.distributions.Normal(*parts[1:]).log_prob(on_N[:, None]).exp() @ parts[0]
     per_s_N = density_N * (shown_s_N > 0) / shown_s_N.clamp(min=1.0) if is_log else density_N
     series[name] = (shown_s_N / 60, 60 * per_s_N)
-log_weight_M, mean_M, scale_M = parts[0].log().double(), parts[1].double(), parts[2].double()
-theirs = DurationMixture(torch.tensor(-torch.inf), log_weight_M, mean_M, scale_M)  # the project's
+log_parts = parts[0].log().double(), parts[1].double(), parts[2].double()
+theirs = DurationMixture(torch.tensor(-torch.inf), *log_parts)
 assert abs(-float(theirs.log_density(judged_N).mean()) - nats[name]) < 1e-3
 lines(series, "How long the way takes", ("minutes", "density a minute"))
 
@@ -611,15 +610,14 @@ def judged(share_RRR: Tensor, region_V: Tensor) -> tuple[float, float]:
     )
 
 
-def staying(region_V: Tensor, num_regions: int) -> Tensor:
+def stay_table(region_V: Tensor, num_regions: int) -> Tensor:
     share = (region_V[1:] == region_V[:-1]).float().mean()
     count_R = torch.bincount(region_V, minlength=num_regions) + 1
-    return (share * torch.eye(num_regions) + (1 - share) * count_R / count_R.sum()).expand(
-        num_regions, -1, -1
-    )
+    table_RR = share * torch.eye(num_regions) + (1 - share) * count_R / count_R.sum()
+    return table_RR.expand(num_regions, -1, -1)
 
 
-for seed, law, num in [(1, RegionChain(), 6_000), (2, RegionChain(side=3, stay=0.5), 600)]:
+for seed, law, num in [(1, RegionChain(4, 0.3), 6_000), (2, RegionChain(3, 0.2), 600)]:
     drawn_V, num_R = torch.from_numpy(law.draw(np.random.default_rng(seed), 9_000)), law.num_regions
     share_RRR = markov_with_backoff(drawn_V[:num], num_R)
     assert (share_RRR > 0).all(), "nothing is impossible"
@@ -627,9 +625,8 @@ for seed, law, num in [(1, RegionChain(), 6_000), (2, RegionChain(side=3, stay=0
     after_V = drawn_V[1:num][drawn_V[: num - 1] == num_R - 1]  # a corner far from regions 0 and 1
     often_R = torch.bincount(after_V, minlength=num_R) / len(after_V)
     assert_close(share_RRR[:2, -1], often_R.expand(2, -1), atol=0.15, rtol=0, msg="no back-off")
-    of_stay, found = (
-        judged(one, drawn_V[num:]) for one in (staying(drawn_V[:num], num_R), share_RRR)
-    )
+    of_stay = judged(stay_table(drawn_V[:num], num_R), drawn_V[num:])
+    found = judged(share_RRR, drawn_V[num:])
     assert found[0] > of_stay[0], "not so often right as 'stay'"
     assert found[1] < of_stay[1] - 0.2, "more surprised than 'stay'"
 print("right: the chain backs off, and beats 'stay'")
@@ -677,29 +674,20 @@ def entropy_rate(chain: RegionChain) -> float:
     return float(torch.from_numpy(chain.stationary_R) @ each_R)
 
 
-chain, sizes, surprise = (
-    RegionChain(side=4, stay=0.4),
-    [30, 100, 300, 1_000, 3_000, 10_000, 50_000],
-    {},
-)
+chain, sizes = RegionChain(side=4, stay=0.4), [30, 100, 300, 1_000, 3_000, 10_000, 50_000]
+surprise = {name: [] for name in ("stay", "frequency", "Markov 1", "Markov 2")}
 row_V = torch.from_numpy(chain.draw(np.random.default_rng(9), 70_000))
 for size in sizes:
     before_V, last_V, next_V = (row_V[start : size - 2 + start] for start in range(3))
-    count_RRR = torch.zeros(16, 16, 16).double()
-    count_RRR.index_put_((before_V, last_V, next_V), torch.ones(size - 2).double(), accumulate=True)
-    # Back-off by the part of the project.
+    triple_V = (16 * before_V + last_V) * 16 + next_V
+    count_RRR = torch.bincount(triple_V, minlength=16**3).view(16, 16, 16).double()
     often_1R = shrunk(count_RRR.sum(dim=(0, 1))[None], torch.full((1, 16), 1 / 16), 2.0)
-    one_RR = shrunk(count_RRR.sum(dim=0), often_1R.expand(16, -1), 2.0)
+    one_RR = shrunk(count_RRR.sum(dim=0), often_1R.expand(16, -1), 2.0)  # as the project does
     two_RRR = torch.stack([shrunk(count_RR, one_RR, 2.0) for count_RR in count_RRR])
     assert_close(markov_with_backoff(row_V[:size], 16), two_RRR.float())
-    laws = {
-        "stay": staying(row_V[:size], 16),
-        "frequency": often_1R,
-        "Markov 1": one_RR,
-        "Markov 2": two_RRR,
-    }
-    for name, law in laws.items():
-        surprise.setdefault(name, []).append(judged(law.expand(16, 16, 16), row_V[50_000:])[1])
+    laws = stay_table(row_V[:size], 16), often_1R, one_RR, two_RRR
+    for nats, law in zip(surprise.values(), laws, strict=True):
+        nats.append(judged(law.expand(16, 16, 16), row_V[50_000:])[1])
 series = {name: (sizes, nats) for name, nats in surprise.items()}
 series["entropy rate"] = (sizes, [entropy_rate(chain)] * len(sizes))
 lines(series, "What counting learns", ("visits learnt from", "surprise in nats"), is_log_x=True)
@@ -775,9 +763,9 @@ torch.manual_seed(8)
 model = TrajGpt(PRESETS["tiny"], places)
 model.fit_inputs([every])
 optimiser = torch.optim.AdamW(model.parameters(), lr=0.007)
-schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 0.007, total_steps=120)
+schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 0.007, total_steps=80)
 draw = torch.Generator().manual_seed(9)
-for _ in range(120):
+for _ in range(80):
     first = int(torch.randint(2_000 - 64, (), generator=draw))
     loss = model.loss(every.part(first, first + 64))
     optimiser.zero_grad()
@@ -806,9 +794,13 @@ def surprises(told, asked) -> list[float]:
 new = windows_of_law(2, 2_000, 8)
 history, asked = parted(batch_of(*new))
 past = PastVisits.of([every], places)
-laws, times = fitted_regions(past), region_hour_times(past)
-names = ("stay", "global_frequency", "markov_1", "kneser_ney")
-tellers = {name: VisitBaseline(name, laws[name], times) for name in names} | {"trajgpt": model}
+every_one, times = frequency(past), region_hour_times(past)
+laws = {"stay": staying(past, every_one), "frequency": every_one.law}
+laws |= {
+    "Markov 1": context_frequency(past, "region", every_one).law,
+    "Kneser-Ney": kneser_ney(past),
+}
+tellers = {name: VisitBaseline(name, law, times) for name, law in laws.items()} | {"trajgpt": model}
 with torch.no_grad():
     nats = {name: surprises(teller.next_visit(history), asked) for name, teller in tellers.items()}
 (before_N, region_N), (way_s_N, stay_s_N) = new[0].T[-2:], (column.T[-1] for column in new[1:])
@@ -837,15 +829,13 @@ for name, row in nats.items():
 def blocks_of(region_BV, way_s_BV, stay_s_BV) -> tuple[Tensor, dict[str, Tensor], Tensor]:
     """The state after a first visit, the blocks of the second one, and the seconds of its way."""
     here_N, region_N = torch.from_numpy(region_BV[:, :2].T)
-    left_h_N, way_h_N, stay_h_N = (
-        value / HOUR_S for value in (stay_s_BV[:, 0], way_s_BV[:, 1], stay_s_BV[:, 1])
-    )
-    times = {"arrival": left_h_N + way_h_N, "departure": left_h_N + way_h_N + stay_h_N}
+    left_h_N1, stay_h_N1 = torch.from_numpy(stay_s_BV[:, :2] / HOUR_S).float().split(1, dim=1)
+    way_s_N = torch.from_numpy(way_s_BV[:, 1])
     blocks = {"place": torch.from_numpy(np.stack(LAW.chain.places(region_BV[:, 1]), 1)).float()}
-    blocks |= {name: torch.from_numpy(value_N[:, None]).float() for name, value_N in times.items()}
-    blocks["region"] = functional.one_hot(region_N, 16).float()
-    state_ND = torch.cat([functional.one_hot(here_N, 16), torch.from_numpy(left_h_N[:, None])], 1)
-    return state_ND.float(), blocks, torch.from_numpy(3_600 * way_h_N)
+    blocks["arrival"] = left_h_N1 + way_s_N[:, None].float() / HOUR_S
+    blocks["departure"] = blocks["arrival"] + stay_h_N1
+    blocks["region"] = nn.functional.one_hot(region_N, 16).float()
+    return torch.cat([nn.functional.one_hot(here_N, 16), left_h_N1], dim=1), blocks, way_s_N
 
 
 def head_of(names: tuple[str, ...]) -> DurationMixtureHead:
