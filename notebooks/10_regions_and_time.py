@@ -26,7 +26,6 @@ from model.baselines.visit_baselines import VisitBaseline
 from model.baselines.visit_counts import shrunk
 from model.baselines.visit_frequency import context_frequency, frequency, staying
 from model.baselines.visit_history import PastVisits
-from model.baselines.visit_markov import kneser_ney
 from model.baselines.visit_times import region_hour_times
 from model.earth.cells import cells_of, centres_of
 from model.earth.frame import Frame
@@ -114,8 +113,9 @@ heat_map(quarter_D96, "Two weeks of a life", "day", "quarter of an hour", "regio
 
 # %% [markdown]
 # **What to notice.** Thousands of points have become a few dozen visits. Zero is the way from one to
-# the next, which takes less than a tenth of the day. The two weeks look alike, and weekends differ: where she goes next depends
-# on where she is, and when.
+# the next, less than a tenth of her time; it is also the first night, which lies before the first
+# point. The two weeks look alike, and weekends differ. So where she goes next depends on where she is,
+# and when.
 #
 # ## 2. Waves of places and of times
 #
@@ -148,8 +148,9 @@ heat_map(like_RC, "Likeness to the place in the middle", "row, 100 m", "column, 
 
 # %% [markdown]
 # **What to notice.** Likeness is the dot product of the waves, so large that a place has 1 with itself.
-# What is near is alike, in all directions. The short waves make it fall off within some hundred metres, and the long ones
-# slowly. As with positions, only the difference of two places counts.
+# What is near is alike, in all directions. The short waves make it fall off within some hundred metres,
+# and come back where all three fit again; the long ones fall off slowly and tell far from near. As with
+# positions, only the difference of two places counts.
 #
 # What is it good for? Give each neighbourhood of the map a rent of its own, drawn at random. How much
 # of it can a single layer tell, from two coordinates and from waves?
@@ -225,16 +226,16 @@ for name, time2vec in (("begun at random", at_random), ("begun with a clock", wi
 share_home = is_home_T.mean()
 guess = float(nn.functional.binary_cross_entropy(share_home.expand_as(is_home_T), is_home_T))
 print(f"always the same: {guess:.2f} nats")
-assert loss_of["begun at random"] > 0.7 * guess
+assert loss_of["begun at random"] > 0.8 * guess
 assert loss_of["begun with a clock"] < 0.5 * guess
 lines(series, "Is she at home?", ("day", "P(at home)"))
 
 # %% [markdown]
-# **What to notice.** The one that was begun with a clock tells mornings from evenings, and weekends from
-# Fridays. The other has hardly found the day. A wave that is a little too fast agrees with the truth on
-# one day and not on the next, so a small step toward the right frequency hardly lowers the loss. Hence
-# the family `trajgpt` reads Time2Vec of arrivals and departures, and the sines of hour and weekday
-# beside them.
+# **What to notice.** The one that was begun with a clock tells mornings from evenings, and the weekend
+# (days 5 and 6) from other days. The other has found that she is often at home at weekends, and nothing
+# of the hours. A wave that is a little too fast agrees with the truth on one day and not on the next, so
+# a small step toward the right frequency hardly lowers the loss. Hence the family `trajgpt` of the project
+# reads Time2Vec of arrivals and departures, and beside them the sines of hour and weekday.
 #
 # ## 3. Regions or coordinates?
 #
@@ -398,19 +399,43 @@ for who, name in [(who, name) for who in asked for name in heads]:
     row = unseen_N.float().mean(), off_m_N.median(), nats, (denser_N < 0.8).float().mean()
     table[who, name] = [float(value) for value in row]
     print("{:10}{:13}{:7.0%} {:6,.0f} m {:9.1f} {:10.0%}".format(who, name, *table[who, name]))
-sizes = (7, 8, 9, 10)
-series = {
-    f"{name}, {who}": (
-        sizes,
-        [table[who, name if name == "mixture" else f"{name} {size}"][2] for size in sizes],
-    )
-    for who in asked
-    for name in ("regions", "mixture")
-}
+series, sizes = {}, (7, 8, 9, 10)
+for who in asked:
+    series[f"regions, {who}"] = (sizes, [table[who, f"regions {size}"][2] for size in sizes])
+    series[f"mixture, {who}"] = (sizes, 4 * [table[who, "mixture"][2]])
 lines(series, "Regions against a mixture", ("resolution of the cells", "surprise in nats"))
 
+# %% tags=["claim"]
+fine, finest, mixed, single = (
+    table["later", name] for name in ("regions 9", "regions 10", "mixture", "one Gaussian")
+)
+assert fine[1] < 200 < mixed[1] < single[1] / 2
+assert finest[2] < mixed[2] - 1
+assert 0.7 < mixed[3] < 0.85
+assert finest[3] < 0.65
+strange = table["strangers", "regions 9"]
+assert abs(strange[0] - 0.4) < 0.05
+assert strange[1] > 1_500
+assert strange[2] > table["strangers", "mixture"][2] + 5
+assert strange[3] < 0.25
+assert table["strangers", "mixture"][1] < 250
+assert table["strangers", "mixture"][3] > 0.7
+
 # %% [markdown]
-# **What to notice.** TODO
+# **What to notice.** Of people whom training knows, fine cells tell most. At resolution 9 half of the
+# answers are within 200 m, and at resolution 10 the surprise is more than a nat below that of the
+# mixture. One Gaussian is much worse: its middle lies between the places where she may go, and nobody
+# goes there.
+#
+# Of strangers it is the other way round. Four in ten of their places lie in cells where none of the 120
+# has ever been, and a region head has no name for those. It costs more than five nats. A coordinate
+# head can pass on what it has read, so that "back to where she came from" also works for somebody whom
+# it has never met.
+#
+# Fine cells are also surer than they may be: at resolution 10 the area of 80 % holds less than two in
+# three of the truths, and at resolution 9 less than one in four of those of strangers. So there is no
+# best answer. `trajgpt` tells regions, and can point back at the visits of the history, whoever's they
+# are.
 #
 # ## 4. How long does the way take?
 #
@@ -540,30 +565,34 @@ def begun(x_N: Tensor, num: int) -> tuple[Tensor, Tensor, Tensor]:
 
 visit_V4 = life(1, 364)
 way_s_N = torch.from_numpy(visit_V4[1:, 2] - visit_V4[:-1, 3]).float()
-(learnt_N, judged_N), shown_s_N = way_s_N.chunk(2), torch.linspace(-300, 1_800, 421)
-nats, below, series = {}, {}, {}
+learnt_N, judged_N = way_s_N.chunk(2)
+shown_s_N, nats, below, series = torch.linspace(-300, 1_800, 421), {}, {}, {}
 for num, kind in [(1, "Gaussian"), (3, "Gaussian"), (1, "log-normal"), (2, "log-normal")]:
     is_log, name = kind == "log-normal", f"{num} {kind}"
     on_scale = torch.log if is_log else torch.clone
     parts = fit_mixture(on_scale(learnt_N), *begun(on_scale(learnt_N), num), 100)
     nats[name] = nll_of(on_scale(judged_N), *parts) + is_log * float(judged_N.log().mean())
-    below[name] = (
-        0.0
-        if is_log
-        else float(parts[0] @ torch.distributions.Normal(*parts[1:]).cdf(torch.zeros(num)))
-    )
+    law = torch.distributions.Normal(*parts[1:])
+    below[name] = (not is_log) * float(parts[0] @ law.cdf(torch.zeros(num)))
     print(f"{name:13} {nats[name]:.2f} nats, {below[name]:.1%} below zero")
     on_N = on_scale(shown_s_N.clamp(min=1.0)) if is_log else shown_s_N
-    density_N = torch.distributions.Normal(*parts[1:]).log_prob(on_N[:, None]).exp() @ parts[0]
+    density_N = law.log_prob(on_N[:, None]).exp() @ parts[0]
     per_s_N = density_N * (shown_s_N > 0) / shown_s_N.clamp(min=1.0) if is_log else density_N
     series[name] = (shown_s_N / 60, 60 * per_s_N)
 log_parts = parts[0].log().double(), parts[1].double(), parts[2].double()
 theirs = DurationMixture(torch.tensor(-torch.inf), *log_parts)
-assert abs(-float(theirs.log_density(judged_N).mean()) - nats[name]) < 1e-3
+assert abs(float(theirs.log_density(judged_N).mean()) + nats[name]) < 1e-3
+assert below["1 Gaussian"] > 0.03
+assert below["3 Gaussian"] > 0.005
+assert nats["2 log-normal"] < nats["3 Gaussian"] - 0.05 < nats["1 Gaussian"] < nats["1 log-normal"]
 lines(series, "How long the way takes", ("minutes", "density a minute"))
 
 # %% [markdown]
-# **What to notice.** TODO
+# **What to notice.** One Gaussian has its peak between the two, where hardly any way ends, and puts more
+# than 3 % of the ways below zero: she would arrive before she has left. Three of them find both peaks,
+# but the foot of the first still reaches below zero. Two log-normals, with fewer numbers to fit, cannot
+# go below zero, and are less surprised. One log-normal alone is the worst of all, since no scale makes
+# one peak of two.
 #
 # ## 5. Chains of regions
 #
@@ -690,10 +719,16 @@ for size in sizes:
         nats.append(judged(law.expand(16, 16, 16), row_V[50_000:])[1])
 series = {name: (sizes, nats) for name, nats in surprise.items()}
 series["entropy rate"] = (sizes, [entropy_rate(chain)] * len(sizes))
+assert min(surprise["stay"][-1], surprise["frequency"][-1]) > entropy_rate(chain) + 0.5
+assert max(surprise[name][-1] for name in ("Markov 1", "Markov 2")) < entropy_rate(chain) + 0.02
+assert surprise["stay"][1] < min(surprise["Markov 1"][1], surprise["Markov 2"][1])
 lines(series, "What counting learns", ("visits learnt from", "surprise in nats"), is_log_x=True)
 
 # %% [markdown]
-# **What to notice.** TODO
+# **What to notice.** Frequency and "stay" learn all that they can from a thousand visits, and remain far
+# above the entropy rate. Both chains reach it. Markov 1 is there first, for this law does not ask where
+# one was before; the other pays little for its needless context, since it backs off. With a hundred
+# visits "stay" is still better than either: whoever has seen little should ask for little.
 #
 # ## 6. People whose law is known
 #
@@ -705,7 +740,11 @@ lines(series, "What counting learns", ("visits learnt from", "surprise in nats")
 # The family `trajgpt` is a causal transformer (notebook 02) over visits. What it reads of a visit are
 # the parts of section 2: Space2Vec of the place, Time2Vec of arrival and departure, an embedding of the
 # region. Three heads read the state after a visit: P(next region), p(way | region) and
-# p(stay | region, way). Both times are mixtures of log-normals.
+# p(stay | region, way). Both times are mixtures of log-normals. We train a tiny one for some seconds.
+#
+# Its rivals count: some laws of the project tell the region, and times by how long the ways to it, and
+# the stays in it, were. All are asked about the last visit in new windows of eight. The last row of
+# the table is the law itself, which knows everything but chance.
 
 
 # %%
@@ -763,11 +802,11 @@ torch.manual_seed(8)
 model = TrajGpt(PRESETS["tiny"], places)
 model.fit_inputs([every])
 optimiser = torch.optim.AdamW(model.parameters(), lr=0.007)
-schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 0.007, total_steps=80)
+schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 0.007, total_steps=120)
 draw = torch.Generator().manual_seed(9)
-for _ in range(80):
-    first = int(torch.randint(2_000 - 64, (), generator=draw))
-    loss = model.loss(every.part(first, first + 64))
+for _ in range(120):
+    first = int(torch.randint(2_000 - 40, (), generator=draw))
+    loss = model.loss(every.part(first, first + 40))
     optimiser.zero_grad()
     loss.mean.backward()
     optimiser.step()
@@ -775,11 +814,6 @@ for _ in range(80):
     region_nats.append(float(loss.parts["region_nll"] / loss.count))
 floor = [entropy_rate(LAW.chain)] * len(region_nats)
 loss_curve({"trajgpt": region_nats, "entropy rate": floor}, "Learning where one goes next")
-
-# %% [markdown]
-# Its rivals count. Four of the project's laws tell the region, and all of them tell times by how long
-# ways to the region, and stays in it, were. All are asked about the last visit in 2,000 new windows of
-# eight. The last row is the law itself, which knows everything but chance.
 
 
 # %% tags=["claim"]
@@ -791,14 +825,13 @@ def surprises(told, asked) -> list[float]:
     return [float(-log_N.mean()) for log_N in (region_N, way_N, stay_N)]
 
 
-new = windows_of_law(2, 2_000, 8)
+new = windows_of_law(2, 1_500, 8)
 history, asked = parted(batch_of(*new))
 past = PastVisits.of([every], places)
 every_one, times = frequency(past), region_hour_times(past)
 laws = {"stay": staying(past, every_one), "frequency": every_one.law}
 laws |= {
     "Markov 1": context_frequency(past, "region", every_one).law,
-    "Kneser-Ney": kneser_ney(past),
 }
 tellers = {name: VisitBaseline(name, law, times) for name, law in laws.items()} | {"trajgpt": model}
 with torch.no_grad():
@@ -809,9 +842,16 @@ time_nll = LAW.travel_nll(region_N, way_s_N), LAW.stay_nll(region_N, way_s_N, st
 nats["the law"] = [float(value_N.mean()) for value_N in (region_nll_N, *time_nll)]
 for name, row in nats.items():
     print("{:12} region {:.3f}, way {:.3f}, stay {:.3f}".format(name, *row))
+excess = np.subtract(nats["trajgpt"], nats["the law"])
+assert (excess < [0.1, 0.02, 0.04]).all()
+assert max(np.subtract(nats["Markov 1"], nats["the law"])) < 0.02
 
 # %% [markdown]
-# **What to notice.** TODO
+# **What to notice.** After seconds of training `trajgpt` is within a tenth of a nat of the law in
+# regions, and within hundredths in times. But counting is as near, or nearer. This world is a chain, in
+# which times depend on little more than the region, so that counts tell nearly all there is, and no
+# network can gain anything. Only the last row says so. Without it, who would know whether a nat of
+# surprise is much? So ask first what could be gained, and then whether a network gains it.
 #
 # ## What can go wrong: the answer among the inputs
 #
@@ -858,26 +898,36 @@ state_ND, blocks, way_s_N = blocks_of(*new)
 later = blocks | {"arrival": blocks["arrival"] + 0.25}
 elsewhere = blocks | {"region": blocks["region"].roll(1, dims=0)}
 least = LAW.travel_nll(new[0][:, 1], way_s_N.numpy()).mean()
-for names in (("place", "arrival"), ("place", "region")):
+found = {}
+for names in (("place", "arrival"), ("region",)):
     head = head_of(names)
     with torch.no_grad():
         told = [
             head(state_ND, torch.cat([given[name] for name in names], dim=1))
             for given in (blocks, later, elsewhere)
         ]
-    nats_of_way = -float(told[0].log_density(way_s_N).mean())
-    middle_s = [one.quantile(0.5) for one in told]
-    print(f"{' and '.join(names)}: {nats_of_way:.2f} nats, the law itself {least:.2f}")
-    for what, other_s_N in zip(("arrival", "region"), middle_s[1:], strict=True):
-        print(
-            f"    another {what} moves the answer by {(other_s_N - middle_s[0]).abs().mean():.0f} s"
-        )
+    middle_s = torch.stack([one.quantile(0.5) for one in told])
+    moves_s = (middle_s[1:] - middle_s[0]).abs().mean(dim=1).tolist()
+    found[names] = [-float(told[0].log_density(way_s_N).mean()), *moves_s]
+    print(f"{' and '.join(names)}: {found[names][0]:.2f} nats, the law itself {least:.2f}")
+    print("    another arrival moves it by {:.0f} s, another region by {:.0f} s".format(*moves_s))
+leaking, cured = found.values()
+assert leaking[0] < least - 0.5 < least < cured[0]
+assert 600 < leaking[1] < 1_200
+assert leaking[2] == cured[1] == 0
+assert cured[2] > 300
 
 # %% [markdown]
-# TODO
+# The first head is less surprised than the law itself, which nobody can be. So a world with a known law
+# finds a leak without any look at the code. Where no law is known, the question does it: an arrival that
+# comes a quarter of an hour later moves the answer by about as much, and another region moves it not at
+# all. The second head is the cure. It reads what is asked for, and nothing that comes with the answer.
 #
 # ## Summary
 #
-# TODO
+# Stays make a row of visits of many points, and a visit can be told by its region, its way and its stay.
+# Regions tell places that training knows best, coordinates those of strangers, and times want mixtures
+# of log-normals, which have no mass below zero. Counting with back-off is the rival to beat, and a world
+# whose law is known says how much any model could still gain, and whether one gains more than it may.
 #
 # **Next:** `11_generation_by_diffusion`, how do we make new trajectories?
