@@ -152,7 +152,7 @@ heat_map(like_RC, "Likeness to the place in the middle", "row, 100 m", "column, 
 # %% [markdown]
 # **What to notice.** Likeness is the dot product of the waves, so large that a place has 1 with itself.
 # What is near is alike, in all directions. The short waves make it fall off within some hundred metres,
-# and come back where all three fit again; the long ones fall off slowly and tell far from near. As with
+# and come back where all three directions fit again. The long ones tell far from near. As with
 # positions, only the difference of two places counts.
 #
 # What is it good for? Give each neighbourhood of the map a rent of its own, drawn at random. How much
@@ -243,8 +243,8 @@ lines(series, "Is she at home?", ("day", "P(at home)"))
 # ## 3. Regions or coordinates?
 #
 # Where does she go next? A *region head* gives a probability to each region that training has seen. A
-# *coordinate head* gives a density over the plane, such as a mixture of Gaussians. We let both learn
-# from three weeks of 120 people. Then we ask about the fourth week of the same people, and about the
+# *coordinate head* gives a density over the plane, such as a mixture of Gaussians. Both read the same:
+# the last two places, their waves, and a clock. We let them learn from three weeks of 120 people. Then we ask about the fourth week of the same people, and about the
 # fourth week of forty strangers. Four numbers tell what a head is worth:
 #
 # - *unseen*: how often the truth lies in a cell of which training knows nothing;
@@ -254,7 +254,7 @@ lines(series, "Is she at home?", ("day", "P(at home)"))
 #   head that knows how unsure it is has 80 % here.
 #
 # A probability is no density. To compare the two, the probability of a cell is spread over its area.
-# One hundredth is kept for places that training has not seen, and spread over all of the map.
+# One hundredth is kept for places that training has not seen, and spread over a map of 40 by 40 km.
 
 
 # %%
@@ -311,6 +311,8 @@ MAP_M2, CELL_7_M2, SEEN = 40_000.0**2, 4.44e6, 0.99
 
 
 class Regions(nn.Module):
+    """P(region), spread over the areas of cells."""
+
     def __init__(self, resolution: int, place_m_NC: Tensor) -> None:
         super().__init__()
         self.resolution, self.area_m2 = resolution, CELL_7_M2 / 7.0 ** (resolution - 7)
@@ -324,9 +326,8 @@ class Regions(nn.Module):
 
     def surprise(self, known_NK: Tensor, place_m_NC: Tensor) -> Tensor:
         """In nats of square metres."""
-        return -(
-            SEEN * self.own(known_NK, place_m_NC)[1] / self.area_m2 + (1 - SEEN) / MAP_M2
-        ).log()
+        own_N = self.own(known_NK, place_m_NC)[1]
+        return -(SEEN * own_N / self.area_m2 + (1 - SEEN) / MAP_M2).log()
 
     def own(self, known_NK: Tensor, place_m_NC: Tensor) -> tuple[Tensor, Tensor]:
         """P(region) of all (N, R), and of the one that a place is in, zero where that is unseen."""
@@ -430,14 +431,14 @@ assert table["strangers", "mixture"][3] > 0.7
 # mixture. One Gaussian is much worse: its middle lies between the places where she may go, and nobody
 # goes there.
 #
-# Of strangers it is the other way round. Four in ten of their places lie in cells where none of the 120
-# has ever been, and a region head has no name for those. It costs more than five nats. A coordinate
+# Of strangers it is the other way round. At resolution 9 four in ten of their places lie in cells where
+# none of the 120 has been, and a region head has no name for those. It costs more than five nats. A coordinate
 # head can pass on what it has read, so that "back to where she came from" also works for somebody whom
 # it has never met.
 #
-# Fine cells are also surer than they may be: at resolution 10 the area of 80 % holds less than two in
-# three of the truths, and at resolution 9 less than one in four of those of strangers. So there is no
-# best answer. `trajgpt` tells regions, and can point back at the visits of the history, whoever's they
+# Heads of fine cells are also surer than they may be. At resolution 10 the area of 80 % holds less than
+# two in three of the truths, and for strangers, at resolution 9, less than one in four. So no head is
+# best for all. `trajgpt` tells regions, and can point back at the visits of the history, whoever's they
 # are.
 #
 # ## 4. How long does the way take?
@@ -549,12 +550,12 @@ def fit_mixture(x_N, weight_M, mean_M, scale_M, num_rounds):
 
 
 # %% [markdown]
-# Now take the ways of one person in a year. Some are on foot, to a place around the corner, and the
+# Now take the ways of one person in a year. Some are short, to places around the corner, and the
 # others go to work and back. We fit the first half of the year, and judge by the second.
 #
 # Times that cannot be negative, and of which a few are very long, are better told by their logarithm.
-# A *log-normal* mixture is a mixture of Gaussians of $\ln s$. Its density over seconds is divided by
-# $s$, since a second is a small step of the logarithm where s is large:
+# A *log-normal* mixture is a mixture of Gaussians of $\ln s$. To make a density over seconds of it, we
+# divide by $s$, since a second is a small step of the logarithm where $s$ is large:
 #
 # $$ p(s) = \frac{1}{s} \sum_m w_m \, \mathcal{N}(\ln s; \mu_m, \sigma_m) $$
 #
@@ -615,7 +616,7 @@ lines(series, "How long the way takes", ("minutes", "density a minute"))
 # ### Exercise 2: Markov with back-off
 #
 # Count the triples in a row of regions, and make P(next | before, last) of them, as a table for all
-# pairs. It backs off to P(next | last), this to P(next), and this to equal shares.
+# pairs. It backs off to P(next | last), this to P(next), and this to equal shares. The strength is $k$.
 
 
 # %% tags=["exercise"]
@@ -780,7 +781,7 @@ def deciles(value_N: np.ndarray) -> Quantiles:
     return Quantiles(*np.quantile(value_N, [0.1, 0.5, 0.9]).tolist())
 
 
-learnt = windows_of_law(1, 2_000)
+learnt = windows_of_law(1, 1_200)
 east_m_R, north_m_R = (CELL_M * axis_R for axis_R in LAW.chain.places(np.arange(16)))
 away_m_R = np.hypot(east_m_R, north_m_R)
 places = Places(
@@ -808,7 +809,7 @@ optimiser = torch.optim.AdamW(model.parameters(), lr=0.007)
 schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 0.007, total_steps=100)
 draw = torch.Generator().manual_seed(9)
 for _ in range(100):
-    first = int(torch.randint(2_000 - 40, (), generator=draw))
+    first = int(torch.randint(1_200 - 40, (), generator=draw))
     loss = model.loss(every.part(first, first + 40))
     optimiser.zero_grad()
     loss.mean.backward()
