@@ -806,9 +806,9 @@ torch.manual_seed(8)
 model = TrajGpt(PRESETS["tiny"], places)
 model.fit_inputs([every])
 optimiser = torch.optim.AdamW(model.parameters(), lr=0.007)
-schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 0.007, total_steps=100)
+schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 0.007, total_steps=120)
 draw = torch.Generator().manual_seed(9)
-for _ in range(100):
+for _ in range(120):
     first = int(torch.randint(1_200 - 40, (), generator=draw))
     loss = model.loss(every.part(first, first + 40))
     optimiser.zero_grad()
