@@ -35,7 +35,9 @@ def write_vehicles(
     for split, span in spans.items():
         rows = [_row(one, index) for index, one in zip(span, _drawn(world, span), strict=True)]
         for number, first in enumerate(range(0, len(rows), trips_per_file)):
-            part = pa.Table.from_pylist(rows[first : first + trips_per_file], pa.schema(TRIP_SCHEMA))
+            part = pa.Table.from_pylist(
+                rows[first : first + trips_per_file], pa.schema(TRIP_SCHEMA)
+            )
             pq.write_table(part, folder / f"{split}-{number:03d}.parquet", row_group_size=100)
         if split == "train":
             (folder / "normaliser.json").write_text(json.dumps(_scales(rows)))

@@ -18,7 +18,11 @@ def test_every_vehicle_is_read_once_as_it_was_seen(tmp_path):
         f"train-{number:03d}.parquet" for number in range(3)
     ]
     batches = list(TripLoader(shards, "train", 0, 8, WORLD.num_points, num_epochs=1))
-    found = {int(number): (batch, row) for batch in batches for row, number in enumerate(batch.window_id_B >> 32)}
+    found = {
+        int(number): (batch, row)
+        for batch in batches
+        for row, number in enumerate(batch.window_id_B >> 32)
+    }
     assert sorted(found) == list(range(60))
     for index, (batch, row) in found.items():
         num_points = int((~batch.is_pad_BT[row]).sum())
