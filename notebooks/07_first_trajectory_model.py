@@ -99,16 +99,13 @@ print(f"{len(TRAIN):,} trips in {len(shards.files['train'])} files, {count:,} po
 # shares the trips out between several processes, so that none is read twice.
 
 
-# %%
+# %% tags=["claim"]
 def read(split: str, batch_size: int = 32, **options) -> TripLoader:
     return TripLoader(shards, split, 1, batch_size, world.num_points, pool_points=20_000, **options)
 
 
 batch = next(iter(read("train")))
 test_batches = list(read("test", 100, num_epochs=1))
-mask_bars({f"trip {row}": ~batch.is_pad_BT[row] for row in range(0, 32, 4)}, "Points and pads")
-
-# %% tags=["claim"]
 epoch = list(read("train", num_epochs=1))
 assert sum(one_batch.num_points for one_batch in epoch) == count  # nothing lost, nothing twice
 stopped = read("train")
@@ -120,10 +117,11 @@ assert torch.equal(next(iter(resumed)).window_id_B, epoch[3].window_id_B)
 ranks = [list(read("train", num_epochs=1, rank=rank, world=2)) for rank in (0, 1)]
 ids = [torch.cat([one_batch.window_id_B for one_batch in rank]).tolist() for rank in ranks]
 assert sorted(ids[0] + ids[1]) == sorted(torch.cat([one.window_id_B for one in epoch]).tolist())
+mask_bars({f"trip {row}": ~batch.is_pad_BT[row] for row in range(0, 32, 4)}, "Points and pads")
 
 # %% [markdown]
 # **What to notice.** Trips differ in length. The shorter ones of a batch are filled up with *pads*,
-# here hatched, which are no points. The cell above holds the loader to its word: an epoch has every
+# here hatched, which are no points. The cell also holds the loader to its word: an epoch has every
 # point once, a stopped reader goes on with the very next batch, and two processes share all trips.
 #
 # ## 3. A causal model by hand
@@ -133,9 +131,14 @@ assert sorted(ids[0] + ids[1]) == sorted(torch.cat([one.window_id_B for one in e
 # 03). Two blocks of causal attention follow (notebook 04), so that each point knows itself and those
 # before it. A last layer says three numbers about the **next step**: east and north, in units of a
 # typical step, and the logarithm of its seconds.
+#
+# This is what the project's `chemin` does with plain inputs. The second cell shows it: with the same
+# weights both give the same numbers, and the mean and the spread that we streamed are those that the
+# project fits.
 
 # %%
 WIDTH = 48
+READ = ("lon_deg_BT", "lat_deg_BT", "time_s_BT", "step_BTF", "calendar_BTK")
 normaliser = read_fitted(shards.folder, "chemin")  # typical sizes of the steps of train
 SCALE_M = normaliser.extent_scale_m
 
@@ -165,11 +168,6 @@ class First(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         return self.head(self.hidden(batch))
-
-
-# %% [markdown]
-# This is what `chemin` reads with plain inputs. With the same weights both give the same numbers, and
-# the mean and the spread that we streamed are those that the project fits.
 
 
 # %% tags=["claim"]
@@ -247,7 +245,8 @@ def mean_over_steps(value_BS, is_scored_BS):
 # We train twice. The first target is the published one: thousandths of a degree, and minutes. The
 # second one is ours: metres and the logarithm of seconds, each in its typical size. The error of a
 # model is told as the mean distance, in metres, from where it puts the next point to where that is
-# reported, in trips that it was not trained on.
+# reported, in trips that it was not trained on. Two answers need no training: the vehicle stays where
+# it is, or it keeps its velocity until the next report.
 
 
 # %%
@@ -259,6 +258,12 @@ def published_target(batch: Batch) -> Tensor:
 def our_target(batch: Batch) -> Tensor:
     step_m_BSC, step_s_BS1 = batch.step_BTF[:, 1:].split([2, 1], dim=-1)
     return torch.cat([step_m_BSC / SCALE_M, normaliser.encode_step_s(step_s_BS1)], dim=-1)
+
+
+def step_inputs(batch: Batch) -> tuple[Tensor, Tensor]:
+    """Plain inputs, and the step that led to each point."""
+    place_BTC, calendar_BTK = plain_inputs(batch)
+    return torch.cat([place_BTC, batch.step_BTF[..., :2] / SCALE_M], dim=-1), calendar_BTK
 
 
 def squared_loss(target_of):
@@ -292,10 +297,6 @@ def trained(name: str, model: nn.Module, loss_of) -> nn.Module:
 degrees = trained("in degrees", First(plain_inputs, 3), squared_loss(published_target))
 metres = trained("in metres", First(plain_inputs, 3), squared_loss(our_target))
 loss_curve({"in metres": losses["in metres"]}, "A first model of steps")
-
-# %% [markdown]
-# The distances are kept for the table. Two answers need no training: the vehicle stays where it is, or
-# it keeps its velocity until the next report.
 
 # %%
 error_m, step_m_of = {}, lambda batch: batch.step_BTF[:, 1:, :2]
@@ -334,7 +335,8 @@ pd.Series(error_m).round(1).to_frame("m")
 #
 # ## 4. Give it the last step, and look for leaks
 #
-# So we give it motion: beside its place, each point shows the step that led to it. This is *delta
+# So we give it motion: with `step_inputs`, above, each point shows beside its place the step that led
+# to it. This is *delta
 # encoding*, at the input as well. And now be careful. The step that led to a point was made before it
 # and may be shown. The step that leads away from it is the answer. The two are one index apart.
 #
@@ -344,15 +346,6 @@ pd.Series(error_m).round(1).to_frame("m")
 # any). Change all that is read behind a place (the names are in `READ`), and tell the largest change
 # of what is said **up to and at** the place. For a causal model that is zero. The easiest way to
 # change points is to take those of the neighbour in the batch.
-
-# %%
-READ = ("lon_deg_BT", "lat_deg_BT", "time_s_BT", "step_BTF", "calendar_BTK")
-
-
-def step_inputs(batch: Batch) -> tuple[Tensor, Tensor]:
-    """Plain inputs, and the step that led to each point."""
-    place_BTC, calendar_BTK = plain_inputs(batch)
-    return torch.cat([place_BTC, batch.step_BTF[..., :2] / SCALE_M], dim=-1), calendar_BTK
 
 
 # %% tags=["exercise"]
@@ -461,10 +454,6 @@ def planted_inputs(batch):
     return torch.cat([place_BTC.roll(-1, dims=1), batch.step_BTF[..., :2]], dim=-1), calendar_BTK
 
 
-# %% [markdown]
-# Whoever does not test for leaks sees only this: with the planted inputs the same model becomes
-# wonderfully good.
-
 # %%
 for name, inputs in [("last step", step_inputs), ("planted leak", planted_inputs)]:
     model = trained(name, First(inputs, 3), squared_loss(our_target))
@@ -472,7 +461,8 @@ for name, inputs in [("last step", step_inputs), ("planted leak", planted_inputs
 loss_curve({name: losses[name] for name in ("in metres", "last step", "planted leak")}, "A leak")
 
 # %% [markdown]
-# **What to notice.** A loss that falls much lower than all others is a reason to look for a leak before
+# **What to notice.** Whoever does not test for leaks sees only this: with the planted inputs the same
+# model becomes wonderfully good. A loss that falls much lower than all others is a reason to look for a leak before
 # it is a reason to rejoice. The planted model has learned to copy its answer, and knows nothing of
 # vehicles.
 #
@@ -565,7 +555,7 @@ assert_close(
 # head tells the logarithm of the seconds. That is the whole family.
 
 
-# %%
+# %% tags=["claim"]
 def kinematic_inputs(batch: Batch) -> tuple[Tensor, Tensor]:
     index_BT = index_of(batch.time_s_BT)
     points = batch.lon_deg_BT, batch.lat_deg_BT, batch.time_s_BT, batch.calendar_BTK
@@ -589,11 +579,7 @@ pd.Series(error_m).round(1).to_frame("m")
 
 # %% [markdown]
 # **What to notice.** TABLE.
-
-# %% tags=["claim"]
-print(error_m)
-
-# %% [markdown]
+#
 # ## 7. A fan on the sphere
 #
 # One step is not a forecast. For more, the model answers itself: draw a step from the density, walk it
@@ -650,7 +636,12 @@ assert_close(by_hand[1], found.sample_lat_deg_BSH[0], rtol=0, atol=1e-6)
 true_deg = (true_lon_NT[0, : KNOWN + AHEAD], true_lat_NT[0, : KNOWN + AHEAD])
 track_map({"known": (known[0][0], known[1][0]), "true": true_deg}, "A fan of walks", by_hand)
 
-# %%
+# %% tags=["claim"]
+true_places = true_lon_NT[:, ahead], true_lat_NT[:, ahead]
+away_m_NH = haversine_m(found.lon_deg_BH, found.lat_deg_BH, *true_places)
+share_H = (away_m_NH < found.radius_p80_m_BH).double().mean(dim=0)
+print(f"after {AHEAD} steps: {away_m_NH[:, -1].mean():.0f} m off")
+print("in the circles of 80 %, by step:", share_H)
 last = (lon_NT[0, KNOWN - 1], lat_NT[0, KNOWN - 1])
 since_s_T = time_s_NT[0] - time_s_NT[0, KNOWN - 1]
 fan(
@@ -666,21 +657,20 @@ fan(
 # **What to notice.** Walks go straight on, stop, or turn at any place, for the model has no map: it does
 # not know where the streets are. Is the fan as wide as it says? Of many vehicles, four fifths of the
 # true places should lie in the circle that holds four fifths of the samples.
-
-# %% tags=["claim"]
-true_places = true_lon_NT[:, ahead], true_lat_NT[:, ahead]
-away_m_NH = haversine_m(found.lon_deg_BH, found.lat_deg_BH, *true_places)
-share_H = (away_m_NH < found.radius_p80_m_BH).double().mean(dim=0)
-print(f"after {AHEAD} steps: {away_m_NH[:, -1].mean():.0f} m off")
-print("in the circles of 80 %, by step:", share_H)
-
-# %% [markdown]
+#
 # ## What can go wrong: a batch that is read as one
 #
 # The published CheminTF brings its features to ordinary size by their mean and spread over **the batch
 # and its time axis**, pads included, at each call. Then what the model says of a point depends on the
 # points behind it, and also on which other trips happen to be in the batch. Asked about one trip, it
 # gives another answer than the test did.
+#
+# Two more defects of the same code need no model to be seen. It averages its loss over pads as well,
+# whose targets are zero, and so pulls every answer to zero: the constant that is best for all slots of
+# a padded batch is no typical time of a step. And it takes errors in degrees. At 56 degrees north a
+# degree of longitude is much shorter than one of latitude, so the same 100 metres cost more to the east
+# than to the north. The questions that find them: **does the loss change when I append pads, and when I
+# turn the map?**
 #
 # ### Exercise 4: alone, or with others
 #
@@ -728,14 +718,6 @@ def alone_change(say, batch):
 def alone_change(say, batch):
     return float((say(batch) - say(batch)).abs().max())  # the same batch twice
 
-
-# %% [markdown]
-# Two more defects of the same code need no model to be seen. It averages its loss over pads as well,
-# whose targets are zero, and so pulls every answer to zero: the constant that is best for all slots of
-# a padded batch is no typical time of a step. And it takes errors in degrees. At 56 degrees north a
-# degree of longitude is much shorter than one of latitude, so the same 100 metres cost more to the east
-# than to the north. The questions that find them: **does the loss change when I append pads, and when I
-# turn the map?**
 
 # %% tags=["claim"]
 assert future_change(published, probe, 3) > 0.01  # the future is read
