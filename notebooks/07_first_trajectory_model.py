@@ -3,8 +3,8 @@
 #
 # You know the parts: attention, positions, coordinates that a network can read. Here they become a
 # model that reads the points of a trip and says where the next one will be. It is `chemin`, the
-# smallest family of this project. We begin with the inputs of the educational model that it goes back
-# to, and add one thing at a time. A table at the end says what each of them gained.
+# smallest family of this project, after the educational model CheminTF. We begin with plain places and
+# times and add one thing after the other. A table says what each of them gained.
 #
 # When you have worked through this notebook, you will be able to
 #
@@ -130,11 +130,10 @@ mask_bars({f"trip {row}": ~batch.is_pad_BT[row] for row in range(0, 32, 4)}, "Po
 #
 # ## 3. A causal model by hand
 #
-# Of each point the published model reads the place and the calendar: plain inputs, no motion. Places
-# and times go through a linear layer each, and come out side by side. Positions are added (notebook
-# 03). Two blocks of causal attention follow (notebook 04), so that each point knows itself and those
-# before it. A last layer says three numbers about the **next step**: east and north, in units of a
-# typical step, and the logarithm of its seconds.
+# The plainest inputs are the place of each point and its calendar: weekday, hour, minute, second. Both
+# go through a linear layer, and come out side by side. Positions are added (notebook 03). Two blocks
+# of causal attention follow (notebook 04), so that each point knows itself and those before it. A last
+# layer says three numbers about the **next step**: to the east, to the north, and in time.
 #
 # This is what the project's `chemin` does with plain inputs. The second cell shows it: with the same
 # weights both give the same numbers, and the mean and the spread that we streamed are those that the
@@ -246,7 +245,7 @@ def mean_over_steps(value_BS, is_scored_BS):
 
 
 # %% [markdown]
-# We train twice. The first target is the published one: thousandths of a degree, and minutes. The
+# We train twice. The first target is that of CheminTF: thousandths of a degree, and minutes. The
 # second one is ours: metres and the logarithm of seconds, each in its typical size. The error of a
 # model is told as the mean distance, in metres, from where it puts the next point to where that is
 # reported, in trips that it was not trained on. Two answers need no training: the vehicle stays where
@@ -344,16 +343,16 @@ pd.Series(error_m).round(1).to_frame("m")
 # ## 4. Give it the last step, and look for leaks
 #
 # So we give it motion: with `step_inputs`, above, each point shows beside its place the step that led
-# to it. This is *delta
-# encoding*, at the input as well. And now be careful. The step that led to a point was made before it
-# and may be shown. The step that leads away from it is the answer. The two are one index apart.
+# to it. And now be careful. The step that led to a point was made before it and may be shown. The step
+# that leads away from it is the answer. The two are one index apart.
 #
 # ### Exercise 2: the leak test
 #
 # Write a test for any model, without a look inside. `say(batch)` gives numbers about each point (B, T,
 # any). Change all that is read behind a place (the names are in `READ`), and tell the largest change
-# of what is said **up to and at** the place. For a causal model that is zero. The easiest way to
-# change points is to take those of the neighbour in the batch.
+# of what is said **up to and at** the place. For a causal model that is zero. An easy way to change a
+# column is to take that of the neighbour in the batch, plus one. Why plus one? A mere exchange would
+# leave the mean of the whole batch as it is, and hide a leak through that mean.
 
 
 # %% tags=["exercise"]
@@ -365,7 +364,7 @@ def future_change(say, batch: Batch, place: int) -> float:
     for name in READ:
         value = getattr(batch, name)
         is_later = is_later_T if value.ndim == 2 else is_later_T[:, None]
-        changed[name] = torch.where(is_later, value.roll(1, dims=0), value)
+        changed[name] = torch.where(is_later, value.roll(1, dims=0) + 1, value)
     with torch.no_grad():
         change = say(replace(batch, **changed)) - say(batch)
     return float(change[:, : place + 1].abs().max())
@@ -377,6 +376,7 @@ probe = next(iter(read("test", 8)))
 said = First(step_inputs, 3).eval()
 leaks = {f"the next {name}": (lambda b, name=name: getattr(b, name).roll(-1, 1)) for name in READ}
 leaks["the mean of the window"] = lambda b: said(b) + b.step_BTF.mean(1, keepdim=True)
+leaks["the mean of the batch"] = lambda b: b.time_s_BT - b.time_s_BT.mean()
 leaks["the last place"] = lambda b: b.lon_deg_BT - b.lon_deg_BT[:, -1:]
 leaks["four points on"] = lambda b: b.time_s_BT.roll(-4, 1)
 before = {name: getattr(probe, name).clone() for name in READ}
@@ -394,6 +394,16 @@ def future_change(say, batch, place):
     is_later_T = torch.arange(batch.time_s_BT.shape[1]) > place
     lon_deg_BT = torch.where(is_later_T, batch.lon_deg_BT.roll(1, dims=0), batch.lon_deg_BT)
     change = say(replace(batch, lon_deg_BT=lon_deg_BT)) - say(batch)  # longitudes only
+    return float(change[:, : place + 1].abs().max())
+
+
+# %% tags=["wrong"]
+def future_change(say, batch, place):
+    changed = {}
+    for name in READ:
+        changed[name] = getattr(batch, name).clone()
+        changed[name][:, place + 1 :] = getattr(batch, name).roll(1, dims=0)[:, place + 1 :]
+    change = say(replace(batch, **changed)) - say(batch)  # an exchange, which no mean tells
     return float(change[:, : place + 1].abs().max())
 
 
@@ -471,9 +481,9 @@ loss_curve({name: losses[name] for name in ("in metres", "last step", "planted l
 
 # %% [markdown]
 # **What to notice.** Whoever does not test for leaks sees only this: with the planted inputs the same
-# model becomes wonderfully good. A loss that falls much lower than all others is a reason to look for a leak before
-# it is a reason to rejoice. The planted model has learned to copy its answer, and knows nothing of
-# vehicles.
+# model becomes wonderfully good. A loss that falls much lower than all others is a reason to look for a
+# leak before it is a reason to rejoice. The planted model has learned to copy its answer, and knows
+# nothing of vehicles.
 #
 # ## 5. A density instead of a squared error
 #
@@ -710,9 +720,8 @@ for inputs in (plain_inputs, step_inputs, kinematic_inputs):
     assert alone_change(First(inputs, 3).eval(), probe) < 1e-4, "no neighbour is read here"
 assert alone_change(lambda b: b.lon_deg_BT - b.lon_deg_BT.mean(1, keepdim=True), probe) < 1e-9
 assert alone_change(published, probe) > 0.05, "batch statistics are not found"
-assert alone_change(lambda b: b.lon_deg_BT - b.lon_deg_BT[:1], probe) > 1e-3, (
-    "not found: the first trip, read by others"
-)
+leak = alone_change(lambda b: b.lon_deg_BT - b.lon_deg_BT[:1], probe)
+assert leak > 1e-3, "not found: all trips read the first one"
 assert alone_change(lambda b: b.lon_deg_BT.cumsum(0), probe) > 1e-3, "not found: rows above"
 print(f"right: alone, what is said changes by {alone_change(published, probe):.2f}")
 
