@@ -121,7 +121,8 @@ assert torch.equal(next(iter(resumed)).window_id_B, epoch[3].window_id_B)
 ranks = [list(read("train", num_epochs=1, rank=rank, world=2)) for rank in (0, 1)]
 ids = [torch.cat([one_batch.window_id_B for one_batch in rank]).tolist() for rank in ranks]
 assert sorted(ids[0] + ids[1]) == sorted(torch.cat([one.window_id_B for one in epoch]).tolist())
-mask_bars({f"trip {row}": ~batch.is_pad_BT[row] for row in range(0, 32, 4)}, "Points and pads")
+rows = {f"trip {row}": ~test_batches[0].is_pad_BT[row] for row in range(0, 100, 12)}
+mask_bars(rows, "Points of a batch, and pads")
 
 # %% [markdown]
 # **What to notice.** Trips differ in length. The shorter ones of a batch are filled up with *pads*,
@@ -301,7 +302,7 @@ degrees = trained("in degrees", First(plain_inputs, 3), squared_loss(published_t
 metres = trained("in metres", First(plain_inputs, 3), squared_loss(our_target))
 loss_curve({"in metres": losses["in metres"]}, "A first model of steps")
 
-# %%
+# %% tags=["claim"]
 error_m = {}
 
 
@@ -334,6 +335,8 @@ judge("stay", lambda batch: torch.zeros_like(step_m_of(batch)))
 judge("keep the velocity", same_velocity)
 judge("plain, in degrees", of_degrees)
 judge("plain, in metres", lambda batch: SCALE_M * metres(batch)[:, :-1, :2])
+assert min(error_m["plain, in degrees"], error_m["plain, in metres"]) > 0.95 * error_m["stay"]
+assert error_m["keep the velocity"] < 0.85 * error_m["stay"]
 pd.Series(error_m).round(1).to_frame("m")
 
 # %% [markdown]
@@ -472,11 +475,13 @@ def planted_inputs(batch):
     return torch.cat([place_BTC.roll(-1, dims=1), batch.step_BTF[..., :2]], dim=-1), calendar_BTK
 
 
-# %%
+# %% tags=["claim"]
 squared = trained("last step", First(step_inputs, 3), squared_loss(our_target))
 planted = trained("planted leak", First(planted_inputs, 3), squared_loss(our_target))
 judge("plain and last step", lambda batch: SCALE_M * squared(batch)[:, :-1, :2])
 judge("plain and planted leak", lambda batch: SCALE_M * planted(batch)[:, :-1, :2])
+assert error_m["plain and last step"] < 0.85 * error_m["plain, in metres"]
+assert error_m["plain and planted leak"] < 0.2 * error_m["plain and last step"]
 loss_curve({name: losses[name] for name in ("in metres", "last step", "planted leak")}, "A leak")
 
 # %% [markdown]
@@ -549,6 +554,9 @@ nats = {
 }
 nats = {name: value_N.mean().item() for name, value_N in nats.items()}
 print({name: round(value, 2) for name, value in nats.items()})
+at_rest_N = scored(test_batches, lambda b: b.step_BTF[:, :-1, :2].norm(dim=-1) < 10)
+spread_m_N = scored(test_batches, lambda b: told(density, b)[1])
+print([float(spread_m_N[is_N].median()) for is_N in (at_rest_N, ~at_rest_N)])
 mixture = torch.zeros(1), torch.zeros(1, 2), torch.full((1, 2), 7.0), torch.tensor([1.0, 0.0])
 step_m_C = torch.tensor([3.0, 4.0])
 theirs = -StepMixture(*mixture, reach_m=torch.tensor(1.0)).log_density(step_m_C)
@@ -658,7 +666,11 @@ true_places = true_lon_NT[:, ahead], true_lat_NT[:, ahead]
 away_m_NH = haversine_m(found.lon_deg_BH, found.lat_deg_BH, *true_places)
 share_H = (away_m_NH < found.radius_p80_m_BH).double().mean(dim=0)
 print(f"after {AHEAD} steps: {away_m_NH[:, -1].mean():.0f} m off")
-print("in the circles of 80 %, by step:", share_H)
+print("in the circles of 80 %, by step:", [round(float(share), 2) for share in share_H])
+stay_m_NH = haversine_m(
+    *(axis_NT[:, KNOWN - 1 : KNOWN] for axis_NT in (lon_NT, lat_NT)), *true_places
+)
+print("by step, m", away_m_NH.mean(0).round().tolist(), stay_m_NH.mean(0).round().tolist())
 last = (lon_NT[0, KNOWN - 1], lat_NT[0, KNOWN - 1])
 since_s_T = time_s_NT[0] - time_s_NT[0, KNOWN - 1]
 fan(
