@@ -53,7 +53,7 @@ from notebooks.vehicles import write_vehicles
 # %%
 clean = {"outlier_share": 0.0, "gap_share": 0.0, "anomaly_share": 0.0}  # no faults to be cleaned
 world = World(num_points=40, lat_deg=56.0, seed=7, **clean)
-TRAIN, TEST = range(2_000), range(2_000, 2_300)
+TRAIN, TEST = range(1_500), range(1_500, 1_800)
 tested = list(trajectories(world, TEST.start, TEST.stop))
 one = tested[0]
 reported, true = (one.lon_deg_T, one.lat_deg_T), (one.true_lon_deg_T, one.true_lat_deg_T)
@@ -279,7 +279,7 @@ def squared_loss(target_of):
 
 
 # %%
-losses, NUM_STEPS = {}, 160
+losses, NUM_STEPS = {}, 100
 
 
 def trained(name: str, model: nn.Module, loss_of) -> nn.Module:
@@ -556,7 +556,10 @@ nats = {name: value_N.mean().item() for name, value_N in nats.items()}
 print({name: round(value, 2) for name, value in nats.items()})
 at_rest_N = scored(test_batches, lambda b: b.step_BTF[:, :-1, :2].norm(dim=-1) < 10)
 spread_m_N = scored(test_batches, lambda b: told(density, b)[1])
-print([float(spread_m_N[is_N].median()) for is_N in (at_rest_N, ~at_rest_N)])
+for name, is_N in (("at rest", at_rest_N), ("moving", ~at_rest_N)):
+    print(f"{name}: a spread of {spread_m_N[is_N].median():.0f} m")
+assert nats["a density"] < nats["plain and last step"]
+assert spread_m_N[at_rest_N].median() < 0.95 * spread_m_N[~at_rest_N].median()
 mixture = torch.zeros(1), torch.zeros(1, 2), torch.full((1, 2), 7.0), torch.tensor([1.0, 0.0])
 step_m_C = torch.tensor([3.0, 4.0])
 theirs = -StepMixture(*mixture, reach_m=torch.tensor(1.0)).log_density(step_m_C)
@@ -564,7 +567,9 @@ assert_close(surprise(step_m_C, torch.tensor(7.0)), theirs)
 
 # %% [markdown]
 # **What to notice.** The first model says one place, with the spread that is best for all its errors.
-# The second one says how sure it is, step by step, and is less surprised.
+# The second one says how sure it is, step by step: a vehicle at rest will more likely stay near. It is
+# less surprised, but only a little. A round cloud is a poor picture of a street, along which a vehicle
+# may be far, and beside which it hardly ever is.
 #
 # ## 6. The kinematic inputs, and all of chemin
 #
@@ -598,12 +603,22 @@ whole = trained("chemin", chemin("kinematic"), lambda model, batch: model.loss(b
 judge("chemin", lambda batch: next_step(whole, batch).mean())
 log_of = scored(test_batches, lambda b: next_step(whole, b).log_density(step_m_of(b)))
 nats["chemin"] = -log_of.mean().item()
-for place in (0, 3, 10):
-    assert future_change(lambda batch: states(whole, batch)[0], probe, place) < 1e-4
+assert future_change(lambda batch: states(whole, batch)[0], probe, 3) < 1e-4
+assert abs(error_m["a density"] - error_m["plain and last step"]) < 3
+assert error_m["kinematic inputs"] < error_m["plain and last step"] + 1
+assert error_m["chemin"] < 0.98 * error_m["kinematic inputs"]
+assert nats["chemin"] < nats["kinematic inputs"] - 0.3
 pd.DataFrame({"error in m": error_m, "surprise in nats": nats}).reindex(list(error_m)).round(2)
 
 # %% [markdown]
-# **What to notice.** TABLE.
+# **What to notice.** Each line adds one thing, but for the planted leak, which is no gain.
+#
+# - Motion at the input gained most. Without it the model is as bad as to stay, in degrees or metres.
+# - A density gained no metres, and was not meant to: it tells how sure the model is.
+# - Kinematic inputs gained little here, where all vehicles drive in one town. They are made for what
+#   the table does not ask: other places, and steps of other lengths.
+# - The heads of `chemin` gained the rest. It is told the seconds, which the others are not, and its
+#   clouds are long along the way and narrow across. That shows in nats more than in metres.
 #
 # ## 7. A fan on the sphere
 #
@@ -614,7 +629,7 @@ pd.DataFrame({"error in m": error_m, "surprise in nats": nats}).reindex(list(err
 
 
 # %%
-KNOWN, AHEAD, NUM_SAMPLES = 20, 15, 100
+KNOWN, AHEAD, NUM_SAMPLES = 20, 15, 60
 
 
 def walked(model, context: Context, time_s_BH: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
@@ -643,7 +658,7 @@ def walked(model, context: Context, time_s_BH: Tensor, noise: Noise) -> tuple[Te
 # %%
 columns = ("lon_deg_T", "lat_deg_T", "true_lon_deg_T", "true_lat_deg_T", "tracked_us_T")
 lon_NT, lat_NT, true_lon_NT, true_lat_NT, tracked_us_NT = (
-    torch.from_numpy(np.stack([getattr(trip, name) for trip in tested[:80]])) for name in columns
+    torch.from_numpy(np.stack([getattr(trip, name) for trip in tested[:60]])) for name in columns
 )
 time_s_NT = (tracked_us_NT - tracked_us_NT[:, :1]) / 1e6
 until, ahead = slice(None, KNOWN), slice(KNOWN, KNOWN + AHEAD)
@@ -665,12 +680,15 @@ track_map({"known": (known[0][0], known[1][0]), "true": true_deg}, "A fan of wal
 true_places = true_lon_NT[:, ahead], true_lat_NT[:, ahead]
 away_m_NH = haversine_m(found.lon_deg_BH, found.lat_deg_BH, *true_places)
 share_H = (away_m_NH < found.radius_p80_m_BH).double().mean(dim=0)
-print(f"after {AHEAD} steps: {away_m_NH[:, -1].mean():.0f} m off")
-print("in the circles of 80 %, by step:", [round(float(share), 2) for share in share_H])
-stay_m_NH = haversine_m(
-    *(axis_NT[:, KNOWN - 1 : KNOWN] for axis_NT in (lon_NT, lat_NT)), *true_places
-)
-print("by step, m", away_m_NH.mean(0).round().tolist(), stay_m_NH.mean(0).round().tolist())
+print(f"forecasts are off by {away_m_NH[:, 0].mean():.0f} and {away_m_NH[:, -1].mean():.0f} m")
+print(f"in circles of 80 %: {share_H[0]:.0%} after one step, {share_H[-1]:.0%} after {AHEAD}")
+start = (axis_NT[:, KNOWN - 1 : KNOWN] for axis_NT in (lon_NT, lat_NT))
+moved_m_NH = haversine_m(*start, *true_places)
+print(f"from where they were: {moved_m_NH[:, 0].mean():.0f} and {moved_m_NH[:, -1].mean():.0f} m")
+assert away_m_NH[:, 0].mean() < 0.9 * moved_m_NH[:, 0].mean()
+assert 0.8 < away_m_NH[:, -1].mean() / moved_m_NH[:, -1].mean() < 1.2
+assert 0.65 < share_H[0] < 0.95
+assert share_H[-1] > 0.85
 last = (lon_NT[0, KNOWN - 1], lat_NT[0, KNOWN - 1])
 since_s_T = time_s_NT[0] - time_s_NT[0, KNOWN - 1]
 fan(
@@ -685,7 +703,10 @@ fan(
 # %% [markdown]
 # **What to notice.** Walks go straight on, stop, or turn at any place, for the model has no map: it does
 # not know where the streets are. Is the fan as wide as it says? Of many vehicles, four fifths of the
-# true places should lie in the circle that holds four fifths of the samples.
+# true places should lie in the circle that holds four fifths of the samples. After one step that is
+# nearly so. After fifteen more of them do: the walks spread too far. And as a single answer the
+# forecast is then hardly better than to say that the vehicle stays, since turns are chance. A fan
+# that admits it is worth more than a line that does not.
 #
 # ## What can go wrong: a batch that is read as one
 #

@@ -28,9 +28,12 @@ def write_vehicles(
 ) -> Shards:
     """The vehicles of each split in files of so many trips, and the scales of train.
 
-    Trips are of different lengths: each is the beginning of a trajectory of the world.
+    Trips are of different lengths: each is the beginning of a trajectory of the world. Shards that
+    the folder holds are replaced.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    for stale in folder.glob("*-[0-9]*.parquet"):
+        stale.unlink()
     pq.write_table(pa.schema(WINDOW_SCHEMA).empty_table(), folder / "windows.parquet")
     for split, span in spans.items():
         rows = [_row(one, index) for index, one in zip(span, _drawn(world, span), strict=True)]

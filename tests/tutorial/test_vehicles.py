@@ -13,6 +13,7 @@ WORLD = World(num_points=40, outlier_share=0.0, gap_share=0.0)
 
 
 def test_every_vehicle_is_read_once_as_it_was_seen(tmp_path):
+    write_vehicles(tmp_path, WORLD, {"train": range(200)}, 25)  # to be replaced
     shards = write_vehicles(tmp_path, WORLD, {"train": range(60), "test": range(60, 70)}, 25)
     assert [path.name for path in shards.files["train"]] == [
         f"train-{number:03d}.parquet" for number in range(3)
