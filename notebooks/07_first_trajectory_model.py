@@ -553,7 +553,6 @@ nats = {
     "a density": scored(test_batches, own_spread),
 }
 nats = {name: value_N.mean().item() for name, value_N in nats.items()}
-print({name: round(value, 2) for name, value in nats.items()})
 at_rest_N = scored(test_batches, lambda b: b.step_BTF[:, :-1, :2].norm(dim=-1) < 10)
 spread_m_N = scored(test_batches, lambda b: told(density, b)[1])
 for name, is_N in (("at rest", at_rest_N), ("moving", ~at_rest_N)):
