@@ -3,8 +3,8 @@
 #
 # You know the parts: attention, positions, coordinates that a network can read. Here they become a
 # model that reads the points of a trip and says where the next one will be. It is `chemin`, the
-# smallest family of this project, after the educational model CheminTF. We begin with plain places and
-# times and add one thing after the other. A table says what each of them gained.
+# smallest family of this project, after the educational model CheminTF. We begin with plain places
+# and times and add one thing after the other. A table says what each of them gained.
 #
 # When you have worked through this notebook, you will be able to
 #
@@ -46,9 +46,9 @@ from notebooks.vehicles import write_vehicles
 #
 # ## 1. Vehicles that tell the truth
 #
-# Our vehicles are made up. They drive on a grid of streets at 56 degrees north, slow down before a turn
-# and wait at lights. A receiver reports where they are about every ten seconds, some metres off. Of
-# made-up vehicles we know what no receiver tells: where they really were.
+# Our vehicles are made up. They drive on a grid of streets at 56 degrees north, slow down before a
+# turn and wait at lights. A receiver reports where they are about every ten seconds, some metres
+# off. Of made-up vehicles we know what no receiver tells: where they really were.
 
 # %%
 clean = {"outlier_share": 0.0, "gap_share": 0.0, "anomaly_share": 0.0}  # no faults to be cleaned
@@ -62,8 +62,8 @@ print(f"reports are {off_m_T.mean():.1f} m off")
 track_map({"reported": reported, "true": true}, "A vehicle")
 
 # %% [markdown]
-# **What to notice.** The streets meet at right angles, and where points lie close together the vehicle
-# waits or turns. Which way it turns at a crossing is chance: no model can know.
+# **What to notice.** The streets meet at right angles, and where points lie close together the
+# vehicle waits or turns. Which way it turns at a crossing is chance: no model can know.
 #
 # ## 2. A stream of trips
 #
@@ -71,9 +71,10 @@ track_map({"reported": reported, "true": true}, "A vehicle")
 # holds a part, makes batches of it, and goes on to the next. `write_vehicles` writes what a run of
 # this project would write. A row of a shard is one trip, its columns are lists.
 #
-# We stream the shards of train once by hand, one file at a time. What we want is the mean place and how
-# far places are spread around it, which a network needs to see places in numbers of ordinary size. One
-# pass is enough for both, since the variance is the mean of squares minus the square of the mean.
+# We stream the shards of train once by hand, one file at a time. What we want is the mean place and
+# how far places are spread around it, which a network needs to see places in numbers of ordinary
+# size. One pass is enough for both, since the variance is the mean of squares minus the square of
+# the mean.
 
 
 # %%
@@ -122,19 +123,21 @@ ranks = [list(read("train", num_epochs=1, rank=rank, world=2)) for rank in (0, 1
 ids = [torch.cat([one_batch.window_id_B for one_batch in rank]).tolist() for rank in ranks]
 assert sorted(ids[0] + ids[1]) == sorted(torch.cat([one.window_id_B for one in epoch]).tolist())
 rows = {f"trip {row}": ~test_batches[0].is_pad_BT[row] for row in range(0, 100, 12)}
-mask_bars(rows, "Points of a batch, and pads")
+mask_bars(rows, "Points and pads")
 
 # %% [markdown]
 # **What to notice.** Trips differ in length. The shorter ones of a batch are filled up with *pads*,
-# here hatched, which are no points. The cell also holds the loader to its word: an epoch has every
-# point once, a stopped reader goes on with the very next batch, and two processes share all trips.
+# here hatched ("hidden"), which are no points. The cell also holds the loader to its word: an epoch
+# has every point once, a stopped reader goes on with the very next batch, and two processes share
+# all trips.
 #
 # ## 3. A causal model by hand
 #
-# The plainest inputs are the place of each point and its calendar: weekday, hour, minute, second. Both
-# go through a linear layer, and come out side by side. Positions are added (notebook 03). Two blocks
-# of causal attention follow (notebook 04), so that each point knows itself and those before it. A last
-# layer says three numbers about the **next step**: to the east, to the north, and in time.
+# The plainest inputs are the place of each point and its calendar: weekday, hour, minute, second.
+# Both go through a linear layer, and come out side by side. Positions are added (notebook 03). Two
+# blocks of causal attention follow (notebook 04), so that each point knows itself and those before
+# it. A last layer says three numbers about the **next step**: to the east, to the north, and in
+# time.
 #
 # This is what the project's `chemin` does with plain inputs. The second cell shows it: with the same
 # weights both give the same numbers, and the mean and the spread that we streamed are those that the
@@ -249,8 +252,9 @@ def mean_over_steps(value_BS, is_scored_BS):
 # We train twice. The first target is that of CheminTF: thousandths of a degree, and minutes. The
 # second one is ours: metres and the logarithm of seconds, each in its typical size. The error of a
 # model is told as the mean distance, in metres, from where it puts the next point to where that is
-# reported, in trips that it was not trained on. Two answers need no training: the vehicle stays where
-# it is, or it keeps its velocity until the next report.
+# reported, in trips that it was not trained on. `scored_targets` says which points count: all but
+# the pads and the first point of each trip, to which no step leads. Two answers need no training:
+# the vehicle stays where it is, or it keeps its velocity until the next report.
 
 
 # %%
@@ -340,22 +344,24 @@ assert error_m["keep the velocity"] < 0.85 * error_m["stay"]
 pd.Series(error_m).round(1).to_frame("m")
 
 # %% [markdown]
-# **What to notice.** With plain inputs the model hardly does better than to stay. The motion is hidden in
-# small differences of large numbers, and to find it there takes longer than we train.
+# **What to notice.** With plain inputs the model is no better than to stay, in degrees or in metres.
+# The motion is hidden in small differences of large numbers, and we have not trained for long enough
+# to find it there.
 #
 # ## 4. Give it the last step, and look for leaks
 #
-# So we give it motion: with `step_inputs`, above, each point shows beside its place the step that led
-# to it. And now be careful. The step that led to a point was made before it and may be shown. The step
-# that leads away from it is the answer. The two are one index apart.
+# So we give it motion: with `step_inputs`, above, each point shows beside its place the step that
+# led to it. And now be careful. The step that led to a point was made before it and may be shown.
+# The step that leads away from it is the answer. The two are one index apart.
 #
 # ### Exercise 2: the leak test
 #
-# Write a test for any model, without a look inside. `say(batch)` gives numbers about each point (B, T,
-# any). Change all that is read behind a place (the names are in `READ`), and tell the largest change
-# of what is said **up to and at** the place. For a causal model that is zero. An easy way to change a
-# column is to take that of the neighbour in the batch, plus one. Why plus one? A mere exchange would
-# leave the mean of the whole batch as it is, and hide a leak through that mean.
+# Write a test for any model, without a look inside. `say(batch)` gives numbers about each point, of
+# the shape (B, T) or (B, T, any). Change all that is read behind a place (the names are in `READ`),
+# and tell the largest change of what is said **up to and at** the place. For a causal model that is
+# zero. An easy way to change a column is to take that of the neighbour in the batch, plus one. Why
+# plus one? A mere exchange would leave the mean of the whole batch as it is, and hide a leak through
+# that mean.
 
 
 # %% tags=["exercise"]
@@ -433,9 +439,9 @@ def future_change(say, batch, place):
 # %% [markdown]
 # ### Exercise 3: plant a leak
 #
-# Now be the villain. Write inputs that look like `step_inputs`, with an index that is off by one: each
-# point shows, beside its own place, the step that leads **away** from it. At the last point of a row
-# anything may stand. Your test must find it.
+# Now be the villain. Write inputs that look like `step_inputs`, with an index that is off by one:
+# each point shows, beside its own place, the step that leads **away** from it. At the last point of
+# a row anything may stand. Your test must find it.
 
 
 # %% tags=["exercise"]
@@ -485,10 +491,10 @@ assert error_m["plain and planted leak"] < 0.2 * error_m["plain and last step"]
 loss_curve({name: losses[name] for name in ("in metres", "last step", "planted leak")}, "A leak")
 
 # %% [markdown]
-# **What to notice.** Whoever does not test for leaks sees only this: with the planted inputs the same
-# model becomes wonderfully good. A loss that falls much lower than all others is a reason to look for a
-# leak before it is a reason to rejoice. The planted model has learned to copy its answer, and knows
-# nothing of vehicles.
+# **What to notice.** Whoever does not test for leaks sees only this: with the planted inputs the
+# same model becomes wonderfully good. A loss that falls much lower than all others is a reason to
+# look for a leak before it is a reason to rejoice. The planted model has learned to copy its answer,
+# and knows nothing of vehicles.
 #
 # ## 5. A density instead of a squared error
 #
@@ -565,10 +571,10 @@ theirs = -StepMixture(*mixture, reach_m=torch.tensor(1.0)).log_density(step_m_C)
 assert_close(surprise(step_m_C, torch.tensor(7.0)), theirs)
 
 # %% [markdown]
-# **What to notice.** The first model says one place, with the spread that is best for all its errors.
-# The second one says how sure it is, step by step: a vehicle at rest will more likely stay near. It is
-# less surprised, but only a little. A round cloud is a poor picture of a street, along which a vehicle
-# may be far, and beside which it hardly ever is.
+# **What to notice.** The first model says one place, with the spread that is best for all its
+# errors. The second one says how sure it is, step by step: a vehicle at rest will more likely stay
+# near. It is less surprised, but only a little. A round cloud is a poor picture of a street, along
+# which a vehicle may be far, and beside which it hardly ever is.
 #
 # ## 6. The kinematic inputs, and all of chemin
 #
@@ -576,9 +582,9 @@ assert_close(surprise(step_m_C, torch.tensor(7.0)), theirs)
 # the last 1, 2, 4 and 8 points, in metres and seconds, the way since the first point, and the
 # seconds of the last step. What is learned with them holds anywhere on Earth.
 #
-# Its last layers are richer as well. The head of steps is told how many seconds the next step takes, it
-# damps and turns the recent velocities, and tells a mixture of Gaussians around their sum. A second
-# head tells the logarithm of the seconds. That is the whole family.
+# Its last layers are richer as well. The head of steps is told how many seconds the next step takes,
+# it damps and turns the recent velocities, and tells a mixture of Gaussians around their sum. A
+# second head tells the logarithm of the seconds. That is the whole family.
 
 
 # %% tags=["claim"]
@@ -610,7 +616,8 @@ assert nats["chemin"] < nats["kinematic inputs"] - 0.3
 pd.DataFrame({"error in m": error_m, "surprise in nats": nats}).reindex(list(error_m)).round(2)
 
 # %% [markdown]
-# **What to notice.** Each line adds one thing, but for the planted leak, which is no gain.
+# **What to notice.** The first two lines need no training. Each further one adds one thing, but for the
+# planted leak, which is no gain.
 #
 # - Motion at the input gained most. Without it the model is as bad as to stay, in degrees or metres.
 # - A density gained no metres, and was not meant to: it tells how sure the model is.
@@ -621,10 +628,10 @@ pd.DataFrame({"error in m": error_m, "surprise in nats": nats}).reindex(list(err
 #
 # ## 7. A fan on the sphere
 #
-# One step is not a forecast. For more, the model answers itself: draw a step from the density, walk it
-# on the sphere, read the new point as if it had been reported, and go on. Many such walks are a *fan*.
-# The times of the points are given here, and only places are asked. All that is needed is this loop;
-# the project's `forecast` gives the same walks, and keeps keys and values to be faster.
+# One step is not a forecast. For more, the model answers itself: draw a step from the density, walk
+# it on the sphere, read the new point as if it had been reported, and go on. Many such walks are a
+# *fan*. The times of the points are given here, and only places are asked. All that is needed is
+# this loop; the project's `forecast` gives the same walks, and keeps keys and values to be faster.
 
 
 # %%
@@ -672,7 +679,7 @@ with torch.no_grad():
     )
 assert_close(by_hand[0], found.sample_lon_deg_BSH[0], rtol=0, atol=1e-6)
 assert_close(by_hand[1], found.sample_lat_deg_BSH[0], rtol=0, atol=1e-6)
-true_deg = (true_lon_NT[0, : KNOWN + AHEAD], true_lat_NT[0, : KNOWN + AHEAD])
+true_deg = tuple(axis_NT[0, KNOWN - 1 : KNOWN + AHEAD] for axis_NT in (true_lon_NT, true_lat_NT))
 track_map({"known": (known[0][0], known[1][0]), "true": true_deg}, "A fan of walks", by_hand)
 
 # %% tags=["claim"]
@@ -700,31 +707,32 @@ fan(
 )
 
 # %% [markdown]
-# **What to notice.** Walks go straight on, stop, or turn at any place, for the model has no map: it does
-# not know where the streets are. Is the fan as wide as it says? Of many vehicles, four fifths of the
-# true places should lie in the circle that holds four fifths of the samples. After one step that is
-# nearly so. After fifteen more of them do: the walks spread too far. And as a single answer the
-# forecast is then hardly better than to say that the vehicle stays, since turns are chance. A fan
-# that admits it is worth more than a line that does not.
+# **What to notice.** Walks go straight on, stop, or turn at any place, for the model has no map: it
+# does not know where the streets are. Is the fan as wide as it says? Of many vehicles, four fifths
+# of the true places should lie in the circle that holds four fifths of the samples. After one step
+# that is nearly so. After fifteen more of them do: the walks spread too far. And as a single answer
+# the forecast is then hardly better than to say that the vehicle stays, since turns are chance. A
+# fan that admits it is worth more than a line that does not.
 #
 # ## What can go wrong: a batch that is read as one
 #
-# The published CheminTF brings its features to ordinary size by their mean and spread over **the batch
-# and its time axis**, pads included, at each call. Then what the model says of a point depends on the
-# points behind it, and also on which other trips happen to be in the batch. Asked about one trip, it
-# gives another answer than the test did.
+# The published CheminTF brings its features to ordinary size by their mean and spread over **the
+# batch and its time axis**, pads included, at each call. Then what the model says of a point depends
+# on the points behind it, and also on which other trips happen to be in the batch. Asked about one
+# trip, it gives another answer than the test did.
 #
 # Two more defects of the same code need no model to be seen. It averages its loss over pads as well,
-# whose targets are zero, and so pulls every answer to zero: the constant that is best for all slots of
-# a padded batch is no typical time of a step. And it takes errors in degrees. At 56 degrees north a
-# degree of longitude is much shorter than one of latitude, so the same 100 metres cost more to the east
-# than to the north. The questions that find them: **does the loss change when I append pads, and when I
-# turn the map?**
+# whose targets are zero, and so pulls every answer to zero: the constant that is best for all slots
+# of a padded batch is no typical time of a step. And it takes errors in degrees. At 56 degrees north
+# a degree of longitude is much shorter than one of latitude, so the same 100 metres cost more to the
+# east than to the north. The questions that find them: **does the loss change when I append pads,
+# and when I turn the map?**
 #
 # ### Exercise 4: alone, or with others
 #
-# Write the test for the second half. Tell the largest change of what is said about a trip when it is
-# asked alone, in a batch of one, instead of with the others. `batch.part(row, row + 1)` is a batch of
+# The leak test of exercise 2 finds that the future is read. Write a test that finds the neighbours:
+# tell the largest change of what is said about a trip when it is asked alone, in a batch of one,
+# instead of with the others. `batch.part(row, row + 1)` is a batch of
 # one trip.
 
 
@@ -794,8 +802,8 @@ assert 3 < costs[0] / costs[1] < 3.4
 # ## Summary
 #
 # A first trajectory model is a projection of what is known of each point, some causal blocks, and a
-# head that tells the next step, best as a density in metres and seconds. What it gained came from its
+# head that tells the next step, best as a density in metres and seconds. It gained most from its
 # inputs: motion beside places. Two tests belong to every model, whatever it is made of: change the
 # future, and nothing said of the past may change; ask alone, and the answer must stay.
 #
-# **Next:** `08_gaps_and_masks`, how does a model fill what is missing?
+# **Next:** `08_gaps_and_masks`, how do you fill what is missing?
