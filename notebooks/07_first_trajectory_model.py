@@ -732,8 +732,7 @@ fan(
 #
 # The leak test of exercise 2 finds that the future is read. Write a test that finds the neighbours:
 # tell the largest change of what is said about a trip when it is asked alone, in a batch of one,
-# instead of with the others. `batch.part(row, row + 1)` is a batch of
-# one trip.
+# instead of with the others. `batch.part(row, row + 1)` is a batch of one trip.
 
 
 # %% tags=["exercise"]
