@@ -135,9 +135,9 @@ def trained(network: nn.Module, shown_NF: Tensor, asked_NK: Tensor, num_steps=30
         row_M = torch.randint(len(shown_NF), (256,), generator=draw)
         loss = functional.mse_loss(network(shown_NF[row_M]), asked_NK[row_M])
         optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
+        loss.backward()  # the derivative of the loss by each weight
+        optimizer.step()  # each weight moves a little downhill
+        schedule.step()  # by steps that grow at first and shrink later
         losses.append(float(loss.detach()))
     return losses
 
