@@ -301,7 +301,7 @@ found["noise, C = 3"] = asked_about_later(noise)
 for name, (miss_m_N, miss_s_N) in found.items():
     print(f"{name}: half within {miss_m_N.median():,.0f} m and {miss_s_N.median():,.0f} s")
 log_m = {name: miss_m_N.clamp(min=0.1).log10() for name, (miss_m_N, _) in found.items()}
-histogram_pair(log_m, "How far off places are told", "logarithm of the error in metres")
+histogram_pair(log_m, "How far off places are told", "error in metres, as a power of ten")
 
 # %% [markdown]
 # **What to notice.** Now noise fails, by hundreds of kilometres and by more than a day. So do the

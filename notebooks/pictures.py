@@ -191,7 +191,7 @@ def lines(
     for axis, is_scaled in ((ax.xaxis, is_log_x), (ax.yaxis, is_log)):
         if is_scaled:
             _plain_numbers(axis)
-    ax.legend(frameon=False)
+    ax.legend(framealpha=0.85, edgecolor="none")  # the names stay readable over a line
     titled(ax, title)
     ends = [f"{name} goes from {_ends(y_N)}" for name, (_, y_N) in series.items()]
     return _drawn(figure, f"{title}. {labels[1]} by {labels[0]}: {'; '.join(ends)}.")
