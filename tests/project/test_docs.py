@@ -30,6 +30,7 @@ from tasks.runtime.store import Recipe
 
 README, CONTRIBUTING = PROJECT / "README.md", PROJECT / "CONTRIBUTING.md"
 TUTORIAL = PROJECT / "notebooks" / "README.md"
+OWN_MODELS = PROJECT / "docs" / "own-models.md"
 PAGES = (README, CONTRIBUTING, TUTORIAL, *sorted((PROJECT / "docs").glob("*.md")))
 NAMES = [str(page.relative_to(PROJECT)) for page in PAGES]
 EVERY_PAGE = pytest.mark.parametrize("page", PAGES, ids=NAMES)
@@ -165,9 +166,9 @@ def test_pictures_keep_to_the_simplest_words_of_mermaid(page):
 # A model of one's own ---------------------------------------------------------------------------
 
 
-def test_a_model_of_your_own_is_scored_as_the_front_page_says(store, capsys):
+def test_a_model_of_your_own_is_scored_as_its_page_says(store, capsys):
     folder = store.folder(ships.stored_shards(store)).parent
-    python = blocks(README.read_text(encoding="utf-8"), "python")
+    python = blocks(OWN_MODELS.read_text(encoding="utf-8"), "python")
     [code] = [block for block in python if "class Mine" in block]
     lines = [line for line in code.splitlines() if line and not line.startswith("from ")]
     assert len(lines) <= 10
