@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import re
+from contextlib import redirect_stdout
 from functools import cache
 from pathlib import Path
 
@@ -115,14 +117,14 @@ def test_a_file_that_is_not_there_is_found():
 # Flags ------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def known_flags(capsys) -> dict[str, set[str]]:
+@cache
+def known_flags() -> dict[str, set[str]]:
     """The flags of each command, as its own help tells them."""
     found = {}
     for command in COMMANDS:
-        with pytest.raises(SystemExit):
+        with redirect_stdout(io.StringIO()) as told, pytest.raises(SystemExit):
             cli.main([*command.split(), "--help"])
-        found[command] = set(FLAG.findall(capsys.readouterr().out))
+        found[command] = set(FLAG.findall(told.getvalue()))
     return found
 
 
@@ -134,11 +136,11 @@ def commands(text: str) -> list[tuple[str, set[str]]]:
 
 
 @EVERY_PAGE
-def test_every_flag_is_known(page, known_flags):
+def test_every_flag_is_known(page):
     text = page.read_text(encoding="utf-8")
     for command, flags in commands(text):
-        assert flags <= known_flags[command], command
-    assert set(FLAG.findall(prose(text))) <= set().union(*known_flags.values())
+        assert flags <= known_flags()[command], command
+    assert set(FLAG.findall(prose(text))) <= set().union(*known_flags().values())
 
 
 def test_commands_are_read_over_the_ends_of_lines():
