@@ -134,7 +134,7 @@ ranks = [list(read("train", num_epochs=1, rank=rank, world=2)) for rank in (0, 1
 ids = [torch.cat([one_batch.window_id_B for one_batch in rank]).tolist() for rank in ranks]
 assert sorted(ids[0] + ids[1]) == sorted(torch.cat([one.window_id_B for one in epoch]).tolist())
 rows = {f"trip {row}": ~test_batches[0].is_pad_BT[row] for row in range(0, 100, 12)}
-mask_bars(rows, "Points and pads")
+mask_bars(rows, "Points and pads", ("point", "pad"))
 
 # %% [markdown]
 # **What to notice.** Trips differ in length. The shorter ones of a batch are filled up with *pads*,

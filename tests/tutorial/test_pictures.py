@@ -24,6 +24,7 @@ MADE = {
     "lines": lambda: pictures.lines({"a": ([0, 1], [1, 2])}, "A line", ("x", "y")),
     "loss": lambda: pictures.loss_curve({"train": [2.0, 1.0]}, "Loss", every=10),
     "histograms": lambda: pictures.histogram_pair({"a": [1, 2], "b": [2, 9]}, "Two", "metres"),
+    "many": lambda: pictures.histogram_pair({name: [1, 2] for name in "abcdefg"}, "Many", "metres"),
     "fan": lambda: pictures.fan(
         ([0, 1], [0, 1]), [2, 3], np.ones((9, 2)), "A fan", ("hour", "km"), [2, 3]
     ),
@@ -48,7 +49,9 @@ def test_a_picture_fits_a_phone_and_says_what_it_shows(make):
 
 def test_words_follow_what_is_drawn():
     assert MADE["attention"]().alt.endswith("in map: a, b, c.")
-    assert "of place: 1; of time: none" in MADE["masks"]().alt
+    assert "Points marked as hidden are, of place: 1; of time: none" in MADE["masks"]().alt
+    pads = pictures.mask_bars({"trip": [1, 0]}, "Rows", ("point", "pad"))
+    assert pads.alt == "Rows. Points marked as pad are, of trip: 1."
     assert "train goes from 2 to 1" in MADE["loss"]().alt
     assert "the bar is 1000 m" in MADE["map"]().alt
 
