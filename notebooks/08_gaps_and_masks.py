@@ -193,7 +193,7 @@ def travel_time(generator, num_points):
 # %% tags=["wrong"]
 def travel_time(generator, num_points):
     recovery = masking.places_of_segments(generator, num_points)
-    is_first_N = np.arange(num_points) == 0  # places behind it are hidden too: a forecast
+    is_first_N = np.arange(num_points) == 0  # places after it are hidden too: a forecast
     return replace(
         recovery, shows_place_N=is_first_N, shows_time_N=is_first_N, is_target_N=~is_first_N
     )
