@@ -1,0 +1,107 @@
+"""Base: the simple forecast that a network corrects, blended by what worked inside the window.
+
+Candidates are rest, the mean velocity over some lags, and two that slow down. Each is asked at
+every known point for a few known points ahead, and weighs the more the less it missed; nothing is
+read behind the present point. Without a past that tells, the weights are those of the parameters.
+
+Shapes: R sequences, T points, N presents, J instants asked, K candidates, A leads, C coordinates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ...features.point_features import step_m_between
+from .motion import LAGS, LEAST_M, Motion
+
+LEADS = (1, 4, 10)  # points ahead at which candidates are compared
+CANDIDATES: Sequence[tuple[int, float]] = (  # lag, and intervals until a velocity is lost
+    (1, 0.0),
+    (1, torch.inf),
+    (3, torch.inf),
+    (8, torch.inf),
+    (24, torch.inf),
+    (1, 4.0),
+    (3, 16.0),
+)
+NUM_SEEN = len(CANDIDATES) * len(LEADS)
+SHARPNESS = 3.0  # weights fall with this power of the error
+FIRST_BIAS = (0.0, 1.0, 1.0, 0.0, 0.0, 1.0, 1.0)
+
+
+class Base(nn.Module):
+    """The blend of candidates; its few parameters are learnt with the network."""
+
+    tau_K: Tensor
+    lag_K: Tensor
+    log_lead_A: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        lags = torch.tensor([LAGS.index(lag) for lag, _ in CANDIDATES])
+        self.register_buffer("lag_K", lags, persistent=False)
+        tau_K = torch.tensor([tau for _, tau in CANDIDATES])
+        self.register_buffer("tau_K", tau_K, persistent=False)
+        leads = torch.tensor(LEADS, dtype=torch.float32).log()
+        self.register_buffer("log_lead_A", leads, persistent=False)
+        self.sharpness = nn.Parameter(torch.tensor(SHARPNESS))
+        self.bias_AK = nn.Parameter(torch.tensor(FIRST_BIAS).repeat(len(LEADS), 1))
+
+    def moved_m(self, motion: Motion, elapsed_s_J: Tensor) -> Tensor:
+        """Where each candidate is after so long, (..., J, K, C), in the frame of the present."""
+        velocity_KC = motion.velocity_mps_RTLC[..., self.lag_K, :]
+        tau_s_1K = (self.tau_K * motion.pace_s_RT.unsqueeze(-1)).unsqueeze(-2)
+        driven_s_JK = _driven_s(elapsed_s_J.unsqueeze(-1), tau_s_1K)
+        return velocity_KC.unsqueeze(-3) * driven_s_JK.unsqueeze(-1)
+
+    def told(
+        self, lon_deg_RT: Tensor, lat_deg_RT: Tensor, time_s_RT: Tensor, motion: Motion
+    ) -> Tensor:
+        """Logarithm (R, T, A, K) of each error over that of all; 0 where nothing is known yet."""
+        found = []
+        for lead in LEADS:
+            index_RT = motion.index_RT
+            ahead_RT = (index_RT + lead).clamp(max=index_RT.shape[1] - 1)
+            true_m_RTC = step_m_between(lon_deg_RT, lat_deg_RT, index_RT, ahead_RT).float()
+            elapsed_s_RT = (time_s_RT.gather(1, ahead_RT) - time_s_RT).clamp(min=0).float()
+            away_m_RTKC = self.moved_m(motion, elapsed_s_RT.unsqueeze(-1))[..., 0, :, :]
+            away_m_RTKC = away_m_RTKC - true_m_RTC.unsqueeze(-2)
+            miss_m_RTK = torch.sqrt(away_m_RTKC.square().sum(-1) + LEAST_M**2)
+            # A first point shows no motion; what was asked `lead` points ago is known now.
+            miss_m_RTK = miss_m_RTK * (index_RT > 0).unsqueeze(-1)
+            known_m_RTK = functional.pad(miss_m_RTK.cumsum(1), (0, 0, lead, 0))[:, : -lead or None]
+            share_RTK = known_m_RTK / known_m_RTK.mean(-1, keepdim=True).clamp(min=1e-12)
+            is_known_RT1 = (index_RT > lead).unsqueeze(-1)
+            found.append(torch.log(share_RTK.where(is_known_RT1, 1.0).clamp(min=1e-3)))
+        return torch.stack(found, dim=-2)
+
+    def forward(
+        self, motion: Motion, told_NAK: Tensor, more_NAK: Tensor | float, elapsed_s_NJ: Tensor
+    ) -> Tensor:
+        """Displacement (N, J, C) after so long; `more_NAK` are logits that a network adds."""
+        weight_NAK = (self.bias_AK - self.sharpness * told_NAK + more_NAK).softmax(-1)
+        asked_NJ = torch.log((elapsed_s_NJ / motion.pace_s_RT.unsqueeze(-1)).clamp(min=1e-6))
+        near_NJA = hats(asked_NJ, self.log_lead_A)
+        weight_NJK1 = (near_NJA @ weight_NAK).unsqueeze(-1)
+        return (weight_NJK1 * self.moved_m(motion, elapsed_s_NJ)).sum(-2)
+
+
+def _driven_s(elapsed_s: Tensor, tau_s: Tensor) -> Tensor:
+    """Seconds at the first velocity that lead as far as one that is lost with `tau_s`."""
+    is_lasting = torch.isinf(tau_s)
+    some_s = tau_s.where(~is_lasting, 1.0).clamp(min=1e-12)
+    lost_s = some_s * -torch.expm1(-elapsed_s / some_s)
+    return torch.where(is_lasting, elapsed_s, lost_s)
+
+
+def hats(value_J: Tensor, knot_A: Tensor) -> Tensor:
+    """Weights (..., J, A) of linear interpolation between knots, level beyond them."""
+    value_J1 = value_J.clamp(knot_A[0], knot_A[-1]).unsqueeze(-1)
+    gap_A = knot_A.diff()
+    rise_A = functional.pad((value_J1 - knot_A[:-1]) / gap_A, (1, 0), value=torch.inf)
+    fall_A = functional.pad((knot_A[1:] - value_J1) / gap_A, (0, 1), value=torch.inf)
+    return torch.minimum(rise_A, fall_A).clamp(0, 1)
