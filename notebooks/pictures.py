@@ -188,10 +188,25 @@ def lines(
         ax.plot(array(x_N), array(y_N), label=name, lw=2, **style)
     scales = ["log" if is_scaled else "linear" for is_scaled in (is_log_x, is_log)]
     ax.set(xlabel=labels[0], ylabel=labels[1], xscale=scales[0], yscale=scales[1])
-    ax.legend(frameon=False)
+    for axis, is_scaled in ((ax.xaxis, is_log_x), (ax.yaxis, is_log)):
+        if is_scaled:
+            _plain_numbers(axis)
+    ax.legend(framealpha=0.85, edgecolor="none")  # the names stay readable over a line
     titled(ax, title)
     ends = [f"{name} goes from {_ends(y_N)}" for name, (_, y_N) in series.items()]
     return _drawn(figure, f"{title}. {labels[1]} by {labels[0]}: {'; '.join(ends)}.")
+
+
+def _plain_numbers(axis: Any) -> None:
+    """Name the ticks of a logarithmic axis 0.3 or 20, and not by powers of ten."""
+    from matplotlib.ticker import LogFormatter
+
+    class Plain(LogFormatter):
+        def __call__(self, x: float, pos: int | None = None) -> str:
+            return f"{x:g}" if super().__call__(x, pos) else ""
+
+    axis.set_major_formatter(Plain())
+    axis.set_minor_formatter(Plain(labelOnlyBase=False))
 
 
 def _ends(y_N: Values) -> str:

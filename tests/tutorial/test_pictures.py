@@ -57,6 +57,17 @@ def test_equal_pictures_are_equal_bytes():
     assert MADE["map"]().png == MADE["map"]().png
 
 
+@pytest.mark.parametrize("least", [1.6, 0.2, 1e-3], ids=str)
+def test_ticks_of_a_logarithmic_axis_are_plain_numbers(monkeypatch, least):
+    drawn = []
+    monkeypatch.setattr(pictures, "png", lambda figure: drawn.append(figure) or b"")
+    pictures.loss_curve({"train": [2.3, least]}, "Loss")
+    ticks = drawn[0].axes[0].get_yticklabels(which="both")
+    named = [(tick.get_position()[1], tick.get_text()) for tick in ticks if tick.get_text()]
+    assert len(named) > 2
+    assert [float(text) for _, text in named] == pytest.approx([place for place, _ in named])
+
+
 def test_a_latent_view_holds_its_points_and_asks_for_nothing():
     view = pictures.latent_view(CLOUD, list("aabbcc"), ["<x>", *"uvwxy"], "Six & more")
     [data] = re.findall(r'id="points">(.*)</script>', view.page)
