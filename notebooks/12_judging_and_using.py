@@ -729,10 +729,11 @@ assert cured[1] > cured[0] + 1
 #
 # ## 7. Other data
 #
-# Storms are the smallest of the data sets that the project reads. This is the list, as
-# `trajfoundry datasets --markdown` prints it. It is made from one table, `tasks/config/datasets.toml`.
-# Only storms are embedded, for only some may be passed on; for the others get your own copy, under
-# the terms of its licence, and give the command of its row. The last row is for files of your own.
+# This is the list of the data sets that the project reads, as `trajfoundry datasets --markdown` prints
+# it. It is made from one table, `tasks/config/datasets.toml`. Only storms are embedded, and `synthetic`
+# is made on demand. For the others get your own copy, under the terms of its licence, and give the
+# command of its row. It reads the data, trains a model and judges it as above. The last row is for
+# files of your own.
 
 # %%
 Text(dataset_list())
