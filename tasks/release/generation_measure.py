@@ -78,8 +78,8 @@ class GenerationMeasure:
         told = whole_rows(gate_rows(evaluated), family)
         if SKILL not in told:
             raise Unjudged(
-                f"made-up trips of {GATE_SPLIT} were judged without a skill over simple generators, "
-                "and a champion needs one; give more data"
+                f"made-up trips of {GATE_SPLIT} were judged without a skill over simple "
+                "generators, and a champion needs one; give more data"
             )
         row = told[SKILL]
         return Evidence(

@@ -4,7 +4,7 @@ What a batch teaches is taught without controls, all of it. What they tell of so
 is a lesson beside it, with the same noise: whoever asks for nothing is made up by what has seen as
 many trips as one that learns no controls.
 
-Shapes: B rows, T points, Q points, or 1 for all points of a row, F numbers of a step, D model width.
+Shapes: B rows, T points, Q points, or 1 for all of a row, F numbers of a step, D model width.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Lesson(Columns):
     is_readable_BT: Tensor
 
     def beside(self, told_BQD: Tensor, is_told_BT: Tensor) -> Lesson:
-        """This lesson, and below it the rows of which controls tell something; that alone counts."""
+        """This lesson, and below it the rows that controls tell of, where nothing else counts."""
         is_scored_BTF = self.is_scored_BTF & is_told_BT.unsqueeze(-1)
         known = replace(self.known, control_BQD=told_BQD)
         free = replace(self.known, control_BQD=torch.zeros_like(told_BQD))
