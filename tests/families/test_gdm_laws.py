@@ -88,7 +88,7 @@ def gaussian_model(max_steps):
         return replace(parts[step % len(parts)], cursor=Cursor(step // len(parts), 1))
 
     config = FitConfig(
-        max_steps=max_steps, warmup_steps=20, learning_rate=1e-2, ema_decay=1 - 10 / max_steps
+        max_steps=max_steps, warmup_steps=20, learning_rate=1e-2, ema_decay=1 - 4 / max_steps
     )
     return learnt(model, batches, config)
 
