@@ -148,7 +148,7 @@ def test_many_samples_of_a_gaussian_cannot_be_told_from_its_own():
 # ------------------------------------------------------------------ an autoregression
 
 WORLD = World(kind="ar1", num_points=30)
-SEEN, BATCH, MAX_STEPS = 128_000, 64, 2_000  # each trajectory once
+SEEN, BATCH, MAX_STEPS = 166_400, 64, 2_600  # each trajectory once
 HELD_OUT, FRESH = 900_000, 1_000_000  # trajectories from here on are seen by no training
 
 
@@ -170,7 +170,7 @@ def ar1_model():
         return [masked(batch_of_world(held_out, slice(None)), start_or_some, 0)]
 
     config = FitConfig(
-        max_steps=MAX_STEPS, validate_every=200, learning_rate=2e-3, ema_decay=1 - 10 / MAX_STEPS
+        max_steps=MAX_STEPS, validate_every=200, learning_rate=2e-3, ema_decay=1 - 20 / MAX_STEPS
     )
     with tempfile.TemporaryDirectory() as folder:
         load_weights(model, fit(model, batches, validation, config, Path(folder)).weights)
