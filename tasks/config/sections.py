@@ -236,9 +236,12 @@ class RegionConfig(Section):
 class ModelConfig(Section):
     """The model family and its size."""
 
-    family: Literal["chemin", "gdm", "gru", "masked_chemin", "patch", "trajfm", "trajgpt"] = Field(
+    family: Literal[
+        "chemin", "foundry", "gdm", "gru", "masked_chemin", "patch", "trajfm", "trajgpt"
+    ] = Field(
         "chemin",
         description="chemin: causal, step by step; patch: many points ahead in one pass; "
+        "foundry: any instant ahead at once, as a correction of what worked in the window; "
         "gru: an ordinary recurrent network, to compare with; "
         "masked_chemin: recovers what is hidden; trajfm: both, and travel times; "
         "gdm: a diffusion that makes trajectories up; trajgpt: reads visits, and tells the next "

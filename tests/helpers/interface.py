@@ -68,7 +68,7 @@ def with_memory(model):
         return output + memory * torch.linspace(-1, 2, output.shape[-1])
 
     memory = torch.zeros(())
-    readers = {"gru": "recurrent", "gdm": "denoiser.features"}
+    readers = {"gru": "recurrent", "gdm": "denoiser.features", "foundry": "embed_point"}
     reader = model.get_submodule(readers.get(model.family, "transformer"))
     reader.register_forward_hook(remember)
     return model

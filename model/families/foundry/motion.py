@@ -77,12 +77,12 @@ class Motion(Columns):
         reached_RTL = torch.minimum(lag_L, self.index_RT.unsqueeze(-1)).clamp(min=1)
         late_RTL = torch.log((self.lag_s_RTL / reached_RTL).clamp(min=LEAST_S))
         pace_RT1 = torch.log(self.pace_s_RT).unsqueeze(-1)
-        step_m_RT = self.speed_mps_RT * self.pace_s_RT / LEAST_M
+        at_rest_RT = LEAST_M / (self.speed_mps_RT * self.pace_s_RT)  # 1 there, near 0 in motion
         parts = [
             along_RTLC.flatten(-2),
             torch.asinh(late_RTL - pace_RT1) * (self.index_RT > 0).unsqueeze(-1),
             torch.log1p(self.index_RT.float()).unsqueeze(-1) / 3,
-            torch.log(step_m_RT).unsqueeze(-1) / 5,  # how far from rest
+            at_rest_RT.unsqueeze(-1),
             (self.index_RT == 0).float().unsqueeze(-1),
         ]
         return torch.cat(parts, dim=-1)

@@ -13,7 +13,7 @@ instant, A leads and K candidates of the base.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +53,15 @@ class FoundryConfig:
     dropout: float = 0.1
     has_place: bool = True
     share_placeless: float = 0.1
+
+    def __post_init__(self) -> None:
+        lowest = {"max_points": 4, "dropout": 0, "has_place": 0, "share_placeless": 0}
+        for name in (field.name for field in fields(self)):
+            if getattr(self, name) < (low := lowest.get(name, 1)):
+                raise ValueError(f"{name} must be at least {low}, not {getattr(self, name)}")
+        for name in ("dropout", "share_placeless"):
+            if getattr(self, name) >= 1:
+                raise ValueError(f"{name} must be below 1, not {getattr(self, name)}")
 
 
 PRESETS: Mapping[str, FoundryConfig] = {
@@ -284,6 +293,31 @@ class Foundry(Model):
         hidden_BTD = self.encode(sequence_rows(context)).hidden_ND
         return mean_hidden_state(hidden_BTD, context.is_pad_BT[:, : hidden_BTD.shape[1]])
 
+    def score(self, context: Context) -> Tensor:
+        """Mean surprise (B) of a step, told from the points before it: nats, as in chemin.
+
+        The first step has no motion before it, and counts as one from rest. NaN where there is
+        no step.
+        """
+        rows = sequence_rows(context)
+        row_N, now_N = (index_of(rows.time_s_RT) < rows.num_points_R.unsqueeze(1) - 1).nonzero(
+            as_tuple=True
+        )
+        seen, next_J = self.encode(rows).at(row_N, now_N), torch.ones(1, dtype=torch.long)
+        moved_m_N1C, elapsed_s_N1, _ = ahead_of(
+            replace(rows, is_target_RT=torch.ones_like(rows.is_target_RT)), row_N, now_N, next_J
+        )
+        elapsed_s_N1 = elapsed_s_N1.clamp(min=0).float()
+        at_N = torch.arange(len(row_N)), torch.zeros_like(row_N)
+        step = self.density(seen, self.center(seen, elapsed_s_N1), at_N)
+        elapsed = self.elapsed_head(seen.hidden_ND, torch.ones_like(row_N))
+        surprise_N = -step.log_density(moved_m_N1C[:, 0].float())
+        surprise_N = surprise_N - elapsed.log_density(torch.log(elapsed_s_N1[:, 0] + MIN_STEP_S))
+        total_B = torch.zeros(len(rows.num_points_R), dtype=torch.float64)
+        total_B.index_add_(0, row_N, surprise_N.double())
+        num_steps_B = rows.num_points_R - 1
+        return total_B / num_steps_B.double().where(num_steps_B > 0, torch.nan)
+
 
 class Residual(nn.Module):
     """A layer of two maps beside which its input goes on, normalised before."""
@@ -336,4 +370,4 @@ def _is_present(rows: SequenceRows) -> Tensor:
     return (index_RT < rows.num_readable_R.unsqueeze(1)) & (index_RT > 0)
 
 
-FAMILY = Family(Foundry, FoundryConfig, PRESETS, ("forecast", "embed"))
+FAMILY = Family(Foundry, FoundryConfig, PRESETS, ("forecast", "embed", "score"))

@@ -27,8 +27,9 @@ from ...interface.contexts import Context
 from ...interface.family import Family, Model
 from ...interface.masking import Loss
 from ...interface.sequence_rows import SequenceRows, ahead_of, rows_of_batch, sequence_rows
-from ...layers.distributions import GaussianMixture, Noise, StepMixture, told_number, told_step_m
-from ...layers.heads import NumberHead, StepHead
+from ...layers.distributions import Noise, StepMixture, told_number, told_step_m
+from ...layers.elapsed import ElapsedHead
+from ...layers.heads import StepHead
 
 AHEAD = (1, 2, 4, 8, 16, 32)  # points ahead that training asks; those between are told alike
 
@@ -169,19 +170,6 @@ class Gru(Model):
         step_m_NC = told_step_m(step, noise).double()
         ends = step_from(lon_deg_N, lat_deg_N, *step_m_NC.unbind(-1))
         return [value_N.view(shape).permute(1, 2, 0) for value_N in (*ends, time_s_N)]
-
-
-class ElapsedHead(NumberHead):
-    """p(log seconds) until a point ahead: a mixture around that many typical intervals."""
-
-    def __init__(self, width: int, num_components: int, normaliser: Normaliser) -> None:
-        super().__init__(width, num_components, 2.0, num_codes=1)
-        self.normaliser = normaliser
-
-    def forward(self, hidden_ND: Tensor, ahead_N: Tensor) -> GaussianMixture:
-        log_ahead_N1 = ahead_N.float().log().unsqueeze(-1)
-        center_N1 = self.normaliser.log_step_center + log_ahead_N1
-        return self.around(center_N1, self.normaliser.log_step_scale, hidden_ND, log_ahead_N1)
 
 
 FAMILY = Family(Gru, GruConfig, PRESETS, ("forecast",))
