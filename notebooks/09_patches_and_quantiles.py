@@ -51,8 +51,8 @@ from notebooks.vehicles import write_vehicles
 # %% [markdown]
 # ## 1. A trip in patches
 #
-# Our trips are those of notebook 07: made-up vehicles on a grid of streets, which report about every
-# five seconds. We know the first 60 points of a trip and ask for the next 100, which takes them some
+# Our trips are like those of notebook 07: made-up vehicles on a grid of streets, which report about
+# every five seconds. We know the first 60 points of a trip and ask for the next 100, which takes them some
 # eight minutes. The times of these points are given, and only places are asked.
 
 # %%
@@ -75,7 +75,7 @@ def vehicles(span: range) -> Context:
     return Context(lon_deg_RT, lat_deg_RT, time_s_RT.double(), us_RT[:, 0], "UTC", is_pad_RT)
 
 
-def points(trips: Context, start: int, stop: int) -> tuple[Tensor, Tensor, Tensor]:
+def points(trips: Context, start: int, stop: int | None) -> tuple[Tensor, Tensor, Tensor]:
     """Longitudes, latitudes and seconds of some points."""
     values = trips.lon_deg_BT, trips.lat_deg_BT, trips.time_s_BT
     lon_deg, lat_deg, time_s = (value_RT[:, start:stop] for value_RT in values)
@@ -264,7 +264,7 @@ def may_know(num_points, num_patch):
 # %%
 mask_bars(
     {f"patch {number + 1}": row_T for number, row_T in enumerate(may_know(23, 5))},
-    "What the end of each patch may know",
+    "Who may know what",
 )
 
 # %% [markdown]
@@ -540,9 +540,9 @@ lines(reliability, "How often the truth lies below, along the way", ("level told
 # says, one point ahead and a hundred. They are not on it. The network is small and has learned for
 # 150 steps, and the last points have few lessons: only a trip longer than 100 points holds any.
 #
-# A *fan* shows the quantiles over time. Between the deciles, and beyond the outer ones, the project
-# draws them as parts of Gaussians, so that any share can be told. The fan below is that of the
-# vehicle in the first figure, along its heading.
+# A *fan* shows the quantiles over time. It needs shares between the deciles and beyond the outer ones,
+# where the project draws on with parts of Gaussians. What the figure calls samples are 199 evenly
+# spaced shares. It is the fan of the vehicle in the first figure, along its heading.
 
 # %%
 share_N = torch.linspace(0.005, 0.995, 199).double()
@@ -661,9 +661,9 @@ pd.DataFrame(table).T.round(2)
 # - As a **single answer** for 100 points ahead, `patch` is no better than to stay, and neither is a
 #   damped velocity. Which way a vehicle turns is chance. What both networks add is how far that
 #   chance may lead: what they hold is near the 80 % that they promise, and not right on it.
-# - The edge of the fan is ragged, for each point ahead has quantiles of its own. They are right point by
-#   point and say nothing of how one point hangs together with the next. A walk is a path; a fan
-#   of quantiles is none. The samples of `patch.forecast` keep one share for all points, and so keep
+# - The edge of the fan is ragged, for each point ahead has quantiles of its own. They tell each
+#   point by itself, and not how one point hangs together with the next. A walk is a path; a fan of
+#   quantiles is none. The samples of `patch.forecast` keep one share for all points, and so keep
 #   to their side of the fan.
 #
 # ## What can go wrong: a scale that knows what is hidden
@@ -672,7 +672,8 @@ pd.DataFrame(table).T.round(2)
 # published code a window is **first** brought to mean zero and spread one, and **then** patches are
 # hidden. No patch is read that should not be. But all values sum to zero, so those that are shown
 # sum to what the hidden ones lack. The last two lines of the cell read from them the mean of what is
-# hidden, and its mean square, without any network. Whoever learns to add has a lower loss, and knows nothing of vehicles.
+# hidden, and its mean square, without any network. Whoever learns to add has a lower loss, and knows
+# nothing of vehicles.
 #
 # The question that finds it is that of notebooks 02 and 08: **does a hidden value change what is shown?**
 # The cure is to take mean and spread of what is shown.
