@@ -1,7 +1,7 @@
 # make            what can be done here
 # make run        raw files to a registered model, on the embedded storms
 .DEFAULT_GOAL := help
-.PHONY: help run ui check test test-slow notebooks tutorial bench bench-scale
+.PHONY: help run ui check check-types check-sql test test-slow notebooks tutorial bench bench-scale
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 JOBS ?= 2
@@ -35,8 +35,13 @@ ui: $(READY) ## the Prefect and MLflow interfaces, with a worker
 check: $(READY) ## style, types, import contracts and SQL
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(MAKE) --no-print-directory --jobs 2 check-types check-sql
+
+check-types: $(READY)
+	$(BIN)/mypy
+
+check-sql: $(READY)
 	$(BIN)/sqlfluff lint sql
 
 # Each process computes on one thread: threads that wait for each other busily cost more than they do.

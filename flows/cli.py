@@ -223,9 +223,14 @@ class Datasets(BaseModel):
     """The known datasets."""
 
     as_json: bool = Field(False, alias="json", description="Print JSON and nothing else.")
+    markdown: bool = Field(False, description="Print one table of markdown and nothing else.")
 
     def execute(self) -> None:
-        if self.as_json:
+        if self.markdown:
+            from tasks.report.dataset_list import dataset_list
+
+            print(dataset_list())
+        elif self.as_json:
             print(json.dumps([row.model_dump(mode="json") for row in DATASETS.values()], indent=2))
         else:
             print("\n".join(dataset_lines(row) for row in DATASETS.values()))

@@ -53,14 +53,15 @@ list("El Niño".encode())
 # %% [markdown]
 # **What to notice.** There are seven letters and eight numbers. All letters of English take one byte,
 # but the ñ takes two. Any text of any language can be read like this, and no letter is ever unknown.
-# The project reads texts in the same way, and puts one more token behind each, with the id 256, which
+# The project reads texts in the same way, and puts one more token after each, with the id 256, which
 # says that the text ends here. (A cell with `assert`, such as the last one, holds what the text
 # claims, and fails if it is not so.)
 #
 # For sentences to read we let the storms that come with the project report themselves. A track is a
 # list of places, one in each six hours. From each place to the next a storm moves in some direction,
 # and we call it by the nearest of the 16 names of the compass. (`step_between` gives the way in
-# metres to the east and to the north.)
+# metres to the east and to the north. A `Tensor` is an array of torch. It works much as one of numpy
+# does; what numpy calls `axis` is `dim` here.)
 
 # %%
 COMPASS = "N NNE NE ENE E ESE SE SSE S SSW SW WSW W WNW NW NNW".split()
@@ -162,7 +163,7 @@ def merge(ids, pair, new_id):
 # %% [markdown]
 # The rest is a loop. It keeps the merges in their order, for a text is read later by the same merges
 # in the same order. To get the text back, each id is spelled by what it was made of. New ids begin
-# behind the one that ends a text. The second cell below reads a year that the merges were not learnt
+# after the one that ends a text. The second cell below reads a year that the merges were not learnt
 # from, and prints how it begins, cut into tokens.
 
 
@@ -357,8 +358,8 @@ def trained(width: int, num_steps: int = 400, seed: int = 0) -> tuple[list[Tenso
         loss = bits_per_word(table_VD, bias_V, counts["past"])
         losses.append(float(loss.detach()))
         optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        loss.backward()  # the derivative of the loss by each number that is learnt
+        optimizer.step()  # each number moves a little downhill
     return [*tables, table_VD.detach()], bias_V.detach(), losses
 
 

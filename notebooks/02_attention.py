@@ -4,7 +4,7 @@
 # A model of trajectories must connect points that lie far apart: the way home in the evening has
 # much to do with the way to work in the morning, and little with the hours between. *Attention*
 # lets every point look at every other one and take from it what it needs. It is the one part of a
-# transformer in which points exchange anything at all.
+# *transformer*, the kind of network that this project is built of, in which points exchange anything.
 #
 # When you have worked through this notebook, you will be able to
 #
@@ -25,9 +25,10 @@ from model.layers.transformer import Attention
 from notebooks.pictures import attention_map, heat_map, histogram_pair
 
 # %% [markdown]
-# Letters at the end of a name tell the shape of a tensor. Here T counts points, Q the points that
-# ask, and K the numbers that describe a point. `score_QT` is a table with a row for each point that
-# asks and a column for each point that is asked.
+# *Tensors* are the arrays of torch. They work much as those of numpy do; what numpy calls `axis` is
+# `dim` here. Letters at the end of a name tell the shape of a tensor: T counts points, Q the points
+# that ask, K the numbers that describe a point, and N draws of random numbers. `score_QT` is a table
+# with a row for each point that asks and a column for each point that is asked.
 #
 # ## 1. A score for each pair
 #
@@ -53,8 +54,8 @@ heat_map(score_QT, "Scores of all pairs of points", "point that asks", "point as
 
 # %% [markdown]
 # **What to notice.** Each point has its highest score with itself, and with those that are like it.
-# The morning and the evening at home (points 0 and 5) find each other over the whole day, and so do the two streets (1 and 3). No
-# distance in time is too long, for time plays no part yet.
+# The morning and the evening at home (points 0 and 5) find each other over the whole day, and so do
+# the two streets (1 and 3). No distance in time is too long, for time plays no part yet.
 #
 # ## 2. From scores to a mean
 #
@@ -101,7 +102,8 @@ assert_close(weight_QT.sum(dim=1), torch.ones(6))
 #
 # In a transformer the three parts are told apart. A point has a *query* (what it looks for), a *key*
 # (what it can be found by) and a *value* (what it gives away), and a network learns how to make all
-# three from the numbers of the point. With a loop, the whole of attention reads like this:
+# three from the numbers of the point. A value may have as many numbers as it likes; V counts them.
+# With a loop, the whole of attention reads like this:
 
 
 # %%
@@ -121,7 +123,8 @@ assert_close(attention_with_loop(point_TK, point_TK, hours_T1), read_Q1)
 #
 # Write the same in two or three lines, without a loop over queries. The last argument is for later:
 # where it is given, cells in which it is false must get the weight zero. (A score of minus infinity
-# has the weight zero. Look up `Tensor.masked_fill`.)
+# has the weight zero, and `table.masked_fill(where, number)` gives a copy of a table that holds the
+# number in each cell in which `where` is true.)
 
 
 # %% tags=["exercise"]
@@ -143,12 +146,14 @@ for num_queries, num_points, width in [(1, 1, 2), (3, 7, 5), (6, 4, 64)]:
     query_QK = torch.randn(num_queries, width, generator=draw)
     key_TK, value_TV = torch.randn(2, num_points, width, generator=draw)
     expected_QV = attention_with_loop(query_QK, key_TK, value_TV)
-    assert_close(attention(query_QK, key_TK, value_TV), expected_QV)
+    read_QV = attention(query_QK, key_TK, value_TV)
+    assert_close(read_QV, expected_QV, msg="not what the loop reads")
     # One point is hidden from all, and what it would have given away must not matter.
     is_allowed_QT = (torch.arange(num_points) != num_points - 1).expand(num_queries, -1)
     if num_points > 1:
         short_QV = attention_with_loop(query_QK, key_TK[:-1], value_TV[:-1])
-        assert_close(attention(query_QK, key_TK, value_TV, is_allowed_QT), short_QV)
+        read_QV = attention(query_QK, key_TK, value_TV, is_allowed_QT)
+        assert_close(read_QV, short_QV, msg="not what is read where the last point is hidden")
 print("right: attention without a loop")
 
 
@@ -179,10 +184,10 @@ def attention(query_QK, key_TK, value_TV, is_allowed_QT=None):
 # %% [markdown]
 # ## 3. Why the square root?
 #
-# Draw two vectors of K independent numbers with variance one. Their dot product is a sum of K
-# products, each of variance one, so its variance is K: the wider the points, the larger the scores,
-# though the points are no more alike. Divided by the square root of K, the variance is one at any
-# width.
+# Draw two vectors of K independent numbers with mean zero and variance one. Their dot product is a
+# sum of K products, each of variance one, so its variance is K: the wider the points, the larger the
+# scores, though the points are no more alike. Divided by the square root of K, the variance is one at
+# any width.
 
 # %%
 draw = torch.Generator().manual_seed(3)
@@ -198,12 +203,13 @@ histogram_pair(scores, "Scores of random points", "score", num_bins=80)
 # they have a spread of one.
 #
 # Why does it matter? The softmax of large scores puts all weight on one point. And where it does,
-# it no longer learns: its derivative is $a_t (1 - a_t)$, which is zero where a weight is zero or
-# one. The next cell draws the scores of ten random points of width 256, again and again, and asks
-# how large the largest weight is, and its derivative.
+# nothing more is learnt: a network learns by derivatives, and that of a weight by its own score is
+# $a_t (1 - a_t)$, which is zero where a weight is zero or one. The next cell draws the scores of ten
+# random points of width 256, again and again, and asks how large the largest weight is, and its
+# derivative.
 
 # %% tags=["claim"]
-score_NT = torch.randn(2_000, 10, generator=draw) * 256**0.5
+score_NT = torch.randn(2_000, 10, generator=draw) * 256**0.5  # as spread as in the figure
 unscaled_N, scaled_N = (
     (score_NT / divisor).softmax(dim=1).max(dim=1).values for divisor in (1, 256**0.5)
 )
@@ -262,9 +268,8 @@ def my_causal_mask(num_points):
 
 # %%
 mask_QT = my_causal_mask(len(day))
-seen_QT = attention(
-    point_TK, point_TK, torch.eye(len(day)), mask_QT
-)  # values that show the weights
+own_slot_TV = torch.eye(len(day))  # with these values, what a point reads is its row of weights
+seen_QT = attention(point_TK, point_TK, own_slot_TV, mask_QT)
 attention_map(seen_QT, "Who reads whom, without the future", day, is_allowed_QT=mask_QT)
 
 # %% [markdown]
@@ -328,7 +333,8 @@ def must_be_zero(trip_T):
 # One map can ask one question, such as "who is at my place?". The numbers of a point are therefore
 # cut into parts of equal width, the *heads*. Each head has a map of its own, and what all heads have
 # read is put side by side again. Let us describe a point by its place in the first eight numbers,
-# and by its hour in the eight behind, as waves.
+# and by its hour in eight more: sines and cosines, as the hands of a clock show it. H counts the
+# heads, and D all numbers of a point.
 
 # %% tags=["claim"]
 hour_T = torch.tensor([6.0, 8.0, 12.0, 18.0, 19.0, 20.0])
@@ -346,33 +352,34 @@ attention_map(maps_HQT, "Two heads, two questions", day, ["place", "hour"])
 # in time at any place: street, shop and home in the evening read each other more than anything
 # before.
 #
-# Here we chose by hand what each head compares. In the project a linear layer makes queries, keys
-# and values from the point, and a last one mixes what the heads have read. With its weights, a few
-# lines by hand give the same numbers as `model.layers.transformer.Attention`.
+# Here we chose by hand what each head compares. In the project a *linear layer*, a matrix product
+# whose matrix is learnt, makes queries, keys and values from the point, and another one mixes what
+# the heads have read. This is `Attention` of `model.layers.transformer`, whose weights are random
+# until it is trained. With the same weights, a few lines by hand give the same numbers.
 
 # %%
 torch.manual_seed(5)
-product = Attention(width=16, num_heads=2, dropout=0.0)
-parts = product.qkv(both_TD).chunk(3, dim=1)
+layer = Attention(width=16, num_heads=2, dropout=0.0)
+parts = layer.qkv(both_TD).chunk(3, dim=1)  # queries, keys and values lie side by side
 query_HTK, key_HTK, value_HTK = (part.unflatten(1, (2, 8)).transpose(0, 1) for part in parts)
 read = [attention(*head, mask_QT) for head in zip(query_HTK, key_HTK, value_HTK, strict=True)]
-by_hand_TD = product.out(torch.cat(read, dim=1))
-[theirs_TD] = product(both_TD[None], torch.arange(6)[None], None, None, None)
+by_hand_TD = layer.out(torch.cat(read, dim=1))
+# It reads batches of rows, here of one row. Where no mask is given, it hides the future.
+[theirs_TD] = layer(both_TD[None], torch.arange(6)[None], None, None, None)
 assert_close(by_hand_TD, theirs_TD)
 
 # %% [markdown]
 # ## 6. Without positions, order is invisible
 #
-# Nothing above knows which point came first. If the points are shuffled, a point reads exactly what
-# it read before, from wherever its partners now stand. So the answers are shuffled in the same way,
-# and nothing else happens.
+# But for the mask, nothing above knows which point came first. If the points are shuffled, a point
+# reads exactly what it read before, from wherever its partners now stand. So the answers are shuffled
+# in the same way, and nothing else happens.
 
 # %%
 order_T = torch.tensor([3, 0, 5, 1, 4, 2])
-shuffled_TD = product(
-    both_TD[order_T][None], order_T[None], torch.ones(1, 6, 6).bool(), None, None
-)[0]
-straight_TD = product(both_TD[None], order_T[None], torch.ones(1, 6, 6).bool(), None, None)[0]
+place_1T, all_1QT = torch.arange(6)[None], torch.ones(1, 6, 6).bool()  # every point reads all
+[straight_TD] = layer(both_TD[None], place_1T, all_1QT, None, None)
+[shuffled_TD] = layer(both_TD[order_T][None], place_1T, all_1QT, None, None)
 assert_close(shuffled_TD, straight_TD[order_T])
 
 # %% [markdown]

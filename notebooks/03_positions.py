@@ -45,6 +45,10 @@ from notebooks.tracks import storm
 # before**. One layer of attention is enough for it: the point at place 10 has to find the point at
 # place 7, whatever symbols the two carry.
 #
+# In torch, a network is an `nn.Module`. It keeps the weights that are learnt, and `forward` says what
+# it answers. `nn.Embedding` is a table with a row for each symbol, or for each position, and
+# `nn.Linear` is a product with a matrix. Here the last one gives a score to each symbol.
+#
 # This little model can be told positions in three ways, which the sections below explain, or not
 # at all. Its `first` says how the first point of a row is numbered, which is 0 if nothing is said.
 
@@ -78,7 +82,9 @@ class Echo(nn.Module):
 
 # %% [markdown]
 # It is trained on rows of 24 points. The first three points of a row have nothing to say, so they are
-# left out of the loss.
+# left out of the *loss*, the number that training makes small. It is the cross-entropy, which is low
+# where the right symbols get high scores. At each step `backward` finds the derivative of the loss by
+# each weight, and the optimiser moves the weight a little downhill.
 
 # %%
 FREQUENCY_1P = index_frequencies(16)

@@ -282,11 +282,11 @@ loss_curve({"bits a byte": losses}, "GPT-2 reads storms")
 ORDER = 10
 ends = range(ORDER + 2)
 num_of = Counter(train[at : at + n] for at in range(len(train) - ORDER) for n in ends)
-kinds_of = Counter(string[:-1] for string in num_of if string)  # different bytes behind it
+kinds_of = Counter(string[:-1] for string in num_of if string)  # different bytes after it
 
 
 def counted_shares(past: bytes, byte: bytes) -> list[float]:
-    """The share of a byte behind a past, from its last 0, 1, ..., ORDER bytes."""
+    """The share of a byte after a past, from its last 0, 1, ..., ORDER bytes."""
     share, shares = 1 / 256, []
     for n in range(ORDER + 1):
         end = past[len(past) - n :]
@@ -334,7 +334,7 @@ lines(
 #
 # ## 5. Sampling, and the temperature
 #
-# To write on, we draw the next byte from its shares, put it behind the row, and ask again. The scores
+# To write on, we draw the next byte from its shares, put it at the end of the row, and ask again. The scores
 # are divided by a *temperature* first. Below one, likely bytes become likelier; above one, unlikely
 # ones get a chance; towards zero only the likeliest is ever drawn.
 #
@@ -417,7 +417,7 @@ assert len(set(written[0.0][0].split())) <= 3
 
 # %% tags=["claim"]
 def track_of(text: str, lon_deg: float, lat_deg: float) -> tuple[list[float], list[float]]:
-    """The ten places that words lead to; behind its end, or a word that is none, a storm stays."""
+    """The ten places that words lead to; after its end, or a word that is none, a storm stays."""
     lons_deg, lats_deg, goes_on = [lon_deg], [lat_deg], True
     for word in (text[at : at + 7] for at in range(0, 70, 7)):
         goes_on = goes_on and WORD.fullmatch(word) is not None

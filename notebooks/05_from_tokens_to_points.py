@@ -13,7 +13,8 @@
 # - tell why neither degrees nor the seconds since 1970 belong into a network;
 # - write the question that finds swapped coordinates.
 #
-# You need some Python. Shapes are said by the ends of names, as before: T counts points, K numbers.
+# You need some Python, and what a tensor is (notebook 02). Shapes are said by the ends of names, as
+# before: T counts the points of a track, S its steps, N any points, C cells and K numbers.
 
 # %%
 import numpy as np
@@ -35,6 +36,10 @@ from notebooks.tracks import storm, storms
 # meridians meet at the poles, so it shrinks with the cosine of the latitude.
 #
 # $$ \text{north} = R \, \Delta\varphi \qquad \text{east} = R \, \cos\varphi \, \Delta\lambda $$
+#
+# Here $\varphi$ is the latitude and $\lambda$ the longitude, both in radians, and $R$ is the radius of
+# the Earth, `EARTH_RADIUS_M` in code. To measure, we use `haversine_m`, the distance in metres along
+# the great circle.
 
 # %%
 lat_deg_N = torch.arange(0.0, 90.0, dtype=torch.float64)
@@ -63,8 +68,8 @@ assert abs((north_km_N[56] / east_km_N[56]) ** 2 - 3.2) < 0.05
 #
 # The Earth can be cut into cells, and each cell be given a number. Then a track is a sentence, and all
 # of a language model can be used. We take the hexagons of H3, whose resolution says how small they
-# are, and the storms that come with the project. The vocabulary is learnt on the years before 2010,
-# and is asked about the years from 2010 on.
+# are, and the storms that come with the project. The *vocabulary*, the list of known cells, holds those
+# that storms before 2010 went through. It is asked about the storms from 2010 on.
 
 # %%
 past, later = (
@@ -110,7 +115,8 @@ lines(
 # %% [markdown]
 # **What to notice.** No size is good for both. At resolution 3 one point in twenty lies in a cell
 # that no storm before 2010 has touched, and the answer is 44 km off even where the cell is right,
-# farther than most storms move in two hours. With smaller cells the first gets worse, with larger ones the second.
+# farther than most storms move in two hours. With smaller cells the first gets worse, with larger
+# ones the second.
 #
 # So coordinates *can* be tokens, at a price. Where places repeat, as the homes and shops of people do,
 # the price is low, and notebook 10 pays it. Storms do not repeat.
@@ -128,20 +134,21 @@ assert in_six_hours_m_N.median() / 3 < 44_000
 # ## 3. A continuous projection
 #
 # The other way needs no list. An embedding table gives each token a vector of its own; a *linear
-# projection* gives each place the vector $x W$, whatever the place. What it has learnt at one place,
-# it can use nearby, for near places have near vectors. In a table, neighbours are strangers.
+# projection* gives each place $x$ the vector $x W$ with one matrix $W$ for all. What a network has
+# learnt at one place, it can use nearby, for near places have near vectors. In a table, neighbours are
+# strangers. We move away from a place, to the east, and see how far its vector is left behind.
 
 # %%
 draw = torch.Generator().manual_seed(4)
-apart_km_N = torch.tensor([1.0, 10.0, 50.0, 100.0, 200.0, 400.0])
-place_N2 = torch.stack([apart_km_N / 400, torch.zeros(6)], dim=1)  # places to the east of a start
+apart_km_N = torch.arange(401.0)
+place_N2 = torch.stack([apart_km_N / 400, torch.zeros(401)], dim=1)  # places to the east of a start
 weight_2K = torch.randn(2, 64, generator=draw)
 projected_N = (place_N2 @ weight_2K).norm(dim=1)
 
 east_deg_N = (apart_km_N / 111).numpy().astype(float)
-cell_N = cells_of(np.append(0.0, east_deg_N), np.zeros(7), 3)
-table = {cell: torch.randn(64, generator=draw) for cell in cell_N}
-in_table_N = torch.stack([(table[cell] - table[cell_N[0]]).norm() for cell in cell_N[1:]])
+cell_N = cells_of(east_deg_N, np.zeros(401), 3)
+table = {cell: torch.randn(64, generator=draw) for cell in np.unique(cell_N)}
+in_table_N = torch.stack([(table[cell] - table[cell_N[0]]).norm() for cell in cell_N])
 lines(
     {"projection": (apart_km_N, projected_N), "table of cells": (apart_km_N, in_table_N)},
     "How far two vectors lie apart",
@@ -149,9 +156,9 @@ lines(
 )
 
 # %% [markdown]
-# **What to notice.** In the projection the vectors move apart as the places do. In the table they are
-# the same within a cell, and as far apart as any two others beyond it, be it a kilometre or a
-# thousand.
+# **What to notice.** In the projection the vectors move apart as the places do. In the table each step
+# of the line is a cell. Within the first one nothing changes, and a kilometre beyond its edge the
+# vectors are about as far apart as they will ever be.
 #
 # ## 4. Steps in metres
 #
@@ -162,7 +169,8 @@ lines(
 # north. This is the *delta encoding*.
 #
 # The hurricane John of 1994 is our test, since it crossed the date line twice: there its longitude
-# jumps from one side of the map to the other, though the storm does not.
+# jumps from one side of the map to the other, though the storm does not. (A square marks where a track
+# begins.)
 
 # %%
 john = storm("EP101994")
@@ -215,9 +223,10 @@ for name, (lon_T, lat_T) in tracks.items():
     steps_S2 = encode(lon_T, lat_T)
     truth_m_S = haversine_m(lon_T[:-1], lat_T[:-1], lon_T[1:], lat_T[1:])
     is_as_long = (steps_S2.norm(dim=1) - truth_m_S).abs() < 0.05 * truth_m_S + 100
-    assert is_as_long.all(), f"{name}: a step has another length than the way"
+    assert is_as_long.all(), f"{name}: a step is not as long as the way"
     back_lon_T, back_lat_T = decode(lon_T[0], lat_T[0], steps_S2)
-    assert haversine_m(lon_T, lat_T, back_lon_T, back_lat_T).max() < 0.001, f"{name} comes back"
+    missed_m = haversine_m(lon_T, lat_T, back_lon_T, back_lat_T).max()
+    assert missed_m < 0.001, f"{name}: decoded places are up to {missed_m:,.3f} m off"
     assert ((back_lon_T >= -180) & (back_lon_T < 180)).all(), f"{name}: longitudes leave the map"
 print("right: every track comes back to the millimetre")
 
@@ -280,9 +289,10 @@ print("true steps:   ", minutes_s_T.diff().tolist())
 print("after float32:", minutes_s_T.float().diff().tolist())
 
 # %% [markdown]
-# **What to notice.** One report a minute has become one every 128 seconds, or none at all: numbers of
-# this size have gaps of 128 in `float32`. Two published models read time in this way, CheminTF behind an
-# `assert` that it is `float64`. The cure is to take differences first, in `float64`, and to round then.
+# **What to notice.** Of reports a minute apart, two share one moment, and the next two come 128 seconds
+# later: numbers of this size have gaps of 128 in `float32`. Two published models read time in this way.
+# One of them, CheminTF, asserts that times are `float64`, and then rounds them all the same. The cure
+# is to take differences first, in `float64`, and to round then.
 
 # %% tags=["claim"]
 assert set(minutes_s_T.float().diff().tolist()) == {0.0, 128.0}
@@ -301,7 +311,7 @@ assert torch.nextafter(now, now + 1000) - now == 128
 hour_T = torch.arange(24)
 by_hand_T2 = torch.stack([f(2 * torch.pi * hour_T / 24) for f in (torch.sin, torch.cos)], dim=1)
 instant_us_T = hour_T.numpy() * 3_600_000_000  # the first day of 1970
-theirs_TK = calendar_features(instant_us_T, "UTC")
+theirs_TK = calendar_features(instant_us_T, "UTC")  # pairs for weekday, hour, minute and second
 assert_close(by_hand_T2, torch.from_numpy(theirs_TK[:, 2:4]))
 apart_TT = torch.cdist(by_hand_T2, by_hand_T2)
 heat_map(apart_TT, "How far two hours lie apart", "hour", "hour", "distance on the circle")
@@ -328,8 +338,8 @@ def steps_with_the_fault(place_T2: Tensor) -> Tensor:
 
 # %% [markdown]
 # Nothing fails. The decoder has the same fault, so that even the round trip of exercise 1 is perfect,
-# and the model learns something. What differs is the world: swapped, a step is as long as a step
-# somewhere else.
+# and the model learns something. But the lengths are not those of the world: swapped, a step is
+# measured at another place of the Earth, and a degree east as if it went north.
 #
 # ### Exercise 2: the question that finds it
 #
@@ -361,7 +371,9 @@ def along_great_circles(place_T2):
 assert not is_swapped(rightly), "a right encoder is called swapped"
 assert not is_swapped(along_great_circles), "a right encoder is called swapped"
 assert is_swapped(steps_with_the_fault), "the fault is not found"
-assert is_swapped(lambda place_T2: rightly(place_T2.flip(1)).flip(1)), "swapped on both sides"
+assert is_swapped(lambda place_T2: rightly(place_T2.flip(1)).flip(1)), (
+    "not found: steps swapped too"
+)
 print("right: the question finds swapped coordinates")
 
 

@@ -135,9 +135,9 @@ def trained(network: nn.Module, shown_NF: Tensor, asked_NK: Tensor, num_steps=30
         row_M = torch.randint(len(shown_NF), (256,), generator=draw)
         loss = functional.mse_loss(network(shown_NF[row_M]), asked_NK[row_M])
         optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
+        loss.backward()  # the derivative of the loss by each weight
+        optimizer.step()  # each weight moves a little downhill
+        schedule.step()  # by steps that grow at first and shrink later
         losses.append(float(loss.detach()))
     return losses
 
@@ -301,7 +301,7 @@ found["noise, C = 3"] = asked_about_later(noise)
 for name, (miss_m_N, miss_s_N) in found.items():
     print(f"{name}: half within {miss_m_N.median():,.0f} m and {miss_s_N.median():,.0f} s")
 log_m = {name: miss_m_N.clamp(min=0.1).log10() for name, (miss_m_N, _) in found.items()}
-histogram_pair(log_m, "How far off places are told", "logarithm of the error in metres")
+histogram_pair(log_m, "How far off places are told", "error in metres, as a power of ten")
 
 # %% [markdown]
 # **What to notice.** Now noise fails, by hundreds of kilometres and by more than a day. So do the

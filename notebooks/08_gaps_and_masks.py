@@ -145,7 +145,7 @@ def single_points(generator, num_points):
 #
 # Once a model can fill whatever is hidden, a new task needs no new network. It needs a mask. With the
 # times known and places hidden, a hidden stretch is **recovery**, all but the two ends is a **path**,
-# and everything behind some point is a **forecast**.
+# and everything after some point is a **forecast**.
 #
 # ### Exercise 2: from recovery to travel time
 #
@@ -193,7 +193,7 @@ def travel_time(generator, num_points):
 # %% tags=["wrong"]
 def travel_time(generator, num_points):
     recovery = masking.places_of_segments(generator, num_points)
-    is_first_N = np.arange(num_points) == 0  # places behind it are hidden too: a forecast
+    is_first_N = np.arange(num_points) == 0  # places after it are hidden too: a forecast
     return replace(
         recovery, shows_place_N=is_first_N, shows_time_N=is_first_N, is_target_N=~is_first_N
     )
@@ -745,7 +745,7 @@ assert not any(reads_hidden(project, question) for question in questions.values(
 # by whatever stands beneath its mask. If that is the truth, it leaks. If it is zero, the hidden point
 # looks exactly as the first point of the track, from which all places are counted.
 #
-# The same code recovers gaps with a causal mask: points in a gap cannot see the known points behind it,
+# The same code recovers gaps with a causal mask: points in a gap cannot see the known points after it,
 # and interpolation becomes a forecast.
 #
 # Both are found by one question to any model: **if I change this value, does that answer change?** It

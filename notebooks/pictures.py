@@ -138,7 +138,9 @@ def _count(*axes: Any) -> None:
         axis.get_major_locator().set_params(integer=True)
 
 
-def mask_bars(is_known: Mapping[str, Values], title: str) -> Picture:
+def mask_bars(
+    is_known: Mapping[str, Values], title: str, words: tuple[str, str] = ("known", "hidden")
+) -> Picture:
     """Bars of points, one for each name: known ones are full, hidden ones are hatched."""
     figure, ax = new_figure(size=(WIDTH, 0.9 + 0.36 * len(is_known)))
     style = {
@@ -155,15 +157,15 @@ def mask_bars(is_known: Mapping[str, Values], title: str) -> Picture:
     ax.grid(False)
     ax.legend(
         handles=[_rectangle((0, 0), 1, 1, **style[known]) for known in (True, False)],
-        labels=["known", "hidden"],
+        labels=words,
         ncols=2,
         loc="lower right",
         bbox_to_anchor=(1, 1),
         frameon=False,
     )
     titled(ax, title)
-    words = [f"{name}: {_hidden(known_T)}" for name, known_T in is_known.items()]
-    return _drawn(figure, f"{title}. Hidden points are, of {'; of '.join(words)}.")
+    places = [f"{name}: {_hidden(known_T)}" for name, known_T in is_known.items()]
+    return _drawn(figure, f"{title}. Points marked as {words[1]} are, of {'; of '.join(places)}.")
 
 
 def _hidden(known_T: Values) -> str:
@@ -188,10 +190,25 @@ def lines(
         ax.plot(array(x_N), array(y_N), label=name, lw=2, **style)
     scales = ["log" if is_scaled else "linear" for is_scaled in (is_log_x, is_log)]
     ax.set(xlabel=labels[0], ylabel=labels[1], xscale=scales[0], yscale=scales[1])
-    ax.legend(frameon=False)
+    for axis, is_scaled in ((ax.xaxis, is_log_x), (ax.yaxis, is_log)):
+        if is_scaled:
+            _plain_numbers(axis)
+    ax.legend(framealpha=0.85, edgecolor="none")  # the names stay readable over a line
     titled(ax, title)
     ends = [f"{name} goes from {_ends(y_N)}" for name, (_, y_N) in series.items()]
     return _drawn(figure, f"{title}. {labels[1]} by {labels[0]}: {'; '.join(ends)}.")
+
+
+def _plain_numbers(axis: Any) -> None:
+    """Name the ticks of a logarithmic axis 0.3 or 20, and not by powers of ten."""
+    from matplotlib.ticker import LogFormatter
+
+    class Plain(LogFormatter):
+        def __call__(self, x: float, pos: int | None = None) -> str:
+            return f"{x:g}" if super().__call__(x, pos) else ""
+
+    axis.set_major_formatter(Plain())
+    axis.set_minor_formatter(Plain(labelOnlyBase=False))
 
 
 def _ends(y_N: Values) -> str:
@@ -214,9 +231,9 @@ def histogram_pair(
     plain = {name: array(values_N).ravel() for name, values_N in values.items()}
     edges = np.histogram_bin_edges(np.concatenate(list(plain.values())), num_bins)
     for number, (name, values_N) in enumerate(plain.items()):
-        style = {"color": COLOURS[number], "ls": DASHES[number], "lw": 2}
+        style = {"color": COLOURS[number % len(COLOURS)], "ls": DASHES[number % len(DASHES)]}
         share_N = np.full(len(values_N), 1 / len(values_N))
-        ax.hist(values_N, edges, weights=share_N, histtype="step", label=name, **style)
+        ax.hist(values_N, edges, weights=share_N, histtype="step", label=name, lw=2, **style)
     ax.set(xlabel=label, ylabel="share")
     ax.legend(frameon=False)
     titled(ax, title)
@@ -277,7 +294,7 @@ def track_map(
         ax.plot(east_m_T, north_m_T, marker="o", ms=3, lw=2, label=name, **style)
         ax.plot(east_m_T[:1], north_m_T[:1], marker="s", ms=7, color=style["color"])
     ax.set_aspect("equal", adjustable="datalim")
-    ax.legend(frameon=False)
+    ax.legend(frameon=False, loc="upper right" if thin else "best")  # to search takes long then
     length_m = _scale_bar(figure, ax)
     titled(ax, title)
     size, unit = unit_of(length_m)

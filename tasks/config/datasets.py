@@ -51,6 +51,7 @@ class Dataset(Frozen):
     licence: str
     citation: str
     homepage: str
+    size: str = Field(description="How much the public release holds, in words.")
     url: str = Field("", description="Address of the public release, where it may be fetched.")
     sha256: str = Field("", description="SHA-256 of the file behind the address, where stable.")
     sample: tuple[str, ...] = Field((), description="Embedded files, used without a source.")
@@ -106,6 +107,14 @@ class Dataset(Frozen):
     def staging_names(self) -> tuple[str, ...]:
         """The SQL files that read this dataset."""
         return (self.staging, self.labels.staging) if self.labels else (self.staging,)
+
+    @property
+    def command(self) -> str:
+        """The command that ingests a reader's own copy, and then trains and judges a model."""
+        if self.sample or self.is_generated:
+            return f"trajfoundry run --dataset {self.name}"
+        name = " --name mine" if self.has_own_columns else ""
+        return f"trajfoundry run --dataset {self.name}{name} --source PATH"
 
     @property
     def entity_kinds(self) -> str:

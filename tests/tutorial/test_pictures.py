@@ -24,6 +24,7 @@ MADE = {
     "lines": lambda: pictures.lines({"a": ([0, 1], [1, 2])}, "A line", ("x", "y")),
     "loss": lambda: pictures.loss_curve({"train": [2.0, 1.0]}, "Loss", every=10),
     "histograms": lambda: pictures.histogram_pair({"a": [1, 2], "b": [2, 9]}, "Two", "metres"),
+    "many": lambda: pictures.histogram_pair({name: [1, 2] for name in "abcdefg"}, "Many", "metres"),
     "fan": lambda: pictures.fan(
         ([0, 1], [0, 1]), [2, 3], np.ones((9, 2)), "A fan", ("hour", "km"), [2, 3]
     ),
@@ -48,13 +49,26 @@ def test_a_picture_fits_a_phone_and_says_what_it_shows(make):
 
 def test_words_follow_what_is_drawn():
     assert MADE["attention"]().alt.endswith("in map: a, b, c.")
-    assert "of place: 1; of time: none" in MADE["masks"]().alt
+    assert "Points marked as hidden are, of place: 1; of time: none" in MADE["masks"]().alt
+    pads = pictures.mask_bars({"trip": [1, 0]}, "Rows", ("point", "pad"))
+    assert pads.alt == "Rows. Points marked as pad are, of trip: 1."
     assert "train goes from 2 to 1" in MADE["loss"]().alt
     assert "the bar is 1000 m" in MADE["map"]().alt
 
 
 def test_equal_pictures_are_equal_bytes():
     assert MADE["map"]().png == MADE["map"]().png
+
+
+@pytest.mark.parametrize("least", [1.6, 0.2, 1e-3], ids=str)
+def test_ticks_of_a_logarithmic_axis_are_plain_numbers(monkeypatch, least):
+    drawn = []
+    monkeypatch.setattr(pictures, "png", lambda figure: drawn.append(figure) or b"")
+    pictures.loss_curve({"train": [2.3, least]}, "Loss")
+    ticks = drawn[0].axes[0].get_yticklabels(which="both")
+    named = [(tick.get_position()[1], tick.get_text()) for tick in ticks if tick.get_text()]
+    assert len(named) > 2
+    assert [float(text) for _, text in named] == pytest.approx([place for place, _ in named])
 
 
 def test_a_latent_view_holds_its_points_and_asks_for_nothing():
