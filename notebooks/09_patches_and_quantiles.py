@@ -731,4 +731,4 @@ assert len(set(judged.values())) == 3
 # and a fan is worth something if it holds the truth as often as it says, which is to be counted at
 # every distance.
 #
-# **Next:** `10_regions_and_time`, how does a model read a life as visits?
+# **Next:** `10_regions_and_time`, how does a life become a row of visits?
