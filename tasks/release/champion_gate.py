@@ -26,6 +26,7 @@ from tasks.release.gate_metrics import (
     Evidence,
     Measure,
     NotReproduced,
+    Unjudged,
     forecast_measure,
 )
 from tasks.release.generation_measure import GenerationMeasure
@@ -90,8 +91,14 @@ def windows_digest(shards: Manifest, settings: Mapping[str, Any]) -> str:
 
 
 def score_tags(steps: RunSteps) -> dict[str, str]:
-    """The gate's own measurement of a model, as tags: the error, and the windows' name."""
-    error, _ = gate_errors(steps)
+    """The gate's own measurement of a model, as tags: the error, and the windows' name.
+
+    None where nothing was judged that the gate compares.
+    """
+    try:
+        error, _ = gate_errors(steps)
+    except Unjudged:
+        return {}
     return {measure_of(steps.config).tag: repr(error), "score_windows": gate_windows(steps)}
 
 
@@ -103,6 +110,16 @@ def gate_errors(steps: RunSteps) -> tuple[float, dict[str, float]]:
     """What the gate compares, on validation windows: the model's error, and those to beat."""
     errors = measure_of(steps.config).errors(steps.evaluation)
     return errors.pop(steps.config.model.family), errors
+
+
+def unjudged_reason(steps: RunSteps) -> str:
+    """Why nothing was judged that the gate compares; nothing where it was."""
+    try:
+        gate_errors(steps)
+        gate_evidence(steps)
+    except Unjudged as lack:
+        return str(lack)
+    return ""
 
 
 def gate_evidence(steps: RunSteps) -> Evidence:

@@ -37,6 +37,10 @@ class NotReproduced(Exception):
     """A registered version does not load by itself, or answers something else."""
 
 
+class Unjudged(DataError):
+    """Nothing was judged that the gate could compare: such a model is a candidate, and no more."""
+
+
 class Evidence(Frozen):
     """How many windows and entities a gain over the bar is of, and its 95 % interval.
 
@@ -139,7 +143,7 @@ class PointMeasure:
     def errors(self, evaluated: Path) -> dict[str, float]:
         rows = self.rows(evaluated, MAIN_METRICS[self.task])
         if not rows:
-            raise DataError(
+            raise Unjudged(
                 f"no window of {GATE_SPLIT} was judged on {self.task}, and a model of this family "
                 f"is promoted by these; keep {self.task} in window.tasks"
             )

@@ -34,12 +34,12 @@ from tasks.release.gate_metrics import (
     CleanProcessCall,
     Evidence,
     NotReproduced,
+    Unjudged,
     beside,
     write_groups,
 )
 from tasks.report.generation_tables import WORDS, of_split, read_generation, spelt
 from tasks.report.markup import percent
-from tasks.runtime.errors import DataError
 
 if TYPE_CHECKING:
     from model.interface.trips import Trips
@@ -77,7 +77,10 @@ class GenerationMeasure:
     def evidence(self, evaluated: Path, family: str) -> Evidence:
         told = whole_rows(gate_rows(evaluated), family)
         if SKILL not in told:
-            raise DataError(f"{family} was judged without a skill over simple generators")
+            raise Unjudged(
+                f"made-up trips of {GATE_SPLIT} were judged without a skill over simple "
+                "generators, and a champion needs one; give more data"
+            )
         row = told[SKILL]
         return Evidence(
             num_windows=row["num_trips"],
@@ -165,7 +168,7 @@ def gate_rows(evaluated: Path) -> list[Row]:
     """What was made up from the starts of the windows of the gate."""
     rows = of_split(read_generation(evaluated), GATE_SPLIT)
     if not any(is_own_area(row) for row in rows):
-        raise DataError(
+        raise Unjudged(
             f"no made-up trip was judged on {GATE_SPLIT}, and a model of this family is promoted "
             "by these; give more data"
         )

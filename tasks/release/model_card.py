@@ -20,6 +20,7 @@ from model.families import FILES, VISITS
 from tasks.config.datasets import Dataset
 from tasks.config.pipeline import PipelineConfig
 from tasks.evaluate.seen import seen_warning
+from tasks.release.champion_gate import unjudged_reason
 from tasks.report.error_columns import Row
 from tasks.report.error_tables import FORECASTS, TOPICS, read_scores
 from tasks.report.facts import INITIALISED, LEAKY, RunSteps, split_pairs
@@ -53,6 +54,7 @@ def model_card(steps: RunSteps, reported: Receipt) -> str:
         + split_note(config),
         *([f"**{LEAKY}**"] if config.split.kind == "random_window" else []),
         *([f"**{seen}**"] if (seen := seen_warning(steps.evaluated)) else []),
+        *([f"**It cannot be champion**: {lack}."] if (lack := unjudged_reason(steps)) else []),
         pairs_table(("fact", "value"), split_pairs(steps.shards.counts)),
         *([vocabulary_note(steps)] if config.reads_visits else []),
         *origin_note(steps),

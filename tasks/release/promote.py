@@ -19,6 +19,8 @@ from tasks.release.champion_gate import (
     gate_windows,
     leak_refusal,
     measure_of,
+    refusal,
+    unjudged_reason,
 )
 from tasks.release.gate_metrics import NotReproduced
 from tasks.release.register import Registration
@@ -74,8 +76,10 @@ def judge(
     client: MlflowClient, steps: RunSteps, registration: Registration, scratch: Path
 ) -> Decision:
     """Compare a version with the baselines and the present champion on the same windows."""
-    if (refusal := leak_refusal(steps.shards, steps.evaluated)) is not None:
-        return refusal
+    if (leak := leak_refusal(steps.shards, steps.evaluated)) is not None:
+        return leak
+    if reason := unjudged_reason(steps):
+        return refusal(reason)
     name, measure = registration.name, measure_of(steps.config)
     error, baselines = gate_errors(steps)
 

@@ -32,6 +32,7 @@ from tasks.release.gate_metrics import (
     CleanProcessCall,
     Evidence,
     NotReproduced,
+    Unjudged,
     beside,
     write_groups,
 )
@@ -68,7 +69,7 @@ class VisitMeasure:
         rows = {task: surprises_of(evaluated, task) for task in PARTS}
         told = [task for task in PARTS if rows[task]]
         if NEXT_REGION not in told:
-            raise DataError(
+            raise Unjudged(
                 f"no next visit of {GATE_SPLIT} was judged, and a model of visits is promoted by "
                 "these; give more data"
             )

@@ -20,8 +20,9 @@ from test_gdm_laws import learnt
 
 from model.earth.geometry import haversine_m
 from model.families import build
-from model.families.gdm import controls
+from model.families.gdm import controls, network
 from model.families.gdm.controls import CONTROLS, ControlCode, extents_of_batch
+from model.families.gdm.lessons import Lesson
 from model.families.gdm.network import CONDITIONS, Gdm
 from model.families.gdm.noise import drawn_controls
 from model.inference import api, serving
@@ -52,14 +53,20 @@ class TellsAlways(ControlCode):
 
     def taught(self, known, batch, step_BTF, has_BTF, share):
         everything_BTF = torch.ones_like(known.hides_BTF)
-        alike = super().taught(
+        return super().taught(
             replace(known, hides_BTF=everything_BTF & (known.position_BT > 0).unsqueeze(-1)),
             batch,
             step_BTF,
             everything_BTF,
             share,
         )
-        return replace(known, control_BQD=alike.control_BQD)
+
+
+class TellsInPlace(Lesson):
+    """What is told stands in the place of the lesson without controls."""
+
+    def beside(self, told_BQD, is_told_BT):
+        return replace(self, known=replace(self.known, control_BQD=told_BQD))
 
 
 class SaysNothingAloud(ControlCode):
@@ -109,6 +116,27 @@ def test_controls_are_of_starts_alone():
     check_controls_are_of_starts_alone(random_weights())
     with pytest.raises(AssertionError):
         check_controls_are_of_starts_alone(with_faulty(TellsAlways))
+
+
+@torch.no_grad()
+def check_every_lesson_is_learnt_free(model):
+    """What controls tell of is learnt once more, beside the same without them."""
+    model.denoiser.tell.weight.zero_()  # with and without controls v is told alike
+    batch = masked(batch_of(*walk(9, 14)), from_start, 0)
+    is_told_B = drawn_controls(batch, len(CONTROLS), model.config.share_told).any(-1).any(1)
+    assert 0 < is_told_B.sum() < 9
+    for row, is_told in enumerate(is_told_B.tolist()):
+        one = batch.part(row, row + 1)
+        free, both = model.eval().loss(one), model.train().loss(one)
+        assert int(both.count) == (1 + is_told) * int(free.count)
+        torch.testing.assert_close(both.total, (1 + is_told) * free.total)
+
+
+def test_every_lesson_is_learnt_without_controls(monkeypatch):
+    check_every_lesson_is_learnt_free(random_weights())
+    monkeypatch.setattr(network, "Lesson", TellsInPlace)
+    with pytest.raises(AssertionError):
+        check_every_lesson_is_learnt_free(random_weights())
 
 
 def test_who_learns_no_controls_has_none():

@@ -150,7 +150,7 @@ def test_a_sample_takes_few_passes(config):
         {"sampler": "ddim", "eta": 1.5},
         {"eta": -0.1},
         {"guidance": -0.5},
-        {"share_told": 0.7},
+        {"share_told": 1.1},
     ],
 )
 def test_an_impossible_sampler_is_refused(wrong):

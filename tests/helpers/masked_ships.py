@@ -41,16 +41,17 @@ def stored_shards(
     tasks: tuple[str, ...] = TASKS,
     journeys_of: tuple[str, ...] = (),
     stride: int = ships.STRIDE,
+    sizes: dict[str, int] = ships.SIZES,
 ) -> Receipt:
     """Published shards of ships with windows of these tasks, journeys of all splits or of some."""
-    splits = journeys_of or tuple(ships.SIZES)
-    settings = {"tasks": list(tasks), "journeys_of": list(splits), "stride": stride}
+    splits = journeys_of or tuple(sizes)
+    settings = {"tasks": [*tasks], "journeys_of": [*splits], "stride": stride, "sizes": sizes}
     recipe = Recipe(
         stage="shards", dataset="hurdat2", code={}, sql={}, settings=settings, inputs={"split": "0"}
     )
     store.prepare()
     with store.draft() as draft:
-        counts = ships.build(draft, 0, ships.SIZES)
+        counts = ships.build(draft, 0, sizes)
         path = draft / "windows.parquet"
         windows = [row for row in pq.read_table(path).to_pylist() if row["start"] % stride == 0]
         windows += [row for row in more_windows(windows, splits) if row["task"] in tasks]

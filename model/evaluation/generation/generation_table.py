@@ -223,6 +223,8 @@ class Judge:
         """Among test trips alone losses can tell nothing."""
         loss_B, test = asked(losses.test_R, self.real.test)
         is_in_B = test.half_R(self.seed)
+        if is_in_B.all() or not is_in_B.any():  # one entity has no halves
+            return self._bounds({}, {})
         floor = membership(loss_B[is_in_B], loss_B[~is_in_B], *parts(test, is_in_B))
         return self._bounds(floor, {})
 

@@ -114,12 +114,12 @@ class ControlCode(nn.Module):
 
     def taught(
         self, known: KnownSteps, batch: Batch, step_BTF: Tensor, has_BTF: Tensor, share: float
-    ) -> KnownSteps:
-        """What is known, with what a lesson tells of the true steps that are asked for.
+    ) -> tuple[Tensor, Tensor]:
+        """What lessons are told (B, Q, D) of the true steps that are asked for, and where (B, T).
 
-        Each control is told in a share of the lessons, and never of a sequence of which more is
-        known than the start: a forecast and what is recovered have no controls, and a sum of steps
-        would tell of those that are judged.
+        Each control is told of a share of the sequences, and never of one of which more is known
+        than the start: a forecast and what is recovered have no controls, and a sum of steps would
+        tell of those that are judged.
         """
         extent_BTK, num_steps_BT = extents(step_BTF, steps_there(known), known.sequence_BT)
         is_free_BT = (known.hides_BTF & has_BTF).all(-1)
@@ -129,7 +129,7 @@ class ControlCode(nn.Module):
         told_BTK = torch.where(is_told_BTK, extent_BTK, torch.nan)
         num_told = 1 if batch.window_id_BS is None else None  # one sequence a row
         told_BQD = self(told_BTK[:, :num_told], num_steps_BT[:, :num_told])
-        return replace(known, control_BQD=told_BQD)
+        return told_BQD, is_told_BTK.any(-1)
 
 
 def _logarithms(extent: Tensor, num_steps: Tensor) -> Tensor:

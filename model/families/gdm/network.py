@@ -59,6 +59,7 @@ from .diffusion import (
     velocity_of,
     weight_of,
 )
+from .lessons import Lesson
 from .noise import sample_noise, training_noise
 from .paths import paths_of
 from .steps import (
@@ -73,7 +74,6 @@ from .steps import (
 Sampler = Literal["dpm_solver", "ddim"]
 Conditioning = Literal["trained", "repainted"]
 SHARE_OF_STARTS = 0.5  # of training: nothing but the start is known
-MOST_TOLD = 0.65  # of these lessons, a control: more than a tenth of them know neither
 NUM_LEVELS = 10  # of noise, whose losses are told apart
 NUM_MEANS = 8  # noises from which the mean is told
 MEAN_TIME = 0.95  # whence it is told again
@@ -89,8 +89,9 @@ class GdmConfig:
     sampler has none. What is known enters as training has shown it, `trained`; or the network is
     told of the start alone and the rest of what is known is `repainted` after each pass: the answer
     of weights that have learnt to generate and nothing else. Of what controls change in a made-up
-    trajectory, `guidance` times as much is done: at 1 what was learnt, at 0 none of it. Each is
-    told in `share_told` of the lessons that know the start alone; at 0 none is learnt.
+    trajectory, `guidance` times as much is done: at 1 what was learnt, at 0 none of it. All lessons
+    are learnt without controls; each is told beside `share_told` of those that know the start
+    alone, and at 0 none is learnt.
     """
 
     width: int = 128
@@ -107,8 +108,8 @@ class GdmConfig:
 
     def __post_init__(self) -> None:
         check_shape(self, max_points=4, num_passes=1, eta=0, guidance=0, share_told=0)
-        if self.share_told > MOST_TOLD:
-            raise ValueError(f"share_told must be at most {MOST_TOLD}, not {self.share_told}")
+        if self.share_told > 1:
+            raise ValueError(f"share_told must be at most 1, not {self.share_told}")
         if self.num_passes > MAX_PASSES:
             raise ValueError(f"num_passes must be at most {MAX_PASSES}, not {self.num_passes}")
         for name, known in (("sampler", Sampler), ("conditioning", Conditioning)):
@@ -158,32 +159,41 @@ class Gdm(Model):
 
         A number is that of a step to the east, to the north or in time. The parts are the errors
         at each tenth of the levels of noise, from little to all. Controls are told while it is
-        trained alone: whatever is judged by its loss has none.
+        trained alone, and in lessons of their own: whatever is judged by its loss has none.
         """
+        lesson = self._lesson(batch)
+        known, time_BT1 = lesson.known, lesson.time_BT.unsqueeze(-1)
+        told_BTF = self.denoiser(
+            noised(lesson.clean_BTF, lesson.noise_BTF, time_BT1),
+            lesson.time_BT[:, :1] if batch.window_id_BS is None else lesson.time_BT,
+            known,
+            lesson.is_readable_BT,
+        )
+        miss_BTF = told_BTF - velocity_of(lesson.clean_BTF, lesson.noise_BTF, time_BT1)
+        error_BTF = weight_of(time_BT1) * miss_BTF.square()
+        error_BT = torch.where(lesson.is_scored_BTF, error_BTF, 0.0).sum(-1)
+        level_BT = (NUM_LEVELS * lesson.time_BT).long().clamp(max=NUM_LEVELS - 1)
+        parts = {f"noise_{level}": error_BT[level_BT == level].sum() for level in range(NUM_LEVELS)}
+        return Loss.of(lesson.is_scored_BTF.sum(), parts)
+
+    def _lesson(self, batch: Batch) -> Lesson:
+        """What a batch teaches; in training, once more what controls tell of some of it."""
         shown = masked_input_of(batch)
         known = known_steps(shown, self.code)
         step_BTF, has_BTF = true_steps(batch, shown)
-        if self.training and (share := self.config.share_told) > 0:
-            known = self.control_code.taught(known, batch, step_BTF, has_BTF, share)
         is_scored_BTF = known.hides_BTF & has_BTF
         is_readable_BT = ~(known.is_pad_BT | (known.hides_BTF & ~has_BTF).any(-1))
         clean_BTF = self.code.encode(step_BTF).float()
         clean_BTF = torch.where(is_scored_BTF, clean_BTF, known.told_BTF)
         time_BT, noise_BTF = training_noise(batch)
         noise_BTF = known.freed(noise_BTF)
-        time_BT1 = time_BT.unsqueeze(-1)
-        told_BTF = self.denoiser(
-            noised(clean_BTF, noise_BTF, time_BT1),
-            time_BT[:, :1] if batch.window_id_BS is None else time_BT,
-            known,
-            is_readable_BT,
+        free = Lesson(known, clean_BTF, noise_BTF, time_BT, is_scored_BTF, is_readable_BT)
+        if not self.training or not self.config.share_told:
+            return free
+        told_BQD, is_told_BT = self.control_code.taught(
+            known, batch, step_BTF, has_BTF, self.config.share_told
         )
-        miss_BTF = told_BTF - velocity_of(clean_BTF, noise_BTF, time_BT1)
-        error_BTF = weight_of(time_BT1) * miss_BTF.square()
-        error_BT = torch.where(is_scored_BTF, error_BTF, 0.0).sum(-1)
-        level_BT = (NUM_LEVELS * time_BT).long().clamp(max=NUM_LEVELS - 1)
-        parts = {f"noise_{level}": error_BT[level_BT == level].sum() for level in range(NUM_LEVELS)}
-        return Loss.of(is_scored_BTF.sum(), parts)
+        return free.beside(told_BQD, is_told_BT)
 
     # ------------------------------------------------------------------ paths
 
