@@ -47,6 +47,26 @@ class Picture:
         return f'<img alt="{alt}" style="{style}" src="data:image/png;base64,{data}">'
 
 
+@dataclass(frozen=True)
+class Several:
+    """Pictures or views below each other, where one cell shows more than one."""
+
+    parts: Sequence[Any]
+
+    def _repr_html_(self) -> str:
+        return "\n".join(f"<div>{part._repr_html_()}</div>" for part in self.parts)
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text in markdown, such as a table, which a notebook sets as it sets its own texts."""
+
+    markdown: str
+
+    def _repr_markdown_(self) -> str:
+        return self.markdown
+
+
 def array(values: Values) -> Floats:
     """Numbers as an array, also those that a network is still learning from."""
     plain = values.detach().cpu() if hasattr(values, "detach") else values
@@ -197,6 +217,27 @@ def lines(
     titled(ax, title)
     ends = [f"{name} goes from {_ends(y_N)}" for name, (_, y_N) in series.items()]
     return _drawn(figure, f"{title}. {labels[1]} by {labels[0]}: {'; '.join(ends)}.")
+
+
+def intervals(told: Mapping[str, Values], title: str, label: str, ours: str = "") -> Picture:
+    """A value with its interval for each name, (value, low, high), the first name above.
+
+    One of them may be ours: it is a square and has the colour of models.
+    """
+    figure, ax = new_figure(size=(WIDTH, 1.0 + 0.3 * len(told)))
+    value_N, low_N, high_N = np.stack([array(one) for one in told.values()], axis=1)
+    place_N, ends_2N = np.arange(len(told)), np.abs([value_N - low_N, high_N - value_N])
+    ax.axvline(0, color=INK, lw=1)
+    is_ours_N = np.array([name == ours for name in told])
+    for is_in_N, mark, colour in ((~is_ours_N, "o", COLOURS[2]), (is_ours_N, "s", MODEL)):
+        spots = (value_N[is_in_N], place_N[is_in_N])
+        ax.errorbar(*spots, xerr=ends_2N[:, is_in_N], fmt=mark, color=colour, ms=6, lw=2, capsize=3)
+    ax.set_yticks(place_N, [name.replace("_", " ") for name in told])
+    ax.set(xlabel=label, ylim=(len(told) - 0.5, -0.5))
+    titled(ax, title)
+    rows = zip(told, value_N, low_N, high_N, strict=True)
+    words = [f"{name} {value:.3g} from {low:.3g} to {high:.3g}" for name, value, low, high in rows]
+    return _drawn(figure, f"{title}. {label}, with intervals: {'; '.join(words)}.")
 
 
 def _plain_numbers(axis: Any) -> None:

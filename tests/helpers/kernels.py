@@ -19,7 +19,7 @@ from nbclient import NotebookClient
 
 from .places import PROJECT
 
-LIMIT_S = 120
+LIMIT_S = 480  # of one cell: what hangs is ended, and a busy machine is not blamed
 REFUSES_NETWORK = '''
 import sys
 

@@ -16,7 +16,8 @@ from notebooks.copies import COPIES, cells_of, exercises_of, has_tag, question_o
 EVERY = pytest.mark.parametrize("source", sources(), ids=lambda source: source.stem)
 QUICK = [source for source in sources() if source.stem[:2] in ("01", "02", "05")]
 MAX_CELLS, MAX_LINES, MAX_BYTES = 40, 25, 2e9
-LIBRARIES = {"model", "tasks", "flows", "notebooks", "numpy", "torch", "pandas", "matplotlib"}
+PRODUCT = {"model", "tasks", "flows", "notebooks"}
+LIBRARIES = PRODUCT | {"numpy", "torch", "pandas", "matplotlib", "mlflow"}  # of the core
 MEMORY = "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)"
 
 
@@ -73,7 +74,7 @@ def test_a_notebook_imports_what_a_reader_has(source):
 @EVERY
 def test_what_a_notebook_imports_of_the_product_is_there(source):
     for module, names in imported(source):
-        if module.partition(".")[0] in ("model", "tasks", "flows", "notebooks"):
+        if module.partition(".")[0] in PRODUCT:
             assert [name for name in names if not hasattr(import_module(module), name)] == []
 
 
@@ -136,3 +137,14 @@ def test_the_kernel_has_no_network():
         with pytest.raises(CellExecutionError, match="asks the network for example"):
             running.run(asked)
         assert running.run("1 + 1")[0].data["text/plain"] == "2"
+
+
+def test_what_a_notebook_starts_has_no_network_either():
+    with kernel() as running:
+        asked = "import socket; socket.create_connection(('example.org', 80))"
+        start = "import subprocess, sys; command = [sys.executable, '-c', {!r}]; "
+        start += "print(subprocess.run(command, capture_output=True, text=True).stderr)"
+        said = running.run(start.format(asked))[0].text
+        assert "asks the network for example.org" in said
+        here = "import socket; print(socket.create_server(('127.0.0.1', 0)).getsockname()[0])"
+        assert running.run(here)[0].text.strip() == "127.0.0.1"

@@ -28,6 +28,9 @@ MADE = {
     "fan": lambda: pictures.fan(
         ([0, 1], [0, 1]), [2, 3], np.ones((9, 2)), "A fan", ("hour", "km"), [2, 3]
     ),
+    "intervals": lambda: pictures.intervals(
+        {"a_model": (-5.0, -9.0, -1.0), "another": (2.0, 1.0, 4.0)}, "Skills", "skill, %"
+    ),
     "map": lambda: pictures.track_map(
         {"a walk": WALK}, "A map", (np.stack([WALK[0]] * 2), np.stack([WALK[1]] * 2))
     ),
@@ -54,6 +57,18 @@ def test_words_follow_what_is_drawn():
     assert pads.alt == "Rows. Points marked as pad are, of trip: 1."
     assert "train goes from 2 to 1" in MADE["loss"]().alt
     assert "the bar is 1000 m" in MADE["map"]().alt
+
+
+def test_intervals_tell_their_ends():
+    assert "a_model -5 from -9 to -1; another 2 from 1 to 4" in MADE["intervals"]().alt
+
+
+def test_several_pictures_stand_below_each_other():
+    parts = MADE["lines"](), MADE["loss"]()
+    shown = pictures.Several(parts)._repr_html_()
+    places = [shown.index(part._repr_html_()) for part in parts]
+    assert places == sorted(places)
+    assert pictures.Text("| a |")._repr_markdown_() == "| a |"
 
 
 def test_equal_pictures_are_equal_bytes():
