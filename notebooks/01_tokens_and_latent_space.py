@@ -33,7 +33,8 @@ from model.families.gpt2.network import (
     text_of,
     tokens_of,
 )
-from notebooks.pictures import heat_map, latent_view, lines
+from notebooks.latent import latent_view
+from notebooks.pictures import heat_map, lines
 from notebooks.tracks import Track, storms
 
 # %% [markdown]

@@ -34,7 +34,8 @@ from model.earth.frame import Frame
 from model.families.gdm.denoiser import waves_of
 from model.families.gdm.diffusion import ddim, noise_of, noised, signal_of, velocity_of
 from model.features.point_features import steps_of
-from notebooks.pictures import histogram_pair, latent_view, lines, loss_curve, track_map
+from notebooks.latent import latent_view
+from notebooks.pictures import histogram_pair, lines, loss_curve, track_map
 from notebooks.tracks import storms
 
 # %% [markdown]

@@ -39,7 +39,8 @@ from model.data.shards import Shards
 from model.earth.geometry import haversine_m, step_between, step_from
 from model.evaluation.forecast_scores import read_forecast_windows
 from model.evaluation.skill import skill_intervals
-from notebooks.pictures import Several, Text, intervals, latent_view, track_map
+from notebooks.latent import latent_view
+from notebooks.pictures import Several, Text, intervals, track_map
 from notebooks.tracks import Track, storm, storms
 from tasks.report.dataset_list import dataset_list
 

@@ -1,20 +1,18 @@
-"""Pictures of the tutorial: attention maps, masks, forecasts, histograms, tracks, a latent space.
+"""Pictures of the tutorial: attention maps, masks, forecasts, histograms, tracks.
 
 Each is an image that a notebook shows by itself, with words for those who cannot see it. Colours
 are those of the report, and text stays readable on a phone.
 
-Shapes: M maps, Q queries, T points, H steps ahead, S samples, N things, F frames.
+Shapes: M maps, Q queries, T points, H steps ahead, S samples, N things.
 """
 
 from __future__ import annotations
 
 import base64
 import html
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,12 +21,10 @@ from model.earth.arrays import Floats
 from model.earth.frame import Frame
 from tasks.report.figures import DASHES, INK, MODEL, RIVALS, TRUTH, new_figure, png, titled, unit_of
 
-ASSETS = Path(__file__).parent / "assets"
 WIDTH = 5.0  # inches; text of 10 points is then 10 pixels high on a phone of 360
 PAPER, FAINT = "#eef2f5", "#b8c2cc"
 COLOURS = (MODEL, TRUTH, "#457b9d", "#e9a03b", "#7b5ea7", "#4d4d4d")
 SHARES = (0.95, 0.8, 0.5)
-ANGLES_DEG = ((35.0, 20.0), (125.0, 20.0), (35.0, 90.0))  # turn and tilt
 Values = Any  # numbers: a list, an array or a tensor
 
 
@@ -73,7 +69,7 @@ def array(values: Values) -> Floats:
     return np.asarray(plain, dtype=np.float64)
 
 
-def _drawn(figure: Any, alt: str) -> Picture:
+def drawn(figure: Any, alt: str) -> Picture:
     return Picture(png(figure), alt)
 
 
@@ -108,7 +104,7 @@ def attention_map(
     titled(axes[0], title)
     told = zip(names, weight_MQT, strict=True)
     largest = [f"{name or 'map'}: {_largest(weight_QT, labels)}" for name, weight_QT in told]
-    return _drawn(figure, f"{title}. Each row reads most of, in {'; in '.join(largest)}.")
+    return drawn(figure, f"{title}. Each row reads most of, in {'; in '.join(largest)}.")
 
 
 def _largest(weight_QT: Floats, labels: Sequence[str]) -> str:
@@ -149,7 +145,7 @@ def heat_map(value_RC: Values, title: str, rows: str, columns: str, label: str) 
     titled(ax, title)
     size = f"{value_RC.shape[0]} by {value_RC.shape[1]}, a row is a {rows}, a column a {columns}"
     span = f"{value_RC.min():.3g} to {value_RC.max():.3g}"
-    return _drawn(figure, f"{title}. A table, {size}: {label} from {span}.")
+    return drawn(figure, f"{title}. A table, {size}: {label} from {span}.")
 
 
 def _count(*axes: Any) -> None:
@@ -185,7 +181,7 @@ def mask_bars(
     )
     titled(ax, title)
     places = [f"{name}: {_hidden(known_T)}" for name, known_T in is_known.items()]
-    return _drawn(figure, f"{title}. Points marked as {words[1]} are, of {'; of '.join(places)}.")
+    return drawn(figure, f"{title}. Points marked as {words[1]} are, of {'; of '.join(places)}.")
 
 
 def _hidden(known_T: Values) -> str:
@@ -216,7 +212,7 @@ def lines(
     ax.legend(framealpha=0.85, edgecolor="none")  # the names stay readable over a line
     titled(ax, title)
     ends = [f"{name} goes from {_ends(y_N)}" for name, (_, y_N) in series.items()]
-    return _drawn(figure, f"{title}. {labels[1]} by {labels[0]}: {'; '.join(ends)}.")
+    return drawn(figure, f"{title}. {labels[1]} by {labels[0]}: {'; '.join(ends)}.")
 
 
 def intervals(told: Mapping[str, Values], title: str, label: str, ours: str = "") -> Picture:
@@ -237,7 +233,7 @@ def intervals(told: Mapping[str, Values], title: str, label: str, ours: str = ""
     titled(ax, title)
     rows = zip(told, value_N, low_N, high_N, strict=True)
     words = [f"{name} {value:.3g} from {low:.3g} to {high:.3g}" for name, value, low, high in rows]
-    return _drawn(figure, f"{title}. {label}, with intervals: {'; '.join(words)}.")
+    return drawn(figure, f"{title}. {label}, with intervals: {'; '.join(words)}.")
 
 
 def _plain_numbers(axis: Any) -> None:
@@ -279,7 +275,7 @@ def histogram_pair(
     ax.legend(frameon=False)
     titled(ax, title)
     told = [f"{name}: mean {one.mean():.3g}, spread {one.std():.3g}" for name, one in plain.items()]
-    return _drawn(figure, f"{title}. {label}, {'; '.join(told)}.")
+    return drawn(figure, f"{title}. {label}, {'; '.join(told)}.")
 
 
 def fan(
@@ -307,7 +303,7 @@ def fan(
     titled(ax, title)
     last = np.quantile(sample_SH[:, -1], [0.1, 0.9])
     width = f"80 % of the samples end between {last[0]:.3g} and {last[1]:.3g}"
-    return _drawn(figure, f"{title}. {labels[1]} by {labels[0]}: {width}.")
+    return drawn(figure, f"{title}. {labels[1]} by {labels[0]}: {width}.")
 
 
 # Maps -------------------------------------------------------------------------------------------
@@ -340,7 +336,7 @@ def track_map(
     titled(ax, title)
     size, unit = unit_of(length_m)
     bar = f"the bar is {length_m / size:g} {unit}"
-    return _drawn(figure, f"{title}. A map of {', '.join(plain)}, north is up; {bar}.")
+    return drawn(figure, f"{title}. A map of {', '.join(plain)}, north is up; {bar}.")
 
 
 def _scale_bar(figure: Any, ax: Any) -> float:
@@ -364,84 +360,3 @@ def _scale_bar(figure: Any, ax: Any) -> float:
         va="center",
     )
     return length_m
-
-
-# A latent space ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class LatentView:
-    """A cloud of points to turn by hand, and below it three fixed sights of it."""
-
-    page: str = field(repr=False)
-    sights: Picture
-
-    def _repr_html_(self) -> str:
-        style = "width: 100%; height: 26rem; border: 0; color-scheme: light dark"
-        about = f'title="{html.escape(self.sights.alt)}" sandbox="allow-scripts"'
-        frame = f'<iframe {about} style="{style}" srcdoc="{html.escape(self.page)}"></iframe>'
-        return f"{frame}\n{self.sights._repr_html_()}"
-
-
-def latent_view(
-    points_FN3: Values,
-    colour_N: Sequence[Any],
-    label_N: Sequence[str],
-    title: str = "Latent space",
-    frame_names: Sequence[str] = (),
-) -> LatentView:
-    """Points in three dimensions, (N, 3), or how they move, (F, N, 3), in one page without network.
-
-    Colours are numbers, from dark to bright, or names, which get a colour each. Points of one label
-    are joined when one of them is chosen.
-    """
-    points_FN3 = array(points_FN3)
-    points_FN3 = points_FN3[None] if points_FN3.ndim == 2 else points_FN3
-    points_FN3 = points_FN3 - points_FN3[-1].mean(axis=0)
-    points_FN3 = points_FN3 / max(np.linalg.norm(points_FN3[-1], axis=-1).max(), 1e-12)
-    colours, legend = _colours(colour_N)
-    shown = {
-        "frames": points_FN3.round(3).tolist(),
-        "names": list(frame_names) or [f"frame {count + 1}" for count in range(len(points_FN3))],
-        "colours": colours,
-        "labels": list(label_N),
-    }
-    page = (ASSETS / "latent_view.html").read_text(encoding="utf-8")
-    script = (ASSETS / "latent_view.js").read_text(encoding="utf-8")
-    points = json.dumps(shown, separators=(",", ":")).replace("<", "\\u003c")
-    texts = {"TITLE": html.escape(title), "LEGEND": legend, "POINTS": points, "SCRIPT": script}
-    for mark, text in texts.items():
-        page = page.replace(f"<!--{mark}-->", text)
-    return LatentView(page, _sights(points_FN3[-1], colours, title))
-
-
-def _colours(colour_N: Sequence[Any]) -> tuple[list[str], str]:
-    """A colour for each point, and the legend."""
-    if all(isinstance(colour, str) for colour in colour_N):
-        names = sorted(set(colour_N))
-        of = {name: COLOURS[number % len(COLOURS)] for number, name in enumerate(names)}
-        spots = [f'<span style="--c: {of[name]}">{html.escape(name)}</span>' for name in names]
-        return [of[name] for name in colour_N], " ".join(spots)
-    from matplotlib import colormaps
-    from matplotlib.colors import to_hex
-
-    value_N = array(colour_N)
-    low, high = value_N.min(), value_N.max()
-    share_N = 0.9 * (value_N - low) / max(high - low, 1e-12)
-    ends = ((low, to_hex(colormaps["viridis"](0.0))), (high, to_hex(colormaps["viridis"](0.9))))
-    spots = [f'<span style="--c: {colour}">{value:.3g}</span>' for value, colour in ends]
-    return [to_hex(colormaps["viridis"](share)) for share in share_N], " to ".join(spots)
-
-
-def _sights(points_N3: Floats, colours: Sequence[str], title: str) -> Picture:
-    figure, axes = new_figure(columns=len(ANGLES_DEG), size=(WIDTH, 2.0))
-    for ax, (turn_deg, tilt_deg) in zip(axes, ANGLES_DEG, strict=True):
-        turn, tilt = math.radians(turn_deg), math.radians(tilt_deg)
-        right_N = points_N3 @ [math.cos(turn), -math.sin(turn), 0]
-        away_N = points_N3 @ [math.sin(turn), math.cos(turn), 0]
-        up_N = math.sin(tilt) * away_N + math.cos(tilt) * points_N3[:, 2]
-        ax.scatter(right_N, up_N, c=colours, s=8, lw=0)
-        ax.set(xticks=[], yticks=[], xlim=(-1.1, 1.1), ylim=(-1.1, 1.1), aspect="equal")
-        ax.set_xlabel(f"turned {turn_deg:g}°, tilted {tilt_deg:g}°", fontsize=8)
-    titled(axes[0], title)
-    return _drawn(figure, f"{title}: {len(points_N3)} points in three dimensions, from three sides")

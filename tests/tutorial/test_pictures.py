@@ -11,7 +11,7 @@ import pytest
 import torch
 from matplotlib.image import imread
 
-from notebooks import pictures
+from notebooks import latent, pictures
 
 WALK = (np.linspace(8.0, 8.1, 5), np.linspace(56.0, 56.02, 5))
 MADE = {
@@ -87,7 +87,7 @@ def test_ticks_of_a_logarithmic_axis_are_plain_numbers(monkeypatch, least):
 
 
 def test_a_latent_view_holds_its_points_and_asks_for_nothing():
-    view = pictures.latent_view(CLOUD, list("aabbcc"), ["<x>", *"uvwxy"], "Six & more")
+    view = latent.latent_view(CLOUD, list("aabbcc"), ["<x>", *"uvwxy"], "Six & more")
     [data] = re.findall(r'id="points">(.*)</script>', view.page)
     held = json.loads(data)
     assert np.shape(held["frames"]) == CLOUD.shape
@@ -105,7 +105,7 @@ def test_a_latent_view_holds_its_points_and_asks_for_nothing():
 def test_numbers_are_coloured_from_dark_to_bright():
     held = json.loads(
         re.findall(
-            r'id="points">(.*)</script>', pictures.latent_view(CLOUD[0], range(6), "abcdef").page
+            r'id="points">(.*)</script>', latent.latent_view(CLOUD[0], range(6), "abcdef").page
         )[0]
     )
     brightness = [sum(bytes.fromhex(colour[1:])) for colour in held["colours"]]
