@@ -89,8 +89,10 @@ def fit(
     """
     run = _Run(model, make_train_batches, make_validation_batches, config, folder, on_progress)
     seed = config.seed + run.ranks.rank
-    with own_random_state(run.device, seed, config.deterministic), stop_signals() as stop:
-        return run.go(stop)
+    # A caller that wants no gradients would otherwise get untrained weights without a word.
+    with torch.inference_mode(False), torch.enable_grad():
+        with own_random_state(run.device, seed, config.deterministic), stop_signals() as stop:
+            return run.go(stop)
 
 
 def make_optimiser(model: nn.Module, config: FitConfig) -> torch.optim.AdamW:

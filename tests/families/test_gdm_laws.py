@@ -153,6 +153,7 @@ HELD_OUT, FRESH = 900_000, 1_000_000  # trajectories from here on are seen by no
 
 
 @cache
+@torch.enable_grad()  # whoever asks first may not want gradients
 def ar1_model():
     """`tiny` as the product's engine trains it: with validation, and the mean of its weights."""
     points = points_of_world(WORLD, 0, SEEN)

@@ -218,6 +218,14 @@ def test_two_runs_are_equal_whatever_went_on_around_them(shards, tmp_path, whole
     assert outcome(tmp_path / "again") == whole
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_it_trains_whatever_its_caller_wants_of_gradients(shards, tmp_path, whole, mode):
+    model = Toy()
+    with mode():
+        run(shards, tmp_path / "run", model=model)
+    assert outcome(tmp_path / "run") == whole
+
+
 def global_states():
     return torch.get_rng_state().tolist(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
 
