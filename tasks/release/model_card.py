@@ -205,7 +205,8 @@ def split_note(config: PipelineConfig) -> str:
 
 def privacy_note(row: Dataset, config: PipelineConfig) -> str:
     if row.is_personal:
-        known = ", but for the mean place of train" if config.model.inputs == "plain" else ""
+        knows_place = config.model.inputs == "plain" or config.model.family == "foundry"
+        known = ", but for the mean place of train" if knows_place else ""
         stored = f"Nothing stored with this version holds a coordinate of the data{known}."
         if config.reads_visits:
             stored = (

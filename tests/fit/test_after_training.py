@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import test_chemin
+import test_foundry
 import test_gpt2
 import test_gru
 import test_masked_chemin
@@ -42,6 +43,14 @@ GUARDS = {  # the check, what it asks besides a model, and the faults that it is
             ("check_future_is_unseen", [11], ["RelativeToLast"]),
             ("check_rows_are_independent", [], ["BatchStatistics"]),
             ("check_meridian_does_not_matter", [], ["AbsolutePlace"]),
+        ],
+    ),
+    "foundry": (
+        test_foundry,
+        [
+            ("check_future_is_unseen", [13], ["RelativeToLast", "TooEarly"]),
+            ("check_rows_are_independent", [], ["BatchStatistics"]),
+            ("check_a_point_is_told_alike_whatever_else_is_asked", [], ["CountsSteps"]),
         ],
     ),
     "gdm": (
