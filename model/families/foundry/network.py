@@ -146,14 +146,17 @@ class Foundry(Model):
         What may not be read is zero, and stands behind all that may.
         """
         is_hidden_RT = index_of(rows.time_s_RT) >= rows.num_readable_R.unsqueeze(1)
-        points = rows.lon_deg_RT, rows.lat_deg_RT, rows.time_s_RT
-        points = tuple(value_RT.masked_fill(is_hidden_RT, 0) for value_RT in points)
-        moved = Motion.of(*points, self.normaliser.typical_step_s)
-        told_RTAK = self.base.told(*points, moved)
+        lon_deg_RT, lat_deg_RT, time_s_RT = (
+            value_RT.masked_fill(is_hidden_RT, 0)
+            for value_RT in (rows.lon_deg_RT, rows.lat_deg_RT, rows.time_s_RT)
+        )
+        usual_s = self.normaliser.typical_step_s
+        moved = Motion.of(lon_deg_RT, lat_deg_RT, time_s_RT, usual_s)
+        told_RTAK = self.base.told(lon_deg_RT, lat_deg_RT, time_s_RT, moved)
         is_told_RT1 = (told_RTAK[..., 0, :].abs().sum(-1, keepdim=True) > 0).float()
         seen = [moved.seen(), told_RTAK.flatten(-2), is_told_RT1]
         if self.place is not None:
-            code_RTK = self.place(*points[:2], moved.heading_RTC)
+            code_RTK = self.place(lon_deg_RT, lat_deg_RT, moved.heading_RTC)
             seen += self._placed(code_RTK)
         x_RTD = self.embed_point(torch.cat(seen, dim=-1).to(self.embed_point.weight.dtype))
         for layer in self.layers:
@@ -184,10 +187,10 @@ class Foundry(Model):
         base_m_NJC = base_m_NJC + elapsed_s_NJ.unsqueeze(-1) * steered_mps_NJC
         return Center(base_m_NJC + reach_m_NJ.unsqueeze(-1) * turned_NJC, reach_m_NJ, near_NJK)
 
-    def density(self, seen: Presents, center: Center, at_P: tuple[Tensor, Tensor]) -> StepMixture:
+    def density(self, seen: Presents, center: Center, at_P: tuple[Tensor, ...]) -> StepMixture:
         """How displacements of pairs spread around the center, which they leave where it is."""
         numbers_NKU = self.density_head(seen.hidden_ND.detach())
-        present_P, _ = at_P
+        present_P = at_P[0]
         numbers_PU = (center.near_NJK[at_P].unsqueeze(1) @ numbers_NKU[present_P]).squeeze(1)
         return self.density_head.around(
             center.moved_m_NJC[at_P].detach(),

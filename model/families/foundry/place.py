@@ -40,7 +40,8 @@ class PlaceCode(nn.Module):
 
     def forward(self, lon_deg_RT: Tensor, lat_deg_RT: Tensor, heading_RTC: Tensor) -> Tensor:
         """(R, T, NUM_SEEN)."""
-        moved = step_between(*self.middle_deg_C, lon_deg_RT, lat_deg_RT)
+        lon_deg, lat_deg = self.middle_deg_C
+        moved = step_between(lon_deg, lat_deg, lon_deg_RT, lat_deg_RT)
         own_RTC = (torch.stack(moved, dim=-1) / self.extent_m).clamp(-FAR, FAR)
         rate_O = torch.pi / 2 * 2.0 ** torch.arange(NUM_OCTAVES, device=own_RTC.device)
         angle_RTK = (own_RTC.unsqueeze(-1) * rate_O).flatten(-2)
