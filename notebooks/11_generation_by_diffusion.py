@@ -773,12 +773,12 @@ def duplicates_off(sample_NT, real_MT, generator):
 # %% tags=["exercise"]
 def nearest(track_NTC: Tensor, other_MTC: Tensor) -> Tensor:
     """The distance (N) from each track to the nearest one of the others."""
-    found = []
-    for track_TC in track_NTC:
+    found = torch.empty(len(track_NTC), dtype=track_NTC.dtype)
+    for place, track_TC in enumerate(track_NTC):
         away_MTT = torch.cdist(other_MTC, track_TC)
         farthest_M2 = torch.stack([away_MTT.amin(axis).amax(1) for axis in (1, 2)], dim=1)
-        found.append(farthest_M2.amax(dim=1).min())
-    return torch.stack(found)
+        found[place] = farthest_M2.amax(dim=1).min()
+    return found
 
 
 def copied_share(sample_NTC: Tensor, train_MTC: Tensor, test_LTC: Tensor) -> float:

@@ -317,8 +317,8 @@ class TrainConfig(Section):
         None,
         gt=0,
         le=1,
-        description="Peak rate, after the warm-up; the family's own if empty: 0.003 for trajgpt, "
-        "0.001 for others.",
+        description="Peak rate, after the warm-up; the family's own if empty: 0.003 for foundry, "
+        "0.003 for trajgpt, 0.001 for others.",
     )
     warmup_steps: int = Field(
         FitConfig.warmup_steps,
