@@ -25,8 +25,11 @@ import json
 import math
 import subprocess
 import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
+
+warnings.filterwarnings("ignore", "IProgress not found")  # mlflow would like bars of progress
 
 import mlflow
 import numpy as np
