@@ -55,7 +55,7 @@ test-slow: $(READY) ## the tests that take long: kills, servers, whole runs
 notebooks: $(READY) ## the readers' copies of the notebooks, from their sources
 	$(BIN)/python -m notebooks.copies
 
-# A reader writes into a copy of the copy, which nothing overwrites.
+# A reader writes into a copy of the copy, which nothing overwrites. A container is often root.
 $(LESSONS): tutorial/%: | notebooks/colab/%
 	@mkdir -p tutorial
 	@cp notebooks/colab/$* $@
@@ -65,7 +65,7 @@ $(TUTORIAL_READY): $(READY)
 	@touch $@
 
 tutorial: $(TUTORIAL_READY) $(LESSONS) ## the notebooks in Jupyter, on this machine alone
-	$(BIN)/jupyter lab --ip 127.0.0.1 tutorial
+	$(BIN)/jupyter lab --ip 127.0.0.1 --allow-root tutorial
 
 # What we measure against has an environment of its own: it must never decide our versions.
 $(PEERS_READY): tests/peers.txt
