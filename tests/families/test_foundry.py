@@ -6,6 +6,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from helpers.direct_guards import (
+    NUM_TOLD,
+    check_a_point_is_told_alike_whatever_else_is_asked,
+    check_rows_are_independent,
+)
 from helpers.walks import STILL, WALKING, batch_of, context_of, shaken, standing, walk, window_of
 
 from model.earth.geometry import haversine_m, step_between, step_from
@@ -18,7 +23,6 @@ from model.interface.sequence_rows import rows_of_batch, sequence_rows
 
 TINY = FAMILIES["foundry"].presets["tiny"]
 PLACELESS = replace(TINY, has_place=False)
-NUM_TOLD = 6
 
 
 def random_weights(family=Foundry, config=PLACELESS):
@@ -99,28 +103,6 @@ def check_future_is_unseen(model, changed):
     assert (before[:, changed:] != after[:, changed:]).any(-1).all()
 
 
-def check_rows_are_independent(model):
-    """Contexts of every length: in a batch, alone, and padded longer."""
-    counts = [12, 3, 1, 9]
-    points = walk(len(counts), 12)
-    together = forecast(model, context_of(*points, counts), NUM_TOLD, num_samples=3)
-    for row, count in enumerate(counts):
-        own = [value[row : row + 1] for value in points]
-        bare = context_of(*(value[:, :count] for value in own))
-        for context in (bare, context_of(*own, [count], nonsense=1e12)):
-            found = forecast(model, context, NUM_TOLD, num_samples=3)
-            away_m_SH = haversine_m(
-                found.sample_lon_deg_BSH[0],
-                found.sample_lat_deg_BSH[0],
-                together.sample_lon_deg_BSH[row],
-                together.sample_lat_deg_BSH[row],
-            )
-            assert float(away_m_SH.max()) < 0.05
-            torch.testing.assert_close(
-                found.time_s_BH[0], together.time_s_BH[row], rtol=1e-5, atol=1e-3
-            )
-
-
 def check_meridian_does_not_matter(model):
     """8 degrees east, and across the date line."""
     lon_deg_BT, lat_deg_BT, time_s_BT = walk(3, 12)
@@ -147,16 +129,6 @@ def check_no_unit_of_length_enters(model):
         moved_m.append(torch.stack(steps) / size)
     away_m = (moved_m[1] - moved_m[0]).norm(dim=0)
     assert float((away_m / moved_m[0].norm(dim=0)).max()) < 0.02
-
-
-def check_a_point_is_told_alike_whatever_else_is_asked(model):
-    points = walk(3, 9)
-    target_s_BH = points[2][:, -1:] + 10.0 * torch.arange(1, NUM_TOLD + 1)
-    many = forecast(model, context_of(*points), NUM_TOLD, target_s_BH, num_samples=3)
-    one = forecast(model, context_of(*points), 1, target_s_BH[:, -1:], num_samples=3)
-    for name in ("lon_deg_BH", "lat_deg_BH", "sample_lon_deg_BSH", "sample_lat_deg_BSH"):
-        last, only = (getattr(found, name)[..., -1:] for found in (many, one))
-        torch.testing.assert_close(last, only, rtol=0, atol=1e-7)
 
 
 @pytest.mark.parametrize("fault", [RelativeToLast, TooEarly])
