@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 # Each module defines `FAMILY`. GPT-2 is none of them: it reads tokens and has no normaliser. The
 # names stand in a data file, for a new one changes no recipe of the others. So do the tasks of
-# each, whether it reads points or visits, and its own learning rate, where it has one, which are
-# told without loading torch.
+# each, whether it reads points or visits, its own learning rate, where it has one, and whether its
+# weights know a place, which are told without loading torch.
 MODULES_FILE = Path(__file__).with_name("modules.json")
 MODULES: dict[str, dict[str, Any]] = json.loads(MODULES_FILE.read_bytes())
 
@@ -49,6 +49,11 @@ def learning_rate_of(name: str) -> float | None:
     """A family's own peak rate, for a training that is given none; None where it has none."""
     rate: float | None = MODULES[name].get("learning_rate")
     return rate
+
+
+def knows_place(name: str) -> bool:
+    """Whether weights of a family hold the middle of the places of train, whatever its inputs."""
+    return bool(MODULES[name].get("knows_place", False))
 
 
 def fitted_file(name: str) -> str:

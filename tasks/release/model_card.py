@@ -16,7 +16,7 @@ from model.evaluation.judged_tasks import (
     RECOVER,
     TRAVEL_TIME,
 )
-from model.families import FILES, VISITS
+from model.families import FILES, VISITS, knows_place
 from tasks.config.datasets import Dataset
 from tasks.config.pipeline import PipelineConfig
 from tasks.evaluate.seen import seen_warning
@@ -205,8 +205,8 @@ def split_note(config: PipelineConfig) -> str:
 
 def privacy_note(row: Dataset, config: PipelineConfig) -> str:
     if row.is_personal:
-        knows_place = config.model.inputs == "plain" or config.model.family == "foundry"
-        known = ", but for the mean place of train" if knows_place else ""
+        is_placed = config.model.inputs == "plain" or knows_place(config.model.family)
+        known = ", but for the middle of the places of train" if is_placed else ""
         stored = f"Nothing stored with this version holds a coordinate of the data{known}."
         if config.reads_visits:
             stored = (

@@ -187,7 +187,7 @@ def steady(num_points, speed_mps=5.0, step_s=10.0):
 
 def base_of(points, at, elapsed_s):
     """Where the untrained base puts the point after so many seconds (C)."""
-    moved, base = Motion.of(*points, 10.0), Base()
+    moved, base = Motion.of(*points, 10.0, 1.0), Base()
     told_RTAK = base.told(*points, moved)
     elapsed_s_NJ = torch.tensor([[elapsed_s]])
     with torch.no_grad():
@@ -214,7 +214,7 @@ def test_what_trembles_about_a_place_stays():
 def test_errors_of_candidates_are_those_of_a_slow_loop():
     """Of each lead, over all points before that have as many known ones after them."""
     points, at = walk(1, 16), 13
-    moved = Motion.of(*points, 10.0)
+    moved = Motion.of(*points, 10.0, 1.0)
     base = Base()
     told_AK = base.told(*points, moved)[0, at]
     for place, lead in enumerate(LEADS):
@@ -232,7 +232,7 @@ def test_errors_of_candidates_are_those_of_a_slow_loop():
 
 def test_velocities_are_those_of_the_lags():
     points, at = walk(1, 40), 36
-    moved = Motion.of(*points, 10.0)
+    moved = Motion.of(*points, 10.0, 1.0)
     now = [value[0, at] for value in points]
     for place, lag in enumerate(LAGS):
         then = [value[0, at - lag] for value in points]
@@ -372,6 +372,18 @@ def test_samples_spread_around_the_forecast():
     found = forecast(random_weights(), context_of(*points), NUM_TOLD, target_s_BH, num_samples=64)
     assert (found.radius_p50_m_BH < found.radius_p80_m_BH).all()
     assert (found.radius_p80_m_BH.diff(dim=1) > 0).all()
+
+
+def test_one_point_alone_is_told_as_widely_as_things_usually_go():
+    """It shows no motion, which is not the same as rest."""
+    torch.manual_seed(0)
+    model = build("foundry", "tiny", WALKING).eval()
+    points = walk(2, 1)
+    target_s_BH = points[2] + 10.0 * torch.arange(1, NUM_TOLD + 1)
+    found = forecast(model, context_of(*points), NUM_TOLD, target_s_BH, num_samples=64)
+    gone_m_H = WALKING.speed_scale_mps * 10.0 * torch.arange(1, NUM_TOLD + 1)
+    assert (found.radius_p95_m_BH > gone_m_H / 4).all()
+    assert (found.radius_p95_m_BH < gone_m_H * 20).all()
 
 
 def test_a_longer_context_than_it_reads_counts_from_its_end():

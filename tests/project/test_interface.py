@@ -14,11 +14,13 @@ from helpers.interface import (
 from helpers.walks import batch_of, context_of, walk
 
 from model.earth.geometry import haversine_m
-from model.families import FAMILIES, FAMILIES_OF_POINTS, MODULES, tasks_of
+from model.families import FAMILIES, FAMILIES_OF_POINTS, MODULES, knows_place, tasks_of
 from model.inference import api
 from model.inference.api import check_task, forecast, score
 from model.interface.masking import masked
 from model.layers.distributions import Noise
+from tasks.config.pipeline import PipelineConfig
+from tasks.release.model_card import privacy_note
 
 
 @pytest.mark.parametrize(("family", "task"), EVERY)
@@ -33,6 +35,24 @@ def test_asking_changes_nothing(family, task):
     check_asking_changes_nothing(random_weights(family).train(), task)
     with pytest.raises(AssertionError):
         check_asking_changes_nothing(with_memory(random_weights(family)).train(), task)
+
+
+def fitted_at(family, lon_deg):
+    """What is stored with weights whose train lies around a longitude."""
+    model = random_weights(family)
+    model.fit_inputs([batch_of(*walk(8, 12, lon_deg=lon_deg))])
+    return model.state_dict()
+
+
+@pytest.mark.parametrize("family", FAMILIES_OF_POINTS)
+def test_a_card_of_people_says_whether_a_place_is_stored(family):
+    """What moves when train is moved east is a place."""
+    here, there = (fitted_at(family, lon_deg) for lon_deg in (8.0, 31.0))
+    moved = [name for name in here if (there[name] - here[name]).double().abs().max() > 1]
+    assert bool(moved) == knows_place(family), moved
+    config = PipelineConfig(dataset="geolife", model={"family": family})
+    said = privacy_note(config.source_row, config)
+    assert ("the middle of the places of train" in said) == knows_place(family)
 
 
 @pytest.mark.parametrize("family", FAMILIES_OF_POINTS)

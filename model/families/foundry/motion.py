@@ -31,7 +31,8 @@ class Motion(Columns):
 
     A lag that reaches behind the first point begins there. `pace_s` is the mean interval of the
     last eight points, `speed_mps` the root mean square of the recent velocities, with a floor of a
-    tenth of a metre each interval. The heading is that of the last four points.
+    tenth of a metre each interval. The heading is that of the last four points. A first point has
+    no motion before it: the usual interval and speed stand for its own.
     """
 
     velocity_mps_RTLC: Tensor
@@ -43,9 +44,13 @@ class Motion(Columns):
 
     @classmethod
     def of(
-        cls, lon_deg_RT: Tensor, lat_deg_RT: Tensor, time_s_RT: Tensor, usual_s: float
+        cls,
+        lon_deg_RT: Tensor,
+        lat_deg_RT: Tensor,
+        time_s_RT: Tensor,
+        usual_s: float,
+        usual_mps: float,
     ) -> Motion:
-        """`usual_s` stands for the interval of a point that has none before it."""
         index_RT = index_of(time_s_RT)
         lag_L = torch.tensor(LAGS, device=index_RT.device)
         origin_RTL = (index_RT.unsqueeze(-1) - lag_L).clamp(min=0)
@@ -60,6 +65,7 @@ class Motion(Columns):
         shortest_s_RT1 = 0.1 * pace_s_RT.unsqueeze(-1)
         velocity_RTLC = moved_m_RTLC / lag_s_RTL.clamp(min=shortest_s_RT1).unsqueeze(-1)
         square_RT = velocity_RTLC.square().sum(-1).mean(-1)
+        square_RT = square_RT.where(index_RT > 0, usual_mps**2)
         return cls(
             velocity_RTLC,
             lag_s_RTL,

@@ -150,8 +150,8 @@ class Foundry(Model):
             value_RT.masked_fill(is_hidden_RT, 0)
             for value_RT in (rows.lon_deg_RT, rows.lat_deg_RT, rows.time_s_RT)
         )
-        usual_s = self.normaliser.typical_step_s
-        moved = Motion.of(lon_deg_RT, lat_deg_RT, time_s_RT, usual_s)
+        usual = self.normaliser.typical_step_s, self.normaliser.speed_scale_mps
+        moved = Motion.of(lon_deg_RT, lat_deg_RT, time_s_RT, *usual)
         told_RTAK = self.base.told(lon_deg_RT, lat_deg_RT, time_s_RT, moved)
         is_told_RT1 = (told_RTAK[..., 0, :].abs().sum(-1, keepdim=True) > 0).float()
         seen = [moved.seen(), told_RTAK.flatten(-2), is_told_RT1]
@@ -299,8 +299,8 @@ class Foundry(Model):
     def score(self, context: Context) -> Tensor:
         """Mean surprise (B) of a step, told from the points before it: nats, as in chemin.
 
-        The first step has no motion before it, and counts as one from rest. NaN where there is
-        no step.
+        The first step has no motion before it: its spread is that of the usual speed of train. NaN
+        where there is no step.
         """
         rows = sequence_rows(context)
         row_N, now_N = (index_of(rows.time_s_RT) < rows.num_points_R.unsqueeze(1) - 1).nonzero(
