@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
 
 from ..earth.columns import Columns
+
+if TYPE_CHECKING:  # which is made of rows itself
+    from .journey_rows import JourneyRows
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,7 @@ class Batch(Windows):
     sequence_BT: Tensor
     window_id_B: Tensor
     window_id_BS: Tensor | None = None  # of packed batches
+    journeys: JourneyRows | None = None  # drawn beside each row, for who learns how long they take
 
     def window_ids(self, row: int) -> list[int]:
         """The windows that stand in a row."""

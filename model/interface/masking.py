@@ -45,6 +45,19 @@ class Loss:
         return self.total / self.count.clamp(min=1)
 
 
+def mixed(losses: Mapping[str, Loss], **weights: float) -> Loss:
+    """The means of several losses, summed by weights: 1 where none is named.
+
+    It counts the targets of the first, or one where only others have any. The parts stay sums over
+    their own targets.
+    """
+    counts = [loss.count for loss in losses.values()]
+    count = torch.where(counts[0] > 0, counts[0], torch.stack(counts).sum().clamp(max=1))
+    means = [weights.get(name, 1.0) * loss.mean for name, loss in losses.items()]
+    parts = {name: part for loss in losses.values() for name, part in loss.parts.items()}
+    return Loss(count * reduce(torch.add, means), count, parts)
+
+
 # ---------------------------------------------------------------------------------- masks
 
 

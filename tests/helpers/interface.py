@@ -12,6 +12,11 @@ from model.inference.api import embed, forecast, generate_trips, recover, score,
 from model.interface.contexts import Partial
 
 COUNTS = [12, 3, 5, 9]
+READERS = {
+    "gru": ["recurrent"],
+    "gdm": ["denoiser.features"],
+    "foundry": ["embed_point", "journey_head.embed"],
+}
 
 
 def random_weights(family):
@@ -68,9 +73,8 @@ def with_memory(model):
         return output + memory * torch.linspace(-1, 2, output.shape[-1])
 
     memory = torch.zeros(())
-    readers = {"gru": "recurrent", "gdm": "denoiser.features", "foundry": "embed_point"}
-    reader = model.get_submodule(readers.get(model.family, "transformer"))
-    reader.register_forward_hook(remember)
+    for reader in READERS.get(model.family, ["transformer"]):
+        model.get_submodule(reader).register_forward_hook(remember)
     return model
 
 

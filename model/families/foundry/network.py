@@ -17,22 +17,24 @@ from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from ...earth.columns import Columns
 from ...earth.geometry import from_heading, step_from
 from ...features.normaliser import MIN_STEP_S, Normaliser
-from ...interface.answers import Forecast, mean_hidden_state
+from ...interface.answers import Durations, Forecast, mean_hidden_state
 from ...interface.batch import Batch, index_of
-from ...interface.contexts import Context
+from ...interface.contexts import Context, Partial
 from ...interface.family import Family, Model
-from ...interface.masking import Loss
+from ...interface.journey_rows import JourneyRows
+from ...interface.masking import Loss, mixed
 from ...interface.sequence_rows import SequenceRows, ahead_of, rows_of_batch, sequence_rows
-from ...layers.distributions import Noise, StepMixture, told_number, told_step_m
+from ...layers.distributions import GaussianMixture, Noise, StepMixture, told_number, told_step_m
 from ...layers.elapsed import ElapsedHead
 from ...layers.heads import ladder, steer, steps_around
 from . import base, motion, place
 from .base import Base, hats
+from .blocks import Residual
+from .journeys import JourneyDensity, JourneyHead, log_seconds
 from .motion import LAGS, LEAST_M, Motion
 from .place import PlaceCode
 
@@ -44,7 +46,11 @@ NO_KINK_M = 0.1  # the gradient of a distance has no value at zero
 
 @dataclass(frozen=True)
 class FoundryConfig:
-    """Shape of the network; `share_placeless` of the rows of training are told no place."""
+    """Shape of the network; `share_placeless` of the rows of training are told no place.
+
+    The mean surprise of a journey's duration counts `journey_weight` times as much as the mean miss
+    of a forecast.
+    """
 
     width: int = 96
     num_layers: int = 3
@@ -53,9 +59,11 @@ class FoundryConfig:
     dropout: float = 0.1
     has_place: bool = True
     share_placeless: float = 0.1
+    journey_weight: float = 0.1
 
     def __post_init__(self) -> None:
-        lowest = {"max_points": 4, "dropout": 0, "has_place": 0, "share_placeless": 0}
+        free = ("dropout", "has_place", "share_placeless", "journey_weight")
+        lowest = {"max_points": 4, **dict.fromkeys(free, 0)}
         for name in (field.name for field in fields(self)):
             if getattr(self, name) < (low := lowest.get(name, 1)):
                 raise ValueError(f"{name} must be at least {low}, not {getattr(self, name)}")
@@ -115,10 +123,14 @@ class Foundry(Model):
         self.density_head = DensityHead(width, config.num_components)
         self.elapsed_head = ElapsedHead(width, config.num_components, normaliser)
         self.register_buffer("unit_m_J", torch.ones(len(AHEAD)))
+        shape = (width, config.num_layers, config.num_components, config.has_place)
+        self.journey_head = JourneyHead(*shape, normaliser)
 
     @torch.no_grad()
     def fit_inputs(self, batches: Iterable[Batch]) -> None:
         """The middle and extent of train, and how far the base is off at each number of points."""
+        batches = list(batches)
+        self.journey_head.fit([one.journeys for one in batches if one.journeys is not None])
         rows = [rows_of_batch(batch) for batch in batches]
         if self.place is not None:
             places = [
@@ -208,6 +220,26 @@ class Foundry(Model):
         return self.encode(rows).at(row_N, now_N), ahead_of(rows, row_N, now_N, ahead_J)
 
     def loss(self, batch: Batch) -> Loss:
+        """The mean of each task, mixed by the weights of the configuration."""
+        told = {"forecast": self.forecast_loss(batch), "journey": self.journey_loss(batch)}
+        return mixed(told, journey=self.config.journey_weight)
+
+    def journey_loss(self, batch: Batch) -> Loss:
+        """Surprise of how long journeys take, told from their ends and from their paths."""
+        if batch.journeys is None:
+            return Loss.of(
+                torch.zeros((), dtype=torch.long), {"journey_nll": self.unit_m_J.new_zeros(())}
+            )
+        ways = batch.journeys.flat()
+        nll_N = torch.cat(
+            [
+                -self._journey(one).log_density(log_seconds(one.duration_s_BG[:, 0]))
+                for one in (ways, ways.with_ends_alone())
+            ]
+        )
+        return Loss.of(torch.tensor(len(nll_N)), {"journey_nll": nll_N.sum()})
+
+    def forecast_loss(self, batch: Batch) -> Loss:
         """Mean distance of the centers from the truth, each in the unit of its points ahead.
 
         Beside it the negative log-likelihoods of where and when, in nats, which move the heads of
@@ -291,6 +323,21 @@ class Foundry(Model):
         elapsed_s_HBS = elapsed_s_P.view(num_horizon, num_rows, num_draws).cummax(0).values
         return elapsed_s_HBS.permute(1, 2, 0)
 
+    def travel_time(self, partial: Partial) -> Durations:
+        """Seconds from the first point to the last, as whole journeys of train take."""
+        density = self.duration_density(partial)
+        return Durations(*(density.quantile(share) for share in (0.5, 0.1, 0.9)))
+
+    def duration_density(self, partial: Partial) -> JourneyDensity:
+        """The density of the same."""
+        return JourneyDensity(self._journey(JourneyRows.asked(partial).flat()))
+
+    def _journey(self, ways: JourneyRows) -> GaussianMixture:
+        is_told_N1 = torch.ones_like(ways.path_m_BG).float()
+        if self.training:
+            is_told_N1 = (torch.rand_like(is_told_N1) >= self.config.share_placeless).float()
+        return self.journey_head(ways, self.place, is_told_N1)
+
     def embed(self, context: Context) -> Tensor:
         """The mean state (B, D) of the points of each trajectory."""
         hidden_BTD = self.encode(sequence_rows(context)).hidden_ND
@@ -320,21 +367,6 @@ class Foundry(Model):
         total_B.index_add_(0, row_N, surprise_N.double())
         num_steps_B = rows.num_points_R - 1
         return total_B / num_steps_B.double().where(num_steps_B > 0, torch.nan)
-
-
-class Residual(nn.Module):
-    """A layer of two maps beside which its input goes on, normalised before."""
-
-    def __init__(self, width: int, dropout: float) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.widen, self.narrow = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x_D: Tensor) -> Tensor:
-        wide = functional.gelu(self.widen(self.norm(x_D)))
-        narrow: Tensor = self.narrow(self.dropout(wide))
-        return x_D + narrow
 
 
 class DensityHead(nn.Module):
@@ -373,4 +405,5 @@ def _is_present(rows: SequenceRows) -> Tensor:
     return (index_RT < rows.num_readable_R.unsqueeze(1)) & (index_RT > 0)
 
 
-FAMILY = Family(Foundry, FoundryConfig, PRESETS, ("forecast", "embed", "score"))
+TASKS = ("forecast", "travel_time", "embed", "score")
+FAMILY = Family(Foundry, FoundryConfig, PRESETS, TASKS, learns_journeys=True)
