@@ -64,8 +64,10 @@ class JourneyPool:
         size_R = np.concatenate([np.empty(0, np.int64), *sizes])
         if not len(size_R):
             return None
-        joined = [np.concatenate(column) for column in zip(*columns, strict=True)]
-        return cls(np.append(0, size_R.cumsum()), *joined, shards.zone)
+        started_us_R, *joined = (np.concatenate(column) for column in zip(*columns, strict=True))
+        t_s_N, lon_deg_N, lat_deg_N, so_far_m_N = joined
+        offset_R = np.append(0, size_R.cumsum())
+        return cls(offset_R, started_us_R, t_s_N, lon_deg_N, lat_deg_N, so_far_m_N, shards.zone)
 
     def beside(self, batch: Batch, seed: int) -> Batch:
         """The batch with journeys: for each of its windows some whole ones and some parts."""
