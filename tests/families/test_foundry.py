@@ -371,7 +371,9 @@ def test_predicted_times_ascend_along_each_path():
 def test_samples_spread_around_the_forecast():
     points = walk(3, 12)
     target_s_BH = points[2][:, -1:] + 10.0 * torch.arange(1, NUM_TOLD + 1)
-    found = forecast(random_weights(), context_of(*points), NUM_TOLD, target_s_BH, num_samples=64)
+    torch.manual_seed(0)
+    model = build("foundry", "tiny", WALKING).eval()
+    found = forecast(model, context_of(*points), NUM_TOLD, target_s_BH, num_samples=64)
     assert (found.radius_p50_m_BH < found.radius_p80_m_BH).all()
     assert (found.radius_p80_m_BH.diff(dim=1) > 0).all()
 
@@ -419,5 +421,5 @@ def test_presets_have_their_size():
         name: sum(parameter.numel() for parameter in build("foundry", name, WALKING).parameters())
         for name in FAMILIES["foundry"].presets
     }
-    assert count["tiny"] < 60_000
-    assert 100_000 < count["small"] < 300_000
+    assert count["tiny"] < 120_000
+    assert 100_000 < count["small"] < 500_000

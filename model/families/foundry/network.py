@@ -31,17 +31,17 @@ from ...interface.masking import Loss, mixed
 from ...interface.sequence_rows import SequenceRows, ahead_of, rows_of_batch, sequence_rows
 from ...layers.distributions import GaussianMixture, Noise, StepMixture, told_number, told_step_m
 from ...layers.elapsed import ElapsedHead
-from ...layers.heads import ladder, steer, steps_around
+from ...layers.heads import steer
 from . import base, motion, place
 from .base import Base, hats
 from .blocks import Residual
+from .density import KNOTS, DensityHead
 from .journeys import JourneyDensity, JourneyHead, log_seconds
 from .motion import LAGS, LEAST_M, Motion
 from .place import PlaceCode
 from .strides import STRIDES, Readings
 
 AHEAD = (1, 2, 3, 5, 8, 12, 16, 20, 26, 32)  # points ahead that training asks
-KNOTS = (0.5, 1, 2, 3, 5, 8, 12, 16, 20)  # intervals ahead at which answers are told
 LOG_LOST = math.log(80)  # intervals ahead from which on the base alone tells where
 STEERED = [LAGS.index(lag) for lag in (1, 2, 4, 8, 16)]  # velocities that are damped and turned
 NO_KINK_M = 0.1  # the gradient of a distance has no value at zero
@@ -384,31 +384,6 @@ class Foundry(Model):
         total_B.index_add_(0, row_N, surprise_N.double())
         num_steps_B = rows.num_points_R - 1
         return total_B / num_steps_B.double().where(num_steps_B > 0, torch.nan)
-
-
-class DensityHead(nn.Module):
-    """p(east, north) around a center: components in the reach, along and across the heading."""
-
-    def __init__(self, width: int, num_components: int) -> None:
-        super().__init__()
-        self.sizes = [num_components, num_components, 2 * num_components, 2 * num_components]
-        scales = ladder(num_components, 0.02, 1.0).repeat_interleave(2)
-        self.project = nn.Linear(width, len(KNOTS) * sum(self.sizes))
-        with torch.no_grad():
-            self.project.weight.mul_(0.1)
-            self.project.bias.zero_()
-            self.project.bias.view(len(KNOTS), -1)[:, -len(scales) :] = scales
-
-    def forward(self, hidden_ND: Tensor) -> Tensor:
-        """The numbers (N, K, U) of a mixture at each knot."""
-        numbers_NKU: Tensor = self.project(hidden_ND).unflatten(-1, (len(KNOTS), -1))
-        return numbers_NKU
-
-    def around(
-        self, center_m_PC: Tensor, reach_m_P: Tensor, heading_PC: Tensor, numbers_PU: Tensor
-    ) -> StepMixture:
-        numbers = numbers_PU.split(self.sizes, dim=-1)
-        return steps_around(center_m_PC, reach_m_P, heading_PC, numbers)
 
 
 def _grid(*sizes: int) -> list[Tensor]:
