@@ -16,9 +16,10 @@ import torch
 
 from ..earth.arrays import Floats, Ints
 from ..earth.calendar import calendar_features
+from ..interface.asked_journeys import placed
 from ..interface.batch import Batch
 from ..interface.flat_points import even_places
-from ..interface.journey_rows import NUM_PLACES, JourneyRows, placed
+from ..interface.journey_rows import NUM_PLACES, JourneyRows
 from .journeys import so_far_m
 from .shards import Shards, read_group, row_groups
 

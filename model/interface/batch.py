@@ -7,16 +7,14 @@ K calendar features.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Self
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..earth.columns import Columns
-
-if TYPE_CHECKING:  # which is made of rows itself
-    from .journey_rows import JourneyRows
+from .journey_rows import JourneyRows
+from .rows import Rows
 
 
 @dataclass(frozen=True)
@@ -59,25 +57,6 @@ class Cursor:
         given = dict(place)
         parts = tuple(cls.from_json(part) for part in given.pop("parts", ()))
         return cls(parts=parts, taken=tuple(given.pop("taken", ())), **given)
-
-
-@dataclass(frozen=True)
-class Rows(Columns):
-    """The base of what a model is fed: tensors with a row each, of points, visits or tokens."""
-
-    def to(self, device: torch.device | str) -> Self:
-        """The same batch on another device."""
-        return replace(self, **{key: value.to(device) for key, value in self.columns().items()})
-
-    def part(self, first: int, end: int | None, num_points: int | None = None) -> Self:
-        """Some rows, and of them the first `num_points`, or visits: all, if none are named."""
-        rows = self.at(slice(first, end))
-        points = {
-            key: value[:, :num_points]
-            for key, value in rows.columns().items()
-            if "_BT" in key or "_BV" in key
-        }
-        return replace(rows, **points)
 
 
 @dataclass(frozen=True, kw_only=True)

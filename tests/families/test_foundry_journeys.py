@@ -15,6 +15,7 @@ from model.earth.geometry import haversine_m, step_between, step_from
 from model.families import FAMILIES, build
 from model.families.foundry.network import Foundry
 from model.inference.api import duration_density, travel_time
+from model.interface.asked_journeys import asked_journeys
 from model.interface.batch import Cursor
 from model.interface.contexts import Partial
 from model.interface.journey_rows import NUM_PLACES, JourneyRows
@@ -115,7 +116,7 @@ def check_times_are_not_read(model):
 
 
 def check_ends_alone_show_no_path(model):
-    ways = JourneyRows.asked(question(*walk(3, 20))).flat()
+    ways = asked_journeys(question(*walk(3, 20))).flat()
     bent_deg = ways.lon_deg_BGK.clone()
     bent_deg[..., 1:-1] += 0.01
     bent = replace(ways, lon_deg_BGK=bent_deg, path_m_BG=3 * ways.path_m_BG)
@@ -192,7 +193,7 @@ def test_whole_journeys_are_seen_in_training_as_they_are_asked(shards):
         ]
         lon_deg_BT, lat_deg_BT, time_s_BT = columns
         asked = replace(question(*columns), started_us_B=torch.tensor([points.started_us_R[trip]]))
-        expected, found = JourneyRows.asked(asked), drawn.at(slice(row, row + 1))
+        expected, found = asked_journeys(asked), drawn.at(slice(row, row + 1))
         away_m = haversine_m(
             found.lon_deg_BGK[:, 0],
             found.lat_deg_BGK[:, 0],
@@ -240,7 +241,7 @@ def test_the_surprise_is_that_of_the_density_that_is_asked(shards):
     ways = pool.beside(batch_of(*walk(4, 6)), 0).journeys
     batch = replace(batch_of(*walk(4, 6)), journeys=ways)
     with torch.no_grad():
-        loss = model.journey_loss(batch)
+        loss = model.journey_head.loss(batch.journeys, model.place)
         each = [
             -model._journey(one).log_density(torch.log(one.duration_s_BG[:, 0] + 1).float())
             for one in (ways.flat(), ways.flat().with_ends_alone())
@@ -272,7 +273,7 @@ def test_tasks_are_averaged_then_mixed(shards):
         model = random_weights(config=replace(PLACELESS, journey_weight=weight))
         with torch.no_grad():
             alone, both = model.loss(batch), model.loss(replace(batch, journeys=ways))
-            journeys = model.journey_loss(replace(batch, journeys=ways))
+            journeys = model.journey_head.loss(ways, model.place)
         assert int(both.count) == int(alone.count)
         torch.testing.assert_close(both.mean, alone.mean + weight * journeys.mean)
 
@@ -303,10 +304,9 @@ def test_training_learns_that_the_way_north_is_slow():
 
     model.journey_head.fit([made(256)])
     optimiser = torch.optim.AdamW(model.journey_head.parameters(), lr=3e-3)
-    batch = batch_of(*walk(2, 4))
     for _ in range(60):
         optimiser.zero_grad()
-        model.journey_loss(replace(batch, journeys=made(128))).mean.backward()
+        model.journey_head.loss(made(128), model.place).mean.backward()
         optimiser.step()
     model.eval()
     unseen = made(200)

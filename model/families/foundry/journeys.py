@@ -18,11 +18,13 @@ from torch import Tensor, nn
 from ...earth.geometry import heading_of, step_between
 from ...features.normaliser import Normaliser
 from ...interface.journey_rows import NUM_PLACES, JourneyRows
+from ...interface.masking import Loss
 from ...layers.distributions import GaussianMixture
 from ...layers.heads import NumberHead
 from . import place
 from .blocks import Residual
-from .place import PlaceCode
+from .config import FoundryConfig
+from .place import PlaceCode, tells_place
 
 LEAST_S = 1.0  # is added before a logarithm
 NUM_CLOCK = 4  # numbers of the weekday and of the hour, which come first in a calendar
@@ -42,15 +44,15 @@ class JourneyHead(nn.Module):
 
     usual_KE: Tensor
 
-    def __init__(
-        self, width: int, num_layers: int, num_components: int, has_place: bool, usual: Normaliser
-    ) -> None:
+    def __init__(self, config: FoundryConfig, usual: Normaliser) -> None:
         super().__init__()
+        width, has_place = config.width, config.has_place
+        self.share_placeless = config.share_placeless
         self.least_m = usual.extent_scale_m / FINEST
         num_seen = NUM_ENDS + NUM_PATH + (3 * place.NUM_SEEN + 1) * has_place
         self.embed = nn.Linear(num_seen, width)
-        self.layers = nn.ModuleList(Residual(width, DROPOUT) for _ in range(num_layers))
-        self.tell = NumberHead(width, num_components, 1.5)
+        self.layers = nn.ModuleList(Residual(width, DROPOUT) for _ in range(config.num_layers))
+        self.tell = NumberHead(width, config.num_components, 1.5)
         log_mps = torch.tensor(usual.speed_scale_mps).log()
         plain_E = torch.stack([-log_mps, torch.ones(()), torch.zeros(()), torch.ones(())])
         self.register_buffer("usual_KE", plain_E.repeat(2, 1))
@@ -73,10 +75,19 @@ class JourneyHead(nn.Module):
     def _log_m(self, length_m_N: Tensor) -> Tensor:
         return torch.log(length_m_N + self.least_m)
 
-    def forward(
-        self, journeys: JourneyRows, where: PlaceCode | None, is_told_N1: Tensor
-    ) -> GaussianMixture:
-        """Of flat journeys; places are told where `is_told_N1` says."""
+    def loss(self, journeys: JourneyRows | None, where: PlaceCode | None) -> Loss:
+        """Surprise of how long journeys take, told from their ends and from their paths."""
+        if journeys is None:
+            nothing = self.usual_KE.new_zeros(())
+            return Loss.of(nothing.long(), {"journey_nll": nothing})
+        ways = journeys.flat()
+        log_s_N = log_seconds(ways.duration_s_BG[:, 0])
+        asked = (ways, ways.with_ends_alone())
+        nll_N = torch.cat([-self(one, where).log_density(log_s_N) for one in asked])
+        return Loss.of(torch.tensor(len(nll_N)), {"journey_nll": nll_N.sum()})
+
+    def forward(self, journeys: JourneyRows, where: PlaceCode | None) -> GaussianMixture:
+        """Of flat journeys."""
         seen, has_path_N1 = Seen.of(journeys), journeys.has_path_BG.float()
         z_NK = torch.stack(
             [
@@ -96,6 +107,7 @@ class JourneyHead(nn.Module):
             has_path_N1 * torch.cat([z_NK[:, 1:], self._shape(seen)], dim=-1),
         ]
         if where is not None:
+            is_told_N1 = tells_place(has_path_N1, self.training * self.share_placeless)
             code_NKV = is_told_N1.unsqueeze(-1) * codes_of(journeys, seen, where)
             parts += [code_NKV[:, 0], code_NKV[:, -1], has_path_N1 * code_NKV.mean(1), is_told_N1]
         x_ND = self.embed(torch.cat([part.float() for part in parts], dim=-1))

@@ -13,8 +13,8 @@ instant, A leads and K candidates of the base.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -22,21 +22,24 @@ from torch import Tensor, nn
 from ...earth.columns import Columns
 from ...earth.geometry import from_heading, step_from
 from ...features.normaliser import MIN_STEP_S, Normaliser
-from ...interface.answers import Durations, Forecast, mean_hidden_state
+from ...interface.answers import Durations, Forecast, Recovered, mean_hidden_state
+from ...interface.asked_journeys import asked_journeys
 from ...interface.batch import Batch, index_of
 from ...interface.contexts import Context, Partial
 from ...interface.family import Family, Model
 from ...interface.journey_rows import JourneyRows
-from ...interface.masking import Loss, mixed
+from ...interface.masking import Loss, as_judged, masked, mixed, unmasked
 from ...interface.sequence_rows import SequenceRows, ahead_of, rows_of_batch, sequence_rows
 from ...layers.distributions import GaussianMixture, Noise, StepMixture, told_number, told_step_m
 from ...layers.elapsed import ElapsedHead
 from ...layers.heads import steer
 from . import base, motion, place
 from .base import Base, hats
+from .between import Asked, GapHead
 from .blocks import Residual
+from .config import PRESETS, FoundryConfig
 from .density import KNOTS, DensityHead
-from .journeys import JourneyDensity, JourneyHead, log_seconds
+from .journeys import JourneyDensity, JourneyHead
 from .motion import LAGS, LEAST_M, Motion
 from .place import PlaceCode
 from .strides import STRIDES, Readings
@@ -45,40 +48,6 @@ AHEAD = (1, 2, 3, 5, 8, 12, 16, 20, 26, 32)  # points ahead that training asks
 LOG_LOST = math.log(80)  # intervals ahead from which on the base alone tells where
 STEERED = [LAGS.index(lag) for lag in (1, 2, 4, 8, 16)]  # velocities that are damped and turned
 NO_KINK_M = 0.1  # the gradient of a distance has no value at zero
-
-
-@dataclass(frozen=True)
-class FoundryConfig:
-    """Shape of the network; `share_placeless` of the rows of training are told no place.
-
-    The mean surprise of a journey's duration counts `journey_weight` times as much as the mean miss
-    of a forecast.
-    """
-
-    width: int = 96
-    num_layers: int = 3
-    num_components: int = 4
-    max_points: int = 64
-    dropout: float = 0.1
-    has_place: bool = True
-    share_placeless: float = 0.1
-    journey_weight: float = 0.1
-
-    def __post_init__(self) -> None:
-        free = ("dropout", "has_place", "share_placeless", "journey_weight")
-        lowest = {"max_points": 4, **dict.fromkeys(free, 0)}
-        for name in (field.name for field in fields(self)):
-            if getattr(self, name) < (low := lowest.get(name, 1)):
-                raise ValueError(f"{name} must be at least {low}, not {getattr(self, name)}")
-        for name in ("dropout", "share_placeless"):
-            if getattr(self, name) >= 1:
-                raise ValueError(f"{name} must be below 1, not {getattr(self, name)}")
-
-
-PRESETS: Mapping[str, FoundryConfig] = {
-    "tiny": FoundryConfig(width=48, num_layers=2, dropout=0.0),
-    "small": FoundryConfig(),
-}
 
 
 @dataclass(frozen=True)
@@ -126,8 +95,8 @@ class Foundry(Model):
         self.density_head = DensityHead(width, config.num_components)
         self.elapsed_head = ElapsedHead(width, config.num_components, normaliser)
         self.register_buffer("unit_m_J", torch.ones(len(AHEAD)))
-        shape = (width, config.num_layers, config.num_components, config.has_place)
-        self.journey_head = JourneyHead(*shape, normaliser)
+        self.journey_head = JourneyHead(config, normaliser)
+        self.gap_head = GapHead(config, normaliser)
 
     @property
     def max_known(self) -> int:
@@ -139,6 +108,7 @@ class Foundry(Model):
         """The middle and extent of train, and how far the base is off at each number of points."""
         batches = list(batches)
         self.journey_head.fit([one.journeys for one in batches if one.journeys is not None])
+        self.gap_head.fit(masked(batch, as_judged, 0) for batch in batches)
         rows = [rows_of_batch(batch) for batch in batches]
         if self.place is not None:
             places = [
@@ -230,23 +200,13 @@ class Foundry(Model):
 
     def loss(self, batch: Batch) -> Loss:
         """The mean of each task, mixed by the weights of the configuration."""
-        told = {"forecast": self.forecast_loss(batch), "journey": self.journey_loss(batch)}
-        return mixed(told, journey=self.config.journey_weight)
-
-    def journey_loss(self, batch: Batch) -> Loss:
-        """Surprise of how long journeys take, told from their ends and from their paths."""
-        if batch.journeys is None:
-            return Loss.of(
-                torch.zeros((), dtype=torch.long), {"journey_nll": self.unit_m_J.new_zeros(())}
-            )
-        ways = batch.journeys.flat()
-        nll_N = torch.cat(
-            [
-                -self._journey(one).log_density(log_seconds(one.duration_s_BG[:, 0]))
-                for one in (ways, ways.with_ends_alone())
-            ]
-        )
-        return Loss.of(torch.tensor(len(nll_N)), {"journey_nll": nll_N.sum()})
+        told = {
+            "forecast": self.forecast_loss(unmasked(batch)),
+            "journey": self.journey_head.loss(batch.journeys, self.place),
+            "gap": self.gap_head.loss(batch, self.place),
+        }
+        weights = {"journey": self.config.journey_weight, "gap": self.config.gap_weight}
+        return mixed(told, **weights)
 
     def forecast_loss(self, batch: Batch) -> Loss:
         """Mean distance of the centers from the truth, each in the unit of its points ahead.
@@ -347,13 +307,15 @@ class Foundry(Model):
 
     def duration_density(self, partial: Partial) -> JourneyDensity:
         """The density of the same."""
-        return JourneyDensity(self._journey(JourneyRows.asked(partial).flat()))
+        return JourneyDensity(self._journey(asked_journeys(partial).flat()))
 
     def _journey(self, ways: JourneyRows) -> GaussianMixture:
-        is_told_N1 = torch.ones_like(ways.path_m_BG).float()
-        if self.training:
-            is_told_N1 = (torch.rand_like(is_told_N1) >= self.config.share_placeless).float()
-        return self.journey_head(ways, self.place, is_told_N1)
+        return self.journey_head(ways, self.place)
+
+    def recover(self, batch: Batch) -> Recovered:
+        """The batch with what is hidden filled in, where a known point stands on either side."""
+        asked = Asked.of(batch)
+        return asked.recovered(self.gap_head(asked, self.place))
 
     def embed(self, context: Context) -> Tensor:
         """The mean state (B, D) of the points of each trajectory."""
@@ -397,5 +359,5 @@ def _is_present(rows: SequenceRows) -> Tensor:
     return (index_RT < rows.num_readable_R.unsqueeze(1)) & (index_RT > 0)
 
 
-TASKS = ("forecast", "travel_time", "embed", "score")
-FAMILY = Family(Foundry, FoundryConfig, PRESETS, TASKS, learns_journeys=True)
+TASKS = ("forecast", "recover", "travel_time", "embed", "score")
+FAMILY = Family(Foundry, FoundryConfig, PRESETS, TASKS, as_judged, learns_journeys=True)

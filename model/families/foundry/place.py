@@ -50,3 +50,10 @@ class PlaceCode(nn.Module):
         )
         parts = [lat_RT1, lon_RT1.sin(), lon_RT1.cos(), own_RTC]
         return torch.cat([*parts, angle_RTK.sin(), angle_RTK.cos(), heading_RTC], dim=-1).float()
+
+
+def tells_place(like_N1: Tensor, share_placeless: float) -> Tensor:
+    """1 or 0 (N, 1): of which questions the places are told; none is drawn where all are."""
+    if not share_placeless:
+        return torch.ones_like(like_N1)
+    return (torch.rand_like(like_N1) >= share_placeless).to(like_N1)
