@@ -16,7 +16,7 @@ from helpers.walks import STILL, WALKING, batch_of, context_of, shaken, standing
 from model.baselines.recovery import HERMITE, LINEAR
 from model.earth.geometry import haversine_m, step_from
 from model.families import FAMILIES, build
-from model.families.foundry.between import NUM_SIDE, Around, Asked, GapHead
+from model.families.foundry.between import Around, Asked, GapHead
 from model.families.foundry.network import Foundry
 from model.inference.api import recover
 from model.interface.contexts import Partial
