@@ -32,8 +32,8 @@ from .motion import LEAST_M
 from .place import PlaceCode, tells_place
 
 NUM_SIDE = 4
-NUM_PATHS = 4  # straight, and bent by the velocities over one, two and three known points
-FIRST_BIAS = (0.0, 1.5, 0.5, 0.0)
+NUM_PATHS = 4  # straight, and bent by velocities over one known point and two, and by parabolas
+FIRST_BIAS = (0.0, 0.5, 0.0, 1.5)
 SHARPNESS = 2.0
 GAPS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # hidden points in a row that have units of their own
 NUM_SEEN = 8 + 2 * NUM_SIDE * 3 + 3 * 2 + 2 * NUM_PATHS + NUM_PATHS + 1
@@ -293,14 +293,19 @@ def _chain(first_BT: Tensor, next_BT: Tensor) -> list[Tensor]:
 def _led_m(
     side_m_BTKC: Tensor, side_s_BTK: Tensor, chord_m_BTC: Tensor, gap_s_BT: Tensor
 ) -> list[Tensor]:
-    """How far the velocity over one, two and more known points of a side leads in the gap."""
+    """How far the velocity at a side leads in the gap, by one known point, two, and a parabola."""
     found = []
-    for lag in range(1, NUM_SIDE):
+    gap_s_BT1 = gap_s_BT.unsqueeze(-1)
+    for lag in (1, 2):
         apart_s_BT1 = (side_s_BTK[..., lag] - side_s_BTK[..., 0]).unsqueeze(-1)
         moved_m_BTC = side_m_BTKC[..., lag, :] - side_m_BTKC[..., 0, :]
         is_told_BT1 = apart_s_BT1 != 0
-        led_m_BTC = moved_m_BTC * gap_s_BT.unsqueeze(-1) / apart_s_BT1.where(is_told_BT1, 1.0)
+        led_m_BTC = moved_m_BTC * gap_s_BT1 / apart_s_BT1.where(is_told_BT1, 1.0)
         found.append(torch.where(is_told_BT1, led_m_BTC, chord_m_BTC))
+    # The parabola through three points leans the more to a side the nearer its point is.
+    beyond_s_BT1 = (side_s_BTK[..., 1] - side_s_BTK[..., 0]).abs().unsqueeze(-1)
+    share_BT1 = beyond_s_BT1 / (beyond_s_BT1 + gap_s_BT1).clamp(min=1e-9)
+    found.append(found[0] + share_BT1 * (chord_m_BTC - found[0]))
     return found
 
 
