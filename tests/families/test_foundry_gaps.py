@@ -320,5 +320,5 @@ def test_untrained_it_tells_the_blend_of_the_simple_paths():
     head: GapHead = model.gap_head
     with torch.no_grad():
         told_m_NC = head(asked, model.place)
-        blend_m_NC = head._base_m(asked.at_N, head._logits(asked))
+        blend_m_NC = head._blend(head._logits(asked), asked.at_N.path_m_BTPC)
     torch.testing.assert_close(told_m_NC, blend_m_NC)

@@ -32,12 +32,13 @@ from .motion import LEAST_M
 from .place import PlaceCode, tells_place
 
 NUM_SIDE = 4
-NUM_PATHS = 4  # straight, and bent by velocities over one known point and two, and by parabolas
-FIRST_BIAS = (0.0, 0.5, 0.0, 1.5)
-SHARPNESS = 2.0
+NOISES = (1e-3, 0.03, 0.1, 0.3)  # of known places, against how far motion strays in one interval
+NUM_PATHS = 3 + len(NOISES)  # straight, bent as the next known points tell, by parabolas, splines
+SHARPNESS = 1.0  # weights fall with this power of what a path misses in the window
+TRAIN_SHARPNESS = 8.0  # and with this one of what it misses on train in gaps of a size
 GAPS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # hidden points in a row that have units of their own
 NUM_SEEN = 8 + 2 * NUM_SIDE * 3 + 3 * 2 + 2 * NUM_PATHS + NUM_PATHS + 1
-DROPOUT = 0.1
+DROPOUT = 0.2
 
 
 @dataclass(frozen=True)
@@ -86,16 +87,15 @@ class Around(Columns):
             _led_m(side_m_BTKC[..., side, :], side_s_BTK[..., side], chord_m_BTC, gap_s_BT.float())
             for side in (slice(0, NUM_SIDE), slice(NUM_SIDE, None))
         )
-        path_m_BTPC = torch.stack(
-            [
-                chord_m_BTC * share_BT.unsqueeze(-1),
-                *(
-                    hermite(share_BT.unsqueeze(-1), *one, chord_m_BTC)
-                    for one in zip(arriving, leaving, strict=True)
-                ),
-            ],
-            dim=-2,
-        )
+        num_hidden_BT = (end_BT - start_BT - 1).clamp(min=1)
+        cubics = [
+            hermite(share_BT.unsqueeze(-1), *one, chord_m_BTC)
+            for one in zip(arriving, leaving, strict=True)
+        ]
+        weight_BTSK = spline_weights(share_BT, side_s_BTK, gap_s_BT, num_hidden_BT)
+        straight_m_BTC = chord_m_BTC * share_BT.unsqueeze(-1)
+        path_m_BTPC = torch.stack([straight_m_BTC, *cubics], dim=-2)
+        path_m_BTPC = torch.cat([path_m_BTPC, weight_BTSK.float() @ side_m_BTKC], dim=-2)
         way_m_BTC = torch.cat([chord_m_BTC, arriving[0], leaving[0]], dim=-1)
         return cls(
             (before_BT >= 0) | (after_BT >= 0),
@@ -103,7 +103,7 @@ class Around(Columns):
             lat_deg_BTK[..., 0],
             start_s_BT,
             gap_s_BT,
-            (end_BT - start_BT - 1).clamp(min=1),
+            num_hidden_BT,
             share_BT,
             side_m_BTKC,
             side_s_BTK,
@@ -185,24 +185,32 @@ class GapHead(nn.Module):
         self.correct = nn.Linear(width, NUM_PATHS + 2)
         nn.init.zeros_(self.correct.weight)
         nn.init.zeros_(self.correct.bias)
-        self.bias_P = nn.Parameter(torch.tensor(FIRST_BIAS))
+        self.bias_GP = nn.Parameter(torch.zeros(len(GAPS), NUM_PATHS))
         self.sharpness = nn.Parameter(torch.tensor(SHARPNESS))
         self.register_buffer("unit_m_G", torch.ones(len(GAPS)))
         self.register_buffer("log_gap_G", torch.tensor(GAPS).log(), persistent=False)
 
     @torch.no_grad()
     def fit(self, batches: Iterable[Batch]) -> None:
-        """The units, from batches of train of which something is hidden."""
-        total_G, count_G = torch.zeros(len(GAPS)), torch.zeros(len(GAPS))
+        """The units and the first weights, from batches of train of which something is hidden."""
+        told = []
         for batch in batches:
             asked = Asked.of(batch)
-            base_m_NC = self._base_m(asked.at_N, self._logits(asked))
-            away_m_N = (base_m_NC - asked.true_m(batch)).norm(dim=-1)
-            near_NG = self._near(asked.at_N)
-            total_G += away_m_N @ near_NG
-            count_G += near_NG.sum(0)
-        mean_m_G = (total_G / count_G.clamp(min=1e-6)).cummax(0).values
-        self.unit_m_G.copy_(mean_m_G.clamp(min=self.least_m))
+            away_m_NPC = asked.at_N.path_m_BTPC - asked.true_m(batch).unsqueeze(-2)
+            told.append((self._near(asked.at_N), asked, away_m_NPC))
+        count_G = torch.stack([near_NG.sum(0) for near_NG, _, _ in told]).sum(0).clamp(min=1e-6)
+        miss_GP = torch.stack(
+            [near_NG.T @ away_m_NPC.norm(dim=-1) for near_NG, _, away_m_NPC in told]
+        ).sum(0)
+        miss_GP = (miss_GP / count_G.unsqueeze(-1)).clamp(min=self.least_m)
+        self.bias_GP.copy_(-TRAIN_SHARPNESS * torch.log(miss_GP / miss_GP.mean(-1, keepdim=True)))
+        total_G = torch.stack(
+            [
+                near_NG.T @ self._blend(self._logits(asked), away_m_NPC).norm(dim=-1)
+                for near_NG, asked, away_m_NPC in told
+            ]
+        ).sum(0)
+        self.unit_m_G.copy_((total_G / count_G).cummax(0).values.clamp(min=self.least_m))
 
     def loss(self, batch: Batch, where: PlaceCode | None) -> Loss:
         """Mean distance of hidden places from where they are told, each in the unit of its gap."""
@@ -219,10 +227,10 @@ class GapHead(nn.Module):
         return hats(around.num_hidden_BT.float().log(), self.log_gap_G)
 
     def _logits(self, asked: Asked) -> Tensor:
-        return self.bias_P - self.sharpness * asked.missed_NP
+        return self._near(asked.at_N) @ self.bias_GP - self.sharpness * asked.missed_NP
 
-    def _base_m(self, around: Around, logit_NP: Tensor) -> Tensor:
-        return (logit_NP.softmax(-1).unsqueeze(-1) * around.path_m_BTPC).sum(-2)
+    def _blend(self, logit_NP: Tensor, path_m_NPC: Tensor) -> Tensor:
+        return (logit_NP.softmax(-1).unsqueeze(-1) * path_m_NPC).sum(-2)
 
     def forward(self, asked: Asked, where: PlaceCode | None) -> Tensor:
         """Metres (N, C) from the known point before each to where it is."""
@@ -231,7 +239,7 @@ class GapHead(nn.Module):
         if where is not None:
             share = self.training * self.share_placeless
             is_told_N1 = tells_place(around.share_BT.unsqueeze(-1), share)
-            base_m_NC = self._base_m(around, logit_NP.detach())
+            base_m_NC = self._blend(logit_NP.detach(), around.path_m_BTPC)
             seen += [is_told_N1 * code_NV for code_NV in _codes(around, base_m_NC, where)]
             seen.append(is_told_N1)
         x_ND = self.embed(torch.cat(seen, dim=-1))
@@ -240,7 +248,7 @@ class GapHead(nn.Module):
         more_NP, off_NC = self.correct(x_ND).split([NUM_PATHS, 2], dim=-1)
         inner_N1 = (4 * around.share_BT * (1 - around.share_BT) * around.reach_m_BT).unsqueeze(-1)
         turned_NC = from_heading(off_NC, around.heading_BTC)
-        return self._base_m(around, logit_NP + more_NP) + inner_N1 * turned_NC
+        return self._blend(logit_NP + more_NP, around.path_m_BTPC) + inner_N1 * turned_NC
 
     def _seen(self, around: Around) -> list[Tensor]:
         """The points on both sides and the paths, along the heading and in reaches."""
@@ -281,6 +289,47 @@ def hermite(share_1: Tensor, arriving_m: Tensor, leaving_m: Tensor, chord_m: Ten
     )
 
 
+@torch.no_grad()
+def spline_weights(
+    share_BT: Tensor, side_s_BTK: Tensor, gap_s_BT: Tensor, num_hidden_BT: Tensor
+) -> Tensor:
+    """How much each known place around a gap weighs (B, T, S, K) in smooth cubic splines.
+
+    A spline bends as little as it can and misses known places as their noise allows (Wahba 1990);
+    it is what a Kalman smoother of velocities tells from these points. The unit of time is the gap.
+    """
+    far_BTK = side_s_BTK.double() / gap_s_BT.double().unsqueeze(-1).clamp(min=1e-9)
+    apart_K = torch.arange(far_BTK.shape[-1], device=far_BTK.device).double()
+    far_BTK = torch.where((gap_s_BT > 0).unsqueeze(-1), far_BTK, apart_K)
+    first_BT1 = far_BTK.amin(-1, keepdim=True)
+    known_BTK, asked_BT1 = far_BTK - first_BT1, share_BT.double().unsqueeze(-1) - first_BT1
+    line_BTK2 = torch.stack([torch.ones_like(known_BTK), known_BTK], -1)
+    bend_BTKK = _bend(known_BTK.unsqueeze(-1), known_BTK.unsqueeze(-2))
+    noise_S = torch.tensor(NOISES, device=far_BTK.device).double()
+    noise_BTS = noise_S / (num_hidden_BT + 1.0).pow(3).double().unsqueeze(-1)
+    same_KK = torch.eye(far_BTK.shape[-1], device=far_BTK.device).double()
+    top = bend_BTKK.unsqueeze(2) + noise_BTS[..., None, None] * same_KK
+    line_BTSK2 = line_BTK2.unsqueeze(2).expand(*top.shape[:-1], 2)
+    matrix = torch.cat(
+        [
+            torch.cat([top, line_BTSK2], -1),
+            torch.nn.functional.pad(line_BTSK2.mT, (0, 2)),
+        ],
+        -2,
+    )
+    goal = torch.cat(
+        [_bend(asked_BT1, known_BTK), torch.ones_like(asked_BT1), asked_BT1], -1
+    ).unsqueeze(2)
+    goal = goal.expand(*matrix.shape[:-1])
+    return torch.linalg.solve(matrix, goal)[..., : far_BTK.shape[-1]]
+
+
+def _bend(one: Tensor, other: Tensor) -> Tensor:
+    """The covariance of a motion whose velocity strays evenly, from zero."""
+    least = torch.minimum(one, other)
+    return least**3 / 3 + least**2 * (one - other).abs() / 2
+
+
 def _chain(first_BT: Tensor, next_BT: Tensor) -> list[Tensor]:
     """Known points farther and farther away, (B, T) each; the last one again where none is left."""
     found = [first_BT]
@@ -293,18 +342,16 @@ def _chain(first_BT: Tensor, next_BT: Tensor) -> list[Tensor]:
 def _led_m(
     side_m_BTKC: Tensor, side_s_BTK: Tensor, chord_m_BTC: Tensor, gap_s_BT: Tensor
 ) -> list[Tensor]:
-    """How far the velocity at a side leads in the gap, by one known point, two, and a parabola."""
+    """How far the velocity at a side leads in the gap, by one known point and by a parabola."""
     found = []
     gap_s_BT1 = gap_s_BT.unsqueeze(-1)
-    for lag in (1, 2):
-        apart_s_BT1 = (side_s_BTK[..., lag] - side_s_BTK[..., 0]).unsqueeze(-1)
-        moved_m_BTC = side_m_BTKC[..., lag, :] - side_m_BTKC[..., 0, :]
-        is_told_BT1 = apart_s_BT1 != 0
-        led_m_BTC = moved_m_BTC * gap_s_BT1 / apart_s_BT1.where(is_told_BT1, 1.0)
-        found.append(torch.where(is_told_BT1, led_m_BTC, chord_m_BTC))
+    apart_s_BT1 = (side_s_BTK[..., 1] - side_s_BTK[..., 0]).unsqueeze(-1)
+    moved_m_BTC = side_m_BTKC[..., 1, :] - side_m_BTKC[..., 0, :]
+    is_told_BT1 = apart_s_BT1 != 0
+    led_m_BTC = moved_m_BTC * gap_s_BT1 / apart_s_BT1.where(is_told_BT1, 1.0)
+    found.append(torch.where(is_told_BT1, led_m_BTC, chord_m_BTC))
     # The parabola through three points leans the more to a side the nearer its point is.
-    beyond_s_BT1 = (side_s_BTK[..., 1] - side_s_BTK[..., 0]).abs().unsqueeze(-1)
-    share_BT1 = beyond_s_BT1 / (beyond_s_BT1 + gap_s_BT1).clamp(min=1e-9)
+    share_BT1 = apart_s_BT1.abs() / (apart_s_BT1.abs() + gap_s_BT1).clamp(min=1e-9)
     found.append(found[0] + share_BT1 * (chord_m_BTC - found[0]))
     return found
 
