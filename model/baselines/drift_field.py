@@ -22,7 +22,7 @@ from ..earth.geometry import step_between, step_from
 from ..interface.answers import Forecast
 from ..interface.contexts import Context
 from .forecast import arrival_velocity_mps, damped_velocity, predicted_time_s
-from .past_paths import PastPaths
+from ..memory.paths import PastPaths
 from .windows import Windows
 
 MONTHS = 12

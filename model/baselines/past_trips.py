@@ -25,7 +25,7 @@ from ..interface.answers import Forecast
 from ..interface.contexts import Context
 from ..interface.flat_points import Pieces, context_of
 from .forecast import arrival_velocity_mps, damped_velocity, predicted_time_s
-from .past_paths import PastPaths, in_space_m
+from ..memory.paths import PastPaths, in_space_m
 from .windows import Windows
 
 MAX_CROPS = 400_000

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..baselines.forecast import ForecastBaseline, fitted_damped_velocity
 from ..baselines.kalman_fit import Whole, fitted_filters, fitted_smoothers
-from ..baselines.past_paths import PastPaths
+from ..memory.paths import PastPaths
 from ..baselines.recovery import RecoveryBaseline
 from ..baselines.windows import Windows
 from ..data.journeys import Journeys, read_journeys

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from geographiclib.geodesic import Geodesic
 
-from model.baselines.past_paths import PastPaths
+from model.memory.paths import PastPaths
 from model.earth.constants import EARTH_RADIUS_M
 from model.interface.contexts import Context
 from model.interface.flat_points import FlatPoints

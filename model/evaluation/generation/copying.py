@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
-from ...baselines.past_paths import in_space_m
+from ...memory.paths import in_space_m
 from ...earth.arrays import Bools, Floats, Ints
 from ...earth.constants import EARTH_RADIUS_M
 from ...earth.frame import Frame

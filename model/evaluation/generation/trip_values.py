@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ...baselines.past_paths import in_space_m
+from ...memory.paths import in_space_m
 from ...earth.arrays import Floats, Ints
 from ...earth.calendar import DAY_S, calendar_of
 from ...earth.frame import Frame
