@@ -15,6 +15,8 @@ from torch import Tensor
 
 from ..earth.columns import Columns
 
+ROW_BITS = 32  # a crop's window_id is its trip's row in the split, then the index of its start
+
 
 @dataclass(frozen=True)
 class Cursor:
@@ -79,9 +81,13 @@ class Rows(Columns):
 
 @dataclass(frozen=True, kw_only=True)
 class Windows(Rows):
-    """The base of what a reader yields: rows that are windows, and the place behind them."""
+    """The base of what a reader yields: rows that are windows, and the place behind them.
+
+    Where they are crops, `split` names that whose trips they are of; it is empty of stored windows.
+    """
 
     cursor: Cursor = Cursor()
+    split: str = ""
 
 
 @dataclass(frozen=True)

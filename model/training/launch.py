@@ -23,6 +23,7 @@ import torch
 from torch import distributed
 
 from ..data.epoch_plan import EpochPlan
+from ..data.memories import memory_of
 from ..data.reading import assembled, planned
 from ..data.seen_points import SEEN_FILE, SeenPoints, seen_points
 from ..data.shards import ShardFolder, Shards
@@ -30,7 +31,7 @@ from ..data.streams import prefetched
 from ..data.visits import VisitShards
 from ..families import FAMILIES, VISITS, build, fitted_file, read_fitted, reads
 from ..interface.batch import Cursor
-from ..interface.family import Network
+from ..interface.family import Model, Network
 from ..interface.infilling import infilled
 from ..interface.masking import masked
 from ..interface.weights import CheckpointError, load_weights
@@ -92,6 +93,8 @@ def run(
     ranks = Ranks.present(torch.device("cpu"))
     model = first_model(training)
     shards = shards_for(training, model)
+    if isinstance(model, Model) and model.remembers:
+        model.memory = memory_of(shards)
     train, validation = (
         EpochPlan.of(shards, training.fit.reading(split)) for split in ("train", "validation")
     )
@@ -118,6 +121,8 @@ def run(
     if ranks.is_first:
         write_facts(folder, training, model, result)
         write_seen(folder, training, shards)
+        if isinstance(model, Model) and model.memory is not None:
+            model.memory.write(folder)
     ranks.wait()
     return result
 

@@ -2,8 +2,9 @@
 
 It corrects a simple forecast that is blended by what worked inside the window (`base.py`), reads
 velocities over lags in the window's own units (`motion.py`), and learns the distance in metres by
-which it is judged, in one unit for each number of points ahead. What it would need of a data set,
-where on Earth a point lies, is an input that may be absent (`place.py`).
+which it is judged, in one unit for each number of points ahead. What it would need of a data set
+are inputs that may be absent: where on Earth a point lies (`place.py`), and what past trips did
+next that were near in place and in motion (`recall.py`).
 
 Shapes: B rows, R sequences, T points, N presents, J points ahead that training asks, H points of
 the horizon, S samples, D model width, C coordinates (east, north), P pairs of a present and an
@@ -13,13 +14,14 @@ instant, A leads and K candidates of the base.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from ...earth.arrays import Ints
 from ...earth.columns import Columns
 from ...earth.geometry import from_heading, step_from
 from ...features.normaliser import MIN_STEP_S, Normaliser
@@ -31,46 +33,24 @@ from ...interface.masking import Loss
 from ...interface.sequence_rows import SequenceRows, ahead_of, rows_of_batch, sequence_rows
 from ...layers.distributions import Noise, StepMixture, told_number, told_step_m
 from ...layers.elapsed import ElapsedHead
-from ...layers.heads import ladder, steer, steps_around
-from . import base, motion, place
+from ...layers.heads import steer
+from ...memory import crops
+from ...memory.memory import MEMORY_FILE, Memory, nobody
+from . import base, motion, place, recall
 from .base import Base, hats
+from .config import PRESETS, FoundryConfig
+from .heads import DensityHead, Residual
 from .motion import LAGS, LEAST_M, Motion
 from .place import PlaceCode
+from .recall import FOLLOWED, Followed, Recall
 from .strides import STRIDES, Readings
 
 AHEAD = (1, 2, 3, 5, 8, 12, 16, 20, 26, 32)  # points ahead that training asks
 KNOTS = (0.5, 1, 2, 3, 5, 8, 12, 16, 20)  # intervals ahead at which answers are told
 LOG_LOST = math.log(80)  # intervals ahead from which on the base alone tells where
+REMEMBERED = [LAGS.index(lag) for lag in crops.LAGS]
 STEERED = [LAGS.index(lag) for lag in (1, 2, 4, 8, 16)]  # velocities that are damped and turned
 NO_KINK_M = 0.1  # the gradient of a distance has no value at zero
-
-
-@dataclass(frozen=True)
-class FoundryConfig:
-    """Shape of the network; `share_placeless` of the rows of training are told no place."""
-
-    width: int = 96
-    num_layers: int = 3
-    num_components: int = 4
-    max_points: int = 64
-    dropout: float = 0.1
-    has_place: bool = True
-    share_placeless: float = 0.1
-
-    def __post_init__(self) -> None:
-        lowest = {"max_points": 4, "dropout": 0, "has_place": 0, "share_placeless": 0}
-        for name in (field.name for field in fields(self)):
-            if getattr(self, name) < (low := lowest.get(name, 1)):
-                raise ValueError(f"{name} must be at least {low}, not {getattr(self, name)}")
-        for name in ("dropout", "share_placeless"):
-            if getattr(self, name) >= 1:
-                raise ValueError(f"{name} must be below 1, not {getattr(self, name)}")
-
-
-PRESETS: Mapping[str, FoundryConfig] = {
-    "tiny": FoundryConfig(width=48, num_layers=2, dropout=0.0),
-    "small": FoundryConfig(),
-}
 
 
 @dataclass(frozen=True)
@@ -80,6 +60,7 @@ class Presents(Columns):
     hidden_ND: Tensor
     motion: Motion
     told_NAK: Tensor
+    followed: Followed | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +78,7 @@ class Foundry(Model):
     family = "foundry"
     unit_m_J: Tensor
     log_knot_K: Tensor
+    memory: Memory | None = None
 
     def __init__(self, config: FoundryConfig, normaliser: Normaliser) -> None:
         super().__init__(config, normaliser)
@@ -111,11 +93,16 @@ class Foundry(Model):
         self.correct = nn.Linear(width, 2 * len(KNOTS))
         self.blend = nn.Linear(width, base.NUM_SEEN)
         self.steer = nn.Linear(width, 2 * len(STEERED) * len(KNOTS))
-        for last in (self.correct, self.blend, self.steer):
+        self.recall = Recall() if config.has_memory else None
+        if self.recall is not None:
+            self.embed_recalled = nn.Linear(recall.NUM_SEEN + 1, width)
+            self.reflect = Residual(width, config.dropout)
+        self.follow = nn.Linear(width, FOLLOWED * len(KNOTS))
+        for last in (self.correct, self.blend, self.steer, self.follow):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
         self.register_buffer("log_knot_K", torch.tensor(KNOTS).log(), persistent=False)
-        self.density_head = DensityHead(width, config.num_components)
+        self.density_head = DensityHead(width, config.num_components, len(KNOTS))
         self.elapsed_head = ElapsedHead(width, config.num_components, normaliser)
         self.register_buffer("unit_m_J", torch.ones(len(AHEAD)))
 
@@ -123,6 +110,16 @@ class Foundry(Model):
     def max_known(self) -> int:
         """A long context is read with a stride for what lies far ahead."""
         return int(self.config.max_points) * STRIDES[-1]
+
+    @property
+    def remembers(self) -> bool:
+        """Whether it can be given a memory of past trips."""
+        return self.recall is not None
+
+    def read_memory(self, folder: Path) -> None:
+        """Take up the memory that a folder holds, if it holds one."""
+        if self.remembers and (folder / MEMORY_FILE).exists():
+            self.memory = Memory.read(folder)
 
     @torch.no_grad()
     def fit_inputs(self, batches: Iterable[Batch]) -> None:
@@ -136,7 +133,8 @@ class Foundry(Model):
             self.place.fit(*places)
         total_J, count_J = torch.zeros(len(AHEAD)), torch.zeros(len(AHEAD))
         for one in rows:
-            seen, (moved_m_NJC, elapsed_s_NJ, is_target_NJ) = self._presents(one)
+            kin_R = nobody(len(one.window_R))
+            seen, (moved_m_NJC, elapsed_s_NJ, is_target_NJ) = self._presents(one, kin_R)
             away_m_NJC = self.base(seen.motion, seen.told_NAK, elapsed_s_NJ.float()) - moved_m_NJC
             total_J += (away_m_NJC.norm(dim=-1) * is_target_NJ).sum(0).float()
             count_J += is_target_NJ.sum(0)
@@ -177,6 +175,29 @@ class Foundry(Model):
         is_told_RT1 = is_told_R11.expand(-1, code_RTK.shape[1], -1)
         return [code_RTK * is_told_RT1, is_told_RT1]
 
+    def reflected(
+        self, seen: Presents, lon_deg_N: Tensor, lat_deg_N: Tensor, kin_N: Ints
+    ) -> Presents:
+        """Presents that are told what past trips did next, none of their own kin."""
+        if self.recall is None:
+            return seen
+        told_NU, followed = seen.hidden_ND.new_zeros(len(kin_N), recall.NUM_SEEN), None
+        is_told_N1 = told_NU[:, :1]
+        if self.memory is not None:
+            moving = seen.motion
+            velocity_mps_NLC = moving.velocity_mps_RTLC[:, REMEMBERED]
+            recalled = self.memory.recall(
+                lon_deg_N, lat_deg_N, velocity_mps_NLC, moving.pace_s_RT, kin_N
+            )
+            told_NU, followed = self.recall(recalled, moving)
+            is_told_N1 = torch.ones_like(told_NU[:, :1])
+            if self.training:
+                is_told_N1 = (torch.rand_like(is_told_N1) >= self.config.share_forgetful).float()
+            followed = replace(followed, trust_NJ=followed.trust_NJ * is_told_N1)
+        told_NU = torch.cat([told_NU * is_told_N1, is_told_N1], dim=-1)
+        x_ND = seen.hidden_ND + self.embed_recalled(told_NU.to(seen.hidden_ND.dtype))
+        return replace(seen, hidden_ND=self.reflect(x_ND), followed=followed)
+
     def center(self, seen: Presents, elapsed_s_NJ: Tensor) -> Center:
         """Displacement after so long: the base, and what the network adds to it."""
         moving = seen.motion
@@ -194,6 +215,11 @@ class Foundry(Model):
         numbers_NKW = self.steer(seen.hidden_ND).unflatten(-1, (len(KNOTS), 2 * len(STEERED)))
         steered_mps_NJC = steer(way_mps_N1WC, *(led_NJK @ numbers_NKW).chunk(2, dim=-1))
         base_m_NJC = base_m_NJC + elapsed_s_NJ.unsqueeze(-1) * steered_mps_NJC
+        if self.recall is not None and seen.followed is not None:
+            much_NJU = led_NJK @ self.follow(seen.hidden_ND).unflatten(-1, (len(KNOTS), FOLLOWED))
+            asked = seen.followed, moving.pace_s_RT, elapsed_s_NJ, much_NJU
+            led_m_NJC, share_NJ1 = self.recall.moved_m(*asked)
+            base_m_NJC = base_m_NJC + share_NJ1 * (led_m_NJC - base_m_NJC)
         return Center(base_m_NJC + reach_m_NJ.unsqueeze(-1) * turned_NJC, reach_m_NJ, near_NJK)
 
     def density(self, seen: Presents, center: Center, at_P: tuple[Tensor, ...]) -> StepMixture:
@@ -210,11 +236,18 @@ class Foundry(Model):
 
     # ------------------------------------------------------------------ training
 
-    def _presents(self, rows: SequenceRows) -> tuple[Presents, tuple[Tensor, Tensor, Tensor]]:
-        """Points that may be read, and what lies ahead of each."""
-        row_N, now_N = _is_present(rows).nonzero(as_tuple=True)
+    def _presents(
+        self, rows: SequenceRows, kin_R: Ints
+    ) -> tuple[Presents, tuple[Tensor, Tensor, Tensor]]:
+        """Points that may be read, some of them in training, and what lies ahead of each."""
+        is_present_RT = _is_present(rows)
+        if self.training:
+            is_present_RT &= torch.rand(is_present_RT.shape) < self.config.share_present
+        row_N, now_N = at_N = is_present_RT.nonzero(as_tuple=True)
         ahead_J = torch.tensor(AHEAD, device=row_N.device)
-        return self.encode(rows).at(row_N, now_N), ahead_of(rows, row_N, now_N, ahead_J)
+        places = rows.lon_deg_RT[at_N], rows.lat_deg_RT[at_N]
+        seen = self.reflected(self.encode(rows).at(*at_N), *places, kin_R[row_N.cpu().numpy()])
+        return seen, ahead_of(rows, row_N, now_N, ahead_J)
 
     def loss(self, batch: Batch) -> Loss:
         """Mean distance of the centers from the truth, each in the unit of its points ahead.
@@ -222,7 +255,11 @@ class Foundry(Model):
         Beside it the negative log-likelihoods of where and when, in nats, which move the heads of
         the densities alone.
         """
-        seen, (moved_m_NJC, elapsed_s_NJ, is_target_NJ) = self._presents(rows_of_batch(batch))
+        rows = rows_of_batch(batch)
+        kin_R = (
+            nobody(len(rows.window_R)) if self.memory is None else self.memory.kin_of(batch, rows)
+        )
+        seen, (moved_m_NJC, elapsed_s_NJ, is_target_NJ) = self._presents(rows, kin_R)
         elapsed_s_NJ = elapsed_s_NJ.clamp(min=0).float()
         center = self.center(seen, elapsed_s_NJ)
         away_m_NJC = center.moved_m_NJC - moved_m_NJC.float()
@@ -245,7 +282,10 @@ class Foundry(Model):
     def last(self, context: Context) -> Presents:
         """What is known of the last point of each context."""
         row_B = torch.arange(len(context.num_points_B))
-        return self.encode(sequence_rows(context)).at(row_B, context.num_points_B - 1)
+        seen = self.encode(sequence_rows(context)).at(row_B, context.num_points_B - 1)
+        places = [place_B1[:, 0] for place_B1 in context.last_B1()[:2]]
+        kin_B = nobody(len(row_B)) if self.memory is None else self.memory.kin_of_context(context)
+        return self.reflected(seen, *places, kin_B)
 
     def forecast(
         self,
@@ -337,46 +377,6 @@ class Foundry(Model):
         total_B.index_add_(0, row_N, surprise_N.double())
         num_steps_B = rows.num_points_R - 1
         return total_B / num_steps_B.double().where(num_steps_B > 0, torch.nan)
-
-
-class Residual(nn.Module):
-    """A layer of two maps beside which its input goes on, normalised before."""
-
-    def __init__(self, width: int, dropout: float) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.widen, self.narrow = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x_D: Tensor) -> Tensor:
-        wide = functional.gelu(self.widen(self.norm(x_D)))
-        narrow: Tensor = self.narrow(self.dropout(wide))
-        return x_D + narrow
-
-
-class DensityHead(nn.Module):
-    """p(east, north) around a center: components in the reach, along and across the heading."""
-
-    def __init__(self, width: int, num_components: int) -> None:
-        super().__init__()
-        self.sizes = [num_components, num_components, 2 * num_components, 2 * num_components]
-        scales = ladder(num_components, 0.02, 1.0).repeat_interleave(2)
-        self.project = nn.Linear(width, len(KNOTS) * sum(self.sizes))
-        with torch.no_grad():
-            self.project.weight.mul_(0.1)
-            self.project.bias.zero_()
-            self.project.bias.view(len(KNOTS), -1)[:, -len(scales) :] = scales
-
-    def forward(self, hidden_ND: Tensor) -> Tensor:
-        """The numbers (N, K, U) of a mixture at each knot."""
-        numbers_NKU: Tensor = self.project(hidden_ND).unflatten(-1, (len(KNOTS), -1))
-        return numbers_NKU
-
-    def around(
-        self, center_m_PC: Tensor, reach_m_P: Tensor, heading_PC: Tensor, numbers_PU: Tensor
-    ) -> StepMixture:
-        numbers = numbers_PU.split(self.sizes, dim=-1)
-        return steps_around(center_m_PC, reach_m_P, heading_PC, numbers)
 
 
 def _grid(*sizes: int) -> list[Tensor]:
