@@ -106,6 +106,7 @@ class Batch(Windows):
     sequence_BT: Tensor
     window_id_B: Tensor
     window_id_BS: Tensor | None = None  # of packed batches
+    stands_for_BT: Tensor | None = None  # points of the data to a step, where it is not 1 for all
 
     def window_ids(self, row: int) -> list[int]:
         """The windows that stand in a row."""

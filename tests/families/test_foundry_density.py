@@ -8,55 +8,24 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from helpers.arcs import SHIPS, STEP_S, Arcs
 from helpers.walks import STARTED_US, batch_of, context_of
 
 from model.earth.geometry import step_between, step_from
 from model.families import FAMILIES, build
 from model.families.foundry.network import Foundry
 from model.families.foundry.strides import STRIDES, stride_number
-from model.features.normaliser import Normaliser
 from model.features.point_features import motion_since
 from model.inference.api import forecast
 from model.inference.serving import Params, Trained, forecast_points
 from model.interface.contexts import Context
 from model.interface.flat_points import sorted_points
 
-STEP_S, NUM_POINTS = 60.0, 40
+NUM_POINTS = 40
 KNOWN_S = 1200.0
 ASKED_S = STEP_S * torch.tensor([1, 5, 10, 20], dtype=torch.float64)
 DENSER = (5, 10, 30, 60)
 TOLERANCE = 0.1  # of the way that the object goes until then, on average
-SHIPS = Normaliser.from_json(
-    {
-        "num_steps": 1000,
-        "step_s": {"p10": 60.0, "p50": 60.0, "p90": 60.0},
-        "speed_mps": {"p10": 4.0, "p50": 7.0, "p90": 11.0},
-        "step_m": {"p10": 240.0, "p50": 420.0, "p90": 660.0},
-    }
-)
-
-
-class Arcs:
-    """Ships that turn steadily, 3 degrees a minute or so, known to a metre at any instant."""
-
-    def __init__(self, num_rows: int, seed: int) -> None:
-        self.rng = np.random.default_rng(seed)
-        self.speed_mps = self.rng.uniform(3, 12, (num_rows, 1))
-        self.heading = self.rng.uniform(0, 2 * np.pi, (num_rows, 1))
-        self.turn = np.deg2rad(self.rng.normal(0, 0.05, (num_rows, 1)))
-        self.lon_deg, self.lat_deg = self.rng.uniform((-5, 40), (5, 55), (num_rows, 2)).T
-
-    def at(self, time_s_T):
-        """Longitudes, latitudes and seconds since the first instant (B, T)."""
-        heading = self.heading + self.turn * time_s_T.numpy()
-        radius_m = self.speed_mps / self.turn
-        east_m = radius_m * (np.sin(heading) - np.sin(self.heading))
-        north_m = -radius_m * (np.cos(heading) - np.cos(self.heading))
-        moved_m = np.stack([east_m, north_m])
-        moved_m = torch.from_numpy(moved_m + self.rng.normal(0, 1.0, moved_m.shape))
-        starts = (torch.from_numpy(value)[:, None] for value in (self.lon_deg, self.lat_deg))
-        places = step_from(*(value.expand(moved_m.shape[1:]) for value in starts), *moved_m)
-        return *places, (time_s_T - time_s_T[0]).expand(moved_m.shape[1:])
 
 
 @cache
