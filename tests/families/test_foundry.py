@@ -170,7 +170,7 @@ def test_where_train_never_was_the_place_is_not_told():
     model = random_weights(config=TINY)
     model.fit_inputs([batch_of(*walk(3, 12, lon_deg=-60.0, lat_deg=-20.0))])
     check_meridian_does_not_matter(model)
-    model.place.is_known_XY.fill_(True)
+    model.place.is_known_XY.fill_(1)
     model.place.extent_m.fill_(1e7)
     with pytest.raises(AssertionError):
         check_meridian_does_not_matter(model)

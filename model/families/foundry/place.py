@@ -32,7 +32,7 @@ class PlaceCode(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("is_known_XY", torch.ones(CELLS, CELLS, dtype=torch.bool))
+        self.register_buffer("is_known_XY", torch.ones(CELLS, CELLS, dtype=torch.uint8))
         self.register_buffer("middle_deg_C", torch.zeros(2, dtype=torch.float64))
         self.register_buffer("extent_m", torch.ones((), dtype=torch.float64))
 
@@ -58,7 +58,7 @@ class PlaceCode(nn.Module):
     def knows(self, lon_deg_RT: Tensor, lat_deg_RT: Tensor) -> Tensor:
         """Whether train was in the cell of a place, or in one beside it; never beyond the grid."""
         cell_RTC, is_inside_RT = cells_of(self.own(lon_deg_RT, lat_deg_RT))
-        return is_inside_RT & self.is_known_XY[cell_RTC.unbind(-1)]
+        return is_inside_RT & (self.is_known_XY[cell_RTC.unbind(-1)] > 0)
 
     def forward(self, lon_deg_RT: Tensor, lat_deg_RT: Tensor, heading_RTC: Tensor) -> Tensor:
         """(R, T, NUM_SEEN)."""
