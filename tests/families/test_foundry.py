@@ -176,6 +176,23 @@ def test_where_train_never_was_the_place_is_not_told():
         check_meridian_does_not_matter(model)
 
 
+@pytest.mark.parametrize("change", ["as in train", "slow", "drawn"])
+def test_a_place_is_told_at_the_intervals_of_train_alone(change):
+    """How many intervals ahead a place brings what depends on how long they are."""
+    model = random_weights(config=TINY)
+    batch = batch_of(*walk(3, 12))
+    model.fit_inputs([batch])
+    if change == "slow":
+        batch = replace(batch, time_s_BT=100 * batch.time_s_BT)
+    if change == "drawn":
+        batch = replace(batch, stands_for_BT=torch.full_like(batch.time_s_BT, 0.5))
+    told = hidden_of(model, batch)
+    model.place.is_known_XY.fill_(0)
+    # A first point shows no interval.
+    is_same = torch.equal(told[:, 1:], hidden_of(model, batch)[:, 1:])
+    assert is_same == (change != "as in train")
+
+
 def test_places_of_train_and_those_beside_them_are_known():
     model = random_weights(config=TINY)
     lon_deg_BT, lat_deg_BT, time_s_BT = walk(3, 12)

@@ -9,6 +9,8 @@ Shapes: N presents, F signs.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -18,6 +20,7 @@ SIGNS = ("interval", "speed", "curvature", "roughness", "unevenness")
 LEAST_POINTS = 4  # before a present whose window tells what it is like
 OUTER = 0.02  # tails beside the quantiles that say how wide each sign is
 STRANGE = 0.004  # share of the windows of train outside of the envelope
+WIDER = math.log(2)
 SHORT, LONG = LAGS.index(1), LAGS.index(8)
 
 
@@ -63,6 +66,12 @@ class Envelope(nn.Module):
         below_NF = (self.middle_F - signs_NF) / (self.middle_F - self.low_F).clamp(min=0.05)
         above_NF = (signs_NF - self.middle_F) / (self.high_F - self.middle_F).clamp(min=0.05)
         return torch.maximum(below_NF, above_NF).amax(-1)
+
+    def knows_interval(self, motion: Motion) -> Tensor:
+        """Where (...) the interval is at least half, and at most twice, what is usual in train."""
+        log_pace = torch.log(motion.pace_s_RT)
+        is_less, is_more = log_pace < self.low_F[0] - WIDER, log_pace > self.high_F[0] + WIDER
+        return ~(is_less | is_more) | torch.isinf(self.most)
 
     def holds(self, motion: Motion) -> Tensor:
         """Whether presents (N) are like train; so is one before which too little is known."""

@@ -77,11 +77,16 @@ PRESETS: Mapping[str, FoundryConfig] = {
 
 @dataclass(frozen=True)
 class Presents(Columns):
-    """What is known of presents: their state, motion and what the base learnt in their window."""
+    """What is known of presents: their state, motion and what the base learnt in their window.
+
+    Beside it the row that each is of, and whether that was drawn in training, not as data told it.
+    """
 
     hidden_ND: Tensor
     motion: Motion
     told_NAK: Tensor
+    row_N: Tensor
+    is_drawn_N: Tensor
 
 
 @dataclass(frozen=True)
@@ -166,14 +171,19 @@ class Foundry(Model):
         moved = Motion.of(lon_deg_RT, lat_deg_RT, time_s_RT, *usual)
         told_RTAK = self.base.told(lon_deg_RT, lat_deg_RT, time_s_RT, moved)
         is_told_RT1 = (told_RTAK[..., 0, :].abs().sum(-1, keepdim=True) > 0).float()
+        is_drawn_RT = (rows.stands_for_R != 1).unsqueeze(1).expand_as(time_s_RT)
         seen = [moved.seen(), told_RTAK.flatten(-2), is_told_RT1]
         if self.place is not None:
             code_RTK = self.place(lon_deg_RT, lat_deg_RT, moved.heading_RTC)
-            seen += self._placed(code_RTK, self.place.knows(lon_deg_RT, lat_deg_RT))
+            is_known_RT = self.place.knows(lon_deg_RT, lat_deg_RT)
+            # What comes in so many intervals, a place says of intervals like those of train alone.
+            is_known_RT &= ~is_drawn_RT & self.envelope.knows_interval(moved)
+            seen += self._placed(code_RTK, is_known_RT)
         x_RTD = self.embed_point(torch.cat(seen, dim=-1).to(self.embed_point.weight.dtype))
         for layer in self.layers:
             x_RTD = layer(x_RTD)
-        return Presents(x_RTD, moved, told_RTAK)
+        row_RT = index_of(rows.time_s_RT.T).T
+        return Presents(x_RTD, moved, told_RTAK, row_RT, is_drawn_RT)
 
     def _placed(self, code_RTK: Tensor, is_known_RT: Tensor) -> list[Tensor]:
         """The numbers of places, and whether they are told: not in some rows of training."""
@@ -233,19 +243,18 @@ class Foundry(Model):
         Beside it the negative log-likelihoods of where and when, in nats, which move the heads of
         the densities alone.
         """
-        rows = rows_of_batch(batch)
-        seen, (moved_m_NJC, elapsed_s_NJ, is_target_NJ) = self._presents(rows)
+        seen, (moved_m_NJC, elapsed_s_NJ, is_target_NJ) = self._presents(rows_of_batch(batch))
         elapsed_s_NJ = elapsed_s_NJ.clamp(min=0).float()
         center = self.center(seen, elapsed_s_NJ)
         away_m_NJC = center.moved_m_NJC - moved_m_NJC.float()
         away_m_NJ = torch.sqrt(away_m_NJC.square().sum(-1) + NO_KINK_M**2) - NO_KINK_M
         miss_NJ = away_m_NJ / self.unit_m_J
-        row_N = _is_present(rows).nonzero(as_tuple=True)[0]
-        is_drawn_N = rows.stands_for_R[row_N] != 1
+        is_drawn_N = seen.is_drawn_N
         if bool(is_drawn_N.any()):
-            few = seen.at(is_drawn_N), elapsed_s_NJ[is_drawn_N], moved_m_NJC[is_drawn_N]
-            asked = center.reach_m_NJ[is_drawn_N], is_target_NJ[is_drawn_N], row_N[is_drawn_N]
-            unit_m_NJ = own_units_m(self._base_miss_m(*few).detach(), *asked)
+            few, asked = seen.at(is_drawn_N), (elapsed_s_NJ[is_drawn_N], moved_m_NJC[is_drawn_N])
+            simple_m_NJ = self._base_miss_m(few, *asked).detach()
+            reach_m_NJ, is_asked_NJ = center.reach_m_NJ[is_drawn_N], is_target_NJ[is_drawn_N]
+            unit_m_NJ = own_units_m(simple_m_NJ, reach_m_NJ, is_asked_NJ, few.row_N)
             miss_NJ[is_drawn_N] = away_m_NJ[is_drawn_N] / unit_m_NJ
         present_P, ahead_P = at_P = is_target_NJ.nonzero(as_tuple=True)
         step = self.density(seen, center, at_P)
