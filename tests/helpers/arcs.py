@@ -21,9 +21,10 @@ SHIPS = Normaliser.from_json(
 
 
 class Arcs:
-    """Ships that turn steadily, 3 degrees a minute or so, known to a metre at any instant."""
+    """Ships that turn steadily, 3 degrees a minute or so, known to within some metres at will."""
 
-    def __init__(self, num_rows: int, seed: int) -> None:
+    def __init__(self, num_rows: int, seed: int, noise_m: float = 1.0) -> None:
+        self.noise_m = noise_m
         self.rng = np.random.default_rng(seed)
         self.speed_mps = self.rng.uniform(3, 12, (num_rows, 1))
         self.heading = self.rng.uniform(0, 2 * np.pi, (num_rows, 1))
@@ -37,7 +38,7 @@ class Arcs:
         east_m = radius_m * (np.sin(heading) - np.sin(self.heading))
         north_m = -radius_m * (np.cos(heading) - np.cos(self.heading))
         moved_m = np.stack([east_m, north_m])
-        moved_m_BT = torch.from_numpy(moved_m + self.rng.normal(0, 1.0, moved_m.shape))
+        moved_m_BT = torch.from_numpy(moved_m + self.rng.normal(0, self.noise_m, moved_m.shape))
         starts = (torch.from_numpy(value)[:, None] for value in (self.lon_deg, self.lat_deg))
         places = step_from(*(value.expand(moved_m.shape[1:]) for value in starts), *moved_m_BT)
         return *places, (time_s_T - time_s_T[0]).expand(moved_m.shape[1:])
