@@ -36,18 +36,24 @@ def signs_of(motion: Motion) -> Tensor:
 
 
 class Envelope(nn.Module):
-    """The middle and the sides of each sign in train, and how far outside of them is strange."""
+    """The middle and the sides of each sign in train, and how far outside of them is strange.
+
+    A network that learnt at the intervals of its data alone is trusted near those alone, and one
+    that saw rows drawn at others, at all.
+    """
 
     low_F: Tensor
     middle_F: Tensor
     high_F: Tensor
     most: Tensor
+    is_any_rate: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         for name in ("low_F", "middle_F", "high_F"):
             self.register_buffer(name, torch.zeros(len(SIGNS)))
         self.register_buffer("most", torch.tensor(torch.inf))
+        self.register_buffer("is_any_rate", torch.tensor(0, dtype=torch.uint8))
 
     def fit(self, signs_NF: Tensor) -> None:
         """From windows of train; without any, all is familiar."""
@@ -77,3 +83,8 @@ class Envelope(nn.Module):
         """Whether presents (N) are like train; so is one before which too little is known."""
         is_short_N = motion.index_RT < LEAST_POINTS
         return is_short_N | (self.away(signs_of(motion)) <= self.most)
+
+    def trusts(self, motion: Motion) -> Tensor:
+        """1 of presents (N) whose forecast a network may correct, 0 of others."""
+        is_short_N = motion.index_RT < LEAST_POINTS
+        return (is_short_N | self.knows_interval(motion) | (self.is_any_rate > 0)).float()

@@ -200,6 +200,8 @@ class Foundry(Model):
         log_steps_NJ = torch.log(steps_NJ.clamp(min=1e-6))
         near_NJK = hats(log_steps_NJ, self.log_knot_K)
         trust_NJ = ((LOG_LOST - log_steps_NJ) / (LOG_LOST - self.log_knot_K[-1])).clamp(0, 1)
+        if not self.training:
+            trust_NJ = trust_NJ * self.envelope.trusts(moving).unsqueeze(-1)
         led_NJK = trust_NJ.unsqueeze(-1) * near_NJK
         off_NKC = self.correct(seen.hidden_ND).unflatten(-1, (len(KNOTS), 2))
         reach_m_NJ = moving.speed_mps_RT.unsqueeze(-1) * elapsed_s_NJ + LEAST_M
@@ -251,6 +253,7 @@ class Foundry(Model):
         miss_NJ = away_m_NJ / self.unit_m_J
         is_drawn_N = seen.is_drawn_N
         if bool(is_drawn_N.any()):
+            self.envelope.is_any_rate.fill_(1)
             few, asked = seen.at(is_drawn_N), (elapsed_s_NJ[is_drawn_N], moved_m_NJC[is_drawn_N])
             simple_m_NJ = self._base_miss_m(few, *asked).detach()
             reach_m_NJ, is_asked_NJ = center.reach_m_NJ[is_drawn_N], is_target_NJ[is_drawn_N]
