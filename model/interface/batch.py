@@ -89,6 +89,7 @@ class Batch(Windows):
     window_id_B: Tensor
     window_id_BS: Tensor | None = None  # of packed batches
     journeys: JourneyRows | None = None  # drawn beside each row, for who learns how long they take
+    stands_for_BT: Tensor | None = None  # points of the data to a step, where it is not 1 for all
 
     def window_ids(self, row: int) -> list[int]:
         """The windows that stand in a row."""

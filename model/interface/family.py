@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..features.normaliser import Normaliser
 from .batch import Batch
+from .contexts import Context
 from .masking import Draw, Loss
 
 
@@ -52,6 +53,10 @@ class Model(Network):
     def max_known(self) -> int:
         """Points of a context, counted from its end, that a forecast may make use of."""
         return int(self.config.max_points)
+
+    def is_familiar(self, context: Context) -> Tensor | None:
+        """Whether each context (B) is like what the model was trained on; None where none says."""
+        return None
 
     @abstractmethod
     def loss(self, batch: Batch) -> Loss: ...

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import distributed
 
+from ..data.draws import all_drawn
 from ..data.epoch_plan import EpochPlan
 from ..data.journey_draws import JourneyPool
 from ..data.reading import assembled, planned
@@ -90,6 +91,8 @@ def run(
     training: Training, folder: Path, on_progress: Callable[[Progress], None] | None = None
 ) -> FitResult:
     """Train in a folder, and leave the model there: every one of `output_files`."""
+    if training.fit.draws.are_any and reads(training.family) == VISITS:
+        raise ValueError(f"{training.family} reads visits, which are not thinned or made finer")
     ranks = Ranks.present(torch.device("cpu"))
     model = first_model(training)
     shards = shards_for(training, model)
@@ -99,12 +102,15 @@ def run(
     draw, seed = FAMILIES[training.family].draw, training.fit.seed
     beside = journeys_beside(shards, training)
     if not training.fit.init:  # all ranks read the same
-        first = beside(train, assembled(planned(train, num_epochs=1)))
+        plain = EpochPlan.of(shards, replace(train.reading, max_points=training.fit.max_points))
+        first = beside(plain, assembled(planned(plain, num_epochs=1)))
         model.fit_inputs(islice(first, NUM_FITTING_BATCHES))
 
     def batches(plan: EpochPlan[Any], cursor: Cursor, num_epochs: int | None) -> Iterator[Any]:
         """Those of this rank, with what a family learns to tell hidden, and journeys beside."""
         read = assembled(planned(plan, cursor, num_epochs, ranks.rank, ranks.world))
+        if plan is train:
+            read = all_drawn(read, training.fit.draws, training.fit.max_points, seed)
         read = beside(plan, read)
         if "infill" in FAMILIES[training.family].tasks:
             return (infilled(batch, seed) for batch in read)

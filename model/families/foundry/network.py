@@ -40,9 +40,11 @@ from .blocks import Residual
 from .config import PRESETS, FoundryConfig
 from .density import KNOTS, DensityHead
 from .journeys import JourneyDensity, JourneyHead
+from .familiar import LEAST_POINTS, Envelope, signs_of
 from .motion import LAGS, LEAST_M, Motion
 from .place import PlaceCode
 from .strides import STRIDES, Readings
+from .units import own_units_m
 
 AHEAD = (1, 2, 3, 5, 8, 12, 16, 20, 26, 32)  # points ahead that training asks
 LOG_LOST = math.log(80)  # intervals ahead from which on the base alone tells where
@@ -52,11 +54,16 @@ NO_KINK_M = 0.1  # the gradient of a distance has no value at zero
 
 @dataclass(frozen=True)
 class Presents(Columns):
-    """What is known of presents: their state, motion and what the base learnt in their window."""
+    """What is known of presents: their state, motion and what the base learnt in their window.
+
+    Beside it the row that each is of, and whether that was drawn in training, not as data told it.
+    """
 
     hidden_ND: Tensor
     motion: Motion
     told_NAK: Tensor
+    row_N: Tensor
+    is_drawn_N: Tensor
 
 
 @dataclass(frozen=True)
@@ -97,6 +104,7 @@ class Foundry(Model):
         self.register_buffer("unit_m_J", torch.ones(len(AHEAD)))
         self.journey_head = JourneyHead(config, normaliser)
         self.gap_head = GapHead(config, normaliser)
+        self.envelope = Envelope()
 
     @property
     def max_known(self) -> int:
@@ -116,12 +124,15 @@ class Foundry(Model):
                 for name in ("lon_deg_RT", "lat_deg_RT")
             ]
             self.place.fit(*places)
+        signs = []
         total_J, count_J = torch.zeros(len(AHEAD)), torch.zeros(len(AHEAD))
         for one in rows:
             seen, (moved_m_NJC, elapsed_s_NJ, is_target_NJ) = self._presents(one)
-            away_m_NJC = self.base(seen.motion, seen.told_NAK, elapsed_s_NJ.float()) - moved_m_NJC
-            total_J += (away_m_NJC.norm(dim=-1) * is_target_NJ).sum(0).float()
+            miss_m_NJ = self._base_miss_m(seen, elapsed_s_NJ.float(), moved_m_NJC)
+            total_J += (miss_m_NJ * is_target_NJ).sum(0)
             count_J += is_target_NJ.sum(0)
+            signs.append(signs_of(seen.motion.at(seen.motion.index_RT >= LEAST_POINTS)))
+        self.envelope.fit(torch.cat(signs))
         mean_m_J = total_J / count_J.clamp(min=1)
         least_m = max(LEAST_M, self.normaliser.extent_scale_m / 100)
         self.unit_m_J.copy_(mean_m_J.cummax(0).values.clamp(min=least_m))
@@ -142,21 +153,26 @@ class Foundry(Model):
         moved = Motion.of(lon_deg_RT, lat_deg_RT, time_s_RT, *usual)
         told_RTAK = self.base.told(lon_deg_RT, lat_deg_RT, time_s_RT, moved)
         is_told_RT1 = (told_RTAK[..., 0, :].abs().sum(-1, keepdim=True) > 0).float()
+        is_drawn_RT = (rows.stands_for_R != 1).unsqueeze(1).expand_as(time_s_RT)
         seen = [moved.seen(), told_RTAK.flatten(-2), is_told_RT1]
         if self.place is not None:
             code_RTK = self.place(lon_deg_RT, lat_deg_RT, moved.heading_RTC)
-            seen += self._placed(code_RTK)
+            is_known_RT = self.place.knows(lon_deg_RT, lat_deg_RT)
+            # What comes in so many intervals, a place says of intervals like those of train alone.
+            is_known_RT &= ~is_drawn_RT & self.envelope.knows_interval(moved)
+            seen += self._placed(code_RTK, is_known_RT)
         x_RTD = self.embed_point(torch.cat(seen, dim=-1).to(self.embed_point.weight.dtype))
         for layer in self.layers:
             x_RTD = layer(x_RTD)
-        return Presents(x_RTD, moved, told_RTAK)
+        row_RT = index_of(rows.time_s_RT.T).T
+        return Presents(x_RTD, moved, told_RTAK, row_RT, is_drawn_RT)
 
-    def _placed(self, code_RTK: Tensor) -> list[Tensor]:
+    def _placed(self, code_RTK: Tensor, is_known_RT: Tensor) -> list[Tensor]:
         """The numbers of places, and whether they are told: not in some rows of training."""
-        is_told_R11 = torch.ones_like(code_RTK[:, :1, :1])
+        is_told_RT1 = is_known_RT.unsqueeze(-1).to(code_RTK.dtype)
         if self.training:
-            is_told_R11 = (torch.rand_like(is_told_R11) >= self.config.share_placeless).float()
-        is_told_RT1 = is_told_R11.expand(-1, code_RTK.shape[1], -1)
+            kept_R11 = torch.rand_like(code_RTK[:, :1, :1]) >= self.config.share_placeless
+            is_told_RT1 = is_told_RT1 * kept_R11
         return [code_RTK * is_told_RT1, is_told_RT1]
 
     def center(self, seen: Presents, elapsed_s_NJ: Tensor) -> Center:
@@ -166,6 +182,8 @@ class Foundry(Model):
         log_steps_NJ = torch.log(steps_NJ.clamp(min=1e-6))
         near_NJK = hats(log_steps_NJ, self.log_knot_K)
         trust_NJ = ((LOG_LOST - log_steps_NJ) / (LOG_LOST - self.log_knot_K[-1])).clamp(0, 1)
+        if not self.training:
+            trust_NJ = trust_NJ * self.envelope.trusts(moving).unsqueeze(-1)
         led_NJK = trust_NJ.unsqueeze(-1) * near_NJK
         off_NKC = self.correct(seen.hidden_ND).unflatten(-1, (len(KNOTS), 2))
         reach_m_NJ = moving.speed_mps_RT.unsqueeze(-1) * elapsed_s_NJ + LEAST_M
@@ -198,6 +216,11 @@ class Foundry(Model):
         ahead_J = torch.tensor(AHEAD, device=row_N.device)
         return self.encode(rows).at(row_N, now_N), ahead_of(rows, row_N, now_N, ahead_J)
 
+    def _base_miss_m(self, seen: Presents, elapsed_s_NJ: Tensor, moved_m_NJC: Tensor) -> Tensor:
+        """How far the base alone is off (N, J)."""
+        away_m_NJC = self.base(seen.motion, seen.told_NAK, elapsed_s_NJ) - moved_m_NJC.float()
+        return away_m_NJC.norm(dim=-1)
+
     def loss(self, batch: Batch) -> Loss:
         """The mean of each task, mixed by the weights of the configuration."""
         told = {
@@ -220,15 +243,24 @@ class Foundry(Model):
         away_m_NJC = center.moved_m_NJC - moved_m_NJC.float()
         away_m_NJ = torch.sqrt(away_m_NJC.square().sum(-1) + NO_KINK_M**2) - NO_KINK_M
         miss_NJ = away_m_NJ / self.unit_m_J
+        is_drawn_N = seen.is_drawn_N
+        if bool(is_drawn_N.any()):
+            self.envelope.is_any_rate.fill_(1)
+            few, asked = seen.at(is_drawn_N), (elapsed_s_NJ[is_drawn_N], moved_m_NJC[is_drawn_N])
+            simple_m_NJ = self._base_miss_m(few, *asked).detach()
+            reach_m_NJ, is_asked_NJ = center.reach_m_NJ[is_drawn_N], is_target_NJ[is_drawn_N]
+            unit_m_NJ = own_units_m(simple_m_NJ, reach_m_NJ, is_asked_NJ, few.row_N)
+            miss_NJ[is_drawn_N] = away_m_NJ[is_drawn_N] / unit_m_NJ
         present_P, ahead_P = at_P = is_target_NJ.nonzero(as_tuple=True)
         step = self.density(seen, center, at_P)
         ahead_J = torch.tensor(AHEAD, device=ahead_P.device)
         elapsed = self.elapsed_head(seen.hidden_ND[present_P].detach(), ahead_J[ahead_P])
         log_s_P = torch.log(elapsed_s_NJ[at_P] + MIN_STEP_S)
+        elapsed_nll_P = -elapsed.log_density(log_s_P).masked_fill(is_drawn_N[present_P], 0)
         parts = {
             "miss": miss_NJ[at_P].sum(),
             "step_nll": -step.log_density(moved_m_NJC[at_P].float()).sum(),
-            "elapsed_nll": -elapsed.log_density(log_s_P).sum(),
+            "elapsed_nll": elapsed_nll_P.sum(),
         }
         return Loss.of(is_target_NJ.sum(), parts, step_nll=0.1, elapsed_nll=0.1)
 
@@ -238,6 +270,15 @@ class Foundry(Model):
         """What is known of the last point of each context."""
         row_B = torch.arange(len(context.num_points_B))
         return self.encode(sequence_rows(context)).at(row_B, context.num_points_B - 1)
+
+    def is_familiar(self, context: Context) -> Tensor:
+        """Whether the last point of each context (B) is where, and moves as, train did."""
+        context = context.latest(self.config.max_points)
+        is_like_B = self.envelope.holds(self.last(context).motion)
+        if self.place is None:
+            return is_like_B
+        lon_deg_B1, lat_deg_B1, _ = context.last_B1()
+        return is_like_B & self.place.knows(lon_deg_B1, lat_deg_B1)[:, 0]
 
     def forecast(
         self,
