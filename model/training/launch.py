@@ -17,12 +17,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import distributed
 
+from ..data.draws import all_drawn
 from ..data.epoch_plan import EpochPlan
+from ..data.journey_draws import JourneyPool
 from ..data.memories import memory_of
 from ..data.reading import assembled, planned
 from ..data.seen_points import SEEN_FILE, SeenPoints, seen_points
@@ -90,21 +92,29 @@ def run(
     training: Training, folder: Path, on_progress: Callable[[Progress], None] | None = None
 ) -> FitResult:
     """Train in a folder, and leave the model there: every one of `output_files`."""
+    if training.fit.draws.are_any and reads(training.family) == VISITS:
+        raise ValueError(f"{training.family} reads visits, which are not thinned or made finer")
     ranks = Ranks.present(torch.device("cpu"))
     model = first_model(training)
     shards = shards_for(training, model)
     if isinstance(model, Model) and model.remembers:
-        model.memory = memory_of(shards)
+        model.memory = memory_of(cast(Shards, shards))
     train, validation = (
         EpochPlan.of(shards, training.fit.reading(split)) for split in ("train", "validation")
     )
     draw, seed = FAMILIES[training.family].draw, training.fit.seed
+    beside = journeys_beside(shards, training)
     if not training.fit.init:  # all ranks read the same
-        model.fit_inputs(islice(assembled(planned(train, num_epochs=1)), NUM_FITTING_BATCHES))
+        plain = EpochPlan.of(shards, replace(train.reading, max_points=training.fit.max_points))
+        first = beside(plain, assembled(planned(plain, num_epochs=1)))
+        model.fit_inputs(islice(first, NUM_FITTING_BATCHES))
 
     def batches(plan: EpochPlan[Any], cursor: Cursor, num_epochs: int | None) -> Iterator[Any]:
-        """Those of this rank, with what a family learns to tell hidden."""
+        """Those of this rank, with what a family learns to tell hidden, and journeys beside."""
         read = assembled(planned(plan, cursor, num_epochs, ranks.rank, ranks.world))
+        if plan is train:
+            read = all_drawn(read, training.fit.draws, training.fit.max_points, seed)
+        read = beside(plan, read)
         if "infill" in FAMILIES[training.family].tasks:
             return (infilled(batch, seed) for batch in read)
         return read if draw is None else (masked(batch, draw, seed) for batch in read)
@@ -125,6 +135,23 @@ def run(
             model.memory.write(folder)
     ranks.wait()
     return result
+
+
+def journeys_beside(
+    shards: ShardFolder[Any], training: Training
+) -> Callable[[EpochPlan[Any], Iterator[Any]], Iterator[Any]]:
+    """What adds journeys of its split to the batches of a plan, if the family learns them."""
+    if not (FAMILIES[training.family].learns_journeys and isinstance(shards, Shards)):
+        return lambda plan, batches: batches
+    pools = {split: JourneyPool.of(shards, split) for split in ("train", "validation")}
+
+    def beside(plan: EpochPlan[Any], batches: Iterator[Any]) -> Iterator[Any]:
+        pool = pools[plan.reading.split]
+        if pool is None:
+            return batches
+        return (pool.beside(batch, training.fit.seed) for batch in batches)
+
+    return beside
 
 
 def shards_for(training: Training, model: Network) -> ShardFolder[Any]:

@@ -1,4 +1,4 @@
-"""Configuration of the network: its shape, and what its training leaves out."""
+"""Configuration of foundry: the shape of its networks, and how its tasks are mixed in training."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ class FoundryConfig:
 
     Of training, `share_placeless` of the rows are told no place, `share_forgetful` of the presents
     nothing of past trips, and `share_present` of the points are presents.
+    The mean surprise of a journey's duration counts `journey_weight` times as much as the mean miss
+    of a forecast, that of a hidden point `gap_weight` times.
     """
 
     width: int = 96
@@ -22,14 +24,17 @@ class FoundryConfig:
     has_place: bool = True
     share_placeless: float = 0.1
     has_memory: bool = True
-    share_forgetful: float = 0.25
+    share_forgetful: float = 0.5
     share_present: float = 0.35
+    journey_weight: float = 0.1
+    gap_weight: float = 0.5
 
     def __post_init__(self) -> None:
         shares = ("dropout", "share_placeless", "share_forgetful")
-        lowest = {"max_points": 4, "has_place": 0, "has_memory": 0, **dict.fromkeys(shares, 0)}
+        free = (*shares, "has_place", "has_memory", "journey_weight", "gap_weight", "share_present")
+        lowest = {"max_points": 4, **dict.fromkeys(free, 0)}
         for name in (field.name for field in fields(self)):
-            if name != "share_present" and getattr(self, name) < (low := lowest.get(name, 1)):
+            if getattr(self, name) < (low := lowest.get(name, 1)):
                 raise ValueError(f"{name} must be at least {low}, not {getattr(self, name)}")
         for name in shares:
             if getattr(self, name) >= 1:

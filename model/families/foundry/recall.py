@@ -8,7 +8,7 @@ Shapes: N presents, K neighbours, J knots, C coordinates (east, north), F parts 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ from ...earth.columns import Columns
 from ...earth.geometry import to_heading
 from ...interface.recalled import KNOTS, Recalled
 from .base import hats
+from .blocks import Residual
+from .config import FoundryConfig
+from .density import KNOTS as TOLD
 from .motion import LEAST_M, Motion
 
 NUM_SEEN = 7 * len(KNOTS) + 4
@@ -45,15 +48,40 @@ class Recall(nn.Module):
 
     log_knot_J: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, config: FoundryConfig) -> None:
         super().__init__()
+        self.share_forgetful = config.share_forgetful
         self.log_scale_FJ = nn.Parameter(torch.zeros(3, len(KNOTS)))
         self.log_sharpness_J = nn.Parameter(torch.zeros(len(KNOTS)))
         self.log_near = nn.Parameter(torch.tensor(FIRST_LOG_NEAR))
+        self.embed = nn.Linear(NUM_SEEN + 1, config.width)
+        self.reflect = Residual(config.width, config.dropout)
+        self.follow = nn.Linear(config.width, FOLLOWED * len(TOLD))
+        nn.init.zeros_(self.follow.weight)
+        nn.init.zeros_(self.follow.bias)
         log_knot_J = torch.tensor(KNOTS, dtype=torch.float32).log()
         self.register_buffer("log_knot_J", log_knot_J, persistent=False)
 
-    def forward(self, recalled: Recalled, motion: Motion) -> tuple[Tensor, Followed]:
+    def forward(
+        self, hidden_ND: Tensor, motion: Motion, recalled: Recalled | None
+    ) -> tuple[Tensor, Followed | None]:
+        """States that know of neighbours, and their mean; where none are asked, that none are.
+
+        Of the presents of training some are told nothing, so that the weights answer without too.
+        """
+        told_NU, followed = hidden_ND.new_zeros(len(hidden_ND), NUM_SEEN), None
+        is_told_N1 = told_NU[:, :1]
+        if recalled is not None:
+            told_NU, followed = self.seen(recalled, motion)
+            is_told_N1 = torch.ones_like(is_told_N1)
+            if self.training:
+                is_told_N1 = (torch.rand_like(is_told_N1) >= self.share_forgetful).float()
+            followed = replace(followed, trust_NJ=followed.trust_NJ * is_told_N1)
+        told_NU = torch.cat([told_NU * is_told_N1, is_told_N1], dim=-1)
+        x_ND = hidden_ND + self.embed(told_NU.to(hidden_ND.dtype))
+        return self.reflect(x_ND), followed
+
+    def seen(self, recalled: Recalled, motion: Motion) -> tuple[Tensor, Followed]:
         """What a network is told of presents (N, NUM_SEEN), and their mean neighbours."""
         square_NKF, weight_NKJ = self._weights(recalled)
         way_mps_NJC = torch.einsum("nkj,nkjc->njc", weight_NKJ, recalled.way_mps_NKJC)
@@ -103,19 +131,28 @@ class Recall(nn.Module):
         weight_NKJ = torch.exp(nearness_NKJ) * is_told_NKJ
         return square_NKF, weight_NKJ / weight_NKJ.sum(1, keepdim=True).clamp(min=1e-12)
 
-    def moved_m(
-        self, followed: Followed, pace_s_N: Tensor, elapsed_s_NJ: Tensor, much_NJU: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Where neighbours would lead to after so long, and how far that is followed.
+    def led_m(
+        self,
+        base_m_NJC: Tensor,
+        hidden_ND: Tensor,
+        followed: Followed,
+        motion: Motion,
+        elapsed_s_NJ: Tensor,
+        led_NJK: Tensor,
+    ) -> Tensor:
+        """The base, moved towards where neighbours lead.
 
-        Of the three numbers the first says how far, the second how much of the offset to the
+        Of three numbers the first says how far, the second how much of the offset to the
         neighbours is made up, the third how many intervals one stays faster than they were.
         """
-        steps_NJ = elapsed_s_NJ / pace_s_N.unsqueeze(-1)
+        pace_s_N1 = motion.pace_s_RT.unsqueeze(-1)
+        steps_NJ = elapsed_s_NJ / pace_s_N1
         near_NJk = hats(torch.log(steps_NJ.clamp(min=1e-6)), self.log_knot_J)
-        share_NJ1, closer_NJ1, faster_NJ1 = much_NJU.split(1, dim=-1)
-        led_m = elapsed_s_NJ.unsqueeze(-1) * (near_NJk @ followed.way_mps_NJC)
-        led_m = led_m + closer_NJ1 * (near_NJk @ followed.offset_m_NJC)
-        lead_s_NJ1 = faster_NJ1 * pace_s_N[:, None, None]
-        led_m = led_m + lead_s_NJ1 * (near_NJk @ followed.faster_mps_NJC)
-        return led_m, share_NJ1 * (near_NJk @ followed.trust_NJ.unsqueeze(-1))
+        number_NKU = self.follow(hidden_ND).unflatten(-1, (len(TOLD), FOLLOWED))
+        share_NJ1, closer_NJ1, faster_NJ1 = (led_NJK @ number_NKU).split(1, dim=-1)
+        led_m_NJC = elapsed_s_NJ.unsqueeze(-1) * (near_NJk @ followed.way_mps_NJC)
+        led_m_NJC = led_m_NJC + closer_NJ1 * (near_NJk @ followed.offset_m_NJC)
+        lead_s_NJ1 = faster_NJ1 * pace_s_N1.unsqueeze(-1)
+        led_m_NJC = led_m_NJC + lead_s_NJ1 * (near_NJk @ followed.faster_mps_NJC)
+        share_NJ1 = share_NJ1 * (near_NJk @ followed.trust_NJ.unsqueeze(-1))
+        return base_m_NJC + share_NJ1 * (led_m_NJC - base_m_NJC)
