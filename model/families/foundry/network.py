@@ -418,4 +418,5 @@ class Foundry(Model):
         return total_B / num_steps_B.double().where(num_steps_B > 0, torch.nan)
 
 
+TASKS = ("forecast", "recover", "travel_time", "embed", "score")
 FAMILY = Family(Foundry, FoundryConfig, PRESETS, TASKS, as_judged, learns_journeys=True)

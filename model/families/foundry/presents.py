@@ -50,6 +50,3 @@ def is_present(rows: SequenceRows) -> Tensor:
     """Points that may be read, but the first of each: it shows no motion."""
     index_RT = index_of(rows.time_s_RT)
     return (index_RT < rows.num_readable_R.unsqueeze(1)) & (index_RT > 0)
-
-
-TASKS = ("forecast", "recover", "travel_time", "embed", "score")
