@@ -16,6 +16,8 @@ from torch import Tensor
 from .journey_rows import JourneyRows
 from .rows import Rows
 
+ROW_BITS = 32  # a crop's window_id is its trip's row in the split, then the index of its start
+
 
 @dataclass(frozen=True)
 class Cursor:
@@ -61,9 +63,13 @@ class Cursor:
 
 @dataclass(frozen=True, kw_only=True)
 class Windows(Rows):
-    """The base of what a reader yields: rows that are windows, and the place behind them."""
+    """The base of what a reader yields: rows that are windows, and the place behind them.
+
+    Where they are crops, `split` names that whose trips they are of; it is empty of stored windows.
+    """
 
     cursor: Cursor = Cursor()
+    split: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,7 @@ class Batch(Windows):
     window_id_B: Tensor
     window_id_BS: Tensor | None = None  # of packed batches
     journeys: JourneyRows | None = None  # drawn beside each row, for who learns how long they take
+    stands_for_BT: Tensor | None = None  # points of the data to a step, where it is not 1 for all
 
     def window_ids(self, row: int) -> list[int]:
         """The windows that stand in a row."""

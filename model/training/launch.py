@@ -17,13 +17,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import distributed
 
+from ..data.draws import all_drawn
 from ..data.epoch_plan import EpochPlan
 from ..data.journey_draws import JourneyPool
+from ..data.memories import memory_of
 from ..data.reading import assembled, planned
 from ..data.seen_points import SEEN_FILE, SeenPoints, seen_points
 from ..data.shards import ShardFolder, Shards
@@ -31,7 +33,7 @@ from ..data.streams import prefetched
 from ..data.visits import VisitShards
 from ..families import FAMILIES, VISITS, build, fitted_file, read_fitted, reads
 from ..interface.batch import Cursor
-from ..interface.family import Network
+from ..interface.family import Model, Network
 from ..interface.infilling import infilled
 from ..interface.masking import masked
 from ..interface.weights import CheckpointError, load_weights
@@ -90,21 +92,28 @@ def run(
     training: Training, folder: Path, on_progress: Callable[[Progress], None] | None = None
 ) -> FitResult:
     """Train in a folder, and leave the model there: every one of `output_files`."""
+    if training.fit.draws.are_any and reads(training.family) == VISITS:
+        raise ValueError(f"{training.family} reads visits, which are not thinned or made finer")
     ranks = Ranks.present(torch.device("cpu"))
     model = first_model(training)
     shards = shards_for(training, model)
+    if isinstance(model, Model) and model.remembers:
+        model.memory = memory_of(cast(Shards, shards))
     train, validation = (
         EpochPlan.of(shards, training.fit.reading(split)) for split in ("train", "validation")
     )
     draw, seed = FAMILIES[training.family].draw, training.fit.seed
     beside = journeys_beside(shards, training)
     if not training.fit.init:  # all ranks read the same
-        first = beside(train, assembled(planned(train, num_epochs=1)))
+        plain = EpochPlan.of(shards, replace(train.reading, max_points=training.fit.max_points))
+        first = beside(plain, assembled(planned(plain, num_epochs=1)))
         model.fit_inputs(islice(first, NUM_FITTING_BATCHES))
 
     def batches(plan: EpochPlan[Any], cursor: Cursor, num_epochs: int | None) -> Iterator[Any]:
         """Those of this rank, with what a family learns to tell hidden, and journeys beside."""
         read = assembled(planned(plan, cursor, num_epochs, ranks.rank, ranks.world))
+        if plan is train:
+            read = all_drawn(read, training.fit.draws, training.fit.max_points, seed)
         read = beside(plan, read)
         if "infill" in FAMILIES[training.family].tasks:
             return (infilled(batch, seed) for batch in read)
@@ -122,6 +131,8 @@ def run(
     if ranks.is_first:
         write_facts(folder, training, model, result)
         write_seen(folder, training, shards)
+        if isinstance(model, Model) and model.memory is not None:
+            model.memory.write(folder)
     ranks.wait()
     return result
 

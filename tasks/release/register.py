@@ -18,8 +18,8 @@ from tasks.prepare.conventions import CALIBRATION_FILE
 from tasks.registry.client import experiment_id, registry
 from tasks.registry.models import CANDIDATE, alias_version
 from tasks.release.bundle import (
-    ANSWERS,
     ENTRY,
+    answer_of,
     default_params,
     example_points,
     example_visits,
@@ -217,13 +217,13 @@ def log_model(config: PipelineConfig, trained: Path, evaluated: Path, scratch: P
         name="model",
         python_model=str(ENTRY),
         artifacts={"bundle": bundle.as_uri()},
-        signature=signature(defaults),
+        signature=signature(defaults, family),
         input_example=example.to_pandas(),
         pip_requirements=list(requirements_of(family)),
     )
 
 
-def signature(defaults: Mapping[str, Any]) -> Any:
+def signature(defaults: Mapping[str, Any], family: str) -> Any:
     """The parameters, and the answer of the default task.
 
     The rows have no schema: MLflow's would refuse whole numbers, times and tables of Arrow, and
@@ -232,7 +232,7 @@ def signature(defaults: Mapping[str, Any]) -> Any:
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
-    answer = ANSWERS[defaults["task"]]
+    answer = answer_of(defaults["task"], family)
     outputs: list[Any] = [ColSpec(kind, name) for name, kind in answer.items()]
     types = {str: "string", int: "long"}
     params = [ParamSpec(name, types[type(value)], value) for name, value in defaults.items()]

@@ -165,6 +165,44 @@ def test_with_a_place_the_same_motion_is_told_otherwise_elsewhere():
         check_meridian_does_not_matter(model)
 
 
+def test_where_train_never_was_the_place_is_not_told():
+    """Then a forecast is the same wherever that is; a plant tells every place."""
+    model = random_weights(config=TINY)
+    model.fit_inputs([batch_of(*walk(3, 12, lon_deg=-60.0, lat_deg=-20.0))])
+    check_meridian_does_not_matter(model)
+    model.place.is_known_XY.fill_(1)
+    model.place.extent_m.fill_(1e7)
+    with pytest.raises(AssertionError):
+        check_meridian_does_not_matter(model)
+
+
+@pytest.mark.parametrize("change", ["as in train", "slow", "drawn"])
+def test_a_place_is_told_at_the_intervals_of_train_alone(change):
+    """How many intervals ahead a place brings what depends on how long they are."""
+    model = random_weights(config=TINY)
+    batch = batch_of(*walk(3, 12))
+    model.fit_inputs([batch])
+    if change == "slow":
+        batch = replace(batch, time_s_BT=100 * batch.time_s_BT)
+    if change == "drawn":
+        batch = replace(batch, stands_for_BT=torch.full_like(batch.time_s_BT, 0.5))
+    told = hidden_of(model, batch)
+    model.place.is_known_XY.fill_(0)
+    # A first point shows no interval.
+    is_same = torch.equal(told[:, 1:], hidden_of(model, batch)[:, 1:])
+    assert is_same == (change != "as in train")
+
+
+def test_places_of_train_and_those_beside_them_are_known():
+    model = random_weights(config=TINY)
+    lon_deg_BT, lat_deg_BT, time_s_BT = walk(3, 12)
+    model.fit_inputs([batch_of(lon_deg_BT, lat_deg_BT, time_s_BT)])
+    assert model.place.knows(lon_deg_BT, lat_deg_BT).all()
+    assert model.place.knows(lon_deg_BT + 1e-5, lat_deg_BT - 1e-5).all()
+    for away_deg in (0.05, 10.0, 180.0):
+        assert not model.place.knows(lon_deg_BT + away_deg, lat_deg_BT).any()
+
+
 def test_middle_and_extent_are_those_of_the_points_that_may_be_read():
     model = random_weights(config=TINY)
     batch = batch_of(*walk(3, 12), num_pads=5)  # pads hold nonsense
@@ -350,12 +388,13 @@ def test_training_beats_its_base_on_turning_walks():
     batch = batch_of(*walk(32, 24))
     model.fit_inputs([batch])
     optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    first = model.loss(batch).parts["miss"]
+    first = model.eval().loss(batch).parts["miss"]
+    model.train()
     for _ in range(40):
         optimiser.zero_grad()
         model.loss(batch).mean.backward()
         optimiser.step()
-    assert float(model.loss(batch).parts["miss"]) < 0.9 * float(first)
+    assert float(model.eval().loss(batch).parts["miss"]) < 0.9 * float(first)
 
 
 # ------------------------------------------------------------------ answers

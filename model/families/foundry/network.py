@@ -2,8 +2,9 @@
 
 It corrects a simple forecast that is blended by what worked inside the window (`base.py`), reads
 velocities over lags in the window's own units (`motion.py`), and learns the distance in metres by
-which it is judged, in one unit for each number of points ahead. What it would need of a data set,
-where on Earth a point lies, is an input that may be absent (`place.py`).
+which it is judged, in one unit for each number of points ahead. What it would need of a data set
+are inputs that may be absent: where on Earth a point lies (`place.py`), and what past trips did
+next that were near in place and in motion (`recall.py`).
 
 Shapes: B rows, R sequences, T points, N presents, J points ahead that training asks, H points of
 the horizon, S samples, D model width, C coordinates (east, north), P pairs of a present and an
@@ -14,12 +15,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from ...earth.columns import Columns
+from ...earth.arrays import Ints
 from ...earth.geometry import from_heading, step_from
 from ...features.normaliser import MIN_STEP_S, Normaliser
 from ...interface.answers import Durations, Forecast, Recovered, mean_hidden_state
@@ -33,39 +35,27 @@ from ...interface.sequence_rows import SequenceRows, ahead_of, rows_of_batch, se
 from ...layers.distributions import GaussianMixture, Noise, StepMixture, told_number, told_step_m
 from ...layers.elapsed import ElapsedHead
 from ...layers.heads import steer
+from ...memory.crops import LAGS as REMEMBERED
+from ...memory.memory import MEMORY_FILE, Memory, nobody
 from . import base, motion, place
 from .base import Base, hats
 from .between import Asked, GapHead
 from .blocks import Residual
 from .config import PRESETS, FoundryConfig
 from .density import KNOTS, DensityHead
+from .familiar import LEAST_POINTS, Envelope, signs_of
 from .journeys import JourneyDensity, JourneyHead
 from .motion import LAGS, LEAST_M, Motion
 from .place import PlaceCode
+from .presents import Center, Presents, grid, is_present
+from .recall import Recall
 from .strides import STRIDES, Readings
+from .units import own_units_m
 
 AHEAD = (1, 2, 3, 5, 8, 12, 16, 20, 26, 32)  # points ahead that training asks
 LOG_LOST = math.log(80)  # intervals ahead from which on the base alone tells where
 STEERED = [LAGS.index(lag) for lag in (1, 2, 4, 8, 16)]  # velocities that are damped and turned
 NO_KINK_M = 0.1  # the gradient of a distance has no value at zero
-
-
-@dataclass(frozen=True)
-class Presents(Columns):
-    """What is known of presents: their state, motion and what the base learnt in their window."""
-
-    hidden_ND: Tensor
-    motion: Motion
-    told_NAK: Tensor
-
-
-@dataclass(frozen=True)
-class Center:
-    """Where the presents will be: displacements, their reach, and the knots that told them."""
-
-    moved_m_NJC: Tensor
-    reach_m_NJ: Tensor
-    near_NJK: Tensor
 
 
 class Foundry(Model):
@@ -74,6 +64,7 @@ class Foundry(Model):
     family = "foundry"
     unit_m_J: Tensor
     log_knot_K: Tensor
+    memory: Memory | None = None
 
     def __init__(self, config: FoundryConfig, normaliser: Normaliser) -> None:
         super().__init__(config, normaliser)
@@ -88,6 +79,7 @@ class Foundry(Model):
         self.correct = nn.Linear(width, 2 * len(KNOTS))
         self.blend = nn.Linear(width, base.NUM_SEEN)
         self.steer = nn.Linear(width, 2 * len(STEERED) * len(KNOTS))
+        self.recall = Recall(config) if config.has_memory else None
         for last in (self.correct, self.blend, self.steer):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
@@ -97,11 +89,22 @@ class Foundry(Model):
         self.register_buffer("unit_m_J", torch.ones(len(AHEAD)))
         self.journey_head = JourneyHead(config, normaliser)
         self.gap_head = GapHead(config, normaliser)
+        self.envelope = Envelope()
 
     @property
     def max_known(self) -> int:
         """A long context is read with a stride for what lies far ahead."""
         return int(self.config.max_points) * STRIDES[-1]
+
+    @property
+    def remembers(self) -> bool:
+        """Whether it can be given a memory of past trips."""
+        return self.recall is not None
+
+    def read_memory(self, folder: Path) -> None:
+        """Take up the memory that a folder holds, if it holds one."""
+        if self.remembers and (folder / MEMORY_FILE).exists():
+            self.memory = Memory.read(folder)
 
     @torch.no_grad()
     def fit_inputs(self, batches: Iterable[Batch]) -> None:
@@ -112,16 +115,19 @@ class Foundry(Model):
         rows = [rows_of_batch(batch) for batch in batches]
         if self.place is not None:
             places = [
-                torch.cat([getattr(one, name)[_is_present(one)] for one in rows])
+                torch.cat([getattr(one, name)[is_present(one)] for one in rows])
                 for name in ("lon_deg_RT", "lat_deg_RT")
             ]
             self.place.fit(*places)
+        signs = []
         total_J, count_J = torch.zeros(len(AHEAD)), torch.zeros(len(AHEAD))
         for one in rows:
             seen, (moved_m_NJC, elapsed_s_NJ, is_target_NJ) = self._presents(one)
-            away_m_NJC = self.base(seen.motion, seen.told_NAK, elapsed_s_NJ.float()) - moved_m_NJC
-            total_J += (away_m_NJC.norm(dim=-1) * is_target_NJ).sum(0).float()
+            miss_m_NJ = self._base_miss_m(seen, elapsed_s_NJ.float(), moved_m_NJC)
+            total_J += (miss_m_NJ * is_target_NJ).sum(0)
             count_J += is_target_NJ.sum(0)
+            signs.append(signs_of(seen.motion.at(seen.motion.index_RT >= LEAST_POINTS)))
+        self.envelope.fit(torch.cat(signs))
         mean_m_J = total_J / count_J.clamp(min=1)
         least_m = max(LEAST_M, self.normaliser.extent_scale_m / 100)
         self.unit_m_J.copy_(mean_m_J.cummax(0).values.clamp(min=least_m))
@@ -142,22 +148,41 @@ class Foundry(Model):
         moved = Motion.of(lon_deg_RT, lat_deg_RT, time_s_RT, *usual)
         told_RTAK = self.base.told(lon_deg_RT, lat_deg_RT, time_s_RT, moved)
         is_told_RT1 = (told_RTAK[..., 0, :].abs().sum(-1, keepdim=True) > 0).float()
+        is_drawn_RT = (rows.stands_for_R != 1).unsqueeze(1).expand_as(time_s_RT)
         seen = [moved.seen(), told_RTAK.flatten(-2), is_told_RT1]
         if self.place is not None:
             code_RTK = self.place(lon_deg_RT, lat_deg_RT, moved.heading_RTC)
-            seen += self._placed(code_RTK)
+            is_known_RT = self.place.knows(lon_deg_RT, lat_deg_RT)
+            # What comes in so many intervals, a place says of intervals like those of train alone.
+            is_known_RT &= ~is_drawn_RT & self.envelope.knows_interval(moved)
+            seen += self._placed(code_RTK, is_known_RT)
         x_RTD = self.embed_point(torch.cat(seen, dim=-1).to(self.embed_point.weight.dtype))
         for layer in self.layers:
             x_RTD = layer(x_RTD)
-        return Presents(x_RTD, moved, told_RTAK)
+        row_RT = index_of(rows.time_s_RT.T).T
+        return Presents(x_RTD, moved, told_RTAK, row_RT, is_drawn_RT)
 
-    def _placed(self, code_RTK: Tensor) -> list[Tensor]:
+    def _placed(self, code_RTK: Tensor, is_known_RT: Tensor) -> list[Tensor]:
         """The numbers of places, and whether they are told: not in some rows of training."""
-        is_told_R11 = torch.ones_like(code_RTK[:, :1, :1])
+        is_told_RT1 = is_known_RT.unsqueeze(-1).to(code_RTK.dtype)
         if self.training:
-            is_told_R11 = (torch.rand_like(is_told_R11) >= self.config.share_placeless).float()
-        is_told_RT1 = is_told_R11.expand(-1, code_RTK.shape[1], -1)
+            kept_R11 = torch.rand_like(code_RTK[:, :1, :1]) >= self.config.share_placeless
+            is_told_RT1 = is_told_RT1 * kept_R11
         return [code_RTK * is_told_RT1, is_told_RT1]
+
+    def recollected(
+        self, seen: Presents, lon_deg_N: Tensor, lat_deg_N: Tensor, kin_N: Ints
+    ) -> Presents:
+        """Presents that are told what past trips did next, none of their own kin."""
+        if self.recall is None:
+            return seen
+        recalled, moving = None, seen.motion
+        if self.memory is not None:
+            velocity_mps_NLC = moving.velocity_mps_RTLC[:, [LAGS.index(lag) for lag in REMEMBERED]]
+            asked = lon_deg_N, lat_deg_N, velocity_mps_NLC, moving.pace_s_RT, kin_N
+            recalled = self.memory.recall(*asked)
+        hidden_ND, followed = self.recall(seen.hidden_ND, moving, recalled)
+        return replace(seen, hidden_ND=hidden_ND, followed=followed)
 
     def center(self, seen: Presents, elapsed_s_NJ: Tensor) -> Center:
         """Displacement after so long: the base, and what the network adds to it."""
@@ -166,6 +191,8 @@ class Foundry(Model):
         log_steps_NJ = torch.log(steps_NJ.clamp(min=1e-6))
         near_NJK = hats(log_steps_NJ, self.log_knot_K)
         trust_NJ = ((LOG_LOST - log_steps_NJ) / (LOG_LOST - self.log_knot_K[-1])).clamp(0, 1)
+        if not self.training:
+            trust_NJ = trust_NJ * self.envelope.trusts(moving).unsqueeze(-1)
         led_NJK = trust_NJ.unsqueeze(-1) * near_NJK
         off_NKC = self.correct(seen.hidden_ND).unflatten(-1, (len(KNOTS), 2))
         reach_m_NJ = moving.speed_mps_RT.unsqueeze(-1) * elapsed_s_NJ + LEAST_M
@@ -176,6 +203,9 @@ class Foundry(Model):
         numbers_NKW = self.steer(seen.hidden_ND).unflatten(-1, (len(KNOTS), 2 * len(STEERED)))
         steered_mps_NJC = steer(way_mps_N1WC, *(led_NJK @ numbers_NKW).chunk(2, dim=-1))
         base_m_NJC = base_m_NJC + elapsed_s_NJ.unsqueeze(-1) * steered_mps_NJC
+        if self.recall is not None and seen.followed is not None:
+            asked = seen.hidden_ND, seen.followed, moving, elapsed_s_NJ, led_NJK
+            base_m_NJC = self.recall.led_m(base_m_NJC, *asked)
         return Center(base_m_NJC + reach_m_NJ.unsqueeze(-1) * turned_NJC, reach_m_NJ, near_NJK)
 
     def density(self, seen: Presents, center: Center, at_P: tuple[Tensor, ...]) -> StepMixture:
@@ -192,11 +222,29 @@ class Foundry(Model):
 
     # ------------------------------------------------------------------ training
 
-    def _presents(self, rows: SequenceRows) -> tuple[Presents, tuple[Tensor, Tensor, Tensor]]:
-        """Points that may be read, and what lies ahead of each."""
-        row_N, now_N = _is_present(rows).nonzero(as_tuple=True)
+    def _presents(
+        self, rows: SequenceRows, batch: Batch | None = None
+    ) -> tuple[Presents, tuple[Tensor, Tensor, Tensor]]:
+        """Points that may be read, some of them in training, and what lies ahead of each.
+
+        The batch tells whose the rows are, of whom a memory must tell nothing.
+        """
+        is_present_RT = is_present(rows)
+        if self.training:
+            is_present_RT &= torch.rand(is_present_RT.shape) < self.config.share_present
+        row_N, now_N = at_N = is_present_RT.nonzero(as_tuple=True)
         ahead_J = torch.tensor(AHEAD, device=row_N.device)
-        return self.encode(rows).at(row_N, now_N), ahead_of(rows, row_N, now_N, ahead_J)
+        places = rows.lon_deg_RT[at_N], rows.lat_deg_RT[at_N]
+        kin_R = nobody(len(rows.window_R))
+        if self.memory is not None and batch is not None:
+            kin_R = self.memory.kin_of(batch, rows)
+        seen = self.recollected(self.encode(rows).at(*at_N), *places, kin_R[row_N.cpu().numpy()])
+        return seen, ahead_of(rows, row_N, now_N, ahead_J)
+
+    def _base_miss_m(self, seen: Presents, elapsed_s_NJ: Tensor, moved_m_NJC: Tensor) -> Tensor:
+        """How far the base alone is off (N, J)."""
+        away_m_NJC = self.base(seen.motion, seen.told_NAK, elapsed_s_NJ) - moved_m_NJC.float()
+        return away_m_NJC.norm(dim=-1)
 
     def loss(self, batch: Batch) -> Loss:
         """The mean of each task, mixed by the weights of the configuration."""
@@ -214,21 +262,31 @@ class Foundry(Model):
         Beside it the negative log-likelihoods of where and when, in nats, which move the heads of
         the densities alone.
         """
-        seen, (moved_m_NJC, elapsed_s_NJ, is_target_NJ) = self._presents(rows_of_batch(batch))
+        rows = rows_of_batch(batch)
+        seen, (moved_m_NJC, elapsed_s_NJ, is_target_NJ) = self._presents(rows, batch)
         elapsed_s_NJ = elapsed_s_NJ.clamp(min=0).float()
         center = self.center(seen, elapsed_s_NJ)
         away_m_NJC = center.moved_m_NJC - moved_m_NJC.float()
         away_m_NJ = torch.sqrt(away_m_NJC.square().sum(-1) + NO_KINK_M**2) - NO_KINK_M
         miss_NJ = away_m_NJ / self.unit_m_J
+        is_drawn_N = seen.is_drawn_N
+        if bool(is_drawn_N.any()):
+            self.envelope.is_any_rate.fill_(1)
+            few, asked = seen.at(is_drawn_N), (elapsed_s_NJ[is_drawn_N], moved_m_NJC[is_drawn_N])
+            simple_m_NJ = self._base_miss_m(few, *asked).detach()
+            reach_m_NJ, is_asked_NJ = center.reach_m_NJ[is_drawn_N], is_target_NJ[is_drawn_N]
+            unit_m_NJ = own_units_m(simple_m_NJ, reach_m_NJ, is_asked_NJ, few.row_N)
+            miss_NJ[is_drawn_N] = away_m_NJ[is_drawn_N] / unit_m_NJ
         present_P, ahead_P = at_P = is_target_NJ.nonzero(as_tuple=True)
         step = self.density(seen, center, at_P)
         ahead_J = torch.tensor(AHEAD, device=ahead_P.device)
         elapsed = self.elapsed_head(seen.hidden_ND[present_P].detach(), ahead_J[ahead_P])
         log_s_P = torch.log(elapsed_s_NJ[at_P] + MIN_STEP_S)
+        elapsed_nll_P = -elapsed.log_density(log_s_P).masked_fill(is_drawn_N[present_P], 0)
         parts = {
             "miss": miss_NJ[at_P].sum(),
             "step_nll": -step.log_density(moved_m_NJC[at_P].float()).sum(),
-            "elapsed_nll": -elapsed.log_density(log_s_P).sum(),
+            "elapsed_nll": elapsed_nll_P.sum(),
         }
         return Loss.of(is_target_NJ.sum(), parts, step_nll=0.1, elapsed_nll=0.1)
 
@@ -237,7 +295,19 @@ class Foundry(Model):
     def last(self, context: Context) -> Presents:
         """What is known of the last point of each context."""
         row_B = torch.arange(len(context.num_points_B))
-        return self.encode(sequence_rows(context)).at(row_B, context.num_points_B - 1)
+        seen = self.encode(sequence_rows(context)).at(row_B, context.num_points_B - 1)
+        lon_deg_B1, lat_deg_B1, _ = context.last_B1()
+        kin_B = nobody(len(row_B)) if self.memory is None else self.memory.kin_of_context(context)
+        return self.recollected(seen, lon_deg_B1[:, 0], lat_deg_B1[:, 0], kin_B)
+
+    def is_familiar(self, context: Context) -> Tensor:
+        """Whether the last point of each context (B) is where, and moves as, train did."""
+        context = context.latest(self.config.max_points)
+        is_like_B = self.envelope.holds(self.last(context).motion)
+        if self.place is None:
+            return is_like_B
+        lon_deg_B1, lat_deg_B1, _ = context.last_B1()
+        return is_like_B & self.place.knows(lon_deg_B1, lat_deg_B1)[:, 0]
 
     def forecast(
         self,
@@ -286,7 +356,7 @@ class Foundry(Model):
         if noise is None:
             return center.moved_m_NJC.unsqueeze(1)
         num_rows, num_draws, num_horizon = elapsed_s_BSH.shape
-        ahead_P, row_P, draw_P = _grid(num_horizon, num_rows, num_draws)
+        ahead_P, row_P, draw_P = grid(num_horizon, num_rows, num_draws)
         step = self.density(seen, center, (row_P, draw_P * num_horizon + ahead_P))
         drawn_m_HBSC = told_step_m(step, noise).view(num_horizon, num_rows, num_draws, -1)
         return drawn_m_HBSC.permute(1, 2, 0, 3)
@@ -294,7 +364,7 @@ class Foundry(Model):
     def _elapsed_s(self, seen: Presents, num_horizon: int, noise: Noise | None) -> Tensor:
         """Seconds (B, S, H) until points that are counted, not timed."""
         num_rows, num_draws = len(seen.hidden_ND), 1 if noise is None else len(noise.uniform_SHE)
-        ahead_P, row_P, _ = _grid(num_horizon, num_rows, num_draws)
+        ahead_P, row_P, _ = grid(num_horizon, num_rows, num_draws)
         log_s_P = told_number(self.elapsed_head(seen.hidden_ND[row_P], ahead_P + 1), noise)
         elapsed_s_P = (log_s_P.double().exp() - MIN_STEP_S).clamp(min=0)
         elapsed_s_HBS = elapsed_s_P.view(num_horizon, num_rows, num_draws).cummax(0).values
@@ -346,17 +416,6 @@ class Foundry(Model):
         total_B.index_add_(0, row_N, surprise_N.double())
         num_steps_B = rows.num_points_R - 1
         return total_B / num_steps_B.double().where(num_steps_B > 0, torch.nan)
-
-
-def _grid(*sizes: int) -> list[Tensor]:
-    """The indices of all places of a grid, one tensor for each axis, the last one fastest."""
-    return [axis.flatten() for axis in torch.meshgrid(*map(torch.arange, sizes), indexing="ij")]
-
-
-def _is_present(rows: SequenceRows) -> Tensor:
-    """Points that may be read, but the first of each: it shows no motion."""
-    index_RT = index_of(rows.time_s_RT)
-    return (index_RT < rows.num_readable_R.unsqueeze(1)) & (index_RT > 0)
 
 
 TASKS = ("forecast", "recover", "travel_time", "embed", "score")
