@@ -1,9 +1,9 @@
 """Between: where hidden points are, told at once from the known ones on both sides.
 
-Simple paths through the gap, straight and bent by the motion on both sides, are blended by what
-each misses at the known points of the window when these are left out in turn. A small network
-changes the weights and adds to their sum, by the places of four known points on each side; before
-training it adds nothing. Hidden times are spread evenly between the known ones.
+Simple paths through the gap, straight ones, cubics and splines, are blended by what each misses on
+train in gaps of that size, and at the known points of the window when these are left out in turn. A
+small network changes the weights and adds to their sum, by the places of four known points on each
+side; before training it adds nothing. Hidden times are spread evenly between the known ones.
 
 Shapes: B rows, T points, N asked points, K known points on a side, P paths, C coordinates (east,
 north), V numbers that are seen, G sizes of gaps.
