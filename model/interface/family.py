@@ -68,7 +68,8 @@ class Family:
 
     `tasks` are what can be asked of it (`model/inference/api.py`); the first is what it is judged
     on, and asked where nothing else is said. `draw` is how its training hides points; None, where
-    it learns from whole windows. `fitted` is what was fitted on train for its inputs.
+    it learns from whole windows. `fitted` is what was fitted on train for its inputs. Who learns
+    journeys is shown whole trips beside the windows.
     """
 
     model: type[Network]
@@ -77,3 +78,4 @@ class Family:
     tasks: tuple[str, ...]
     draw: Draw | None = None
     fitted: type[Any] = Normaliser
+    learns_journeys: bool = False

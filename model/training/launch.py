@@ -24,6 +24,7 @@ from torch import distributed
 
 from ..data.draws import all_drawn
 from ..data.epoch_plan import EpochPlan
+from ..data.journey_draws import JourneyPool
 from ..data.reading import assembled, planned
 from ..data.seen_points import SEEN_FILE, SeenPoints, seen_points
 from ..data.shards import ShardFolder, Shards
@@ -99,15 +100,18 @@ def run(
         EpochPlan.of(shards, training.fit.reading(split)) for split in ("train", "validation")
     )
     draw, seed = FAMILIES[training.family].draw, training.fit.seed
+    beside = journeys_beside(shards, training)
     if not training.fit.init:  # all ranks read the same
         plain = EpochPlan.of(shards, replace(train.reading, max_points=training.fit.max_points))
-        model.fit_inputs(islice(assembled(planned(plain, num_epochs=1)), NUM_FITTING_BATCHES))
+        first = beside(plain, assembled(planned(plain, num_epochs=1)))
+        model.fit_inputs(islice(first, NUM_FITTING_BATCHES))
 
     def batches(plan: EpochPlan[Any], cursor: Cursor, num_epochs: int | None) -> Iterator[Any]:
-        """Those of this rank, with what a family learns to tell hidden."""
+        """Those of this rank, with what a family learns to tell hidden, and journeys beside."""
         read = assembled(planned(plan, cursor, num_epochs, ranks.rank, ranks.world))
         if plan is train:
             read = all_drawn(read, training.fit.draws, training.fit.max_points, seed)
+        read = beside(plan, read)
         if "infill" in FAMILIES[training.family].tasks:
             return (infilled(batch, seed) for batch in read)
         return read if draw is None else (masked(batch, draw, seed) for batch in read)
@@ -126,6 +130,23 @@ def run(
         write_seen(folder, training, shards)
     ranks.wait()
     return result
+
+
+def journeys_beside(
+    shards: ShardFolder[Any], training: Training
+) -> Callable[[EpochPlan[Any], Iterator[Any]], Iterator[Any]]:
+    """What adds journeys of its split to the batches of a plan, if the family learns them."""
+    if not (FAMILIES[training.family].learns_journeys and isinstance(shards, Shards)):
+        return lambda plan, batches: batches
+    pools = {split: JourneyPool.of(shards, split) for split in ("train", "validation")}
+
+    def beside(plan: EpochPlan[Any], batches: Iterator[Any]) -> Iterator[Any]:
+        pool = pools[plan.reading.split]
+        if pool is None:
+            return batches
+        return (pool.beside(batch, training.fit.seed) for batch in batches)
+
+    return beside
 
 
 def shards_for(training: Training, model: Network) -> ShardFolder[Any]:

@@ -356,7 +356,9 @@ def test_steps_without_time_or_way_are_finite(still):
     loss = model.loss(batch_of(*standing(still)))
     loss.mean.backward()
     assert torch.isfinite(loss.total)
-    assert all(torch.isfinite(value.grad).all() for value in model.parameters())
+    grads = [value.grad for value in model.parameters() if value.grad is not None]
+    assert len(grads) > 20
+    assert all(torch.isfinite(grad).all() for grad in grads)
 
 
 def test_the_density_leaves_the_forecast_where_it_is():
@@ -407,7 +409,9 @@ def test_predicted_times_ascend_along_each_path():
 def test_samples_spread_around_the_forecast():
     points = walk(3, 12)
     target_s_BH = points[2][:, -1:] + 10.0 * torch.arange(1, NUM_TOLD + 1)
-    found = forecast(random_weights(), context_of(*points), NUM_TOLD, target_s_BH, num_samples=64)
+    torch.manual_seed(0)
+    model = build("foundry", "tiny", WALKING).eval()
+    found = forecast(model, context_of(*points), NUM_TOLD, target_s_BH, num_samples=64)
     assert (found.radius_p50_m_BH < found.radius_p80_m_BH).all()
     assert (found.radius_p80_m_BH.diff(dim=1) > 0).all()
 
@@ -455,5 +459,5 @@ def test_presets_have_their_size():
         name: sum(parameter.numel() for parameter in build("foundry", name, WALKING).parameters())
         for name in FAMILIES["foundry"].presets
     }
-    assert count["tiny"] < 60_000
-    assert 100_000 < count["small"] < 300_000
+    assert count["tiny"] < 120_000
+    assert 100_000 < count["small"] < 500_000

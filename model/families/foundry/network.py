@@ -13,27 +13,33 @@ instant, A leads and K candidates of the base.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from ...earth.columns import Columns
 from ...earth.geometry import from_heading, step_from
 from ...features.normaliser import MIN_STEP_S, Normaliser
-from ...interface.answers import Forecast, mean_hidden_state
+from ...interface.answers import Durations, Forecast, Recovered, mean_hidden_state
+from ...interface.asked_journeys import asked_journeys
 from ...interface.batch import Batch, index_of
-from ...interface.contexts import Context
+from ...interface.contexts import Context, Partial
 from ...interface.family import Family, Model
-from ...interface.masking import Loss
+from ...interface.journey_rows import JourneyRows
+from ...interface.masking import Loss, as_judged, masked, mixed, unmasked
 from ...interface.sequence_rows import SequenceRows, ahead_of, rows_of_batch, sequence_rows
-from ...layers.distributions import Noise, StepMixture, told_number, told_step_m
+from ...layers.distributions import GaussianMixture, Noise, StepMixture, told_number, told_step_m
 from ...layers.elapsed import ElapsedHead
-from ...layers.heads import ladder, steer, steps_around
+from ...layers.heads import steer
 from . import base, motion, place
 from .base import Base, hats
+from .between import Asked, GapHead
+from .blocks import Residual
+from .config import PRESETS, FoundryConfig
+from .density import KNOTS, DensityHead
+from .journeys import JourneyDensity, JourneyHead
 from .familiar import LEAST_POINTS, Envelope, signs_of
 from .motion import LAGS, LEAST_M, Motion
 from .place import PlaceCode
@@ -41,38 +47,9 @@ from .strides import STRIDES, Readings
 from .units import own_units_m
 
 AHEAD = (1, 2, 3, 5, 8, 12, 16, 20, 26, 32)  # points ahead that training asks
-KNOTS = (0.5, 1, 2, 3, 5, 8, 12, 16, 20)  # intervals ahead at which answers are told
 LOG_LOST = math.log(80)  # intervals ahead from which on the base alone tells where
 STEERED = [LAGS.index(lag) for lag in (1, 2, 4, 8, 16)]  # velocities that are damped and turned
 NO_KINK_M = 0.1  # the gradient of a distance has no value at zero
-
-
-@dataclass(frozen=True)
-class FoundryConfig:
-    """Shape of the network; `share_placeless` of the rows of training are told no place."""
-
-    width: int = 96
-    num_layers: int = 3
-    num_components: int = 4
-    max_points: int = 64
-    dropout: float = 0.1
-    has_place: bool = True
-    share_placeless: float = 0.1
-
-    def __post_init__(self) -> None:
-        lowest = {"max_points": 4, "dropout": 0, "has_place": 0, "share_placeless": 0}
-        for name in (field.name for field in fields(self)):
-            if getattr(self, name) < (low := lowest.get(name, 1)):
-                raise ValueError(f"{name} must be at least {low}, not {getattr(self, name)}")
-        for name in ("dropout", "share_placeless"):
-            if getattr(self, name) >= 1:
-                raise ValueError(f"{name} must be below 1, not {getattr(self, name)}")
-
-
-PRESETS: Mapping[str, FoundryConfig] = {
-    "tiny": FoundryConfig(width=48, num_layers=2, dropout=0.0),
-    "small": FoundryConfig(),
-}
 
 
 @dataclass(frozen=True)
@@ -125,6 +102,8 @@ class Foundry(Model):
         self.density_head = DensityHead(width, config.num_components)
         self.elapsed_head = ElapsedHead(width, config.num_components, normaliser)
         self.register_buffer("unit_m_J", torch.ones(len(AHEAD)))
+        self.journey_head = JourneyHead(config, normaliser)
+        self.gap_head = GapHead(config, normaliser)
         self.envelope = Envelope()
 
     @property
@@ -135,6 +114,9 @@ class Foundry(Model):
     @torch.no_grad()
     def fit_inputs(self, batches: Iterable[Batch]) -> None:
         """The middle and extent of train, and how far the base is off at each number of points."""
+        batches = list(batches)
+        self.journey_head.fit([one.journeys for one in batches if one.journeys is not None])
+        self.gap_head.fit(masked(batch, as_judged, 0) for batch in batches)
         rows = [rows_of_batch(batch) for batch in batches]
         if self.place is not None:
             places = [
@@ -240,6 +222,16 @@ class Foundry(Model):
         return away_m_NJC.norm(dim=-1)
 
     def loss(self, batch: Batch) -> Loss:
+        """The mean of each task, mixed by the weights of the configuration."""
+        told = {
+            "forecast": self.forecast_loss(unmasked(batch)),
+            "journey": self.journey_head.loss(batch.journeys, self.place),
+            "gap": self.gap_head.loss(batch, self.place),
+        }
+        weights = {"journey": self.config.journey_weight, "gap": self.config.gap_weight}
+        return mixed(told, **weights)
+
+    def forecast_loss(self, batch: Batch) -> Loss:
         """Mean distance of the centers from the truth, each in the unit of its points ahead.
 
         Beside it the negative log-likelihoods of where and when, in nats, which move the heads of
@@ -349,6 +341,23 @@ class Foundry(Model):
         elapsed_s_HBS = elapsed_s_P.view(num_horizon, num_rows, num_draws).cummax(0).values
         return elapsed_s_HBS.permute(1, 2, 0)
 
+    def travel_time(self, partial: Partial) -> Durations:
+        """Seconds from the first point to the last, as whole journeys of train take."""
+        density = self.duration_density(partial)
+        return Durations(*(density.quantile(share) for share in (0.5, 0.1, 0.9)))
+
+    def duration_density(self, partial: Partial) -> JourneyDensity:
+        """The density of the same."""
+        return JourneyDensity(self._journey(asked_journeys(partial).flat()))
+
+    def _journey(self, ways: JourneyRows) -> GaussianMixture:
+        return self.journey_head(ways, self.place)
+
+    def recover(self, batch: Batch) -> Recovered:
+        """The batch with what is hidden filled in, where a known point stands on either side."""
+        asked = Asked.of(batch)
+        return asked.recovered(self.gap_head(asked, self.place))
+
     def embed(self, context: Context) -> Tensor:
         """The mean state (B, D) of the points of each trajectory."""
         hidden_BTD = self.encode(sequence_rows(context)).hidden_ND
@@ -380,46 +389,6 @@ class Foundry(Model):
         return total_B / num_steps_B.double().where(num_steps_B > 0, torch.nan)
 
 
-class Residual(nn.Module):
-    """A layer of two maps beside which its input goes on, normalised before."""
-
-    def __init__(self, width: int, dropout: float) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.widen, self.narrow = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x_D: Tensor) -> Tensor:
-        wide = functional.gelu(self.widen(self.norm(x_D)))
-        narrow: Tensor = self.narrow(self.dropout(wide))
-        return x_D + narrow
-
-
-class DensityHead(nn.Module):
-    """p(east, north) around a center: components in the reach, along and across the heading."""
-
-    def __init__(self, width: int, num_components: int) -> None:
-        super().__init__()
-        self.sizes = [num_components, num_components, 2 * num_components, 2 * num_components]
-        scales = ladder(num_components, 0.02, 1.0).repeat_interleave(2)
-        self.project = nn.Linear(width, len(KNOTS) * sum(self.sizes))
-        with torch.no_grad():
-            self.project.weight.mul_(0.1)
-            self.project.bias.zero_()
-            self.project.bias.view(len(KNOTS), -1)[:, -len(scales) :] = scales
-
-    def forward(self, hidden_ND: Tensor) -> Tensor:
-        """The numbers (N, K, U) of a mixture at each knot."""
-        numbers_NKU: Tensor = self.project(hidden_ND).unflatten(-1, (len(KNOTS), -1))
-        return numbers_NKU
-
-    def around(
-        self, center_m_PC: Tensor, reach_m_P: Tensor, heading_PC: Tensor, numbers_PU: Tensor
-    ) -> StepMixture:
-        numbers = numbers_PU.split(self.sizes, dim=-1)
-        return steps_around(center_m_PC, reach_m_P, heading_PC, numbers)
-
-
 def _grid(*sizes: int) -> list[Tensor]:
     """The indices of all places of a grid, one tensor for each axis, the last one fastest."""
     return [axis.flatten() for axis in torch.meshgrid(*map(torch.arange, sizes), indexing="ij")]
@@ -431,4 +400,5 @@ def _is_present(rows: SequenceRows) -> Tensor:
     return (index_RT < rows.num_readable_R.unsqueeze(1)) & (index_RT > 0)
 
 
-FAMILY = Family(Foundry, FoundryConfig, PRESETS, ("forecast", "embed", "score"))
+TASKS = ("forecast", "recover", "travel_time", "embed", "score")
+FAMILY = Family(Foundry, FoundryConfig, PRESETS, TASKS, as_judged, learns_journeys=True)

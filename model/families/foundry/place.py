@@ -72,6 +72,13 @@ class PlaceCode(nn.Module):
         return torch.cat([*parts, angle_RTK.sin(), angle_RTK.cos(), heading_RTC], dim=-1).float()
 
 
+def tells_place(like_N1: Tensor, share_placeless: float) -> Tensor:
+    """1 or 0 (N, 1): of which questions the places are told; none is drawn where all are."""
+    if not share_placeless:
+        return torch.ones_like(like_N1)
+    return (torch.rand_like(like_N1) >= share_placeless).to(like_N1)
+
+
 def cells_of(own_C: Tensor) -> tuple[Tensor, Tensor]:
     """The cell, east and north, of places in extents from the middle, and whether it is on grid."""
     is_inside = (own_C.abs() < FAR).all(-1)
