@@ -39,8 +39,8 @@ from .between import Asked, GapHead
 from .blocks import Residual
 from .config import PRESETS, FoundryConfig
 from .density import KNOTS, DensityHead
-from .journeys import JourneyDensity, JourneyHead
 from .familiar import LEAST_POINTS, Envelope, signs_of
+from .journeys import JourneyDensity, JourneyHead
 from .motion import LAGS, LEAST_M, Motion
 from .place import PlaceCode
 from .strides import STRIDES, Readings
