@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import distributed
@@ -25,6 +25,7 @@ from torch import distributed
 from ..data.draws import all_drawn
 from ..data.epoch_plan import EpochPlan
 from ..data.journey_draws import JourneyPool
+from ..data.memories import memory_of
 from ..data.reading import assembled, planned
 from ..data.seen_points import SEEN_FILE, SeenPoints, seen_points
 from ..data.shards import ShardFolder, Shards
@@ -32,7 +33,7 @@ from ..data.streams import prefetched
 from ..data.visits import VisitShards
 from ..families import FAMILIES, VISITS, build, fitted_file, read_fitted, reads
 from ..interface.batch import Cursor
-from ..interface.family import Network
+from ..interface.family import Model, Network
 from ..interface.infilling import infilled
 from ..interface.masking import masked
 from ..interface.weights import CheckpointError, load_weights
@@ -96,6 +97,8 @@ def run(
     ranks = Ranks.present(torch.device("cpu"))
     model = first_model(training)
     shards = shards_for(training, model)
+    if isinstance(model, Model) and model.remembers:
+        model.memory = memory_of(cast(Shards, shards))
     train, validation = (
         EpochPlan.of(shards, training.fit.reading(split)) for split in ("train", "validation")
     )
@@ -128,6 +131,8 @@ def run(
     if ranks.is_first:
         write_facts(folder, training, model, result)
         write_seen(folder, training, shards)
+        if isinstance(model, Model) and model.memory is not None:
+            model.memory.write(folder)
     ranks.wait()
     return result
 

@@ -41,7 +41,7 @@ def trained(noise_m: float = 1.0) -> Foundry:
     batches = [batch_of(*Arcs(32, seed, noise_m).at(minutes)) for seed in range(8)]
     model.fit_inputs(batches)
     optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    for step in range(60):
+    for step in range(150):
         optimiser.zero_grad()
         model.loss(batches[step % len(batches)]).mean.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

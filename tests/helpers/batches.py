@@ -9,11 +9,10 @@ from typing import Any
 
 import torch
 
-from model.data.epoch_plan import ROW_BITS
 from model.data.options import Reading
 from model.data.reading import read_batches
 from model.data.shards import Shards
-from model.interface.batch import Batch
+from model.interface.batch import ROW_BITS, Batch
 
 ROW_MASK = (1 << ROW_BITS) - 1
 
