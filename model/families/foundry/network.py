@@ -28,6 +28,7 @@ from ...interface.answers import Durations, Forecast, Recovered, mean_hidden_sta
 from ...interface.asked_journeys import asked_journeys
 from ...interface.batch import Batch, index_of
 from ...interface.contexts import Context, Partial
+from ...interface.evaluating import evaluating
 from ...interface.family import Family, Model
 from ...interface.journey_rows import JourneyRows
 from ...interface.masking import Loss, as_judged, masked, mixed, unmasked
@@ -122,7 +123,8 @@ class Foundry(Model):
         signs = []
         total_J, count_J = torch.zeros(len(AHEAD)), torch.zeros(len(AHEAD))
         for one in rows:
-            seen, (moved_m_NJC, elapsed_s_NJ, is_target_NJ) = self._presents(one)
+            with evaluating(self):  # all presents: in training chance chooses some
+                seen, (moved_m_NJC, elapsed_s_NJ, is_target_NJ) = self._presents(one)
             miss_m_NJ = self._base_miss_m(seen, elapsed_s_NJ.float(), moved_m_NJC)
             total_J += (miss_m_NJ * is_target_NJ).sum(0)
             count_J += is_target_NJ.sum(0)
