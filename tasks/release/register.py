@@ -212,14 +212,15 @@ def log_model(config: PipelineConfig, trained: Path, evaluated: Path, scratch: P
 
     defaults, family = default_params(config), config.model.family
     example = example_visits() if reads(family) == VISITS else example_points(defaults["task"])
-    bundle = write_bundle(scratch / "bundle", trained, defaults, evaluated)
+    is_personal = config.source_row.is_personal
+    bundle = write_bundle(scratch / "bundle", trained, defaults, evaluated, is_personal)
     return mlflow.pyfunc.log_model(
         name="model",
         python_model=str(ENTRY),
         artifacts={"bundle": bundle.as_uri()},
         signature=signature(defaults, family),
         input_example=example.to_pandas(),
-        pip_requirements=list(requirements_of(family)),
+        pip_requirements=list(requirements_of(bundle)),
     )
 
 
