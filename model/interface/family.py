@@ -31,6 +31,12 @@ class Network(nn.Module, ABC):
     def fit_inputs(self, batches: Iterable[Any]) -> None:
         """Fit constants of the inputs on train, before the first step; most families have none."""
 
+    def fit_loss(self, batches: Iterable[Any]) -> None:
+        """Fit constants of the loss on train, before each training; most families have none.
+
+        They are no part of the weights, for nobody who asks the model needs them.
+        """
+
     @abstractmethod
     def loss(self, batch: Any) -> Loss:
         """Sum over the targets of the batch, and their number."""

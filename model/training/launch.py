@@ -13,23 +13,30 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from itertools import islice
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import distributed
 
-from ..data.epoch_plan import EpochPlan
-from ..data.reading import assembled, planned
+from ..data.members import Members
 from ..data.seen_points import SEEN_FILE, SeenPoints, seen_points
 from ..data.shards import ShardFolder, Shards
 from ..data.streams import prefetched
 from ..data.visits import VisitShards
-from ..families import FAMILIES, VISITS, build, fitted_file, read_fitted, reads
-from ..interface.batch import Cursor
+from ..families import (
+    FAMILIES,
+    VISITS,
+    build,
+    fitted_file,
+    has_own_scale,
+    read_fitted,
+    reads,
+)
+from ..features.normaliser import Normaliser
 from ..interface.family import Network
 from ..interface.infilling import infilled
 from ..interface.masking import masked
@@ -41,7 +48,8 @@ from .state import METRICS_FILE, WEIGHTS_FILE, FitResult, Progress
 
 CONFIG_FILE, COURSE_FILE = "config.json", "training.json"
 NUM_FITTING_BATCHES = 64  # of train, for the constants of the inputs
-NUM_VALIDATION_BATCHES = 48  # of all ranks together: 2, 3, 4, 6 and 8 of them take equally many
+# Of all ranks and members together: 2, 3, 4, 6 and 8 ranks take equally many.
+NUM_VALIDATION_BATCHES = 48
 PREFETCHED_BATCHES = 2
 STOPPED = 130
 
@@ -61,8 +69,20 @@ class InitError(ValueError):
 
 
 @dataclass(frozen=True)
+class Member:
+    """One of the shard folders of a training, and its share of the batches beside the others."""
+
+    shards: str
+    zone: str = "UTC"
+    share: float = 1.0
+
+
+@dataclass(frozen=True)
 class Training:
-    """What is trained on which shards, and how."""
+    """What is trained on which shards, and how.
+
+    A training on a corpus has several members: they stand in `corpus`, and no shards beside them.
+    """
 
     shards: str
     family: str
@@ -70,11 +90,31 @@ class Training:
     fit: FitConfig = field(default_factory=FitConfig)
     zone: str = "UTC"
     inputs: str = "kinematic"
+    corpus: tuple[Member, ...] = ()
+
+    def __post_init__(self) -> None:
+        if bool(self.shards) == bool(self.corpus):
+            raise ValueError("a training reads either its shards or the members of its corpus")
+        if len(self.members) > 1 and not has_own_scale(self.family):
+            raise ValueError(NO_COMMON_SCALE.format(self.family))
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        return self.corpus or (Member(self.shards, self.zone),)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Training:
         fit = FitConfig(**checked(FitConfig, value.get("fit", {})))
-        return cls(**{**checked(cls, value), "fit": fit})
+        corpus = tuple(Member(**checked(Member, one)) for one in value.get("corpus", ()))
+        given = {"shards": "", **checked(cls, value), "fit": fit, "corpus": corpus}
+        return cls(**given)
+
+
+NO_COMMON_SCALE = (
+    "{} divides what it reads by the speeds and intervals of the one dataset that it is trained "
+    "on, and no such numbers hold for several: a corpus needs a family with the scale of the "
+    "window itself, such as foundry"
+)
 
 
 def checked(kind: type, value: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -91,43 +131,52 @@ def run(
     """Train in a folder, and leave the model there: every one of `output_files`."""
     ranks = Ranks.present(torch.device("cpu"))
     model = first_model(training)
-    shards = shards_for(training, model)
-    train, validation = (
-        EpochPlan.of(shards, training.fit.reading(split)) for split in ("train", "validation")
-    )
-    draw, seed = FAMILIES[training.family].draw, training.fit.seed
-    if not training.fit.init:  # all ranks read the same
-        model.fit_inputs(islice(assembled(planned(train, num_epochs=1)), NUM_FITTING_BATCHES))
+    folders = [shards_for(member, model) for member in training.members]
+    shares = [member.share for member in training.members]
+    members: Members[Any] = Members.of(folders, shares, training.fit.reading("train"))
+    fitting = list(members.fitting(NUM_FITTING_BATCHES))  # all ranks read the same
+    if not training.fit.init:
+        model.fit_inputs(fitting)
+    model.fit_loss(fitting)
 
-    def batches(plan: EpochPlan[Any], cursor: Cursor, num_epochs: int | None) -> Iterator[Any]:
-        """Those of this rank, with what a family learns to tell hidden."""
-        read = assembled(planned(plan, cursor, num_epochs, ranks.rank, ranks.world))
-        if "infill" in FAMILIES[training.family].tasks:
-            return (infilled(batch, seed) for batch in read)
-        return read if draw is None else (masked(batch, draw, seed) for batch in read)
+    def drawn(read: Iterator[Any]) -> Iterator[Any]:
+        """Batches with what a family learns to tell hidden."""
+        family = FAMILIES[training.family]
+        if "infill" in family.tasks:
+            return (infilled(batch, members.seed_of(batch)) for batch in read)
+        if (draw := family.draw) is None:
+            return read
+        return (masked(batch, draw, members.seed_of(batch)) for batch in read)
 
+    place = ranks.rank, ranks.world
     result = fit(
         model,
-        lambda cursor: prefetched(batches(train, cursor, None), PREFETCHED_BATCHES),
+        lambda cursor: prefetched(drawn(members.training(cursor, *place)), PREFETCHED_BATCHES),
         # The same crops each time.
-        lambda: islice(batches(validation, Cursor(), 1), -(-NUM_VALIDATION_BATCHES // ranks.world)),
+        lambda: drawn(members.judged(NUM_VALIDATION_BATCHES, *place)),
         training.fit,
         folder,
         on_progress,
     )
     if ranks.is_first:
         write_facts(folder, training, model, result)
-        write_seen(folder, training, shards)
+        write_seen(folder, training, folders)
     ranks.wait()
     return result
 
 
-def shards_for(training: Training, model: Network) -> ShardFolder[Any]:
+def shards_for(member: Member, model: Network) -> ShardFolder[Any]:
     """The shards as a model reads them: visits are told by the places that it knows."""
-    folder = Path(training.shards)
-    if reads(training.family) == VISITS:
-        return VisitShards.open(folder, training.zone, model.fitted)
-    return Shards.open(folder, training.zone)
+    folder = Path(member.shards)
+    if reads(model.family) == VISITS:
+        return VisitShards.open(folder, member.zone, model.fitted)
+    return Shards.open(folder, member.zone)
+
+
+def fitted_for(training: Training) -> Any:
+    """What was fitted on train for the inputs: of several members what stands for all."""
+    fitted = [read_fitted(Path(one.shards), training.family) for one in training.members]
+    return fitted[0] if len(fitted) == 1 else Normaliser.of_several(fitted)
 
 
 def first_model(training: Training) -> Network:
@@ -137,7 +186,7 @@ def first_model(training: Training) -> Network:
     trained with, whatever the new data would give.
     """
     if not training.fit.init:
-        fitted = read_fitted(Path(training.shards), training.family)
+        fitted = fitted_for(training)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(training.fit.seed)
             return build(training.family, shape_of(training), fitted)
@@ -188,9 +237,9 @@ def write_facts(folder: Path, training: Training, model: Network, result: FitRes
         (folder / name).write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
-def write_seen(folder: Path, training: Training, shards: ShardFolder[Any]) -> None:
+def write_seen(folder: Path, training: Training, shards: Sequence[ShardFolder[Any]]) -> None:
     """What the model was trained on, and what the one that it began with was."""
-    seen = seen_points(shards)
+    seen = reduce(SeenPoints.with_those_of, map(seen_points, shards))
     earlier = SeenPoints.read(Path(training.fit.init)) if training.fit.init else None
     (seen if earlier is None else seen.with_those_of(earlier)).write(folder)
 

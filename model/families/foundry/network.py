@@ -2,17 +2,18 @@
 
 It corrects a simple forecast that is blended by what worked inside the window (`base.py`), reads
 velocities over lags in the window's own units (`motion.py`), and learns the distance in metres by
-which it is judged, in one unit for each number of points ahead. What it would need of a data set,
-where on Earth a point lies, is an input that may be absent (`place.py`).
+which it is judged, in one unit for each data set and number of points ahead. What it would need of
+a data set, where on Earth a point lies, is an input that may be absent (`place.py`).
 
 Shapes: B rows, R sequences, T points, N presents, J points ahead that training asks, H points of
 the horizon, S samples, D model width, C coordinates (east, north), P pairs of a present and an
-instant, A leads and K candidates of the base.
+instant, A leads and K candidates of the base, M members of a corpus.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -92,7 +93,7 @@ class Foundry(Model):
     """The network: `encode` reads points, `center` corrects the base, `density` says how surely."""
 
     family = "foundry"
-    unit_m_J: Tensor
+    unit_m_MJ: Tensor
     log_knot_K: Tensor
 
     def __init__(self, config: FoundryConfig, normaliser: Normaliser) -> None:
@@ -114,29 +115,48 @@ class Foundry(Model):
         self.register_buffer("log_knot_K", torch.tensor(KNOTS).log(), persistent=False)
         self.density_head = DensityHead(width, config.num_components)
         self.elapsed_head = ElapsedHead(width, config.num_components, normaliser)
-        self.register_buffer("unit_m_J", torch.ones(len(AHEAD)))
+        self.register_buffer("unit_m_MJ", torch.ones(1, len(AHEAD)), persistent=False)
 
     @torch.no_grad()
     def fit_inputs(self, batches: Iterable[Batch]) -> None:
-        """The middle and extent of train, and how far the base is off at each number of points."""
+        """The middle and extent of train; of several members there are none."""
+        batches = list(batches)
+        if self.place is None:
+            return
+        if len({batch.cursor.last for batch in batches}) > 1:
+            self.place.fit_globe()
+            return
         rows = [rows_of_batch(batch) for batch in batches]
-        if self.place is not None:
-            places = [
-                torch.cat([getattr(one, name)[_is_present(one)] for one in rows])
-                for name in ("lon_deg_RT", "lat_deg_RT")
-            ]
-            self.place.fit(*places)
-        total_J, count_J = torch.zeros(len(AHEAD)), torch.zeros(len(AHEAD))
+        places = [
+            torch.cat([getattr(one, name)[_is_present(one)] for one in rows])
+            for name in ("lon_deg_RT", "lat_deg_RT")
+        ]
+        self.place.fit(*places)
+
+    @torch.no_grad()
+    def fit_loss(self, batches: Iterable[Batch]) -> None:
+        """How far the base is off at each number of points ahead, in each member of train.
+
+        In this unit an error counts alike, whether storms or people make it.
+        """
+        found = defaultdict(list)
+        for batch in batches:
+            found[batch.cursor.last].append(rows_of_batch(batch))
+        units = [self._unit_m_J(rows) for _, rows in sorted(found.items())]
+        self.unit_m_MJ = torch.stack(units).to(self.unit_m_MJ.device)
+
+    def _unit_m_J(self, rows: Sequence[SequenceRows]) -> Tensor:
+        """The mean error of the base over some rows, with a floor of 1 % of their mean step."""
+        total_2J, count_J = torch.zeros(2, len(AHEAD)), torch.zeros(len(AHEAD))
         for one in rows:
             seen, (moved_m_NJC, elapsed_s_NJ, is_target_NJ) = self._presents(one)
-            away_m_NJC = (
-                self.base(seen.motion, seen.told_NAK, 0.0, elapsed_s_NJ.float()) - moved_m_NJC
-            )
-            total_J += (away_m_NJC.norm(dim=-1) * is_target_NJ).sum(0).float()
+            base_m_NJC = self.base(seen.motion, seen.told_NAK, 0.0, elapsed_s_NJ.float())
+            for place, away_m_NJC in enumerate((base_m_NJC - moved_m_NJC, moved_m_NJC)):
+                total_2J[place] += (away_m_NJC.norm(dim=-1) * is_target_NJ).sum(0).float()
             count_J += is_target_NJ.sum(0)
-        mean_m_J = total_J / count_J.clamp(min=1)
-        least_m = max(LEAST_M, self.normaliser.extent_scale_m / 100)
-        self.unit_m_J.copy_(mean_m_J.cummax(0).values.clamp(min=least_m))
+        off_m_J, step_m_J = total_2J / count_J.clamp(min=1)
+        least_m = max(LEAST_M, float(step_m_J[0]) / 100)
+        return off_m_J.cummax(0).values.clamp(min=least_m)
 
     # ------------------------------------------------------------------ reading
 
@@ -218,7 +238,7 @@ class Foundry(Model):
         center = self.center(seen, elapsed_s_NJ)
         away_m_NJC = center.moved_m_NJC - moved_m_NJC.float()
         away_m_NJ = torch.sqrt(away_m_NJC.square().sum(-1) + NO_KINK_M**2) - NO_KINK_M
-        miss_NJ = away_m_NJ / self.unit_m_J
+        miss_NJ = away_m_NJ / self.unit_m_MJ[batch.cursor.last]
         present_P, ahead_P = at_P = is_target_NJ.nonzero(as_tuple=True)
         step = self.density(seen, center, at_P)
         ahead_J = torch.tensor(AHEAD, device=ahead_P.device)

@@ -1,7 +1,9 @@
 """Place: where on Earth a point lies, as waves that a network reads, with its heading by compass.
 
-Fitted on train: the middle and the extent. It is an input that may be absent, and is left out now
-and then in training, so that the weights also answer where a place says nothing.
+Fitted on train: the middle and the extent. The waves tell places of one region apart; of several
+regions, as of a corpus, there is no such frame, and latitude and longitude alone are told. It is an
+input that may be absent, and is left out now and then in training, so that the weights also answer
+where a place says nothing.
 
 Shapes: R rows, T points, C coordinates (east, north), O octaves.
 """
@@ -37,6 +39,11 @@ class PlaceCode(nn.Module):
         east_m_N, north_m_N = step_between(*middle, lon_deg_N, lat_deg_N)
         away_m_N = torch.maximum(east_m_N.abs(), north_m_N.abs())
         self.extent_m.copy_(away_m_N.sort().values[int(0.9 * len(away_m_N))].clamp(LEAST_EXTENT_M))
+
+    def fit_globe(self) -> None:
+        """No region: everything lies in its middle, so that no wave tells anything."""
+        self.middle_deg_C.zero_()
+        self.extent_m.fill_(torch.inf)
 
     def forward(self, lon_deg_RT: Tensor, lat_deg_RT: Tensor, heading_RTC: Tensor) -> Tensor:
         """(R, T, NUM_SEEN)."""
