@@ -54,7 +54,8 @@ class Normaliser:
             name: Quantiles(**{key: float(stored[name][key]) for key in ("p10", "p50", "p90")})
             for name in names
         }
-        known_s = tuple(map(float, stored["known_s"])) if stored.get("known_s") else None
+        shortest_s, longest_s = stored.get("known_s") or (0.0, 0.0)
+        known_s = (float(shortest_s), float(longest_s)) if longest_s else None
         return cls(num_steps=int(stored["num_steps"]), known_s=known_s, **quantiles)
 
     def to_json(self) -> dict[str, Any]:

@@ -223,11 +223,12 @@ def shape_of(training: Training) -> Any:
 
 def write_facts(folder: Path, training: Training, model: Network, result: FitResult) -> None:
     """What a reader of the weights has to know, and the course of the training, without a clock."""
+    zones = {member.zone for member in training.members}
     described = {
         "family": training.family,
         "preset": training.preset,
         "config": asdict(model.config),
-        "zone": training.zone,
+        "zone": zones.pop() if len(zones) == 1 else "UTC",
     }
     course = {key: value for key, value in asdict(result).items() if key != "weights"}
     course["parameters"] = sum(value.numel() for value in model.parameters())

@@ -151,8 +151,8 @@ class Foundry(Model):
         for one in rows:
             seen, (moved_m_NJC, elapsed_s_NJ, is_target_NJ) = self._presents(one)
             base_m_NJC = self.base(seen.motion, seen.told_NAK, 0.0, elapsed_s_NJ.float())
-            for place, away_m_NJC in enumerate((base_m_NJC - moved_m_NJC, moved_m_NJC)):
-                total_2J[place] += (away_m_NJC.norm(dim=-1) * is_target_NJ).sum(0).float()
+            for at, away_m_NJC in enumerate((base_m_NJC - moved_m_NJC, moved_m_NJC)):
+                total_2J[at] += (away_m_NJC.norm(dim=-1) * is_target_NJ).sum(0).float()
             count_J += is_target_NJ.sum(0)
         off_m_J, step_m_J = total_2J / count_J.clamp(min=1)
         least_m = max(LEAST_M, float(step_m_J[0]) / 100)
