@@ -37,6 +37,7 @@ class Member(NamedData):
     share: float | None = Field(
         None,
         gt=0,
+        allow_inf_nan=False,
         description="Of the batches of training, beside the shares of the others; if all leave it "
         "out, the square root of the points of train.",
     )

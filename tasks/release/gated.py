@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import geometric_mean
 from typing import Protocol
@@ -23,7 +23,7 @@ from tasks.release.champion_gate import (
     unjudged_reason,
 )
 from tasks.release.gate_metrics import Evidence, Told, Unjudged
-from tasks.report.corpus_report import CorpusSteps, JudgedMember
+from tasks.report.corpus_report import CorpusSteps
 from tasks.report.facts import RunSteps
 from tasks.report.markup import percent
 from tasks.runtime.store import sha256_text
@@ -69,7 +69,7 @@ class Gated(Protocol):
 
 
 def gated(steps: RunSteps | CorpusSteps) -> Gated:
-    return GatedCorpus(steps) if isinstance(steps, CorpusSteps) else GatedRun(steps)
+    return GatedCorpus.of(steps) if isinstance(steps, CorpusSteps) else GatedRun(steps)
 
 
 @dataclass(frozen=True)
@@ -151,12 +151,11 @@ class GatedCorpus:
     is not asked, since it says what transfer is worth and not what was learned.
     """
 
-    steps: CorpusSteps
-    parts: tuple[tuple[JudgedMember, GatedRun], ...] = field(init=False)
+    parts: tuple[tuple[str, Gated], ...]  # by the name of the member
 
-    def __post_init__(self) -> None:
-        parts = tuple((one, GatedRun(one.steps)) for one in self.steps.learned)
-        object.__setattr__(self, "parts", parts)
+    @classmethod
+    def of(cls, steps: CorpusSteps) -> GatedCorpus:
+        return cls(tuple((one.member.name, GatedRun(one.steps)) for one in steps.learned))
 
     @property
     def told(self) -> Told:
@@ -169,7 +168,7 @@ class GatedCorpus:
 
     @property
     def windows(self) -> str:
-        named = {one.member.name: part.windows for one, part in self.parts}
+        named = {name: part.windows for name, part in self.parts}
         return sha256_text(json.dumps(named, sort_keys=True))[:32]
 
     @property
@@ -178,9 +177,9 @@ class GatedCorpus:
 
     @property
     def refused(self) -> Decision | None:
-        for one, part in self.parts:
+        for name, part in self.parts:
             if (why := part.refused) is not None:
-                return refusal(f"{one.member.name}: {why.reason}")
+                return refusal(f"{name}: {why.reason}")
         return None
 
     @property
@@ -209,7 +208,7 @@ class GatedCorpus:
         )
 
     def _evidence(self) -> list[tuple[str, Evidence]]:
-        return [(one.member.name, part.evidence()) for one, part in self.parts]
+        return [(name, part.evidence()) for name, part in self.parts]
 
     @property
     def remark(self) -> str:
@@ -226,8 +225,8 @@ class GatedCorpus:
         return mean_error(self._clean_errors(model, scratch))
 
     def _clean_errors(self, model: Path, scratch: Path) -> Iterator[float]:
-        for one, part in self.parts:
-            folder = scratch / one.member.name
+        for name, part in self.parts:
+            folder = scratch / name
             folder.mkdir()
             yield part.clean_error(model, folder)
 

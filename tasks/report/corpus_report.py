@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+
 from tasks.config.corpus import SHIPPED, Corpus, Member
 from tasks.config.pipeline import PipelineConfig
 from tasks.config.sections import Section
 from tasks.evaluate.seen import seen_warning
 from tasks.report.count_words import count_value
+from tasks.report.error_sections import HOW
 from tasks.report.error_tables import TOPICS, read_scores
 from tasks.report.facts import INITIALISED, LEAKY, RunSteps
 from tasks.report.first_screen import Subject, first_screen, headline, standings
@@ -188,6 +191,7 @@ def report_parts(title: str, job: Job[CorpusReportRules]) -> list[str | Part]:
             )
             for part in member_parts(member, shards, evaluated, subject, folder)
         ),
+        *how_to_read([read_scores(folder) for folder in folders]),
         "## Training",
         training_chart(job.folder("trained") / "metrics.jsonl", nats_of(rules.family)),
         "## Members",
@@ -257,11 +261,19 @@ def member_parts(
         *(f"**{escaped(text)}**" for text in warnings),
         *numbers,
         *(
-            Folded(table.caption, [topic.explained, table.part])
+            Folded(table.caption, [table.part])
             for topic in TOPICS
             for table in topic.tables(scores, "test", "validation", is_nautical=subject.is_nautical)
         ),
     ]
+
+
+def how_to_read(scores: Sequence[pa.Table]) -> list[str | Part]:
+    """What the errors of the tables mean, once for all members."""
+    judged = {task for one in scores for task in one["task"].unique().to_pylist()}
+    topics = [topic for topic in TOPICS if judged & {*topic.tasks}]
+    told = [part for topic in topics for part in (f"### {topic.heading}", topic.explained)]
+    return [Folded(HOW, told)] if told else []
 
 
 def member_table(members: Sequence[MemberRules], shards: Sequence[Receipt]) -> Table:
