@@ -64,6 +64,17 @@ def test_what_a_corpus_says_of_a_member_goes_before_the_run_and_nothing_else_doe
     assert (ships.model, ships.train) == (run.model, run.train)
 
 
+def test_files_of_your_own_may_be_members_each_under_its_name(tmp_path):
+    one, other = (
+        f'[[members]]\ndataset = "own"\nlabel = "{name}"\nsource = "{name}.csv"\n'
+        f'settings.name = "{name}"\n'
+        for name in ("ferries", "buses")
+    )
+    corpus = corpus_named(written(tmp_path, f'title = "x"\n{one}{other}'))
+    configs = [corpus.config_of(member, PipelineConfig()) for member in corpus.members]
+    assert [config.dataset for config in configs] == ["own_ferries", "own_buses"]
+
+
 def test_a_share_is_of_the_batches_or_the_root_of_the_points(tmp_path):
     corpus = corpus_named(written(tmp_path, GOOD))
     assert corpus.shares([100, 900]) == pytest.approx((0.25, 0.75))
