@@ -30,7 +30,7 @@ from tasks.prepare.step_features import features
 from tasks.prepare.visit_shards import visit_shards
 from tasks.pretrain.encoding_check import probe_encoding
 from tasks.pretrain.fine_tuning import fine_tuned
-from tasks.pretrain.train import Learned, train, train_corpus
+from tasks.pretrain.train import Part, train, train_corpus
 from tasks.release.benchmark_runs import logged
 from tasks.release.drift_watch import Watched, require_registered, watched
 from tasks.release.outcome import (
@@ -140,21 +140,29 @@ def assessed_corpus(
     Each member is made ready as it would be alone, so that another one makes nothing new of it.
     """
     corpus.require_family(config.model.family)
+    sources = sources_of(corpus.members, folder)
     configs = [corpus.config_of(member, config) for member in corpus.members]
     made = [
         prepared(own, points_of(own, source, store), store)
-        for own, source in zip(configs, sources_of(corpus.members, folder), strict=True)
+        for own, source in zip(configs, sources, strict=True)
     ]
-    shares = corpus.shares([int(data.shards.counts["points_train"]) for data in made])
-    parts = list(zip(corpus.members, configs, made, shares, strict=True))
-    learned = [Learned(own, data.shards, share) for _, own, data, share in parts if share]
-    trained = train_corpus(corpus.subject, config, learned, store)
-    judged = []
-    for member, own, data, share in parts:
-        errors = evaluate(own, data.shards, trained, store, is_calibrated=False)
-        steps = RunSteps(own, store, data.shards, trained, errors, data.quality)
-        judged.append(JudgedMember(member, steps, share))
+    shares = corpus.shares([data.shards.counts["points_train"] for data in made])
+    parts = [
+        Part(own, data.shards, share)
+        for own, data, share in zip(configs, made, shares, strict=True)
+    ]
+    trained = train_corpus(corpus.subject, config, parts, store)
+    judged = [
+        JudgedMember(member, judged_on(part, trained, data.quality, store), part.share)
+        for member, part, data in zip(corpus.members, parts, made, strict=True)
+    ]
     return released_corpus(CorpusSteps(corpus, config, store, trained, tuple(judged)))
+
+
+def judged_on(part: Part, trained: Receipt, quality: Receipt, store: Store) -> RunSteps:
+    """The steps that lead to the errors of a corpus's model on one of its members."""
+    errors = evaluate(part.config, part.shards, trained, store, is_calibrated=False)
+    return RunSteps(part.config, store, part.shards, trained, errors, quality)
 
 
 def released_corpus(steps: CorpusSteps) -> CorpusAssessment:

@@ -95,14 +95,14 @@ class Corpus(Section):
         with settings_of(member):
             return PipelineConfig.model_validate(told)
 
-    def shares(self, num_points: Sequence[int]) -> tuple[float, ...]:
+    def shares(self, num_points: Sequence[Any]) -> tuple[float, ...]:
         """The part of the batches of each member, by the points of its train; 0 if held out.
 
         By the points themselves the largest would leave nothing to the others, and with equal parts
         the smallest would be learned by heart: the square root lies between.
         """
         weights = [
-            (one.share or math.sqrt(points)) * (not one.is_held_out)
+            (one.share or math.sqrt(int(points))) * (not one.is_held_out)
             for one, points in zip(self.members, num_points, strict=True)
         ]
         return tuple(round(weight / sum(weights), 6) for weight in weights)

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 COUNTED = ("steps", "epochs", "parameters", "best_step", "precision", "stopped")
 
 
-class Learned(NamedTuple):
-    """Shards of a corpus that are learned from, how their data are read, and their share."""
+class Part(NamedTuple):
+    """The shards of a member of a corpus, how its data are read, and its share; 0 if held out."""
 
     config: PipelineConfig
     shards: Receipt
@@ -43,9 +43,10 @@ def train(config: PipelineConfig, shards: Receipt, store: Store) -> Receipt:
 
 
 def train_corpus(
-    subject: str, config: PipelineConfig, learned: Sequence[Learned], store: Store
+    subject: str, config: PipelineConfig, parts: Sequence[Part], store: Store
 ) -> Receipt:
     """The checkpoint of a model fitted on the train splits of several shards, in their shares."""
+    learned = [part for part in parts if part.share]
     members = tuple(one.config.learned(one.share) for one in learned)
     rules = config.training.model_copy(update={"members": members})
     licence = "; ".join(sorted({one.config.source_row.licence for one in learned}))
