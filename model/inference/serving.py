@@ -217,7 +217,7 @@ def forecast_points(
     trained: Trained, points: FlatPoints, params: Params, target_us_RH: Ints | None = None
 ) -> Forecasts:
     """The next points of each trajectory, at given instants or at predicted ones."""
-    pieces, parts = latest(points, trained.max_points), []
+    pieces, parts = latest(points, trained.model.max_known), []
     for number, part in enumerate(pieces.parts(TRAJECTORIES_AT_ONCE)):
         context = context_of(points, part, params.zone)
         started_us_R1 = context.started_us_B.numpy()[:, None]

@@ -57,15 +57,15 @@ class Context(Rows):
         )
         return lon_deg_B1, lat_deg_B1, time_s_B1
 
-    def latest(self, num_points: int) -> Context:
-        """At most the last `num_points` of each context."""
-        start_B = (self.num_points_B - num_points).clamp(min=0)
-        kept = min(num_points, self.is_pad_BT.shape[1])
-        index_BT = start_B.unsqueeze(1) + torch.arange(kept, device=start_B.device)
-        index_BT = index_BT.clamp(max=self.is_pad_BT.shape[1] - 1)
+    def latest(self, num_points: int, stride: int = 1) -> Context:
+        """At most `num_points` of each context: the last one, and from it every so manieth back."""
+        kept_B = ((self.num_points_B - 1) // stride + 1).clamp(max=num_points)
+        start_B = self.num_points_B - 1 - stride * (kept_B - 1)
+        most = min(num_points, (self.is_pad_BT.shape[1] - 1) // stride + 1)
+        slot_T = torch.arange(most, device=start_B.device)
+        index_BT = (start_B.unsqueeze(1) + stride * slot_T).clamp(max=self.is_pad_BT.shape[1] - 1)
         gathered = {name: getattr(self, name).gather(1, index_BT) for name in POINTS}
-        is_pad_BT = torch.arange(kept, device=start_B.device) >= self.num_points_B.unsqueeze(1)
-        return replace(self, **gathered, is_pad_BT=is_pad_BT)
+        return replace(self, **gathered, is_pad_BT=slot_T >= kept_B.unsqueeze(1))
 
     def extended(self, lon_deg_BH: Tensor, lat_deg_BH: Tensor, time_s_BH: Tensor) -> Context:
         """The contexts with points behind their last ones."""

@@ -54,6 +54,11 @@ class Model(Network):
     def fitted(self) -> Normaliser:
         return self.normaliser
 
+    @property
+    def max_known(self) -> int:
+        """Points of a context, counted from its end, that a forecast may make use of."""
+        return int(self.config.max_points)
+
     @abstractmethod
     def loss(self, batch: Batch) -> Loss: ...
 

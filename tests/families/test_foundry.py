@@ -192,7 +192,7 @@ def base_of(points, at, elapsed_s):
     told_RTAK = base.told(*points, moved)
     elapsed_s_NJ = torch.tensor([[elapsed_s]])
     with torch.no_grad():
-        moved_m_NJC = base(moved.at(slice(None), at), told_RTAK[:, at], 0.0, elapsed_s_NJ)
+        moved_m_NJC = base(moved.at(slice(None), at), told_RTAK[:, at], elapsed_s_NJ)
     return moved_m_NJC[0, 0], told_RTAK
 
 

@@ -61,8 +61,11 @@ class Base(nn.Module):
     def told(
         self, lon_deg_RT: Tensor, lat_deg_RT: Tensor, time_s_RT: Tensor, motion: Motion
     ) -> Tensor:
-        """Logarithm (R, T, A, K) of each error over that of all; 0 where nothing is known yet."""
-        found = []
+        """Logarithm (R, T, A, K) of each error over that of all; 0 where nothing is known yet.
+
+        Of a lead that is longer than what is known, the next shorter one tells.
+        """
+        found: list[Tensor] = []
         for lead in LEADS:
             index_RT = motion.index_RT
             ahead_RT = (index_RT + lead).clamp(max=index_RT.shape[1] - 1)
@@ -76,18 +79,29 @@ class Base(nn.Module):
             known_m_RTK = functional.pad(miss_m_RTK.cumsum(1), (0, 0, lead, 0))[:, : -lead or None]
             share_RTK = known_m_RTK / known_m_RTK.mean(-1, keepdim=True).clamp(min=1e-12)
             is_known_RT1 = (index_RT > lead).unsqueeze(-1)
-            found.append(torch.log(share_RTK.where(is_known_RT1, 1.0).clamp(min=1e-3)))
+            told_RTK = torch.log(share_RTK.clamp(min=1e-3))
+            found.append(told_RTK.where(is_known_RT1, found[-1] if found else 0.0))
         return torch.stack(found, dim=-2)
 
     def forward(
-        self, motion: Motion, told_NAK: Tensor, more_NAK: Tensor | float, elapsed_s_NJ: Tensor
+        self,
+        motion: Motion,
+        told_NAK: Tensor,
+        elapsed_s_NJ: Tensor,
+        more_NAK: Tensor | float = 0.0,
+        trust_NJ: Tensor | float = 1.0,
     ) -> Tensor:
-        """Displacement (N, J, C) after so long; `more_NAK` are logits that a network adds."""
-        weight_NAK = (self.bias_AK - self.sharpness * told_NAK + more_NAK).softmax(-1)
+        """Displacement (N, J, C) after so long; `more_NAK` are logits that a network adds.
+
+        Where it is trusted by a part alone, so is its blend, and the rest is the own one.
+        """
+        own_NAK = self.bias_AK - self.sharpness * told_NAK
         asked_NJ = torch.log((elapsed_s_NJ / motion.pace_s_RT.unsqueeze(-1)).clamp(min=1e-6))
         near_NJA = hats(asked_NJ, self.log_lead_A)
-        weight_NJK1 = (near_NJA @ weight_NAK).unsqueeze(-1)
-        return (weight_NJK1 * self.moved_m(motion, elapsed_s_NJ)).sum(-2)
+        own_NJK, led_NJK = (near_NJA @ x_NAK.softmax(-1) for x_NAK in (own_NAK, own_NAK + more_NAK))
+        trust_NJ1 = torch.as_tensor(trust_NJ).unsqueeze(-1)
+        weight_NJK = own_NJK + trust_NJ1 * (led_NJK - own_NJK)
+        return (weight_NJK.unsqueeze(-1) * self.moved_m(motion, elapsed_s_NJ)).sum(-2)
 
 
 def _driven_s(elapsed_s: Tensor, tau_s: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ instant, A leads and K candidates of the base, M members of a corpus.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -36,9 +37,11 @@ from . import base, motion, place
 from .base import Base, hats
 from .motion import LAGS, LEAST_M, Motion
 from .place import PlaceCode
+from .strides import STRIDES, Readings
 
 AHEAD = (1, 2, 3, 5, 8, 12, 16, 20, 26, 32)  # points ahead that training asks
-KNOTS = (0.5, 1, 2, 3, 5, 8, 12, 16, 20, 26, 32, 64)  # intervals ahead at which answers are told
+KNOTS = (0.5, 1, 2, 3, 5, 8, 12, 16, 20)  # intervals ahead at which answers are told
+LOG_LOST = math.log(80)  # intervals ahead from which on the base alone tells where
 STEERED = [LAGS.index(lag) for lag in (1, 2, 4, 8, 16)]  # velocities that are damped and turned
 NO_KINK_M = 0.1  # the gradient of a distance has no value at zero
 
@@ -117,6 +120,11 @@ class Foundry(Model):
         self.elapsed_head = ElapsedHead(width, config.num_components, normaliser)
         self.register_buffer("unit_m_MJ", torch.ones(1, len(AHEAD)), persistent=False)
 
+    @property
+    def max_known(self) -> int:
+        """A long context is read with a stride for what lies far ahead."""
+        return int(self.config.max_points) * STRIDES[-1]
+
     @torch.no_grad()
     def fit_inputs(self, batches: Iterable[Batch]) -> None:
         """The middle and extent of train; of several members there are none."""
@@ -150,7 +158,7 @@ class Foundry(Model):
         total_2J, count_J = torch.zeros(2, len(AHEAD)), torch.zeros(len(AHEAD))
         for one in rows:
             seen, (moved_m_NJC, elapsed_s_NJ, is_target_NJ) = self._presents(one)
-            base_m_NJC = self.base(seen.motion, seen.told_NAK, 0.0, elapsed_s_NJ.float())
+            base_m_NJC = self.base(seen.motion, seen.told_NAK, elapsed_s_NJ.float())
             for at, away_m_NJC in enumerate((base_m_NJC - moved_m_NJC, moved_m_NJC)):
                 total_2J[at] += (away_m_NJC.norm(dim=-1) * is_target_NJ).sum(0).float()
             count_J += is_target_NJ.sum(0)
@@ -195,15 +203,18 @@ class Foundry(Model):
         """Displacement after so long: the base, and what the network adds to it."""
         moving = seen.motion
         steps_NJ = elapsed_s_NJ / moving.pace_s_RT.unsqueeze(-1)
-        near_NJK = hats(torch.log(steps_NJ.clamp(min=1e-6)), self.log_knot_K)
+        log_steps_NJ = torch.log(steps_NJ.clamp(min=1e-6))
+        near_NJK = hats(log_steps_NJ, self.log_knot_K)
+        trust_NJ = ((LOG_LOST - log_steps_NJ) / (LOG_LOST - self.log_knot_K[-1])).clamp(0, 1)
+        led_NJK = trust_NJ.unsqueeze(-1) * near_NJK
         off_NKC = self.correct(seen.hidden_ND).unflatten(-1, (len(KNOTS), 2))
         reach_m_NJ = moving.speed_mps_RT.unsqueeze(-1) * elapsed_s_NJ + LEAST_M
-        turned_NJC = from_heading(near_NJK @ off_NKC, moving.heading_RTC.unsqueeze(-2))
+        turned_NJC = from_heading(led_NJK @ off_NKC, moving.heading_RTC.unsqueeze(-2))
         more_NAK = self.blend(seen.hidden_ND).view_as(seen.told_NAK)
-        base_m_NJC = self.base(moving, seen.told_NAK, more_NAK, elapsed_s_NJ)
+        base_m_NJC = self.base(moving, seen.told_NAK, elapsed_s_NJ, more_NAK, trust_NJ)
         way_mps_N1WC = moving.velocity_mps_RTLC[:, None, STEERED]
         numbers_NKW = self.steer(seen.hidden_ND).unflatten(-1, (len(KNOTS), 2 * len(STEERED)))
-        steered_mps_NJC = steer(way_mps_N1WC, *(near_NJK @ numbers_NKW).chunk(2, dim=-1))
+        steered_mps_NJC = steer(way_mps_N1WC, *(led_NJK @ numbers_NKW).chunk(2, dim=-1))
         base_m_NJC = base_m_NJC + elapsed_s_NJ.unsqueeze(-1) * steered_mps_NJC
         return Center(base_m_NJC + reach_m_NJ.unsqueeze(-1) * turned_NJC, reach_m_NJ, near_NJK)
 
@@ -253,6 +264,11 @@ class Foundry(Model):
 
     # ------------------------------------------------------------------ tasks
 
+    def last(self, context: Context) -> Presents:
+        """What is known of the last point of each context."""
+        row_B = torch.arange(len(context.num_points_B))
+        return self.encode(sequence_rows(context)).at(row_B, context.num_points_B - 1)
+
     def forecast(
         self,
         context: Context,
@@ -265,42 +281,45 @@ class Foundry(Model):
 
         The points of one sample share their draws, so each is a path that keeps to its side.
         """
-        context = context.latest(self.config.max_points)
-        seen_RT = self.encode(sequence_rows(context))
-        row_B = torch.arange(len(context.num_points_B))
-        seen = seen_RT.at(row_B, context.num_points_B - 1)
         noise = Noise.shared(num_samples, seed) if num_samples else None
-        paths = [self._path(seen, context, num_horizon, target_time_s_BH, None)]
+        readings = Readings(self.last, context, self.config.max_points)
+        paths = [self._path(readings, num_horizon, target_time_s_BH, None)]
         if noise is not None:
-            paths.append(self._path(seen, context, num_horizon, target_time_s_BH, noise))
+            paths.append(self._path(readings, num_horizon, target_time_s_BH, noise))
         return Forecast.of([torch.cat(parts, dim=1) for parts in zip(*paths, strict=True)])
 
     def _path(
         self,
-        seen: Presents,
-        context: Context,
+        readings: Readings[Presents],
         num_horizon: int,
         target_time_s_BH: Tensor | None,
         noise: Noise | None,
     ) -> list[Tensor]:
         """Longitudes, latitudes and times (B, S, H): of draws, or one of centers and medians."""
-        num_rows, num_draws = len(seen.hidden_ND), 1 if noise is None else len(noise.uniform_SHE)
-        lon_deg_B1, lat_deg_B1, now_s_B1 = context.last_B1()
+        num_draws = 1 if noise is None else len(noise.uniform_SHE)
+        lon_deg_B1, lat_deg_B1, now_s_B1 = readings.context.last_B1()
         if target_time_s_BH is None:
-            elapsed_s_BSH = self._elapsed_s(seen, num_horizon, noise)
+            elapsed_s_BSH = self._elapsed_s(readings.at(0), num_horizon, noise)
         else:
             elapsed_s_BSH = (target_time_s_BH - now_s_B1).unsqueeze(1).expand(-1, num_draws, -1)
-        center = self.center(seen, elapsed_s_BSH.flatten(1).float())
-        if noise is None:
-            moved_m_BSHC = center.moved_m_NJC.unsqueeze(1)
-        else:
-            ahead_P, row_P, draw_P = _grid(num_horizon, num_rows, num_draws)
-            step = self.density(seen, center, (row_P, draw_P * num_horizon + ahead_P))
-            drawn_m_HBSC = told_step_m(step, noise).view(num_horizon, num_rows, num_draws, -1)
-            moved_m_BSHC = drawn_m_HBSC.permute(1, 2, 0, 3)
+        asked_s_BSH, pace_s_B = elapsed_s_BSH.float(), readings.at(0).motion.pace_s_RT
+        moved_m_BSHC = readings.told(
+            asked_s_BSH, pace_s_B, lambda seen: self._moved_m(seen, asked_s_BSH, noise)
+        )
         starts = lon_deg_B1.unsqueeze(-1), lat_deg_B1.unsqueeze(-1)
         ends = step_from(*starts, *moved_m_BSHC.double().unbind(-1))
         return [*ends, (now_s_B1.unsqueeze(-1) + elapsed_s_BSH).double()]
+
+    def _moved_m(self, seen: Presents, elapsed_s_BSH: Tensor, noise: Noise | None) -> Tensor:
+        """Displacements (B, S, H, C): of draws, or one of centers."""
+        center = self.center(seen, elapsed_s_BSH.flatten(1))
+        if noise is None:
+            return center.moved_m_NJC.unsqueeze(1)
+        num_rows, num_draws, num_horizon = elapsed_s_BSH.shape
+        ahead_P, row_P, draw_P = _grid(num_horizon, num_rows, num_draws)
+        step = self.density(seen, center, (row_P, draw_P * num_horizon + ahead_P))
+        drawn_m_HBSC = told_step_m(step, noise).view(num_horizon, num_rows, num_draws, -1)
+        return drawn_m_HBSC.permute(1, 2, 0, 3)
 
     def _elapsed_s(self, seen: Presents, num_horizon: int, noise: Noise | None) -> Tensor:
         """Seconds (B, S, H) until points that are counted, not timed."""

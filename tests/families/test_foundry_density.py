@@ -1,0 +1,164 @@
+"""Foundry asked about one motion that is sampled 1, 5, 10, 30 and 60 times as densely."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from helpers.walks import STARTED_US, batch_of, context_of
+
+from model.earth.geometry import step_between, step_from
+from model.families import FAMILIES, build
+from model.families.foundry.network import Foundry
+from model.families.foundry.strides import STRIDES, stride_number
+from model.features.normaliser import Normaliser
+from model.features.point_features import motion_since
+from model.inference.api import forecast
+from model.inference.serving import Params, Trained, forecast_points
+from model.interface.contexts import Context
+from model.interface.flat_points import sorted_points
+
+STEP_S, NUM_POINTS = 60.0, 40
+KNOWN_S = 1200.0
+ASKED_S = STEP_S * torch.tensor([1, 5, 10, 20], dtype=torch.float64)
+DENSER = (5, 10, 30, 60)
+TOLERANCE = 0.1  # of the way that the object goes until then, on average
+SHIPS = Normaliser.from_json(
+    {
+        "num_steps": 1000,
+        "step_s": {"p10": 60.0, "p50": 60.0, "p90": 60.0},
+        "speed_mps": {"p10": 4.0, "p50": 7.0, "p90": 11.0},
+        "step_m": {"p10": 240.0, "p50": 420.0, "p90": 660.0},
+    }
+)
+
+
+class Arcs:
+    """Ships that turn steadily, 3 degrees a minute or so, known to a metre at any instant."""
+
+    def __init__(self, num_rows: int, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.speed_mps = self.rng.uniform(3, 12, (num_rows, 1))
+        self.heading = self.rng.uniform(0, 2 * np.pi, (num_rows, 1))
+        self.turn = np.deg2rad(self.rng.normal(0, 0.05, (num_rows, 1)))
+        self.lon_deg, self.lat_deg = self.rng.uniform((-5, 40), (5, 55), (num_rows, 2)).T
+
+    def at(self, time_s_T):
+        """Longitudes, latitudes and seconds since the first instant (B, T)."""
+        heading = self.heading + self.turn * time_s_T.numpy()
+        radius_m = self.speed_mps / self.turn
+        east_m = radius_m * (np.sin(heading) - np.sin(self.heading))
+        north_m = -radius_m * (np.cos(heading) - np.cos(self.heading))
+        moved_m = np.stack([east_m, north_m])
+        moved_m = torch.from_numpy(moved_m + self.rng.normal(0, 1.0, moved_m.shape))
+        starts = (torch.from_numpy(value)[:, None] for value in (self.lon_deg, self.lat_deg))
+        places = step_from(*(value.expand(moved_m.shape[1:]) for value in starts), *moved_m)
+        return *places, (time_s_T - time_s_T[0]).expand(moved_m.shape[1:])
+
+
+@cache
+def trained() -> Foundry:
+    """On a fix a minute, without a place: a ship that goes on leaves what training saw."""
+    torch.manual_seed(0)
+    shape = replace(FAMILIES["foundry"].presets["tiny"], has_place=False)
+    model: Foundry = build("foundry", shape, SHIPS)
+    minutes = STEP_S * torch.arange(NUM_POINTS, dtype=torch.float64)
+    batches = [batch_of(*Arcs(48, seed).at(minutes)) for seed in range(4)]
+    model.fit_inputs(batches)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for step in range(60):
+        optimiser.zero_grad()
+        model.loss(batches[step % 4]).mean.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+    return model.eval()
+
+
+def denser(times):
+    """The last twenty minutes, sampled so much more densely than train, and the instants asked."""
+    step_s = STEP_S / times
+    points = Arcs(40, 99).at(torch.arange(-KNOWN_S, step_s / 2, step_s, dtype=torch.float64))
+    return points, KNOWN_S + ASKED_S.expand(40, -1)
+
+
+def told_m(model, times):
+    """Where each is told to be (C, B, H), seen from where it was known to be last."""
+    points, asked_s_BH = denser(times)
+    found = forecast(model, context_of(*points), len(ASKED_S), asked_s_BH.contiguous())
+    last_B1 = (value[:, -1:] for value in points[:2])
+    return torch.stack(step_between(*last_B1, found.lon_deg_BH, found.lat_deg_BH))
+
+
+def check_sampling_does_not_matter(model):
+    way_m_BH = torch.from_numpy(Arcs(40, 99).speed_mps) * ASKED_S
+    as_trained_m = told_m(model, 1)
+    for times in DENSER:
+        away_m_BH = (told_m(model, times) - as_trained_m).norm(dim=0)
+        assert float((away_m_BH / way_m_BH).mean(0).max()) < TOLERANCE, times
+
+
+def with_shortest_step(lon_deg_RT, lat_deg_RT, time_s_RT, index_RT, origin_RTL):
+    """A plant: metres are divided by at least half the shortest step of train."""
+    moved_m, lag_s = motion_since(lon_deg_RT, lat_deg_RT, time_s_RT, index_RT, origin_RTL)
+    return moved_m, lag_s.clamp(min=SHIPS.step_s.p10 / 2)
+
+
+def test_a_motion_is_told_alike_however_densely_it_is_sampled(monkeypatch):
+    check_sampling_does_not_matter(trained())
+    monkeypatch.setattr("model.families.foundry.motion.motion_since", with_shortest_step)
+    with pytest.raises(AssertionError):
+        check_sampling_does_not_matter(trained())
+
+
+@pytest.mark.parametrize("plant", ["reads the last points alone", "reads every point"])
+def test_a_long_context_is_read_with_strides(monkeypatch, plant):
+    """Sixty-four points a second apart say nothing of a turn that takes minutes."""
+    if plant == "reads every point":
+        monkeypatch.setattr("model.families.foundry.strides.STRIDES", (1,))
+    else:
+        latest = Context.latest
+        monkeypatch.setattr(Context, "latest", lambda known, most, stride=1: latest(known, most))
+    with pytest.raises(AssertionError):
+        check_sampling_does_not_matter(trained())
+
+
+@pytest.mark.parametrize("step_s", [1.0, 60.0, 21_600.0])
+def test_a_steady_ship_goes_on_at_its_speed(step_s):
+    """Ten metres a second, from twenty fixes, whatever their interval."""
+    time_s_1T = step_s * torch.arange(20, dtype=torch.float64).unsqueeze(0)
+    zero_1T = torch.zeros_like(time_s_1T)
+    points = *step_from(zero_1T, zero_1T, 10 * time_s_1T, zero_1T), time_s_1T
+    asked_s_1H = time_s_1T[:, -1:] + step_s * torch.arange(1, 21)
+    found = forecast(trained(), context_of(*points), 20, asked_s_1H)
+    last_11 = (value[:, -1:] for value in points[:2])
+    east_m_1H, north_m_1H = step_between(*last_11, found.lon_deg_BH, found.lat_deg_BH)
+    expected_m_1H = 10 * step_s * torch.arange(1, 21).unsqueeze(0)
+    away_1H = torch.stack([east_m_1H - expected_m_1H, north_m_1H]).norm(dim=0) / expected_m_1H
+    assert float(away_1H.max()) < 0.2
+
+
+def test_what_lies_far_ahead_is_told_from_fewer_points():
+    """The least stride that brings it as near as asked, as long as enough points are left."""
+    elapsed_s_BSH = torch.tensor([1.0, 20, 21, 600, 1e6]).expand(3, 1, 5)
+    number_BSH = stride_number(elapsed_s_BSH, torch.ones(3), torch.tensor([2000, 30, 1]))
+    found = [[STRIDES[number] for number in row] for row in number_BSH[:, 0].tolist()]
+    assert found == [[1, 1, 3, 64, 64], [1, 1, 2, 2, 2], [1, 1, 1, 1, 1]]
+
+
+def test_a_served_model_is_handed_what_it_can_read():
+    """All of a long track, and not its last points alone."""
+    points, asked_s_BH = denser(60)
+    started_us_N = np.full(points[2].numel(), STARTED_US)
+    instant_us_N = started_us_N + (points[2].numpy().ravel() * 1e6).round().astype(np.int64)
+    number_N = np.repeat(np.arange(40), points[2].shape[1])
+    lon_deg_N, lat_deg_N = (value_BT.numpy().ravel() for value_BT in points[:2])
+    flat = sorted_points(number_N, instant_us_N, lon_deg_N, lat_deg_N)
+    asked_us_RH = STARTED_US + (asked_s_BH.numpy() * 1e6).astype(np.int64)
+    served = forecast_points(
+        Trained(trained()), flat, Params(num_samples=0, horizon=len(ASKED_S)), asked_us_RH
+    )
+    asked = forecast(trained(), context_of(*points), len(ASKED_S), asked_s_BH.contiguous())
+    np.testing.assert_allclose(served.lon_deg_RH, asked.lon_deg_BH.numpy(), atol=1e-7)
