@@ -144,6 +144,15 @@ def test_a_corpus_of_one_is_a_training_of_its_dataset(training, tmp_path):
     assert outcome(tmp_path / "corpus") == outcome(tmp_path / "alone")
 
 
+def test_a_model_of_a_corpus_may_be_trained_on_with_one_dataset(training, whole, tmp_path):
+    first, *_ = training.corpus
+    config = replace(CONFIG, init=str(whole[1]), max_steps=4)
+    run(Training(first.shards, "foundry", "tiny", config), tmp_path / "tuned")
+    tuned, before = (load_trained(folder).model for folder in (tmp_path / "tuned", whole[1]))
+    assert tuned.normaliser == before.normaliser
+    assert torch.isinf(tuned.place.extent_m)
+
+
 # What is read
 
 
