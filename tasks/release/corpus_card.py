@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from model.families import knows_place
 from tasks.release.champion_gate import unjudged_reason
 from tasks.release.model_card import INPUT, errors, split_note, what_it_does
 from tasks.report.corpus_report import CorpusSteps, JudgedMember, licence_of
@@ -77,8 +78,12 @@ def privacy(steps: CorpusSteps) -> str:
     personal = [one.title for one in steps.learned if one.steps.config.source_row.is_personal]
     if not personal:
         return "The data hold no movements of people."
+    # Of several members no frame of places is kept.
+    is_placed = len(steps.learned) == 1 and knows_place(steps.family)
+    known = ", but for the middle of the places of train" if is_placed else ""
     return (
         f"Trained on movements of people or their vehicles ({', '.join(personal)}): four points "
         "often single out one person, and a model may remember what it saw. Share it only under "
-        "the licences of the data. Nothing stored with this version holds a coordinate of the data."
+        "the licences of the data. Nothing stored with this version holds a coordinate of the data"
+        f"{known}."
     )

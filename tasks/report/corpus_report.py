@@ -26,7 +26,6 @@ from tasks.runtime.stage import Input, Job, Stage
 from tasks.runtime.store import Counts, Receipt, Store, sha256_text
 from tasks.runtime.words import counted
 
-PERCENT_DIGITS = 1
 HELD_OUT = "held out whole"
 MEMBER_COLUMNS = ("member", "learned from", "points in train", "split", "split hash", "licence")
 
@@ -50,7 +49,7 @@ class JudgedMember:
         """What of the training it was, in words."""
         if self.member.is_held_out:
             return HELD_OUT
-        return f"{self.share:.{PERCENT_DIGITS}%} of the batches"
+        return f"{self.share:.1%} of the batches"
 
 
 @dataclass(frozen=True)
@@ -71,11 +70,6 @@ class CorpusSteps:
     @property
     def family(self) -> str:
         return self.config.model.family
-
-    @property
-    def is_personal(self) -> bool:
-        """Whether it holds movements of people that were learned from."""
-        return any(one.steps.config.source_row.is_personal for one in self.learned)
 
     @property
     def recipes(self) -> dict[str, str]:
