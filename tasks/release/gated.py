@@ -27,6 +27,7 @@ from tasks.report.corpus_report import CorpusSteps
 from tasks.report.facts import RunSteps
 from tasks.report.markup import percent
 from tasks.runtime.store import sha256_text
+from tasks.runtime.words import counted
 
 LEAST_ERROR = 1e-9  # a geometric mean knows no zero
 
@@ -159,8 +160,8 @@ class GatedCorpus:
 
     @property
     def told(self) -> Told:
-        one = self.parts[0][1].told
-        return CorpusTold(one, f"the geometric mean over {len(self.parts)} members of {one.name}")
+        errors = f"the geometric mean of the errors of {counted(len(self.parts), 'member')}"
+        return CorpusTold(self.parts[0][1].told, f"{errors}, each at the step of its gate,")
 
     @property
     def tag(self) -> str:
