@@ -75,7 +75,7 @@ def read_journeys(shards: Shards, split: str, max_points: int) -> Journeys:
         last = first + size_J[inside] - 1
         found.started_us_J[inside] = points.instant_us(trip, first)
         found.duration_s_J[inside] = points.t_s_N[last] - points.t_s_N[first]
-        so_far_m_N = _so_far_m(points)
+        so_far_m_N = so_far_m(points)
         found.path_m_J[inside] = so_far_m_N[last] - so_far_m_N[first]
         place = first[:, None] + even_places(size_J[inside], kept_J[inside], shape[1])
         found.lon_deg_JK[inside] = points.lon_deg_N[place]
@@ -83,7 +83,7 @@ def read_journeys(shards: Shards, split: str, max_points: int) -> Journeys:
     return found
 
 
-def _so_far_m(points: PointColumns) -> Floats:
+def so_far_m(points: PointColumns) -> Floats:
     """The way from the first point of a row group to each; only differences within a trip count."""
     lon_deg_N, lat_deg_N = torch.tensor(points.lon_deg_N), torch.tensor(points.lat_deg_N)
     step_m = haversine_m(lon_deg_N[:-1], lat_deg_N[:-1], lon_deg_N[1:], lat_deg_N[1:])

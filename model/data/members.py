@@ -18,8 +18,6 @@ from .options import Reading
 from .reading import Planned, assembled, part_seed, planned, planned_mixed
 from .shards import ShardFolder
 
-FITTED_SPLIT, JUDGED_SPLIT = "train", "validation"
-
 
 @dataclass(frozen=True)
 class Members(Generic[Fed]):
@@ -32,26 +30,25 @@ class Members(Generic[Fed]):
 
     @classmethod
     def of(
-        cls, folders: Sequence[ShardFolder[Fed]], shares: Sequence[float], reading: Reading
+        cls,
+        folders: Sequence[ShardFolder[Fed]],
+        shares: Sequence[float],
+        train: Reading,
+        validation: Reading,
     ) -> Members[Fed]:
         """Each member draws its own crops; the pools of all take the memory that one has alone."""
-        number = len(folders)
-        own = [
-            replace(
-                reading,
-                seed=reading.seed if number == 1 else part_seed(reading.seed, place),
-                pool_points=max(1, reading.pool_points // number),
+
+        def plans(reading: Reading) -> tuple[EpochPlan[Fed], ...]:
+            if len(folders) == 1:
+                return (EpochPlan.of(folders[0], reading),)
+            pool_points = max(1, reading.pool_points // len(folders))
+            own = replace(reading, pool_points=pool_points)
+            return tuple(
+                EpochPlan.of(folder, replace(own, seed=part_seed(reading.seed, number)))
+                for number, folder in enumerate(folders)
             )
-            for place in range(number)
-        ]
-        plans = [
-            tuple(
-                EpochPlan.of(folder, replace(one, split=split))
-                for folder, one in zip(folders, own, strict=True)
-            )
-            for split in (FITTED_SPLIT, JUDGED_SPLIT)
-        ]
-        return cls(plans[0], plans[1], tuple(shares), reading.seed)
+
+        return cls(plans(train), plans(validation), tuple(shares), train.seed)
 
     def seed_of(self, batch: Fed) -> int:
         """The seed of what is drawn for a batch: that of its member."""
@@ -70,9 +67,13 @@ class Members(Generic[Fed]):
         """
         return assembled(first_of_each(self.validation, num_batches, rank, world))
 
-    def fitting(self, num_batches: int) -> Iterator[Fed]:
-        """The first batches of train, as many of each member: the same for every rank."""
-        return assembled(first_of_each(self.train, num_batches))
+    def fitting(self, num_batches: int, max_points: int) -> Iterator[Fed]:
+        """The first batches of train in plain crops, as many of each member, whatever the rank."""
+        plain = [
+            EpochPlan.of(plan.shards, replace(plan.reading, max_points=max_points))
+            for plan in self.train
+        ]
+        return assembled(first_of_each(plain, num_batches))
 
 
 def first_of_each(

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 # Each module defines `FAMILY`. GPT-2 is none of them: it reads tokens and has no normaliser. The
 # names stand in a data file, for a new one changes no recipe of the others. So do the tasks of
 # each, whether it reads points or visits, its own learning rate, where it has one, whether its
-# weights know a place, and whether its inputs have the scale of the window, which are told without
+# weights know a place, whether its inputs have the scale of the window, and whether its forecasts
+# say what is familiar, which are told without
 # loading torch.
 MODULES_FILE = Path(__file__).with_name("modules.json")
 MODULES: dict[str, dict[str, Any]] = json.loads(MODULES_FILE.read_bytes())
@@ -63,6 +64,11 @@ def has_own_scale(name: str) -> bool:
     Such a family can learn from several data sets at once.
     """
     return bool(MODULES[name].get("has_own_scale", False))
+
+
+def tells_familiar(name: str) -> bool:
+    """Whether forecasts of a family say if what is known is like something of train."""
+    return bool(MODULES[name].get("tells_familiar", False))
 
 
 def fitted_file(name: str) -> str:

@@ -57,6 +57,12 @@ def forecast(
     return joined(parts)
 
 
+def is_familiar(model: Model, context: Context) -> Tensor | None:
+    """Whether each context (B) is like what was trained on; None of a family that cannot say."""
+    with torch.inference_mode(), evaluating(model):
+        return model.is_familiar(context)
+
+
 def recover(model: Model, partial: Partial) -> Recovered:
     """The points with what is hidden filled in, as far as the family can tell it.
 

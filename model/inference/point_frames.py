@@ -211,9 +211,13 @@ def check_ahead(target_us_RH: Any, last_us_R: Any) -> None:
 def as_rows(found: serving.Forecasts, id_R: Any, last_us_R: Any) -> pd.DataFrame:
     """One row per forecast point; `horizon_s` counts from the last known point.
 
-    `is_extrapolated` tells of steps that the model was not trained on.
+    `is_extrapolated` tells of steps that the model was not trained on. `is_familiar`, of a family
+    that can say, tells of motions like some that it was trained on.
     """
     num_trajectories, num_horizon = found.lon_deg_RH.shape
+    told = {}
+    if found.is_familiar_R is not None:
+        told["is_familiar"] = np.repeat(found.is_familiar_R, num_horizon)
     instant_N = found.instant_us_RH.ravel().astype("datetime64[us]")
     return pd.DataFrame(
         {
@@ -228,6 +232,7 @@ def as_rows(found: serving.Forecasts, id_R: Any, last_us_R: Any) -> pd.DataFrame
             "radius_p95_m": found.radius_p95_m_RH.ravel(),
             "is_extrapolated": np.repeat(found.is_extrapolated_R, num_horizon),
         }
+        | told
     )
 
 

@@ -51,6 +51,7 @@ from .api import (
     forecast,
     generate_trips,
     infill,
+    is_familiar,
     next_visit,
     recover,
     score,
@@ -178,7 +179,8 @@ class Forecasts:
     """Forecast points (R, H); the radii are NaN where no samples were asked for.
 
     `is_extrapolated_R` tells whose points come at steps that the model was not trained on, or is
-    asked for such: its forecast may be far off, a constant motion included.
+    asked for such: its forecast may be far off, a constant motion included. `is_familiar_R` tells
+    whose points move as something in training did; None of a family that cannot say.
     """
 
     instant_us_RH: Ints
@@ -188,6 +190,7 @@ class Forecasts:
     radius_p80_m_RH: Floats
     radius_p95_m_RH: Floats
     is_extrapolated_R: Bools
+    is_familiar_R: Bools | None = None
 
 
 @dataclass(frozen=True)
@@ -218,6 +221,7 @@ def forecast_points(
 ) -> Forecasts:
     """The next points of each trajectory, at given instants or at predicted ones."""
     pieces, parts = latest(points, trained.model.max_known), []
+    familiar: list[Tensor | None] = []
     for number, part in enumerate(pieces.parts(TRAJECTORIES_AT_ONCE)):
         context = context_of(points, part, params.zone)
         started_us_R1 = context.started_us_B.numpy()[:, None]
@@ -241,7 +245,10 @@ def forecast_points(
             is_extrapolated_R |= ~is_step_known(trained, asked_s_RH)
         columns = (found.lon_deg_BH, found.lat_deg_BH, *radii, is_extrapolated_R)
         parts.append((started_us_R1 + elapsed_us_RH, *(column.numpy() for column in columns)))
-    return Forecasts(*map(np.concatenate, zip(*parts, strict=True)))
+        familiar.append(is_familiar(trained.model, context))
+    told = [one.numpy() for one in familiar if one is not None]
+    whole = Forecasts(*map(np.concatenate, zip(*parts, strict=True)))
+    return replace(whole, is_familiar_R=np.concatenate(told)) if told else whole
 
 
 def is_step_known(trained: Trained, time_s_RT: Tensor, is_pad_RT: Tensor | None = None) -> Tensor:

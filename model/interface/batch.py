@@ -7,13 +7,14 @@ K calendar features.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..earth.columns import Columns
+from .journey_rows import JourneyRows
+from .rows import Rows
 
 
 @dataclass(frozen=True)
@@ -58,25 +59,6 @@ class Cursor:
         return cls(parts=parts, taken=tuple(given.pop("taken", ())), **given)
 
 
-@dataclass(frozen=True)
-class Rows(Columns):
-    """The base of what a model is fed: tensors with a row each, of points, visits or tokens."""
-
-    def to(self, device: torch.device | str) -> Self:
-        """The same batch on another device."""
-        return replace(self, **{key: value.to(device) for key, value in self.columns().items()})
-
-    def part(self, first: int, end: int | None, num_points: int | None = None) -> Self:
-        """Some rows, and of them the first `num_points`, or visits: all, if none are named."""
-        rows = self.at(slice(first, end))
-        points = {
-            key: value[:, :num_points]
-            for key, value in rows.columns().items()
-            if "_BT" in key or "_BV" in key
-        }
-        return replace(rows, **points)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Windows(Rows):
     """The base of what a reader yields: rows that are windows, and the place behind them."""
@@ -106,6 +88,8 @@ class Batch(Windows):
     sequence_BT: Tensor
     window_id_B: Tensor
     window_id_BS: Tensor | None = None  # of packed batches
+    journeys: JourneyRows | None = None  # drawn beside each row, for who learns how long they take
+    stands_for_BT: Tensor | None = None  # points of the data to a step, where it is not 1 for all
 
     def window_ids(self, row: int) -> list[int]:
         """The windows that stand in a row."""

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..features.normaliser import Normaliser
 from .batch import Batch
+from .contexts import Context
 from .masking import Draw, Loss
 
 
@@ -59,6 +60,10 @@ class Model(Network):
         """Points of a context, counted from its end, that a forecast may make use of."""
         return int(self.config.max_points)
 
+    def is_familiar(self, context: Context) -> Tensor | None:
+        """Whether each context (B) is like what the model was trained on; None where none says."""
+        return None
+
     @abstractmethod
     def loss(self, batch: Batch) -> Loss: ...
 
@@ -69,7 +74,8 @@ class Family:
 
     `tasks` are what can be asked of it (`model/inference/api.py`); the first is what it is judged
     on, and asked where nothing else is said. `draw` is how its training hides points; None, where
-    it learns from whole windows. `fitted` is what was fitted on train for its inputs.
+    it learns from whole windows. `fitted` is what was fitted on train for its inputs. Who learns
+    journeys is shown whole trips beside the windows.
     """
 
     model: type[Network]
@@ -78,3 +84,4 @@ class Family:
     tasks: tuple[str, ...]
     draw: Draw | None = None
     fitted: type[Any] = Normaliser
+    learns_journeys: bool = False

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..earth.arrays import Bools, Ints
-from .batch import Batch
+from .batch import Batch, first_of_sequence, index_of
 
 BERT_SHARE, BERT_HIDDEN, BERT_RANDOM = 0.15, 0.8, 0.1  # Devlin et al. 2019, section 3.1
 SPAN_SHARE, SPAN_POINTS = 0.4, 5.0  # share of hidden points, and points of a mean span
@@ -43,6 +43,19 @@ class Loss:
     def mean(self) -> Tensor:
         """Loss per target; zero where a batch has none."""
         return self.total / self.count.clamp(min=1)
+
+
+def mixed(losses: Mapping[str, Loss], **weights: float) -> Loss:
+    """The means of several losses, summed by weights: 1 where none is named.
+
+    It counts the targets of the first, or one where only others have any. The parts stay sums over
+    their own targets.
+    """
+    counts = [loss.count for loss in losses.values()]
+    count = torch.where(counts[0] > 0, counts[0], torch.stack(counts).sum().clamp(max=1))
+    means = [weights.get(name, 1.0) * loss.mean for name, loss in losses.items()]
+    parts = {name: part for loss in losses.values() for name, part in loss.parts.items()}
+    return Loss(count * reduce(torch.add, means), count, parts)
 
 
 # ---------------------------------------------------------------------------------- masks
@@ -141,6 +154,48 @@ def infilling(generator: np.random.Generator, num_points: int) -> Mask:
     return replace(_hidden(span_N > 0), span_N=turn[span_N])
 
 
+def sparse(share: int) -> Draw:
+    """Of so many points one is kept, both ends among them: places are asked, times are given."""
+
+    def draw(generator: np.random.Generator, num_points: int) -> Mask:
+        is_hidden_N = np.zeros(num_points, bool)
+        num_hidden = num_points - max(2, round(num_points / share))
+        if num_hidden > 0:
+            inner_N = np.arange(1, num_points - 1)
+            is_hidden_N[generator.choice(inner_N, num_hidden, replace=False)] = True
+        return replace(_hidden(is_hidden_N), shows_time_N=np.ones(num_points, bool))
+
+    return draw
+
+
+def block(size: int) -> Draw:
+    """One block between two known points is hidden, as long as there is room: places are asked."""
+
+    def draw(generator: np.random.Generator, num_points: int) -> Mask:
+        place_N, length = np.arange(num_points), min(size, num_points - 2)
+        start = 1 + int(generator.integers(max(1, num_points - 1 - length)))
+        mask = _hidden((place_N >= start) & (place_N < start + length))
+        return replace(mask, shows_time_N=np.ones(num_points, bool))
+
+    return draw
+
+
+JUDGED: tuple[Draw, ...] = (
+    *(sparse(share) for share in (2, 4, 8)),
+    *(block(size) for size in (5, 10, 20)),
+    places_of_middles,
+)
+TIMELESS_SHARE = 0.25  # of the masks that hide the times as well
+
+
+def as_judged(generator: np.random.Generator, num_points: int) -> Mask:
+    """A mask of one of the kinds that recovery and path inference are judged by, each as likely."""
+    mask = JUDGED[generator.integers(len(JUDGED))](generator, num_points)
+    if generator.random() < TIMELESS_SHARE:
+        return replace(mask, shows_time_N=mask.shows_place_N)
+    return mask
+
+
 TASKS: tuple[Draw, ...] = (
     segments,
     places_of_segments,
@@ -232,3 +287,15 @@ def masked(batch: Batch, draw: Draw, seed: int) -> MaskedBatch:
     masks = {name.replace("_N", "_BT"): torch.from_numpy(value) for name, value in columns.items()}
     masks["is_observed_BT"] = masks["shows_place_BT"] & masks["shows_time_BT"]
     return MaskedBatch(**{**vars(batch), **masks, "seed": seed})
+
+
+def unmasked(batch: Batch) -> Batch:
+    """A batch of training as it was before masks were drawn: all observed, what has a past asked.
+
+    A batch without masks of its own is left as it is.
+    """
+    if not isinstance(batch, MaskedBatch):
+        return batch
+    is_point_BT, index_BT = ~batch.is_pad_BT, index_of(batch.is_pad_BT)
+    has_past_BT = index_BT > first_of_sequence(index_BT, batch.sequence_BT)
+    return replace(batch, is_observed_BT=is_point_BT, is_target_BT=is_point_BT & has_past_BT)

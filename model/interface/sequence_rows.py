@@ -18,7 +18,10 @@ from .contexts import Context
 
 @dataclass(frozen=True)
 class SequenceRows:
-    """One sequence a row: points padded on the right, the first of which may be read."""
+    """One sequence a row: points padded on the right, the first of which may be read.
+
+    `stands_for_R` is how many points of the data a step stands for: 1 as they came.
+    """
 
     lon_deg_RT: Tensor
     lat_deg_RT: Tensor
@@ -28,6 +31,7 @@ class SequenceRows:
     num_readable_R: Tensor
     is_target_RT: Tensor
     window_R: Tensor
+    stands_for_R: Tensor
 
 
 def sequence_rows(context: Context) -> SequenceRows:
@@ -51,6 +55,7 @@ def rows_of_batch(batch: Batch) -> SequenceRows:
     lon_deg_RT, lat_deg_RT, time_s_RT = (
         value_BT[at_RT].masked_fill(~is_own_RT, 0) for value_BT in points
     )
+    stands_for_BT = batch.stands_for_BT
     return SequenceRows(
         lon_deg_RT,
         lat_deg_RT,
@@ -60,6 +65,9 @@ def rows_of_batch(batch: Batch) -> SequenceRows:
         is_readable_RT.int().cummin(dim=1).values.sum(1),
         is_own_RT & batch.is_target_BT[at_RT],
         batch.window_id_B[row_R],
+        torch.ones_like(time_s_RT[:, 0])
+        if stands_for_BT is None
+        else stands_for_BT[row_R, start_R],
     )
 
 

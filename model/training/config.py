@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
+from ..data.draws import Draws
 from ..data.options import Batching, Reading
 
 Precision = Literal["float32", "bfloat16", "auto"]
@@ -36,6 +37,9 @@ class FitConfig:
     ema_decay: float = 0.0  # of the mean of the weights that is judged and kept; 0: no mean
     validate_every: int = 50
     patience: int = 10  # validations without gain
+    thinned: float = 0.0  # share of the rows that are thinned, made finer, and cut short
+    finer: float = 0.0
+    short: float = 0.0
     seed: int = 0
     log_every: int = 10
     deterministic: bool = False
@@ -57,9 +61,15 @@ class FitConfig:
             raise ValueError(f"precision must be one of: {', '.join(get_args(Precision))}")
         self.reading("train")
 
+    @property
+    def draws(self) -> Draws:
+        """What rows of training become beside plain crops."""
+        return Draws(self.thinned, self.finer, self.short)
+
     def reading(self, split: str) -> Reading:
         """How a split of the shards is read."""
-        return Reading(split, self.seed, self.batch_size, self.max_points, self.batching)
+        most = self.draws.num_read(self.max_points) if split == "train" else self.max_points
+        return Reading(split, self.seed, self.batch_size, most, self.batching)
 
     def deciding(self) -> dict[str, Any]:
         """What a resumed run must share with the run that it resumes.

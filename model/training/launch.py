@@ -22,6 +22,8 @@ from typing import Any
 import torch
 from torch import distributed
 
+from ..data.draws import drawn
+from ..data.journey_draws import JourneyPool
 from ..data.members import Members
 from ..data.seen_points import SEEN_FILE, SeenPoints, seen_points
 from ..data.shards import ShardFolder, Shards
@@ -37,6 +39,7 @@ from ..families import (
     reads,
 )
 from ..features.normaliser import Normaliser
+from ..interface.batch import Cursor
 from ..interface.family import Network
 from ..interface.infilling import infilled
 from ..interface.masking import masked
@@ -129,31 +132,42 @@ def run(
     training: Training, folder: Path, on_progress: Callable[[Progress], None] | None = None
 ) -> FitResult:
     """Train in a folder, and leave the model there: every one of `output_files`."""
+    if training.fit.draws.are_any and reads(training.family) == VISITS:
+        raise ValueError(f"{training.family} reads visits, which are not thinned or made finer")
     ranks = Ranks.present(torch.device("cpu"))
     model = first_model(training)
     folders = [shards_for(member, model) for member in training.members]
     shares = [member.share for member in training.members]
-    members: Members[Any] = Members.of(folders, shares, training.fit.reading("train"))
-    fitting = list(members.fitting(NUM_FITTING_BATCHES))  # all ranks read the same
+    readings = [training.fit.reading(split) for split in ("train", "validation")]
+    members: Members[Any] = Members.of(folders, shares, *readings)
+    beside = journeys_beside(members, training)
+    # All ranks read the same.
+    fitting = list(beside("train", members.fitting(NUM_FITTING_BATCHES, training.fit.max_points)))
     if not training.fit.init:
         model.fit_inputs(fitting)
     model.fit_loss(fitting)
 
-    def drawn(read: Iterator[Any]) -> Iterator[Any]:
-        """Batches with what a family learns to tell hidden."""
-        family = FAMILIES[training.family]
+    def asked(split: str, read: Iterator[Any]) -> Iterator[Any]:
+        """Batches with what a family learns to tell hidden, and journeys beside."""
+        family, read = FAMILIES[training.family], beside(split, read)
         if "infill" in family.tasks:
             return (infilled(batch, members.seed_of(batch)) for batch in read)
         if (draw := family.draw) is None:
             return read
         return (masked(batch, draw, members.seed_of(batch)) for batch in read)
 
+    def train_batches(cursor: Cursor) -> Iterator[Any]:
+        read, fit = members.training(cursor, *place), training.fit
+        if fit.draws.are_any:
+            read = (drawn(one, fit.draws, fit.max_points, members.seed_of(one)) for one in read)
+        return prefetched(asked("train", read), PREFETCHED_BATCHES)
+
     place = ranks.rank, ranks.world
     result = fit(
         model,
-        lambda cursor: prefetched(drawn(members.training(cursor, *place)), PREFETCHED_BATCHES),
+        train_batches,
         # The same crops each time.
-        lambda: drawn(members.judged(NUM_VALIDATION_BATCHES, *place)),
+        lambda: asked("validation", members.judged(NUM_VALIDATION_BATCHES, *place)),
         training.fit,
         folder,
         on_progress,
@@ -163,6 +177,25 @@ def run(
         write_seen(folder, training, folders)
     ranks.wait()
     return result
+
+
+def journeys_beside(
+    members: Members[Any], training: Training
+) -> Callable[[str, Iterator[Any]], Iterator[Any]]:
+    """What adds journeys of its member and split to each batch, if the family learns them."""
+    folders = [plan.shards for plan in members.train]
+    if not FAMILIES[training.family].learns_journeys:
+        return lambda split, batches: batches
+    pools = {
+        split: [JourneyPool.of(folder, split) for folder in folders]
+        for split in ("train", "validation")
+    }
+
+    def with_journeys(batch: Any, split: str) -> Any:
+        pool = pools[split][batch.cursor.last]
+        return batch if pool is None else pool.beside(batch, members.seed_of(batch))
+
+    return lambda split, batches: (with_journeys(batch, split) for batch in batches)
 
 
 def shards_for(member: Member, model: Network) -> ShardFolder[Any]:

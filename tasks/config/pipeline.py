@@ -234,6 +234,18 @@ class PipelineConfig(DataConfig):
                 f"train.batching packed is for families of points; {self.model.family} reads "
                 "visits: leave it out"
             )
+        drawn = [name for name in ("thinned", "finer", "short") if getattr(self.train, name)]
+        if self.reads_visits and drawn:
+            raise ValueError(
+                f"train.{drawn[0]} is for families of points; {self.model.family} reads visits: "
+                "leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def shares_of_rows_add_up(self) -> Self:
+        if self.train.thinned + self.train.finer + self.train.short > 1:
+            raise ValueError("train.thinned, train.finer and train.short add up to more than 1")
         return self
 
     @property

@@ -355,6 +355,29 @@ class TrainConfig(Section):
     patience: int = Field(
         FitConfig.patience, ge=1, le=10_000, description="Validations without gain before a stop."
     )
+    thinned: float = Field(
+        FitConfig.thinned,
+        ge=0,
+        le=1,
+        title="Thinned rows",
+        description="Share of the rows of training of which every second to sixteenth point is "
+        "kept.",
+    )
+    finer: float = Field(
+        FitConfig.finer,
+        ge=0,
+        le=1,
+        title="Finer rows",
+        description="Share that is made 2 to 8 times as dense along a curve, with noise and "
+        "stale fixes.",
+    )
+    short: float = Field(
+        FitConfig.short,
+        ge=0,
+        le=1,
+        title="Short rows",
+        description="Share that is cut to 11 points or more.",
+    )
 
 
 class SyntheticConfig(Section):

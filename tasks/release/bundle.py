@@ -12,7 +12,16 @@ from typing import Any
 import pyarrow as pa
 
 from model.evaluation.judged_tasks import GENERATE, RECOVER
-from model.families import MODULES, MODULES_FILE, POINTS, VISITS, module_named, reads, tasks_of
+from model.families import (
+    MODULES,
+    MODULES_FILE,
+    POINTS,
+    VISITS,
+    module_named,
+    reads,
+    tasks_of,
+    tells_familiar,
+)
 from tasks.config.pipeline import PipelineConfig
 from tasks.prepare.conventions import CALIBRATION_FILE, SEEN_FILE
 from tasks.registry.initial_weights import stored_files
@@ -38,7 +47,8 @@ REQUIREMENTS = (
 REGION_REQUIREMENTS = ("h3>=4.1,<5",)
 
 PLACE = {"lon_deg": "double", "lat_deg": "double"}
-# What a task answers, by column and MLflow's name of the type. It is asked alike for all.
+# What a task answers, by column and MLflow's name of the type. It is asked alike for all, and some
+# families say more (`answer_of`).
 ANSWERS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
         "forecast": {
@@ -77,6 +87,12 @@ ANSWERS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         },
     }
 )
+
+
+def answer_of(task: str, family: str) -> dict[str, str]:
+    """The columns of an answer, and their types."""
+    familiar = {"is_familiar": "boolean"} if task == "forecast" and tells_familiar(family) else {}
+    return {**ANSWERS[task], **familiar}
 
 
 def source_digest(family: str) -> str:

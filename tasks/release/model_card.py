@@ -206,7 +206,8 @@ def split_note(config: PipelineConfig) -> str:
 def privacy_note(row: Dataset, config: PipelineConfig) -> str:
     if row.is_personal:
         is_placed = config.model.inputs == "plain" or knows_place(config.model.family)
-        known = ", but for the middle of the places of train" if is_placed else ""
+        known = ", but for the middle of the places of train or a coarse map of them"
+        known = known if is_placed else ""
         stored = f"Nothing stored with this version holds a coordinate of the data{known}."
         if config.reads_visits:
             stored = (

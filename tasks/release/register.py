@@ -17,8 +17,8 @@ from tasks.config.pipeline import PipelineConfig
 from tasks.registry.client import experiment_id, registry
 from tasks.registry.models import CANDIDATE, alias_version
 from tasks.release.bundle import (
-    ANSWERS,
     ENTRY,
+    answer_of,
     example_points,
     example_visits,
     requirements_of,
@@ -205,13 +205,13 @@ def log_model(told: VersionFacts, trained: Path, scratch: Path) -> Any:
         name="model",
         python_model=str(ENTRY),
         artifacts={"bundle": bundle.as_uri()},
-        signature=signature(defaults),
+        signature=signature(defaults, family),
         input_example=example.to_pandas(),
         pip_requirements=list(requirements_of(family)),
     )
 
 
-def signature(defaults: Mapping[str, Any]) -> Any:
+def signature(defaults: Mapping[str, Any], family: str) -> Any:
     """The parameters, and the answer of the default task.
 
     The rows have no schema: MLflow's would refuse whole numbers, times and tables of Arrow, and
@@ -220,7 +220,7 @@ def signature(defaults: Mapping[str, Any]) -> Any:
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
-    answer = ANSWERS[defaults["task"]]
+    answer = answer_of(defaults["task"], family)
     outputs: list[Any] = [ColSpec(kind, name) for name, kind in answer.items()]
     types = {str: "string", int: "long"}
     params = [ParamSpec(name, types[type(value)], value) for name, value in defaults.items()]

@@ -85,6 +85,14 @@ def test_no_variable_of_the_environment_changes_the_configuration(monkeypatch):
             ["run", "--model.family", "trajgpt", "--train.batching", "packed"],
             "train.batching packed is for families of points; trajgpt reads visits: leave it out",
         ),
+        (
+            ["run", "--model.family", "trajgpt", "--train.finer", "0.2"],
+            "train.finer is for families of points; trajgpt reads visits: leave it out",
+        ),
+        (
+            ["run", "--train.finer", "0.8", "--train.short", "0.3"],
+            "train.thinned, train.finer and train.short add up to more than 1",
+        ),
         (["run", "--columns.zone", "Mars"], "--columns.zone: unknown zone 'Mars'"),
         (
             ["run", "--window.num_horizon", "5", "--assess.gate_horizon", "6"],

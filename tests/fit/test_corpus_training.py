@@ -157,7 +157,8 @@ def test_a_model_of_a_corpus_may_be_trained_on_with_one_dataset(training, whole,
 
 
 def read(folders, seed=0, shares=SHARES):
-    return Members.of(folders, shares, replace(CONFIG, seed=seed).reading("train"))
+    config = replace(CONFIG, seed=seed)
+    return Members.of(folders, shares, config.reading("train"), config.reading("validation"))
 
 
 def test_members_take_turns_in_their_shares_and_draw_their_own_crops(folders):

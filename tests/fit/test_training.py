@@ -178,6 +178,9 @@ CHANGES = {
     "validate_every": 5,
     "log_every": 3,
     "seed": 5,
+    "thinned": 0.5,
+    "finer": 0.5,
+    "short": 0.5,
 }
 
 
@@ -200,6 +203,7 @@ def test_no_other_field_is_without_a_test():
         {"weight_decay": -1.0}, {"warmup_steps": -1}, {"max_gradient_norm": 0.0}, {"patience": 0},
         {"checkpoint_every_s": -1.0}, {"seed": -1}, {"accumulate": 0}, {"precision": "half"},
         {"batch_size": 0}, {"max_points": 1}, {"ema_decay": 1.0}, {"ema_decay": -0.1},
+        {"thinned": -0.1}, {"finer": 1.1}, {"short": -0.1},
     ],
 )  # fmt: skip
 def test_senseless_configurations_are_refused(change):
@@ -312,6 +316,16 @@ def test_a_crashed_run_goes_on_as_if_it_had_not(shards, tmp_path, whole, step):
         run(shards, tmp_path / "run", on_progress=crash_at(step))
     run(shards, tmp_path / "run", model=Toy(seed=8))  # weights come from the checkpoint
     assert outcome(tmp_path / "run") == whole
+
+
+@pytest.mark.parametrize("step", [4, 7])
+def test_a_crashed_run_goes_on_with_what_was_drawn(shards, tmp_path, step):
+    drawn = replace(CONFIG, thinned=0.3, finer=0.3, short=0.3)
+    run(shards, tmp_path / "whole", drawn)
+    with pytest.raises(Stop):
+        run(shards, tmp_path / "run", drawn, on_progress=crash_at(step))
+    run(shards, tmp_path / "run", drawn, Toy(seed=8))
+    assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("step", [1, 9])

@@ -7,11 +7,17 @@ from dataclasses import fields, replace
 import torch
 
 from helpers.walks import WALKING, context_of, walk
+from model.earth.geometry import haversine_m
 from model.families import FAMILIES, FAMILIES_OF_POINTS, build
 from model.inference.api import embed, forecast, generate_trips, recover, score, travel_time
 from model.interface.contexts import Partial
 
 COUNTS = [12, 3, 5, 9]
+READERS = {
+    "gru": ["recurrent"],
+    "gdm": ["denoiser.features"],
+    "foundry": ["embed_point", "journey_head.embed", "gap_head.embed"],
+}
 
 
 def random_weights(family):
@@ -46,7 +52,9 @@ def asked(task, model, points, counts, first=0):
         return [getattr(found, entry.name) for entry in fields(found)]
     if task == "recover":
         found = recover(model, gaps(points, counts))
-        return [value_BT[:, :3] for value_BT in (found.lon_deg_BT, found.time_s_BT)]
+        starts = (value_BT[:, :1] for value_BT in points[:2])
+        away_m_B3 = haversine_m(*starts, found.lon_deg_BT[:, :3], found.lat_deg_BT[:, :3])
+        return [away_m_B3, found.time_s_BT[:, :3]]
     if task == "travel_time":
         found = travel_time(model, trips(points, counts))
         return [found.median_s_B, found.p10_s_B, found.p90_s_B]
@@ -68,9 +76,8 @@ def with_memory(model):
         return output + memory * torch.linspace(-1, 2, output.shape[-1])
 
     memory = torch.zeros(())
-    readers = {"gru": "recurrent", "gdm": "denoiser.features", "foundry": "embed_point"}
-    reader = model.get_submodule(readers.get(model.family, "transformer"))
-    reader.register_forward_hook(remember)
+    for reader in READERS.get(model.family, ["transformer"]):
+        model.get_submodule(reader).register_forward_hook(remember)
     return model
 
 

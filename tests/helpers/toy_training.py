@@ -11,16 +11,17 @@ import os
 import pathlib
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from model.data.draws import all_drawn
 from model.data.reading import read_batches, read_windows
 from model.data.shards import Shards
-from model.interface.batch import Batch
+from model.interface.batch import Batch, Cursor
 from model.training.config import FitConfig
 from model.training.fit import FitResult, fit
 
@@ -78,9 +79,14 @@ def run(
     on_progress: Callable | None = None,
 ) -> FitResult:
     """Fit the toy on shards in a work folder."""
+
+    def batches(cursor: Cursor) -> Iterator[Batch]:
+        read = read_batches(shards, config.reading("train"), start=cursor)
+        return all_drawn(read, config.draws, config.max_points, config.seed)
+
     return fit(
         Toy() if model is None else model,
-        lambda cursor: read_batches(shards, config.reading("train"), start=cursor),
+        batches,
         lambda: (part.batch for part in read_windows(shards, "validation", 8, num_context=20)),
         config,
         folder,

@@ -42,7 +42,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
             name="model",
             python_model=str(ENTRY),
             artifacts={"bundle": bundle.as_uri()},
-            signature=register.signature(DEFAULTS),
+            signature=register.signature(DEFAULTS, "chemin"),
             pip_requirements=["mlflow"],
         )
         client.create_registered_model(NAME)

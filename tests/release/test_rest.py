@@ -42,7 +42,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
             str(folder / "model"),
             python_model=str(ENTRY),
             artifacts={"bundle": bundle.as_uri()},
-            signature=signature(DEFAULTS),
+            signature=signature(DEFAULTS, "chemin"),
             pip_requirements=["mlflow"],
         )
     return folder / "model"

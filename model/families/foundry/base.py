@@ -29,6 +29,7 @@ CANDIDATES: Sequence[tuple[int, float]] = (  # lag, and intervals until a veloci
     (3, 16.0),
 )
 NUM_SEEN = len(CANDIDATES) * len(LEADS)
+LEAST_SHARE = 0.02  # of the mean error: what misses less is as good as exact
 SHARPNESS = 3.0  # weights fall with this power of the error
 FIRST_BIAS = (0.0, 1.0, 1.0, 0.0, 0.0, 1.0, 1.0)
 
@@ -79,7 +80,7 @@ class Base(nn.Module):
             known_m_RTK = functional.pad(miss_m_RTK.cumsum(1), (0, 0, lead, 0))[:, : -lead or None]
             share_RTK = known_m_RTK / known_m_RTK.mean(-1, keepdim=True).clamp(min=1e-12)
             is_known_RT1 = (index_RT > lead).unsqueeze(-1)
-            told_RTK = torch.log(share_RTK.clamp(min=1e-3))
+            told_RTK = torch.log(share_RTK.clamp(min=LEAST_SHARE))
             found.append(told_RTK.where(is_known_RT1, found[-1] if found else 0.0))
         return torch.stack(found, dim=-2)
 

@@ -14,73 +14,57 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from ...earth.columns import Columns
 from ...earth.geometry import from_heading, step_from
 from ...features.normaliser import MIN_STEP_S, Normaliser
-from ...interface.answers import Forecast, mean_hidden_state
+from ...interface.answers import Durations, Forecast, Recovered, mean_hidden_state
+from ...interface.asked_journeys import asked_journeys
 from ...interface.batch import Batch, index_of
-from ...interface.contexts import Context
+from ...interface.contexts import Context, Partial
 from ...interface.family import Family, Model
-from ...interface.masking import Loss
+from ...interface.journey_rows import JourneyRows
+from ...interface.masking import Loss, as_judged, masked, mixed, unmasked
 from ...interface.sequence_rows import SequenceRows, ahead_of, rows_of_batch, sequence_rows
-from ...layers.distributions import Noise, StepMixture, told_number, told_step_m
+from ...layers.distributions import GaussianMixture, Noise, StepMixture, told_number, told_step_m
 from ...layers.elapsed import ElapsedHead
-from ...layers.heads import ladder, steer, steps_around
+from ...layers.heads import steer
 from . import base, motion, place
 from .base import Base, hats
+from .between import Asked, GapHead
+from .blocks import Residual
+from .config import PRESETS, FoundryConfig
+from .density import KNOTS, DensityHead
+from .familiar import LEAST_POINTS, Envelope, signs_of
+from .journeys import JourneyDensity, JourneyHead
 from .motion import LAGS, LEAST_M, Motion
 from .place import PlaceCode
 from .strides import STRIDES, Readings
+from .units import own_units_m
 
 AHEAD = (1, 2, 3, 5, 8, 12, 16, 20, 26, 32)  # points ahead that training asks
-KNOTS = (0.5, 1, 2, 3, 5, 8, 12, 16, 20)  # intervals ahead at which answers are told
 LOG_LOST = math.log(80)  # intervals ahead from which on the base alone tells where
 STEERED = [LAGS.index(lag) for lag in (1, 2, 4, 8, 16)]  # velocities that are damped and turned
 NO_KINK_M = 0.1  # the gradient of a distance has no value at zero
 
 
 @dataclass(frozen=True)
-class FoundryConfig:
-    """Shape of the network; `share_placeless` of the rows of training are told no place."""
-
-    width: int = 96
-    num_layers: int = 3
-    num_components: int = 4
-    max_points: int = 64
-    dropout: float = 0.1
-    has_place: bool = True
-    share_placeless: float = 0.1
-
-    def __post_init__(self) -> None:
-        lowest = {"max_points": 4, "dropout": 0, "has_place": 0, "share_placeless": 0}
-        for name in (field.name for field in fields(self)):
-            if getattr(self, name) < (low := lowest.get(name, 1)):
-                raise ValueError(f"{name} must be at least {low}, not {getattr(self, name)}")
-        for name in ("dropout", "share_placeless"):
-            if getattr(self, name) >= 1:
-                raise ValueError(f"{name} must be below 1, not {getattr(self, name)}")
-
-
-PRESETS: Mapping[str, FoundryConfig] = {
-    "tiny": FoundryConfig(width=48, num_layers=2, dropout=0.0),
-    "small": FoundryConfig(),
-}
-
-
-@dataclass(frozen=True)
 class Presents(Columns):
-    """What is known of presents: their state, motion and what the base learnt in their window."""
+    """What is known of presents: their state, motion and what the base learnt in their window.
+
+    Beside it the row that each is of, and whether that was drawn in training, not as data told it.
+    """
 
     hidden_ND: Tensor
     motion: Motion
     told_NAK: Tensor
+    row_N: Tensor
+    is_drawn_N: Tensor
 
 
 @dataclass(frozen=True)
@@ -119,6 +103,9 @@ class Foundry(Model):
         self.density_head = DensityHead(width, config.num_components)
         self.elapsed_head = ElapsedHead(width, config.num_components, normaliser)
         self.register_buffer("unit_m_MJ", torch.ones(1, len(AHEAD)), persistent=False)
+        self.journey_head = JourneyHead(config, normaliser)
+        self.gap_head = GapHead(config, normaliser)
+        self.envelope = Envelope()
 
     @property
     def max_known(self) -> int:
@@ -127,19 +114,27 @@ class Foundry(Model):
 
     @torch.no_grad()
     def fit_inputs(self, batches: Iterable[Batch]) -> None:
-        """The middle and extent of train; of several members there are none."""
+        """The middle and extent of train, of several members none; how long journeys take; what is
+        familiar.
+        """
         batches = list(batches)
-        if self.place is None:
-            return
-        if len({batch.cursor.last for batch in batches}) > 1:
-            self.place.fit_globe()
-            return
+        self.journey_head.fit([one.journeys for one in batches if one.journeys is not None])
         rows = [rows_of_batch(batch) for batch in batches]
+        if self.place is not None:
+            self._fit_place(self.place, rows, len({batch.cursor.last for batch in batches}))
+        motions = [self._presents(one)[0].motion for one in rows]
+        told = [signs_of(one.at(one.index_RT >= LEAST_POINTS)) for one in motions]
+        self.envelope.fit(torch.cat(told))
+
+    def _fit_place(self, place: PlaceCode, rows: Sequence[SequenceRows], num_members: int) -> None:
+        if num_members > 1:
+            place.fit_globe()
+            return
         places = [
             torch.cat([getattr(one, name)[_is_present(one)] for one in rows])
             for name in ("lon_deg_RT", "lat_deg_RT")
         ]
-        self.place.fit(*places)
+        place.fit(*places)
 
     @torch.no_grad()
     def fit_loss(self, batches: Iterable[Batch]) -> None:
@@ -149,22 +144,24 @@ class Foundry(Model):
         """
         found = defaultdict(list)
         for batch in batches:
-            found[batch.cursor.last].append(rows_of_batch(batch))
-        units = [self._unit_m_J(rows) for _, rows in sorted(found.items())]
+            found[batch.cursor.last].append(batch)
+        members = [batches for _, batches in sorted(found.items())]
+        self.gap_head.fit([(masked(one, as_judged, 0) for one in each) for each in members])
+        units = [self._unit_m_J(map(rows_of_batch, each)) for each in members]
         self.unit_m_MJ = torch.stack(units).to(self.unit_m_MJ.device)
 
-    def _unit_m_J(self, rows: Sequence[SequenceRows]) -> Tensor:
+    def _unit_m_J(self, rows: Iterable[SequenceRows]) -> Tensor:
         """The mean error of the base over some rows, with a floor of 1 % of their mean step."""
-        total_2J, count_J = torch.zeros(2, len(AHEAD)), torch.zeros(len(AHEAD))
+        off_m_J, step_m_J, count_J = torch.zeros(3, len(AHEAD)).unbind()
         for one in rows:
             seen, (moved_m_NJC, elapsed_s_NJ, is_target_NJ) = self._presents(one)
-            base_m_NJC = self.base(seen.motion, seen.told_NAK, elapsed_s_NJ.float())
-            for at, away_m_NJC in enumerate((base_m_NJC - moved_m_NJC, moved_m_NJC)):
-                total_2J[at] += (away_m_NJC.norm(dim=-1) * is_target_NJ).sum(0).float()
+            miss_m_NJ = self._base_miss_m(seen, elapsed_s_NJ.float(), moved_m_NJC)
+            off_m_J += (miss_m_NJ * is_target_NJ).sum(0)
+            step_m_J += (moved_m_NJC.norm(dim=-1) * is_target_NJ).sum(0).float()
             count_J += is_target_NJ.sum(0)
-        off_m_J, step_m_J = total_2J / count_J.clamp(min=1)
-        least_m = max(LEAST_M, float(step_m_J[0]) / 100)
-        return off_m_J.cummax(0).values.clamp(min=least_m)
+        count_J.clamp_(min=1)
+        least_m = max(LEAST_M, float(step_m_J[0] / count_J[0]) / 100)
+        return (off_m_J / count_J).cummax(0).values.clamp(min=least_m)
 
     # ------------------------------------------------------------------ reading
 
@@ -182,21 +179,26 @@ class Foundry(Model):
         moved = Motion.of(lon_deg_RT, lat_deg_RT, time_s_RT, *usual)
         told_RTAK = self.base.told(lon_deg_RT, lat_deg_RT, time_s_RT, moved)
         is_told_RT1 = (told_RTAK[..., 0, :].abs().sum(-1, keepdim=True) > 0).float()
+        is_drawn_RT = (rows.stands_for_R != 1).unsqueeze(1).expand_as(time_s_RT)
         seen = [moved.seen(), told_RTAK.flatten(-2), is_told_RT1]
         if self.place is not None:
             code_RTK = self.place(lon_deg_RT, lat_deg_RT, moved.heading_RTC)
-            seen += self._placed(code_RTK)
+            is_known_RT = self.place.knows(lon_deg_RT, lat_deg_RT)
+            # What comes in so many intervals, a place says of intervals like those of train alone.
+            is_known_RT &= ~is_drawn_RT & self.envelope.knows_interval(moved)
+            seen += self._placed(code_RTK, is_known_RT)
         x_RTD = self.embed_point(torch.cat(seen, dim=-1).to(self.embed_point.weight.dtype))
         for layer in self.layers:
             x_RTD = layer(x_RTD)
-        return Presents(x_RTD, moved, told_RTAK)
+        row_RT = index_of(rows.time_s_RT.T).T
+        return Presents(x_RTD, moved, told_RTAK, row_RT, is_drawn_RT)
 
-    def _placed(self, code_RTK: Tensor) -> list[Tensor]:
+    def _placed(self, code_RTK: Tensor, is_known_RT: Tensor) -> list[Tensor]:
         """The numbers of places, and whether they are told: not in some rows of training."""
-        is_told_R11 = torch.ones_like(code_RTK[:, :1, :1])
+        is_told_RT1 = is_known_RT.unsqueeze(-1).to(code_RTK.dtype)
         if self.training:
-            is_told_R11 = (torch.rand_like(is_told_R11) >= self.config.share_placeless).float()
-        is_told_RT1 = is_told_R11.expand(-1, code_RTK.shape[1], -1)
+            kept_R11 = torch.rand_like(code_RTK[:, :1, :1]) >= self.config.share_placeless
+            is_told_RT1 = is_told_RT1 * kept_R11
         return [code_RTK * is_told_RT1, is_told_RT1]
 
     def center(self, seen: Presents, elapsed_s_NJ: Tensor) -> Center:
@@ -206,6 +208,8 @@ class Foundry(Model):
         log_steps_NJ = torch.log(steps_NJ.clamp(min=1e-6))
         near_NJK = hats(log_steps_NJ, self.log_knot_K)
         trust_NJ = ((LOG_LOST - log_steps_NJ) / (LOG_LOST - self.log_knot_K[-1])).clamp(0, 1)
+        if not self.training:
+            trust_NJ = trust_NJ * self.envelope.trusts(moving).unsqueeze(-1)
         led_NJK = trust_NJ.unsqueeze(-1) * near_NJK
         off_NKC = self.correct(seen.hidden_ND).unflatten(-1, (len(KNOTS), 2))
         reach_m_NJ = moving.speed_mps_RT.unsqueeze(-1) * elapsed_s_NJ + LEAST_M
@@ -238,7 +242,22 @@ class Foundry(Model):
         ahead_J = torch.tensor(AHEAD, device=row_N.device)
         return self.encode(rows).at(row_N, now_N), ahead_of(rows, row_N, now_N, ahead_J)
 
+    def _base_miss_m(self, seen: Presents, elapsed_s_NJ: Tensor, moved_m_NJC: Tensor) -> Tensor:
+        """How far the base alone is off (N, J)."""
+        away_m_NJC = self.base(seen.motion, seen.told_NAK, elapsed_s_NJ) - moved_m_NJC.float()
+        return away_m_NJC.norm(dim=-1)
+
     def loss(self, batch: Batch) -> Loss:
+        """The mean of each task, mixed by the weights of the configuration."""
+        told = {
+            "forecast": self.forecast_loss(unmasked(batch)),
+            "journey": self.journey_head.loss(batch.journeys, self.place),
+            "gap": self.gap_head.loss(batch, self.place),
+        }
+        weights = {"journey": self.config.journey_weight, "gap": self.config.gap_weight}
+        return mixed(told, **weights)
+
+    def forecast_loss(self, batch: Batch) -> Loss:
         """Mean distance of the centers from the truth, each in the unit of its points ahead.
 
         Beside it the negative log-likelihoods of where and when, in nats, which move the heads of
@@ -250,15 +269,24 @@ class Foundry(Model):
         away_m_NJC = center.moved_m_NJC - moved_m_NJC.float()
         away_m_NJ = torch.sqrt(away_m_NJC.square().sum(-1) + NO_KINK_M**2) - NO_KINK_M
         miss_NJ = away_m_NJ / self.unit_m_MJ[batch.cursor.last]
+        is_drawn_N = seen.is_drawn_N
+        if bool(is_drawn_N.any()):
+            self.envelope.is_any_rate.fill_(1)
+            few, asked = seen.at(is_drawn_N), (elapsed_s_NJ[is_drawn_N], moved_m_NJC[is_drawn_N])
+            simple_m_NJ = self._base_miss_m(few, *asked).detach()
+            reach_m_NJ, is_asked_NJ = center.reach_m_NJ[is_drawn_N], is_target_NJ[is_drawn_N]
+            unit_m_NJ = own_units_m(simple_m_NJ, reach_m_NJ, is_asked_NJ, few.row_N)
+            miss_NJ[is_drawn_N] = away_m_NJ[is_drawn_N] / unit_m_NJ
         present_P, ahead_P = at_P = is_target_NJ.nonzero(as_tuple=True)
         step = self.density(seen, center, at_P)
         ahead_J = torch.tensor(AHEAD, device=ahead_P.device)
         elapsed = self.elapsed_head(seen.hidden_ND[present_P].detach(), ahead_J[ahead_P])
         log_s_P = torch.log(elapsed_s_NJ[at_P] + MIN_STEP_S)
+        elapsed_nll_P = -elapsed.log_density(log_s_P).masked_fill(is_drawn_N[present_P], 0)
         parts = {
             "miss": miss_NJ[at_P].sum(),
             "step_nll": -step.log_density(moved_m_NJC[at_P].float()).sum(),
-            "elapsed_nll": -elapsed.log_density(log_s_P).sum(),
+            "elapsed_nll": elapsed_nll_P.sum(),
         }
         return Loss.of(is_target_NJ.sum(), parts, step_nll=0.1, elapsed_nll=0.1)
 
@@ -268,6 +296,15 @@ class Foundry(Model):
         """What is known of the last point of each context."""
         row_B = torch.arange(len(context.num_points_B))
         return self.encode(sequence_rows(context)).at(row_B, context.num_points_B - 1)
+
+    def is_familiar(self, context: Context) -> Tensor:
+        """Whether the last point of each context (B) is where, and moves as, train did."""
+        context = context.latest(self.config.max_points)
+        is_like_B = self.envelope.holds(self.last(context).motion)
+        if self.place is None:
+            return is_like_B
+        lon_deg_B1, lat_deg_B1, _ = context.last_B1()
+        return is_like_B & self.place.knows(lon_deg_B1, lat_deg_B1)[:, 0]
 
     def forecast(
         self,
@@ -330,6 +367,23 @@ class Foundry(Model):
         elapsed_s_HBS = elapsed_s_P.view(num_horizon, num_rows, num_draws).cummax(0).values
         return elapsed_s_HBS.permute(1, 2, 0)
 
+    def travel_time(self, partial: Partial) -> Durations:
+        """Seconds from the first point to the last, as whole journeys of train take."""
+        density = self.duration_density(partial)
+        return Durations(*(density.quantile(share) for share in (0.5, 0.1, 0.9)))
+
+    def duration_density(self, partial: Partial) -> JourneyDensity:
+        """The density of the same."""
+        return JourneyDensity(self._journey(asked_journeys(partial).flat()))
+
+    def _journey(self, ways: JourneyRows) -> GaussianMixture:
+        return self.journey_head(ways, self.place)
+
+    def recover(self, batch: Batch) -> Recovered:
+        """The batch with what is hidden filled in, where a known point stands on either side."""
+        asked = Asked.of(batch)
+        return asked.recovered(self.gap_head(asked, self.place))
+
     def embed(self, context: Context) -> Tensor:
         """The mean state (B, D) of the points of each trajectory."""
         hidden_BTD = self.encode(sequence_rows(context)).hidden_ND
@@ -361,46 +415,6 @@ class Foundry(Model):
         return total_B / num_steps_B.double().where(num_steps_B > 0, torch.nan)
 
 
-class Residual(nn.Module):
-    """A layer of two maps beside which its input goes on, normalised before."""
-
-    def __init__(self, width: int, dropout: float) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.widen, self.narrow = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x_D: Tensor) -> Tensor:
-        wide = functional.gelu(self.widen(self.norm(x_D)))
-        narrow: Tensor = self.narrow(self.dropout(wide))
-        return x_D + narrow
-
-
-class DensityHead(nn.Module):
-    """p(east, north) around a center: components in the reach, along and across the heading."""
-
-    def __init__(self, width: int, num_components: int) -> None:
-        super().__init__()
-        self.sizes = [num_components, num_components, 2 * num_components, 2 * num_components]
-        scales = ladder(num_components, 0.02, 1.0).repeat_interleave(2)
-        self.project = nn.Linear(width, len(KNOTS) * sum(self.sizes))
-        with torch.no_grad():
-            self.project.weight.mul_(0.1)
-            self.project.bias.zero_()
-            self.project.bias.view(len(KNOTS), -1)[:, -len(scales) :] = scales
-
-    def forward(self, hidden_ND: Tensor) -> Tensor:
-        """The numbers (N, K, U) of a mixture at each knot."""
-        numbers_NKU: Tensor = self.project(hidden_ND).unflatten(-1, (len(KNOTS), -1))
-        return numbers_NKU
-
-    def around(
-        self, center_m_PC: Tensor, reach_m_P: Tensor, heading_PC: Tensor, numbers_PU: Tensor
-    ) -> StepMixture:
-        numbers = numbers_PU.split(self.sizes, dim=-1)
-        return steps_around(center_m_PC, reach_m_P, heading_PC, numbers)
-
-
 def _grid(*sizes: int) -> list[Tensor]:
     """The indices of all places of a grid, one tensor for each axis, the last one fastest."""
     return [axis.flatten() for axis in torch.meshgrid(*map(torch.arange, sizes), indexing="ij")]
@@ -412,4 +426,5 @@ def _is_present(rows: SequenceRows) -> Tensor:
     return (index_RT < rows.num_readable_R.unsqueeze(1)) & (index_RT > 0)
 
 
-FAMILY = Family(Foundry, FoundryConfig, PRESETS, ("forecast", "embed", "score"))
+TASKS = ("forecast", "recover", "travel_time", "embed", "score")
+FAMILY = Family(Foundry, FoundryConfig, PRESETS, TASKS, as_judged, learns_journeys=True)

@@ -1,0 +1,114 @@
+"""Journey draws: whole trips of a split, and parts of them, drawn beside the windows of a batch.
+
+A crop is far shorter than most journeys, so that who is asked how long these take must be shown
+them whole. What is drawn depends on seed, epoch and window alone, as masks do.
+
+Shapes: B rows, G journeys of a row, K places, N points, R trips, U calendar features.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from ..earth.arrays import Floats, Ints
+from ..earth.calendar import calendar_features
+from ..interface.asked_journeys import placed
+from ..interface.batch import Batch
+from ..interface.flat_points import even_places
+from ..interface.journey_rows import NUM_PLACES, JourneyRows
+from .journeys import so_far_m
+from .shards import Shards, read_group, row_groups
+
+LEAST_POINTS = 3  # of a trip that is a journey, as of those that are judged
+MOST_POINTS = 128  # that are kept of a trip
+MAX_TRIPS = 20_000
+WHOLE, PARTS = 4, 4  # journeys that are drawn for a window
+
+
+@dataclass(frozen=True)
+class JourneyPool:
+    """Trips thinned to few points each; `so_far_m_N` is the way along all that there were."""
+
+    offset_R: Ints
+    started_us_R: Ints
+    t_s_N: Floats
+    lon_deg_N: Floats
+    lat_deg_N: Floats
+    so_far_m_N: Floats
+    zone: str
+
+    @classmethod
+    def of(cls, shards: Shards, split: str) -> JourneyPool | None:
+        """Of a split's trips, spread evenly over it where they are many; None where are none."""
+        groups = row_groups(shards, split)
+        stride = max(1, math.ceil(sum(group.num_rows for group in groups) / MAX_TRIPS))
+        sizes, columns = [], []
+        for group in groups:
+            points = read_group(group)
+            size_R = np.diff(points.offset_R)
+            row_R = np.flatnonzero(
+                (size_R >= LEAST_POINTS)
+                & ((group.first_row + np.arange(group.num_rows)) % stride == 0)
+            )
+            kept_R = np.minimum(size_R[row_R], MOST_POINTS)
+            place_RK = points.offset_R[row_R, None] + even_places(
+                size_R[row_R], kept_R, MOST_POINTS
+            )
+            place_N = place_RK[np.arange(MOST_POINTS) < kept_R[:, None]]
+            kept = (points.t_s_N, points.lon_deg_N, points.lat_deg_N, so_far_m(points))
+            columns.append([points.started_us_R[row_R], *(value[place_N] for value in kept)])
+            sizes.append(kept_R)
+        size_R = np.concatenate([np.empty(0, np.int64), *sizes])
+        if not len(size_R):
+            return None
+        started_us_R, *joined = (np.concatenate(column) for column in zip(*columns, strict=True))
+        t_s_N, lon_deg_N, lat_deg_N, so_far_m_N = joined
+        offset_R = np.append(0, size_R.cumsum())
+        return cls(offset_R, started_us_R, t_s_N, lon_deg_N, lat_deg_N, so_far_m_N, shards.zone)
+
+    def beside(self, batch: Batch, seed: int) -> Batch:
+        """The batch with journeys: for each of its windows some whole ones and some parts."""
+        draw_BGE = np.stack(
+            [
+                np.random.default_rng((seed, batch.cursor.epoch_before, window, 1)).random(
+                    (WHOLE + PARTS, 3)
+                )
+                for window in batch.window_id_B.clamp(min=0).tolist()
+            ]
+        )
+        return replace(batch, journeys=self.drawn(draw_BGE))
+
+    def drawn(self, draw_BGE: Floats) -> JourneyRows:
+        """The journeys that draws from U(0, 1) stand for: which trip, and from where to where."""
+        shape, is_whole_BG = draw_BGE.shape[:2], np.arange(draw_BGE.shape[1]) < WHOLE
+        trip_D, one_D, other_D = draw_BGE.reshape(-1, 3).T
+        is_whole_D = np.broadcast_to(is_whole_BG, shape).reshape(-1)
+        trip_D = (trip_D * (len(self.offset_R) - 1)).astype(np.int64)
+        size_D = np.diff(self.offset_R)[trip_D]
+        one_D = (one_D * size_D).astype(np.int64)
+        other_D = (other_D * (size_D - 1)).astype(np.int64)
+        other_D += other_D >= one_D
+        start_D = np.where(is_whole_D, 0, np.minimum(one_D, other_D))
+        end_D = np.where(is_whole_D, size_D - 1, np.maximum(one_D, other_D))
+        first_D, last_D = self.offset_R[trip_D] + start_D, self.offset_R[trip_D] + end_D
+        started_us_D = self.started_us_R[trip_D] + np.rint(self.t_s_N[first_D] * 1e6).astype(int)
+        size_D = last_D - first_D + 1
+        place_DK = np.linspace(0, 1, NUM_PLACES) * (size_D - 1)[:, None]
+        lon_deg_DK, lat_deg_DK = placed(
+            *map(torch.from_numpy, (self.lon_deg_N, self.lat_deg_N, place_DK, first_D, size_D))
+        )
+        calendar_DU = calendar_features(started_us_D, self.zone)
+        told = (
+            lon_deg_DK,
+            lat_deg_DK,
+            torch.from_numpy(self.so_far_m_N[last_D] - self.so_far_m_N[first_D]),
+            torch.from_numpy(calendar_DU),
+            torch.ones(len(trip_D), dtype=torch.bool),
+            torch.from_numpy(is_whole_D.copy()),
+            torch.from_numpy(self.t_s_N[last_D] - self.t_s_N[first_D]),
+        )
+        return JourneyRows(*(value.unflatten(0, shape) for value in told))

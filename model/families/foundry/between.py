@@ -1,0 +1,318 @@
+"""Between: where hidden points are, told at once from the known ones on both sides.
+
+Simple paths through the gap, straight and bent by the motion on both sides, are blended by what
+each misses at the known points of the window when these are left out in turn. A small network
+changes the weights and adds to their sum, by the places of four known points on each side; before
+training it adds nothing. Hidden times are spread evenly between the known ones.
+
+Shapes: B rows, T points, N asked points, K known points on a side, P paths, C coordinates (east,
+north), V numbers that are seen, G sizes of gaps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ...earth.columns import Columns
+from ...earth.geometry import from_heading, heading_of, step_between, step_from, to_heading
+from ...features.normaliser import Normaliser
+from ...interface.answers import Recovered
+from ...interface.batch import Batch, index_of
+from ...interface.masked_input import MaskedInput, masked_input_of, neighbours
+from ...interface.masking import Loss, MaskedBatch
+from . import place
+from .base import hats
+from .blocks import Residual
+from .config import FoundryConfig
+from .motion import LEAST_M
+from .place import PlaceCode, tells_place
+
+NUM_SIDE = 4
+NUM_PATHS = 4  # straight, and bent by the velocities over one, two and three known points
+FIRST_BIAS = (0.0, 1.5, 0.5, 0.0)
+SHARPNESS = 2.0
+GAPS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # hidden points in a row that have units of their own
+NUM_SEEN = 8 + 2 * NUM_SIDE * 3 + 3 * 2 + 2 * NUM_PATHS + NUM_PATHS + 1
+DROPOUT = 0.1
+
+
+@dataclass(frozen=True)
+class Around(Columns):
+    """What the known points around each point (B, T) show, as if that point were not known.
+
+    Places are metres in the frame of the known point before; `path_m` are the simple paths there,
+    and `reach_m` how far things go in the gap. A point without a known one on one side lies at the
+    other.
+    """
+
+    has_any_BT: Tensor
+    lon_deg_BT: Tensor  # of the known point before
+    lat_deg_BT: Tensor
+    start_s_BT: Tensor
+    gap_s_BT: Tensor
+    num_hidden_BT: Tensor
+    share_BT: Tensor
+    side_m_BTKC: Tensor  # the known points before, the nearest first, then those behind
+    side_s_BTK: Tensor
+    path_m_BTPC: Tensor
+    heading_BTC: Tensor
+    reach_m_BT: Tensor
+
+    @classmethod
+    def of(cls, shown: MaskedInput) -> Around:
+        is_known_BT = shown.shows_place_BT & shown.shows_time_BT
+        before_BT, after_BT = neighbours(is_known_BT, shown.sequence_BT)
+        start_BT = torch.where(before_BT >= 0, before_BT, after_BT).clamp(min=0)
+        end_BT = torch.where(after_BT >= 0, after_BT, before_BT).clamp(min=0)
+        at_BTK = torch.stack([*_chain(start_BT, before_BT), *_chain(end_BT, after_BT)], dim=-1)
+        points = shown.lon_deg_BT, shown.lat_deg_BT, shown.time_s_BT
+        lon_deg_BTK, lat_deg_BTK, time_s_BTK = (
+            value_BT.gather(1, at_BTK.flatten(1)).view_as(at_BTK) for value_BT in points
+        )
+        starts = lon_deg_BTK[..., :1], lat_deg_BTK[..., :1]
+        side_m_BTKC = torch.stack(step_between(*starts, lon_deg_BTK, lat_deg_BTK), -1).float()
+        start_s_BT, gap_s_BT = time_s_BTK[..., 0], time_s_BTK[..., NUM_SIDE] - time_s_BTK[..., 0]
+        by_count_BT = (index_of(start_BT) - start_BT) / (end_BT - start_BT).clamp(min=1)
+        by_time_BT = (shown.time_s_BT - start_s_BT) / gap_s_BT.clamp(min=1e-9)
+        is_timed_BT = shown.shows_time_BT & (gap_s_BT > 0)
+        share_BT = torch.where(is_timed_BT, by_time_BT, by_count_BT.double()).clamp(0, 1).float()
+        side_s_BTK = (time_s_BTK - start_s_BT.unsqueeze(-1)).float()
+        chord_m_BTC = side_m_BTKC[..., NUM_SIDE, :]
+        arriving, leaving = (
+            _led_m(side_m_BTKC[..., side, :], side_s_BTK[..., side], chord_m_BTC, gap_s_BT.float())
+            for side in (slice(0, NUM_SIDE), slice(NUM_SIDE, None))
+        )
+        path_m_BTPC = torch.stack(
+            [
+                chord_m_BTC * share_BT.unsqueeze(-1),
+                *(
+                    hermite(share_BT.unsqueeze(-1), *one, chord_m_BTC)
+                    for one in zip(arriving, leaving, strict=True)
+                ),
+            ],
+            dim=-2,
+        )
+        way_m_BTC = torch.cat([chord_m_BTC, arriving[0], leaving[0]], dim=-1)
+        return cls(
+            (before_BT >= 0) | (after_BT >= 0),
+            lon_deg_BTK[..., 0],
+            lat_deg_BTK[..., 0],
+            start_s_BT,
+            gap_s_BT,
+            (end_BT - start_BT - 1).clamp(min=1),
+            share_BT,
+            side_m_BTKC,
+            side_s_BTK,
+            path_m_BTPC,
+            heading_of(chord_m_BTC + arriving[0] + leaving[0]),
+            torch.sqrt(way_m_BTC.square().sum(-1) / 3 + LEAST_M**2),
+        )
+
+    def missed(self, shown: MaskedInput) -> Tensor:
+        """Logarithm (B, T, P) of what each path misses at known points, over that of all.
+
+        It is that of all known points of a sequence; 0 where none has one on both sides.
+        """
+        is_known_BT = shown.shows_place_BT & shown.shows_time_BT & self.has_any_BT
+        is_known_BT = is_known_BT & (self.share_BT > 0) & (self.share_BT < 1)
+        here = step_between(self.lon_deg_BT, self.lat_deg_BT, shown.lon_deg_BT, shown.lat_deg_BT)
+        away_m_BTPC = self.path_m_BTPC - torch.stack(here, -1).float().unsqueeze(-2)
+        miss_m_BTP = torch.sqrt(away_m_BTPC.square().sum(-1) + LEAST_M**2)
+        miss_m_BTP = miss_m_BTP * is_known_BT.unsqueeze(-1)
+        total_m_BSP = miss_m_BTP.new_zeros(
+            len(miss_m_BTP), int(shown.sequence_BT.max()) + 1, NUM_PATHS
+        )
+        sequence_BTP = shown.sequence_BT.unsqueeze(-1).expand_as(miss_m_BTP)
+        total_m_BTP = total_m_BSP.scatter_add(1, sequence_BTP, miss_m_BTP).gather(1, sequence_BTP)
+        share_BTP = total_m_BTP / total_m_BTP.mean(-1, keepdim=True).clamp(min=1e-12)
+        return torch.log(share_BTP.where(total_m_BTP.sum(-1, keepdim=True) > 0, 1).clamp(min=1e-3))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Points of a batch whose places are asked and can be told, (N), and what is known there."""
+
+    shown: MaskedInput
+    is_asked_BT: Tensor
+    around: Around  # of all points
+    at_N: Around  # of those that are asked
+    missed_NP: Tensor
+
+    @classmethod
+    def of(cls, batch: Batch) -> Asked:
+        shown = masked_input_of(batch)
+        around = Around.of(shown)
+        is_asked_BT = shown.is_asked_BT & ~shown.shows_place_BT & around.has_any_BT
+        missed_NP = around.missed(shown)[is_asked_BT]
+        return cls(shown, is_asked_BT, around, around.at(is_asked_BT), missed_NP)
+
+    def true_m(self, batch: Batch) -> Tensor:
+        """Metres (N, C) from the known point before each to where it truly is."""
+        ends = batch.lon_deg_BT[self.is_asked_BT], batch.lat_deg_BT[self.is_asked_BT]
+        starts = self.at_N.lon_deg_BT, self.at_N.lat_deg_BT
+        return torch.stack(step_between(*starts, *ends), dim=-1).float()
+
+    def recovered(self, moved_m_NC: Tensor) -> Recovered:
+        """What is shown, and asked places as told; asked times lie evenly in their gap."""
+        shown, around = self.shown, self.around
+        is_timed_BT = around.has_any_BT & ~shown.shows_time_BT & ~shown.is_pad_BT
+        lon_deg_BT, lat_deg_BT = shown.lon_deg_BT.clone(), shown.lat_deg_BT.clone()
+        starts = self.at_N.lon_deg_BT, self.at_N.lat_deg_BT
+        ends = step_from(*starts, *moved_m_NC.double().unbind(-1))
+        lon_deg_BT[self.is_asked_BT], lat_deg_BT[self.is_asked_BT] = ends
+        even_s_BT = around.start_s_BT + around.share_BT.double() * around.gap_s_BT
+        time_s_BT = torch.where(is_timed_BT, even_s_BT, shown.time_s_BT)
+        return Recovered(lon_deg_BT, lat_deg_BT, time_s_BT, self.is_asked_BT | is_timed_BT)
+
+
+class GapHead(nn.Module):
+    """Where asked points are; `unit_m_MG` tells how far the blend is off in gaps of each size."""
+
+    unit_m_MG: Tensor
+    log_gap_G: Tensor
+
+    def __init__(self, config: FoundryConfig, usual: Normaliser) -> None:
+        super().__init__()
+        width, has_place = config.width, config.has_place
+        self.share_placeless = config.share_placeless
+        self.least_m = max(LEAST_M, usual.extent_scale_m / 100)
+        self.embed = nn.Linear(NUM_SEEN + (3 * place.NUM_SEEN + 1) * has_place, width)
+        self.layers = nn.ModuleList(Residual(width, DROPOUT) for _ in range(config.num_layers))
+        self.correct = nn.Linear(width, NUM_PATHS + 2)
+        nn.init.zeros_(self.correct.weight)
+        nn.init.zeros_(self.correct.bias)
+        self.bias_P = nn.Parameter(torch.tensor(FIRST_BIAS))
+        self.sharpness = nn.Parameter(torch.tensor(SHARPNESS))
+        self.register_buffer("unit_m_MG", torch.ones(1, len(GAPS)), persistent=False)
+        self.register_buffer("log_gap_G", torch.tensor(GAPS).log(), persistent=False)
+
+    @torch.no_grad()
+    def fit(self, members: Iterable[Iterable[Batch]]) -> None:
+        """The units of each member, from batches of train of which something is hidden."""
+        units = torch.stack([self._unit_m_G(batches) for batches in members])
+        self.unit_m_MG = units.to(self.unit_m_MG.device)
+
+    def _unit_m_G(self, batches: Iterable[Batch]) -> Tensor:
+        total_G, count_G = torch.zeros(len(GAPS)), torch.zeros(len(GAPS))
+        for batch in batches:
+            asked = Asked.of(batch)
+            base_m_NC = self._base_m(asked.at_N, self._logits(asked))
+            away_m_N = (base_m_NC - asked.true_m(batch)).norm(dim=-1)
+            near_NG = self._near(asked.at_N)
+            total_G += away_m_N @ near_NG
+            count_G += near_NG.sum(0)
+        mean_m_G = (total_G / count_G.clamp(min=1e-6)).cummax(0).values
+        return mean_m_G.clamp(min=self.least_m)
+
+    def loss(self, batch: Batch, where: PlaceCode | None) -> Loss:
+        """Mean distance of hidden places from where they are told, each in the unit of its gap."""
+        if not isinstance(batch, MaskedBatch):
+            nothing = self.unit_m_MG.new_zeros(())
+            return Loss.of(nothing.long(), {"gap_miss": nothing})
+        asked = Asked.of(batch)
+        away_m_NC = self(asked, where) - asked.true_m(batch)
+        away_m_N = torch.sqrt(away_m_NC.square().sum(-1) + LEAST_M**2) - LEAST_M
+        miss_N = away_m_N / (self._near(asked.at_N) @ self.unit_m_MG[batch.cursor.last])
+        return Loss.of(torch.tensor(len(miss_N)), {"gap_miss": miss_N.sum()})
+
+    def _near(self, around: Around) -> Tensor:
+        return hats(around.num_hidden_BT.float().log(), self.log_gap_G)
+
+    def _logits(self, asked: Asked) -> Tensor:
+        return self.bias_P - self.sharpness * asked.missed_NP
+
+    def _base_m(self, around: Around, logit_NP: Tensor) -> Tensor:
+        return (logit_NP.softmax(-1).unsqueeze(-1) * around.path_m_BTPC).sum(-2)
+
+    def forward(self, asked: Asked, where: PlaceCode | None) -> Tensor:
+        """Metres (N, C) from the known point before each to where it is."""
+        around, logit_NP = asked.at_N, self._logits(asked)
+        seen = [*self._seen(around), asked.missed_NP]
+        if where is not None:
+            share = self.training * self.share_placeless
+            is_told_N1 = tells_place(around.share_BT.unsqueeze(-1), share)
+            base_m_NC = self._base_m(around, logit_NP.detach())
+            seen += [is_told_N1 * code_NV for code_NV in _codes(around, base_m_NC, where)]
+            seen.append(is_told_N1)
+        x_ND = self.embed(torch.cat(seen, dim=-1))
+        for layer in self.layers:
+            x_ND = layer(x_ND)
+        more_NP, off_NC = self.correct(x_ND).split([NUM_PATHS, 2], dim=-1)
+        inner_N1 = (4 * around.share_BT * (1 - around.share_BT) * around.reach_m_BT).unsqueeze(-1)
+        turned_NC = from_heading(off_NC, around.heading_BTC)
+        return self._base_m(around, logit_NP + more_NP) + inner_N1 * turned_NC
+
+    def _seen(self, around: Around) -> list[Tensor]:
+        """The points on both sides and the paths, along the heading and in reaches."""
+        reach_m_N11 = around.reach_m_BT[:, None, None]
+        heading_N1C = around.heading_BTC.unsqueeze(1)
+        side_NKC = to_heading(around.side_m_BTKC / reach_m_N11, heading_N1C)
+        straight_NPC = around.path_m_BTPC - around.path_m_BTPC[:, :1]
+        bent_NPC = to_heading(straight_NPC / reach_m_N11, heading_N1C)
+        gap_s_N1 = around.gap_s_BT.float().unsqueeze(-1).clamp(min=1e-3)
+        since_NK = around.side_s_BTK / gap_s_N1
+        share_N1 = around.share_BT.unsqueeze(-1)
+        inner_N1 = 4 * share_N1 * (1 - share_N1)
+        return [
+            share_N1,
+            inner_N1,
+            share_N1 * inner_N1,
+            inner_N1.sqrt(),
+            around.num_hidden_BT.float().log().unsqueeze(-1) / 2,
+            1 / around.num_hidden_BT.float().unsqueeze(-1),
+            (LEAST_M / around.reach_m_BT).unsqueeze(-1),
+            (side_NKC[:, NUM_SIDE]).norm(dim=-1, keepdim=True),
+            torch.asinh(side_NKC).flatten(1),
+            torch.asinh(since_NK),
+            (
+                inner_N1.unsqueeze(-1) * torch.asinh(side_NKC[:, [1, NUM_SIDE, NUM_SIDE + 1]])
+            ).flatten(1),
+            bent_NPC.flatten(1),
+            torch.log(self.least_m / around.reach_m_BT).unsqueeze(-1) / 4,
+        ]
+
+
+def hermite(share_1: Tensor, arriving_m: Tensor, leaving_m: Tensor, chord_m: Tensor) -> Tensor:
+    """A cubic through both ends of a gap that has these velocities there, in gaps."""
+    return (
+        (share_1**3 - 2 * share_1**2 + share_1) * arriving_m
+        + (3 * share_1**2 - 2 * share_1**3) * chord_m
+        + (share_1**3 - share_1**2) * leaving_m
+    )
+
+
+def _chain(first_BT: Tensor, next_BT: Tensor) -> list[Tensor]:
+    """Known points farther and farther away, (B, T) each; the last one again where none is left."""
+    found = [first_BT]
+    for _ in range(NUM_SIDE - 1):
+        farther_BT = next_BT.gather(1, found[-1])
+        found.append(torch.where(farther_BT >= 0, farther_BT, found[-1]))
+    return found
+
+
+def _led_m(
+    side_m_BTKC: Tensor, side_s_BTK: Tensor, chord_m_BTC: Tensor, gap_s_BT: Tensor
+) -> list[Tensor]:
+    """How far the velocity over one, two and more known points of a side leads in the gap."""
+    found = []
+    for lag in range(1, NUM_SIDE):
+        apart_s_BT1 = (side_s_BTK[..., lag] - side_s_BTK[..., 0]).unsqueeze(-1)
+        moved_m_BTC = side_m_BTKC[..., lag, :] - side_m_BTKC[..., 0, :]
+        is_told_BT1 = apart_s_BT1 != 0
+        led_m_BTC = moved_m_BTC * gap_s_BT.unsqueeze(-1) / apart_s_BT1.where(is_told_BT1, 1.0)
+        found.append(torch.where(is_told_BT1, led_m_BTC, chord_m_BTC))
+    return found
+
+
+def _codes(around: Around, base_m_NC: Tensor, where: PlaceCode) -> list[Tensor]:
+    """Of the places of both ends of the gap, and of that which the blend tells."""
+    starts = around.lon_deg_BT, around.lat_deg_BT
+    moved_m_NC = (0 * base_m_NC, around.side_m_BTKC[:, NUM_SIDE], base_m_NC)
+    return [
+        where(*step_from(*starts, *one_m_NC.double().unbind(-1)), around.heading_BTC)
+        for one_m_NC in moved_m_NC
+    ]

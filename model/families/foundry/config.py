@@ -1,0 +1,41 @@
+"""Configuration of foundry: the shape of its networks, and how its tasks are mixed in training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True)
+class FoundryConfig:
+    """Shape of the network; `share_placeless` of the rows of training are told no place.
+
+    The mean surprise of a journey's duration counts `journey_weight` times as much as the mean miss
+    of a forecast, that of a hidden point `gap_weight` times.
+    """
+
+    width: int = 96
+    num_layers: int = 3
+    num_components: int = 4
+    max_points: int = 64
+    dropout: float = 0.1
+    has_place: bool = True
+    share_placeless: float = 0.1
+    journey_weight: float = 0.1
+    gap_weight: float = 0.5
+
+    def __post_init__(self) -> None:
+        free = ("dropout", "has_place", "share_placeless", "journey_weight", "gap_weight")
+        lowest = {"max_points": 4, **dict.fromkeys(free, 0)}
+        for name in (field.name for field in fields(self)):
+            if getattr(self, name) < (low := lowest.get(name, 1)):
+                raise ValueError(f"{name} must be at least {low}, not {getattr(self, name)}")
+        for name in ("dropout", "share_placeless"):
+            if getattr(self, name) >= 1:
+                raise ValueError(f"{name} must be below 1, not {getattr(self, name)}")
+
+
+PRESETS: Mapping[str, FoundryConfig] = {
+    "tiny": FoundryConfig(width=48, num_layers=2, dropout=0.0),
+    "small": FoundryConfig(),
+}

@@ -1,0 +1,90 @@
+"""Familiarity: whether what a window shows of itself is like what train showed.
+
+Interval, speed, curvature, roughness and evenness of a window, each within what was usual in train:
+the envelope is as wide as all but a few windows of train need. It is fitted once, on train, and is
+kept with the weights.
+
+Shapes: N presents, F signs.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from .motion import LAGS, LEAST_S, Motion
+
+SIGNS = ("interval", "speed", "curvature", "roughness", "unevenness")
+LEAST_POINTS = 4  # before a present whose window tells what it is like
+OUTER = 0.02  # tails beside the quantiles that say how wide each sign is
+STRANGE = 0.004  # share of the windows of train outside of the envelope
+WIDER = math.log(2)
+SHORT, LONG = LAGS.index(1), LAGS.index(8)
+
+
+def signs_of(motion: Motion) -> Tensor:
+    """The signs (N, F) of presents."""
+    velocity_mps_NLC = motion.velocity_mps_RTLC
+    own_NLC = velocity_mps_NLC / motion.speed_mps_RT[..., None, None]
+    turned_N = (own_NLC[..., SHORT + 2, :] - own_NLC[..., LONG, :]).norm(dim=-1)
+    shaken_N = (own_NLC[..., SHORT, :] - own_NLC[..., SHORT + 2, :]).norm(dim=-1)
+    late_N = (motion.lag_s_RTL[..., SHORT].clamp(min=LEAST_S) / motion.pace_s_RT).log().abs()
+    logs = [torch.log(motion.pace_s_RT), torch.log(motion.speed_mps_RT)]
+    return torch.stack([*logs, turned_N, shaken_N, late_N], dim=-1)
+
+
+class Envelope(nn.Module):
+    """The middle and the sides of each sign in train, and how far outside of them is strange.
+
+    A network that learnt at the intervals of its data alone is trusted near those alone, and one
+    that saw rows drawn at others, at all.
+    """
+
+    low_F: Tensor
+    middle_F: Tensor
+    high_F: Tensor
+    most: Tensor
+    is_any_rate: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("low_F", "middle_F", "high_F"):
+            self.register_buffer(name, torch.zeros(len(SIGNS)))
+        self.register_buffer("most", torch.tensor(torch.inf))
+        self.register_buffer("is_any_rate", torch.tensor(0, dtype=torch.uint8))
+
+    def fit(self, signs_NF: Tensor) -> None:
+        """From windows of train; without any, all is familiar."""
+        if not len(signs_NF):
+            return
+        sides = torch.tensor([OUTER, 0.5, 1 - OUTER])
+        place_3 = (sides * (len(signs_NF) - 1)).round().long()
+        sorted_NF = signs_NF.sort(dim=0).values
+        for name, value_F in zip(("low_F", "middle_F", "high_F"), sorted_NF[place_3], strict=True):
+            getattr(self, name).copy_(value_F)
+        away_N = self.away(signs_NF).sort().values
+        self.most.copy_(away_N[int((1 - STRANGE) * (len(away_N) - 1))])
+
+    def away(self, signs_NF: Tensor) -> Tensor:
+        """How far (N) the strangest sign lies from its middle: 1 on a side of train."""
+        below_NF = (self.middle_F - signs_NF) / (self.middle_F - self.low_F).clamp(min=0.05)
+        above_NF = (signs_NF - self.middle_F) / (self.high_F - self.middle_F).clamp(min=0.05)
+        return torch.maximum(below_NF, above_NF).amax(-1)
+
+    def knows_interval(self, motion: Motion) -> Tensor:
+        """Where (...) the interval is at least half, and at most twice, what is usual in train."""
+        log_pace = torch.log(motion.pace_s_RT)
+        is_less, is_more = log_pace < self.low_F[0] - WIDER, log_pace > self.high_F[0] + WIDER
+        return ~(is_less | is_more) | torch.isinf(self.most)
+
+    def holds(self, motion: Motion) -> Tensor:
+        """Whether presents (N) are like train; so is one before which too little is known."""
+        is_short_N = motion.index_RT < LEAST_POINTS
+        return is_short_N | (self.away(signs_of(motion)) <= self.most)
+
+    def trusts(self, motion: Motion) -> Tensor:
+        """1 of presents (N) whose forecast a network may correct, 0 of others."""
+        is_short_N = motion.index_RT < LEAST_POINTS
+        return (is_short_N | self.knows_interval(motion) | (self.is_any_rate > 0)).float()
