@@ -183,8 +183,8 @@ def journeys_beside(
     members: Members[Any], training: Training
 ) -> Callable[[str, Iterator[Any]], Iterator[Any]]:
     """What adds journeys of its member and split to each batch, if the family learns them."""
-    folders = [plan.shards for plan in members.train]
-    if not FAMILIES[training.family].learns_journeys:
+    folders = [folder for plan in members.train if isinstance(folder := plan.shards, Shards)]
+    if not (FAMILIES[training.family].learns_journeys and folders):
         return lambda split, batches: batches
     pools = {
         split: [JourneyPool.of(folder, split) for folder in folders]
