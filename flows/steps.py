@@ -146,10 +146,9 @@ def assessed_corpus(
         prepared(own, points_of(own, source, store), store)
         for own, source in zip(configs, sources, strict=True)
     ]
-    shares = corpus.shares([data.shards.counts["points_train"] for data in made])
     parts = [
         Part(own, data.shards, share)
-        for own, data, share in zip(configs, made, shares, strict=True)
+        for own, data, share in zip(configs, made, corpus.shares, strict=True)
     ]
     trained = train_corpus(corpus.subject, config, parts, store)
     judged = [

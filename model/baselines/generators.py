@@ -24,7 +24,7 @@ from ..features.point_features import steps_of
 from ..interface.answers import Generated
 from ..interface.contexts import Context
 from ..interface.trips import Trips
-from .past_paths import in_space_m
+from ..memory.paths import in_space_m
 
 CELL_M = 500.0
 

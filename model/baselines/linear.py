@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..features.least_absolute import least_absolute
 from ..interface.contexts import Context
 from .forecast import ForecastBaseline
-from .least_absolute import least_absolute
 from .residual import ResidualForecast, at_leads, chosen, damped_m, leads, velocities_mps
 from .windows import Windows
 

@@ -21,12 +21,11 @@ from typing import Generic
 import numpy as np
 
 from ..earth.arrays import Floats, Ints, places_within
+from ..interface.batch import ROW_BITS
 from .collate import Fed, first_fit
 from .options import Reading
 from .shards import Group, ShardFolder, read_lengths, row_groups
 from .streams import gathered
-
-ROW_BITS = 32  # a crop's window_id is its trip's row in the split, then the index of its start
 
 
 @dataclass(frozen=True)

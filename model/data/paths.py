@@ -25,7 +25,7 @@ def read_paths(shards: Shards, split: str, max_points: int) -> tuple[FlatPoints,
     groups = row_groups(shards, split)
     stride = max(1, math.ceil(sum(group.num_points for group in groups) / max_points))
     parts: list[tuple[Any, ...]] = []
-    entity_ids: list[str] = []
+    num_paths = 0
     for group in groups:
         kept_R = np.arange(-group.first_row % stride, group.num_rows, stride)
         points = read_group(group)
@@ -33,13 +33,21 @@ def read_paths(shards: Shards, split: str, max_points: int) -> tuple[FlatPoints,
         trip_N = np.repeat(np.arange(group.num_rows), size_R)
         (kept_N,) = np.nonzero((trip_N + group.first_row) % stride == 0)
         trip_N = trip_N[kept_N]
-        path_N = np.searchsorted(kept_R, trip_N) + len(entity_ids)
+        path_N = np.searchsorted(kept_R, trip_N) + num_paths
         instant_us_N = points.instant_us(trip_N, kept_N)
         parts.append((path_N, instant_us_N, points.lon_deg_N[kept_N], points.lat_deg_N[kept_N]))
-        entity_ids += read_entity_ids(group).take(pa.array(kept_R)).to_pylist()
+        num_paths += len(kept_R)
     path_N, instant_us_N, lon_deg_N, lat_deg_N = (
         np.concatenate(column) for column in zip(*parts, strict=True)
     )
     has_time_N = np.ones(len(path_N), bool)
-    entity_R: Ints = np.unique(entity_ids, return_inverse=True)[1]
+    entity_R = read_entities(shards, split)[::stride]
     return FlatPoints(path_N, instant_us_N, lon_deg_N, lat_deg_N, has_time_N), entity_R
+
+
+def read_entities(shards: Shards, split: str) -> Ints:
+    """The number of the entity of each trip of a split, in the order of their names."""
+    columns = [read_entity_ids(group) for group in row_groups(shards, split)]
+    entity_ids = pa.chunked_array(columns, type=pa.string()).to_numpy()
+    entity_R: Ints = np.unique(entity_ids, return_inverse=True)[1]
+    return entity_R

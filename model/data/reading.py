@@ -64,7 +64,8 @@ class Planned(Generic[Fed]):
     reader: PoolReader[Fed]
 
     def batch(self) -> Fed:
-        return replace(self.reader.batch(self.pieces), cursor=self.cursor)
+        batch = self.reader.batch(self.pieces)
+        return replace(batch, cursor=self.cursor, split=self.reader.reading.split)
 
 
 def assembled(batches: Iterator[Planned[Fed]], prefetch: int = 0) -> Iterator[Fed]:

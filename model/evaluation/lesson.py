@@ -12,7 +12,6 @@ from torch import Tensor
 
 from ..baselines.forecast import ForecastBaseline, fitted_damped_velocity
 from ..baselines.kalman_fit import Whole, fitted_filters, fitted_smoothers
-from ..baselines.past_paths import PastPaths
 from ..baselines.recovery import RecoveryBaseline
 from ..baselines.windows import Windows
 from ..data.journeys import Journeys, read_journeys
@@ -24,6 +23,7 @@ from ..earth.geometry import haversine_m
 from ..interface.answerer import Answerer
 from ..interface.batch import Batch
 from ..interface.contexts import Partial
+from ..memory.paths import PastPaths
 from .forecast_scores import read_forecast_windows
 from .judged_tasks import PATH_INFERENCE, RECOVER, TIMES_GIVEN
 from .metrics import ade_m

@@ -204,12 +204,13 @@ class Recoveries:
 def load_trained(folder: Path, weights_sha256: str | None = None) -> Trained:
     """The model of a folder with `weights.safetensors`, `config.json` and what was fitted on train.
 
-    What a `calibration.json` beside them tells is carried with it.
+    What a `calibration.json` beside them tells is carried with it, and so is a memory.
     """
     config = json.loads((folder / "config.json").read_bytes())
     family = config["family"]
     model = build(family, config["config"], read_fitted(folder, family))
     load_weights(model, folder / "weights.safetensors", weights_sha256)
+    model.read_memory(folder)
     return Trained(model.eval(), calibration=Calibration.read(folder))
 
 

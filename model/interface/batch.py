@@ -16,6 +16,8 @@ from torch import Tensor
 from .journey_rows import JourneyRows
 from .rows import Rows
 
+ROW_BITS = 32  # a crop's window_id is its trip's row in the split, then the index of its start
+
 
 @dataclass(frozen=True)
 class Cursor:
@@ -61,9 +63,13 @@ class Cursor:
 
 @dataclass(frozen=True, kw_only=True)
 class Windows(Rows):
-    """The base of what a reader yields: rows that are windows, and the place behind them."""
+    """The base of what a reader yields: rows that are windows, and the place behind them.
+
+    Where they are crops, `split` names that whose trips they are of; it is empty of stored windows.
+    """
 
     cursor: Cursor = Cursor()
+    split: str = ""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -38,13 +39,21 @@ class Network(nn.Module, ABC):
         They are no part of the weights, for nobody who asks the model needs them.
         """
 
+    def read_memory(self, folder: Path) -> None:
+        """Take up the memory that a folder holds; most families have none."""
+
     @abstractmethod
     def loss(self, batch: Any) -> Loss:
         """Sum over the targets of the batch, and their number."""
 
 
 class Model(Network):
-    """A network that reads points; `config.max_points` is the longest window that it reads."""
+    """A network that reads points; `config.max_points` is the longest window that it reads.
+
+    One that `remembers` makes use of a memory of past trips, which is no part of its weights.
+    """
+
+    memory: Any = None
 
     def __init__(self, config: Any, normaliser: Normaliser) -> None:
         super().__init__()
@@ -54,6 +63,11 @@ class Model(Network):
     @property
     def fitted(self) -> Normaliser:
         return self.normaliser
+
+    @property
+    def remembers(self) -> bool:
+        """Whether it can be given a memory of past trips."""
+        return False
 
     @property
     def max_known(self) -> int:

@@ -64,11 +64,18 @@ def rows_of_batch(batch: Batch) -> SequenceRows:
         is_own_RT.sum(1),
         is_readable_RT.int().cummin(dim=1).values.sum(1),
         is_own_RT & batch.is_target_BT[at_RT],
-        batch.window_id_B[row_R],
+        _window_of(batch, row_R, start_R),
         torch.ones_like(time_s_RT[:, 0])
         if stands_for_BT is None
         else stands_for_BT[row_R, start_R],
     )
+
+
+def _window_of(batch: Batch, row_R: Tensor, start_R: Tensor) -> Tensor:
+    """The window of each sequence."""
+    if batch.window_id_BS is None:
+        return batch.window_id_B[row_R]
+    return batch.window_id_BS[row_R, batch.sequence_BT[row_R, start_R]]
 
 
 def ahead_of(

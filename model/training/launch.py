@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import distributed
@@ -25,6 +25,7 @@ from torch import distributed
 from ..data.draws import drawn
 from ..data.journey_draws import JourneyPool
 from ..data.members import Members
+from ..data.memories import memory_of
 from ..data.seen_points import SEEN_FILE, SeenPoints, seen_points
 from ..data.shards import ShardFolder, Shards
 from ..data.streams import prefetched
@@ -40,7 +41,8 @@ from ..families import (
 )
 from ..features.normaliser import Normaliser
 from ..interface.batch import Cursor
-from ..interface.family import Network
+from ..interface.evaluating import evaluating
+from ..interface.family import Model, Network
 from ..interface.infilling import infilled
 from ..interface.masking import masked
 from ..interface.weights import CheckpointError, load_weights
@@ -137,15 +139,18 @@ def run(
     ranks = Ranks.present(torch.device("cpu"))
     model = first_model(training)
     folders = [shards_for(member, model) for member in training.members]
+    if isinstance(model, Model) and model.remembers and len(folders) == 1:
+        model.memory = memory_of(cast(Shards, folders[0]))
     shares = [member.share for member in training.members]
     readings = [training.fit.reading(split) for split in ("train", "validation")]
     members: Members[Any] = Members.of(folders, shares, *readings)
     beside = journeys_beside(members, training)
     # All ranks read the same.
     fitting = list(beside("train", members.fitting(NUM_FITTING_BATCHES, training.fit.max_points)))
-    if not training.fit.init:
-        model.fit_inputs(fitting)
-    model.fit_loss(fitting)
+    with evaluating(model):  # nothing is left to chance, so that a resumed run fits the same
+        if not training.fit.init:
+            model.fit_inputs(fitting)
+        model.fit_loss(fitting)
 
     def asked(split: str, read: Iterator[Any]) -> Iterator[Any]:
         """Batches with what a family learns to tell hidden, and journeys beside."""
@@ -175,6 +180,8 @@ def run(
     if ranks.is_first:
         write_facts(folder, training, model, result)
         write_seen(folder, training, folders)
+        if isinstance(model, Model) and model.memory is not None:
+            model.memory.write(folder)
     ranks.wait()
     return result
 

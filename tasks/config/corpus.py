@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +37,7 @@ class Member(NamedData):
         gt=0,
         allow_inf_nan=False,
         description="Of the batches of training, beside the shares of the others; if all leave it "
-        "out, the square root of the points of train.",
+        "out, they are equal.",
     )
     is_held_out: bool = Field(False, description="Nothing of it is learned from.")
 
@@ -95,16 +93,14 @@ class Corpus(Section):
         with settings_of(member):
             return PipelineConfig.model_validate(told)
 
-    def shares(self, num_points: Sequence[Any]) -> tuple[float, ...]:
-        """The part of the batches of each member, by the points of its train; 0 if held out.
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """The part of the batches of each member; 0 if it is held out.
 
-        By the points themselves the largest would leave nothing to the others, and with equal parts
-        the smallest would be learned by heart: the square root lies between.
+        By their points the largest would leave nothing to the others; measured, equal parts are
+        better than the square roots of the points, too.
         """
-        weights = [
-            (one.share or math.sqrt(int(points))) * (not one.is_held_out)
-            for one, points in zip(self.members, num_points, strict=True)
-        ]
+        weights = [(one.share or 1.0) * (not one.is_held_out) for one in self.members]
         return tuple(round(weight / sum(weights), 6) for weight in weights)
 
     def check(self) -> None:

@@ -19,7 +19,6 @@ from sklearn.linear_model import QuantileRegressor
 
 from model.baselines import trees
 from model.baselines.forecast import damped_velocity
-from model.baselines.least_absolute import SMOOTHING, least_absolute
 from model.baselines.linear import LinearResidual
 from model.baselines.one_thread import one_thread
 from model.baselines.place import PlaceRegression, place_features
@@ -37,6 +36,7 @@ from model.evaluation.fitted_baselines import (
     UnknownBaselineError,
     fitted_baselines,
 )
+from model.features.least_absolute import SMOOTHING, least_absolute
 from model.interface.contexts import Context
 from tasks.config.datasets import DATASETS, dataset_named
 from tasks.config.pipeline import AssessConfig, PipelineConfig

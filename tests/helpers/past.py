@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from geographiclib.geodesic import Geodesic
 
-from model.baselines.past_paths import PastPaths
 from model.earth.constants import EARTH_RADIUS_M
 from model.interface.contexts import Context
 from model.interface.flat_points import FlatPoints
+from model.memory.paths import PastPaths
 
 SPHERE = Geodesic(EARTH_RADIUS_M, 0.0)
 STARTED_US = 1_700_000_000_000_000

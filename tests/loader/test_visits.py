@@ -14,7 +14,6 @@ import pytest
 import torch
 from helpers.visits import places_of, write_visit_shards
 
-from model.data.epoch_plan import ROW_BITS
 from model.data.loader import StateError, TripLoader
 from model.data.options import Reading
 from model.data.reading import read_batches, read_windows
@@ -22,6 +21,7 @@ from model.data.shards import ShardError
 from model.data.visits import TASK, VisitShards
 from model.earth.calendar import calendar_of
 from model.features.places import NUM_SPECIAL, Special
+from model.interface.batch import ROW_BITS
 from model.interface.visit_batch import VisitBatch, calendar_of_visits, hour_of_week
 
 ZONE = "Pacific/Auckland"

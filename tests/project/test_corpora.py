@@ -75,15 +75,15 @@ def test_files_of_your_own_may_be_members_each_under_its_name(tmp_path):
     assert [config.dataset for config in configs] == ["own_ferries", "own_buses"]
 
 
-def test_a_share_is_of_the_batches_or_the_root_of_the_points(tmp_path):
+def test_shares_are_those_that_are_told_or_equal(tmp_path):
     corpus = corpus_named(written(tmp_path, GOOD))
-    assert corpus.shares([100, 900]) == pytest.approx((0.25, 0.75))
+    assert corpus.shares == (0.5, 0.5)
     shared = GOOD.replace(STORMS, f"{STORMS}share = 3\n").replace(SHIPS, f"{SHIPS}share = 1\n")
-    assert corpus_named(written(tmp_path, shared)).shares([1, 10**6]) == pytest.approx((0.75, 0.25))
+    assert corpus_named(written(tmp_path, shared)).shares == (0.75, 0.25)
     held_out = corpus_named(written(tmp_path, f"{GOOD}is_held_out = true\n"))
-    assert held_out.shares([100, 900]) == (1.0, 0.0)
+    assert held_out.shares == (1.0, 0.0)
     assert [one.name for one in held_out.learned] == ["hurdat2"]
-    assert math.isclose(sum(corpus_named("world").shares(range(1, 8))), 1, abs_tol=1e-5)
+    assert math.isclose(sum(corpus_named("world").shares), 1, abs_tol=1e-5)
 
 
 @pytest.mark.parametrize(

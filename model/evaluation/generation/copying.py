@@ -17,12 +17,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
-from ...baselines.past_paths import in_space_m
 from ...earth.arrays import Bools, Floats, Ints
 from ...earth.constants import EARTH_RADIUS_M
 from ...earth.frame import Frame
 from ...interface.flat_points import even_places
 from ...interface.trips import Trips
+from ...memory.paths import in_space_m
 from .comparison import Comparison, OfWeights, Values, area_under_roc, share_of
 from .distances import Ruler
 

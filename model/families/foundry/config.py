@@ -8,8 +8,10 @@ from dataclasses import dataclass, fields
 
 @dataclass(frozen=True)
 class FoundryConfig:
-    """Shape of the network; `share_placeless` of the rows of training are told no place.
+    """Shape of the network.
 
+    Of training, `share_placeless` of the rows are told no place, `share_forgetful` of the presents
+    nothing of past trips, and `share_present` of the points are presents.
     The mean surprise of a journey's duration counts `journey_weight` times as much as the mean miss
     of a forecast, that of a hidden point `gap_weight` times.
     """
@@ -21,18 +23,24 @@ class FoundryConfig:
     dropout: float = 0.1
     has_place: bool = True
     share_placeless: float = 0.1
+    has_memory: bool = True
+    share_forgetful: float = 0.5
+    share_present: float = 0.35
     journey_weight: float = 0.1
     gap_weight: float = 0.5
 
     def __post_init__(self) -> None:
-        free = ("dropout", "has_place", "share_placeless", "journey_weight", "gap_weight")
+        shares = ("dropout", "share_placeless", "share_forgetful")
+        free = (*shares, "has_place", "has_memory", "journey_weight", "gap_weight", "share_present")
         lowest = {"max_points": 4, **dict.fromkeys(free, 0)}
         for name in (field.name for field in fields(self)):
             if getattr(self, name) < (low := lowest.get(name, 1)):
                 raise ValueError(f"{name} must be at least {low}, not {getattr(self, name)}")
-        for name in ("dropout", "share_placeless"):
+        for name in shares:
             if getattr(self, name) >= 1:
                 raise ValueError(f"{name} must be below 1, not {getattr(self, name)}")
+        if not 0 < self.share_present <= 1:
+            raise ValueError(f"share_present must be above 0 and at most 1: {self.share_present}")
 
 
 PRESETS: Mapping[str, FoundryConfig] = {

@@ -3,7 +3,8 @@
 It corrects a simple forecast that is blended by what worked inside the window (`base.py`), reads
 velocities over lags in the window's own units (`motion.py`), and learns the distance in metres by
 which it is judged, in one unit for each data set and number of points ahead. What it would need of
-a data set, where on Earth a point lies, is an input that may be absent (`place.py`).
+a data set are inputs that may be absent: where on Earth a point lies (`place.py`), and what past
+trips did next that were near in place and in motion (`recall.py`).
 
 Shapes: B rows, R sequences, T points, N presents, J points ahead that training asks, H points of
 the horizon, S samples, D model width, C coordinates (east, north), P pairs of a present and an
@@ -13,14 +14,14 @@ instant, A leads and K candidates of the base, M members of a corpus.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from ...earth.columns import Columns
+from ...earth.arrays import Ints
 from ...earth.geometry import from_heading, step_from
 from ...features.normaliser import MIN_STEP_S, Normaliser
 from ...interface.answers import Durations, Forecast, Recovered, mean_hidden_state
@@ -34,6 +35,8 @@ from ...interface.sequence_rows import SequenceRows, ahead_of, rows_of_batch, se
 from ...layers.distributions import GaussianMixture, Noise, StepMixture, told_number, told_step_m
 from ...layers.elapsed import ElapsedHead
 from ...layers.heads import steer
+from ...memory.crops import LAGS as REMEMBERED
+from ...memory.memory import MEMORY_FILE, Memory, nobody
 from . import base, motion, place
 from .base import Base, hats
 from .between import Asked, GapHead
@@ -44,36 +47,15 @@ from .familiar import LEAST_POINTS, Envelope, signs_of
 from .journeys import JourneyDensity, JourneyHead
 from .motion import LAGS, LEAST_M, Motion
 from .place import PlaceCode
+from .presents import Center, Presents, grid, is_present
+from .recall import Recall
 from .strides import STRIDES, Readings
-from .units import own_units_m
+from .units import by_member, own_units_m, unit_m_of
 
 AHEAD = (1, 2, 3, 5, 8, 12, 16, 20, 26, 32)  # points ahead that training asks
 LOG_LOST = math.log(80)  # intervals ahead from which on the base alone tells where
 STEERED = [LAGS.index(lag) for lag in (1, 2, 4, 8, 16)]  # velocities that are damped and turned
 NO_KINK_M = 0.1  # the gradient of a distance has no value at zero
-
-
-@dataclass(frozen=True)
-class Presents(Columns):
-    """What is known of presents: their state, motion and what the base learnt in their window.
-
-    Beside it the row that each is of, and whether that was drawn in training, not as data told it.
-    """
-
-    hidden_ND: Tensor
-    motion: Motion
-    told_NAK: Tensor
-    row_N: Tensor
-    is_drawn_N: Tensor
-
-
-@dataclass(frozen=True)
-class Center:
-    """Where the presents will be: displacements, their reach, and the knots that told them."""
-
-    moved_m_NJC: Tensor
-    reach_m_NJ: Tensor
-    near_NJK: Tensor
 
 
 class Foundry(Model):
@@ -82,6 +64,7 @@ class Foundry(Model):
     family = "foundry"
     unit_m_MJ: Tensor
     log_knot_K: Tensor
+    memory: Memory | None = None
 
     def __init__(self, config: FoundryConfig, normaliser: Normaliser) -> None:
         super().__init__(config, normaliser)
@@ -96,6 +79,7 @@ class Foundry(Model):
         self.correct = nn.Linear(width, 2 * len(KNOTS))
         self.blend = nn.Linear(width, base.NUM_SEEN)
         self.steer = nn.Linear(width, 2 * len(STEERED) * len(KNOTS))
+        self.recall = Recall(config) if config.has_memory else None
         for last in (self.correct, self.blend, self.steer):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
@@ -112,6 +96,16 @@ class Foundry(Model):
         """A long context is read with a stride for what lies far ahead."""
         return int(self.config.max_points) * STRIDES[-1]
 
+    @property
+    def remembers(self) -> bool:
+        """Whether it can be given a memory of past trips."""
+        return self.recall is not None
+
+    def read_memory(self, folder: Path) -> None:
+        """Take up the memory that a folder holds, if it holds one."""
+        if self.remembers and (folder / MEMORY_FILE).exists():
+            self.memory = Memory.read(folder)
+
     @torch.no_grad()
     def fit_inputs(self, batches: Iterable[Batch]) -> None:
         """The middle and extent of train, of several members none; how long journeys take; what is
@@ -121,47 +115,28 @@ class Foundry(Model):
         self.journey_head.fit([one.journeys for one in batches if one.journeys is not None])
         rows = [rows_of_batch(batch) for batch in batches]
         if self.place is not None:
-            self._fit_place(self.place, rows, len({batch.cursor.last for batch in batches}))
+            places = [
+                torch.cat([getattr(one, name)[is_present(one)] for one in rows])
+                for name in ("lon_deg_RT", "lat_deg_RT")
+            ]
+            self.place.fit_members(*places, len({batch.cursor.last for batch in batches}))
         motions = [self._presents(one)[0].motion for one in rows]
         told = [signs_of(one.at(one.index_RT >= LEAST_POINTS)) for one in motions]
         self.envelope.fit(torch.cat(told))
 
-    def _fit_place(self, place: PlaceCode, rows: Sequence[SequenceRows], num_members: int) -> None:
-        if num_members > 1:
-            place.fit_globe()
-            return
-        places = [
-            torch.cat([getattr(one, name)[_is_present(one)] for one in rows])
-            for name in ("lon_deg_RT", "lat_deg_RT")
-        ]
-        place.fit(*places)
-
     @torch.no_grad()
     def fit_loss(self, batches: Iterable[Batch]) -> None:
-        """How far the base is off at each number of points ahead, in each member of train.
-
-        In this unit an error counts alike, whether storms or people make it.
-        """
-        found = defaultdict(list)
-        for batch in batches:
-            found[batch.cursor.last].append(batch)
-        members = [batches for _, batches in sorted(found.items())]
+        """How far the base is off at each number of points ahead, in each member of train."""
+        members = by_member(batches)
         self.gap_head.fit([(masked(one, as_judged, 0) for one in each) for each in members])
-        units = [self._unit_m_J(map(rows_of_batch, each)) for each in members]
-        self.unit_m_MJ = torch.stack(units).to(self.unit_m_MJ.device)
+        units = torch.stack([unit_m_of(map(self._base_misses, each)) for each in members])
+        self.unit_m_MJ = units.to(self.unit_m_MJ.device)
 
-    def _unit_m_J(self, rows: Iterable[SequenceRows]) -> Tensor:
-        """The mean error of the base over some rows, with a floor of 1 % of their mean step."""
-        off_m_J, step_m_J, count_J = torch.zeros(3, len(AHEAD)).unbind()
-        for one in rows:
-            seen, (moved_m_NJC, elapsed_s_NJ, is_target_NJ) = self._presents(one)
-            miss_m_NJ = self._base_miss_m(seen, elapsed_s_NJ.float(), moved_m_NJC)
-            off_m_J += (miss_m_NJ * is_target_NJ).sum(0)
-            step_m_J += (moved_m_NJC.norm(dim=-1) * is_target_NJ).sum(0).float()
-            count_J += is_target_NJ.sum(0)
-        count_J.clamp_(min=1)
-        least_m = max(LEAST_M, float(step_m_J[0] / count_J[0]) / 100)
-        return (off_m_J / count_J).cummax(0).values.clamp(min=least_m)
+    def _base_misses(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """How far the base is off, how far it goes, and what is asked, (N, J) each."""
+        seen, (moved_m_NJC, elapsed_s_NJ, is_target_NJ) = self._presents(rows_of_batch(batch))
+        miss_m_NJ = self._base_miss_m(seen, elapsed_s_NJ.float(), moved_m_NJC)
+        return miss_m_NJ, moved_m_NJC.norm(dim=-1).float(), is_target_NJ
 
     # ------------------------------------------------------------------ reading
 
@@ -201,6 +176,20 @@ class Foundry(Model):
             is_told_RT1 = is_told_RT1 * kept_R11
         return [code_RTK * is_told_RT1, is_told_RT1]
 
+    def recollected(
+        self, seen: Presents, lon_deg_N: Tensor, lat_deg_N: Tensor, kin_N: Ints
+    ) -> Presents:
+        """Presents that are told what past trips did next, none of their own kin."""
+        if self.recall is None:
+            return seen
+        recalled, moving = None, seen.motion
+        if self.memory is not None:
+            velocity_mps_NLC = moving.velocity_mps_RTLC[:, [LAGS.index(lag) for lag in REMEMBERED]]
+            asked = lon_deg_N, lat_deg_N, velocity_mps_NLC, moving.pace_s_RT, kin_N
+            recalled = self.memory.recall(*asked)
+        hidden_ND, followed = self.recall(seen.hidden_ND, moving, recalled)
+        return replace(seen, hidden_ND=hidden_ND, followed=followed)
+
     def center(self, seen: Presents, elapsed_s_NJ: Tensor) -> Center:
         """Displacement after so long: the base, and what the network adds to it."""
         moving = seen.motion
@@ -220,6 +209,9 @@ class Foundry(Model):
         numbers_NKW = self.steer(seen.hidden_ND).unflatten(-1, (len(KNOTS), 2 * len(STEERED)))
         steered_mps_NJC = steer(way_mps_N1WC, *(led_NJK @ numbers_NKW).chunk(2, dim=-1))
         base_m_NJC = base_m_NJC + elapsed_s_NJ.unsqueeze(-1) * steered_mps_NJC
+        if self.recall is not None and seen.followed is not None:
+            asked = seen.hidden_ND, seen.followed, moving, elapsed_s_NJ, led_NJK
+            base_m_NJC = self.recall.led_m(base_m_NJC, *asked)
         return Center(base_m_NJC + reach_m_NJ.unsqueeze(-1) * turned_NJC, reach_m_NJ, near_NJK)
 
     def density(self, seen: Presents, center: Center, at_P: tuple[Tensor, ...]) -> StepMixture:
@@ -236,11 +228,24 @@ class Foundry(Model):
 
     # ------------------------------------------------------------------ training
 
-    def _presents(self, rows: SequenceRows) -> tuple[Presents, tuple[Tensor, Tensor, Tensor]]:
-        """Points that may be read, and what lies ahead of each."""
-        row_N, now_N = _is_present(rows).nonzero(as_tuple=True)
+    def _presents(
+        self, rows: SequenceRows, batch: Batch | None = None
+    ) -> tuple[Presents, tuple[Tensor, Tensor, Tensor]]:
+        """Points that may be read, some of them in training, and what lies ahead of each.
+
+        The batch tells whose the rows are, of whom a memory must tell nothing.
+        """
+        is_present_RT = is_present(rows)
+        if self.training:
+            is_present_RT &= torch.rand(is_present_RT.shape) < self.config.share_present
+        row_N, now_N = at_N = is_present_RT.nonzero(as_tuple=True)
         ahead_J = torch.tensor(AHEAD, device=row_N.device)
-        return self.encode(rows).at(row_N, now_N), ahead_of(rows, row_N, now_N, ahead_J)
+        places = rows.lon_deg_RT[at_N], rows.lat_deg_RT[at_N]
+        kin_R = nobody(len(rows.window_R))
+        if self.memory is not None and batch is not None:
+            kin_R = self.memory.kin_of(batch, rows)
+        seen = self.recollected(self.encode(rows).at(*at_N), *places, kin_R[row_N.cpu().numpy()])
+        return seen, ahead_of(rows, row_N, now_N, ahead_J)
 
     def _base_miss_m(self, seen: Presents, elapsed_s_NJ: Tensor, moved_m_NJC: Tensor) -> Tensor:
         """How far the base alone is off (N, J)."""
@@ -263,7 +268,8 @@ class Foundry(Model):
         Beside it the negative log-likelihoods of where and when, in nats, which move the heads of
         the densities alone.
         """
-        seen, (moved_m_NJC, elapsed_s_NJ, is_target_NJ) = self._presents(rows_of_batch(batch))
+        rows = rows_of_batch(batch)
+        seen, (moved_m_NJC, elapsed_s_NJ, is_target_NJ) = self._presents(rows, batch)
         elapsed_s_NJ = elapsed_s_NJ.clamp(min=0).float()
         center = self.center(seen, elapsed_s_NJ)
         away_m_NJC = center.moved_m_NJC - moved_m_NJC.float()
@@ -295,7 +301,10 @@ class Foundry(Model):
     def last(self, context: Context) -> Presents:
         """What is known of the last point of each context."""
         row_B = torch.arange(len(context.num_points_B))
-        return self.encode(sequence_rows(context)).at(row_B, context.num_points_B - 1)
+        seen = self.encode(sequence_rows(context)).at(row_B, context.num_points_B - 1)
+        lon_deg_B1, lat_deg_B1, _ = context.last_B1()
+        kin_B = nobody(len(row_B)) if self.memory is None else self.memory.kin_of_context(context)
+        return self.recollected(seen, lon_deg_B1[:, 0], lat_deg_B1[:, 0], kin_B)
 
     def is_familiar(self, context: Context) -> Tensor:
         """Whether the last point of each context (B) is where, and moves as, train did."""
@@ -353,7 +362,7 @@ class Foundry(Model):
         if noise is None:
             return center.moved_m_NJC.unsqueeze(1)
         num_rows, num_draws, num_horizon = elapsed_s_BSH.shape
-        ahead_P, row_P, draw_P = _grid(num_horizon, num_rows, num_draws)
+        ahead_P, row_P, draw_P = grid(num_horizon, num_rows, num_draws)
         step = self.density(seen, center, (row_P, draw_P * num_horizon + ahead_P))
         drawn_m_HBSC = told_step_m(step, noise).view(num_horizon, num_rows, num_draws, -1)
         return drawn_m_HBSC.permute(1, 2, 0, 3)
@@ -361,7 +370,7 @@ class Foundry(Model):
     def _elapsed_s(self, seen: Presents, num_horizon: int, noise: Noise | None) -> Tensor:
         """Seconds (B, S, H) until points that are counted, not timed."""
         num_rows, num_draws = len(seen.hidden_ND), 1 if noise is None else len(noise.uniform_SHE)
-        ahead_P, row_P, _ = _grid(num_horizon, num_rows, num_draws)
+        ahead_P, row_P, _ = grid(num_horizon, num_rows, num_draws)
         log_s_P = told_number(self.elapsed_head(seen.hidden_ND[row_P], ahead_P + 1), noise)
         elapsed_s_P = (log_s_P.double().exp() - MIN_STEP_S).clamp(min=0)
         elapsed_s_HBS = elapsed_s_P.view(num_horizon, num_rows, num_draws).cummax(0).values
@@ -413,17 +422,6 @@ class Foundry(Model):
         total_B.index_add_(0, row_N, surprise_N.double())
         num_steps_B = rows.num_points_R - 1
         return total_B / num_steps_B.double().where(num_steps_B > 0, torch.nan)
-
-
-def _grid(*sizes: int) -> list[Tensor]:
-    """The indices of all places of a grid, one tensor for each axis, the last one fastest."""
-    return [axis.flatten() for axis in torch.meshgrid(*map(torch.arange, sizes), indexing="ij")]
-
-
-def _is_present(rows: SequenceRows) -> Tensor:
-    """Points that may be read, but the first of each: it shows no motion."""
-    index_RT = index_of(rows.time_s_RT)
-    return (index_RT < rows.num_readable_R.unsqueeze(1)) & (index_RT > 0)
 
 
 TASKS = ("forecast", "recover", "travel_time", "embed", "score")

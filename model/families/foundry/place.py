@@ -62,6 +62,13 @@ class PlaceCode(nn.Module):
         cell_RTC, is_inside_RT = cells_of(self.own(lon_deg_RT, lat_deg_RT))
         return is_inside_RT & (self.is_known_XY[cell_RTC.unbind(-1)] > 0)
 
+    def fit_members(self, lon_deg_N: Tensor, lat_deg_N: Tensor, num_members: int) -> None:
+        """Of several members no region is kept."""
+        if num_members > 1:
+            self.fit_globe()
+        else:
+            self.fit(lon_deg_N, lat_deg_N)
+
     def fit_globe(self) -> None:
         """No region: everything lies in its middle, so that no wave tells anything."""
         self.middle_deg_C.zero_()

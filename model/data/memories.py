@@ -1,0 +1,29 @@
+"""Memories: what trips of train did, read from shards to be searched.
+
+Shapes: R trips of train, E entities.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..memory.fitting import fitted_memory
+from ..memory.memory import TRAIN, Memory
+from ..memory.paths import NOBODY, PastPaths
+from .paths import read_entities, read_paths
+from .shards import Shards
+
+MAX_POINTS = 1_000_000  # that are remembered
+
+
+def memory_of(shards: Shards, max_points: int = MAX_POINTS) -> Memory:
+    """The memory of the trips of train, which knows of every row of its shards whose it is.
+
+    Nobody's is a row of an entity none of whose trips are remembered.
+    """
+    points, entity_R = read_paths(shards, TRAIN, max_points)
+    paths = PastPaths.of(points, entity_R)
+    entity_of_row = read_entities(shards, TRAIN)
+    kin_E = np.full(entity_of_row.max() + 1, NOBODY)
+    kin_E[entity_R] = paths.kin_R
+    return fitted_memory(paths, kin_E[entity_of_row])

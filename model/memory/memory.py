@@ -1,0 +1,201 @@
+"""Memory: trips of train, searched for those that were near in place and in motion.
+
+It holds raw positions. Nothing of it is a weight: a network that asks it can be given another
+one, of another city or sea, and answers from that without any training.
+
+Shapes: N presents, P crops, R paths, K neighbours, F found, J knots, L lags, V velocities,
+C coordinates (east, north).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..earth.arrays import Bools, Floats, Ints
+from ..earth.geometry import step_between
+from ..interface.batch import ROW_BITS, Batch
+from ..interface.contexts import Context
+from ..interface.flat_points import FlatPoints
+from ..interface.recalled import KNOTS, Recalled
+from ..interface.sequence_rows import SequenceRows
+from ..interface.weights import load_tensors, save_tensors
+from .crops import cut_points, keys, velocities_mps
+from .paths import NOBODY, PastPaths
+
+if TYPE_CHECKING:
+    from scipy.spatial import cKDTree
+
+TRAIN = "train"
+MEMORY_FILE = "memory.safetensors"
+NUM_NEIGHBOURS = 12
+NUM_FOUND = (36, 288)  # of which those of the asked entity itself are left out: more where needed
+SLACK = 0.5  # a neighbour may be so much farther away than the nearest one
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Past paths, and the time for which a difference of velocities is as much as one of places.
+
+    `spread_m` is how far from each other trips usually are that are neighbours.
+    `kin_of_row` says whose the trips of the split are that it was made of, in the order of their
+    shards; who reads these has to leave out what is his own.
+    """
+
+    paths: PastPaths
+    motion_s: float
+    spread_m: float = 1.0
+    kin_of_row: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Memory:
+        """A memory does not change: copies of a network share it."""
+        return self
+
+    # Search -------------------------------------------------------------------------------------
+
+    @cached_property
+    def now_P(self) -> Ints:
+        return cut_points(self.paths)
+
+    @cached_property
+    def kin_P(self) -> Ints:
+        return self.paths.kin_R[self.paths.points.trajectory_N[self.now_P]]
+
+    @cached_property
+    def velocity_mps_PLC(self) -> Floats:
+        return velocities_mps(self.paths, self.now_P)[0]
+
+    @cached_property
+    def tree(self) -> cKDTree:
+        from scipy.spatial import cKDTree
+
+        points = self.paths.points
+        places_deg = points.lon_deg_N[self.now_P], points.lat_deg_N[self.now_P]
+        return cKDTree(keys(*places_deg, self.velocity_mps_PLC, self.motion_s))
+
+    def nearest(
+        self, lon_deg_N: Floats, lat_deg_N: Floats, velocity_mps_NLC: Floats, kin_N: Ints
+    ) -> tuple[Ints, Bools]:
+        """Crops (N, K), the nearest first, and which of them there are: none of one's own kin.
+
+        A question whose neighbours are mostly its own kin is asked once more for eight times as
+        many; no question depends on another.
+        """
+        key_NF = keys(lon_deg_N, lat_deg_N, velocity_mps_NLC, self.motion_s)
+        crop_NK = np.zeros((len(key_NF), NUM_NEIGHBOURS), np.int64)
+        is_known_NK = np.zeros(crop_NK.shape, bool)
+        rows = np.arange(len(key_NF))
+        for most in NUM_FOUND:
+            asked = {"k": np.arange(1, min(most, len(self.now_P)) + 1), "eps": SLACK}
+            _away, crop_QF = self.tree.query(key_NF[rows], **asked)
+            is_own_QF = self.kin_P[crop_QF] == kin_N[rows, None]
+            order_QK = np.argsort(is_own_QF, axis=1, kind="stable")[:, :NUM_NEIGHBOURS]
+            width = order_QK.shape[1]
+            crop_NK[rows, :width] = np.take_along_axis(crop_QF, order_QK, 1)
+            is_known_NK[rows, :width] = ~np.take_along_axis(is_own_QF, order_QK, 1)
+            rows = rows[~is_known_NK[rows].all(axis=1)]
+        return crop_NK, is_known_NK
+
+    def recall(
+        self,
+        lon_deg_N: Tensor,
+        lat_deg_N: Tensor,
+        velocity_mps_NLC: Tensor,
+        pace_s_N: Tensor,
+        kin_N: Ints,
+    ) -> Recalled:
+        """What the neighbours of presents did next, knots of `pace_s` ahead."""
+        lon_deg, lat_deg, velocity_mps, pace_s = (
+            value.detach().cpu().double()
+            for value in (lon_deg_N, lat_deg_N, velocity_mps_NLC, pace_s_N)
+        )
+        asked = lon_deg.numpy(), lat_deg.numpy(), velocity_mps.numpy(), kin_N
+        crop_NK, is_known_NK = self.nearest(*asked)
+        now_NK = self.now_P[crop_NK]
+        here = self.paths.place(now_NK)
+        faster_mps_NKLC = velocity_mps.unsqueeze(1) - torch.from_numpy(
+            self.velocity_mps_PLC[crop_NK]
+        )
+        faster = [faster_mps_NKLC[:, :, :2].mean(2), faster_mps_NKLC[:, :, 2] / 2]
+        way_mps_NKJC, lasts_NKJ = self.ways(now_NK, pace_s)
+        offset_m = step_between(lon_deg.unsqueeze(1), lat_deg.unsqueeze(1), *here)
+        device = pace_s_N.device
+        return Recalled(
+            way_mps_NKJC.float().to(device),
+            lasts_NKJ.to(device),
+            torch.stack(offset_m, dim=-1).float().to(device),
+            torch.stack(faster, dim=2).float().to(device),
+            torch.from_numpy(is_known_NK).to(device),
+            torch.full_like(pace_s_N, self.motion_s),
+            torch.full_like(pace_s_N, self.spread_m),
+        )
+
+    def ways(self, now_NK: Ints, pace_s_N: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean velocities (N, K, J, C) from points until knots, and which paths go on so long."""
+        ahead_s_N1J = pace_s_N[:, None, None] * torch.tensor(KNOTS)
+        ahead_us_N1J = (ahead_s_N1J * 1e6).round().long().numpy()
+        now_NK1 = now_NK[..., None]
+        start_NKJ = np.broadcast_to(now_NK1, (*now_NK.shape, len(KNOTS)))
+        ends = self.paths.place_after(start_NKJ, ahead_us_N1J)
+        moved_m = step_between(*self.paths.place(now_NK1), *ends)
+        lasts_NKJ = torch.from_numpy(self.paths.left_us(now_NK1) >= ahead_us_N1J)
+        return torch.stack(moved_m, dim=-1) / ahead_s_N1J.unsqueeze(-1), lasts_NKJ
+
+    # Kin ----------------------------------------------------------------------------------------
+
+    def kin_at(self, instant_us_N: Ints, lon_deg_N: Floats, lat_deg_N: Floats) -> Ints:
+        """Whose path was just there just then; nobody's is `NOBODY`."""
+        return self.paths.kin_at(instant_us_N, lon_deg_N, lat_deg_N)
+
+    def kin_of_context(self, context: Context) -> Ints:
+        """Whose the last points of contexts are."""
+        lon_deg_B, lat_deg_B, time_s_B = (value_B1[:, 0].numpy() for value_B1 in context.last_B1())
+        instant_us_B = context.started_us_B.numpy() + np.rint(time_s_B * 1e6).astype(np.int64)
+        return self.kin_at(instant_us_B, lon_deg_B, lat_deg_B)
+
+    def kin_of(self, batch: Batch, rows: SequenceRows) -> Ints:
+        """Whose the sequences of a batch are: of train they are told by the row of their trip.
+
+        Splits share no point, so that what is read of another one is nobody's.
+        """
+        if batch.split != TRAIN:
+            return nobody(len(rows.window_R))
+        return self.kin_of_row[rows.window_R.cpu().numpy() >> ROW_BITS]
+
+    # File ---------------------------------------------------------------------------------------
+
+    def write(self, folder: Path) -> None:
+        """Leave the paths in a folder: positions and instants, and who is one."""
+        points = self.paths.points
+        tensors = {
+            "instant_us_N": points.instant_us_N,
+            "lon_deg_N": points.lon_deg_N,
+            "lat_deg_N": points.lat_deg_N,
+            "num_points_R": np.diff(self.paths.offset_R),
+            "kin_R": self.paths.kin_R.astype(np.int64),
+            "scales": np.array([self.motion_s, self.spread_m]),
+        }
+        named = {
+            name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in tensors.items()
+        }
+        save_tensors(named, folder / MEMORY_FILE)
+
+    @classmethod
+    def read(cls, folder: Path) -> Memory:
+        """The memory that a folder holds; what is damaged or no memory is refused."""
+        stored = {name: value.numpy() for name, value in load_tensors(folder / MEMORY_FILE).items()}
+        path_N = np.repeat(np.arange(len(stored["num_points_R"])), stored["num_points_R"])
+        columns = stored["instant_us_N"], stored["lon_deg_N"], stored["lat_deg_N"]
+        points = FlatPoints(path_N, *columns, np.ones(len(path_N), bool))
+        return cls(PastPaths.of(points, stored["kin_R"]), *stored["scales"].tolist())
+
+
+def nobody(num: int) -> Ints:
+    """Kin of questions that no trip of a memory belongs to."""
+    return np.full(num, NOBODY, np.int64)
