@@ -115,11 +115,12 @@ class Foundry(Model):
         self.journey_head.fit([one.journeys for one in batches if one.journeys is not None])
         rows = [rows_of_batch(batch) for batch in batches]
         if self.place is not None:
-            places = [
+            lon_deg_N, lat_deg_N = (
                 torch.cat([getattr(one, name)[is_present(one)] for one in rows])
                 for name in ("lon_deg_RT", "lat_deg_RT")
-            ]
-            self.place.fit_members(*places, len({batch.cursor.last for batch in batches}))
+            )
+            num_members = len({batch.cursor.last for batch in batches})
+            self.place.fit_members(lon_deg_N, lat_deg_N, num_members)
         motions = [self._presents(one)[0].motion for one in rows]
         told = [signs_of(one.at(one.index_RT >= LEAST_POINTS)) for one in motions]
         self.envelope.fit(torch.cat(told))
