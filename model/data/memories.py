@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..memory.crops import cut_points
 from ..memory.fitting import fitted_memory
 from ..memory.memory import TRAIN, Memory
 from ..memory.paths import NOBODY, PastPaths
@@ -16,13 +17,16 @@ from .shards import Shards
 MAX_POINTS = 1_000_000  # that are remembered
 
 
-def memory_of(shards: Shards, max_points: int = MAX_POINTS) -> Memory:
+def memory_of(shards: Shards, max_points: int = MAX_POINTS) -> Memory | None:
     """The memory of the trips of train, which knows of every row of its shards whose it is.
 
-    Nobody's is a row of an entity none of whose trips are remembered.
+    There is none where no trip has three points. Nobody's is a row of an entity none of whose trips
+    are remembered.
     """
     points, entity_R = read_paths(shards, TRAIN, max_points)
     paths = PastPaths.of(points, entity_R)
+    if not len(cut_points(paths)):
+        return None
     entity_of_row = read_entities(shards, TRAIN)
     kin_E = np.full(entity_of_row.max() + 1, NOBODY)
     kin_E[entity_R] = paths.kin_R

@@ -6,7 +6,7 @@ One row is a point of a trajectory; the rows of an answer are told by each quest
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -72,15 +72,24 @@ class PointFrames:
     # ------------------------------------------------------------------ tasks
 
     def forecast(
-        self, points: Any, target_at: Any = None, at: Sequence[Any] = (), **choices: Any
+        self,
+        points: Any,
+        target_at: Any = None,
+        at: Sequence[Any] = (),
+        memory: Any = None,
+        **choices: Any,
     ) -> pd.DataFrame:
         """The next points of each trajectory, in the order in which the trajectories came.
 
         Takes frames and Arrow tables, any ids, whole-number coordinates, and times in any zone.
         `target_at` holds the instants asked for, as rows (trajectory_id, tracked_at) of equally
         many for each trajectory, and `at` those that are the same for all; without either they
-        are predicted. Repeated rows count once.
+        are predicted. Repeated rows count once. `memory` are past trips, as a frame like that of
+        the points, or as `remembering` has made one of it.
         """
+        if memory is not None:
+            asked = memory if isinstance(memory, PointFrames) else self.remembering(memory)
+            return asked.forecast(points, target_at, at, **choices)
         params, known, id_R = self.request_of("forecast", points, choices)
         last_us_R = known.instant_us_N[known.offset_R[1:] - 1]
         target_us_RH = None
@@ -92,6 +101,21 @@ class PointFrames:
             params = params.with_choices({"horizon": target_us_RH.shape[1]})
         found = serving.forecast_points(self.trained, known, params, target_us_RH)
         return as_rows(found, id_R, last_us_R)
+
+    def remembering(self, past: Any) -> PointFrames:
+        """The same model, which from now on recalls these past trips and no others.
+
+        A frame like that of points; of a trip that is asked about itself nothing is recalled. With
+        a column `entity_id`, nothing either of other trips of the entity that was just there.
+        """
+        serving.check_task(self.trained.model, "forecast")
+        frame = as_frame(past, COLUMNS)
+        number_N, id_R = numbered(frame["trajectory_id"])
+        places = numbers(frame["lon_deg"]), numbers(frame["lat_deg"])
+        points = serving.sorted_points(number_N, as_us(instants(frame["tracked_at"])), *places)
+        entity_R = entities_of(frame_of(past), id_R)
+        memory = self.trained.model.memory_of(points, entity_R)
+        return replace(self, trained=self.trained.remembering(memory))
 
     def recover(self, points: Any, **choices: Any) -> pd.DataFrame:
         """All points of each trajectory, places that are missing filled in.
@@ -196,6 +220,16 @@ def controls_of(frame: pd.DataFrame, id_R: Any) -> dict[str, Any]:
                 raise ValueError(f"{name} differs between the rows of one trajectory")
             found[name] = value_R
     return found
+
+
+def entities_of(frame: pd.DataFrame, id_R: Any) -> Any:
+    """The number of the entity of each trajectory (R); each is its own if none are named."""
+    if "entity_id" not in frame.columns:
+        return np.arange(len(id_R))
+    number_N = pd.Index(id_R).get_indexer(plain(frame["trajectory_id"]))
+    entity_R = np.empty(len(id_R), np.int64)
+    entity_R[number_N] = pd.factorize(plain(frame["entity_id"]))[0]
+    return entity_R
 
 
 def check_ahead(target_us_RH: Any, last_us_R: Any) -> None:

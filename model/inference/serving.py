@@ -8,6 +8,7 @@ Shapes: N points, R trajectories, P pieces, H points of the horizon, D model wid
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -72,12 +73,13 @@ class Trained:
     """A trained network: an answerer (`model/interface/answerer.py`) as the baselines are.
 
     Tables call it by its family, or by a title of its own. Its radii and deciles are stretched by
-    what it carries of a calibration.
+    what it carries of a calibration. `asked` are the tasks that it answers, if not all.
     """
 
     model: Model
     title: str = ""
     calibration: Calibration = field(default_factory=Calibration)
+    asked: tuple[str, ...] = ()
     is_baseline: ClassVar[bool] = False
 
     @property
@@ -87,7 +89,13 @@ class Trained:
     @property
     def tasks(self) -> tuple[str, ...]:
         """What it can be asked; the first of them if nothing else is said."""
-        return FAMILIES[self.model.family].tasks
+        return self.asked or FAMILIES[self.model.family].tasks
+
+    def remembering(self, memory: Any, title: str = "") -> Trained:
+        """The same weights with another memory of past trips, or with none, asked for forecasts."""
+        model = copy.copy(self.model)
+        model.memory = memory
+        return replace(self, model=model, title=title or self.title, asked=("forecast",))
 
     @property
     def max_points(self) -> int:

@@ -10,9 +10,11 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from ..earth.arrays import Ints
 from ..features.normaliser import Normaliser
 from .batch import Batch
 from .contexts import Context
+from .flat_points import FlatPoints
 from .masking import Draw, Loss
 
 
@@ -68,6 +70,10 @@ class Model(Network):
     def remembers(self) -> bool:
         """Whether it can be given a memory of past trips."""
         return False
+
+    def memory_of(self, points: FlatPoints, entity_R: Ints) -> Any:
+        """A memory of trips, and whose each is; refused by families that have none."""
+        raise ValueError(f"{self.family} makes no use of a memory of past trips; leave it out")
 
     @property
     def max_known(self) -> int:

@@ -7,24 +7,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..earth.arrays import Ints
 from ..features.least_absolute import least_absolute
 from ..interface.recalled import KNOTS, Recalled
-from .crops import velocities_mps
+from .crops import cut_points, velocities_mps
 from .memory import Memory
 from .paths import PastPaths
 
 MOTION_STEPS = (1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 160.0)  # median steps, of which one is chosen
 FITTED_CROPS = 2_000
 LEAST_M = 1.0
+NO_ROWS: Ints = np.zeros(0, np.int64)
 STRENGTH = 1e-3  # by which the few numbers are drawn to zero
 
 
-def fitted_memory(paths: PastPaths, kin_of_row: Ints) -> Memory:
-    """The memory of paths that best helps to tell them: each from the trips of others."""
+def fitted_memory(paths: PastPaths, kin_of_row: Ints = NO_ROWS) -> Memory:
+    """The memory of paths that best helps to tell them: each from the trips of others.
+
+    Paths of which none has three points or more are refused: none of them goes on from anywhere.
+    """
+    if not len(cut_points(paths)):
+        raise ValueError("a memory needs a past trip of three points or more, and there is none")
     step_s = paths.median_step_s
     tried = [Memory(paths, steps * step_s) for steps in MOTION_STEPS]
     questions = [OwnQuestions.of(memory) for memory in tried]

@@ -98,7 +98,22 @@ def build(draft: Path, job: Job[EvaluateRules]) -> Counts:
         first = replace(trained_in(folder), title=str(job.inputs["title"]))
         seen = seen_counts(folder, job)
     tuned = tuned_models(job, first)
-    return judge(draft, job, [first, *tuned], {one.name for one in tuned}) | seen
+    models = [first, *other_memories(job, first), *tuned]
+    return judge(draft, job, models, {one.name for one in tuned}) | seen
+
+
+def other_memories(job: Job[EvaluateRules], first: Trained) -> list[Trained]:
+    """The same weights without a memory, and with one of the train trips of the data here."""
+    from model.data.memories import memory_of
+    from model.data.shards import Shards
+
+    if not getattr(first.model, "remembers", False):
+        return []
+    memory = memory_of(Shards.open(job.folder("shards"), job.settings.zone))
+    found = [first.remembering(memory, f"{first.name} with past trips here")]
+    if first.model.memory is not None:
+        found.append(first.remembering(None, f"{first.name} without memory"))
+    return found
 
 
 def judge_local(draft: Path, job: Job[EvaluateRules]) -> Counts:

@@ -89,11 +89,13 @@ def digest_of(folder: Path) -> str:
 
 
 def answering_digest(folder: Path) -> str:
-    """The name of what decides answers and what is said of them: of the calibration too."""
+    """The name of what decides answers and what is said of them: calibration and memory too."""
     from model.data.seen_points import SEEN_FILE
     from model.interface.calibration import CALIBRATION_FILE
+    from model.memory.memory import MEMORY_FILE
 
-    return files_digest(folder, stored_files(folder), SEEN_FILE, CALIBRATION_FILE)
+    names = stored_files(folder)
+    return files_digest(folder, names, SEEN_FILE, CALIBRATION_FILE, MEMORY_FILE)
 
 
 def files_digest(folder: Path, names: Sequence[str], *optional: str) -> str:

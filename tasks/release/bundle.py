@@ -23,7 +23,7 @@ from model.families import (
     tells_familiar,
 )
 from tasks.config.pipeline import PipelineConfig
-from tasks.prepare.conventions import CALIBRATION_FILE, SEEN_FILE
+from tasks.prepare.conventions import CALIBRATION_FILE, MEMORY_FILE, SEEN_FILE
 from tasks.registry.initial_weights import stored_files
 from tasks.registry.model_code import code_digest
 from tasks.runtime.code_closure import code_hashes, module_path, package_folder
@@ -45,6 +45,8 @@ REQUIREMENTS = (
 
 # What tells the region of a place.
 REGION_REQUIREMENTS = ("h3>=4.1,<5",)
+# What searches a memory of past trips.
+SEARCH_REQUIREMENTS = ("scipy>=1.13,<2",)
 
 PLACE = {"lon_deg": "double", "lat_deg": "double"}
 # What a task answers, by column and MLflow's name of the type. It is asked alike for all, and some
@@ -111,9 +113,11 @@ def default_params(config: PipelineConfig) -> dict[str, Any]:
     return {"task": tasks_of(family)[0], **asked, "seed": 0, "zone": config.source_row.zone}
 
 
-def requirements_of(family: str) -> tuple[str, ...]:
-    """What a bundle of a family needs beside itself."""
-    return REQUIREMENTS + (REGION_REQUIREMENTS if reads(family) == VISITS else ())
+def requirements_of(bundle: Path) -> tuple[str, ...]:
+    """What a bundle needs beside itself."""
+    family = json.loads((bundle / "config.json").read_bytes())["family"]
+    regions = REGION_REQUIREMENTS if reads(family) == VISITS else ()
+    return REQUIREMENTS + regions + (SEARCH_REQUIREMENTS if (bundle / MEMORY_FILE).exists() else ())
 
 
 def served_source(family: str) -> dict[str, str]:
@@ -122,16 +126,23 @@ def served_source(family: str) -> dict[str, str]:
 
 
 def write_bundle(
-    folder: Path, trained: Path, defaults: dict[str, Any], evaluated: Path | None = None
+    folder: Path,
+    trained: Path,
+    defaults: dict[str, Any],
+    evaluated: Path | None = None,
+    is_personal: bool = False,
 ) -> Path:
     """Fill a new folder with all that serving a trained model needs.
 
+    A memory of past trips holds raw positions: where these are personal it stays in the store.
     `defaults` are the parameters for which the caller names none. What evaluation has calibrated is
     carried too.
     """
     folder.mkdir()
     for name in stored_files(trained):
         shutil.copyfile(trained / name, folder / name)
+    if (trained / MEMORY_FILE).exists() and not is_personal:
+        shutil.copyfile(trained / MEMORY_FILE, folder / MEMORY_FILE)
     if evaluated is not None:
         shutil.copyfile(evaluated / CALIBRATION_FILE, folder / CALIBRATION_FILE)
         shutil.copyfile(trained / SEEN_FILE, folder / SEEN_FILE)

@@ -200,14 +200,16 @@ def log_model(told: VersionFacts, trained: Path, scratch: Path) -> Any:
 
     defaults, family = told.defaults, told.config.model.family
     example = example_visits() if reads(family) == VISITS else example_points(defaults["task"])
-    bundle = write_bundle(scratch / "bundle", trained, defaults, told.judged[0].folder)
+    is_personal = any(one.row.is_personal for one in told.judged if one.is_learned)
+    evaluated = told.judged[0].folder
+    bundle = write_bundle(scratch / "bundle", trained, defaults, evaluated, is_personal)
     return mlflow.pyfunc.log_model(
         name="model",
         python_model=str(ENTRY),
         artifacts={"bundle": bundle.as_uri()},
         signature=signature(defaults, family),
         input_example=example.to_pandas(),
-        pip_requirements=list(requirements_of(family)),
+        pip_requirements=list(requirements_of(bundle)),
     )
 
 

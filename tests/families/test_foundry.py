@@ -165,6 +165,18 @@ def test_with_a_place_the_same_motion_is_told_otherwise_elsewhere():
         check_meridian_does_not_matter(model)
 
 
+def test_what_is_fitted_does_not_hang_on_chance():
+    """In training mode as well, with whatever numbers chance has drawn before."""
+    fitted = []
+    for seed in range(2):
+        model = build("foundry", TINY, WALKING).train()
+        torch.manual_seed(seed)
+        model.fit_inputs([batch_of(*walk(3, 12))])
+        assert model.training
+        fitted.append({name: value.clone() for name, value in model.named_buffers()})
+    assert all(torch.equal(value, fitted[1][name]) for name, value in fitted[0].items())
+
+
 def test_where_train_never_was_the_place_is_not_told():
     """Then a forecast is the same wherever that is; a plant tells every place."""
     model = random_weights(config=TINY)

@@ -17,6 +17,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +29,9 @@ from ...interface.answers import Durations, Forecast, Recovered, mean_hidden_sta
 from ...interface.asked_journeys import asked_journeys
 from ...interface.batch import Batch, index_of
 from ...interface.contexts import Context, Partial
+from ...interface.evaluating import evaluating
 from ...interface.family import Family, Model
+from ...interface.flat_points import FlatPoints
 from ...interface.journey_rows import JourneyRows
 from ...interface.masking import Loss, as_judged, masked, mixed, unmasked
 from ...interface.sequence_rows import SequenceRows, ahead_of, rows_of_batch, sequence_rows
@@ -36,7 +39,9 @@ from ...layers.distributions import GaussianMixture, Noise, StepMixture, told_nu
 from ...layers.elapsed import ElapsedHead
 from ...layers.heads import steer
 from ...memory.crops import LAGS as REMEMBERED
+from ...memory.fitting import fitted_memory
 from ...memory.memory import MEMORY_FILE, Memory, nobody
+from ...memory.paths import PastPaths
 from . import base, motion, place
 from .base import Base, hats
 from .between import Asked, GapHead
@@ -91,6 +96,12 @@ class Foundry(Model):
         self.gap_head = GapHead(config, normaliser)
         self.envelope = Envelope()
 
+    def memory_of(self, points: FlatPoints, entity_R: Ints) -> Memory:
+        """A memory of trips, and whose each is."""
+        if not self.remembers:
+            return cast(Memory, super().memory_of(points, entity_R))
+        return fitted_memory(PastPaths.of(points, entity_R))
+
     @property
     def max_known(self) -> int:
         """A long context is read with a stride for what lies far ahead."""
@@ -111,7 +122,10 @@ class Foundry(Model):
         """The middle and extent of train, of several members none; how long journeys take; what is
         familiar.
         """
-        batches = list(batches)
+        with evaluating(self):  # nothing is left out by chance
+            self._fit_inputs(list(batches))
+
+    def _fit_inputs(self, batches: list[Batch]) -> None:
         self.journey_head.fit([one.journeys for one in batches if one.journeys is not None])
         rows = [rows_of_batch(batch) for batch in batches]
         if self.place is not None:

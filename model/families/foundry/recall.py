@@ -73,10 +73,11 @@ class Recall(nn.Module):
         is_told_N1 = told_NU[:, :1]
         if recalled is not None:
             told_NU, followed = self.seen(recalled, motion)
-            is_told_N1 = torch.ones_like(is_told_N1)
+            # Of what lies far away as little is told as it is trusted.
+            is_told_N1 = followed.trust_NJ.amax(dim=-1, keepdim=True)
             if self.training:
-                is_told_N1 = (torch.rand_like(is_told_N1) >= self.share_forgetful).float()
-            followed = replace(followed, trust_NJ=followed.trust_NJ * is_told_N1)
+                is_told_N1 = is_told_N1 * (torch.rand_like(is_told_N1) >= self.share_forgetful)
+            followed = replace(followed, trust_NJ=followed.trust_NJ * (is_told_N1 > 0))
         told_NU = torch.cat([told_NU * is_told_N1, is_told_N1], dim=-1)
         x_ND = hidden_ND + self.embed(told_NU.to(hidden_ND.dtype))
         return self.reflect(x_ND), followed

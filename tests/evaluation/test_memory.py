@@ -1,0 +1,254 @@
+"""Memory: other searches find the same neighbours, and nothing of one's own kin is recalled."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from helpers.past import (
+    STARTED_US,
+    context_of,
+    flat,
+    paths_of,
+    place_after,
+    step_m,
+    walks,
+)
+from helpers.shards import write_shards
+from sklearn.neighbors import NearestNeighbors
+
+from model.data.memories import memory_of
+from model.data.options import Reading
+from model.data.paths import read_entities
+from model.data.reading import read_batches
+from model.features.point_features import motion_since
+from model.interface.batch import index_of
+from model.interface.recalled import KNOTS
+from model.interface.sequence_rows import rows_of_batch
+from model.interface.weights import CorruptCheckpoint
+from model.memory.crops import LAGS, keys, velocities_mps
+from model.memory.fitting import MOTION_STEPS, OwnQuestions, fitted_memory
+from model.memory.memory import MEMORY_FILE, NUM_NEIGHBOURS, SLACK, Memory, nobody
+from model.memory.paths import NOBODY, PastPaths
+
+MOTION_S = 60.0
+
+
+def own_motion(memory, at_N):
+    """Place, velocities and mean interval at points of the memory's own paths."""
+    velocity_mps, pace_s = map(torch.from_numpy, velocities_mps(memory.paths, at_N))
+    return *memory.paths.place(at_N), velocity_mps, pace_s
+
+
+def recalled_at(memory, at_N, kin_N=None):
+    kin_N = nobody(len(at_N)) if kin_N is None else kin_N
+    return memory.recall(*own_motion(memory, at_N), kin_N)
+
+
+# Oracles ----------------------------------------------------------------------------------------
+
+
+def test_neighbours_are_those_of_a_search_over_all():
+    """But for the slack: none is farther away than half as much again."""
+    memory, asked = Memory(paths_of(walks(1, [60] * 9)), MOTION_S), paths_of(walks(2, [30] * 5))
+    now_N = np.arange(10, 140, 7)
+    velocity_mps, _ = velocities_mps(asked, now_N)
+    places_deg = [place.numpy() for place in asked.place(now_N)]
+    crop_NK, is_known_NK = memory.nearest(*places_deg, velocity_mps, nobody(len(now_N)))
+    assert is_known_NK.all()
+    key_PF = keys(
+        *(place.numpy() for place in memory.paths.place(memory.now_P)),
+        memory.velocity_mps_PLC,
+        MOTION_S,
+    )
+    key_NF = keys(*places_deg, velocity_mps, MOTION_S)
+    expected_NK, _ = NearestNeighbors(n_neighbors=NUM_NEIGHBOURS).fit(key_PF).kneighbors(key_NF)
+    away_NK = np.linalg.norm(key_PF[crop_NK] - key_NF[:, None], axis=-1)
+    assert (np.diff(away_NK, axis=1) >= 0).all()
+    assert (away_NK >= expected_NK - 1e-6).all()
+    assert (away_NK <= (1 + SLACK) * expected_NK + 1e-6).all()
+
+
+def test_ways_are_those_of_the_paths():
+    trips = walks(3, [50] * 4)
+    memory = Memory(paths_of(trips), MOTION_S)
+    told = recalled_at(memory, np.array([20, 75]))
+    now_NK = memory.now_P[
+        memory.nearest(*(v.numpy() for v in own_motion(memory, np.array([20, 75]))[:3]), nobody(2))[
+            0
+        ]
+    ]
+    _, _, _, pace_s = own_motion(memory, np.array([20, 75]))
+    for row in range(2):
+        for place, now in enumerate(now_NK[row][:4]):
+            number, point = divmod(int(now), 50)
+            trip = trips[number]
+            start = trip[2][point], trip[1][point]
+            for knot, ahead in enumerate(KNOTS):
+                ahead_s = round(float(pace_s[row]) * ahead, 6)
+                went_m = step_m(start, place_after(trip, point, ahead_s))
+                found_mps = told.way_mps_NKJC[row, place, knot].numpy()
+                np.testing.assert_allclose(found_mps * ahead_s, went_m, atol=0.05)
+                goes_on = trip[0][-1] - trip[0][point] >= ahead_s
+                assert bool(told.lasts_NKJ[row, place, knot]) == goes_on
+
+
+def test_a_crop_moves_as_a_window_that_ends_there():
+    """Velocities of paths are those that a network is told of a window."""
+    trips = walks(4, [30] * 3)
+    now_N = np.array([12, 41, 88])
+    found_mps, _ = velocities_mps(paths_of(trips), now_N)
+    time_s, lon_deg, lat_deg = (
+        torch.from_numpy(np.stack(column)) for column in zip(*trips, strict=True)
+    )
+    index_RT = index_of(time_s)
+    origin_RTL = (index_RT.unsqueeze(-1) - torch.tensor(LAGS)).clamp(min=0)
+    moved_m, lag_s = motion_since(lon_deg, lat_deg, time_s, index_RT, origin_RTL)
+    at = now_N // 30, now_N % 30
+    np.testing.assert_allclose(found_mps, (moved_m / lag_s.unsqueeze(-1))[at], rtol=1e-9)
+
+
+# Kin --------------------------------------------------------------------------------------------
+
+
+def check_no_own_kin(memory, entity):
+    """Nothing of the trips of its own entity is recalled for any point of a memory."""
+    now_N = memory.now_P
+    kin_N = memory.kin_at(
+        memory.paths.points.instant_us_N[now_N],
+        *(place.numpy() for place in memory.paths.place(now_N)),
+    )
+    crop_NK, is_known_NK = memory.nearest(
+        *(value.numpy() for value in own_motion(memory, now_N)[:3]), kin_N
+    )
+    trip_N = memory.paths.points.trajectory_N
+    entity_R = np.array(entity)
+    own_N = entity_R[trip_N[now_N]]
+    found_NK = entity_R[trip_N[memory.now_P[crop_NK]]]
+    assert is_known_NK.any(axis=1).all()
+    assert not (is_known_NK & (found_NK == own_N[:, None])).any()
+
+
+class KnowsNobody(Memory):
+    """Leaks: takes everybody for a stranger."""
+
+    def kin_at(self, instant_us_N, lon_deg_N, lat_deg_N):
+        return nobody(len(instant_us_N))
+
+
+def test_the_own_kin_is_never_recalled():
+    entity = [0, 1, 2, 0, 3]
+    paths = paths_of(walks(5, [40] * 5), entity)
+    check_no_own_kin(Memory(paths, MOTION_S), entity)
+    with pytest.raises(AssertionError):
+        check_no_own_kin(KnowsNobody(paths, MOTION_S), entity)
+
+
+def test_a_copy_under_another_name_is_kin():
+    trips = walks(6, [40] * 3)
+    points = flat([*trips, trips[0]])
+    points.instant_us_N[-40:] -= 3 * 3_600_000_000  # the same instants
+    memory = Memory(PastPaths.of(points, np.array([0, 1, 2, 3])), MOTION_S)
+    check_no_own_kin(memory, [0, 1, 2, 0])
+
+
+def test_the_last_point_of_a_context_tells_whose_it_is():
+    trips = walks(7, [40] * 3)
+    memory = Memory(paths_of(trips), MOTION_S)
+    assert memory.kin_of_context(context_of(trips[:1], 15, STARTED_US)).tolist() == [
+        memory.paths.kin_R[0]
+    ]
+    assert memory.kin_of_context(context_of(trips[:1], 15)).tolist() == [NOBODY]
+
+
+def test_questions_do_not_see_each_other():
+    """Also where one has to be asked again, since its own kin fills the first answer."""
+    entity = [0, 0, 0, 0, 1, 2]
+    memory = Memory(paths_of(walks(8, [40] * 6), entity), MOTION_S)
+    at_N = np.array([15, 30, 70, 190, 215])
+    kin_N = memory.paths.kin_R[memory.paths.points.trajectory_N[at_N]]
+    together = recalled_at(memory, at_N, kin_N)
+    assert bool(together.is_known_NK.all())
+    for row in range(len(at_N)):
+        alone = recalled_at(memory, at_N[row : row + 1], kin_N[row : row + 1])
+        for name, value in alone.columns().items():
+            assert torch.equal(value[0], getattr(together, name)[row]), name
+
+
+def test_few_neighbours_are_all_there_is():
+    memory = Memory(paths_of(walks(9, [4, 5])), MOTION_S)
+    told = recalled_at(memory, np.array([2]))
+    assert int(told.is_known_NK.sum()) == len(memory.now_P) == 5
+
+
+# Shards -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("most", [1_000, 120])
+def test_rows_of_train_are_told_by_whose_they_are(tmp_path, most):
+    """Also of trips that are not remembered: `most` points are, of every second trip."""
+    shards = write_shards(tmp_path, {"train": [30, 41, 17, 50, 22, 60], "validation": [40]}, 2)
+    memory = memory_of(shards, most)
+    entity_R = read_entities(shards, "train")
+    assert entity_R.tolist() == [0, 0, 1, 1, 2, 2]
+    kin_R = memory.kin_of_row
+    assert np.equal.outer(kin_R, kin_R).tolist() == np.equal.outer(entity_R, entity_R).tolist()
+    reading = Reading("train", seed=0, batch_size=4, max_points=24)
+    for batch in read_batches(shards, reading, num_epochs=1):
+        rows = rows_of_batch(batch)
+        row_R = [number >> 32 for number in rows.window_R.tolist()]
+        assert memory.kin_of(batch, rows).tolist() == kin_R[row_R].tolist()
+    for batch in read_batches(shards, replace(reading, split="validation"), num_epochs=1):
+        assert set(memory.kin_of(batch, rows_of_batch(batch)).tolist()) == {NOBODY}
+
+
+def test_packed_rows_are_told_apart(tmp_path):
+    shards = write_shards(tmp_path, {"train": [9, 11, 8, 12, 10, 9]}, 6)
+    memory = memory_of(shards)
+    reading = Reading("train", seed=0, batch_size=2, max_points=32, batching="packed")
+    for batch in read_batches(shards, reading, num_epochs=1):
+        rows = rows_of_batch(batch)
+        expected = [batch.window_ids(row) for row in range(len(batch.window_id_B))]
+        assert rows.window_R.tolist() == [number for found in expected for number in found]
+        assert memory.kin_of(batch, rows).tolist() == [
+            memory.kin_of_row[number >> 32] for found in expected for number in found
+        ]
+
+
+def test_trips_of_two_points_are_no_memory(tmp_path):
+    assert memory_of(write_shards(tmp_path, {"train": [2, 2]})) is None
+    with pytest.raises(ValueError, match="a past trip of three points or more"):
+        fitted_memory(paths_of(walks(1, [2, 1])))
+
+
+# Fitting and files ------------------------------------------------------------------------------
+
+
+def test_the_fit_takes_what_helps_most():
+    paths = paths_of(walks(10, [40] * 12))
+    fitted, step_s = fitted_memory(paths), paths.median_step_s
+    errors = {
+        steps * step_s: OwnQuestions.of(Memory(paths, steps * step_s)).error()
+        for steps in MOTION_STEPS
+    }
+    assert fitted.motion_s == min(errors, key=errors.__getitem__)
+    questions = OwnQuestions.of(fitted)
+    away_m = questions.recalled.offset_m_NKC.norm(dim=-1)[questions.recalled.is_known_NK]
+    assert fitted.spread_m == pytest.approx(max(1.0, float(away_m.median())))
+
+
+def test_a_stored_memory_recalls_the_same(tmp_path):
+    memory = fitted_memory(paths_of(walks(11, [40] * 5), [0, 1, 1, 2, 3]))
+    memory.write(tmp_path)
+    found = Memory.read(tmp_path)
+    at_N = np.array([15, 60, 130])
+    kin_N = memory.paths.kin_R[memory.paths.points.trajectory_N[at_N]]
+    before, after = (recalled_at(one, at_N, kin_N) for one in (memory, found))
+    for name, value in before.columns().items():
+        assert torch.equal(value, getattr(after, name)), name
+    content = bytearray((tmp_path / MEMORY_FILE).read_bytes())
+    (tmp_path / MEMORY_FILE).write_bytes(content[: len(content) // 2])
+    with pytest.raises(CorruptCheckpoint, match=MEMORY_FILE):
+        Memory.read(tmp_path)
