@@ -27,7 +27,7 @@ from pydantic_settings import (
 )
 
 from flows.error_lines import STOPPED, line_and_code, problems
-from flows.local.cli_flags import Flags, Place, Reported, Served
+from flows.local.cli_flags import Flags, Place, Reported, Served, folder_given
 from flows.local.cli_output import (
     dataset_lines,
     fitted_line,
@@ -73,18 +73,43 @@ class Run(Pipelined):
     """Raw files to a registered model."""
 
     source: str = Field("", description="File, folder, archive or address; empty: the sample.")
+    corpus: str = Field(
+        "",
+        description="open or world, or the path of a TOML file of your own: datasets that one "
+        "model is trained on.",
+    )
+    source_folder: Path | None = Field(
+        None,
+        validation_alias=AliasChoices("source_folder", "source-folder"),
+        description="Folder of the raw files that the corpus names.",
+    )
 
     def execute(self) -> None:
+        folder = ""
+        if self.corpus:
+            self.check_corpus()
+            folder = folder_given(self.source_folder)
         store = self.open_store()
-        from tasks.ingest.first_look import look_at
+        if not self.corpus:
+            from tasks.ingest.first_look import look_at
 
-        look_at(self.config, self.source)
+            look_at(self.config, self.source)
         run = self.begin(store)
         with nothing_on_stdout():
             from tasks.ingest.http_client import keep_credentials
 
-            assessment = run("pipeline", self.config, keep_credentials(self.source))
+            source = keep_credentials(self.source)
+            assessment = run("pipeline", self.config, source, self.corpus, folder)
         self.show(assessment, store)
+
+    def check_corpus(self) -> None:
+        """Refuse what cannot go together, before anything starts."""
+        from tasks.config.corpus import corpus_named
+
+        for name in ("dataset", "source"):
+            if name in self.model_fields_set:
+                raise ConfigError(f"--{name} is of one dataset: leave it out beside --corpus")
+        corpus_named(self.corpus).require_family(self.config.model.family)
 
 
 class Register(Pipelined):
@@ -168,13 +193,11 @@ class Benchmark(Served):
         from tasks.config.suite import suite_named
 
         suite_named(self.suite)
-        folder = self.source_folder
-        if folder is not None and not folder.expanduser().is_dir():
-            raise ConfigError(f"--source-folder: {folder} is no folder")
+        folder = folder_given(self.source_folder)
         store = self.open_store()
         run = self.begin(store)
         with nothing_on_stdout():
-            done = run("benchmark", self.suite, str(folder.absolute()) if folder else "")
+            done = run("benchmark", self.suite, folder)
         if self.as_json:
             print(done.model_dump_json(indent=2))
         else:

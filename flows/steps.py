@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from tasks.catalog.run import recorded_run
 from tasks.catalog.warehouse import points_in_force, points_last_reported
+from tasks.config.corpus import Corpus, corpus_named
 from tasks.config.pipeline import DataConfig, ForecastConfig, PipelineConfig
 from tasks.config.suite import suite_named
 from tasks.evaluate.benchmark import benchmark as tables_of
@@ -19,6 +20,7 @@ from tasks.evaluate.evaluate import evaluate
 from tasks.evaluate.local_model import is_local
 from tasks.evaluate.transfer import config_for, require_model, transfer
 from tasks.ingest.ingest import ingest as ingest_files
+from tasks.ingest.suite_sources import sources_of
 from tasks.prepare.clean import clean
 from tasks.prepare.learning_shards import WHOLE_PERCENT, learning_shards
 from tasks.prepare.regions import regions
@@ -28,11 +30,21 @@ from tasks.prepare.step_features import features
 from tasks.prepare.visit_shards import visit_shards
 from tasks.pretrain.encoding_check import probe_encoding
 from tasks.pretrain.fine_tuning import fine_tuned
-from tasks.pretrain.train import train
+from tasks.pretrain.train import Part, train, train_corpus
 from tasks.release.benchmark_runs import logged
 from tasks.release.drift_watch import Watched, require_registered, watched
-from tasks.release.outcome import Assessment, data_counts, show_in_prefect
+from tasks.release.outcome import (
+    Assessment,
+    CorpusAssessment,
+    MemberErrors,
+    data_counts,
+    show_corpus_in_prefect,
+    show_in_prefect,
+)
+from tasks.release.promote import promote
+from tasks.release.register import register as register_version
 from tasks.release.released import released
+from tasks.report.corpus_report import CorpusSteps, JudgedMember, corpus_report
 from tasks.report.facts import RunSteps
 from tasks.report.leaderboard import leaderboard, show_leaderboard
 from tasks.report.quality import quality, refusal_reported, show_quality
@@ -40,6 +52,7 @@ from tasks.report.report import report
 from tasks.runtime.errors import ConfigError
 from tasks.runtime.frozen import Frozen
 from tasks.runtime.machine import Machine
+from tasks.runtime.progress import flow_run_id
 from tasks.runtime.stage import as_task
 from tasks.runtime.store import Receipt, Store
 from tasks.serve.batch_predict import Predictions, forecast_file
@@ -119,6 +132,60 @@ def assessed(config: PipelineConfig, points: Receipt, store: Store) -> Assessmen
     return assessment
 
 
+def assessed_corpus(
+    corpus: Corpus, config: PipelineConfig, folder: str, store: Store
+) -> CorpusAssessment:
+    """From the raw files of all members to one version, judged on each of them.
+
+    Each member is made ready as it would be alone, so that another one makes nothing new of it.
+    """
+    corpus.require_family(config.model.family)
+    sources = sources_of(corpus.members, folder)
+    configs = [corpus.config_of(member, config) for member in corpus.members]
+    made = [
+        prepared(own, points_of(own, source, store), store)
+        for own, source in zip(configs, sources, strict=True)
+    ]
+    parts = [
+        Part(own, data.shards, share)
+        for own, data, share in zip(configs, made, corpus.shares, strict=True)
+    ]
+    trained = train_corpus(corpus.subject, config, parts, store)
+    judged = [
+        JudgedMember(member, judged_on(part, trained, data.quality, store), part.share)
+        for member, part, data in zip(corpus.members, parts, made, strict=True)
+    ]
+    return released_corpus(CorpusSteps(corpus, config, store, trained, tuple(judged)))
+
+
+def judged_on(part: Part, trained: Receipt, quality: Receipt, store: Store) -> RunSteps:
+    """The steps that lead to the errors of a corpus's model on one of its members."""
+    errors = evaluate(part.config, part.shards, trained, store, is_calibrated=False)
+    return RunSteps(part.config, store, part.shards, trained, errors, quality)
+
+
+def released_corpus(steps: CorpusSteps) -> CorpusAssessment:
+    """The report, the version and what the gate says of it."""
+    reported = corpus_report(steps)
+    registration = as_task(register_version)(steps, reported, flow_run_id())
+    promotion = as_task(promote)(steps, registration)
+    members = [
+        MemberErrors(
+            name=one.member.name, title=one.title, part=one.part, evaluated=one.steps.evaluated
+        )
+        for one in steps.judged
+    ]
+    assessment = CorpusAssessment(
+        dataset=steps.corpus.subject,
+        registration=registration,
+        promotion=promotion,
+        members=tuple(members),
+        reported=reported,
+    )
+    show_corpus_in_prefect(assessment, steps.store)
+    return assessment
+
+
 class Benchmarked(Frozen):
     """The tables of a suite, their page, and what could not be judged."""
 
@@ -157,9 +224,15 @@ class Transferred(Frozen):
 # Flows ------------------------------------------------------------------------------------------
 
 
-def pipeline(config: PipelineConfig, source: str) -> Assessment:
-    """From raw files to a registered model."""
+def pipeline(
+    config: PipelineConfig, source: str, corpus: str = "", source_folder: str = ""
+) -> Assessment:
+    """From raw files, of a dataset or of all members of a corpus, to a registered model."""
     store = Store(Machine().store)
+    if corpus:
+        mixture = corpus_named(corpus)
+        with recorded_run(store, "corpus", mixture.subject):
+            return assessed_corpus(mixture, config, source_folder, store)
     with recorded_run(store, "pipeline", config.dataset):
         return assessed(config, points_of(config, source, store), store)
 

@@ -15,6 +15,7 @@ from flows.local.environment import make_console_readable, set_environment
 from flows.local.servers import server_for_one_run
 from tasks.config.datasets import DATASETS
 from tasks.registry.client import warm_up
+from tasks.runtime.errors import ConfigError
 from tasks.runtime.machine import Machine
 from tasks.runtime.store import Store
 
@@ -105,3 +106,10 @@ class Served(Reported):
             return run_through(wait_for_server, flow, *given)
 
         return run
+
+
+def folder_given(folder: Path | None) -> str:
+    """A folder of sources as a flow takes it; nothing where none was given."""
+    if folder is not None and not folder.expanduser().is_dir():
+        raise ConfigError(f"--source-folder: {folder} is no folder")
+    return str(folder.expanduser().absolute()) if folder else ""

@@ -12,7 +12,7 @@ from tasks.runtime.store import Store
 
 if TYPE_CHECKING:
     from flows.steps import Benchmarked, Transferred
-    from tasks.release.outcome import Assessment
+    from tasks.release.outcome import Assessment, CorpusAssessment
 
 
 def dataset_lines(row: Dataset) -> str:
@@ -58,8 +58,31 @@ def show_leaderboard(done: Benchmarked, store: Store) -> None:
     print("\n".join(lines))
 
 
+def show_members(assessment: CorpusAssessment, store: Store) -> None:
+    """Print the table of each member, the registry's answer, and where to look further."""
+    for one in assessment.members:
+        print(f"\n{one.title}, {one.part}")
+        show_errors(store.verify(one.evaluated))
+    here = f"--store {shlex.quote(str(store.root))}"
+    lines = [
+        *assessment.lines,
+        "",
+        "To look further:",
+        f"  report     {store.verify(assessment.reported) / 'report.html'}",
+        f"  browser    trajfoundry ui {here}",
+        f"  forecast   trajfoundry forecast {here} --model {assessment.candidate_uri}"
+        " --input x.parquet --output y.parquet",
+    ]
+    print("\n".join(lines))
+
+
 def show_outcome(assessment: Assessment, store: Store) -> None:
     """Print the table, the registry's answer, and where to look further."""
+    from tasks.release.outcome import CorpusAssessment
+
+    if isinstance(assessment, CorpusAssessment):
+        show_members(assessment, store)
+        return
     show_errors(store.verify(assessment.receipt("evaluate")))
     report = store.verify(assessment.receipt("report")) / "report.html"
     here = f"--store {shlex.quote(str(store.root))}"

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 # Each module defines `FAMILY`. GPT-2 is none of them: it reads tokens and has no normaliser. The
 # names stand in a data file, for a new one changes no recipe of the others. So do the tasks of
 # each, whether it reads points or visits, its own learning rate, where it has one, whether its
-# weights know a place, and whether its forecasts say what is familiar, which are told without
+# weights know a place, whether its inputs have the scale of the window, and whether its forecasts
+# say what is familiar, which are told without
 # loading torch.
 MODULES_FILE = Path(__file__).with_name("modules.json")
 MODULES: dict[str, dict[str, Any]] = json.loads(MODULES_FILE.read_bytes())
@@ -55,6 +56,14 @@ def learning_rate_of(name: str) -> float | None:
 def knows_place(name: str) -> bool:
     """Whether weights of a family hold the middle of the places of train, whatever its inputs."""
     return bool(MODULES[name].get("knows_place", False))
+
+
+def has_own_scale(name: str) -> bool:
+    """Whether what a family reads is measured in the window's own speed and interval.
+
+    Such a family can learn from several data sets at once.
+    """
+    return bool(MODULES[name].get("has_own_scale", False))
 
 
 def tells_familiar(name: str) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from statistics import geometric_mean
 from typing import Any
 
 import torch
@@ -37,12 +38,14 @@ class Normaliser:
     """Typical sizes of the training steps, and the scales they give.
 
     Every scale has a floor: constant sampling and objects that never move divide by no zero.
+    `known_s` are the typical steps that several data sets tell of; of one its deciles tell them.
     """
 
     num_steps: int
     step_s: Quantiles
     speed_mps: Quantiles
     step_m: Quantiles
+    known_s: tuple[float, float] | None = None
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Normaliser:
@@ -51,10 +54,35 @@ class Normaliser:
             name: Quantiles(**{key: float(stored[name][key]) for key in ("p10", "p50", "p90")})
             for name in names
         }
-        return cls(num_steps=int(stored["num_steps"]), **quantiles)
+        shortest_s, longest_s = stored.get("known_s") or (0.0, 0.0)
+        known_s = (float(shortest_s), float(longest_s)) if longest_s else None
+        return cls(num_steps=int(stored["num_steps"]), known_s=known_s, **quantiles)
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {key: value for key, value in asdict(self).items() if value is not None}
+
+    @classmethod
+    def of_several(cls, members: Sequence[Normaliser]) -> Normaliser:
+        """The geometric mean of each decile, so that each data set counts alike, whatever its size.
+
+        It is the middle on a scale on which storms and people are equally far away, and right for
+        none: only a family that reads little of it may learn from several.
+        """
+        floors = {"step_s": MIN_STEP_S, "speed_mps": MIN_SPEED_MPS, "step_m": MIN_EXTENT_M}
+        quantiles = {
+            name: Quantiles(
+                **{
+                    key: geometric_mean(
+                        max(getattr(getattr(one, name), key), least) for one in members
+                    )
+                    for key in ("p10", "p50", "p90")
+                }
+            )
+            for name, least in floors.items()
+        }
+        shortest_s, longest_s = zip(*(one.known_step_s for one in members), strict=True)
+        num_steps = sum(one.num_steps for one in members)
+        return cls(num_steps=num_steps, known_s=(min(shortest_s), max(longest_s)), **quantiles)
 
     @property
     def log_step_center(self) -> float:
@@ -90,6 +118,8 @@ class Normaliser:
         Outside of them velocities are measured over another time than in training, and the
         network answers about steps that it has not seen.
         """
+        if self.known_s is not None:
+            return self.known_s
         return self.shortest_step_s, 2 * max(self.step_s.p90, self.typical_step_s)
 
     def encode_step_s(self, step_s: Tensor) -> Tensor:

@@ -35,6 +35,12 @@ class Network(nn.Module, ABC):
     def fit_inputs(self, batches: Iterable[Any]) -> None:
         """Fit constants of the inputs on train, before the first step; most families have none."""
 
+    def fit_loss(self, batches: Iterable[Any]) -> None:
+        """Fit constants of the loss on train, before each training; most families have none.
+
+        They are no part of the weights, for nobody who asks the model needs them.
+        """
+
     def read_memory(self, folder: Path) -> None:
         """Take up the memory that a folder holds; most families have none."""
 

@@ -13,26 +13,35 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from itertools import islice
+from functools import reduce
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import distributed
 
-from ..data.draws import all_drawn
-from ..data.epoch_plan import EpochPlan
+from ..data.draws import drawn
 from ..data.journey_draws import JourneyPool
+from ..data.members import Members
 from ..data.memories import memory_of
-from ..data.reading import assembled, planned
 from ..data.seen_points import SEEN_FILE, SeenPoints, seen_points
 from ..data.shards import ShardFolder, Shards
 from ..data.streams import prefetched
 from ..data.visits import VisitShards
-from ..families import FAMILIES, VISITS, build, fitted_file, read_fitted, reads
+from ..families import (
+    FAMILIES,
+    VISITS,
+    build,
+    fitted_file,
+    has_own_scale,
+    read_fitted,
+    reads,
+)
+from ..features.normaliser import Normaliser
 from ..interface.batch import Cursor
+from ..interface.evaluating import evaluating
 from ..interface.family import Model, Network
 from ..interface.infilling import infilled
 from ..interface.masking import masked
@@ -44,7 +53,8 @@ from .state import METRICS_FILE, WEIGHTS_FILE, FitResult, Progress
 
 CONFIG_FILE, COURSE_FILE = "config.json", "training.json"
 NUM_FITTING_BATCHES = 64  # of train, for the constants of the inputs
-NUM_VALIDATION_BATCHES = 48  # of all ranks together: 2, 3, 4, 6 and 8 of them take equally many
+# Of all ranks and members together: 2, 3, 4, 6 and 8 ranks take equally many.
+NUM_VALIDATION_BATCHES = 48
 PREFETCHED_BATCHES = 2
 STOPPED = 130
 
@@ -64,8 +74,20 @@ class InitError(ValueError):
 
 
 @dataclass(frozen=True)
+class Member:
+    """One of the shard folders of a training, and its share of the batches beside the others."""
+
+    shards: str
+    zone: str = "UTC"
+    share: float = 1.0
+
+
+@dataclass(frozen=True)
 class Training:
-    """What is trained on which shards, and how."""
+    """What is trained on which shards, and how.
+
+    A training on a corpus has several members: they stand in `corpus`, and no shards beside them.
+    """
 
     shards: str
     family: str
@@ -73,11 +95,31 @@ class Training:
     fit: FitConfig = field(default_factory=FitConfig)
     zone: str = "UTC"
     inputs: str = "kinematic"
+    corpus: tuple[Member, ...] = ()
+
+    def __post_init__(self) -> None:
+        if bool(self.shards) == bool(self.corpus):
+            raise ValueError("a training reads either its shards or the members of its corpus")
+        if len(self.members) > 1 and not has_own_scale(self.family):
+            raise ValueError(NO_COMMON_SCALE.format(self.family))
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        return self.corpus or (Member(self.shards, self.zone),)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Training:
         fit = FitConfig(**checked(FitConfig, value.get("fit", {})))
-        return cls(**{**checked(cls, value), "fit": fit})
+        corpus = tuple(Member(**checked(Member, one)) for one in value.get("corpus", ()))
+        given = {"shards": "", **checked(cls, value), "fit": fit, "corpus": corpus}
+        return cls(**given)
+
+
+NO_COMMON_SCALE = (
+    "{} divides what it reads by the speeds and intervals of the one dataset that it is trained "
+    "on, and no such numbers hold for several: a corpus needs a family with the scale of the "
+    "window itself, such as foundry"
+)
 
 
 def checked(kind: type, value: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -96,41 +138,48 @@ def run(
         raise ValueError(f"{training.family} reads visits, which are not thinned or made finer")
     ranks = Ranks.present(torch.device("cpu"))
     model = first_model(training)
-    shards = shards_for(training, model)
-    if isinstance(model, Model) and model.remembers:
-        model.memory = memory_of(cast(Shards, shards))
-    train, validation = (
-        EpochPlan.of(shards, training.fit.reading(split)) for split in ("train", "validation")
-    )
-    draw, seed = FAMILIES[training.family].draw, training.fit.seed
-    beside = journeys_beside(shards, training)
-    if not training.fit.init:  # all ranks read the same
-        plain = EpochPlan.of(shards, replace(train.reading, max_points=training.fit.max_points))
-        first = beside(plain, assembled(planned(plain, num_epochs=1)))
-        model.fit_inputs(islice(first, NUM_FITTING_BATCHES))
+    folders = [shards_for(member, model) for member in training.members]
+    if isinstance(model, Model) and model.remembers and len(folders) == 1:
+        model.memory = memory_of(cast(Shards, folders[0]))
+    shares = [member.share for member in training.members]
+    readings = [training.fit.reading(split) for split in ("train", "validation")]
+    members: Members[Any] = Members.of(folders, shares, *readings)
+    beside = journeys_beside(members, training)
+    # All ranks read the same.
+    fitting = list(beside("train", members.fitting(NUM_FITTING_BATCHES, training.fit.max_points)))
+    with evaluating(model):  # nothing is left to chance, so that a resumed run fits the same
+        if not training.fit.init:
+            model.fit_inputs(fitting)
+        model.fit_loss(fitting)
 
-    def batches(plan: EpochPlan[Any], cursor: Cursor, num_epochs: int | None) -> Iterator[Any]:
-        """Those of this rank, with what a family learns to tell hidden, and journeys beside."""
-        read = assembled(planned(plan, cursor, num_epochs, ranks.rank, ranks.world))
-        if plan is train:
-            read = all_drawn(read, training.fit.draws, training.fit.max_points, seed)
-        read = beside(plan, read)
-        if "infill" in FAMILIES[training.family].tasks:
-            return (infilled(batch, seed) for batch in read)
-        return read if draw is None else (masked(batch, draw, seed) for batch in read)
+    def asked(split: str, read: Iterator[Any]) -> Iterator[Any]:
+        """Batches with what a family learns to tell hidden, and journeys beside."""
+        family, read = FAMILIES[training.family], beside(split, read)
+        if "infill" in family.tasks:
+            return (infilled(batch, members.seed_of(batch)) for batch in read)
+        if (draw := family.draw) is None:
+            return read
+        return (masked(batch, draw, members.seed_of(batch)) for batch in read)
 
+    def train_batches(cursor: Cursor) -> Iterator[Any]:
+        read, fit = members.training(cursor, *place), training.fit
+        if fit.draws.are_any:
+            read = (drawn(one, fit.draws, fit.max_points, members.seed_of(one)) for one in read)
+        return prefetched(asked("train", read), PREFETCHED_BATCHES)
+
+    place = ranks.rank, ranks.world
     result = fit(
         model,
-        lambda cursor: prefetched(batches(train, cursor, None), PREFETCHED_BATCHES),
+        train_batches,
         # The same crops each time.
-        lambda: islice(batches(validation, Cursor(), 1), -(-NUM_VALIDATION_BATCHES // ranks.world)),
+        lambda: asked("validation", members.judged(NUM_VALIDATION_BATCHES, *place)),
         training.fit,
         folder,
         on_progress,
     )
     if ranks.is_first:
         write_facts(folder, training, model, result)
-        write_seen(folder, training, shards)
+        write_seen(folder, training, folders)
         if isinstance(model, Model) and model.memory is not None:
             model.memory.write(folder)
     ranks.wait()
@@ -138,28 +187,36 @@ def run(
 
 
 def journeys_beside(
-    shards: ShardFolder[Any], training: Training
-) -> Callable[[EpochPlan[Any], Iterator[Any]], Iterator[Any]]:
-    """What adds journeys of its split to the batches of a plan, if the family learns them."""
-    if not (FAMILIES[training.family].learns_journeys and isinstance(shards, Shards)):
-        return lambda plan, batches: batches
-    pools = {split: JourneyPool.of(shards, split) for split in ("train", "validation")}
+    members: Members[Any], training: Training
+) -> Callable[[str, Iterator[Any]], Iterator[Any]]:
+    """What adds journeys of its member and split to each batch, if the family learns them."""
+    folders = [folder for plan in members.train if isinstance(folder := plan.shards, Shards)]
+    if not (FAMILIES[training.family].learns_journeys and folders):
+        return lambda split, batches: batches
+    pools = {
+        split: [JourneyPool.of(folder, split) for folder in folders]
+        for split in ("train", "validation")
+    }
 
-    def beside(plan: EpochPlan[Any], batches: Iterator[Any]) -> Iterator[Any]:
-        pool = pools[plan.reading.split]
-        if pool is None:
-            return batches
-        return (pool.beside(batch, training.fit.seed) for batch in batches)
+    def with_journeys(batch: Any, split: str) -> Any:
+        pool = pools[split][batch.cursor.last]
+        return batch if pool is None else pool.beside(batch, members.seed_of(batch))
 
-    return beside
+    return lambda split, batches: (with_journeys(batch, split) for batch in batches)
 
 
-def shards_for(training: Training, model: Network) -> ShardFolder[Any]:
+def shards_for(member: Member, model: Network) -> ShardFolder[Any]:
     """The shards as a model reads them: visits are told by the places that it knows."""
-    folder = Path(training.shards)
-    if reads(training.family) == VISITS:
-        return VisitShards.open(folder, training.zone, model.fitted)
-    return Shards.open(folder, training.zone)
+    folder = Path(member.shards)
+    if reads(model.family) == VISITS:
+        return VisitShards.open(folder, member.zone, model.fitted)
+    return Shards.open(folder, member.zone)
+
+
+def fitted_for(training: Training) -> Any:
+    """What was fitted on train for the inputs: of several members what stands for all."""
+    fitted = [read_fitted(Path(one.shards), training.family) for one in training.members]
+    return fitted[0] if len(fitted) == 1 else Normaliser.of_several(fitted)
 
 
 def first_model(training: Training) -> Network:
@@ -169,7 +226,7 @@ def first_model(training: Training) -> Network:
     trained with, whatever the new data would give.
     """
     if not training.fit.init:
-        fitted = read_fitted(Path(training.shards), training.family)
+        fitted = fitted_for(training)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(training.fit.seed)
             return build(training.family, shape_of(training), fitted)
@@ -206,11 +263,12 @@ def shape_of(training: Training) -> Any:
 
 def write_facts(folder: Path, training: Training, model: Network, result: FitResult) -> None:
     """What a reader of the weights has to know, and the course of the training, without a clock."""
+    zones = {member.zone for member in training.members}
     described = {
         "family": training.family,
         "preset": training.preset,
         "config": asdict(model.config),
-        "zone": training.zone,
+        "zone": zones.pop() if len(zones) == 1 else "UTC",
     }
     course = {key: value for key, value in asdict(result).items() if key != "weights"}
     course["parameters"] = sum(value.numel() for value in model.parameters())
@@ -220,9 +278,9 @@ def write_facts(folder: Path, training: Training, model: Network, result: FitRes
         (folder / name).write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
-def write_seen(folder: Path, training: Training, shards: ShardFolder[Any]) -> None:
+def write_seen(folder: Path, training: Training, shards: Sequence[ShardFolder[Any]]) -> None:
     """What the model was trained on, and what the one that it began with was."""
-    seen = seen_points(shards)
+    seen = reduce(SeenPoints.with_those_of, map(seen_points, shards))
     earlier = SeenPoints.read(Path(training.fit.init)) if training.fit.init else None
     (seen if earlier is None else seen.with_those_of(earlier)).write(folder)
 

@@ -6,7 +6,7 @@ Every rank scores batches of its own; what they find is added up before anyone g
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -43,9 +43,11 @@ def validation_loss(
 ) -> float | None:
     """Mean loss over all targets of all batches and ranks; None if asked to stop on the way.
 
+    Of a corpus it is the mean over its members, so that the largest does not choose the weights.
     What its parts are, over the batches of the first rank, is logged.
     """
-    total, count, is_stopped = 0.0, 0.0, False
+    is_stopped = False
+    sums: dict[int, tuple[float, float]] = {}  # total and count of each member
     parts: dict[str, float] = {}
     named: list[int] = []
     model.eval()
@@ -57,20 +59,29 @@ def validation_loss(
             loss = model.loss(batch.to(device))  # type: ignore[operator]
             if not torch.isfinite(loss.total):
                 named = offending_windows(model, [batch])
-            total, count = total + float(loss.total), count + float(loss.count)
+            total, count = sums.get(batch.cursor.last, (0.0, 0.0))
+            sums[batch.cursor.last] = total + float(loss.total), count + float(loss.count)
             for name, part in getattr(loss, "parts", {}).items():
                 parts[name] = parts.get(name, 0.0) + float(part)
     if named := ranks.gather(named):
         raise NonFiniteLoss("validation loss", step, named)
     if any(ranks.agree(is_stopped)):
         return None
-    if ranks.is_first and parts and count:
-        told = ", ".join(f"{name} {part / count:.4g}" for name, part in parts.items())
+    num_targets = sum(count for _, count in sums.values())
+    if ranks.is_first and parts and num_targets:
+        told = ", ".join(f"{name} {part / num_targets:.4g}" for name, part in parts.items())
         logger.info("validation loss at step %d: %s", step, told)
-    total, count = ranks.add(torch.tensor([total, count], dtype=torch.float64)).tolist()
-    if count == 0:
+    return mean_over_members(sums, ranks)
+
+
+def mean_over_members(sums: Mapping[int, tuple[float, float]], ranks: Ranks) -> float:
+    """The mean of the means of members, from the total and the count of each on this rank."""
+    members = sorted(set(ranks.gather(sorted(sums))))
+    own_M2 = [sums.get(member, (0.0, 0.0)) for member in members] or [(0.0, 0.0)]
+    total_M, count_M = ranks.add(torch.tensor(own_M2, dtype=torch.float64)).unbind(1)
+    if not count_M.all():
         raise TrainingError("no targets in the validation batches")
-    return total / count
+    return float((total_M / count_M).mean())
 
 
 def offending_windows(

@@ -32,8 +32,8 @@ BUCKET_VIEWS = {
     "steps": "features",
     "windows": "shards",
 }
-# Stages of a flow that the warehouse tells of: a benchmark's others are of many data and splits.
-TOLD_OF = {"benchmark": ("benchmark",)}
+# Stages of a flow that the warehouse tells of: others of a benchmark or a corpus are of many data.
+TOLD_OF = {"benchmark": ("benchmark",), "corpus": ("train", "corpus_report")}
 RUNS = pa.schema(
     {
         **dict.fromkeys(("run_id", "flow", "dataset"), pa.string()),

@@ -38,6 +38,7 @@ from tasks.config.slices import (
     EvaluateRules,
     GenerationRules,
     IngestRules,
+    LearnedRules,
     ProbeRules,
     RegionRules,
     SnapshotRules,
@@ -279,7 +280,11 @@ class PipelineConfig(DataConfig):
         own_rate = learning_rate_of(self.model.family) or FitConfig.learning_rate
         given["learning_rate"] = self.train.learning_rate or own_rate
         fit = FitConfig(**given, seed=self.seed)
-        return taken(TrainRules, self, self.source_row, fit=fit, window=self.windowing)
+        return TrainRules(model=self.model, fit=fit, members=(self.learned(),))
+
+    def learned(self, share: float = 1.0) -> LearnedRules:
+        """How the shards are read in training, with this part of the batches."""
+        return LearnedRules(window=self.windowing, zone=self.source_row.zone, share=share)
 
     @property
     def probe_rules(self) -> ProbeRules:

@@ -136,13 +136,20 @@ class VisitRules(Section):
     seed: int
 
 
+class LearnedRules(Section):
+    """What decides how the shards of one dataset are read in training."""
+
+    window: Windowing
+    zone: str
+    share: float = 1.0
+
+
 class TrainRules(Section):
-    """The slice of the configuration that decides the weights."""
+    """The slice of the configuration that decides the weights: the members of a corpus, or one."""
 
     model: ModelConfig
     fit: Annotated[FitConfig, PlainSerializer(FitConfig.deciding)]
-    window: Windowing
-    zone: str
+    members: tuple[LearnedRules, ...]
 
 
 class LearningRules(Section):

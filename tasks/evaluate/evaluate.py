@@ -26,7 +26,7 @@ from tasks.prepare.conventions import EXAMPLES_FILE, SCORES_FILE, WINDOW_ERRORS_
 from tasks.runtime.errors import ConfigError, DataError
 from tasks.runtime.machine import Machine
 from tasks.runtime.progress import log, progress
-from tasks.runtime.stage import Job, Stage
+from tasks.runtime.stage import Input, Job, Stage
 from tasks.runtime.store import Counts, Receipt, Store
 
 if TYPE_CHECKING:
@@ -37,15 +37,27 @@ if TYPE_CHECKING:
     from model.interface.answerer import Answerer
 
 GENERATION = "tasks.evaluate.generation"  # by name, so that it changes no recipe of the others
+AS_TRAINED = "as trained"  # radii that no calibration corrects
 FITTED_SPLIT, SHOWN_SPLIT = SCORED_SPLITS = ("validation", "test")
 
 
-def evaluate(config: PipelineConfig, shards: Receipt, trained: Receipt, store: Store) -> Receipt:
-    """The errors of a trained model and of the baselines on the stored windows."""
+def evaluate(
+    config: PipelineConfig,
+    shards: Receipt,
+    trained: Receipt,
+    store: Store,
+    *,
+    is_calibrated: bool = True,
+) -> Receipt:
+    """The errors of a trained model and of the baselines on the stored windows.
+
+    A model of many data has one set of radii for all of them: no validation calibrates it here.
+    """
+    inputs: dict[str, Input] = {"shards": shards, "trained": trained}
     job = EVALUATE.job(
         config.dataset,
         config.generation_rules or config.evaluate_rules,
-        {"shards": shards, "trained": trained},
+        inputs if is_calibrated else inputs | {"radii": AS_TRAINED},
         store,
         licence=config.source_row.licence,
         modules=(
@@ -62,7 +74,8 @@ def build(draft: Path, job: Job[EvaluateRules]) -> Counts:
     trained = trained_in(folder)
     models = as_served(trained, job.settings.is_personal)
     trained = models[0]
-    counts = judge(draft, job, models, {trained.name}) | seen_counts(folder, job)
+    calibrated = set() if "radii" in job.inputs else {trained.name}
+    counts = judge(draft, job, models, calibrated) | seen_counts(folder, job)
     if isinstance(job.settings, GenerationRules):
         counts |= import_module(GENERATION).judge_generation(draft, job, trained)
     return counts

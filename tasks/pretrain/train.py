@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from model.evaluation.judged_tasks import PATH_INFERENCE, RECOVER, judged_tasks
 from model.families import VISITS, module_named, reads
@@ -28,23 +29,60 @@ if TYPE_CHECKING:
 COUNTED = ("steps", "epochs", "parameters", "best_step", "precision", "stopped")
 
 
+class Part(NamedTuple):
+    """The shards of a member of a corpus, how its data are read, and its share; 0 if held out."""
+
+    config: PipelineConfig
+    shards: Receipt
+    share: float
+
+
 def train(config: PipelineConfig, shards: Receipt, store: Store) -> Receipt:
     """The checkpoint of a model fitted on the train split of the shards."""
+    licence = config.source_row.licence
+    return trained(config.dataset, config, config.training, shards, store, licence)
+
+
+def train_corpus(
+    subject: str, config: PipelineConfig, parts: Sequence[Part], store: Store
+) -> Receipt:
+    """The checkpoint of a model fitted on the train splits of several shards, in their shares."""
+    learned = [part for part in parts if part.share]
+    members = tuple(one.config.learned(one.share) for one in learned)
+    rules = config.training.model_copy(update={"members": members})
+    licence = "; ".join(sorted({one.config.source_row.licence for one in learned}))
+    return trained(subject, config, rules, [one.shards for one in learned], store, licence)
+
+
+def trained(
+    subject: str,
+    config: PipelineConfig,
+    rules: TrainRules,
+    shards: Receipt | list[Receipt],
+    store: Store,
+    licence: str,
+) -> Receipt:
     address = config.train.init
     inputs: dict[str, Input] = {"shards": shards}
     if address:
         store.prepare()
         inputs["init"] = initial_digest(address, store)
     job = TRAIN.job(
-        config.dataset,
-        config.training,
+        subject,
+        rules,
         inputs,
         store,
-        licence=config.source_row.licence,
+        licence=licence,
         source=address,
         modules=(module_named(config.model.family),),
     )
     return TRAIN(job)
+
+
+def shards_in(job: Job[TrainRules]) -> list[Receipt]:
+    """The shards of all members, one of each."""
+    given = job.inputs["shards"]
+    return [given] if isinstance(given, Receipt) else job.receipts("shards")
 
 
 def build(draft: Path, job: Job[TrainRules]) -> Counts:
@@ -55,7 +93,8 @@ def build(draft: Path, job: Job[TrainRules]) -> Counts:
     from model.training.launch import COURSE_FILE, InitError, output_files
 
     check_windows_fit(job.settings)
-    check_visits_fit(job.settings, job.store.verify(job.receipt("shards")))
+    for shards in shards_in(job):
+        check_visits_fit(job.settings, job.store.verify(shards))
     torch.set_num_threads(Machine().num_threads)
     work = job.store.work(job.recipe.digest)
     try:
@@ -87,16 +126,17 @@ def check_windows_fit(rules: TrainRules) -> None:
     """Refuse windows that could not be read whole, before anything is trained for them."""
     from model.families import FAMILIES
 
-    model, window = rules.model, rules.window
+    model = rules.model
     family = FAMILIES[model.family]
     longest = family.presets[model.preset].max_points
-    recovers = {RECOVER, PATH_INFERENCE} & {*judged_tasks(family.tasks, window.tasks)}
-    if recovers and window.num_points > longest:
-        raise ConfigError(
-            f"{model.family} {model.preset} reads at most {longest} points, and is asked to "
-            f"recover windows of {window.num_points}; shorten window.num_context or "
-            "window.num_horizon"
-        )
+    for window in (one.window for one in rules.members):
+        recovers = {RECOVER, PATH_INFERENCE} & {*judged_tasks(family.tasks, window.tasks)}
+        if recovers and window.num_points > longest:
+            raise ConfigError(
+                f"{model.family} {model.preset} reads at most {longest} points, and is asked to "
+                f"recover windows of {window.num_points}; shorten window.num_context or "
+                "window.num_horizon"
+            )
 
 
 def check_visits_fit(rules: TrainRules, shards: Path) -> None:
@@ -133,16 +173,20 @@ def run_shown(training: Training, work: Path) -> None:
 
 def training_of(job: Job[TrainRules], init: Path | None) -> Training:
     """The training on this machine: where its shards and its first weights lie."""
-    from model.training.launch import Training
+    from model.training.launch import Member, Training
 
     rules, where = job.settings, "" if init is None else str(init)
+    members = tuple(
+        Member(str(job.store.folder(shards)), one.zone, one.share)
+        for shards, one in zip(shards_in(job), rules.members, strict=True)
+    )
     return Training(
-        shards=str(job.folder("shards")),
+        shards="",
         family=rules.model.family,
         preset=rules.model.preset,
         fit=replace(rules.fit, init=where, checkpoint_every_s=Machine().checkpoint_every_s),
-        zone=rules.zone,
         inputs=rules.model.inputs,
+        corpus=members,
     )
 
 

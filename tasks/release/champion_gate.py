@@ -26,6 +26,7 @@ from tasks.release.gate_metrics import (
     Evidence,
     Measure,
     NotReproduced,
+    Told,
     Unjudged,
     forecast_measure,
 )
@@ -90,18 +91,6 @@ def windows_digest(shards: Manifest, settings: Mapping[str, Any]) -> str:
     return sha256_text(canonical_json({"files": files, **settings}))[:32]
 
 
-def score_tags(steps: RunSteps) -> dict[str, str]:
-    """The gate's own measurement of a model, as tags: the error, and the windows' name.
-
-    None where nothing was judged that the gate compares.
-    """
-    try:
-        error, _ = gate_errors(steps)
-    except Unjudged:
-        return {}
-    return {measure_of(steps.config).tag: repr(error), "score_windows": gate_windows(steps)}
-
-
 def gate_windows(steps: RunSteps) -> str:
     return windows_digest(steps.store.manifest(steps.shards), measure_of(steps.config).settings)
 
@@ -132,7 +121,7 @@ def decide(
     baselines: Mapping[str, float],
     evidence: Evidence,
     champion: Score | None,
-    measure: Measure,
+    measure: Told,
     reproduced: Callable[[], float],
     champion_error: str = "",
 ) -> Decision:
@@ -170,7 +159,7 @@ def decide(
     return Decision(is_promoted=True, reason=reason)
 
 
-def lacking(evidence: Evidence, baseline: str, measure: Measure) -> str:
+def lacking(evidence: Evidence, baseline: str, measure: Told) -> str:
     """What a gain lacks to be told from chance, in words; nothing if it lacks nothing."""
     if evidence.num_windows < MIN_WINDOWS or evidence.num_entities < MIN_ENTITIES:
         windows = counted(evidence.num_windows, "window")

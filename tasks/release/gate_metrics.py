@@ -67,24 +67,16 @@ class CleanProcessCall:
     choices: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Measure(Protocol):
-    """What a kind of models is judged by: an error on the validation windows, lower is better.
-
-    A reason calls it by its name, and the bar that it is compared with by `bar_words`; a version
-    has it as a tag. The settings decide, beside the shards, what it is measured on.
+class Told(Protocol):
+    """How an error is told: a reason calls it by its name, and what it is compared with by
+    `bar_words`.
     """
 
     @property
     def name(self) -> str: ...
 
     @property
-    def tag(self) -> str: ...
-
-    @property
     def bar_words(self) -> str: ...
-
-    @property
-    def settings(self) -> Mapping[str, Any]: ...
 
     def told(self, error: float) -> str:
         """An error to be compared with another in a sentence."""
@@ -93,6 +85,19 @@ class Measure(Protocol):
     def told_interval(self, evidence: Evidence) -> str:
         """The interval of what a model gains over the bar, in words."""
         ...
+
+
+class Measure(Told, Protocol):
+    """What a kind of models is judged by: an error on the validation windows, lower is better.
+
+    A version has it as a tag. The settings decide, beside the shards, what it is measured on.
+    """
+
+    @property
+    def tag(self) -> str: ...
+
+    @property
+    def settings(self) -> Mapping[str, Any]: ...
 
     def errors(self, evaluated: Path) -> dict[str, float]:
         """The errors in a folder of the evaluation: of the model, and of what it must beat."""

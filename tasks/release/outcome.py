@@ -77,6 +77,22 @@ class Assessment(Frozen):
         return f"{root.rstrip('/')}/#/models/{name}/versions/{version}"
 
 
+class MemberErrors(Frozen):
+    """A member of a corpus, and the errors on its windows."""
+
+    name: str
+    title: str
+    part: str
+    evaluated: Receipt
+
+
+class CorpusAssessment(Assessment):
+    """The same of a run on a corpus, whose version is judged on each member by itself."""
+
+    members: tuple[MemberErrors, ...]
+    reported: Receipt
+
+
 def data_counts(steps: Sequence[Receipt]) -> Counts:
     """What became of the records, by the steps that they went through, over all their buckets."""
     totals: Counts = {}
@@ -109,6 +125,27 @@ def show_in_prefect(assessment: Assessment, store: Store) -> None:
     for kind, (about, _) in SHOWN.items():
         if rows := shown_errors(assessment, store, kind):
             create_table_artifact(rows, key=f"{name}-{kind}", description=about)
+    create_link_artifact(
+        assessment.page,
+        key=f"{name}-model",
+        link_text=assessment.candidate_uri,
+        description="The registered version in MLflow.",
+    )
+
+
+def show_corpus_in_prefect(assessment: CorpusAssessment, store: Store) -> None:
+    """Leave the report and the way to the model beside the flow run."""
+    if not is_in_run():
+        return
+    from prefect.artifacts import create_link_artifact, create_markdown_artifact
+
+    name = assessment.dataset.replace("_", "-")
+    report = store.sound(assessment.reported) / "report.md"
+    create_markdown_artifact(
+        report.read_text(encoding="utf-8"),
+        key=f"{name}-report",
+        description="What was learned from each member, and the errors on it.",
+    )
     create_link_artifact(
         assessment.page,
         key=f"{name}-model",

@@ -8,22 +8,11 @@ from typing import TYPE_CHECKING
 from model.evaluation.verdict import MIN_ENTITIES, MIN_WINDOWS
 from tasks.registry.client import registry
 from tasks.registry.models import CHAMPION, alias_version, known_code
-from tasks.release.champion_gate import (
-    Decision,
-    Score,
-    clean_error,
-    decide,
-    decision_key,
-    gate_errors,
-    gate_evidence,
-    gate_windows,
-    leak_refusal,
-    measure_of,
-    refusal,
-    unjudged_reason,
-)
+from tasks.release.champion_gate import Decision, Score, decide, decision_key
 from tasks.release.gate_metrics import NotReproduced
+from tasks.release.gated import gated
 from tasks.release.register import Registration
+from tasks.report.corpus_report import CorpusSteps
 from tasks.report.facts import RunSteps
 from tasks.runtime.errors import ConfigError
 from tasks.runtime.frozen import Frozen
@@ -40,16 +29,16 @@ class Promotion(Frozen):
     reason: str
 
 
-def promote(steps: RunSteps, registration: Registration) -> Promotion:
+def promote(steps: RunSteps | CorpusSteps, registration: Registration) -> Promotion:
     """Make a version the champion if it passes the gate; the decision stays with the version."""
-    name, number = registration.name, registration.version
+    name, number, asked = registration.name, registration.version, gated(steps)
     with registry(steps.store) as client:
         version = client.get_model_version(name, number)
         champion = alias_version(client, name, CHAMPION)
         key = decision_key(
             {
-                "windows": gate_windows(steps),
-                "evaluate_recipe": steps.evaluated.recipe,
+                "windows": asked.windows,
+                "evaluate_recipe": asked.evaluate_recipe,
                 "champion": champion or "",
                 "evidence": f"{MIN_WINDOWS} windows of {MIN_ENTITIES} entities, behind nowhere",
             }
@@ -73,15 +62,17 @@ def promote(steps: RunSteps, registration: Registration) -> Promotion:
 
 
 def judge(
-    client: MlflowClient, steps: RunSteps, registration: Registration, scratch: Path
+    client: MlflowClient,
+    steps: RunSteps | CorpusSteps,
+    registration: Registration,
+    scratch: Path,
 ) -> Decision:
     """Compare a version with the baselines and the present champion on the same windows."""
-    if (leak := leak_refusal(steps.shards, steps.evaluated)) is not None:
-        return leak
-    if reason := unjudged_reason(steps):
-        return refusal(reason)
-    name, measure = registration.name, measure_of(steps.config)
-    error, baselines = gate_errors(steps)
+    asked = gated(steps)
+    if (refused := asked.refused) is not None:
+        return refused
+    name = registration.name
+    error, baselines = asked.errors()
 
     def measured(version: str) -> float:
         folder = scratch / version
@@ -90,25 +81,27 @@ def judge(
             model = known_code(client, f"models:/{name}/{version}", folder)
         except ConfigError as error:
             raise NotReproduced(str(error)) from error
-        return clean_error(steps, model, folder)
+        return asked.clean_error(model, folder)
 
     champion, champion_error = None, ""
     number = alias_version(client, name, CHAMPION)
     if number is not None:
         tags = client.get_model_version(name, number).tags
         # A stored error compares if it is of these windows.
-        is_comparable = tags.get("score_windows") == gate_windows(steps) and measure.tag in tags
+        is_comparable = tags.get("score_windows") == asked.windows and asked.tag in tags
         try:
-            champion_score = float(tags[measure.tag]) if is_comparable else measured(number)
+            champion_score = float(tags[asked.tag]) if is_comparable else measured(number)
             champion = Score(version=number, error=champion_score)
         except NotReproduced as fault:
             champion_error = str(fault)
-    return decide(
+    decision = decide(
         Score(version=registration.version, error=error),
         baselines,
-        gate_evidence(steps),
+        asked.evidence(),
         champion,
-        measure,
+        asked.told,
         lambda: measured(registration.version),
         champion_error,
     )
+    remark = f" ({asked.remark})" if asked.remark else ""
+    return decision.model_copy(update={"reason": f"{decision.reason}{remark}"})

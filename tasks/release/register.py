@@ -14,25 +14,22 @@ from urllib.parse import unquote, urlsplit
 
 from model.families import VISITS, reads
 from tasks.config.pipeline import PipelineConfig
-from tasks.prepare.conventions import CALIBRATION_FILE
 from tasks.registry.client import experiment_id, registry
 from tasks.registry.models import CANDIDATE, alias_version
 from tasks.release.bundle import (
     ENTRY,
     answer_of,
-    default_params,
     example_points,
     example_visits,
     requirements_of,
-    source_digest,
     write_bundle,
 )
-from tasks.release.champion_gate import score_tags
 from tasks.release.mlflow_metrics import mlflow_metrics
-from tasks.release.model_card import first_screen_text, model_card
+from tasks.release.version_facts import Judged, VersionFacts, facts_of_version
+from tasks.report.corpus_report import CorpusSteps
 from tasks.report.facts import RunSteps
 from tasks.runtime.frozen import Frozen
-from tasks.runtime.store import Receipt, sha256_file
+from tasks.runtime.store import Receipt, Store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -58,38 +55,29 @@ def registered_name(config: PipelineConfig) -> str:
 # Register ---------------------------------------------------------------------------------------
 
 
-def register(steps: RunSteps, reported: Receipt, flow_run_id: str | None = None) -> Registration:
+def register(
+    steps: RunSteps | CorpusSteps, reported: Receipt, flow_run_id: str | None = None
+) -> Registration:
     """The version of a trained model, made only if there is none yet; always the candidate.
 
     The report, and the quality report of its data where there is one, are logged with the run.
     """
-    config = steps.config
-    name = registered_name(config)
-    facts = {
-        "train_content": steps.store.manifest(steps.trained).content,
-        "train_recipe": steps.trained.recipe,
-        "calibration": sha256_file(steps.evaluation / CALIBRATION_FILE)[:16],
-        "source": source_digest(config.model.family),
-        "evaluate_recipe": steps.evaluated.recipe,
-        "report_recipe": reported.recipe,
-        "dataset": config.dataset,
-        **score_tags(steps),
-    }
-    card = model_card(steps, reported)
+    told = facts_of_version(steps, reported)
+    name, facts = told.name, told.facts
     with registry(steps.store) as client:
         version = find_version(client, name, facts)
         is_new = version is None
         if version is None:
-            run_id, model_id, source = log_run(client, steps, reported, flow_run_id)
-            ensure_registered(client, name, config)
+            run_id, model_id, source = log_run(client, told, steps.store, flow_run_id)
+            ensure_registered(client, told)
             version = client.create_model_version(
-                name, source, run_id, tags=facts, description=card, model_id=model_id
+                name, source, run_id, tags=dict(facts), description=told.card, model_id=model_id
             )
         elif any(version.tags.get(key) != text for key, text in facts.items()):
             # A newer assessment of the same weights.
-            log_metrics(client, str(version.run_id), steps.evaluation)
-            client.set_tag(str(version.run_id), DESCRIPTION, first_screen_text(steps))
-            client.update_model_version(name, version.version, card)
+            log_numbers(client, str(version.run_id), told.metrics)
+            client.set_tag(str(version.run_id), DESCRIPTION, told.summary)
+            client.update_model_version(name, version.version, told.card)
             for key, text in facts.items():
                 client.set_model_version_tag(name, version.version, key, text)
         if alias_version(client, name, CANDIDATE) != str(version.version):
@@ -121,51 +109,51 @@ def has_files(client: MlflowClient, version: ModelVersion) -> bool:
     return parts.scheme != "file" or (Path(unquote(parts.path)) / "MLmodel").is_file()
 
 
-def ensure_registered(client: MlflowClient, name: str, config: PipelineConfig) -> None:
+def ensure_registered(client: MlflowClient, told: VersionFacts) -> None:
     from mlflow.exceptions import MlflowException
 
-    row = config.source_row
-    about = f"{config.model.family} trained on {row.title}. Licence of the data: {row.licence}."
+    tags = {"dataset": told.subject}
     try:
-        client.create_registered_model(name, tags={"dataset": row.name}, description=about)
+        client.create_registered_model(told.name, tags=tags, description=told.about)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
 
 
 def log_run(
-    client: MlflowClient, steps: RunSteps, reported: Receipt, flow_run_id: str | None
+    client: MlflowClient, told: VersionFacts, store: Store, flow_run_id: str | None
 ) -> tuple[str, str, str]:
     """One MLflow run with all that is known of a model: its id, the model's id and address."""
     import mlflow
     import pandas as pd
 
-    config, store, trained = steps.config, steps.store, steps.trained
-    papers = {"report": reported} | ({"quality": steps.quality} if steps.quality else {})
+    trained = told.trained
     tags = {
         "train_recipe": trained.recipe,
         "mlflow.source.name": "trajfoundry",
-        DESCRIPTION: first_screen_text(steps),
+        DESCRIPTION: told.summary,
     }
     if flow_run_id:
         tags["prefect.flow_run_id"] = flow_run_id
-    title = f"{config.model.family}-{config.dataset}-{trained.recipe[:8]}"
+    title = f"{told.config.model.family}-{told.subject}-{trained.recipe[:8]}"
     with mlflow.start_run(
         experiment_id=experiment_id(client, store), run_name=title, tags=tags
     ) as started:
         run_id = str(started.info.run_id)
         # Nested settings with dotted names.
-        [settings] = pd.json_normalize(config.model_dump(mode="json")).to_dict("records")
+        [settings] = pd.json_normalize(dict(told.settings)).to_dict("records")
         mlflow.log_params({str(name): value for name, value in settings.items()})
-        log_metrics(client, run_id, steps.evaluation)
+        log_numbers(client, run_id, told.metrics)
         log_curve(client, run_id, store.sound(trained) / "metrics.jsonl")
-        mlflow.log_input(dataset_input(config, steps.shards), context="training")
-        for folder, receipt in papers.items():
+        for one in told.judged:
+            context = "training" if one.is_learned else "evaluation"
+            mlflow.log_input(dataset_input(one), context=context)
+        for folder, receipt in told.papers.items():
             for path in sorted(store.sound(receipt).iterdir()):
                 if path.suffix in (".html", ".md", ".png") or path.name == "quality.json":
                     client.log_artifact(run_id, str(path), folder)
         with store.draft() as scratch:
-            model = log_model(config, store.sound(trained), steps.evaluation, scratch)
+            model = log_model(told, store.sound(trained), scratch)
     return run_id, model.model_id, model.model_uri
 
 
@@ -196,23 +184,24 @@ def log_curve(client: MlflowClient, run_id: str, path: Path) -> None:
             client.log_batch(run_id, metrics=metrics)
 
 
-def dataset_input(config: PipelineConfig, shards: Receipt) -> Any:
-    """The data that a model was trained on: its name, home page and recipe."""
+def dataset_input(judged: Judged) -> Any:
+    """Data that a model was trained or judged on: their name, home page and recipe."""
     from mlflow.data.http_dataset_source import HTTPDatasetSource
     from mlflow.data.meta_dataset import MetaDataset
 
-    source = HTTPDatasetSource(config.source_row.homepage)
+    source = HTTPDatasetSource(judged.row.homepage)
     described: Any = MetaDataset  # its base declares a method that MLflow never asks for
-    return described(source, name=config.dataset, digest=shards.recipe)
+    return described(source, name=judged.dataset, digest=judged.shards.recipe)
 
 
-def log_model(config: PipelineConfig, trained: Path, evaluated: Path, scratch: Path) -> Any:
+def log_model(told: VersionFacts, trained: Path, scratch: Path) -> Any:
     """Store the model as a Python file with its bundle; nothing in it is pickled."""
     import mlflow
 
-    defaults, family = default_params(config), config.model.family
+    defaults, family = told.defaults, told.config.model.family
     example = example_visits() if reads(family) == VISITS else example_points(defaults["task"])
-    is_personal = config.source_row.is_personal
+    is_personal = any(one.row.is_personal for one in told.judged if one.is_learned)
+    evaluated = told.judged[0].folder
     bundle = write_bundle(scratch / "bundle", trained, defaults, evaluated, is_personal)
     return mlflow.pyfunc.log_model(
         name="model",

@@ -12,10 +12,11 @@ from tasks.config.pipeline import PipelineConfig
 REGISTERED = "models:/"
 
 
-def command_of(config: PipelineConfig) -> str:
+def command_of(config: PipelineConfig, corpus: str = "") -> str:
     """The command of a run, without its source, its store or any path of a machine."""
     told = config.model_dump(mode="json", exclude_defaults=True)
-    flags = {"dataset": config.dataset} | dict(flags_of(told))
+    subject = {"corpus": corpus} if corpus else {"dataset": config.dataset}
+    flags = subject | dict(flags_of({name: told[name] for name in told if name != "dataset"}))
     if not flags.get("train.init", REGISTERED).startswith(REGISTERED):
         flags["train.init"] = "INITIAL_WEIGHTS"
     words = [f"--{name} {shlex.quote(value)}" for name, value in flags.items()]

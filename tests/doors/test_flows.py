@@ -68,7 +68,8 @@ def test_a_value_out_of_range_does_not_pass():
 def test_the_form_of_the_pipeline_has_sections_choices_ranges_and_help():
     schema = schema_of("pipeline")
     sections = schema["definitions"]
-    assert set(schema["properties"]) == {"config", "source"}
+    assert set(schema["properties"]) == {"config", "source", "corpus", "source_folder"}
+    assert "open or world" in schema["properties"]["corpus"]["description"]
     assert {"CleanConfig", "SplitConfig", "WindowConfig", "ModelConfig", "TrainConfig"} < set(
         sections
     )

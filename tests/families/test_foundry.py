@@ -222,7 +222,8 @@ def test_middle_and_extent_are_those_of_the_points_that_may_be_read():
     lon_deg, lat_deg = model.place.middle_deg_C.tolist()
     assert (lon_deg, lat_deg) == (pytest.approx(8, abs=0.01), pytest.approx(50, abs=0.01))
     assert float(model.place.extent_m) < 500
-    assert (model.unit_m_J.diff() >= 0).all()
+    model.fit_loss([batch])
+    assert (model.unit_m_MJ.diff() >= 0).all()
 
 
 # ------------------------------------------------------------------ base
@@ -317,7 +318,7 @@ def test_untrained_it_tells_the_base():
 def test_the_miss_is_the_distance_of_each_forecast_in_its_unit(is_window):
     """Each target some points ahead of one that may be read, asked as a forecast would be."""
     model, points = random_weights(), walk(1, 11)
-    model.unit_m_J.copy_(torch.arange(1.0, len(AHEAD) + 1))
+    model.unit_m_MJ.copy_(torch.arange(1.0, len(AHEAD) + 1))
     batch = window_of(points, hidden=range(7, 11)) if is_window else batch_of(*points)
     total, count = 0.0, 0
     for now in range(1, 7 if is_window else 11):
@@ -399,6 +400,7 @@ def test_training_beats_its_base_on_turning_walks():
     model = build("foundry", "tiny", WALKING)
     batch = batch_of(*walk(32, 24))
     model.fit_inputs([batch])
+    model.fit_loss([batch])
     optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
     first = model.eval().loss(batch).parts["miss"]
     model.train()

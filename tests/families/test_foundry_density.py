@@ -22,6 +22,7 @@ from model.inference.api import forecast
 from model.inference.serving import Params, Trained, forecast_points
 from model.interface.batch import Cursor
 from model.interface.contexts import Context
+from model.interface.evaluating import evaluating
 from model.interface.flat_points import sorted_points
 
 NUM_POINTS = 40
@@ -39,7 +40,9 @@ def trained(noise_m: float = 1.0) -> Foundry:
     model: Foundry = build("foundry", shape, SHIPS)
     minutes = STEP_S * torch.arange(NUM_POINTS, dtype=torch.float64)
     batches = [batch_of(*Arcs(32, seed, noise_m).at(minutes)) for seed in range(8)]
-    model.fit_inputs(batches)
+    with evaluating(model):
+        model.fit_inputs(batches)
+        model.fit_loss(batches)
     optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for step in range(150):
         optimiser.zero_grad()

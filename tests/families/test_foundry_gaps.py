@@ -252,7 +252,7 @@ def test_gaps_without_time_or_way_are_finite(still):
 
 def test_the_miss_is_the_distance_of_what_is_recovered_in_the_unit_of_the_gap():
     model = random_weights()
-    model.gap_head.unit_m_G.copy_(torch.arange(1.0, 7.0))
+    model.gap_head.unit_m_MG.copy_(torch.arange(1.0, 7.0))
     batch = masked(batch_of(*walk(3, 20)), JUDGED[3], 0)  # blocks of five: 2 + 0.32 units
     with torch.no_grad():
         loss, found = model.gap_head.loss(batch, model.place), model.recover(batch)
@@ -277,7 +277,7 @@ def test_training_beats_the_better_simple_path_of_turning_walks():
     torch.manual_seed(0)
     model = build("foundry", "tiny", WALKING)
     batch = batch_of(*walk(64, 24))
-    model.gap_head.fit([masked(batch, JUDGED[1], 0)])
+    model.gap_head.fit([[masked(batch, JUDGED[1], 0)]])
     model.place.fit(batch.lon_deg_BT.flatten(), batch.lat_deg_BT.flatten())
     optimiser = torch.optim.AdamW(model.gap_head.parameters(), lr=3e-3)
     for step in range(60):

@@ -215,7 +215,7 @@ def test_the_columns_name_own_results_and_no_others(tmp_path: Path, store: Store
 
 
 def test_the_zone_is_that_of_the_calendar_too():
-    assert config_of(zone="Asia/Tokyo").training.zone == "Asia/Tokyo"
+    assert config_of(zone="Asia/Tokyo").training.members[0].zone == "Asia/Tokyo"
     assert config_of().source_row.zone == "UTC"
 
 

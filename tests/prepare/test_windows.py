@@ -301,7 +301,7 @@ def test_windows_are_the_datasets_own_and_flags_come_first():
     storms = PipelineConfig()
     assert (storms.windowing.num_context, storms.windowing.num_horizon) == (8, 20)
     assert (storms.evaluate_rules.horizons[-1], storms.evaluate_rules.gate_horizon) == (20, 12)
-    assert storms.training.window == storms.windowing
+    assert storms.training.members[0].window == storms.windowing
     short = PipelineConfig(window={"num_horizon": 5, "stride": 2})
     assert (short.windowing.num_context, short.windowing.stride) == (8, 2)
     assert (short.evaluate_rules.horizons, short.evaluate_rules.gate_horizon) == ((2, 4, 5), 5)

@@ -25,7 +25,7 @@ from tasks.evaluate.evaluate import evaluate
 from tasks.registry.client import registry, tracking_uri
 from tasks.registry.model_code import code_digest
 from tasks.registry.models import loaded_model
-from tasks.release import bundle, register
+from tasks.release import bundle, register, version_facts
 from tasks.release.champion_gate import Decision, Score, decide, gate_errors, windows_digest
 from tasks.release.gate_metrics import RECOVERY_MEASURE, Evidence, NotReproduced, forecast_measure
 from tasks.release.promote import Promotion, promote
@@ -208,7 +208,9 @@ def rival(champion, monkeypatch):
     modules = bundle.served_source("chemin")
     text = module_path(SERVING).read_text() + OTHER
     modules[SERVING] = python_hash(text)
-    monkeypatch.setattr(register, "source_digest", lambda _: code_digest(modules, bundle.ENTRY))
+    monkeypatch.setattr(
+        version_facts, "source_digest", lambda _: code_digest(modules, bundle.ENTRY)
+    )
     return enrol(ships.good())
 
 

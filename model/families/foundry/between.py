@@ -11,7 +11,7 @@ north), V numbers that are seen, G sizes of gaps.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -170,9 +170,9 @@ class Asked:
 
 
 class GapHead(nn.Module):
-    """Where asked points are; `unit_m_G` is how far the blend is off in gaps of each size."""
+    """Where asked points are; `unit_m_MG` tells how far the blend is off in gaps of each size."""
 
-    unit_m_G: Tensor
+    unit_m_MG: Tensor
     log_gap_G: Tensor
 
     def __init__(self, config: FoundryConfig, usual: Normaliser) -> None:
@@ -187,40 +187,58 @@ class GapHead(nn.Module):
         nn.init.zeros_(self.correct.bias)
         self.bias_GP = nn.Parameter(torch.zeros(len(GAPS), NUM_PATHS))
         self.sharpness = nn.Parameter(torch.tensor(SHARPNESS))
-        self.register_buffer("unit_m_G", torch.ones(len(GAPS)))
+        self.register_buffer("unit_m_MG", torch.ones(1, len(GAPS)), persistent=False)
         self.register_buffer("log_gap_G", torch.tensor(GAPS).log(), persistent=False)
 
     @torch.no_grad()
-    def fit(self, batches: Iterable[Batch]) -> None:
-        """The units and the first weights, from batches of train of which something is hidden."""
-        told = []
+    def fit_paths(self, members: Iterable[Iterable[Batch]]) -> None:
+        """The first weights of paths, from batches of train of which something is hidden.
+
+        By how much each misses less than their mean does, on average over the members.
+        """
+        told = [self._share_GP(batches).log() for batches in members]
+        self.bias_GP.copy_(-TRAIN_SHARPNESS * torch.stack(told).mean(0))
+
+    def _share_GP(self, batches: Iterable[Batch]) -> Tensor:
+        """How far each path is off in gaps of each size, over the mean of all paths."""
+        miss_GP, count_G = torch.zeros(len(GAPS), NUM_PATHS), torch.zeros(len(GAPS))
+        for asked, away_m_NPC in self._missed(batches):
+            near_NG = self._near(asked.at_N)
+            miss_GP += near_NG.T @ away_m_NPC.norm(dim=-1)
+            count_G += near_NG.sum(0)
+        miss_GP = (miss_GP / count_G.clamp(min=1e-6).unsqueeze(-1)).clamp(min=self.least_m)
+        return miss_GP / miss_GP.mean(-1, keepdim=True)
+
+    def _missed(self, batches: Iterable[Batch]) -> Iterator[tuple[Asked, Tensor]]:
+        """What is asked, and how far off each path is there (N, P, C)."""
         for batch in batches:
             asked = Asked.of(batch)
-            away_m_NPC = asked.at_N.path_m_BTPC - asked.true_m(batch).unsqueeze(-2)
-            told.append((self._near(asked.at_N), asked, away_m_NPC))
-        count_G = torch.stack([near_NG.sum(0) for near_NG, _, _ in told]).sum(0).clamp(min=1e-6)
-        miss_GP = torch.stack(
-            [near_NG.T @ away_m_NPC.norm(dim=-1) for near_NG, _, away_m_NPC in told]
-        ).sum(0)
-        miss_GP = (miss_GP / count_G.unsqueeze(-1)).clamp(min=self.least_m)
-        self.bias_GP.copy_(-TRAIN_SHARPNESS * torch.log(miss_GP / miss_GP.mean(-1, keepdim=True)))
-        total_G = torch.stack(
-            [
-                near_NG.T @ self._blend(self._logits(asked), away_m_NPC).norm(dim=-1)
-                for near_NG, asked, away_m_NPC in told
-            ]
-        ).sum(0)
-        self.unit_m_G.copy_((total_G / count_G).cummax(0).values.clamp(min=self.least_m))
+            yield asked, asked.at_N.path_m_BTPC - asked.true_m(batch).unsqueeze(-2)
+
+    @torch.no_grad()
+    def fit(self, members: Iterable[Iterable[Batch]]) -> None:
+        """The units of each member, from batches of train of which something is hidden."""
+        units = torch.stack([self._unit_m_G(batches) for batches in members])
+        self.unit_m_MG = units.to(self.unit_m_MG.device)
+
+    def _unit_m_G(self, batches: Iterable[Batch]) -> Tensor:
+        total_G, count_G = torch.zeros(len(GAPS)), torch.zeros(len(GAPS))
+        for asked, away_m_NPC in self._missed(batches):
+            near_NG = self._near(asked.at_N)
+            total_G += self._blend(self._logits(asked), away_m_NPC).norm(dim=-1) @ near_NG
+            count_G += near_NG.sum(0)
+        mean_m_G = (total_G / count_G.clamp(min=1e-6)).cummax(0).values
+        return mean_m_G.clamp(min=self.least_m)
 
     def loss(self, batch: Batch, where: PlaceCode | None) -> Loss:
         """Mean distance of hidden places from where they are told, each in the unit of its gap."""
         if not isinstance(batch, MaskedBatch):
-            nothing = self.unit_m_G.new_zeros(())
+            nothing = self.unit_m_MG.new_zeros(())
             return Loss.of(nothing.long(), {"gap_miss": nothing})
         asked = Asked.of(batch)
         away_m_NC = self(asked, where) - asked.true_m(batch)
         away_m_N = torch.sqrt(away_m_NC.square().sum(-1) + LEAST_M**2) - LEAST_M
-        miss_N = away_m_N / (self._near(asked.at_N) @ self.unit_m_G)
+        miss_N = away_m_N / (self._near(asked.at_N) @ self.unit_m_MG[batch.cursor.last])
         return Loss.of(torch.tensor(len(miss_N)), {"gap_miss": miss_N.sum()})
 
     def _near(self, around: Around) -> Tensor:

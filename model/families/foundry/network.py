@@ -2,19 +2,19 @@
 
 It corrects a simple forecast that is blended by what worked inside the window (`base.py`), reads
 velocities over lags in the window's own units (`motion.py`), and learns the distance in metres by
-which it is judged, in one unit for each number of points ahead. What it would need of a data set
-are inputs that may be absent: where on Earth a point lies (`place.py`), and what past trips did
-next that were near in place and in motion (`recall.py`).
+which it is judged, in one unit for each data set and number of points ahead. What it would need of
+a data set are inputs that may be absent: where on Earth a point lies (`place.py`), and what past
+trips did next that were near in place and in motion (`recall.py`).
 
 Shapes: B rows, R sequences, T points, N presents, J points ahead that training asks, H points of
 the horizon, S samples, D model width, C coordinates (east, north), P pairs of a present and an
-instant, A leads and K candidates of the base.
+instant, A leads and K candidates of the base, M members of a corpus.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -55,7 +55,7 @@ from .place import PlaceCode
 from .presents import Center, Presents, grid, is_present
 from .recall import Recall
 from .strides import STRIDES, Readings
-from .units import own_units_m
+from .units import by_member, own_units_m, unit_m_of
 
 AHEAD = (1, 2, 3, 5, 8, 12, 16, 20, 26, 32)  # points ahead that training asks
 LOG_LOST = math.log(80)  # intervals ahead from which on the base alone tells where
@@ -67,7 +67,7 @@ class Foundry(Model):
     """The network: `encode` reads points, `center` corrects the base, `density` says how surely."""
 
     family = "foundry"
-    unit_m_J: Tensor
+    unit_m_MJ: Tensor
     log_knot_K: Tensor
     memory: Memory | None = None
 
@@ -91,7 +91,7 @@ class Foundry(Model):
         self.register_buffer("log_knot_K", torch.tensor(KNOTS).log(), persistent=False)
         self.density_head = DensityHead(width, config.num_components)
         self.elapsed_head = ElapsedHead(width, config.num_components, normaliser)
-        self.register_buffer("unit_m_J", torch.ones(len(AHEAD)))
+        self.register_buffer("unit_m_MJ", torch.ones(1, len(AHEAD)), persistent=False)
         self.journey_head = JourneyHead(config, normaliser)
         self.gap_head = GapHead(config, normaliser)
         self.envelope = Envelope()
@@ -119,32 +119,40 @@ class Foundry(Model):
 
     @torch.no_grad()
     def fit_inputs(self, batches: Iterable[Batch]) -> None:
-        """The middle and extent of train, and how far the base is off at each number of points."""
+        """The middle and extent of train, of several members none; how long journeys take; what is
+        familiar.
+        """
         with evaluating(self):  # nothing is left out by chance
             self._fit_inputs(list(batches))
 
     def _fit_inputs(self, batches: list[Batch]) -> None:
+        self.gap_head.fit_paths(with_gaps(by_member(batches)))
         self.journey_head.fit([one.journeys for one in batches if one.journeys is not None])
-        self.gap_head.fit(masked(batch, as_judged, 0) for batch in batches)
         rows = [rows_of_batch(batch) for batch in batches]
         if self.place is not None:
-            places = [
+            lon_deg_N, lat_deg_N = (
                 torch.cat([getattr(one, name)[is_present(one)] for one in rows])
                 for name in ("lon_deg_RT", "lat_deg_RT")
-            ]
-            self.place.fit(*places)
-        signs = []
-        total_J, count_J = torch.zeros(len(AHEAD)), torch.zeros(len(AHEAD))
-        for one in rows:
-            seen, (moved_m_NJC, elapsed_s_NJ, is_target_NJ) = self._presents(one)
-            miss_m_NJ = self._base_miss_m(seen, elapsed_s_NJ.float(), moved_m_NJC)
-            total_J += (miss_m_NJ * is_target_NJ).sum(0)
-            count_J += is_target_NJ.sum(0)
-            signs.append(signs_of(seen.motion.at(seen.motion.index_RT >= LEAST_POINTS)))
-        self.envelope.fit(torch.cat(signs))
-        mean_m_J = total_J / count_J.clamp(min=1)
-        least_m = max(LEAST_M, self.normaliser.extent_scale_m / 100)
-        self.unit_m_J.copy_(mean_m_J.cummax(0).values.clamp(min=least_m))
+            )
+            num_members = len({batch.cursor.last for batch in batches})
+            self.place.fit_members(lon_deg_N, lat_deg_N, num_members)
+        motions = [self._presents(one)[0].motion for one in rows]
+        told = [signs_of(one.at(one.index_RT >= LEAST_POINTS)) for one in motions]
+        self.envelope.fit(torch.cat(told))
+
+    @torch.no_grad()
+    def fit_loss(self, batches: Iterable[Batch]) -> None:
+        """How far the base is off at each number of points ahead, in each member of train."""
+        members = by_member(batches)
+        self.gap_head.fit(with_gaps(members))
+        units = torch.stack([unit_m_of(map(self._base_misses, each)) for each in members])
+        self.unit_m_MJ = units.to(self.unit_m_MJ.device)
+
+    def _base_misses(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """How far the base is off, how far it goes, and what is asked, (N, J) each."""
+        seen, (moved_m_NJC, elapsed_s_NJ, is_target_NJ) = self._presents(rows_of_batch(batch))
+        miss_m_NJ = self._base_miss_m(seen, elapsed_s_NJ.float(), moved_m_NJC)
+        return miss_m_NJ, moved_m_NJC.norm(dim=-1).float(), is_target_NJ
 
     # ------------------------------------------------------------------ reading
 
@@ -282,7 +290,7 @@ class Foundry(Model):
         center = self.center(seen, elapsed_s_NJ)
         away_m_NJC = center.moved_m_NJC - moved_m_NJC.float()
         away_m_NJ = torch.sqrt(away_m_NJC.square().sum(-1) + NO_KINK_M**2) - NO_KINK_M
-        miss_NJ = away_m_NJ / self.unit_m_J
+        miss_NJ = away_m_NJ / self.unit_m_MJ[batch.cursor.last]
         is_drawn_N = seen.is_drawn_N
         if bool(is_drawn_N.any()):
             self.envelope.is_any_rate.fill_(1)
@@ -430,6 +438,11 @@ class Foundry(Model):
         total_B.index_add_(0, row_N, surprise_N.double())
         num_steps_B = rows.num_points_R - 1
         return total_B / num_steps_B.double().where(num_steps_B > 0, torch.nan)
+
+
+def with_gaps(members: Iterable[Iterable[Batch]]) -> list[Iterator[Batch]]:
+    """Batches of each member of which what is judged is hidden."""
+    return [(masked(batch, as_judged, 0) for batch in batches) for batches in members]
 
 
 TASKS = ("forecast", "recover", "travel_time", "embed", "score")

@@ -1,8 +1,10 @@
 """Place: where on Earth a point lies, as waves that a network reads, with its heading by compass.
 
-Fitted on train: the middle and the extent, and in which cells of a coarse grid anything was. It is
-an input that may be absent: it is left out now and then in training, so that the weights also
-answer where a place says nothing, and wherever train saw nothing near.
+Fitted on train: the middle and the extent, and in which cells of a coarse grid anything was. The
+waves tell places of one region apart; of several regions, as of a corpus, there is no such frame,
+and latitude and longitude alone are told. It is an input that may be absent: it is left out now and
+then in training, so that the weights also answer where a place says nothing, and wherever train saw
+nothing near.
 
 Shapes: R rows, T points, C coordinates (east, north), O octaves, X and Y cells to the east and to
 the north.
@@ -59,6 +61,19 @@ class PlaceCode(nn.Module):
         """Whether train was in the cell of a place, or in one beside it; never beyond the grid."""
         cell_RTC, is_inside_RT = cells_of(self.own(lon_deg_RT, lat_deg_RT))
         return is_inside_RT & (self.is_known_XY[cell_RTC.unbind(-1)] > 0)
+
+    def fit_members(self, lon_deg_N: Tensor, lat_deg_N: Tensor, num_members: int) -> None:
+        """Of several members no region is kept."""
+        if num_members > 1:
+            self.fit_globe()
+        else:
+            self.fit(lon_deg_N, lat_deg_N)
+
+    def fit_globe(self) -> None:
+        """No region: everything lies in its middle, so that no wave tells anything."""
+        self.middle_deg_C.zero_()
+        self.extent_m.fill_(torch.inf)
+        self.is_known_XY.fill_(1)
 
     def forward(self, lon_deg_RT: Tensor, lat_deg_RT: Tensor, heading_RTC: Tensor) -> Tensor:
         """(R, T, NUM_SEEN)."""
