@@ -21,7 +21,7 @@ from ..earth.cells import cells_of
 from ..earth.geometry import step_between, step_from
 from ..interface.answers import Forecast
 from ..interface.contexts import Context
-from ..memory.paths import PastPaths
+from ..interface.memory.paths import PastPaths
 from .forecast import arrival_velocity_mps, damped_velocity, predicted_time_s
 from .windows import Windows
 

@@ -23,8 +23,8 @@ from ..earth.geometry import step_from
 from ..features.point_features import steps_of
 from ..interface.answers import Generated
 from ..interface.contexts import Context
+from ..interface.memory.paths import in_space_m
 from ..interface.trips import Trips
-from ..memory.paths import in_space_m
 
 CELL_M = 500.0
 

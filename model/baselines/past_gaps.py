@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..earth.arrays import Ints
 from ..earth.geometry import haversine_m, step_between
-from ..memory.paths import PastPaths, in_space_m
+from ..interface.memory.paths import PastPaths, in_space_m
 from .recovery import Bracket, RecoveryBaseline, hermite_m
 
 MAX_STARTS = 1_000_000

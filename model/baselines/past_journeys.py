@@ -23,7 +23,7 @@ from ..earth.columns import Columns
 from ..earth.geometry import haversine_m
 from ..interface.answers import Durations
 from ..interface.contexts import Partial
-from ..memory.paths import in_space_m
+from ..interface.memory.paths import in_space_m
 from .travel_time import LEAST_S
 
 HOURS = 7 * 24

@@ -24,7 +24,7 @@ from ..earth.geometry import step_between, step_from
 from ..interface.answers import Forecast
 from ..interface.contexts import Context
 from ..interface.flat_points import Pieces, context_of
-from ..memory.paths import PastPaths, in_space_m
+from ..interface.memory.paths import PastPaths, in_space_m
 from .forecast import arrival_velocity_mps, damped_velocity, predicted_time_s
 from .windows import Windows
 

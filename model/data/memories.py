@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..memory.crops import cut_points
-from ..memory.fitting import fitted_memory
-from ..memory.memory import TRAIN, Memory
-from ..memory.paths import NOBODY, PastPaths
+from ..interface.memory.crops import cut_points
+from ..interface.memory.fitting import fitted_memory
+from ..interface.memory.memory import TRAIN, Memory
+from ..interface.memory.paths import NOBODY, PastPaths
 from .paths import read_entities, read_paths
 from .shards import Shards
 

@@ -23,7 +23,7 @@ from ..earth.geometry import haversine_m
 from ..interface.answerer import Answerer
 from ..interface.batch import Batch
 from ..interface.contexts import Partial
-from ..memory.paths import PastPaths
+from ..interface.memory.paths import PastPaths
 from .forecast_scores import read_forecast_windows
 from .judged_tasks import PATH_INFERENCE, RECOVER, TIMES_GIVEN
 from .metrics import ade_m

@@ -92,7 +92,7 @@ def answering_digest(folder: Path) -> str:
     """The name of what decides answers and what is said of them: calibration and memory too."""
     from model.data.seen_points import SEEN_FILE
     from model.interface.calibration import CALIBRATION_FILE
-    from model.memory.memory import MEMORY_FILE
+    from model.interface.memory.memory import MEMORY_FILE
 
     names = stored_files(folder)
     return files_digest(folder, names, SEEN_FILE, CALIBRATION_FILE, MEMORY_FILE)

@@ -15,7 +15,7 @@ from model.baselines.drift_field import PRIOR_STEPS, drift_field, fitted_drift_f
 from model.baselines.forecast import damped_velocity
 from model.baselines.windows import Windows
 from model.earth.geometry import haversine_m
-from model.memory.paths import PastPaths
+from model.interface.memory.paths import PastPaths
 
 TARGET_S = torch.tensor([10.0, 40.0], dtype=torch.float64)
 JANUARY_US, JULY_US = (

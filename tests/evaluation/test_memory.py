@@ -25,13 +25,13 @@ from model.data.paths import read_entities
 from model.data.reading import read_batches
 from model.features.point_features import motion_since
 from model.interface.batch import index_of
+from model.interface.memory.crops import LAGS, keys, velocities_mps
+from model.interface.memory.fitting import MOTION_STEPS, OwnQuestions, fitted_memory
+from model.interface.memory.memory import MEMORY_FILE, NUM_NEIGHBOURS, SLACK, Memory, nobody
+from model.interface.memory.paths import NOBODY, PastPaths
 from model.interface.recalled import KNOTS
 from model.interface.sequence_rows import rows_of_batch
 from model.interface.weights import CorruptCheckpoint
-from model.memory.crops import LAGS, keys, velocities_mps
-from model.memory.fitting import MOTION_STEPS, OwnQuestions, fitted_memory
-from model.memory.memory import MEMORY_FILE, NUM_NEIGHBOURS, SLACK, Memory, nobody
-from model.memory.paths import NOBODY, PastPaths
 
 MOTION_S = 60.0
 

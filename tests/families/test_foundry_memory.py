@@ -23,10 +23,10 @@ from model.families.foundry.network import Foundry
 from model.inference.api import forecast
 from model.inference.serving import load_trained
 from model.interface.batch import ROW_BITS
+from model.interface.memory.fitting import fitted_memory
+from model.interface.memory.memory import MEMORY_FILE, Memory, nobody
+from model.interface.memory.paths import PastPaths
 from model.interface.sequence_rows import rows_of_batch
-from model.memory.fitting import fitted_memory
-from model.memory.memory import MEMORY_FILE, Memory, nobody
-from model.memory.paths import PastPaths
 from model.training.config import FitConfig
 from model.training.fit import Interrupted
 from model.training.launch import Training, run

@@ -9,7 +9,7 @@ from geographiclib.geodesic import Geodesic
 from model.earth.constants import EARTH_RADIUS_M
 from model.interface.contexts import Context
 from model.interface.flat_points import FlatPoints
-from model.memory.paths import PastPaths
+from model.interface.memory.paths import PastPaths
 
 SPHERE = Geodesic(EARTH_RADIUS_M, 0.0)
 STARTED_US = 1_700_000_000_000_000

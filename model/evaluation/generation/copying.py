@@ -21,8 +21,8 @@ from ...earth.arrays import Bools, Floats, Ints
 from ...earth.constants import EARTH_RADIUS_M
 from ...earth.frame import Frame
 from ...interface.flat_points import even_places
+from ...interface.memory.paths import in_space_m
 from ...interface.trips import Trips
-from ...memory.paths import in_space_m
 from .comparison import Comparison, OfWeights, Values, area_under_roc, share_of
 from .distances import Ruler
 

@@ -14,8 +14,8 @@ from ...earth.arrays import Floats, Ints
 from ...earth.calendar import DAY_S, calendar_of
 from ...earth.frame import Frame
 from ...earth.geometry import step_between
+from ...interface.memory.paths import in_space_m
 from ...interface.trips import NOBODY, Trips
-from ...memory.paths import in_space_m
 from .comparison import Values
 
 LEAST_STEP_M, LEAST_STEP_S = 1.0, 1e-3  # below: at rest, without a direction; no time at all

@@ -34,14 +34,14 @@ from ...interface.family import Family, Model
 from ...interface.flat_points import FlatPoints
 from ...interface.journey_rows import JourneyRows
 from ...interface.masking import Loss, as_judged, masked, mixed, unmasked
+from ...interface.memory.crops import LAGS as REMEMBERED
+from ...interface.memory.fitting import fitted_memory
+from ...interface.memory.memory import MEMORY_FILE, Memory, nobody
+from ...interface.memory.paths import PastPaths
 from ...interface.sequence_rows import SequenceRows, ahead_of, rows_of_batch, sequence_rows
 from ...layers.distributions import GaussianMixture, Noise, StepMixture, told_number, told_step_m
 from ...layers.elapsed import ElapsedHead
 from ...layers.heads import steer
-from ...memory.crops import LAGS as REMEMBERED
-from ...memory.fitting import fitted_memory
-from ...memory.memory import MEMORY_FILE, Memory, nobody
-from ...memory.paths import PastPaths
 from . import base, motion, place
 from .base import Base, hats
 from .between import Asked, GapHead

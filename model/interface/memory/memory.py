@@ -18,14 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..earth.arrays import Bools, Floats, Ints
-from ..earth.geometry import step_between
-from ..interface.batch import ROW_BITS, Batch
-from ..interface.contexts import Context
-from ..interface.flat_points import FlatPoints
-from ..interface.recalled import KNOTS, Recalled
-from ..interface.sequence_rows import SequenceRows
-from ..interface.weights import load_tensors, save_tensors
+from ...earth.arrays import Bools, Floats, Ints
+from ...earth.geometry import step_between
+from ..batch import ROW_BITS, Batch
+from ..contexts import Context
+from ..flat_points import FlatPoints
+from ..recalled import KNOTS, Recalled
+from ..sequence_rows import SequenceRows
+from ..weights import load_tensors, save_tensors
 from .crops import cut_points, keys, velocities_mps
 from .paths import NOBODY, PastPaths
 

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..earth.arrays import Ints
-from ..features.least_absolute import least_absolute
-from ..interface.recalled import KNOTS, Recalled
+from ...earth.arrays import Ints
+from ...features.least_absolute import least_absolute
+from ..recalled import KNOTS, Recalled
 from .crops import cut_points, velocities_mps
 from .memory import Memory
 from .paths import PastPaths

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ..earth.arrays import Floats, Ints
-from ..earth.geometry import step_between
+from ...earth.arrays import Floats, Ints
+from ...earth.geometry import step_between
 from .paths import PastPaths, in_space_m
 
 MAX_CROPS = 400_000

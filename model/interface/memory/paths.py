@@ -13,10 +13,10 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from ..earth.arrays import Floats, Ints
-from ..earth.constants import EARTH_RADIUS_M
-from ..earth.geometry import step_between, step_from
-from ..interface.flat_points import FlatPoints
+from ...earth.arrays import Floats, Ints
+from ...earth.constants import EARTH_RADIUS_M
+from ...earth.geometry import step_between, step_from
+from ..flat_points import FlatPoints
 
 NOBODY = -1
 
