@@ -242,6 +242,11 @@ class Foundry(Model):
             numbers_PU,
         )
 
+    def elapsed(self, seen: Presents, present_P: Tensor, ahead_P: Tensor) -> GaussianMixture:
+        """How long it is from presents to points ahead, around intervals of their own past."""
+        hidden_PD, pace_s_P = seen.hidden_ND[present_P], seen.motion.pace_s_RT[present_P]
+        return self.elapsed_head(hidden_PD.detach(), ahead_P, pace_s_P)
+
     # ------------------------------------------------------------------ training
 
     def _presents(
@@ -302,7 +307,7 @@ class Foundry(Model):
         present_P, ahead_P = at_P = is_target_NJ.nonzero(as_tuple=True)
         step = self.density(seen, center, at_P)
         ahead_J = torch.tensor(AHEAD, device=ahead_P.device)
-        elapsed = self.elapsed_head(seen.hidden_ND[present_P].detach(), ahead_J[ahead_P])
+        elapsed = self.elapsed(seen, present_P, ahead_J[ahead_P])
         log_s_P = torch.log(elapsed_s_NJ[at_P] + MIN_STEP_S)
         elapsed_nll_P = -elapsed.log_density(log_s_P).masked_fill(is_drawn_N[present_P], 0)
         parts = {
@@ -387,7 +392,7 @@ class Foundry(Model):
         """Seconds (B, S, H) until points that are counted, not timed."""
         num_rows, num_draws = len(seen.hidden_ND), 1 if noise is None else len(noise.uniform_SHE)
         ahead_P, row_P, _ = grid(num_horizon, num_rows, num_draws)
-        log_s_P = told_number(self.elapsed_head(seen.hidden_ND[row_P], ahead_P + 1), noise)
+        log_s_P = told_number(self.elapsed(seen, row_P, ahead_P + 1), noise)
         elapsed_s_P = (log_s_P.double().exp() - MIN_STEP_S).clamp(min=0)
         elapsed_s_HBS = elapsed_s_P.view(num_horizon, num_rows, num_draws).cummax(0).values
         return elapsed_s_HBS.permute(1, 2, 0)
@@ -424,14 +429,21 @@ class Foundry(Model):
         row_N, now_N = (index_of(rows.time_s_RT) < rows.num_points_R.unsqueeze(1) - 1).nonzero(
             as_tuple=True
         )
-        seen, next_J = self.encode(rows).at(row_N, now_N), torch.ones(1, dtype=torch.long)
+        at_N, next_J = (row_N, now_N), torch.ones(1, dtype=torch.long)
+        kin_B = (
+            nobody(len(rows.window_R))
+            if self.memory is None
+            else self.memory.kin_of_context(context)
+        )
+        places = rows.lon_deg_RT[at_N], rows.lat_deg_RT[at_N]
+        seen = self.recollected(self.encode(rows).at(*at_N), *places, kin_B[row_N.numpy()])
         moved_m_N1C, elapsed_s_N1, _ = ahead_of(
             replace(rows, is_target_RT=torch.ones_like(rows.is_target_RT)), row_N, now_N, next_J
         )
         elapsed_s_N1 = elapsed_s_N1.clamp(min=0).float()
-        at_N = torch.arange(len(row_N)), torch.zeros_like(row_N)
-        step = self.density(seen, self.center(seen, elapsed_s_N1), at_N)
-        elapsed = self.elapsed_head(seen.hidden_ND, torch.ones_like(row_N))
+        each_N = torch.arange(len(row_N)), torch.zeros_like(row_N)
+        step = self.density(seen, self.center(seen, elapsed_s_N1), each_N)
+        elapsed = self.elapsed(seen, each_N[0], torch.ones_like(row_N))
         surprise_N = -step.log_density(moved_m_N1C[:, 0].float())
         surprise_N = surprise_N - elapsed.log_density(torch.log(elapsed_s_N1[:, 0] + MIN_STEP_S))
         total_B = torch.zeros(len(rows.num_points_R), dtype=torch.float64)
