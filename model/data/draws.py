@@ -12,7 +12,7 @@ north), K calendar features.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,9 +22,9 @@ from ..earth.arrays import Floats
 from ..earth.geometry import step_between, step_from
 from ..features.point_features import steps_of
 from ..interface.batch import Batch
+from .options import Draws
 
 MAX_THINNING = 16
-LENGTHENED = 4  # times the points of a plain crop that are read, where some are thinned
 FINER = (2, 8)  # points in place of one
 NOISE = (0.01, 1.0)  # of the mean step
 MAX_STALE = 0.3  # share of the points that repeat the place before
@@ -33,28 +33,6 @@ KEY = 6  # of these draws, beside those of masks
 POINTS = ("lon_deg_BT", "lat_deg_BT", "time_s_BT", "calendar_BTK")
 
 Columns = Mapping[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Draws:
-    """The shares of the rows of training that are thinned, made finer and cut short."""
-
-    thinned: float = 0.0
-    finer: float = 0.0
-    short: float = 0.0
-
-    def __post_init__(self) -> None:
-        shares = (self.thinned, self.finer, self.short)
-        if min(shares) < 0 or sum(shares) > 1:
-            raise ValueError("shares of thinned, finer and short rows must add up to 1 at most")
-
-    @property
-    def are_any(self) -> bool:
-        return self.thinned + self.finer + self.short > 0
-
-    def num_read(self, max_points: int) -> int:
-        """The length of the crops that are read: more is needed where some are thinned."""
-        return max_points * (LENGTHENED if self.thinned > 0 else 1)
 
 
 def all_drawn(

@@ -6,8 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-from ..data.draws import Draws
-from ..data.options import Batching, Reading
+from ..data.options import Batching, Draws, Reading
 
 Precision = Literal["float32", "bfloat16", "auto"]
 

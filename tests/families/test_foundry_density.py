@@ -11,7 +11,8 @@ import torch
 from helpers.arcs import SHIPS, STEP_S, Arcs
 from helpers.walks import STARTED_US, batch_of, context_of
 
-from model.data.draws import Draws, drawn
+from model.data.draws import drawn
+from model.data.options import Draws
 from model.earth.geometry import step_between, step_from
 from model.families import FAMILIES, build
 from model.families.foundry.familiar import Envelope
@@ -36,7 +37,9 @@ TOLERANCE = 0.1  # of the way that the object goes until then, on average
 def trained(noise_m: float = 1.0) -> Foundry:
     """On a fix a minute, without a place: a ship that goes on leaves what training saw."""
     torch.manual_seed(0)
-    shape = replace(FAMILIES["foundry"].presets["tiny"], has_place=False)
+    shape = replace(
+        FAMILIES["foundry"].presets["tiny"], has_place=False, has_memory=False, share_present=1.0
+    )
     model: Foundry = build("foundry", shape, SHIPS)
     minutes = STEP_S * torch.arange(NUM_POINTS, dtype=torch.float64)
     batches = [batch_of(*Arcs(32, seed, noise_m).at(minutes)) for seed in range(8)]

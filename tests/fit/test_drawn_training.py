@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 from helpers.shards import write_shards
 
-from model.training import launch
+from model.data.draws import drawn
+from model.data.members import Members
 from model.training.config import FitConfig
 from model.training.launch import Training, run
 
@@ -51,14 +52,15 @@ def test_train_is_drawn_and_validation_is_not(shards, tmp_path, family, monkeypa
     assert drawn[0] != pytest.approx(plain[0], rel=1e-3)
     assert drawn[1] == pytest.approx(plain[1], rel=1e-5)
     # A plant: whatever is read is drawn.
-    monkeypatch.setattr(launch, "assembled", everywhere(launch.assembled))
+    monkeypatch.setattr(Members, "judged", everywhere(Members.judged))
     spoilt = losses(shards, tmp_path / "spoilt", DRAWN, family)
     assert spoilt[1] != pytest.approx(plain[1], rel=1e-5)
 
 
-def everywhere(assembled):
-    def read(batches):
-        return launch.all_drawn(assembled(batches), DRAWN.draws, DRAWN.max_points, DRAWN.seed)
+def everywhere(judged):
+    def read(self, *asked):
+        for batch in judged(self, *asked):
+            yield drawn(batch, DRAWN.draws, DRAWN.max_points, DRAWN.seed)
 
     return read
 

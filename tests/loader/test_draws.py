@@ -12,7 +12,8 @@ from helpers.shards import write_shards
 from helpers.walks import batch_of, walk
 
 from model.data import draws as module
-from model.data.draws import FINER, LEAST_POINTS, MAX_STALE, MAX_THINNING, Draws, drawn
+from model.data.draws import FINER, LEAST_POINTS, MAX_STALE, MAX_THINNING, drawn
+from model.data.options import Draws
 from model.data.reading import read_batches
 from model.earth.geometry import step_between
 from model.features.point_features import steps_of
