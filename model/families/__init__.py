@@ -53,6 +53,11 @@ def learning_rate_of(name: str) -> float | None:
     return rate
 
 
+def remembers(name: str) -> bool:
+    """Whether a family makes use of a memory of past trips, which lies beside its weights."""
+    return bool(MODULES[name].get("remembers", False))
+
+
 def knows_place(name: str) -> bool:
     """Whether weights of a family hold the middle of the places of train, whatever its inputs."""
     return bool(MODULES[name].get("knows_place", False))

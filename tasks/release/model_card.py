@@ -16,7 +16,7 @@ from model.evaluation.judged_tasks import (
     RECOVER,
     TRAVEL_TIME,
 )
-from model.families import FILES, VISITS, knows_place
+from model.families import FILES, VISITS, knows_place, remembers
 from tasks.config.datasets import Dataset
 from tasks.config.pipeline import PipelineConfig
 from tasks.evaluate.seen import seen_warning
@@ -203,9 +203,16 @@ def split_note(config: PipelineConfig) -> str:
     return notes[config.split_kind]
 
 
+REMEMBERED = (
+    "Beside its weights this version carries a memory, the places and instants of the trips of "
+    "train, which its forecasts recall."
+)
+
+
 def privacy_note(row: Dataset, config: PipelineConfig) -> str:
+    family = config.model.family
     if row.is_personal:
-        is_placed = config.model.inputs == "plain" or knows_place(config.model.family)
+        is_placed = config.model.inputs == "plain" or knows_place(family)
         known = ", but for the middle of the places of train or a coarse map of them"
         known = known if is_placed else ""
         stored = f"Nothing stored with this version holds a coordinate of the data{known}."
@@ -219,7 +226,8 @@ def privacy_note(row: Dataset, config: PipelineConfig) -> str:
             "one person, and a model may remember what it saw. Share it only under the licence of "
             f"the data. {stored}"
         )
-    return f"The data follow {row.entity_kinds} and hold no movements of people."
+    note = f"The data follow {row.entity_kinds} and hold no movements of people."
+    return f"{note} {REMEMBERED}" if remembers(family) else note
 
 
 def recipes(steps: RunSteps, reported: Receipt) -> str:
