@@ -258,7 +258,8 @@ class Foundry(Model):
         """
         is_present_RT = is_present(rows)
         if self.training:
-            is_present_RT &= torch.rand(is_present_RT.shape) < self.config.share_present
+            drawn_RT = torch.rand(is_present_RT.shape, device=is_present_RT.device)
+            is_present_RT &= drawn_RT < self.config.share_present
         row_N, now_N = at_N = is_present_RT.nonzero(as_tuple=True)
         ahead_J = torch.tensor(AHEAD, device=row_N.device)
         places = rows.lon_deg_RT[at_N], rows.lat_deg_RT[at_N]
