@@ -5,6 +5,8 @@ Shapes: R trips of train, E entities.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from ..interface.memory.crops import cut_points
@@ -17,7 +19,9 @@ from .shards import Shards
 MAX_POINTS = 1_000_000  # that are remembered
 
 
-def memory_of(shards: Shards, max_points: int = MAX_POINTS) -> Memory | None:
+def memory_of(
+    shards: Shards, max_points: int = MAX_POINTS, is_personal: bool = True
+) -> Memory | None:
     """The memory of the trips of train, which knows of every row of its shards whose it is.
 
     There is none where no trip has three points. Nobody's is a row of an entity none of whose trips
@@ -30,4 +34,5 @@ def memory_of(shards: Shards, max_points: int = MAX_POINTS) -> Memory | None:
     entity_of_row = read_entities(shards, TRAIN)
     kin_E = np.full(entity_of_row.max() + 1, NOBODY)
     kin_E[entity_R] = paths.kin_R
-    return fitted_memory(paths, kin_E[entity_of_row])
+    fitted = fitted_memory(paths, kin_E[entity_of_row])
+    return replace(fitted, is_personal=is_personal)

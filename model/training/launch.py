@@ -45,6 +45,8 @@ from ..interface.evaluating import evaluating
 from ..interface.family import Model, Network
 from ..interface.infilling import infilled
 from ..interface.masking import masked
+from ..interface.memory.joint import joint, write_memory
+from ..interface.memory.memory import Memory
 from ..interface.weights import CheckpointError, load_weights
 from .config import FitConfig
 from .fit import Interrupted, fit
@@ -75,11 +77,15 @@ class InitError(ValueError):
 
 @dataclass(frozen=True)
 class Member:
-    """One of the shard folders of a training, and its share of the batches beside the others."""
+    """One of the shard folders of a training, and its share of the batches beside the others.
+
+    Its trips are people's, if nothing else is said.
+    """
 
     shards: str
     zone: str = "UTC"
     share: float = 1.0
+    is_personal: bool = True
 
 
 @dataclass(frozen=True)
@@ -139,8 +145,8 @@ def run(
     ranks = Ranks.present(torch.device("cpu"))
     model = first_model(training)
     folders = [shards_for(member, model) for member in training.members]
-    if isinstance(model, Model) and model.remembers and len(folders) == 1:
-        model.memory = memory_of(cast(Shards, folders[0]))
+    if isinstance(model, Model) and model.remembers:
+        model.memory = joint([*remembered(training.members, folders)])
     shares = [member.share for member in training.members]
     readings = [training.fit.reading(split) for split in ("train", "validation")]
     members: Members[Any] = Members.of(folders, shares, *readings)
@@ -181,9 +187,19 @@ def run(
         write_facts(folder, training, model, result)
         write_seen(folder, training, folders)
         if isinstance(model, Model) and model.memory is not None:
-            model.memory.write(folder)
+            write_memory(folder, model.memory)
     ranks.wait()
     return result
+
+
+def remembered(
+    members: Sequence[Member], folders: Sequence[ShardFolder[Any]]
+) -> Iterator[Memory | None]:
+    """The memory of each member; of several none of people, for their model may be passed on."""
+    for member, folder in zip(members, folders, strict=True):
+        is_kept = len(members) == 1 or not member.is_personal
+        shards = cast(Shards, folder)
+        yield memory_of(shards, is_personal=member.is_personal) if is_kept else None
 
 
 def journeys_beside(

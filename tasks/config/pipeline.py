@@ -284,7 +284,9 @@ class PipelineConfig(DataConfig):
 
     def learned(self, share: float = 1.0) -> LearnedRules:
         """How the shards are read in training, with this part of the batches."""
-        return LearnedRules(window=self.windowing, zone=self.source_row.zone, share=share)
+        row = self.source_row
+        told = {"zone": row.zone, "is_personal": row.is_personal, "share": share}
+        return LearnedRules(window=self.windowing, **told)
 
     @property
     def probe_rules(self) -> ProbeRules:

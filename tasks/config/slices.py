@@ -141,6 +141,7 @@ class LearnedRules(Section):
 
     window: Windowing
     zone: str
+    is_personal: bool
     share: float = 1.0
 
 

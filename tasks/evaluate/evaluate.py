@@ -72,7 +72,7 @@ def build(draft: Path, job: Job[EvaluateRules]) -> Counts:
     """Score a model that was trained on these shards."""
     folder = job.store.verify(job.receipt("trained"))
     trained = trained_in(folder)
-    models = as_served(trained, job.settings.is_personal)
+    models = as_served(trained)
     trained = models[0]
     calibrated = set() if "radii" in job.inputs else {trained.name}
     counts = judge(draft, job, models, calibrated) | seen_counts(folder, job)
@@ -81,7 +81,7 @@ def build(draft: Path, job: Job[EvaluateRules]) -> Counts:
     return counts
 
 
-def as_served(trained: Trained, is_personal: bool) -> list[Trained]:
+def as_served(trained: Trained) -> list[Trained]:
     """The model as a registered version answers, and beside it what its memory adds or would add.
 
     A memory holds raw positions: one of people is in no version.
@@ -90,7 +90,7 @@ def as_served(trained: Trained, is_personal: bool) -> list[Trained]:
     if memory is None:
         return [trained]
     name = trained.name
-    if is_personal:
+    if memory.is_personal:
         served = replace(trained.remembering(None), asked=())
         return [served, trained.remembering(memory, f"{name}_with_memory")]
     return [trained, trained.remembering(None, f"{name}_without_memory")]

@@ -177,7 +177,7 @@ def training_of(job: Job[TrainRules], init: Path | None) -> Training:
 
     rules, where = job.settings, "" if init is None else str(init)
     members = tuple(
-        Member(str(job.store.folder(shards)), one.zone, one.share)
+        Member(str(job.store.folder(shards)), one.zone, one.share, one.is_personal)
         for shards, one in zip(shards_in(job), rules.members, strict=True)
     )
     return Training(

@@ -126,22 +126,18 @@ def served_source(family: str) -> dict[str, str]:
 
 
 def write_bundle(
-    folder: Path,
-    trained: Path,
-    defaults: dict[str, Any],
-    evaluated: Path | None = None,
-    is_personal: bool = False,
+    folder: Path, trained: Path, defaults: dict[str, Any], evaluated: Path | None = None
 ) -> Path:
     """Fill a new folder with all that serving a trained model needs.
 
-    A memory of past trips holds raw positions: where these are personal it stays in the store.
+    A memory of past trips holds raw positions: where these are of people it stays in the store.
     `defaults` are the parameters for which the caller names none. What evaluation has calibrated is
     carried too.
     """
     folder.mkdir()
     for name in stored_files(trained):
         shutil.copyfile(trained / name, folder / name)
-    if (trained / MEMORY_FILE).exists() and not is_personal:
+    if may_be_passed_on(trained):
         shutil.copyfile(trained / MEMORY_FILE, folder / MEMORY_FILE)
     if evaluated is not None:
         shutil.copyfile(evaluated / CALIBRATION_FILE, folder / CALIBRATION_FILE)
@@ -155,6 +151,16 @@ def write_bundle(
     }
     write_synced(folder / "serving.json", canonical_json(facts) + "\n")
     return folder
+
+
+def may_be_passed_on(trained: Path) -> bool:
+    """Whether a model has a memory, and none of people."""
+    if not (trained / MEMORY_FILE).exists():
+        return False
+    from model.interface.memory.joint import read_memory
+
+    memory = read_memory(trained)
+    return memory is not None and not memory.is_personal
 
 
 def copy_source(folder: Path, family: str) -> None:

@@ -200,9 +200,8 @@ def log_model(told: VersionFacts, trained: Path, scratch: Path) -> Any:
 
     defaults, family = told.defaults, told.config.model.family
     example = example_visits() if reads(family) == VISITS else example_points(defaults["task"])
-    is_personal = any(one.row.is_personal for one in told.judged if one.is_learned)
     evaluated = told.judged[0].folder
-    bundle = write_bundle(scratch / "bundle", trained, defaults, evaluated, is_personal)
+    bundle = write_bundle(scratch / "bundle", trained, defaults, evaluated)
     return mlflow.pyfunc.log_model(
         name="model",
         python_model=str(ENTRY),

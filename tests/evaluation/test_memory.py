@@ -23,15 +23,18 @@ from model.data.memories import memory_of
 from model.data.options import Reading
 from model.data.paths import read_entities
 from model.data.reading import read_batches
+from model.earth.columns import joined
 from model.features.point_features import motion_since
 from model.interface.batch import index_of
 from model.interface.memory.crops import LAGS, keys, velocities_mps
 from model.interface.memory.fitting import MOTION_STEPS, OwnQuestions, fitted_memory
+from model.interface.memory.joint import JointMemory, joint, read_memory, write_memory
 from model.interface.memory.memory import MEMORY_FILE, NUM_NEIGHBOURS, SLACK, Memory, nobody
 from model.interface.memory.paths import NOBODY, PastPaths
 from model.interface.recalled import KNOTS
 from model.interface.sequence_rows import rows_of_batch
 from model.interface.weights import CorruptCheckpoint
+from model.training.launch import Member, remembered
 
 MOTION_S = 60.0
 
@@ -241,8 +244,8 @@ def test_the_fit_takes_what_helps_most():
 
 def test_a_stored_memory_recalls_the_same(tmp_path):
     memory = fitted_memory(paths_of(walks(11, [40] * 5), [0, 1, 1, 2, 3]))
-    memory.write(tmp_path)
-    found = Memory.read(tmp_path)
+    write_memory(tmp_path, memory)
+    found = read_memory(tmp_path)
     at_N = np.array([15, 60, 130])
     kin_N = memory.paths.kin_R[memory.paths.points.trajectory_N[at_N]]
     before, after = (recalled_at(one, at_N, kin_N) for one in (memory, found))
@@ -251,4 +254,74 @@ def test_a_stored_memory_recalls_the_same(tmp_path):
     content = bytearray((tmp_path / MEMORY_FILE).read_bytes())
     (tmp_path / MEMORY_FILE).write_bytes(content[: len(content) // 2])
     with pytest.raises(CorruptCheckpoint, match=MEMORY_FILE):
-        Memory.read(tmp_path)
+        read_memory(tmp_path)
+
+
+# Several members --------------------------------------------------------------------------------
+
+
+def two_members():
+    """Walks of here and of far away, two of one entity in each."""
+    members = [
+        Memory(paths_of(walks(12, [40] * 4), [0, 0, 1, 2]), MOTION_S, 50.0),
+        Memory(paths_of(walks(13, [30] * 4, lon_deg=120.0), [0, 1, 1, 2]), 2 * MOTION_S, 80.0),
+    ]
+    return members, JointMemory((None, *members))
+
+
+def test_each_is_told_by_the_member_that_is_nearest():
+    """In whatever order they are asked, with the scales of that member, and none of its own kin."""
+    members, memory = two_members()
+    at_N = [np.array([15, 60, 100]), np.array([20, 70, 95])]
+    asked = [own_motion(*pair) for pair in zip(members, at_N, strict=True)]
+    kin = [
+        one.paths.kin_R[one.paths.points.trajectory_N[at]]
+        for one, at in zip(members, at_N, strict=True)
+    ]
+    alone = [one.recall(*each, own) for one, each, own in zip(members, asked, kin, strict=True)]
+    order_N = np.array([3, 0, 4, 1, 2, 5])
+    mixed = [torch.cat(pair)[order_N] for pair in zip(*asked, strict=True)]
+    number_N = np.concatenate([kin[0], kin[1] + memory.first_kin_M[2]])[order_N]
+    found, expected = memory.recall(*mixed, number_N), joined(alone).at(order_N)
+    for name, value in expected.columns().items():
+        assert torch.equal(value, getattr(found, name)), name
+    strangers = memory.recall(*mixed, nobody(6))
+    assert not torch.equal(strangers.offset_m_NKC, found.offset_m_NKC)
+    assert len(memory.recall(*(value[:0] for value in mixed), nobody(0)).motion_s_N) == 0
+
+
+def test_kin_of_several_members_are_told_apart():
+    members, memory = two_members()
+    trips = walks(13, [30] * 4, lon_deg=120.0)
+    known = memory.kin_of_context(context_of(trips[1:3], 15, STARTED_US))
+    # Asked an hour too early or late all but the first are strangers.
+    assert known.tolist() == [NOBODY, NOBODY]
+    first = memory.kin_of_context(context_of(trips[:1], 15, STARTED_US))
+    assert first.tolist() == [members[1].paths.kin_R[0] + memory.first_kin_M[2]]
+    assert memory.first_kin_M.tolist() == [0, 0, 3, 6]
+
+
+def test_a_stored_joint_memory_recalls_the_same(tmp_path):
+    members, memory = two_members()
+    write_memory(tmp_path, memory)
+    found = read_memory(tmp_path)
+    asked = own_motion(members[1], np.array([20, 70]))
+    before, after = (one.recall(*asked, nobody(2)) for one in (memory, found))
+    for name, value in before.columns().items():
+        assert torch.equal(value, getattr(after, name)), name
+    assert found.is_personal
+    kept = JointMemory(tuple(replace(one, is_personal=False) for one in members))
+    write_memory(tmp_path, kept)
+    assert not read_memory(tmp_path).is_personal
+
+
+def test_a_corpus_remembers_nobody(tmp_path):
+    """Of several members those of people are left out; of one it stays with the store."""
+    folders = [write_shards(tmp_path / name, {"train": [30, 40]}) for name in ("ships", "people")]
+    members = [Member("ships", is_personal=False), Member("people")]
+    ships, people = remembered(members, folders)
+    assert people is None
+    assert not ships.is_personal
+    (alone,) = remembered(members[1:], folders[1:])
+    assert alone.is_personal
+    assert joint([None, None]) is None

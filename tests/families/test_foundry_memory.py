@@ -24,6 +24,7 @@ from model.inference.api import forecast
 from model.inference.serving import load_trained
 from model.interface.batch import ROW_BITS
 from model.interface.memory.fitting import fitted_memory
+from model.interface.memory.joint import write_memory
 from model.interface.memory.memory import MEMORY_FILE, Memory, nobody
 from model.interface.memory.paths import PastPaths
 from model.interface.sequence_rows import rows_of_batch
@@ -280,7 +281,7 @@ def test_a_network_without_a_memory_keeps_none(tmp_path):
     forgetful = replace(PLACELESS, has_memory=False)
     model = build("foundry", forgetful, WALKING)
     points = walk(4, NUM_POINTS)
-    memory_of(points).write(tmp_path)
+    write_memory(tmp_path, memory_of(points))
     walked = points[2][0].numpy(), points[0][0].numpy(), points[1][0].numpy()
     model.read_memory(tmp_path)
     assert model.memory is None

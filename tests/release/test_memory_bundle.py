@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from helpers.walks import STARTED_US, walk
 from model.families import FAMILIES, MODULES, build, remembers
 from model.inference.serving import Trained, load_trained
 from model.interface.memory.fitting import fitted_memory
+from model.interface.memory.joint import write_memory
 from model.interface.memory.memory import MEMORY_FILE
 from model.interface.memory.paths import PastPaths
 from tasks.evaluate.evaluate import as_served
@@ -30,7 +32,8 @@ def trained(tmp_path_factory) -> Path:
     folder = stored(tmp_path_factory.mktemp("trained"), "foundry", is_shaken=True)
     lon_deg_BT, lat_deg_BT, time_s_BT = (value.numpy() for value in walk(8, 24, seed=4))
     trips = list(zip(time_s_BT, lon_deg_BT, lat_deg_BT, strict=True))
-    fitted_memory(PastPaths.of(flat(trips, STARTED_US), np.arange(8))).write(folder)
+    memory = fitted_memory(PastPaths.of(flat(trips, STARTED_US), np.arange(8)))
+    write_memory(folder, replace(memory, is_personal=False))
     return folder
 
 
@@ -48,7 +51,10 @@ def places(found: pd.DataFrame) -> np.ndarray:
 
 def test_a_version_carries_the_trips_of_things_and_none_of_people(trained, tmp_path):
     ships = write_bundle(tmp_path / "ships", trained, PARAMS)
-    people = write_bundle(tmp_path / "people", trained, PARAMS, is_personal=True)
+    shutil.copytree(trained, tmp_path / "trained")
+    of_people = replace(load_trained(trained).model.memory, is_personal=True)
+    write_memory(tmp_path / "trained", of_people)
+    people = write_bundle(tmp_path / "people", tmp_path / "trained", PARAMS)
     assert (ships / MEMORY_FILE).read_bytes() == (trained / MEMORY_FILE).read_bytes()
     assert any(line.startswith("scipy") for line in requirements_of(ships))
     assert not any(line.startswith("scipy") for line in requirements_of(people))
@@ -67,11 +73,12 @@ def holds(lon_deg: np.ndarray):
 def test_what_is_judged_is_what_a_version_answers(trained):
     """And beside it what a memory adds, or would add; families without one stand alone."""
     model = load_trained(trained)
-    with_it, without = as_served(model, is_personal=False)
+    with_it, without = as_served(model)
     assert (with_it.name, without.name) == ("foundry", "foundry_without_memory")
     assert with_it.model.memory is not None
     assert without.model.memory is None
-    served, would = as_served(model, is_personal=True)
+    of_people = replace(model.model.memory, is_personal=True)
+    served, would = as_served(replace(model.remembering(of_people), asked=()))
     assert (served.name, would.name) == ("foundry", "foundry_with_memory")
     assert served.model.memory is None
     assert would.model.memory is not None
@@ -79,7 +86,7 @@ def test_what_is_judged_is_what_a_version_answers(trained):
     assert without.tasks == would.tasks == ("forecast",)
     assert model.model.memory is not None  # nothing of the model itself was changed
     chemin = Trained(build("chemin", "tiny", model.model.normaliser))
-    assert as_served(chemin, is_personal=True) == [chemin]
+    assert as_served(chemin) == [chemin]
 
 
 def test_a_version_recalls_what_it_is_given(trained, tmp_path):

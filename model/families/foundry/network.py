@@ -36,6 +36,7 @@ from ...interface.journey_rows import JourneyRows
 from ...interface.masking import Loss, as_judged, masked, mixed, unmasked
 from ...interface.memory.crops import LAGS as REMEMBERED
 from ...interface.memory.fitting import fitted_memory
+from ...interface.memory.joint import JointMemory, read_memory
 from ...interface.memory.memory import MEMORY_FILE, Memory, nobody
 from ...interface.memory.paths import PastPaths
 from ...interface.sequence_rows import SequenceRows, ahead_of, rows_of_batch, sequence_rows
@@ -69,7 +70,7 @@ class Foundry(Model):
     family = "foundry"
     unit_m_MJ: Tensor
     log_knot_K: Tensor
-    memory: Memory | None = None
+    memory: Memory | JointMemory | None = None
 
     def __init__(self, config: FoundryConfig, normaliser: Normaliser) -> None:
         super().__init__(config, normaliser)
@@ -115,7 +116,7 @@ class Foundry(Model):
     def read_memory(self, folder: Path) -> None:
         """Take up the memory that a folder holds, if it holds one."""
         if self.remembers and (folder / MEMORY_FILE).exists():
-            self.memory = Memory.read(folder)
+            self.memory = read_memory(folder)
 
     @torch.no_grad()
     def fit_inputs(self, batches: Iterable[Batch]) -> None:

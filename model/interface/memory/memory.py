@@ -9,9 +9,9 @@ C coordinates (east, north).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,9 +25,8 @@ from ..contexts import Context
 from ..flat_points import FlatPoints
 from ..recalled import KNOTS, Recalled
 from ..sequence_rows import SequenceRows
-from ..weights import load_tensors, save_tensors
 from .crops import cut_points, keys, velocities_mps
-from .paths import NOBODY, PastPaths
+from .paths import NOBODY, PastPaths, in_space_m
 
 if TYPE_CHECKING:
     from scipy.spatial import cKDTree
@@ -43,7 +42,8 @@ SLACK = 0.5  # a neighbour may be so much farther away than the nearest one
 class Memory:
     """Past paths, and the time for which a difference of velocities is as much as one of places.
 
-    `spread_m` is how far from each other trips usually are that are neighbours.
+    `spread_m` is how far from each other trips usually are that are neighbours. A memory is that of
+    people, if nothing else is said.
     `kin_of_row` says whose the trips of the split are that it was made of, in the order of their
     shards; who reads these has to leave out what is his own.
     """
@@ -51,6 +51,7 @@ class Memory:
     paths: PastPaths
     motion_s: float
     spread_m: float = 1.0
+    is_personal: bool = True
     kin_of_row: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Memory:
@@ -78,6 +79,18 @@ class Memory:
         points = self.paths.points
         places_deg = points.lon_deg_N[self.now_P], points.lat_deg_N[self.now_P]
         return cKDTree(keys(*places_deg, self.velocity_mps_PLC, self.motion_s))
+
+    def spreads_away(self, lon_deg_N: Floats, lat_deg_N: Floats) -> Floats:
+        """How far the nearest crop is from places, as a multiple of how far neighbours are."""
+        away_m_N, _ = self.place_tree.query(in_space_m(lon_deg_N, lat_deg_N))
+        return np.asarray(away_m_N) / self.spread_m
+
+    @cached_property
+    def place_tree(self) -> cKDTree:
+        from scipy.spatial import cKDTree
+
+        places_deg = (place.numpy() for place in self.paths.place(self.now_P))
+        return cKDTree(in_space_m(*places_deg))
 
     def nearest(
         self, lon_deg_N: Floats, lat_deg_N: Floats, velocity_mps_NLC: Floats, kin_N: Ints
@@ -170,30 +183,32 @@ class Memory:
 
     # File ---------------------------------------------------------------------------------------
 
-    def write(self, folder: Path) -> None:
-        """Leave the paths in a folder: positions and instants, and who is one."""
+    def tensors(self) -> dict[str, Tensor]:
+        """Positions and instants of the paths, who is one, and the scales."""
         points = self.paths.points
-        tensors = {
+        columns = {
             "instant_us_N": points.instant_us_N,
             "lon_deg_N": points.lon_deg_N,
             "lat_deg_N": points.lat_deg_N,
             "num_points_R": np.diff(self.paths.offset_R),
             "kin_R": self.paths.kin_R.astype(np.int64),
             "scales": np.array([self.motion_s, self.spread_m]),
+            "is_personal": np.array([self.is_personal]),
         }
-        named = {
-            name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in tensors.items()
+        return {
+            name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in columns.items()
         }
-        save_tensors(named, folder / MEMORY_FILE)
 
     @classmethod
-    def read(cls, folder: Path) -> Memory:
-        """The memory that a folder holds; what is damaged or no memory is refused."""
-        stored = {name: value.numpy() for name, value in load_tensors(folder / MEMORY_FILE).items()}
-        path_N = np.repeat(np.arange(len(stored["num_points_R"])), stored["num_points_R"])
-        columns = stored["instant_us_N"], stored["lon_deg_N"], stored["lat_deg_N"]
+    def of_tensors(cls, stored: Mapping[str, Tensor]) -> Memory:
+        """The inverse of `tensors`."""
+        told = {name: value.numpy() for name, value in stored.items()}
+        path_N = np.repeat(np.arange(len(told["num_points_R"])), told["num_points_R"])
+        columns = told["instant_us_N"], told["lon_deg_N"], told["lat_deg_N"]
         points = FlatPoints(path_N, *columns, np.ones(len(path_N), bool))
-        return cls(PastPaths.of(points, stored["kin_R"]), *stored["scales"].tolist())
+        motion_s, spread_m = told["scales"].tolist()
+        paths = PastPaths.of(points, told["kin_R"])
+        return cls(paths, motion_s, spread_m, is_personal=bool(told["is_personal"][0]))
 
 
 def nobody(num: int) -> Ints:

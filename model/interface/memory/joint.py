@@ -1,0 +1,142 @@
+"""Joint memory: the memories of several members of a corpus, each asked where it is nearest.
+
+Shapes: N presents, M members.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from ...earth.arrays import Ints
+from ...earth.columns import joined
+from ..batch import Batch
+from ..contexts import Context
+from ..recalled import Recalled
+from ..sequence_rows import SequenceRows
+from ..weights import load_tensors, save_tensors
+from .memory import MEMORY_FILE, Memory, nobody
+from .paths import NOBODY
+
+
+@dataclass(frozen=True)
+class JointMemory:
+    """Memories by the number of their member; None, where a member is not remembered.
+
+    A present is told by the one whose trips are nearest to it, as a multiple of how far neighbours
+    usually are there. Kin of different members have different numbers.
+    """
+
+    members: tuple[Memory | None, ...]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> JointMemory:
+        return self
+
+    @property
+    def is_personal(self) -> bool:
+        return any(memory.is_personal for memory in self.members if memory is not None)
+
+    @cached_property
+    def first_kin_M(self) -> Ints:
+        """The first number of the kin of each member, and the one behind the last."""
+        sizes = [0 if one is None else int(one.paths.kin_R.max()) + 1 for one in self.members]
+        return np.concatenate([[0], np.cumsum(sizes)])
+
+    def recall(
+        self,
+        lon_deg_N: Tensor,
+        lat_deg_N: Tensor,
+        velocity_mps_NLC: Tensor,
+        pace_s_N: Tensor,
+        kin_N: Ints,
+    ) -> Recalled:
+        """What the neighbours of presents did next, each of the member that is nearest."""
+        nearest_N = self.nearest_member(lon_deg_N, lat_deg_N)
+        parts, rows = [], []
+        for number in np.unique(nearest_N) if len(nearest_N) else [self._first]:
+            (own,) = np.nonzero(nearest_N == number)
+            first, end = self.first_kin_M[number : number + 2]
+            is_kin = (kin_N[own] >= first) & (kin_N[own] < end)
+            kin = np.where(is_kin, kin_N[own] - first, NOBODY)
+            places_deg = lon_deg_N[own], lat_deg_N[own]
+            asked = *places_deg, velocity_mps_NLC[own], pace_s_N[own], kin
+            parts.append(self._of(number).recall(*asked))
+            rows.append(own)
+        return joined(parts).at(np.argsort(np.concatenate(rows)))
+
+    def nearest_member(self, lon_deg_N: Tensor, lat_deg_N: Tensor) -> Ints:
+        """The number of the member whose trips are nearest, in its own measure."""
+        places_deg = lon_deg_N.detach().cpu().numpy(), lat_deg_N.detach().cpu().numpy()
+        away_MN = [
+            np.full(len(lon_deg_N), np.inf) if one is None else one.spreads_away(*places_deg)
+            for one in self.members
+        ]
+        nearest_N: Ints = np.argmin(away_MN, axis=0)
+        return nearest_N
+
+    def _of(self, number: int) -> Memory:
+        memory = self.members[number]
+        assert memory is not None, "a member that is not remembered lies nowhere"
+        return memory
+
+    @property
+    def _first(self) -> int:
+        return next(place for place, one in enumerate(self.members) if one is not None)
+
+    # Kin ----------------------------------------------------------------------------------------
+
+    def kin_of(self, batch: Batch, rows: SequenceRows) -> Ints:
+        """Whose the sequences of a batch are, which is of one member."""
+        memory, first = self.members[batch.cursor.last], self.first_kin_M[batch.cursor.last]
+        if memory is None:
+            return nobody(len(rows.window_R))
+        return shifted(memory.kin_of(batch, rows), first)
+
+    def kin_of_context(self, context: Context) -> Ints:
+        """Whose the last points of contexts are, of the first member that knows them."""
+        kin_N = nobody(len(context.started_us_B))
+        for memory, first in zip(self.members, self.first_kin_M, strict=False):
+            if memory is not None:
+                kin_N = np.where(
+                    kin_N == NOBODY, shifted(memory.kin_of_context(context), first), kin_N
+                )
+        return kin_N
+
+
+def shifted(kin_N: Ints, first: int) -> Ints:
+    """Numbers of kin, counted from the first; nobody stays nobody."""
+    return np.where(kin_N == NOBODY, NOBODY, kin_N + first)
+
+
+def joint(members: Sequence[Memory | None]) -> Memory | JointMemory | None:
+    """What remembers the members of a corpus: the memory of one, if there is one alone."""
+    if not any(memory is not None for memory in members):
+        return None
+    return members[0] if len(members) == 1 else JointMemory(tuple(members))
+
+
+def write_memory(folder: Path, memory: Memory | JointMemory) -> None:
+    """Leave a memory in a folder, in one file; members that are not remembered are not counted."""
+    members = memory.members if isinstance(memory, JointMemory) else (memory,)
+    kept = [member for member in members if member is not None]
+    named = {
+        f"{number}.{name}": value
+        for number, member in enumerate(kept)
+        for name, value in member.tensors().items()
+    }
+    save_tensors(named, folder / MEMORY_FILE)
+
+
+def read_memory(folder: Path) -> Memory | JointMemory | None:
+    """The memory that a folder holds; what is damaged or no memory is refused."""
+    stored: dict[str, dict[str, Tensor]] = {}
+    for named, value in load_tensors(folder / MEMORY_FILE).items():
+        number, _, name = named.partition(".")
+        stored.setdefault(number, {})[name] = value
+    return joint([Memory.of_tensors(stored[number]) for number in sorted(stored, key=int)])
