@@ -169,8 +169,8 @@ def test_trips_of_far_away_lead_nowhere():
     """Whatever weights say: the nearest neighbour lies half a world off."""
     model = remembering(memory_of(walk(6, NUM_POINTS, seed=2, lon_deg=-150.0, lat_deg=-20.0)))
     torch.nn.init.ones_(model.recall.follow.bias)
-    rows = rows_of_batch(batch_of(*walk(3, 12)))
-    seen, (_, elapsed_s_NJ, _) = model._presents(rows)
+    batch = batch_of(*walk(3, 12))
+    seen, (_, elapsed_s_NJ, _) = model._presents(rows_of_batch(batch), batch)
     near_NJK = torch.ones(*elapsed_s_NJ.shape, 9) / 9
     base_m_NJC = torch.zeros(*elapsed_s_NJ.shape, 2)
     asked = seen.hidden_ND, seen.followed, seen.motion, elapsed_s_NJ.float(), near_NJK

@@ -255,7 +255,8 @@ class Foundry(Model):
     ) -> tuple[Presents, tuple[Tensor, Tensor, Tensor]]:
         """Points that may be read, some of them in training, and what lies ahead of each.
 
-        The batch tells whose the rows are, of whom a memory must tell nothing.
+        The batch tells whose the rows are, of whom a memory must tell nothing. Without it nothing
+        is recalled.
         """
         is_present_RT = is_present(rows)
         if self.training:
@@ -264,11 +265,13 @@ class Foundry(Model):
         row_N, now_N = at_N = is_present_RT.nonzero(as_tuple=True)
         ahead_J = torch.tensor(AHEAD, device=row_N.device)
         places = rows.lon_deg_RT[at_N], rows.lat_deg_RT[at_N]
+        seen, ahead = self.encode(rows).at(*at_N), ahead_of(rows, row_N, now_N, ahead_J)
+        if batch is None:
+            return seen, ahead
         kin_R = nobody(len(rows.window_R))
-        if self.memory is not None and batch is not None:
+        if self.memory is not None:
             kin_R = self.memory.kin_of(batch, rows)
-        seen = self.recollected(self.encode(rows).at(*at_N), *places, kin_R[row_N.cpu().numpy()])
-        return seen, ahead_of(rows, row_N, now_N, ahead_J)
+        return self.recollected(seen, *places, kin_R[row_N.cpu().numpy()]), ahead
 
     def _base_miss_m(self, seen: Presents, elapsed_s_NJ: Tensor, moved_m_NJC: Tensor) -> Tensor:
         """How far the base alone is off (N, J)."""
