@@ -86,7 +86,7 @@ def as_served(trained: Trained) -> list[Trained]:
 
     A memory holds raw positions: one of people is in no version.
     """
-    memory = trained.model.memory
+    memory = getattr(trained.model, "memory", None)
     if memory is None:
         return [trained]
     name = trained.name

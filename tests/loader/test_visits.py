@@ -27,7 +27,8 @@ from model.interface.visit_batch import VisitBatch, calendar_of_visits, hour_of_
 ZONE = "Pacific/Auckland"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LENGTHS = {"train": [9, 2, 31, 5, 1, 17, 40, 3, 12, 7], "test": [6, 4, 20]}
-COLUMNS = [entry.name for entry in fields(VisitBatch) if entry.name != "cursor"]
+TOLD = ("cursor", "split")  # of a batch, which are no tensors
+COLUMNS = [entry.name for entry in fields(VisitBatch) if entry.name not in TOLD]
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def whole(shards):
 
 def assert_all_same(ours, theirs):
     for a, b in zip(ours, theirs, strict=True):
-        assert a.cursor == b.cursor
+        assert (a.cursor, a.split) == (b.cursor, b.split)
         for name in COLUMNS:
             assert getattr(a, name).dtype == getattr(b, name).dtype
             assert torch.equal(getattr(a, name), getattr(b, name)), name
