@@ -39,6 +39,15 @@ SHARES = (0.5, 0.3, 0.2)
 STORMS = Normaliser(9, Quantiles(2e4, 21_600, 3e4), Quantiles(1, 5, 12), Quantiles(2e4, 1e5, 3e5))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """As in the processes that tests start: with another number sums round otherwise."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """Datasets with trips of different lengths; the middle one is of storms, by its normaliser."""
