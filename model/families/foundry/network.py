@@ -136,8 +136,7 @@ class Foundry(Model):
         signs = []
         total_J, count_J = torch.zeros(len(AHEAD)), torch.zeros(len(AHEAD))
         for one in rows:
-            with evaluating(self):  # all presents: in training chance chooses some
-                seen, (moved_m_NJC, elapsed_s_NJ, is_target_NJ) = self._presents(one)
+            seen, (moved_m_NJC, elapsed_s_NJ, is_target_NJ) = self._presents(one)
             miss_m_NJ = self._base_miss_m(seen, elapsed_s_NJ.float(), moved_m_NJC)
             total_J += (miss_m_NJ * is_target_NJ).sum(0)
             count_J += is_target_NJ.sum(0)
