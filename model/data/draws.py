@@ -11,7 +11,7 @@ north), K calendar features.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -33,15 +33,6 @@ KEY = 6  # of these draws, beside those of masks
 POINTS = ("lon_deg_BT", "lat_deg_BT", "time_s_BT", "calendar_BTK")
 
 Columns = Mapping[str, np.ndarray]
-
-
-def all_drawn(
-    batches: Iterator[Batch], draws: Draws, max_points: int, seed: int
-) -> Iterator[Batch]:
-    """The batches as they are drawn: as they came, if nothing is to be."""
-    if not draws.are_any:
-        return batches
-    return (drawn(batch, draws, max_points, seed) for batch in batches)
 
 
 def drawn(batch: Batch, draws: Draws, max_points: int, seed: int) -> Batch:

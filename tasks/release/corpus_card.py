@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from model.families import knows_place
+from model.families import knows_place, remembers
 from tasks.release.champion_gate import unjudged_reason
 from tasks.release.model_card import INPUT, errors, split_note, what_it_does
 from tasks.report.corpus_report import CorpusSteps, JudgedMember, licence_of
@@ -74,16 +74,24 @@ def member_parts(judged: JudgedMember) -> list[str]:
     ]
 
 
+REMEMBERED = (
+    "Beside its weights this version carries a memory, the places and instants of train trips of "
+    "the members that follow no people, which its forecasts recall."
+)
+
+
 def privacy(steps: CorpusSteps) -> str:
     personal = [one.title for one in steps.learned if one.steps.config.source_row.is_personal]
+    is_carried = remembers(steps.family) and len(personal) < len(steps.learned)
+    carried = f" {REMEMBERED}" if is_carried else ""
     if not personal:
-        return "The data hold no movements of people."
+        return f"The data hold no movements of people.{carried}"
     # Of several members no frame of places is kept.
     is_placed = len(steps.learned) == 1 and knows_place(steps.family)
     known = ", but for the middle of the places of train" if is_placed else ""
     return (
         f"Trained on movements of people or their vehicles ({', '.join(personal)}): four points "
         "often single out one person, and a model may remember what it saw. Share it only under "
-        "the licences of the data. Nothing stored with this version holds a coordinate of the data"
-        f"{known}."
+        "the licences of the data. Nothing stored with this version holds a coordinate of theirs"
+        f"{known}.{carried}"
     )

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from model.data.draws import all_drawn
+from model.data.draws import drawn
 from model.data.reading import read_batches, read_windows
 from model.data.shards import Shards
 from model.interface.batch import Batch, Cursor
@@ -82,7 +82,9 @@ def run(
 
     def batches(cursor: Cursor) -> Iterator[Batch]:
         read = read_batches(shards, config.reading("train"), start=cursor)
-        return all_drawn(read, config.draws, config.max_points, config.seed)
+        if not config.draws.are_any:
+            return read
+        return (drawn(one, config.draws, config.max_points, config.seed) for one in read)
 
     return fit(
         Toy() if model is None else model,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,7 @@ from model.interface.memory.paths import PastPaths
 from tasks.evaluate.evaluate import as_served
 from tasks.prepare import conventions
 from tasks.release.bundle import requirements_of, write_bundle
+from tasks.release.corpus_card import privacy
 
 PARAMS = {"task": "forecast", "horizon": 4, "num_samples": 8, "seed": 3, "zone": "UTC"}
 
@@ -148,3 +150,18 @@ def test_lists_agree_with_the_models(trained):
         if row.get("reads", "points") == "points":
             model = build(name, "tiny", normaliser)
             assert remembers(name) == model.remembers, name
+
+
+@pytest.mark.parametrize(
+    ("is_personal", "is_carried"), [((False,), True), ((False, True), True), ((True,), False)]
+)
+def test_the_card_of_a_corpus_says_whether_places_go_along(is_personal, is_carried):
+    def row(one):
+        return SimpleNamespace(source_row=SimpleNamespace(is_personal=one))
+
+    learned = [
+        SimpleNamespace(title="a", steps=SimpleNamespace(config=row(one))) for one in is_personal
+    ]
+    said = privacy(SimpleNamespace(learned=learned, family="foundry"))
+    assert ("carries a memory" in said) == is_carried
+    assert ("holds a coordinate of theirs" in said) == any(is_personal)
