@@ -52,9 +52,11 @@ class Network(nn.Module, ABC):
 class Model(Network):
     """A network that reads points; `config.max_points` is the longest window that it reads.
 
-    One that `remembers` makes use of a memory of past trips, which is no part of its weights.
+    One that `remembers` makes use of a memory of past trips, which is no part of its weights. One
+    that `hears` makes use of the motion that a source reports beside its places.
     """
 
+    hears: ClassVar[bool] = False
     memory: Any = None
 
     def __init__(self, config: Any, normaliser: Normaliser) -> None:

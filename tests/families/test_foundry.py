@@ -262,10 +262,15 @@ def test_what_trembles_about_a_place_stays():
     assert float(moved_m_C.norm()) < 30  # the last step alone, carried on, leads 334 m away
 
 
-def test_errors_of_candidates_are_those_of_a_slow_loop():
-    """Of each lead, over all points before that have as many known ones after them."""
+@pytest.mark.parametrize("is_reported", [True, False])
+def test_errors_of_candidates_are_those_of_a_slow_loop(is_reported):
+    """Of each lead, over all points before that have as many known ones after them.
+
+    A reported velocity is compared with those that are told from places.
+    """
     points, at = walk(1, 16), 13
-    moved = Motion.of(*points, 10.0, 1.0)
+    reported_mps_RTC = torch.randn(1, 16, 2) if is_reported else None
+    moved = Motion.of(*points, 10.0, 1.0, reported_mps_RTC)
     base = Base()
     told_AK = base.told(*points, moved)[0, at]
     for place, lead in enumerate(LEADS):
@@ -278,7 +283,9 @@ def test_errors_of_candidates_are_those_of_a_slow_loop():
             found_KC = base.moved_m(moved.at(slice(None), origin), elapsed_s)[0, 0]
             misses_KN.append(((found_KC - true_m).square().sum(-1) + 0.01).sqrt())
         mean_K = torch.stack(misses_KN).mean(0)
-        torch.testing.assert_close(told_AK[place], torch.log(mean_K / mean_K.mean()))
+        expected_K = torch.log(mean_K / mean_K[:-1].mean())
+        expected_K[-1] *= is_reported
+        torch.testing.assert_close(told_AK[place], expected_K)
 
 
 def test_velocities_are_those_of_the_lags():

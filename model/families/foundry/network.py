@@ -61,6 +61,7 @@ from .units import by_member, own_units_m, unit_m_of
 AHEAD = (1, 2, 3, 5, 8, 12, 16, 20, 26, 32)  # points ahead that training asks
 LOG_LOST = math.log(80)  # intervals ahead from which on the base alone tells where
 STEERED = [LAGS.index(lag) for lag in (1, 2, 4, 8, 16)]  # velocities that are damped and turned
+NUM_STEERED = len(STEERED) + 1  # and the reported one
 NO_KINK_M = 0.1  # the gradient of a distance has no value at zero
 
 
@@ -68,6 +69,7 @@ class Foundry(Model):
     """The network: `encode` reads points, `center` corrects the base, `density` says how surely."""
 
     family = "foundry"
+    hears = True
     unit_m_MJ: Tensor
     log_knot_K: Tensor
     memory: Memory | JointMemory | None = None
@@ -84,7 +86,7 @@ class Foundry(Model):
         )
         self.correct = nn.Linear(width, 2 * len(KNOTS))
         self.blend = nn.Linear(width, base.NUM_SEEN)
-        self.steer = nn.Linear(width, 2 * len(STEERED) * len(KNOTS))
+        self.steer = nn.Linear(width, 2 * NUM_STEERED * len(KNOTS))
         self.recall = Recall(config) if config.has_memory else None
         for last in (self.correct, self.blend, self.steer):
             nn.init.zeros_(last.weight)
@@ -168,7 +170,8 @@ class Foundry(Model):
             for value_RT in (rows.lon_deg_RT, rows.lat_deg_RT, rows.time_s_RT)
         )
         usual = self.normaliser.typical_step_s, self.normaliser.speed_scale_mps
-        moved = Motion.of(lon_deg_RT, lat_deg_RT, time_s_RT, *usual)
+        reported_mps_RTC = self._reported(rows.reported_mps_RTC)
+        moved = Motion.of(lon_deg_RT, lat_deg_RT, time_s_RT, *usual, reported_mps_RTC)
         told_RTAK = self.base.told(lon_deg_RT, lat_deg_RT, time_s_RT, moved)
         is_told_RT1 = (told_RTAK[..., 0, :].abs().sum(-1, keepdim=True) > 0).float()
         is_drawn_RT = (rows.stands_for_R != 1).unsqueeze(1).expand_as(time_s_RT)
@@ -184,6 +187,13 @@ class Foundry(Model):
             x_RTD = layer(x_RTD)
         row_RT = index_of(rows.time_s_RT.T).T
         return Presents(x_RTD, moved, told_RTAK, row_RT, is_drawn_RT)
+
+    def _reported(self, reported_mps_RTC: Tensor | None) -> Tensor | None:
+        """The reported motion that is told: in some rows of training none."""
+        if reported_mps_RTC is None or not self.training:
+            return reported_mps_RTC
+        is_silent_R11 = torch.rand_like(reported_mps_RTC[:, :1, :1]) < self.config.share_silent
+        return reported_mps_RTC.masked_fill(is_silent_R11, torch.nan)
 
     def _placed(self, code_RTK: Tensor, is_known_RT: Tensor) -> list[Tensor]:
         """The numbers of places, and whether they are told: not in some rows of training."""
@@ -222,8 +232,11 @@ class Foundry(Model):
         turned_NJC = from_heading(led_NJK @ off_NKC, moving.heading_RTC.unsqueeze(-2))
         more_NAK = self.blend(seen.hidden_ND).view_as(seen.told_NAK)
         base_m_NJC = self.base(moving, seen.told_NAK, elapsed_s_NJ, more_NAK, trust_NJ)
-        way_mps_N1WC = moving.velocity_mps_RTLC[:, None, STEERED]
-        numbers_NKW = self.steer(seen.hidden_ND).unflatten(-1, (len(KNOTS), 2 * len(STEERED)))
+        # Of a point without a reported motion there is nothing to damp and to turn.
+        said_mps_N1C = (moving.reported_mps_RTC * moving.is_reported_RT.unsqueeze(-1)).unsqueeze(1)
+        way_mps_NWC = torch.cat([moving.velocity_mps_RTLC[:, STEERED], said_mps_N1C], dim=1)
+        way_mps_N1WC = way_mps_NWC.unsqueeze(1)
+        numbers_NKW = self.steer(seen.hidden_ND).unflatten(-1, (len(KNOTS), 2 * NUM_STEERED))
         steered_mps_NJC = steer(way_mps_N1WC, *(led_NJK @ numbers_NKW).chunk(2, dim=-1))
         base_m_NJC = base_m_NJC + elapsed_s_NJ.unsqueeze(-1) * steered_mps_NJC
         if self.recall is not None and seen.followed is not None:
