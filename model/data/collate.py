@@ -1,7 +1,8 @@
 """Collate: crops of flat points side by side in one batch, by compiled code, nothing per row.
 
 Shapes: B rows, T points of a row, Q crops, R trips and N points of a row group, F step features,
-C components of a reported velocity (east, north), K calendar features; Z, W, S and C as in `calendar_tables`.
+C components of a reported velocity (east, north), K calendar features; Z, W and S as in
+`calendar_tables`.
 """
 
 from __future__ import annotations

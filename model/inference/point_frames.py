@@ -87,8 +87,8 @@ class PointFrames:
         many for each trajectory, and `at` those that are the same for all; without either they
         are predicted. Repeated rows count once. Where there are `speed_mps` and `course_deg` (from
         north, clockwise), they are the motion over ground that the source itself reported there,
-        missing where it reported none; families that read it say so. `memory` are past trips, as a frame like that of
-        the points, or as `remembering` has made one of it.
+        missing where it reported none; families that read it say so. `memory` are past trips, as a
+        frame like that of the points, or as `remembering` has made one of it.
         """
         if memory is not None:
             asked = memory if isinstance(memory, PointFrames) else self.remembering(memory)

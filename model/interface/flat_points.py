@@ -74,8 +74,8 @@ def sorted_sketch(
     """Checked points of which places and times may be missing.
 
     A trajectory with all its times is put in order of them, and a row given twice counts once, the
-    one of them with a reported motion where only some have one. One that lacks a time keeps the order of its rows. No message names a coordinate: it may be
-    somebody's home.
+    one of them with a reported motion where only some have one. One that lacks a time keeps the
+    order of its rows. No message names a coordinate: it may be somebody's home.
     """
     if not len(trajectory_N):
         raise ValueError("no points were given; each trajectory needs at least one")

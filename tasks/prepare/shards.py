@@ -183,9 +183,7 @@ def cut_groups(trips: pa.Table, group_points: int = GROUP_POINTS) -> Iterator[pa
         start += len(group)
 
 
-def with_points(
-    trips: pa.Table, flat: pa.Table, columns: Mapping[str, pa.DataType]
-) -> pa.Table:
+def with_points(trips: pa.Table, flat: pa.Table, columns: Mapping[str, pa.DataType]) -> pa.Table:
     """Rows of a shard: trips with the lists of their points, cut out of flat columns."""
     ends = np.cumsum(trips["num_points"].to_numpy())
     if ends[-1] > flat.num_rows:

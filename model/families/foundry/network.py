@@ -224,8 +224,10 @@ class Foundry(Model):
         log_steps_NJ = torch.log(steps_NJ.clamp(min=1e-6))
         near_NJK = hats(log_steps_NJ, self.log_knot_K)
         trust_NJ = ((LOG_LOST - log_steps_NJ) / (LOG_LOST - self.log_knot_K[-1])).clamp(0, 1)
+        strange_NJ: Tensor | float = 0.0
         if not self.training:
-            trust_NJ = trust_NJ * self.envelope.trusts(moving).unsqueeze(-1)
+            is_trusted_N1 = self.envelope.trusts(moving).unsqueeze(-1)
+            trust_NJ, strange_NJ = trust_NJ * is_trusted_N1, trust_NJ * (1 - is_trusted_N1)
         led_NJK = trust_NJ.unsqueeze(-1) * near_NJK
         off_NKC = self.correct(seen.hidden_ND).unflatten(-1, (len(KNOTS), 2))
         reach_m_NJ = moving.speed_mps_RT.unsqueeze(-1) * elapsed_s_NJ + LEAST_M
@@ -240,7 +242,7 @@ class Foundry(Model):
         steered_mps_NJC = steer(way_mps_N1WC, *(led_NJK @ numbers_NKW).chunk(2, dim=-1))
         base_m_NJC = base_m_NJC + elapsed_s_NJ.unsqueeze(-1) * steered_mps_NJC
         if self.recall is not None and seen.followed is not None:
-            asked = seen.hidden_ND, seen.followed, moving, elapsed_s_NJ, led_NJK
+            asked = seen.hidden_ND, seen.followed, moving, elapsed_s_NJ, led_NJK, strange_NJ
             base_m_NJC = self.recall.led_m(base_m_NJC, *asked)
         return Center(base_m_NJC + reach_m_NJ.unsqueeze(-1) * turned_NJC, reach_m_NJ, near_NJK)
 
