@@ -129,7 +129,8 @@ def check_own_trips_teach_nothing(model, points):
     memory = memory_of(every)
     model.memory = replace(memory, spread_m=1.0)
     batch = train_batch(points)
-    alone = replace(memory_of(others), motion_s=memory.motion_s, spread_m=1.0)
+    kept = {"motion_s": memory.motion_s, "weight_JP": memory.weight_JP}
+    alone = replace(memory_of(others), spread_m=1.0, **kept)
     found = model.eval().loss(batch.part(0, 1)).total
     model.memory = alone
     expected = model.loss(replace(batch.part(0, 1), split="")).total

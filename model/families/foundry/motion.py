@@ -26,9 +26,7 @@ LEAST_M = 0.1  # what moves less in an interval is at rest
 LEAST_S = 1e-3
 PACE_LAG, HEADING_LAGS = LAGS.index(8), slice(0, 4)
 REPORTED_LAGS = (0, 1, 2, 4, 8)  # points back whose reported motion is told
-NUM_SEEN = (
-    len(LAGS) * 3 + 3 + len(REPORTED_LAGS) * 3
-)  # numbers of each point that a network is told
+NUM_SEEN = 3 * (len(LAGS) + 1 + len(REPORTED_LAGS))  # numbers that a network is told of a point
 
 
 @dataclass(frozen=True)
