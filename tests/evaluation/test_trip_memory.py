@@ -242,6 +242,65 @@ def test_the_fit_takes_what_helps_most():
     assert fitted.spread_m == pytest.approx(max(1.0, float(away_m.median())))
 
 
+def test_the_linear_forecast_of_a_memory_is_the_best_one_there_is():
+    """Nobody's six numbers miss less of its own trips, told by those of others: not by a search."""
+    memory = fitted_memory(paths_of(walks(10, [40] * 12)))
+    questions = OwnQuestions.of(memory)
+    recalled = questions.recalled
+    assert recalled.is_linear_NJ.any(0).all()
+    found_mps_NJC = recalled.linear_mps_NJC.double()
+    generator = torch.Generator().manual_seed(0)
+    told = questions.velocity_mps_NLC, questions.pace_s_N
+    is_told_NKJ = recalled.is_known_NK.unsqueeze(-1) & recalled.lasts_NKJ
+    beside = recalled.way_mps_NKJC, recalled.offset_m_NKC, recalled.faster_mps_NKVC
+    for _ in range(20):
+        more_JP = 0.05 * torch.randn(memory.weight_JP.shape, generator=generator).double()
+        other = replace(memory, weight_JP=memory.weight_JP + more_JP)
+        other_mps_NJC, is_linear_NJ = other.linear_mps(*told, *beside, is_told_NKJ)
+        is_judged_NJ = questions.lasts_NJ & is_linear_NJ
+        for knot in range(len(KNOTS)):
+            rows = is_judged_NJ[:, knot]
+            true_mps_NC = questions.true_mps_NJC[rows, knot]
+            own, its = (
+                float((mps_NJC[rows, knot] - true_mps_NC).norm(dim=-1).sum())
+                for mps_NJC in (found_mps_NJC, other_mps_NJC)
+            )
+            assert own < its * 1.001
+
+
+def test_of_steady_trips_the_linear_forecast_is_their_velocity():
+    """By hand: what goes on straight at its own speed is told by its own velocity."""
+    time_s, trips = 10.0 * np.arange(40), []
+    for number in range(12):
+        speed_deg = (3 + number) * 1e-5
+        trips.append((time_s, 10 + speed_deg * time_s, np.zeros(40) + 1e-3 * number))
+    memory = fitted_memory(paths_of(trips))
+    recalled = recalled_at(memory, np.array([20, 60, 100]), np.array([0, 1, 2]))
+    velocity_mps_NLC = own_motion(memory, np.array([20, 60, 100]))[2]
+    expected = velocity_mps_NLC[:, None, 0].expand(-1, len(KNOTS), -1)
+    is_linear_NJ = recalled.is_linear_NJ
+    assert int(is_linear_NJ.sum()) > 12
+    found = recalled.linear_mps_NJC.double()
+    torch.testing.assert_close(found[is_linear_NJ], expected[is_linear_NJ], rtol=0.01, atol=0.05)
+
+
+def test_a_memory_of_a_few_trips_makes_no_forecast_of_its_own():
+    few, one = fitted_memory(paths_of(walks(12, [8] * 4))), paths_of(walks(12, [200]))
+    alone = fitted_memory(one)
+    for memory, at in ((few, 4), (alone, 50)):
+        recalled = recalled_at(memory, np.array([at]))
+        assert not recalled.is_linear_NJ.any()
+        assert (recalled.linear_mps_NJC == 0).all()
+
+
+def test_at_other_intervals_a_memory_makes_no_forecast_of_its_own():
+    memory = fitted_memory(paths_of(walks(10, [40] * 12)))
+    *places, velocity_mps, pace_s = own_motion(memory, np.array([20, 60]))
+    for factor, expected in ((1.0, True), (0.1, False), (10.0, False)):
+        told = memory.recall(*places, velocity_mps, factor * pace_s, nobody(2))
+        assert bool(told.is_linear_NJ.any()) is expected
+
+
 def test_a_stored_memory_recalls_the_same(tmp_path):
     memory = fitted_memory(paths_of(walks(11, [40] * 5), [0, 1, 1, 2, 3]))
     write_memory(tmp_path, memory)
