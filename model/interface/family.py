@@ -77,6 +77,10 @@ class Model(Network):
         """A memory of trips, and whose each is; refused by families that have none."""
         raise ValueError(f"{self.family} makes no use of a memory of past trips; leave it out")
 
+    def simple_mps(self, paths: Any, now_N: Ints) -> Tensor:
+        """The simple forecast that a memory is told, of points of past paths (`memory/`)."""
+        raise ValueError(f"{self.family} makes no use of a memory of past trips")
+
     @property
     def max_known(self) -> int:
         """Points of a context, counted from its end, that a forecast may make use of."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..earth.columns import Columns
 
 KNOTS = (1, 2, 3, 5, 8, 12, 20, 32)  # intervals ahead at which a neighbour is told
-NUM_LINEAR = 6  # numbers of a linear forecast: three velocities of one's own, three of neighbours
+NUM_LINEAR = 7  # numbers of a linear forecast: three velocities, one simple, three of neighbours
 
 
 @dataclass(frozen=True)
@@ -43,17 +43,21 @@ class Recalled(Columns):
 def linear_parts(
     velocity_mps_NLC: Tensor,
     pace_s_N: Tensor,
+    simple_mps_NJC: Tensor,
     way_mps_NKJC: Tensor,
     offset_m_NKC: Tensor,
     faster_mps_NKVC: Tensor,
     is_told_NKJ: Tensor,
 ) -> Tensor:
-    """Velocities (N, J, P, C): one's own, the neighbours' mean way, and how they differ from it."""
+    """Velocities (N, J, P, C): one's own, the simple forecast, the way of neighbours, and how they
+    differ.
+    """
     weight_NKJ1 = (is_told_NKJ / is_told_NKJ.sum(1, keepdim=True).clamp(min=1)).unsqueeze(-1)
     ahead_s_NJ1 = (pace_s_N[:, None] * torch.tensor(KNOTS)).unsqueeze(-1)
     way_mps_NJC = (weight_NKJ1 * way_mps_NKJC).sum(1)
     faster_mps_NJC = (weight_NKJ1 * faster_mps_NKVC.sum(2).unsqueeze(2)).sum(1)
     toward_mps_NJC = (weight_NKJ1 * offset_m_NKC.unsqueeze(2)).sum(1) / ahead_s_NJ1
     own_mps_NJLC = velocity_mps_NLC.unsqueeze(1).expand(-1, len(KNOTS), -1, -1)
-    told_mps_NJVC = torch.stack([way_mps_NJC, faster_mps_NJC, toward_mps_NJC], dim=2)
+    told = simple_mps_NJC, way_mps_NJC, faster_mps_NJC, toward_mps_NJC
+    told_mps_NJVC = torch.stack(told, dim=2)
     return torch.cat([own_mps_NJLC, told_mps_NJVC], dim=2).double()

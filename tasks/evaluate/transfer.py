@@ -109,7 +109,8 @@ def other_memories(job: Job[EvaluateRules], first: Trained) -> list[Trained]:
 
     if not getattr(first.model, "remembers", False):
         return []
-    memory = memory_of(Shards.open(job.folder("shards"), job.settings.zone))
+    shards = Shards.open(job.folder("shards"), job.settings.zone)
+    memory = memory_of(shards, simple=first.model.simple_mps)
     found = [first.remembering(memory, f"{first.name} with past trips here")]
     if first.model.memory is not None:
         found.append(first.remembering(None, f"{first.name} without memory"))

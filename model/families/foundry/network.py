@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -39,6 +40,7 @@ from ...interface.memory.fitting import fitted_memory
 from ...interface.memory.joint import JointMemory, read_memory
 from ...interface.memory.memory import MEMORY_FILE, Memory, nobody
 from ...interface.memory.paths import PastPaths
+from ...interface.recalled import KNOTS as RECALLED
 from ...interface.sequence_rows import SequenceRows, ahead_of, rows_of_batch, sequence_rows
 from ...layers.distributions import GaussianMixture, Noise, StepMixture, told_number, told_step_m
 from ...layers.elapsed import ElapsedHead
@@ -103,7 +105,25 @@ class Foundry(Model):
         """A memory of trips, and whose each is."""
         if not self.remembers:
             return cast(Memory, super().memory_of(points, entity_R))
-        return fitted_memory(PastPaths.of(points, entity_R))
+        return fitted_memory(PastPaths.of(points, entity_R), simple=self.simple_mps)
+
+    @torch.no_grad()
+    def simple_mps(self, paths: PastPaths, now_N: Ints) -> Tensor:
+        """The base of points of past paths, as mean velocities (N, J, C) until each knot."""
+        start_R = paths.offset_R[paths.points.trajectory_N[now_N]]
+        start_N = np.maximum(start_R, now_N - LAGS[-1])
+        at_NT = np.minimum(start_N[:, None] + np.arange(LAGS[-1] + 1), now_N[:, None])
+        time_s_NT = (paths.along_us_N[at_NT] - paths.along_us_N[start_N][:, None]) / 1e6
+        rows = *paths.place(at_NT), torch.from_numpy(time_s_NT)
+        moved = Motion.of(*rows, self.normaliser.typical_step_s, self.normaliser.speed_scale_mps)
+        told_NTAK = self.base.told(*rows, moved)
+        last = torch.arange(len(now_N)), torch.from_numpy(now_N - start_N)
+        return self._simple_mps(moved.at(*last), told_NTAK[last])
+
+    @torch.no_grad()
+    def _simple_mps(self, moving: Motion, told_NAK: Tensor) -> Tensor:
+        elapsed_s_NJ = moving.pace_s_RT.unsqueeze(-1) * torch.tensor(RECALLED)
+        return self.base(moving, told_NAK, elapsed_s_NJ) / elapsed_s_NJ.unsqueeze(-1)
 
     @property
     def max_known(self) -> int:
@@ -212,8 +232,9 @@ class Foundry(Model):
         recalled, moving = None, seen.motion
         if self.memory is not None:
             velocity_mps_NLC = moving.velocity_mps_RTLC[:, [LAGS.index(lag) for lag in REMEMBERED]]
-            asked = lon_deg_N, lat_deg_N, velocity_mps_NLC, moving.pace_s_RT, kin_N
-            recalled = self.memory.recall(*asked)
+            simple_mps_NJC = self._simple_mps(moving, seen.told_NAK)
+            asked = lon_deg_N, lat_deg_N, velocity_mps_NLC, moving.pace_s_RT
+            recalled = self.memory.recall(*asked, simple_mps_NJC, kin_N)
         hidden_ND, followed = self.recall(seen.hidden_ND, moving, recalled)
         return replace(seen, hidden_ND=hidden_ND, followed=followed)
 

@@ -7,6 +7,7 @@ Shapes: N crops, K neighbours, J knots, C coordinates (east, north), P numbers o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,16 +29,28 @@ NO_ROWS: Ints = np.zeros(0, np.int64)
 STRENGTH = 1e-3  # by which the few numbers are drawn to zero
 
 
-def fitted_memory(paths: PastPaths, kin_of_row: Ints = NO_ROWS) -> Memory:
+# Of points of paths the mean velocities (N, J, C) until each knot that a simple forecast tells.
+Simple = Callable[[PastPaths, Ints], Tensor]
+
+
+def nothing_simple(paths: PastPaths, now_N: Ints) -> Tensor:
+    """Velocities of a forecast that tells nothing."""
+    return torch.zeros(len(now_N), len(KNOTS), 2)
+
+
+def fitted_memory(
+    paths: PastPaths, kin_of_row: Ints = NO_ROWS, simple: Simple = nothing_simple
+) -> Memory:
     """The memory of paths that best helps to tell them: each from the trips of others.
 
+    Beside these it is told a simple forecast, which whoever asks the memory tells it as well.
     Paths of which none has three points or more are refused: none of them goes on from anywhere.
     """
     if not len(cut_points(paths)):
         raise ValueError("a memory needs a past trip of three points or more, and there is none")
     step_s = paths.median_step_s
     tried = [Memory(paths, steps * step_s) for steps in MOTION_STEPS]
-    questions = [OwnQuestions.of(memory) for memory in tried]
+    questions = [OwnQuestions.of(memory, simple) for memory in tried]
     fits = [asked.fit() for asked in questions]
     best = min(range(len(tried)), key=lambda place: float(fits[place][1].mean()))
     found = {"spread_m": questions[best].spread_m(), "weight_JP": fits[best][0]}
@@ -50,18 +63,20 @@ class OwnQuestions:
 
     velocity_mps_NLC: Tensor
     pace_s_N: Tensor
+    simple_mps_NJC: Tensor
     true_mps_NJC: Tensor
     lasts_NJ: Tensor
     recalled: Recalled
 
     @classmethod
-    def of(cls, memory: Memory) -> OwnQuestions:
+    def of(cls, memory: Memory, simple: Simple = nothing_simple) -> OwnQuestions:
         now_N = memory.now_P[:: max(1, len(memory.now_P) // FITTED_CROPS)]
         velocity_mps, pace_s = map(torch.from_numpy, velocities_mps(memory.paths, now_N))
         kin_N = memory.paths.kin_R[memory.paths.points.trajectory_N[now_N]]
-        recalled = memory.recall(*memory.paths.place(now_N), velocity_mps, pace_s, kin_N)
+        own = velocity_mps, pace_s, simple(memory.paths, now_N)
+        recalled = memory.recall(*memory.paths.place(now_N), *own, kin_N)
         true_mps_N1JC, lasts_N1J = memory.ways(now_N[:, None], pace_s)
-        return cls(velocity_mps, pace_s, true_mps_N1JC[:, 0], lasts_N1J[:, 0], recalled)
+        return cls(*own, true_mps_N1JC[:, 0], lasts_N1J[:, 0], recalled)
 
     def fit(self) -> tuple[Tensor, Tensor]:
         """Weights (J, P) of a linear forecast that is told one's own motion and what is recalled.
@@ -73,7 +88,8 @@ class OwnQuestions:
         recalled = self.recalled
         is_told_NKJ = recalled.is_known_NK.unsqueeze(-1) & recalled.lasts_NKJ
         beside = recalled.way_mps_NKJC, recalled.offset_m_NKC, recalled.faster_mps_NKVC
-        design_NJPC = linear_parts(self.velocity_mps_NLC, self.pace_s_N, *beside, is_told_NKJ)
+        own = self.velocity_mps_NLC, self.pace_s_N, self.simple_mps_NJC
+        design_NJPC = linear_parts(*own, *beside, is_told_NKJ)
         is_judged_NJ = self.lasts_NJ & is_told_NKJ.any(1)
         weights, shares = [], []
         for knot in range(len(KNOTS)):

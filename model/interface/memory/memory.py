@@ -98,6 +98,11 @@ class Memory:
         places_deg = points.lon_deg_N[self.now_P], points.lat_deg_N[self.now_P]
         return cKDTree(keys(*places_deg, self.velocity_mps_PLC, self.motion_s))
 
+    def knows_pace(self, pace_s_N: Floats) -> Bools:
+        """Which intervals are at least half of its shortest, and at most twice its longest ones."""
+        low_s, high_s = self.pace_s_2
+        return (pace_s_N >= low_s) & (pace_s_N <= high_s)
+
     def spreads_away(self, lon_deg_N: Floats, lat_deg_N: Floats) -> Floats:
         """How far the nearest crop is from places, as a multiple of how far neighbours are."""
         away_m_N, _ = self.place_tree.query(in_space_m(lon_deg_N, lat_deg_N))
@@ -139,12 +144,17 @@ class Memory:
         lat_deg_N: Tensor,
         velocity_mps_NLC: Tensor,
         pace_s_N: Tensor,
+        simple_mps_NJC: Tensor,
         kin_N: Ints,
     ) -> Recalled:
-        """What the neighbours of presents did next, knots of `pace_s` ahead."""
-        lon_deg, lat_deg, velocity_mps, pace_s = (
-            value.detach().cpu().double()
-            for value in (lon_deg_N, lat_deg_N, velocity_mps_NLC, pace_s_N)
+        """What the neighbours of presents did next, knots of `pace_s` ahead.
+
+        `simple_mps` are the mean velocities until these by a simple forecast, which the linear one
+        of the memory is told.
+        """
+        told = lon_deg_N, lat_deg_N, velocity_mps_NLC, pace_s_N, simple_mps_NJC
+        lon_deg, lat_deg, velocity_mps, pace_s, simple_mps = (
+            value.detach().cpu().double() for value in told
         )
         asked = lon_deg.numpy(), lat_deg.numpy(), velocity_mps.numpy(), kin_N
         crop_NK, is_known_NK = self.nearest(*asked)
@@ -159,7 +169,7 @@ class Memory:
         offset_m_NKC, faster_mps_NKVC = torch.stack(offset_m, dim=-1), torch.stack(faster, dim=2)
         is_told_NKJ = torch.from_numpy(is_known_NK).unsqueeze(-1) & lasts_NKJ
         parts = way_mps_NKJC, offset_m_NKC, faster_mps_NKVC, is_told_NKJ
-        linear_mps_NJC, is_linear_NJ = self.linear_mps(velocity_mps, pace_s, *parts)
+        linear_mps_NJC, is_linear_NJ = self.linear_mps(velocity_mps, pace_s, simple_mps, *parts)
         device = pace_s_N.device
         return Recalled(
             way_mps_NKJC.float().to(device),
@@ -174,17 +184,16 @@ class Memory:
         )
 
     def linear_mps(
-        self, velocity_mps_NLC: Tensor, pace_s_N: Tensor, *recalled: Tensor
+        self, velocity_mps_NLC: Tensor, pace_s_N: Tensor, *told: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Mean velocities (N, J, C) until knots by the own linear forecast, and where there is one.
 
         There is none at intervals unlike those of the own trips.
         """
-        low_s, high_s = self.pace_s_2
-        is_told_NKJ = recalled[-1]
+        is_told_NKJ = told[-1]
         is_linear_NJ = is_told_NKJ.any(1) & self.weight_JP.isfinite().all(-1)
-        is_linear_NJ &= ((pace_s_N >= low_s) & (pace_s_N <= high_s)).unsqueeze(-1)
-        design_NJPC = linear_parts(velocity_mps_NLC, pace_s_N, *recalled)
+        is_linear_NJ &= torch.from_numpy(self.knows_pace(pace_s_N.numpy())).unsqueeze(-1)
+        design_NJPC = linear_parts(velocity_mps_NLC, pace_s_N, *told)
         found_NJC = torch.einsum("jp,njpc->njc", self.weight_JP.nan_to_num(), design_NJPC)
         return found_NJC.where(is_linear_NJ.unsqueeze(-1), 0.0), is_linear_NJ
 
