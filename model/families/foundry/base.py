@@ -103,14 +103,16 @@ class Base(nn.Module):
     ) -> Tensor:
         """Displacement (N, J, C) after so long; `more_NAK` are logits that a network adds.
 
-        Where it is trusted by a part alone, so is its blend, and the rest is the own one.
+        Where it is trusted by a part alone, so is its blend, and the rest is the own one. The own
+        parameters do not learn from what a network makes of them: they are to be right alone.
         """
         own_NAK = self.bias_AK - self.sharpness * told_NAK
         is_silent_N1 = ~motion.is_reported_RT.unsqueeze(-1)
         own_NAK[..., -1] = own_NAK[..., -1].masked_fill(is_silent_N1, -torch.inf)
         asked_NJ = torch.log((elapsed_s_NJ / motion.pace_s_RT.unsqueeze(-1)).clamp(min=1e-6))
         near_NJA = hats(asked_NJ, self.log_lead_A)
-        own_NJK, led_NJK = (near_NJA @ x_NAK.softmax(-1) for x_NAK in (own_NAK, own_NAK + more_NAK))
+        logits = own_NAK, own_NAK.detach() + more_NAK
+        own_NJK, led_NJK = (near_NJA @ x_NAK.softmax(-1) for x_NAK in logits)
         trust_NJ1 = torch.as_tensor(trust_NJ).unsqueeze(-1)
         weight_NJK = own_NJK + trust_NJ1 * (led_NJK - own_NJK)
         return (weight_NJK.unsqueeze(-1) * self.moved_m(motion, elapsed_s_NJ)).sum(-2)

@@ -64,6 +64,7 @@ AHEAD = (1, 2, 3, 5, 8, 12, 16, 20, 26, 32)  # points ahead that training asks
 LOG_LOST = math.log(80)  # intervals ahead from which on the base alone tells where
 STEERED = [LAGS.index(lag) for lag in (1, 2, 4, 8, 16)]  # velocities that are damped and turned
 NUM_STEERED = len(STEERED) + 1  # and the reported one
+BASE_WEIGHT = 0.2  # of the miss of the base alone
 NO_KINK_M = 0.1  # the gradient of a distance has no value at zero
 
 
@@ -327,8 +328,8 @@ class Foundry(Model):
     def forecast_loss(self, batch: Batch) -> Loss:
         """Mean distance of the centers from the truth, each in the unit of its points ahead.
 
-        Beside it the negative log-likelihoods of where and when, in nats, which move the heads of
-        the densities alone.
+        Beside it that of the base alone, which moves its own few parameters, and the negative
+        log-likelihoods of where and when, in nats, which move the heads of the densities.
         """
         rows = rows_of_batch(batch)
         seen, (moved_m_NJC, elapsed_s_NJ, is_target_NJ) = self._presents(rows, batch)
@@ -336,15 +337,14 @@ class Foundry(Model):
         center = self.center(seen, elapsed_s_NJ)
         away_m_NJC = center.moved_m_NJC - moved_m_NJC.float()
         away_m_NJ = torch.sqrt(away_m_NJC.square().sum(-1) + NO_KINK_M**2) - NO_KINK_M
-        miss_NJ = away_m_NJ / self.unit_m_MJ[batch.cursor.last]
+        simple_m_NJ = self._base_miss_m(seen, elapsed_s_NJ, moved_m_NJC)
+        unit_m_NJ = self.unit_m_MJ[batch.cursor.last].expand_as(away_m_NJ).clone()
         is_drawn_N = seen.is_drawn_N
         if bool(is_drawn_N.any()):
             self.envelope.is_any_rate.fill_(1)
-            few, asked = seen.at(is_drawn_N), (elapsed_s_NJ[is_drawn_N], moved_m_NJC[is_drawn_N])
-            simple_m_NJ = self._base_miss_m(few, *asked).detach()
-            reach_m_NJ, is_asked_NJ = center.reach_m_NJ[is_drawn_N], is_target_NJ[is_drawn_N]
-            unit_m_NJ = own_units_m(simple_m_NJ, reach_m_NJ, is_asked_NJ, few.row_N)
-            miss_NJ[is_drawn_N] = away_m_NJ[is_drawn_N] / unit_m_NJ
+            told = simple_m_NJ.detach(), center.reach_m_NJ, is_target_NJ, seen.row_N
+            unit_m_NJ[is_drawn_N] = own_units_m(*(value[is_drawn_N] for value in told))
+        miss_NJ = away_m_NJ / unit_m_NJ
         present_P, ahead_P = at_P = is_target_NJ.nonzero(as_tuple=True)
         step = self.density(seen, center, at_P)
         ahead_J = torch.tensor(AHEAD, device=ahead_P.device)
@@ -353,10 +353,12 @@ class Foundry(Model):
         elapsed_nll_P = -elapsed.log_density(log_s_P).masked_fill(is_drawn_N[present_P], 0)
         parts = {
             "miss": miss_NJ[at_P].sum(),
+            "base_miss": (simple_m_NJ / unit_m_NJ)[at_P].sum(),
             "step_nll": -step.log_density(moved_m_NJC[at_P].float()).sum(),
             "elapsed_nll": elapsed_nll_P.sum(),
         }
-        return Loss.of(is_target_NJ.sum(), parts, step_nll=0.1, elapsed_nll=0.1)
+        weights = {"base_miss": BASE_WEIGHT, "step_nll": 0.1, "elapsed_nll": 0.1}
+        return Loss.of(is_target_NJ.sum(), parts, **weights)
 
     # ------------------------------------------------------------------ tasks
 
