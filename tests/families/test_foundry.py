@@ -344,7 +344,7 @@ def test_the_miss_is_the_distance_of_each_forecast_in_its_unit(is_window):
 
 
 def test_the_base_learns_to_be_right_alone_whatever_a_network_makes_of_it():
-    """Its parameters have the gradient of its own miss: more weights of a network change nothing."""
+    """Its parameters have the gradient of its own miss, whatever a network adds."""
     model, batch = random_weights(), batch_of(*walk(4, 16))
     seen, (moved_m_NJC, elapsed_s_NJ, is_target_NJ) = model._presents(rows_of_batch(batch))
     alone_m_NJ = model._base_miss_m(seen, elapsed_s_NJ.float(), moved_m_NJC)

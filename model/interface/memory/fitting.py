@@ -53,8 +53,8 @@ def fitted_memory(
     questions = [OwnQuestions.of(memory, simple) for memory in tried]
     fits = [asked.fit() for asked in questions]
     best = min(range(len(tried)), key=lambda place: float(fits[place][1].mean()))
-    found = {"spread_m": questions[best].spread_m(), "weight_JP": fits[best][0]}
-    return replace(tried[best], **found, kin_of_row=kin_of_row)
+    spread_m, weight_JP = questions[best].spread_m(), fits[best][0]
+    return replace(tried[best], spread_m=spread_m, weight_JP=weight_JP, kin_of_row=kin_of_row)
 
 
 @dataclass(frozen=True)
