@@ -13,13 +13,24 @@ from model.evaluation.score_table import MAIN_METRICS
 from model.evaluation.verdict import AHEAD, ALIKE, BAR, BEHIND, TOO_FEW, verdict
 from tasks.config.sections import Section
 from tasks.config.suite import Suite
-from tasks.evaluate.benchmark import STANDINGS_FILE, Row, grouped, rankings_in
+from tasks.evaluate.benchmark import LADDER_FILE, STANDINGS_FILE, rankings_in
 from tasks.evaluate.cells import LeftOut
+from tasks.evaluate.opened_cells import Row, grouped
 from tasks.prepare.conventions import CELLS_FILE
 from tasks.report.coverage_table import COLUMNS, EXPLAINED, coverage_cells, coverage_rows
 from tasks.report.error_columns import INTERVAL, SKILL_INTERVAL, VERDICT
 from tasks.report.error_tables import TRACK_WORDS
 from tasks.report.html_page import page
+from tasks.report.ladder_table import (
+    EXPLAINED as LADDER_EXPLAINED,
+)
+from tasks.report.ladder_table import (
+    interval_of,
+    ladder_parts,
+    ladder_table,
+    place_of,
+    terminal_ladder,
+)
 from tasks.report.markup import escaped, markdown_table, percent, spoken
 from tasks.report.units import Unit, unit_of
 from tasks.runtime.progress import is_in_run
@@ -31,7 +42,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 CONTROL = "control, leaks"
-USUAL_SPLIT = "entity"
 MIN_DATASETS = 3  # below these a bootstrap over data sets has next to no outcomes
 TASK_TITLES = {
     "forecast": "Forecasts",
@@ -101,6 +111,7 @@ def page_parts(job: Job[LeaderboardRules]) -> list[str]:
     rules, folder = job.settings, job.folder("benchmark")
     rankings = rankings_in(folder)
     cells = rows_in(folder, CELLS_FILE)
+    ladder = rows_in(folder, LADDER_FILE)
     return [
         f"# {escaped(rules.title)}",
         lead(rankings, cells),
@@ -111,10 +122,11 @@ def page_parts(job: Job[LeaderboardRules]) -> list[str]:
         "## Over all data",
         OVER_ALL,
         *standing_parts(rows_in(folder, STANDINGS_FILE)),
+        *(["## Step by step", LADDER_EXPLAINED, *ladder_parts(ladder)] if ladder else []),
         *(
             part
             for dataset, rows in grouped(rankings, lambda row: row["dataset"]).items()
-            for part in dataset_parts(rules.data[dataset], dataset, rows)
+            for part in dataset_parts(rules.data[dataset], dataset, rows, ladder)
         ),
         "## Calibration",
         EXPLAINED,
@@ -189,7 +201,9 @@ def standing_cells(row: Row) -> tuple[str, ...]:
     )
 
 
-def dataset_parts(title: str, dataset: str, rows: Sequence[Row]) -> list[str]:
+def dataset_parts(
+    title: str, dataset: str, rows: Sequence[Row], ladder: Sequence[Row]
+) -> list[str]:
     """All that was judged on some data: the honest splits, and the control beside them."""
     name = title if title.startswith(dataset) else f"{dataset}: {title}"
     parts = [f"## {escaped(name)}"]
@@ -206,6 +220,9 @@ def dataset_parts(title: str, dataset: str, rows: Sequence[Row]) -> list[str]:
             [not row["is_baseline"] for row in own],
         )
         parts.append(markdown_table(RANKING_COLUMNS, cells, are_ours))
+    for place, own in grouped(ladder, place_of).items():
+        if own[0]["dataset"] == dataset:
+            parts += [f"### Forecasts step by step, {place}", ladder_table(own)]
     return parts
 
 
@@ -226,10 +243,6 @@ def ranking_cells(row: Row, unit: Unit) -> tuple[str, ...]:
         seeds_of(row),
         verdict_of(row),
     )
-
-
-def interval_of(row: Row) -> str:
-    return f"{percent(row['low'])} to {percent(row['high'])}"
 
 
 def seeds_of(row: Row) -> str:
@@ -272,16 +285,10 @@ def terminal_tables(made: Path) -> list[Table]:
             table.add_column(name, no_wrap=True)
         for row in (row for row in rows if not row["is_baseline"]):
             told = (percent(row["skill"]), interval_of(row), verdict_of(row))
-            table.add_row(short_place(row), row["model"], *told)
+            table.add_row(place_of(row), row["model"], *told)
         shown.append(table)
-    return shown
-
-
-def short_place(row: Row) -> str:
-    """The data, and their split where it is not the usual one."""
-    if row["split_kind"] == USUAL_SPLIT:
-        return str(row["dataset"])
-    return f"{row['dataset']}, {'control' if row['is_leaky'] else row['split_kind']}"
+    ladder = rows_in(made, LADDER_FILE)
+    return [*shown, terminal_ladder(ladder)] if ladder else shown
 
 
 def show_leaderboard(made: Receipt, store: Store) -> None:
