@@ -7,28 +7,20 @@ anything is trained: some rows learn from several data.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from model.families import POINTS, reads
-from tasks.config.pipeline import PipelineConfig
 from tasks.config.suite import OWN, Cell, Suite
 from tasks.evaluate.evaluate import evaluate
 from tasks.evaluate.seen import seen_warning
-from tasks.evaluate.shared_rows import Ready, judged_shared
+from tasks.evaluate.shared_rows import Making, Ready, judged_shared
 from tasks.ingest.suite_sources import source_of
 from tasks.runtime.errors import ConfigError, DataError
 from tasks.runtime.frozen import Frozen
 from tasks.runtime.progress import log
 from tasks.runtime.store import Receipt, Store
-
-
-class Making(NamedTuple):
-    """What makes shards of the points of a source, and weights of shards."""
-
-    shards_of: Callable[[PipelineConfig, str, Store], Receipt]
-    train: Callable[[PipelineConfig, Receipt, Store], Receipt]
 
 
 class JudgedCell(NamedTuple):
@@ -99,7 +91,7 @@ def judged_on(
                 trained = making.train(suite.config_of(*cell[:4]), own.shards, store)
                 evaluated = evaluate(suite.config_of(*cell[:3]), own.shards, trained, store)
             else:
-                evaluated = judged_shared(suite, cell, own, ready, store)
+                evaluated = judged_shared(suite, cell, own, ready, store, making)
                 if said := seen_warning(evaluated):
                     raise DataError(said)
             yield JudgedCell(cell, evaluated)

@@ -7,19 +7,37 @@ trained on with a few entities. Whoever judges them fits nothing else there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
+from tasks.config.pipeline import PipelineConfig
 from tasks.config.sections import SplitKind
 from tasks.config.suite import HELD_OUT, Cell, Suite, SuiteData
 from tasks.evaluate.seen import MAX_SEEN_SHARE
 from tasks.evaluate.transfer import transfer
 from tasks.prepare.conventions import SPLITS
-from tasks.prepare.learning_shards import learning_shards
-from tasks.pretrain.fine_tuning import fine_tuned
-from tasks.pretrain.train import Part, train_corpus
 from tasks.runtime.errors import DataError
 from tasks.runtime.store import Receipt, Store
+
+
+class Learned(NamedTuple):
+    """The shards of one of the data that a model learns from, and how they are read."""
+
+    config: PipelineConfig
+    shards: Receipt
+
+
+class Making(NamedTuple):
+    """What makes shards of the points of a source, and weights of shards.
+
+    Weights are of one of the data, of several in equal shares under the name of a subject, or those
+    at an address trained on with a percent of the entities, with these settings of training.
+    """
+
+    shards_of: Callable[[PipelineConfig, str, Store], Receipt]
+    train: Callable[[PipelineConfig, Receipt, Store], Receipt]
+    train_shared: Callable[[str, PipelineConfig, Sequence[Learned], Store], Receipt]
+    few_shot: Callable[[PipelineConfig, str, Receipt, float, Mapping[str, Any], Store], Receipt]
 
 
 class Ready(NamedTuple):
@@ -38,32 +56,36 @@ class Ready(NamedTuple):
 
 
 def judged_shared(
-    suite: Suite, cell: Cell, own: Ready, ready: Sequence[Ready], store: Store
+    suite: Suite, cell: Cell, own: Ready, ready: Sequence[Ready], store: Store, making: Making
 ) -> Receipt:
     """The errors of the weights of several data on the windows of a cell, and of the baselines."""
     learned = [one for one in ready if (cell.family, cell.row) in one.asked]
     if cell.row == HELD_OUT:
         learned.remove(own)
-    trained = trained_on(suite, cell, learned, store)
+    trained = trained_on(suite, cell, learned, store, making)
     address, config = str(store.folder(trained)), suite.config_of(*cell[:3])
-    tuned: Mapping[float, Receipt] = {}
+    tuned: dict[float, Receipt] = {}
     if cell.row == HELD_OUT:
         require_held_out(trained, own, config.source_row.zone, store)
-        tuned = few_shot(suite, cell, address, own.shards, store)
+        # The seed of the training draws the entities.
+        asked, course = (suite.config_of(*cell[:4]), address, own.shards), suite.few_shot_train
+        tuned = {
+            percent: making.few_shot(*asked, percent, course, store) for percent in suite.few_shot
+        }
     return transfer(config, address, own.shards, store, tuned=tuned, title=cell.model)
 
 
-def trained_on(suite: Suite, cell: Cell, learned: Sequence[Ready], store: Store) -> Receipt:
-    """The weights of a family that learns from several data, as much from each."""
+def trained_on(
+    suite: Suite, cell: Cell, learned: Sequence[Ready], store: Store, making: Making
+) -> Receipt:
+    """The weights of a family that learns from several data."""
     if not learned:
         raise DataError("there are no other data to learn from")
-    share = round(1 / len(learned), 6)
-    parts = [
-        Part(suite.config_of(one.data, one.split, cell.family), one.shards, share)
-        for one in learned
+    given = [
+        Learned(suite.config_of(one.data, one.split, cell.family), one.shards) for one in learned
     ]
     config = suite.shared_config(cell.family, cell.seed)
-    return train_corpus(f"suite_{suite.name}", config, parts, store)
+    return making.train_shared(f"suite_{suite.name}", config, given, store)
 
 
 def require_held_out(trained: Receipt, own: Ready, zone: str, store: Store) -> None:
@@ -80,23 +102,3 @@ def require_held_out(trained: Receipt, own: Ready, zone: str, store: Store) -> N
                 f"it is not held out: {share:.1%} of the points of its {split} part are among "
                 "those of other data of the suite"
             )
-
-
-def few_shot(
-    suite: Suite, cell: Cell, address: str, shards: Receipt, store: Store
-) -> Mapping[float, Receipt]:
-    """The same weights trained on with a few entities, by the percent that they are of train.
-
-    The seed of the training draws the entities, and a smaller share is part of each larger one.
-    """
-    config = suite.config_of(*cell[:4])
-    return {
-        percent: fine_tuned(
-            config,
-            address,
-            learning_shards(config, shards, percent, store),
-            store,
-            suite.few_shot_train,
-        )
-        for percent in suite.few_shot
-    }

@@ -85,25 +85,18 @@ def interval_of(row: Row) -> str:
 
 
 def terminal_ladder(rows: Sequence[Row]) -> Table:
-    """The same for the terminal, all steps in one cell."""
+    """Skills over simple for the terminal, those of all steps in one cell."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    steps = sorted({row["horizon"] for row in rows})
-    title = f"Forecasts at steps {' / '.join(map(str, steps))}"
-    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in ("data", "model", *(f"over {words}" for words in OVER_WORDS.values())):
-        table.add_column(name, no_wrap=True)
-    for place, own in grouped(rows, place_of).items():
-        for model, alike in grouped(own, lambda row: row["model"]).items():
-            over = grouped(alike, lambda row: row["against"])
-            table.add_row(
-                place, model, *(skills_of(steps, over.get(one, ())) for one in OVER_WORDS)
-            )
+    over_simple = [row for row in rows if row["against"] == OVER_SIMPLE]
+    steps = sorted({row["horizon"] for row in over_simple})
+    table = Table(title="Forecasts, over simple", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in ("data", "model", f"% at step {' / '.join(map(str, steps))}"):
+        table.add_column(name)
+    for (place, model), own in grouped(
+        over_simple, lambda row: (place_of(row), row["model"])
+    ).items():
+        told = {row["horizon"]: f"{100 * row['skill']:+.1f}" for row in own}
+        table.add_row(place, model, " / ".join(told.get(step, "-") for step in steps))
     return table
-
-
-def skills_of(steps: Sequence[int], rows: Sequence[Row]) -> str:
-    """Skills at the steps in turn, such as `+3.2 / +6.6 / +11.0`, in percent."""
-    told = {row["horizon"]: f"{100 * row['skill']:+.1f}" for row in rows}
-    return " / ".join(told.get(step, "-") for step in steps) if told else ""

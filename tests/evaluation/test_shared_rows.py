@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from helpers import ships
 
+from flows.steps import MAKING
 from model.data.shards import Shards
 from model.evaluation.question import Judging
 from model.evaluation.scores import scored
@@ -18,10 +19,9 @@ from tasks.catalog.run import recorded_run
 from tasks.config.pipeline import PipelineConfig
 from tasks.config.suite import Suite
 from tasks.evaluate.benchmark import LADDER_FILE, benchmark, rankings_in
-from tasks.evaluate.cells import JudgedCell, LeftOut, Making, judged_cells
+from tasks.evaluate.cells import JudgedCell, LeftOut, judged_cells
 from tasks.evaluate.ladder import OVER_BASELINES, OVER_OWN, OVER_SIMPLE, SIMPLE
 from tasks.evaluate.seen import SEEN_SHARE
-from tasks.pretrain.train import train
 from tasks.report.leaderboard import leaderboard, terminal_tables
 from tasks.runtime.errors import DataError
 from tasks.runtime.run_records import StageRun, stages_so_far
@@ -76,7 +76,7 @@ class Ran(NamedTuple):
 
 def ran(suite: Suite, store: Store) -> Ran:
     with without_orchestrator(), recorded_run(store, "benchmark", f"suite_{suite.name}"):
-        done = judged_cells(suite, "", store, Making(shards_of, train))
+        done = judged_cells(suite, "", store, MAKING._replace(shards_of=shards_of))
         return Ran(store, *done, stages_so_far())
 
 
