@@ -15,7 +15,7 @@ from tasks.config.corpus import Corpus, corpus_named
 from tasks.config.pipeline import DataConfig, ForecastConfig, PipelineConfig
 from tasks.config.suite import suite_named
 from tasks.evaluate.benchmark import benchmark as tables_of
-from tasks.evaluate.cells import LeftOut, judged_cells
+from tasks.evaluate.cells import LeftOut, Pace, judged_cells, paces_of
 from tasks.evaluate.evaluate import evaluate
 from tasks.evaluate.local_model import is_local
 from tasks.evaluate.shared_rows import Learned, Making
@@ -31,6 +31,7 @@ from tasks.prepare.step_features import features
 from tasks.prepare.visit_shards import visit_shards
 from tasks.pretrain.encoding_check import probe_encoding
 from tasks.pretrain.fine_tuning import fine_tuned
+from tasks.pretrain.time_to_skill import time_to_skill
 from tasks.pretrain.train import Part, train, train_corpus
 from tasks.release.benchmark_runs import logged
 from tasks.release.drift_watch import Watched, require_registered, watched
@@ -194,6 +195,7 @@ class Benchmarked(Frozen):
     tables: Receipt
     page: Receipt
     left_out: tuple[LeftOut, ...]
+    paces: tuple[Pace, ...]
 
 
 def transferred(
@@ -234,7 +236,7 @@ def trained_equally(
     return train_corpus(subject, config, [Part(*one, share) for one in learned], store)
 
 
-MAKING = Making(shards_of, train, trained_equally, few_shot_trained)
+MAKING = Making(shards_of, train, trained_equally, few_shot_trained, time_to_skill)
 
 
 class Transferred(Frozen):
@@ -304,11 +306,14 @@ def benchmark(suite: str, source_folder: str = "") -> Benchmarked:
     store, asked = Store(Machine().store), suite_named(suite)
     with recorded_run(store, "benchmark", f"suite_{asked.name}"):
         judged, left_out = judged_cells(asked, source_folder, store, MAKING)
+        paces = paces_of(judged)
         tables = tables_of(asked, judged, store)
-        page = leaderboard(asked, tables, left_out, store)
+        page = leaderboard(asked, tables, left_out, store, paces)
         show_leaderboard(page, store)
         logged(asked, judged, tables, page, store)
-        return Benchmarked(suite=asked.name, tables=tables, page=page, left_out=left_out)
+        return Benchmarked(
+            suite=asked.name, tables=tables, page=page, left_out=left_out, paces=paces
+        )
 
 
 def watch(config: DataConfig, model: str = "", source: str = "") -> Watched:

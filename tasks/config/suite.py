@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from model.families import POINTS, has_own_scale, reads
+from model.families import POINTS, has_own_scale, reads, tasks_of
 from tasks.config.named_data import (
     NamedData,
     file_named,
@@ -48,7 +48,7 @@ DECIDED = {
 # data of the suite, or those of all others.
 RowName = Literal["own", "joint", "held_out"]
 OWN, JOINT, HELD_OUT = get_args(RowName)
-SHARED = (JOINT, HELD_OUT)
+CPU_S_TO_SKILL = "cpu_s_to_skill"  # among the counts of a pace, if training came so far
 
 
 def known_families(families: tuple[str, ...]) -> tuple[str, ...]:
@@ -116,6 +116,9 @@ class Suite(Section):
     few_shot_train: dict[str, Any] = Field(
         {}, description="The same for training on with few entities, beside its own short course."
     )
+    time_to_skill: bool = Field(
+        False, description="Whether own training is timed until it is ahead of simple forecasts."
+    )
     settings: dict[str, Any] = Field({}, description="Of `trajfoundry run`, for all data.")
     datasets: tuple[SuiteData, ...]
 
@@ -150,6 +153,10 @@ class Suite(Section):
             for family, seed in product(self.families_of(data), self.seeds)
             if row == OWN or self.is_shared(data, split, family)
         ]
+
+    def is_timed(self, family: str) -> bool:
+        """Whether the training of a family is timed: one that is asked for forecasts of points."""
+        return self.time_to_skill and reads(family) == POINTS and "forecast" in tasks_of(family)
 
     @property
     def shared_rows(self) -> tuple[RowName, ...]:
@@ -189,7 +196,11 @@ class Suite(Section):
         for data in self.datasets:
             for split, family in product(self.splits_of(data), self.families_of(data)):
                 with settings_of(data):
-                    self.config_of(data, split, family)
+                    config = self.config_of(data, split, family)
+                if config.train.init and self.is_timed(family):
+                    raise ConfigError(
+                        "time_to_skill is told of fresh weights: leave train.init out"
+                    )
         if self.shared_rows:
             self.check_shared()
 

@@ -79,7 +79,7 @@ class BenchmarkRules(Section):
 
 def benchmark(suite: Suite, judged: Sequence[JudgedCell], store: Store) -> Receipt:
     """The tables of a suite, made of the errors of its cells."""
-    rules = [rules_of(suite, *one) for one in judged]
+    rules = [rules_of(suite, one.cell, one.evaluated) for one in judged]
     asked = suite.config_of(*judged[0].cell[:3]).evaluate_rules
     job = BENCHMARK.job(
         f"suite_{suite.name}",

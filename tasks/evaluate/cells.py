@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from model.families import POINTS, reads
-from tasks.config.suite import OWN, Cell, Suite
+from tasks.config.suite import CPU_S_TO_SKILL, OWN, Cell, Suite
 from tasks.evaluate.evaluate import evaluate
 from tasks.evaluate.seen import seen_warning
 from tasks.evaluate.shared_rows import Making, Ready, judged_shared
@@ -28,6 +28,17 @@ class JudgedCell(NamedTuple):
 
     cell: Cell
     evaluated: Receipt
+    pace: Receipt | None = None
+
+
+class Pace(Frozen):
+    """CPU seconds of a training until it was ahead of simple forecasts; None where it never was."""
+
+    dataset: str
+    split_kind: str
+    model: str
+    seed: int
+    cpu_s: float | None
 
 
 class LeftOut(Frozen):
@@ -87,15 +98,29 @@ def judged_on(
     for cell in own.cells:
         log(f"{cell.title}, seed {cell.seed}")
         with unusable_told(cell.title, *places_of(own.source, store)) as missing:
+            pace = None
             if cell.row == OWN:
-                trained = making.train(suite.config_of(*cell[:4]), own.shards, store)
+                config = suite.config_of(*cell[:4])
+                trained = making.train(config, own.shards, store)
                 evaluated = evaluate(suite.config_of(*cell[:3]), own.shards, trained, store)
+                if suite.is_timed(cell.family):
+                    pace = making.pace(config, own.shards, store)
             else:
                 evaluated = judged_shared(suite, cell, own, ready, store, making)
                 if said := seen_warning(evaluated):
                     raise DataError(said)
-            yield JudgedCell(cell, evaluated)
+            yield JudgedCell(cell, evaluated, pace)
         yield from missing
+
+
+def paces_of(judged: Sequence[JudgedCell]) -> tuple[Pace, ...]:
+    """The pace of each cell of which it was told."""
+    found = ((*one.cell.place, one.cell.seed, one.pace) for one in judged if one.pace is not None)
+    names = "dataset", "split_kind", "model", "seed"
+    return tuple(
+        Pace(**dict(zip(names, place, strict=True)), cpu_s=pace.counts.get(CPU_S_TO_SKILL))
+        for *place, pace in found
+    )
 
 
 def places_of(source: str, store: Store) -> tuple[Path, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tasks.runtime.store import Counts, Receipt
+from tasks.runtime.store import Receipt
 
 SEEN_SHARE = "test_seen_share"  # among the counts of an evaluation
 MAX_SEEN_SHARE = 0.01  # two movers may be at one place at one instant
@@ -15,12 +15,7 @@ def seen_words(share: float) -> str:
     )
 
 
-def seen_share_of(counts: Counts) -> float:
-    """The share of the test points that a model was trained on; 0 if it does not tell."""
-    return float(counts.get(SEEN_SHARE, 0.0))
-
-
 def seen_warning(evaluated: Receipt) -> str:
     """That a model was judged on what it was trained on; nothing if it was not."""
-    share = seen_share_of(evaluated.counts)
+    share = float(evaluated.counts.get(SEEN_SHARE, 0.0))
     return seen_words(share) if share > MAX_SEEN_SHARE else ""

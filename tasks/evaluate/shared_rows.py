@@ -31,13 +31,15 @@ class Making(NamedTuple):
     """What makes shards of the points of a source, and weights of shards.
 
     Weights are of one of the data, of several in equal shares under the name of a subject, or those
-    at an address trained on with a percent of the entities, with these settings of training.
+    at an address trained on with a percent of the entities, with these settings of training. The
+    pace is what weights of one of the data took until they were ahead of simple forecasts.
     """
 
     shards_of: Callable[[PipelineConfig, str, Store], Receipt]
     train: Callable[[PipelineConfig, Receipt, Store], Receipt]
     train_shared: Callable[[str, PipelineConfig, Sequence[Learned], Store], Receipt]
     few_shot: Callable[[PipelineConfig, str, Receipt, float, Mapping[str, Any], Store], Receipt]
+    pace: Callable[[PipelineConfig, Receipt, Store], Receipt]
 
 
 class Ready(NamedTuple):

@@ -19,7 +19,7 @@ from tasks.config.pipeline import DataConfig, PipelineConfig
 from tasks.config.slices import EvaluateRules
 from tasks.evaluate.evaluate import judge, seen_counts, trained_in
 from tasks.evaluate.local_model import EXAMPLE, is_local, local_model, source_digest, told_as_of
-from tasks.evaluate.seen import seen_share_of
+from tasks.evaluate.seen import SEEN_SHARE
 from tasks.registry.initial_weights import REGISTERED, answering_digest, initial_model, kind_of
 from tasks.runtime.errors import ConfigError
 from tasks.runtime.stage import Input, Job, Stage
@@ -100,7 +100,9 @@ def build(draft: Path, job: Job[EvaluateRules]) -> Counts:
         require_same(answering_digest(folder), job)
         first = replace(trained_in(folder), title=str(job.inputs["title"]))
         folders = [folder, *map(job.store.verify, tuned_receipts(job))]
-        seen = max((seen_counts(one, job) for one in folders), key=seen_share_of)
+        seen = max(
+            (seen_counts(one, job) for one in folders), key=lambda one: one.get(SEEN_SHARE, 0)
+        )
     tuned = tuned_models(job, first)
     models = [first, *other_memories(job, first), *tuned]
     return judge(draft, job, models, {one.name for one in tuned}) | seen

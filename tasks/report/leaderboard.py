@@ -14,7 +14,7 @@ from model.evaluation.verdict import AHEAD, ALIKE, BAR, BEHIND, TOO_FEW, verdict
 from tasks.config.sections import Section
 from tasks.config.suite import Suite
 from tasks.evaluate.benchmark import LADDER_FILE, STANDINGS_FILE, rankings_in
-from tasks.evaluate.cells import LeftOut
+from tasks.evaluate.cells import LeftOut, Pace
 from tasks.evaluate.opened_cells import Row, grouped
 from tasks.prepare.conventions import CELLS_FILE
 from tasks.report.coverage_table import COLUMNS, EXPLAINED, coverage_cells, coverage_rows
@@ -28,6 +28,7 @@ from tasks.report.ladder_table import (
     interval_of,
     ladder_parts,
     ladder_table,
+    pace_parts,
     place_of,
     terminal_ladder,
 )
@@ -67,10 +68,17 @@ class LeaderboardRules(Section):
     data: dict[str, str]
     num_seeds: int
     left_out: tuple[LeftOut, ...]
+    paces: tuple[Pace, ...]
     suite: str
 
 
-def leaderboard(suite: Suite, made: Receipt, left_out: Sequence[LeftOut], store: Store) -> Receipt:
+def leaderboard(
+    suite: Suite,
+    made: Receipt,
+    left_out: Sequence[LeftOut],
+    store: Store,
+    paces: Sequence[Pace] = (),
+) -> Receipt:
     """The page of a benchmark."""
     rules = LeaderboardRules(
         name=suite.name,
@@ -83,6 +91,7 @@ def leaderboard(suite: Suite, made: Receipt, left_out: Sequence[LeftOut], store:
         },
         num_seeds=len(suite.seeds),
         left_out=tuple(left_out),
+        paces=tuple(paces),
         suite=suite.model_dump_json(indent=2),
     )
     licence = store.manifest(made).licence
@@ -122,7 +131,11 @@ def page_parts(job: Job[LeaderboardRules]) -> list[str]:
         "## Over all data",
         OVER_ALL,
         *standing_parts(rows_in(folder, STANDINGS_FILE)),
-        *(["## Step by step", LADDER_EXPLAINED, *ladder_parts(ladder)] if ladder else []),
+        *(
+            ["## Step by step", LADDER_EXPLAINED, *ladder_parts(ladder), *pace_parts(rules.paces)]
+            if ladder
+            else []
+        ),
         *(
             part
             for dataset, rows in grouped(rankings, lambda row: row["dataset"]).items()
@@ -273,7 +286,7 @@ def cell_words(cell: Row) -> tuple[str, ...]:
 # Elsewhere --------------------------------------------------------------------------------------
 
 
-def terminal_tables(made: Path) -> list[Table]:
+def terminal_tables(made: Path, paces: Sequence[Pace] = ()) -> list[Table]:
     """The models' skills on every task, for the terminal; of the baselines the bar alone."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -288,7 +301,7 @@ def terminal_tables(made: Path) -> list[Table]:
             table.add_row(place_of(row), row["model"], *told)
         shown.append(table)
     ladder = rows_in(made, LADDER_FILE)
-    return [*shown, terminal_ladder(ladder)] if ladder else shown
+    return [*shown, terminal_ladder(ladder, paces)] if ladder else shown
 
 
 def show_leaderboard(made: Receipt, store: Store) -> None:

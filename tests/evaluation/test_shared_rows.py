@@ -19,7 +19,7 @@ from tasks.catalog.run import recorded_run
 from tasks.config.pipeline import PipelineConfig
 from tasks.config.suite import Suite
 from tasks.evaluate.benchmark import LADDER_FILE, benchmark, rankings_in
-from tasks.evaluate.cells import JudgedCell, LeftOut, judged_cells
+from tasks.evaluate.cells import JudgedCell, LeftOut, judged_cells, paces_of
 from tasks.evaluate.ladder import OVER_BASELINES, OVER_OWN, OVER_SIMPLE, SIMPLE
 from tasks.evaluate.seen import SEEN_SHARE
 from tasks.report.leaderboard import leaderboard, terminal_tables
@@ -254,3 +254,25 @@ def test_the_page_and_the_terminal_show_the_rows(run, tables):
     assert "| foundry held out 20 % | own training |" in text
     *_, ladder = terminal_tables(tables)
     assert "foundry joint" in list(ladder.columns[1].cells)
+
+
+def test_own_training_is_timed_where_it_is_asked_for_and_a_repeat_tells_the_same(run):
+    timed = suite_of(rows=["own"], few_shot=[], time_to_skill=True)
+    first, again = (ran(timed, run.store) for _ in range(2))
+    assert [one.pace for one in run.judged] == [None] * len(run.judged)
+    paces = paces_of(first.judged)
+    assert [(one.dataset, one.model, one.seed) for one in paces] == [
+        ("north", "foundry", 0),
+        ("south", "foundry", 0),
+    ]
+    assert paces == paces_of(again.judged)
+    assert all(one.is_cached for one in again.stages)
+    with without_orchestrator():
+        made = benchmark(timed, first.judged, run.store)
+        page = run.store.folder(leaderboard(timed, made, (), run.store, paces))
+    shown = "NaN" if paces[0].cpu_s is None else f"{paces[0].cpu_s:.1f}"
+    assert f"| north | foundry | {shown} |" in (page / "leaderboard.md").read_text()
+    told = {
+        one.receipt.counts["training_cpu_s"] for one in first.stages if one.receipt.stage == "pace"
+    }
+    assert min(told) > 0
