@@ -57,7 +57,7 @@ from .state import METRICS_FILE, WEIGHTS_FILE, FitResult, Progress
 CONFIG_FILE, COURSE_FILE = "config.json", "training.json"
 NUM_FITTING_BATCHES = 64  # of train, for the constants of the inputs
 # Of all ranks and members together: 2, 3, 4, 6 and 8 ranks take equally many.
-NUM_VALIDATION_BATCHES = 48
+NUM_VALIDATION_BATCHES = 24
 PREFETCHED_BATCHES = 2
 STOPPED = 130
 
