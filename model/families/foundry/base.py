@@ -98,7 +98,7 @@ class Base(nn.Module):
         motion: Motion,
         told_NAK: Tensor,
         elapsed_s_NJ: Tensor,
-        more_NAK: Tensor | float = 0.0,
+        more_NAK: Tensor | None = None,
         trust_NJ: Tensor | float = 1.0,
     ) -> Tensor:
         """Displacement (N, J, C) after so long; `more_NAK` are logits that a network adds.
@@ -111,10 +111,13 @@ class Base(nn.Module):
         own_NAK[..., -1] = own_NAK[..., -1].masked_fill(is_silent_N1, -torch.inf)
         asked_NJ = torch.log((elapsed_s_NJ / motion.pace_s_RT.unsqueeze(-1)).clamp(min=1e-6))
         near_NJA = hats(asked_NJ, self.log_lead_A)
-        logits = own_NAK, own_NAK.detach() + more_NAK
-        own_NJK, led_NJK = (near_NJA @ x_NAK.softmax(-1) for x_NAK in logits)
-        trust_NJ1 = torch.as_tensor(trust_NJ).unsqueeze(-1)
-        weight_NJK = own_NJK + trust_NJ1 * (led_NJK - own_NJK)
+        if more_NAK is None:
+            weight_NJK = near_NJA @ own_NAK.softmax(-1)
+        else:
+            own_NAK = own_NAK.detach()
+            logits = own_NAK, own_NAK + more_NAK
+            own_NJK, led_NJK = (near_NJA @ x_NAK.softmax(-1) for x_NAK in logits)
+            weight_NJK = own_NJK + torch.as_tensor(trust_NJ).unsqueeze(-1) * (led_NJK - own_NJK)
         return (weight_NJK.unsqueeze(-1) * self.moved_m(motion, elapsed_s_NJ)).sum(-2)
 
 
