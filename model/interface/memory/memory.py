@@ -41,6 +41,7 @@ OUTER, WIDER = (
     2.0,
 )  # tails of its intervals, and how far beyond them it still knows what is asked
 SLACK = 0.5  # a neighbour may be so much farther away than the nearest one
+PLACE_SLACK = 0.1  # and so may the nearest crop, where members of a corpus are compared
 
 
 @dataclass(frozen=True)
@@ -104,8 +105,12 @@ class Memory:
         return (pace_s_N >= low_s) & (pace_s_N <= high_s)
 
     def spreads_away(self, lon_deg_N: Floats, lat_deg_N: Floats) -> Floats:
-        """How far the nearest crop is from places, as a multiple of how far neighbours are."""
-        away_m_N, _ = self.place_tree.query(in_space_m(lon_deg_N, lat_deg_N))
+        """How far the nearest crop is from places, as a multiple of how far neighbours are.
+
+        To a tenth: of a place far off nearly all crops are equally far, and to find the very
+        nearest would take most of the time of a training.
+        """
+        away_m_N, _ = self.place_tree.query(in_space_m(lon_deg_N, lat_deg_N), eps=PLACE_SLACK)
         return np.asarray(away_m_N) / self.spread_m
 
     @cached_property
