@@ -7,6 +7,7 @@ with its memory of past trips where it has one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,7 +16,14 @@ import pyarrow.parquet as pq
 
 from model.evaluation.judged_tasks import FORECAST, TRACKS
 from tasks.config.suite import OWN
-from tasks.evaluate.opened_cells import SHOWN_SPLIT, OpenedCell, Row, asked_in, named_bars
+from tasks.evaluate.opened_cells import (
+    SHOWN_SPLIT,
+    OpenedCell,
+    Row,
+    asked_in,
+    grouped,
+    named_bars,
+)
 from tasks.prepare.conventions import SCORES_FILE
 
 if TYPE_CHECKING:
@@ -44,7 +52,7 @@ def rungs_of(cells: Sequence[OpenedCell], seed: int, num_resamples: int) -> Iter
         asked = asked_in(cells, FORECAST, horizon)
         if asked is None:
             continue
-        models = frozenset(asked.error_SB) - asked.baselines
+        models = models_of(cells)
         for over in (
             over_best(OVER_SIMPLE, asked, models, cells[0], horizon, SIMPLE),
             over_best(OVER_BASELINES, asked, models, cells[0], horizon, asked.baselines),
@@ -75,26 +83,27 @@ def over_best(
 
 def over_own(asked: Asked, cells: Sequence[OpenedCell]) -> Iterator[Over]:
     """The models of each family that learned from other data, over the one that did not."""
-    for family in dict.fromkeys(cell.rules.family for cell in cells):
-        own, others = (
-            {
-                name
-                for cell in cells
-                if cell.rules.family == family and (cell.rules.row == OWN) is is_own
-                for name in cell.models
-            }
-            for is_own in (True, False)
-        )
-        bar = next((name for name in (f"{family}_with_memory", family) if name in own), None)
+    for family, own in grouped(cells, lambda cell: cell.rules.family).items():
+        mine = models_of([cell for cell in own if cell.rules.row == OWN])
+        others = models_of([cell for cell in own if cell.rules.row != OWN])
+        bar = next((name for name in (f"{family}_with_memory", family) if name in mine), None)
         if bar is not None and others:
             bar_B = asked.error_SB[bar].mean(dim=0)
             yield Over(OVER_OWN, of_models(asked, others), bar_B, bar)
 
 
+def models_of(cells: Sequence[OpenedCell]) -> list[str]:
+    """The models of cells in their order, and within one by their names: 5 % before 10 %."""
+
+    def place(name: str) -> list[tuple[float, str]]:
+        return [(float(word) if word.isdecimal() else math.inf, word) for word in name.split()]
+
+    return list(dict.fromkeys(name for cell in cells for name in sorted(cell.models, key=place)))
+
+
 def of_models(asked: Asked, names: Collection[str]) -> Asked:
     """The same windows, and these models alone."""
-    told = {name: error_SB for name, error_SB in asked.error_SB.items() if name in names}
-    return replace(asked, error_SB=told)
+    return replace(asked, error_SB={name: asked.error_SB[name] for name in names})
 
 
 def horizons_in(cell: OpenedCell) -> list[int]:

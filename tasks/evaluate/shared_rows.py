@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from tasks.config.pipeline import PipelineConfig
 from tasks.config.sections import SplitKind
 from tasks.config.suite import HELD_OUT, Cell, Suite, SuiteData
+from tasks.evaluate.opened_cells import SHOWN_SPLIT
 from tasks.evaluate.seen import MAX_SEEN_SHARE
 from tasks.evaluate.transfer import transfer
 from tasks.prepare.conventions import SPLITS
@@ -66,9 +67,9 @@ def judged_shared(
         learned.remove(own)
     trained = trained_on(suite, cell, learned, store, making)
     address, config = str(store.folder(trained)), suite.config_of(*cell[:3])
+    require_unseen(trained, cell, own, config.source_row.zone, store)
     tuned: dict[float, Receipt] = {}
     if cell.row == HELD_OUT:
-        require_held_out(trained, own, config.source_row.zone, store)
         # The seed of the training draws the entities.
         asked, course = (suite.config_of(*cell[:4]), address, own.shards), suite.few_shot_train
         tuned = {
@@ -90,17 +91,20 @@ def trained_on(
     return making.train_shared(f"suite_{suite.name}", config, given, store)
 
 
-def require_held_out(trained: Receipt, own: Ready, zone: str, store: Store) -> None:
-    """Refuse data that stand in the suite twice, so that what is held out was learned from."""
+def require_unseen(trained: Receipt, cell: Cell, own: Ready, zone: str, store: Store) -> None:
+    """Refuse weights that learned what they are asked about under another name.
+
+    Of what is held out nothing may be known, not even its train part.
+    """
     from model.data.seen_points import SeenPoints, seen_share
     from model.data.shards import Shards
 
     seen = SeenPoints.read(store.folder(trained))
     shards = Shards.open(store.folder(own.shards), zone)
-    for split in SPLITS:
+    for split in SPLITS if cell.row == HELD_OUT else (SHOWN_SPLIT,):
         share = 0.0 if seen is None else seen_share(seen, shards, split)
         if share > MAX_SEEN_SHARE:
             raise DataError(
-                f"it is not held out: {share:.1%} of the points of its {split} part are among "
-                "those of other data of the suite"
+                f"{share:.1%} of the points of its {split} part are learned from under another "
+                "name; leave one of the two out of the suite"
             )

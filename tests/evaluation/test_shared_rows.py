@@ -19,9 +19,10 @@ from tasks.catalog.run import recorded_run
 from tasks.config.pipeline import PipelineConfig
 from tasks.config.suite import Suite
 from tasks.evaluate.benchmark import LADDER_FILE, benchmark, rankings_in
-from tasks.evaluate.cells import JudgedCell, LeftOut, judged_cells, paces_of
+from tasks.evaluate.cells import JudgedCell, LeftOut, judged_cells, judged_on, paces_of
 from tasks.evaluate.ladder import OVER_BASELINES, OVER_OWN, OVER_SIMPLE, SIMPLE
 from tasks.evaluate.seen import SEEN_SHARE
+from tasks.evaluate.shared_rows import Ready
 from tasks.report.leaderboard import leaderboard, terminal_tables
 from tasks.runtime.errors import DataError
 from tasks.runtime.run_records import StageRun, stages_so_far
@@ -62,8 +63,12 @@ SEAS = {0: (0, SIZES), 1: (1, SIZES), 2: (0, {"test": 24, "validation": 12, "tra
 
 
 def shards_of(config: PipelineConfig, source: str, store: Store) -> Receipt:
+    return stored(config.synthetic.seed, store)
+
+
+def stored(number: int, store: Store) -> Receipt:
     """The ships of a sea, as the stages before would have left them."""
-    seed, sizes = SEAS[config.synthetic.seed]
+    seed, sizes = SEAS[number]
     return ships.stored_shards(store, seed, sizes, "synthetic")
 
 
@@ -95,10 +100,14 @@ def of_stage(run: Ran, stage: str) -> list[Receipt]:
     return [one.receipt for one in run.stages if one.receipt.stage == stage]
 
 
-def shards_behind(run: Ran, trained: Receipt) -> int:
-    """How many shard folders a training has learned from."""
-    given = run.store.manifest(trained).recipe.inputs["shards"]
-    return 1 if isinstance(given, str) else len(given)
+def shared_by(run: Ran, trained: Receipt) -> int:
+    """How many of the data the weights are shared by; 0 of those that are of one by itself."""
+    given = inputs_of(run, trained)["shards"]
+    return len(given) if isinstance(given, list) else 0
+
+
+def inputs_of(run: Ran, receipt: Receipt) -> dict[str, str | list[str]]:
+    return run.store.manifest(receipt).recipe.inputs
 
 
 # Who learned from what
@@ -113,10 +122,9 @@ def test_each_row_is_judged_on_each_data_set(run):
 
 def test_joint_weights_are_trained_once_on_all_and_held_out_ones_on_the_others(run):
     shared = [one for one in of_stage(run, "train") if one.dataset == "suite_seas"]
-    assert sorted(shards_behind(run, one) for one in shared) == [1, 1, 2]
-    first, second = [one for one in shared if shards_behind(run, one) == 1]
-    inputs = [run.store.manifest(one).recipe.inputs["shards"] for one in (first, second)]
-    assert inputs[0] != inputs[1]
+    assert sorted(shared_by(run, one) for one in shared) == [1, 1, 2]
+    first, second = [one for one in shared if shared_by(run, one) == 1]
+    assert inputs_of(run, first)["shards"] != inputs_of(run, second)["shards"]
 
 
 def test_a_repeat_makes_nothing_and_fewer_rows_make_none_of_the_others(run):
@@ -131,19 +139,33 @@ def test_shared_weights_have_seen_no_point_of_any_test(run):
     assert [one.evaluated.counts[SEEN_SHARE] for one in run.judged] == [0.0] * len(run.judged)
 
 
-def test_a_test_that_was_learned_from_elsewhere_is_told_and_not_judged(run):
-    """The fault: two splits of one sea, each of which asks about what the other learns from."""
-    seas = [sea("north", 0), sea("again", 2)]
-    with pytest.raises(DataError, match=r"again, entity split: No test: .* 100\.0% of the points"):
-        ran(suite_of(rows=["joint"], few_shot=[], datasets=seas), run.store)
-
-
-def test_data_that_stand_twice_are_not_held_out(run):
-    """The fault: one sea under two names, so that its train part is learned from."""
-    seas = [sea("north", 0), sea("twin", 0)]
-    said = r"twin, entity split: it is not held out: 100\.0% of the points of its train part"
+@pytest.mark.parametrize(
+    ("row", "number", "split"), [("joint", 2, "test"), ("held_out", 0, "train")]
+)
+def test_what_is_learned_from_under_another_name_is_told_and_not_judged(run, row, number, split):
+    """The faults: a sea whose train part is the test of the other, and one that stands twice."""
+    seas = [sea("north", 0), sea("twin", number)]
+    said = rf"on twin, entity split: 100\.0% of the points of its {split} part are learned from"
     with pytest.raises(DataError, match=said):
-        ran(suite_of(rows=["held_out"], datasets=seas), run.store)
+        ran(suite_of(rows=[row], few_shot=[], datasets=seas), run.store)
+
+
+def test_few_entities_that_are_of_the_test_are_told_and_not_judged(run):
+    """The fault: what is trained on with a few entities is given those of the test."""
+
+    def cheating(config, address, shards, percent, course, store):
+        return MAKING.few_shot(config, address, stored(2, store), 100, course, store)
+
+    suite = suite_of(rows=["held_out"], few_shot=[1])
+    ready = [
+        Ready(data, "entity", "", stored(number, run.store), tuple(suite.cells_of(data, "entity")))
+        for number, data in enumerate(suite.datasets)
+    ]
+    with without_orchestrator():
+        making = MAKING._replace(few_shot=cheating)
+        [told] = judged_on(suite, ready[0], ready, run.store, making)
+    assert isinstance(told, LeftOut)
+    assert told.reason.startswith("No test: the model was trained on 100.0% of the points of test")
 
 
 # Few entities
@@ -154,10 +176,6 @@ def tuned_by_percent(run: Ran) -> list[tuple[Receipt, Receipt]]:
     learning = [one for one in of_stage(run, "learning") if one.place]
     trained = [one for one in of_stage(run, "train") if "init" in inputs_of(run, one)]
     return list(zip(learning, trained, strict=True))[:2]
-
-
-def inputs_of(run: Ran, receipt: Receipt) -> dict[str, object]:
-    return dict(run.store.manifest(receipt).recipe.inputs)
 
 
 def entities_in(folder: Path, split: str) -> set[str]:
@@ -186,15 +204,16 @@ def suite_config() -> PipelineConfig:
 def test_the_weights_come_back_as_they_were_where_no_step_is_better(run):
     """As after no step at all: only the memory is that of the few trips."""
     ruinous = {"max_steps": 2, "validate_every": 1, "learning_rate": 1.0, "warmup_steps": 0}
-    again = ran(suite_of(rows=["held_out"], few_shot=[20], few_shot_train=ruinous), run.store)
-    [tuned, *_] = [one for one in of_stage(again, "train") if "init" in inputs_of(again, one)]
-    [held_out, *_] = [one for one in of_stage(again, "train") if one.dataset == "suite_seas"]
+    [held_out, *_] = [one for one in of_stage(run, "train") if shared_by(run, one) == 1]
+    address, shards = str(run.store.folder(held_out)), stored(0, run.store)
+    with without_orchestrator():
+        tuned = MAKING.few_shot(suite_config(), address, shards, 20, ruinous, run.store)
     assert tuned.counts["best_step"] == 0
     ours, theirs = (load_trained(run.store.folder(one)) for one in (tuned, held_out))
-    shards = Shards.open(run.store.folder(shards_of(suite_config(), "", run.store)))
-    asked = answered(ours.remembering(theirs.model.memory), shards)
-    assert asked == answered(theirs, shards)
-    assert asked != answered(ours, shards)  # the few trips are known
+    windows = Shards.open(run.store.folder(shards))
+    asked = answered(ours.remembering(theirs.model.memory), windows)
+    assert asked == answered(theirs, windows)
+    assert asked != answered(ours, windows)  # the few trips are known
 
 
 def answered(trained: Trained, shards: Shards) -> list[list[float]]:
