@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from model.interface.memory.memory import Memory
 
 FLAG = "--model"
+CARD = "card.md"
 PACKAGE = Path(__file__).with_name("weights_module.py")
 MAX_BYTES = 10_000_000  # of safetensors in a wheel
 VERSION = re.compile(r"\d+(\.\d+){1,3}((a|b|rc)\d+)?(\.post\d+)?(\.dev\d+)?")
@@ -94,14 +95,13 @@ def build_weights(address: str, version: str, out: Path, store: Store) -> Weight
         check_code(bundle, address)
         folder = scratch / "sources" / MODULE / "weights"
         fill(folder, bundle, origin, card)
-        project = write_project(folder.parents[1], version or own_version(), title, card)
+        project = write_project(folder, version or own_version(), title)
         wheel = built(project, out)
-        tensors = tensor_files(folder)
         return WeightsWheel(
             path=str(wheel),
             model=address,
             num_bytes=wheel.stat().st_size,
-            num_tensor_bytes=sum(path.stat().st_size for path in tensors),
+            num_tensor_bytes=tensor_bytes(folder),
             weights_sha256=sha256_file(folder / WEIGHTS),
             has_memory=(folder / MEMORY_FILE).exists(),
         )
@@ -196,12 +196,26 @@ def fill(folder: Path, bundle: Path, origin: Origin, card: str) -> None:
     asked = opened(folder, facts["params"], facts["weights_sha256"])
     example = example_of(asked, example_points().to_pylist())
     write_synced(folder / EXAMPLE, canonical_json(example) + "\n")
-    write_synced(folder / "card.md", card)
+    write_synced(folder / CARD, card + note(folder, origin.sources))
     write_synced(folder / MANIFEST, canonical_json(manifest_of(folder, own_version())) + "\n")
 
 
+def note(folder: Path, sources: Sequence[Source]) -> str:
+    """What the card says of the wheel itself."""
+    told = "It carries no memory of past trips."
+    if (folder / MEMORY_FILE).exists():
+        titles = "; ".join(source.title for source in sources if is_remembered(source))
+        told = f"Its memory holds trips of train of: {titles}."
+    return f"\n## In this wheel\n\nFor trajfoundry {own_version()} and its bug fixes. {told}\n"
+
+
+def is_remembered(source: Source) -> bool:
+    """Whether a wheel may hold trips: none of people, and none that are made up in a real place."""
+    return not source.is_personal and not source.is_generated
+
+
 def keep_memory_of_things(folder: Path, sources: Sequence[Source]) -> None:
-    """Leave out of a memory what is made up, for that lies over real places; none is of people."""
+    """Leave out of a memory what is made up; refuse one of people."""
     from model.interface.memory.joint import JointMemory, joint, read_memory, write_memory
 
     if not (folder / MEMORY_FILE).exists():
@@ -216,7 +230,7 @@ def keep_memory_of_things(folder: Path, sources: Sequence[Source]) -> None:
     if len(remembered) != len(members):
         raise DataError(f"{FLAG}: its memory is of other data than it was trained on")
     pairs = zip(members, remembered, strict=True)
-    real = joint([one for one, source in pairs if not source.is_generated])
+    real = joint([one for one, source in pairs if is_remembered(source)])
     (folder / MEMORY_FILE).unlink()
     if real is not None:
         write_memory(folder, real)
@@ -224,26 +238,24 @@ def keep_memory_of_things(folder: Path, sources: Sequence[Source]) -> None:
 
 def keep_to_size(folder: Path) -> None:
     """Leave the memory out of what would be too large, and refuse what is without it, too."""
-    if total_size(folder) > MAX_BYTES:
+    if tensor_bytes(folder) > MAX_BYTES:
         (folder / MEMORY_FILE).unlink(missing_ok=True)
-    if (size := total_size(folder)) > MAX_BYTES:
+    if (size := tensor_bytes(folder)) > MAX_BYTES:
         raise ConfigError(
             f"{FLAG}: {size:,} bytes of safetensors, and a wheel holds {MAX_BYTES:,} at most; "
             "train a smaller preset"
         )
 
 
-def total_size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in tensor_files(folder))
+def tensor_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
 
 
-def tensor_files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.safetensors"))
-
-
-def write_project(project: Path, version: str, title: str, card: str) -> Path:
-    """The sources of the wheel beside its weights: what builds it, its module, its card."""
-    shutil.copyfile(PACKAGE, project / MODULE / "__init__.py")
+def write_project(folder: Path, version: str, title: str) -> Path:
+    """The sources of the wheel around its weights: what builds it, its module, its page."""
+    project = folder.parents[1]
+    shutil.copyfile(PACKAGE, folder.parent / "__init__.py")
+    shutil.copyfile(folder / CARD, project / "README.md")
     told = PROJECT.format(
         name=DISTRIBUTION,
         module=MODULE,
@@ -252,7 +264,6 @@ def write_project(project: Path, version: str, title: str, card: str) -> Path:
         title=re.sub(r'["\\\x00-\x1f]', "", title),
     )
     write_synced(project / "pyproject.toml", told)
-    write_synced(project / "README.md", card)
     return project
 
 

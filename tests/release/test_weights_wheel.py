@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -42,6 +43,7 @@ from tasks.release.weights_wheel import (
     check_origin,
     keep_memory_of_things,
     keep_to_size,
+    note,
 )
 from tasks.runtime.errors import ConfigError, DataError
 from tasks.runtime.store import Store
@@ -317,6 +319,12 @@ def test_a_memory_goes_along_without_what_is_made_up(tmp_path):
     write_memory(tmp_path, made_up)
     keep_memory_of_things(tmp_path, [source("synthetic")])
     assert not (tmp_path / MEMORY_FILE).exists()
+    assert "carries no memory" in note(tmp_path, [source("synthetic")])
+    write_memory(tmp_path, real)
+    told = note(tmp_path, [source("synthetic"), source("hurdat2"), source("gpx")])
+    assert "HURDAT2" in told
+    assert "Made-up" not in told
+    assert "GPX" not in told
 
 
 def test_a_memory_of_people_is_never_built(tmp_path):
@@ -338,11 +346,11 @@ def test_a_wheel_stays_small(tmp_path):
 
 
 def test_a_title_cannot_change_how_the_wheel_is_built(tmp_path):
-    (tmp_path / weights_wheel.MODULE).mkdir()
+    folder = tmp_path / weights_wheel.MODULE / "weights"
+    folder.mkdir(parents=True)
+    (folder / "card.md").write_text("card")
     title = 'x"\nversion = "9\\'
-    weights_wheel.write_project(tmp_path, "0.1.0", title, "card")
-    import tomllib
-
+    weights_wheel.write_project(folder, "0.1.0", title)
     told = tomllib.loads((tmp_path / "pyproject.toml").read_text())["project"]
     assert (told["version"], told["description"]) == (
         "0.1.0",
