@@ -149,7 +149,7 @@ def test_a_wrong_corpus_is_refused_by_the_value_that_is_wrong(tmp_path, capsys, 
         (["open", "--dataset", "porto"], "--dataset is of one dataset: leave it out"),
         (["open", "--source", "x.zip"], "--source is of one dataset: leave it out"),
         (["open", "--source-folder", "away"], "--source-folder: away is no folder"),
-        (["open"], "no raw files of ais_noaa (ais-noaa-sample.zip), bus_avl"),
+        (["open"], "no raw files of ais_noaa (ais-noaa-sample.zip), coasts"),
     ],
 )
 def test_flags_that_cannot_go_together_are_refused(tmp_path, capsys, flags, said):
