@@ -36,6 +36,7 @@ MEMORY_FILE = "memory.safetensors"
 NUM_NEIGHBOURS = 12
 NUM_FOUND = (36, 288)  # of which those of the asked entity itself are left out: more where needed
 SLACK = 0.5  # a neighbour may be so much farther away than the nearest one
+PLACE_SLACK = 0.1  # and so may the nearest crop, where members of a corpus are compared
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,12 @@ class Memory:
         return cKDTree(keys(*places_deg, self.velocity_mps_PLC, self.motion_s))
 
     def spreads_away(self, lon_deg_N: Floats, lat_deg_N: Floats) -> Floats:
-        """How far the nearest crop is from places, as a multiple of how far neighbours are."""
-        away_m_N, _ = self.place_tree.query(in_space_m(lon_deg_N, lat_deg_N))
+        """How far the nearest crop is from places, as a multiple of how far neighbours are.
+
+        To a tenth: of a place far off nearly all crops are equally far, and to find the very
+        nearest would take most of the time of a training.
+        """
+        away_m_N, _ = self.place_tree.query(in_space_m(lon_deg_N, lat_deg_N), eps=PLACE_SLACK)
         return np.asarray(away_m_N) / self.spread_m
 
     @cached_property
