@@ -153,13 +153,14 @@ def check_origin(origin: Origin, address: str) -> None:
             f"{FLAG}: {address} went on from other weights, {origin.init}, and nobody can tell "
             "here what these were trained on; train it from fresh ones"
         )
-    for source in origin.sources or (None,):
-        if source is None or not source.is_redistributable:
-            told = f"{source.title} ({source.licence})" if source else "nothing that is known"
-            raise ConfigError(
-                f"{FLAG}: {address} was trained on {told}, which may not be passed on; train on "
-                "data that may be, such as --corpus open"
-            )
+    told = [f"{one.title} ({one.licence})" for one in origin.sources if not one.is_redistributable]
+    if not origin.sources:
+        told = ["nothing that is known"]
+    if told:
+        raise ConfigError(
+            f"{FLAG}: {address} was trained on {told[0]}, which may not be passed on; train on "
+            "data that may be, such as --corpus open"
+        )
 
 
 def check_code(bundle: Path, address: str) -> None:

@@ -41,7 +41,7 @@ OUTER, WIDER = (
     2.0,
 )  # tails of its intervals, and how far beyond them it still knows what is asked
 SLACK = 0.5  # a neighbour may be so much farther away than the nearest one
-PLACE_SLACK = 0.1  # and so may the nearest crop, where members of a corpus are compared
+ROUGH_M, FAR_M = 50e3, 1_000e3  # the diagonal of a cube is a tenth of what is far
 
 
 @dataclass(frozen=True)
@@ -107,11 +107,24 @@ class Memory:
     def spreads_away(self, lon_deg_N: Floats, lat_deg_N: Floats) -> Floats:
         """How far the nearest crop is from places, as a multiple of how far neighbours are.
 
-        To a tenth: of a place far off nearly all crops are equally far, and to find the very
-        nearest would take most of the time of a training.
+        To a tenth of what is far: from there all crops are about equally far, and a tree would look
+        at nearly all of them.
         """
-        away_m_N, _ = self.place_tree.query(in_space_m(lon_deg_N, lat_deg_N), eps=PLACE_SLACK)
+        place_m_NC = in_space_m(lon_deg_N, lat_deg_N)
+        away_m_N, _ = self.rough_tree.query(place_m_NC)
+        is_near_N = away_m_N < FAR_M
+        if is_near_N.any():
+            away_m_N[is_near_N], _ = self.place_tree.query(place_m_NC[is_near_N])
         return np.asarray(away_m_N) / self.spread_m
+
+    @cached_property
+    def rough_tree(self) -> cKDTree:
+        """One crop of each cube of `ROUGH_M` that has any."""
+        from scipy.spatial import cKDTree
+
+        place_m_PC = self.place_tree.data
+        _, first_Q = np.unique((place_m_PC // ROUGH_M).astype(int), axis=0, return_index=True)
+        return cKDTree(place_m_PC[first_Q])
 
     @cached_property
     def place_tree(self) -> cKDTree:
