@@ -134,8 +134,8 @@ class PointFrames:
     def travel_time(self, points: Any, **choices: Any) -> pd.DataFrame:
         """Seconds from the first row of each trajectory to its last, whose time is missing.
 
-        Rows count in the order given. Those between are the path: places without times. Of a long
-        one the model reads points at even distances in the row.
+        Rows count in the order given. Those between are the path: places without times. It is
+        the line through them, however many there are.
         """
         params, sketch, id_R = self.request_of("travel_time", points, choices, may_lack=True)
         found = serving.travel_times(self.trained, sketch, params)

@@ -110,7 +110,7 @@ class Partial(Rows):
     """Points of which the place, the time or both are known, padded on the right.
 
     What is not shown is asked for. Times count seconds since `started_us_B`, as in `Context`.
-    Where a path was thinned, `path_m_B` is of the whole.
+    Where a path is told at a few places, `path_m_B` is its whole length; NaN where none is known.
     """
 
     lon_deg_BT: Tensor

@@ -178,14 +178,6 @@ def latest(points: FlatPoints, longest: int) -> Pieces:
     return Pieces(first_R, offset_R[1:], first_R, offset_R[1:])
 
 
-def thinned(points: FlatPoints, longest: int) -> FlatPoints:
-    """At most `longest` points of each trajectory: both ends, and between them evenly."""
-    size_R = np.diff(points.offset_R)
-    kept_R = np.minimum(size_R, longest)
-    place_RK = points.offset_R[:-1, None] + even_places(size_R, kept_R, int(kept_R.max()))
-    return points.at(place_RK[np.arange(place_RK.shape[1]) < kept_R[:, None]])
-
-
 def even_places(size_R: Ints, kept_R: Ints, num_columns: int) -> Ints:
     """Which points (R, K) of each path are kept: both ends, the others evenly; then the last."""
     slot_RK = np.minimum(np.arange(num_columns), kept_R[:, None] - 1)
