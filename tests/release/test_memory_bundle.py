@@ -88,7 +88,12 @@ def test_what_is_judged_is_what_a_version_answers(trained):
     assert without.tasks == would.tasks == ("forecast",)
     assert model.model.memory is not None  # nothing of the model itself was changed
     chemin = Trained(build("chemin", "tiny", model.model.normaliser))
-    assert as_served(chemin) == [chemin]
+    assert as_served(chemin) == as_served(chemin, reports_motion=True) == [chemin]
+    *_, deaf = as_served(model, reports_motion=True)
+    assert (deaf.name, deaf.tasks) == ("foundry_without_reported_motion", ("forecast",))
+    assert deaf.model.memory is not None
+    served, _, deaf = as_served(replace(model.remembering(of_people), asked=()), True)
+    assert deaf.model.memory is served.model.memory is None
 
 
 def test_a_version_recalls_what_it_is_given(trained, tmp_path):
