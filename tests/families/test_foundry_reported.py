@@ -11,6 +11,7 @@ from helpers.walks import WALKING, batch_of, context_of, shaken, walk
 
 from model.earth.geometry import step_between
 from model.families.foundry.config import FoundryConfig
+from model.families.foundry.motion import STEEP, Motion
 from model.families.foundry.network import Foundry
 from model.inference.api import forecast
 from model.inference.point_frames import PointFrames
@@ -149,6 +150,34 @@ def test_training_learns_what_a_report_is_worth():
         for one in (reported, context)
     )
     assert float(missed_m) < 0.25 * float(silent_m)
+
+
+@pytest.mark.parametrize("mps", [52.6, 9e3])
+def test_one_that_lies_at_rest_and_reports_a_speed_is_told_that_within_bounds(mps):
+    """Its own speed is next to nothing, and what differs from it by a thousand times is no number
+    that a network could read."""
+    moving = moored(mps)
+    assert moving.is_reported_RT[0, -1]
+    assert float(moving.speed_mps_RT[0, -1]) < 0.01
+    assert float(moving.seen().abs().max()) <= STEEP
+    slow = moored(0.9 * STEEP * float(moving.speed_mps_RT[0, -1]))
+    assert 0 < float((slow.seen() - moving.seen()).abs().max()) < STEEP  # below it is told as it is
+
+
+@pytest.mark.parametrize("mps", [2e4, 3e38, torch.inf, torch.nan])
+def test_what_nothing_on_earth_does_is_no_report(mps):
+    silent, moving = moored(torch.nan), moored(mps)
+    assert torch.equal(moving.seen(), silent.seen())
+    assert torch.equal(moving.reported_mps_RTC, silent.reported_mps_RTC)
+
+
+def moored(mps):
+    """The motion of one that lies still for a quarter of an hour, and at last reports a speed."""
+    time_s = 60 * torch.arange(15.0, dtype=torch.float64).unsqueeze(0)
+    reported_mps = torch.zeros(1, 15, 2)
+    reported_mps[0, -1, 0] = mps
+    places_deg = torch.full_like(time_s, 10.0), torch.full_like(time_s, 50.0)
+    return Motion.of(*places_deg, time_s, 60.0, 5.0, reported_mps)
 
 
 def test_a_frame_with_speed_and_course_is_heard():
