@@ -239,7 +239,7 @@ def test_the_fit_takes_what_helps_most():
     paths = paths_of(walks(10, [40] * 12))
     fitted, step_s = fitted_memory(paths), paths.median_step_s
     errors = {
-        steps * step_s: float(OwnQuestions.of(Memory(paths, steps * step_s)).fit()[1].mean())
+        steps * step_s: float(OwnQuestions.of(Memory(paths, steps * step_s)).fit()[1].nanmean())
         for steps in MOTION_STEPS
     }
     assert fitted.motion_s == min(errors, key=errors.__getitem__)
