@@ -258,6 +258,25 @@ def test_at_intervals_that_it_never_saw_it_follows_a_memory_of_just_these():
     assert error_m(memory_of(slow), moved) == none
 
 
+def test_a_network_that_learnt_without_a_memory_is_told_nothing_by_one_later():
+    """Its own forecast stays, and only what a memory itself learnt is followed where trusted."""
+    torch.manual_seed(0)
+    model, points = build("foundry", PLACELESS, WALKING), drivers(24, 1)
+    batch = train_batch(points)
+    model.fit_inputs([batch])
+    optimiser = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    for _ in range(5):
+        optimiser.zero_grad()
+        model.loss(batch).mean.backward()
+        optimiser.step()
+    model.eval()
+    context = context_of(*(value[:, :12] for value in points))
+    asked = model, context, 12, points[2][:, 12:].contiguous()
+    plain = forecast(*asked)
+    model.memory = memory_of(drivers(48, 3))
+    assert torch.equal(forecast(*asked).lon_deg_BH, plain.lon_deg_BH)
+
+
 # ------------------------------------------------------------------ training
 
 NORMALISER = WALKING.to_json()

@@ -213,3 +213,43 @@ def test_a_deaf_model_answers_as_if_nothing_were_reported():
     )
     assert torch.equal(samples[0].sample_lon_deg_BSH, samples[1].sample_lon_deg_BSH)
     assert (deaf.name, deaf.tasks) == ("without", ("forecast",))
+
+
+def trained_on_silence(family=Foundry):
+    """A network after some steps of training in which nothing was reported."""
+    torch.manual_seed(0)
+    model = family(replace(TINY, journey_weight=0, gap_weight=0), WALKING)
+    batch = batch_of(*walk(16, 16))
+    model.fit_inputs([batch])
+    model.fit_loss([batch])
+    optimizer = torch.optim.AdamW(model.train().parameters(), lr=0.01)
+    for _ in range(10):
+        optimizer.zero_grad()
+        model.loss(batch).mean.backward()
+        optimizer.step()
+    return model.eval()
+
+
+class TellsWhatItNeverLearnt(Foundry):
+    """Its weights of reports begin by chance, as those of all else do."""
+
+    def __init__(self, config, normaliser):
+        super().__init__(config, normaliser)
+        torch.nn.init.normal_(self.embed_point.weight)
+
+
+def check_only_the_base_hears(model):
+    rows = [
+        rows_of_batch(replace(batch_of(*walk(3, 12)), reported_mps_BTC=reported))
+        for reported in (None, reported_of(3, 12))
+    ]
+    plain, told = (model.encode(one) for one in rows)
+    assert torch.equal(plain.hidden_ND, told.hidden_ND)
+    assert not torch.equal(plain.told_NAK, told.told_NAK)
+
+
+def test_a_network_that_never_heard_in_training_is_told_nothing_later():
+    """Its base goes along with a report as far as that was right; random weights would not."""
+    check_only_the_base_hears(trained_on_silence())
+    with pytest.raises(AssertionError):
+        check_only_the_base_hears(trained_on_silence(TellsWhatItNeverLearnt))

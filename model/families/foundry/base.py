@@ -32,6 +32,7 @@ CANDIDATES: Sequence[tuple[int, float]] = (  # lag, and intervals until a veloci
     (REPORTED, torch.inf),
 )
 NUM_SEEN = len(CANDIDATES) * len(LEADS)
+REPORTED_SEEN = slice(len(CANDIDATES) - 1, None, len(CANDIDATES))  # of the last one, at each lead
 LEAST_SHARE = 0.02  # of the mean error: what misses less is as good as exact
 SHARPNESS = 4.0  # weights fall with this power of the error
 # A slow loss of speed is poor far ahead, till learnt.

@@ -29,6 +29,7 @@ REPORTED_LAGS = (0, 1, 2, 4, 8)  # points back whose reported motion is told
 FASTEST_MPS = 1e4  # what is said to be faster is no report
 STEEP = 10.0  # a report that differs by more of one's own speeds is told alike
 NUM_SEEN = 3 * (len(LAGS) + 1 + len(REPORTED_LAGS))  # numbers that a network is told of a point
+REPORTED_SEEN = slice(3 * (len(LAGS) + 1), NUM_SEEN)  # those of a reported motion
 
 
 @dataclass(frozen=True)

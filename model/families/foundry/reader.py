@@ -70,6 +70,12 @@ class Reader(Model):
         self.blend = nn.Linear(width, base.NUM_SEEN)
         self.steer = nn.Linear(width, 2 * NUM_STEERED * len(KNOTS))
         self.recall = Recall(config) if config.has_memory else None
+        # What is never told in training must say nothing in an answer.
+        with torch.no_grad():
+            self.embed_point.weight[:, motion.REPORTED_SEEN] = 0
+            self.embed_point.weight[:, motion.NUM_SEEN : motion.NUM_SEEN + base.NUM_SEEN][
+                :, base.REPORTED_SEEN
+            ] = 0
         for last in (self.correct, self.blend, self.steer):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)

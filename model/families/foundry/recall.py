@@ -60,8 +60,10 @@ class Recall(nn.Module):
         self.embed = nn.Linear(NUM_SEEN + 1, config.width)
         self.reflect = Residual(config.width, config.dropout)
         self.follow = nn.Linear(config.width, FOLLOWED * len(TOLD))
-        nn.init.zeros_(self.follow.weight)
-        nn.init.zeros_(self.follow.bias)
+        # What is never told in training must say nothing in an answer.
+        for silent in (self.embed, self.follow):
+            nn.init.zeros_(silent.weight)
+            nn.init.zeros_(silent.bias)
         log_knot_J = torch.tensor(KNOTS, dtype=torch.float32).log()
         self.register_buffer("log_knot_J", log_knot_J, persistent=False)
 
