@@ -29,13 +29,11 @@ LEAST_S = 1.0  # of a logarithm: a journey within one second is as good as none
 class Departures:
     """What is known of journeys: how far, when on local clocks, and from where to where.
 
-    The distance is that of the great circle, or of the path where it is given. The number of points
-    is that of the question, in which long paths are thinned: where points come at regular times
-    that of the whole would tell the duration, and models do not see it.
+    The distance is that of the path where it is given, or else of the great circle, `straight_m_J`.
     """
 
     distance_m_J: Floats
-    num_points_J: Ints
+    straight_m_J: Floats
     hour_J: Ints
     weekday_J: Ints
     origin_cell_J: Ints
@@ -51,12 +49,13 @@ class Departures:
             for place_J1 in (torch.zeros_like(last_J1), last_J1)
             for value_JT in (partial.lon_deg_BT, partial.lat_deg_BT)
         ]
-        distance_m_J = haversine_m(*ends) if partial.path_m_B is None else partial.path_m_B
+        straight_m_J = haversine_m(*ends)
+        distance_m_J = straight_m_J if partial.path_m_B is None else partial.path_m_B
         local = calendar_of(partial.started_us_B.numpy(), partial.zone)
         lon_a, lat_a, lon_b, lat_b = (value_J.numpy() for value_J in ends)
         return cls(
             distance_m_J.numpy(),
-            (last_J1[:, 0] + 1).numpy(),
+            straight_m_J.numpy(),
             local["hour"],
             local["weekday"],
             cells_of(lon_a, lat_a, resolution),
@@ -66,8 +65,8 @@ class Departures:
 
     @property
     def features_JF(self) -> Floats:
-        """Distance, points, hour, weekday, and longitude and latitude of both ends."""
-        columns = (self.distance_m_J, self.num_points_J, self.hour_J, self.weekday_J)
+        """Both distances, hour, weekday, and longitude and latitude of both ends."""
+        columns = (self.distance_m_J, self.straight_m_J, self.hour_J, self.weekday_J)
         return np.stack([*columns, *self.ends_deg], axis=1)
 
 

@@ -16,11 +16,11 @@ import torch
 
 from ..earth.arrays import Floats, Ints
 from ..earth.calendar import calendar_features
-from ..interface.asked_journeys import placed
 from ..interface.batch import Batch
 from ..interface.flat_points import even_places
 from ..interface.journey_rows import NUM_PLACES, JourneyRows
-from .journeys import so_far_m
+from ..interface.lines import even_places as even_shares
+from ..interface.lines import placed, so_far_m
 from .shards import Shards, read_group, row_groups
 
 LEAST_POINTS = 3  # of a trip that is a journey, as of those that are judged
@@ -31,7 +31,10 @@ WHOLE, PARTS = 4, 4  # journeys that are drawn for a window
 
 @dataclass(frozen=True)
 class JourneyPool:
-    """Trips thinned to few points each; `so_far_m_N` is the way along all that there were."""
+    """Trips thinned to few points each.
+
+    `so_far_m_N` is the way along all points that there were; it ascends over all trips.
+    """
 
     offset_R: Ints
     started_us_R: Ints
@@ -59,7 +62,8 @@ class JourneyPool:
                 size_R[row_R], kept_R, MOST_POINTS
             )
             place_N = place_RK[np.arange(MOST_POINTS) < kept_R[:, None]]
-            kept = (points.t_s_N, points.lon_deg_N, points.lat_deg_N, so_far_m(points))
+            places = points.lon_deg_N, points.lat_deg_N
+            kept = (points.t_s_N, *places, so_far_m(*map(torch.tensor, places)).numpy())
             columns.append([points.started_us_R[row_R], *(value[place_N] for value in kept)])
             sizes.append(kept_R)
         size_R = np.concatenate([np.empty(0, np.int64), *sizes])
@@ -68,6 +72,9 @@ class JourneyPool:
         started_us_R, *joined = (np.concatenate(column) for column in zip(*columns, strict=True))
         t_s_N, lon_deg_N, lat_deg_N, so_far_m_N = joined
         offset_R = np.append(0, size_R.cumsum())
+        step_m_N = np.diff(so_far_m_N, prepend=0.0)
+        step_m_N[offset_R[:-1]] = 0.0
+        so_far_m_N = step_m_N.cumsum()
         return cls(offset_R, started_us_R, t_s_N, lon_deg_N, lat_deg_N, so_far_m_N, shards.zone)
 
     def beside(self, batch: Batch, seed: int) -> Batch:
@@ -96,16 +103,16 @@ class JourneyPool:
         end_D = np.where(is_whole_D, size_D - 1, np.maximum(one_D, other_D))
         first_D, last_D = self.offset_R[trip_D] + start_D, self.offset_R[trip_D] + end_D
         started_us_D = self.started_us_R[trip_D] + np.rint(self.t_s_N[first_D] * 1e6).astype(int)
-        size_D = last_D - first_D + 1
-        place_DK = np.linspace(0, 1, NUM_PLACES) * (size_D - 1)[:, None]
-        lon_deg_DK, lat_deg_DK = placed(
-            *map(torch.from_numpy, (self.lon_deg_N, self.lat_deg_N, place_DK, first_D, size_D))
-        )
+        first, last = torch.from_numpy(first_D), torch.from_numpy(last_D)
+        way_m_N = torch.from_numpy(self.so_far_m_N)
+        place_DK = even_shares(way_m_N, first, last, NUM_PLACES)
+        places = torch.from_numpy(self.lon_deg_N), torch.from_numpy(self.lat_deg_N)
+        lon_deg_DK, lat_deg_DK = placed(*places, place_DK, first, last)
         calendar_DU = calendar_features(started_us_D, self.zone)
         told = (
             lon_deg_DK,
             lat_deg_DK,
-            torch.from_numpy(self.so_far_m_N[last_D] - self.so_far_m_N[first_D]),
+            way_m_N[last] - way_m_N[first],
             torch.from_numpy(calendar_DU),
             torch.ones(len(trip_D), dtype=torch.bool),
             torch.from_numpy(is_whole_D.copy()),

@@ -24,6 +24,7 @@ from ..baselines.travel_time import Departures, TravelTimeBaseline, fitted_on
 from ..baselines.trees import BoostedTrees
 from ..data.shards import Shards
 from ..interface.answerer import Answerer
+from ..interface.lines import PATH_PLACES
 from .judged_tasks import (
     ASKED_AS,
     ENDS,
@@ -35,7 +36,6 @@ from .judged_tasks import (
 )
 from .lesson import Lesson
 from .scores import Kept
-from .travel_time_scores import MAX_PATH_POINTS
 
 # For data of which nothing more is known.
 GENERAL = ("linear_residual", "boosted_trees", "kalman_mixture", "past_trips", "rts_velocity")
@@ -181,7 +181,7 @@ def fitted_travel_times(lesson: Lesson) -> list[TravelTimeBaseline]:
         for track in (ENDS, PATH_GIVEN)
     ]
     return [
-        TravelTimeBaseline(ends, path, lesson.resolution, MAX_PATH_POINTS)
+        TravelTimeBaseline(ends, path, lesson.resolution, PATH_PLACES)
         for ends, path in zip(*by_track, strict=True)
     ]
 

@@ -23,12 +23,13 @@ from ..earth.geometry import haversine_m
 from ..interface.answerer import Answerer
 from ..interface.batch import Batch
 from ..interface.contexts import Partial
+from ..interface.lines import PATH_PLACES
 from ..interface.memory.paths import PastPaths
 from .forecast_scores import read_forecast_windows
 from .judged_tasks import PATH_INFERENCE, RECOVER, TIMES_GIVEN
 from .metrics import ade_m
 from .recovery_scores import recovery_question
-from .travel_time_scores import MAX_PATH_POINTS, travel_question
+from .travel_time_scores import travel_question
 
 # Enough for a few numbers each, and seconds of work, whatever the size of the data.
 FITTED_WINDOWS = 4_000
@@ -85,7 +86,7 @@ class Lesson:
         return {one.name: one for one in fitted_smoothers(self.whole)}
 
     def journeys(self, split: str) -> Journeys:
-        return read_journeys(self.shards, split, MAX_PATH_POINTS)
+        return read_journeys(self.shards, split, PATH_PLACES)
 
     def travels(self, journeys: Journeys, track: str) -> Partial:
         """Journeys as they are asked."""

@@ -1,11 +1,11 @@
 """Travel time scores: whole journeys, errors in seconds.
 
-Track `ends` gives origin, destination and departure, `path_given` places and the departure. A path
-is thinned evenly, with both ends kept, to `MAX_PATH_POINTS` points for everyone, and to fewer for
-an answerer that reads fewer. The length of the whole is given beside it, but not the number of its
-points: where these come at regular times, it tells the duration.
+Track `ends` gives origin, destination and departure, `path_given` the path and the departure. A
+path is a line on the map: everyone is told `PATH_PLACES` places at even shares of its way, however
+many points it was recorded at, an answerer that reads fewer that many, and beside them its whole
+length. Where points come at regular times, their number and where they crowd tell the duration.
 
-Shapes: J journeys, K points of a thinned path.
+Shapes: J journeys, K places of a path.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from ..data.journeys import Journeys, read_journeys
 from ..data.shards import Shards
 from ..interface.answerer import Answerer, DurationDensity, TravelTimer, max_points_of
 from ..interface.contexts import Partial
+from ..interface.lines import PATH_PLACES
 from .conformal import conformal_factor, decile_factor
 from .judged_tasks import ENDS, TRAVEL_TIME
 from .probability import crps_of_quantiles, levels
 from .question import Errors, Judging, Metric, Question, check_answered, mean_metric
 
-MAX_PATH_POINTS = 64
 NUM_QUANTILES = 40
 SPREAD = ("coverage_80", "raw_coverage_80", "coverage_50", "coverage_95", "crps_s", "nll")
 FACTOR = "factor_80"
@@ -41,7 +41,7 @@ class TravelTimeScorer:
     def questions(
         self, shards: Shards, split: str, answerers: Sequence[Answerer], judging: Judging
     ) -> Iterator[Question]:
-        sizes = {path_points_of(answerer) for answerer in answerers}
+        sizes = {path_places_of(answerer) for answerer in answerers}
         journeys = {size: read_journeys(shards, split, size) for size in sizes}
         any_size = next(iter(journeys.values()))
         for first in range(0, len(any_size.window_id_J), judging.windows_at_once):
@@ -54,8 +54,8 @@ class TravelTimeScorer:
         self, answerer: TravelTimer, question: Question, track: str, judging: Judging
     ) -> dict[str, Tensor]:
         """Absolute error (J), the same as a share, and of those who tell a spread how it fits."""
-        by_max_points, zone = question.windows
-        journeys: Journeys = by_max_points[path_points_of(answerer)]
+        by_places, zone = question.windows
+        journeys: Journeys = by_places[path_places_of(answerer)]
         asked = travel_question(journeys, track, zone)
         told = answerer.travel_time(asked)
         true_s_J = torch.from_numpy(journeys.duration_s_J)
@@ -118,9 +118,9 @@ def is_between(low_J: Tensor, value_J: Tensor, high_J: Tensor) -> Tensor:
     return is_within_J.where(low_J.isfinite() & high_J.isfinite(), torch.nan)
 
 
-def path_points_of(answerer: Answerer) -> int:
-    """The most points of a path that an answerer is given."""
-    return min(MAX_PATH_POINTS, max_points_of(answerer))
+def path_places_of(answerer: Answerer) -> int:
+    """How many places of a path an answerer is given."""
+    return min(PATH_PLACES, max_points_of(answerer))
 
 
 def travel_question(journeys: Journeys, track: str, zone: str) -> Partial:
@@ -129,16 +129,11 @@ def travel_question(journeys: Journeys, track: str, zone: str) -> Partial:
     if track == ENDS:
         origin_lon, origin_lat, lon, lat = journeys.ends_deg
         lon_deg_JK, lat_deg_JK = np.stack([origin_lon, lon], 1), np.stack([origin_lat, lat], 1)
-        num_kept_J = np.full(len(lon), 2)
     else:
-        num_kept_J = journeys.num_kept_J
-        longest = int(num_kept_J.max())
-        lon_deg_JK = journeys.lon_deg_JK[:, :longest]
-        lat_deg_JK = journeys.lat_deg_JK[:, :longest]
+        lon_deg_JK, lat_deg_JK = journeys.lon_deg_JK, journeys.lat_deg_JK
         path["path_m_B"] = torch.from_numpy(journeys.path_m_J)
-    slot_K = np.arange(lon_deg_JK.shape[1])
-    is_pad_JK = torch.from_numpy(slot_K >= num_kept_J[:, None])
-    shows_time_JK = torch.from_numpy(slot_K == 0).expand_as(is_pad_JK)
+    is_pad_JK = torch.zeros(lon_deg_JK.shape, dtype=torch.bool)
+    shows_time_JK = (torch.arange(lon_deg_JK.shape[1]) == 0).expand_as(is_pad_JK)
     return Partial(
         torch.from_numpy(lon_deg_JK),
         torch.from_numpy(lat_deg_JK),

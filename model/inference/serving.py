@@ -25,6 +25,7 @@ from ..earth.columns import joined
 from ..families import FAMILIES, build, read_fitted
 from ..interface.answerer import DurationDensity
 from ..interface.answers import Durations, Forecast, Generated, Recovered
+from ..interface.asked_journeys import asked_along
 from ..interface.calibration import Calibration
 from ..interface.contexts import Context, Partial
 from ..interface.family import Model
@@ -36,10 +37,10 @@ from ..interface.flat_points import (
     context_of,
     latest,
     partial_of,
-    thinned,
 )
 from ..interface.flat_points import sorted_points as sorted_points
 from ..interface.flat_points import sorted_sketch as sorted_sketch
+from ..interface.lines import PATH_PLACES
 from ..interface.next_visit import NextVisit
 from ..interface.visit_batch import VisitBatch
 from ..interface.weights import load_weights
@@ -73,13 +74,15 @@ class Trained:
     """A trained network: an answerer (`model/interface/answerer.py`) as the baselines are.
 
     Tables call it by its family, or by a title of its own. Its radii and deciles are stretched by
-    what it carries of a calibration. `asked` are the tasks that it answers, if not all.
+    what it carries of a calibration. `asked` are the tasks that it answers, if not all. One that is
+    deaf is told no motion that a source reports.
     """
 
     model: Model
     title: str = ""
     calibration: Calibration = field(default_factory=Calibration)
     asked: tuple[str, ...] = ()
+    is_deaf: bool = False
     is_baseline: ClassVar[bool] = False
 
     @property
@@ -97,6 +100,13 @@ class Trained:
         model.memory = memory
         return replace(self, model=model, title=title or self.title, asked=("forecast",))
 
+    def deaf(self, title: str) -> Trained:
+        """The same weights, asked for forecasts and told places and times alone."""
+        return replace(self, title=title, asked=("forecast",), is_deaf=True)
+
+    def _heard(self, context: Context) -> Context:
+        return replace(context, reported_mps_BTC=None) if self.is_deaf else context
+
     @property
     def max_points(self) -> int:
         return int(self.model.config.max_points)
@@ -104,7 +114,7 @@ class Trained:
     def forecast(
         self, context: Context, num_horizon: int, target_time_s_BH: Tensor | None = None
     ) -> Forecast:
-        return forecast(self.model, context, num_horizon, target_time_s_BH)
+        return forecast(self.model, self._heard(context), num_horizon, target_time_s_BH)
 
     def sampled_forecast(
         self,
@@ -114,7 +124,7 @@ class Trained:
         num_samples: int,
         seed: int,
     ) -> Forecast:
-        asked = (context, num_horizon, target_time_s_BH, num_samples, seed)
+        asked = (self._heard(context), num_horizon, target_time_s_BH, num_samples, seed)
         return self.calibration.stretched(forecast(self.model, *asked))
 
     def recover(self, partial: Partial) -> Recovered:
@@ -321,15 +331,15 @@ def _kept(pieces: Pieces, is_told_PT: Bools) -> tuple[Ints, Bools]:
 def travel_times(trained: Trained, points: FlatPoints, params: Params) -> Durations:
     """How long each trajectory takes to its last place, along the places between, if any.
 
-    Of a path that is longer than a model reads at once, points are left out evenly.
+    A path is a line, which is asked as in `model/evaluation/travel_time_scores.py`: how many places
+    of it are given does not matter, and what has no place says nothing of it.
     """
     _check_ends(points)
-    kept = thinned(points, trained.max_points)
+    num_places = min(PATH_PLACES, trained.max_points)
+    asked = asked_along(points.at(points.has_place_N), num_places, params.zone)
+    parts = range(0, len(asked.started_us_B), PIECES_AT_ONCE)
     return joined(
-        [
-            trained.travel_time(partial_of(kept, part, params.zone))
-            for part in latest(kept, trained.max_points).parts(PIECES_AT_ONCE)
-        ]
+        [trained.travel_time(asked.at(slice(first, first + PIECES_AT_ONCE))) for first in parts]
     )
 
 

@@ -1,7 +1,7 @@
 """Journey rows: how journeys are seen by who tells how long they take, and how long they took.
 
-Of a path only places at even shares of its points are seen, and never how many points it has:
-where these come at regular times, their number tells the duration.
+Of a path only places at even shares of its way are seen, and never the points that it was recorded
+at: where these come at regular times, they tell the duration.
 
 Shapes: B rows, G journeys of a row, N journeys, T points, K places, U calendar features.
 """

@@ -19,8 +19,7 @@ from model.baselines.travel_time import Boosting, Departures, MeanSpeed, OdHour,
 from model.data.journeys import read_journeys
 from model.data.shards import Shards
 from model.earth.constants import EARTH_RADIUS_M
-from model.evaluation import fitted_baselines as fitted_baselines_module
-from model.evaluation import travel_time_scores
+from model.earth.geometry import haversine_m, step_between, step_from
 from model.evaluation.fitted_baselines import fitted_baselines
 from model.evaluation.judged_tasks import ENDS, PATH_GIVEN, TRAVEL_TIME
 from model.evaluation.question import Errors, Judging
@@ -28,9 +27,11 @@ from model.evaluation.scores import scored
 from model.evaluation.travel_time_scores import TravelTimeScorer, travel_question
 from model.inference.api import Partial, travel_time
 from model.inference.serving import load_trained
+from model.interface import lines
+from model.interface.answerer import max_points_of
 from model.interface.answers import Durations
 from model.interface.calibration import Calibration
-from model.interface.flat_points import even_places
+from model.interface.lines import PATH_PLACES
 from tasks.evaluate.evaluate import evaluate
 from tasks.report.error_tables import read_scores
 from tasks.runtime.stage import without_orchestrator
@@ -61,37 +62,32 @@ def trips_of(split: str) -> list[dict]:
 # Reading ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("max_points", [2, 5, 1_000])
-def test_journeys_agree_with_a_slow_loop(max_points):
-    journeys = read_journeys(opened(), "test", max_points)
+@pytest.mark.parametrize("num_places", [2, 5, 64])
+def test_journeys_agree_with_a_slow_loop(num_places):
+    """Places at even shares of the way, by geographiclib on each leg."""
+    journeys = read_journeys(opened(), "test", num_places)
     trips = trips_of("test")
     assert journeys.entity_id_J == tuple(trip["entity_id"] for trip in trips)
     for number, trip in enumerate(trips):
         lon, lat = trip["lon_deg"], trip["lat_deg"]
         legs = zip(lat, lon, lat[1:], lon[1:], strict=False)
-        path_m = sum(SPHERE.Inverse(*leg)["s12"] for leg in legs)
+        leg_m = [SPHERE.Inverse(*leg)["s12"] for leg in legs]
+        path_m = sum(leg_m)
         assert journeys.path_m_J[number] == pytest.approx(path_m, rel=1e-6)
         assert journeys.duration_s_J[number] == trip["t_s"][-1] - trip["t_s"][0]
         started_us = trip["started_at"].timestamp() * 1e6 + trip["t_s"][0] * 1e6
         assert journeys.started_us_J[number] == round(started_us)
-        kept = int(journeys.num_kept_J[number])
-        assert kept == min(max_points, len(lon))
-        shown = journeys.lon_deg_JK[number, :kept].tolist()
-        assert (shown[0], shown[-1]) == (lon[0], lon[-1])
-        assert [deg for deg in lon if deg in shown] == shown
+        for place in range(1, num_places - 1):
+            left_m, leg = path_m * place / (num_places - 1), 0
+            while left_m > leg_m[leg]:
+                left_m, leg = left_m - leg_m[leg], leg + 1
+            line = SPHERE.InverseLine(lat[leg], lon[leg], lat[leg + 1], lon[leg + 1])
+            there = line.Position(left_m)
+            shown = journeys.lat_deg_JK[number, place], journeys.lon_deg_JK[number, place]
+            away_m = SPHERE.Inverse(there["lat2"], there["lon2"], *shown)["s12"]
+            assert away_m < 1e-3
         ends_deg = [value[number] for value in journeys.ends_deg]
         assert ends_deg == [lon[0], lat[0], lon[-1], lat[-1]]
-
-
-@given(size=st.integers(3, 10_000_000), most=st.integers(2, 64))
-def test_a_thinned_path_keeps_both_ends_and_even_steps(size, most):
-    kept = min(size, most)
-    (place,) = even_places(np.array([size]), np.array([kept]), most).tolist()
-    assert (place[0], place[kept - 1]) == (0, size - 1)
-    assert set(place[kept:]) <= {size - 1}
-    steps = np.diff(place[:kept])
-    assert (steps > 0).all()
-    assert steps.max() - steps.min() <= 1
 
 
 # Baselines --------------------------------------------------------------------------------------
@@ -104,7 +100,7 @@ def departures_of(distance_m, hour=None, cells=None) -> Departures:
     pairs = zeros if cells is None else np.asarray(cells)
     return Departures(
         distance_m,
-        zeros + 2,
+        distance_m,
         zeros if hour is None else np.asarray(hour),
         zeros,
         pairs,
@@ -163,7 +159,7 @@ def test_departures_are_read_on_local_clocks_and_in_cells():
         assert known.distance_m_J[number] == pytest.approx(line["s12"], rel=1e-6)
     given_path = Departures.of(travel_question(journeys, PATH_GIVEN, "UTC"), 4)
     assert (given_path.distance_m_J == journeys.path_m_J).all()
-    assert (given_path.num_points_J == 2).all()
+    assert given_path.straight_m_J == pytest.approx(known.distance_m_J)
 
 
 def test_baselines_know_nothing_of_when_the_judged_arrived():
@@ -194,24 +190,94 @@ class Listens:
         return Durations.of(torch.full((len(partial.is_pad_BT),), 60.0).double())
 
 
-def test_trees_are_told_of_a_path_what_a_model_sees_of_it(monkeypatch):
-    """Regular sampling gives the time away by the number of points: nobody may know it better."""
-    monkeypatch.setattr(travel_time_scores, "MAX_PATH_POINTS", 5)
-    monkeypatch.setattr(fitted_baselines_module, "MAX_PATH_POINTS", 5)
-    assert max(len(trip["lon_deg"]) for trip in trips_of("test")) > 5
+def test_everyone_is_told_the_same_of_a_path():
+    """Trees and models see as many places of every path, however many points it has."""
+    model, other = Listens("model", 1_000), Listens("reads less", 5)
     told = []
-    seconds = Boosting.seconds
-    monkeypatch.setattr(
-        Boosting, "seconds", lambda self, known: told.append(known) or seconds(self, known)
+    baselines = fitted_baselines(opened(), [TRAVEL_TIME])
+    for baseline in baselines:
+        listener = Listens(baseline.name, max_points_of(baseline))
+        told.append(listener)
+    scored(opened(), [model, other, *told], "test")
+    asked = {one.name: one.asked for one in (model, other, *told)}
+    for name in BASELINES:
+        for one, another in zip(asked["model"], asked[name], strict=True):
+            for column, value in one.columns().items():
+                assert torch.equal(value.nan_to_num(-1), another.columns()[column].nan_to_num(-1))
+    for name, num_places in (("model", PATH_PLACES), ("reads less", 5)):
+        shapes = {partial.lon_deg_BT.shape[1] for partial in asked[name]}
+        assert shapes == {2, num_places}
+        assert not any(bool(partial.is_pad_BT.any()) for partial in asked[name])
+
+
+# Points of a path ---------------------------------------------------------------------------------
+
+
+def recorded(lon_deg_T, lat_deg_T, share_S):
+    """A path recorded at further points on its legs, at shares between 0 and 1 of each."""
+    starts, ends = (
+        [value[part, None] for value in (lon_deg_T, lat_deg_T)]
+        for part in (slice(None, -1), slice(1, None))
     )
-    model, other = Listens("model", 5), Listens("reads more", 1_000)
-    scored(opened(), [model, other, *fitted_baselines(opened(), [TRAVEL_TIME])], "test")
-    for one, another in zip(model.asked, other.asked, strict=True):
-        for name, value in one.columns().items():
-            assert torch.equal(value.nan_to_num(-1), another.columns()[name].nan_to_num(-1))
-    seen = [(~partial.is_pad_BT).sum(1).tolist() for partial in model.asked]
-    assert max(map(max, seen)) == 5
-    assert [departures.num_points_J.tolist() for departures in told] == seen
+    step_m = step_between(*starts, *ends)
+    share_S = torch.cat([torch.zeros(1, dtype=torch.float64), share_S.sort().values])
+    more = step_from(*starts, *(share_S * axis_m for axis_m in step_m))
+    return [
+        torch.cat([value.flatten(), last[-1:]])
+        for value, last in zip(more, (lon_deg_T, lat_deg_T), strict=True)
+    ]
+
+
+class ReadsPoints:
+    """Planted fault: places at even shares of the points, as paths were told before."""
+
+    @staticmethod
+    def line_of(lon_deg_N, lat_deg_N, first_J, last_J, num_places):
+        place_JK = torch.linspace(0, 1, num_places).double() * (last_J - first_J).unsqueeze(1)
+        places = lines.placed(lon_deg_N, lat_deg_N, place_JK, first_J, last_J)
+        way_m_N = lines.so_far_m(lon_deg_N, lat_deg_N)
+        return *places, way_m_N[last_J] - way_m_N[first_J]
+
+
+def check_points_do_not_matter(line_of, seed, share_S):
+    generator = torch.Generator().manual_seed(seed)
+    lon_deg_T = 179.99 + 0.02 * torch.rand(9, generator=generator).double()
+    lat_deg_T = 80 * torch.rand(1, generator=generator).double()
+    lat_deg_T = lat_deg_T + 0.02 * torch.rand(9, generator=generator).double()
+    lon_deg_T[4], lat_deg_T[4] = lon_deg_T[3], lat_deg_T[3]  # a rest
+    coarse, fine = (
+        line_of(*places, torch.tensor([0]), torch.tensor([len(places[0]) - 1]), 24)
+        for places in ((lon_deg_T, lat_deg_T), recorded(lon_deg_T, lat_deg_T, share_S))
+    )
+    torch.testing.assert_close(coarse[2], fine[2], rtol=1e-9, atol=1e-6)
+    away_m_1K = haversine_m(*coarse[:2], *fine[:2])
+    assert float(away_m_1K.max()) < 1e-3
+
+
+@given(st.integers(0, 999), st.lists(st.floats(0, 1), min_size=1, max_size=9))
+def test_a_path_is_told_alike_however_densely_it_was_recorded(seed, shares):
+    """More points on its legs, at uneven distances, change neither its places nor its length."""
+    check_points_do_not_matter(lines.line_of, seed, torch.tensor(shares).double())
+
+
+def test_places_that_are_shares_of_points_are_caught():
+    with pytest.raises(AssertionError):
+        check_points_do_not_matter(ReadsPoints.line_of, 0, torch.tensor([0.1, 0.2, 0.3]).double())
+
+
+def test_nothing_of_a_question_counts_the_points_of_train():
+    """Each trip recorded three times as often: trees are fitted on the same numbers."""
+    journeys = read_journeys(opened(), "test", PATH_PLACES)
+    for number, trip in enumerate(trips_of("test")):
+        places = (torch.tensor(trip[name], dtype=torch.float64) for name in ("lon_deg", "lat_deg"))
+        finer = recorded(*places, torch.tensor([1 / 3, 2 / 3]).double())
+        line = lines.line_of(
+            *finer, torch.tensor([0]), torch.tensor([len(finer[0]) - 1]), PATH_PLACES
+        )
+        for told, kept in zip(
+            line, (journeys.lon_deg_JK, journeys.lat_deg_JK, journeys.path_m_J), strict=True
+        ):
+            np.testing.assert_allclose(told[0], kept[number], atol=1e-8, rtol=1e-9)
 
 
 # Rows -------------------------------------------------------------------------------------------
@@ -257,8 +323,13 @@ def test_the_model_rows_agree_with_a_slow_loop(track):
     )
     misses_s, relative, inside, inside_raw = [], [], [], []
     for trip in trips_of("test"):
-        places = slice(None) if track == PATH_GIVEN else slice(None, None, len(trip["lon_deg"]) - 1)
-        lon, lat = (torch.tensor([trip[name][places]]).double() for name in ("lon_deg", "lat_deg"))
+        points = [torch.tensor(trip[name], dtype=torch.float64) for name in ("lon_deg", "lat_deg")]
+        if track == PATH_GIVEN:
+            num_places = min(PATH_PLACES, trained.max_points)
+            ends = torch.tensor([0]), torch.tensor([len(points[0]) - 1])
+            lon, lat, path_m = lines.line_of(*points, *ends, num_places)
+        else:
+            (lon, lat), path_m = (value[None, [0, -1]] for value in points), None
         is_first = torch.arange(lon.shape[1])[None] == 0
         asked = Partial(
             lon,
@@ -269,6 +340,7 @@ def test_the_model_rows_agree_with_a_slow_loop(track):
             torch.tensor([int(trip["started_at"].timestamp()) * 1_000_000]),
             "UTC",
             torch.zeros_like(is_first),
+            path_m,
         )
         found, raw = trained.travel_time(asked), travel_time(trained.model, asked)
         true_s = trip["t_s"][-1] - trip["t_s"][0]

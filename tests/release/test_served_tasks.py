@@ -17,10 +17,12 @@ from helpers.walks import STARTED_US, context_of, walk
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model.earth.geometry import step_between, step_from
 from model.inference import api
 from model.inference.api import Partial
 from model.inference.serving import load_trained
-from model.interface.flat_points import between_known, consecutive, sorted_sketch, thinned
+from model.interface.flat_points import between_known, consecutive, sorted_sketch
+from model.interface.lines import line_of
 from tasks.release.bundle import example_points, write_bundle
 
 LENGTHS = (12, 7, 9)
@@ -220,18 +222,6 @@ def test_pieces_keep_hidden_stretches_whole(is_known, longest):
     assert answered == list(range(len(place)))
 
 
-@given(st.integers(1, 60), st.integers(2, 12))
-def test_a_thinned_path_keeps_its_ends_and_even_distances(num_points, longest):
-    place = np.arange(num_points, dtype=float)
-    rows = sorted_sketch(
-        np.zeros(num_points, np.int64), np.arange(num_points), place, place, place >= 0
-    )
-    kept = thinned(rows, longest).lon_deg_N
-    assert len(kept) == min(num_points, longest)
-    assert (kept[0], kept[-1]) == (0, num_points - 1)
-    assert np.ptp(np.diff(kept), axis=0) <= 1 if len(kept) > 1 else True
-
-
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=4), st.integers(3, 9))
 def test_consecutive_pieces_count_every_point_and_every_step_once(sizes, longest):
     number = np.repeat(np.arange(len(sizes)), sizes)
@@ -302,6 +292,25 @@ def with_goal(is_bare: bool = False) -> pd.DataFrame:
     return frame[(place == 0) | is_last].reset_index(drop=True)
 
 
+def along_its_line(whole):
+    """The same, each path told at even shares of its way."""
+    columns = [
+        line_of(
+            whole.lon_deg_BT[row],
+            whole.lat_deg_BT[row],
+            torch.tensor([0]),
+            torch.tensor([n - 1]),
+            LONGEST,
+        )
+        for row, n in enumerate(LENGTHS)
+    ]
+    lon_deg, lat_deg, path_m = (torch.cat(parts) for parts in zip(*columns, strict=True))
+    is_first = (torch.arange(LONGEST) == 0).expand_as(lon_deg)
+    every = torch.ones_like(is_first)
+    given = torch.zeros_like(lon_deg), every, is_first, whole.started_us_B, "UTC", ~every
+    return Partial(lon_deg, lat_deg, *given, path_m)
+
+
 @pytest.mark.parametrize("is_bare", [False, True])
 def test_travel_times_are_the_models_own(models, folders, is_bare):
     found = models["trajfm"].travel_time(with_goal(is_bare))
@@ -311,6 +320,8 @@ def test_travel_times_are_the_models_own(models, folders, is_bare):
         columns = ("lon_deg_BT", "lat_deg_BT", "time_s_BT", "shows_place_BT", "shows_time_BT")
         ends = [getattr(whole, name).gather(1, ends_B2) for name in columns]
         whole = Partial(*ends, whole.started_us_B, "UTC", torch.zeros(3, 2, dtype=torch.bool))
+    else:
+        whole = along_its_line(whole)
     expected = api.travel_time(own(folders, "trajfm"), whole)
     assert found["trajectory_id"].tolist() == ["walk-9", "walk-8", "walk-7"]
     np.testing.assert_allclose(found["travel_s"], expected.median_s_B, rtol=1e-6)
@@ -484,15 +495,34 @@ def test_a_travel_time_needs_its_ends(models, make, words):
         models["trajfm"].travel_time(frame)
 
 
-def test_a_path_longer_than_a_model_reads_is_thinned_between_its_ends(models):
+def test_how_many_points_a_path_has_does_not_matter(models):
+    """Nor what has no place: a line on the map is asked, whatever it was recorded at."""
     frame = frame_of(*walk(1, 127), (127,))
     frame.loc[1:, "tracked_at"] = pd.NaT
-    thin = models["trajfm"].travel_time(frame[::2])
-    pd.testing.assert_frame_equal(models["trajfm"].travel_time(frame), thin)
+    step_m = step_between(
+        *(
+            torch.tensor(frame[name].to_numpy()[part])
+            for part in (slice(None, -1), slice(1, None))
+            for name in ("lon_deg", "lat_deg")
+        )
+    )
+    starts = (torch.tensor(frame[name].to_numpy()[:-1]) for name in ("lon_deg", "lat_deg"))
+    middle = step_from(*starts, *(axis_m / 2 for axis_m in step_m))
+    more = pd.DataFrame(
+        {"trajectory_id": frame["trajectory_id"][0], "lon_deg": middle[0], "lat_deg": middle[1]},
+        index=frame.index[:-1] + 0.5,
+    )
+    lost = pd.DataFrame(
+        {"trajectory_id": frame["trajectory_id"][0], "lon_deg": [np.nan]}, index=[3.2]
+    )
+    finer = pd.concat([frame, more, lost]).sort_index()
+    finer["tracked_at"] = pd.to_datetime(finer["tracked_at"], utc=True)
+    found, other = (models["trajfm"].travel_time(one) for one in (frame, finer))
+    np.testing.assert_allclose(found["travel_s"], other["travel_s"], rtol=1e-4)
     together = models["trajfm"].travel_time(
         pd.concat([with_goal(), frame.assign(trajectory_id="x")])
     )
-    np.testing.assert_allclose(together["travel_s"].iloc[-1], thin["travel_s"][0], rtol=1e-6)
+    np.testing.assert_allclose(together["travel_s"].iloc[-1], found["travel_s"][0], rtol=1e-6)
 
 
 def test_missing_places_are_refused_by_what_needs_them_all(models):
