@@ -111,14 +111,31 @@ class PointFrames:
         A frame like that of points; of a trip that is asked about itself nothing is recalled. With
         a column `entity_id`, nothing either of other trips of the entity that was just there.
         """
+        points, id_R = self.past_of(past)
+        entity_R = entities_of(frame_of(past), id_R)
+        memory = self.trained.model.memory_of(points, entity_R)
+        return replace(self, trained=self.trained.remembering(memory))
+
+    def forgetting(self, past: Any) -> PointFrames:
+        """The same model, whose memory has no trip any more of whoever was at these points.
+
+        A frame like that of points: one point is enough, with its place and instant just as the
+        memory was given them. All trips of the entity go with it, and what was fitted on them is
+        fitted on the others alone. What the weights learned from its trips stays in them.
+        """
+        points, _ = self.past_of(past)
+        model = self.trained.model
+        memory = serving.forgotten(model.memory, points, model.memory_of)
+        return replace(self, trained=self.trained.remembering(memory))
+
+    def past_of(self, past: Any) -> tuple[serving.FlatPoints, Any]:
+        """The points of past trips, and their ids."""
         serving.check_task(self.trained.model, "forecast")
         frame = as_frame(past, COLUMNS)
         number_N, id_R = numbered(frame["trajectory_id"])
         places = numbers(frame["lon_deg"]), numbers(frame["lat_deg"])
-        points = serving.sorted_points(number_N, as_us(instants(frame["tracked_at"])), *places)
-        entity_R = entities_of(frame_of(past), id_R)
-        memory = self.trained.model.memory_of(points, entity_R)
-        return replace(self, trained=self.trained.remembering(memory))
+        instant_us_N = as_us(instants(frame["tracked_at"]))
+        return serving.sorted_points(number_N, instant_us_N, *places), id_R
 
     def recover(self, points: Any, **choices: Any) -> pd.DataFrame:
         """All points of each trajectory, places that are missing filled in.

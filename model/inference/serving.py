@@ -41,6 +41,7 @@ from ..interface.flat_points import (
 from ..interface.flat_points import sorted_points as sorted_points
 from ..interface.flat_points import sorted_sketch as sorted_sketch
 from ..interface.lines import PATH_PLACES
+from ..interface.memory.forgetting import forgotten as forgotten
 from ..interface.next_visit import NextVisit
 from ..interface.visit_batch import VisitBatch
 from ..interface.weights import load_weights

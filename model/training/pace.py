@@ -51,7 +51,7 @@ def paced(
         raise ValueError(f"{training.family} reads visits, and is not measured by its forecasts")
     if model.remembers:
         folders = [shards_for(member, model) for member in training.members]
-        model.memory = joint([*remembered(training.members, folders)])
+        model.memory = joint([*remembered(training.members, folders, model.simple_mps)])
     # The course of the weights is the same, whatever is told and judged on the way.
     fit = replace(
         training.fit,

@@ -76,7 +76,8 @@ def member_parts(judged: JudgedMember) -> list[str]:
 
 REMEMBERED = (
     "Beside its weights this version carries a memory, the places and instants of train trips of "
-    "the members that follow no people, which its forecasts recall."
+    "the members that follow no people, which its forecasts recall. An entity is taken out of it "
+    "by `forgetting`."
 )
 
 

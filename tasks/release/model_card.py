@@ -205,7 +205,7 @@ def split_note(config: PipelineConfig) -> str:
 
 REMEMBERED = (
     "Beside its weights this version carries a memory, the places and instants of the trips of "
-    "train, which its forecasts recall."
+    "train, which its forecasts recall. An entity is taken out of it by `forgetting`."
 )
 
 

@@ -28,6 +28,7 @@ from model.features.point_features import motion_since
 from model.interface.batch import index_of
 from model.interface.memory.crops import LAGS, keys, velocities_mps
 from model.interface.memory.fitting import MOTION_STEPS, OwnQuestions, fitted_memory
+from model.interface.memory.forgetting import forgotten
 from model.interface.memory.joint import JointMemory, joint, read_memory, write_memory
 from model.interface.memory.memory import MEMORY_FILE, NUM_NEIGHBOURS, SLACK, Memory, nobody
 from model.interface.memory.paths import NOBODY, PastPaths, in_space_m
@@ -238,7 +239,7 @@ def test_the_fit_takes_what_helps_most():
     paths = paths_of(walks(10, [40] * 12))
     fitted, step_s = fitted_memory(paths), paths.median_step_s
     errors = {
-        steps * step_s: float(OwnQuestions.of(Memory(paths, steps * step_s)).fit()[1].mean())
+        steps * step_s: float(OwnQuestions.of(Memory(paths, steps * step_s)).fit()[1].nanmean())
         for steps in MOTION_STEPS
     }
     assert fitted.motion_s == min(errors, key=errors.__getitem__)
@@ -403,6 +404,31 @@ def test_a_stored_joint_memory_recalls_the_same(tmp_path):
     kept = JointMemory(tuple(replace(one, is_personal=False) for one in members))
     write_memory(tmp_path, kept)
     assert not read_memory(tmp_path).is_personal
+
+
+def test_of_several_members_each_forgets_whoever_was_there_alone():
+    members, memory = two_members()
+    points = members[1].paths.points
+
+    def held(points):
+        columns = points.instant_us_N, points.lon_deg_N, points.lat_deg_N
+        return set(zip(*(value.tolist() for value in columns), strict=True))
+
+    def forget(memory, point):
+        return forgotten(memory, points.at(np.array([point])), as_given)
+
+    def as_given(points, entity_R):
+        return Memory(PastPaths.of(points, entity_R), MOTION_S)
+
+    left = forget(memory, 40)
+    assert left.members[:2] == memory.members[:2]
+    own_N = np.isin(points.trajectory_N, [1, 2])  # both are of the entity that was there
+    assert held(left.members[2].paths.points) == held(points) - held(points.at(own_N))
+    assert len(np.unique(left.members[2].paths.kin_R)) == 2
+    last = forget(forget(left, 5), 110)
+    assert last.members == (None, members[0], None)
+    with pytest.raises(ValueError, match="nobody in the memory was at these places"):
+        forget(last, 40)
 
 
 def test_a_corpus_remembers_nobody(tmp_path):

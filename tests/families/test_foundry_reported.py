@@ -6,12 +6,16 @@ from dataclasses import replace
 
 import pytest
 import torch
+from helpers.served import frame_of
 from helpers.walks import WALKING, batch_of, context_of, shaken, walk
 
 from model.earth.geometry import step_between
 from model.families.foundry.config import FoundryConfig
+from model.families.foundry.motion import STEEP, Motion
 from model.families.foundry.network import Foundry
 from model.inference.api import forecast
+from model.inference.point_frames import PointFrames
+from model.inference.serving import Params, Trained
 from model.interface.contexts import Context
 from model.interface.sequence_rows import rows_of_batch
 
@@ -34,7 +38,7 @@ def moved_m(model, context, seconds=30.0):
     return torch.stack(step_between(lon_deg_B1, lat_deg_B1, found.lon_deg_BH, found.lat_deg_BH), -1)
 
 
-def told(context: Context, reported_mps_BTC) -> Context:
+def hearing(context: Context, reported_mps_BTC) -> Context:
     return replace(context, reported_mps_BTC=reported_mps_BTC)
 
 
@@ -83,10 +87,10 @@ def test_nothing_reported_is_as_if_nobody_could(value):
     model, context = shaken(Foundry, TINY), context_of(*walk(3, NUM_KNOWN))
     plain = moved_m(model, context)
     silent = torch.full((3, NUM_KNOWN, 2), value)
-    torch.testing.assert_close(moved_m(model, told(context, silent)), plain)
+    torch.testing.assert_close(moved_m(model, hearing(context, silent)), plain)
     mixed = reported_of(3, NUM_KNOWN)
     mixed[1] = torch.nan
-    found = moved_m(model, told(context, mixed))
+    found = moved_m(model, hearing(context, mixed))
     torch.testing.assert_close(found[1], plain[1])
     assert (found[[0, 2]] != plain[[0, 2]]).any(-1).all()
 
@@ -105,7 +109,7 @@ def test_an_untrained_model_goes_on_as_reported_where_that_has_been_right():
     expected_m = torch.tensor([speed_mps * 100.0, 0.0]).double()
     without, found = (
         float((moved_m(model, one, 100.0)[0, 0] - expected_m).norm())
-        for one in (context, told(context, reported_mps_BTC))
+        for one in (context, hearing(context, reported_mps_BTC))
     )
     assert found < 0.5 * without
 
@@ -139,10 +143,73 @@ def test_training_learns_what_a_report_is_worth():
         optimizer.step()
     model.eval()
     context = context_of(*(value[:, :16] for value in points))
-    reported = told(context, velocity_mps_BTC[:, :16].float())
+    reported = hearing(context, velocity_mps_BTC[:, :16].float())
     expected_m = 10 * velocity_mps_BTC[:, 15]
     missed_m, silent_m = (
         (moved_m(model, one, 10.0)[:, 0] - expected_m).norm(dim=-1).mean()
         for one in (reported, context)
     )
     assert float(missed_m) < 0.25 * float(silent_m)
+
+
+@pytest.mark.parametrize("mps", [52.6, 9e3])
+def test_one_that_lies_at_rest_and_reports_a_speed_is_told_that_within_bounds(mps):
+    """Its own speed is next to nothing, and what differs from it by a thousand times is no number
+    that a network could read."""
+    moving = moored(mps)
+    assert moving.is_reported_RT[0, -1]
+    assert float(moving.speed_mps_RT[0, -1]) < 0.01
+    assert float(moving.seen().abs().max()) <= STEEP
+    slow = moored(0.9 * STEEP * float(moving.speed_mps_RT[0, -1]))
+    assert 0 < float((slow.seen() - moving.seen()).abs().max()) < STEEP  # below it is told as it is
+
+
+@pytest.mark.parametrize("mps", [2e4, 3e38, torch.inf, torch.nan])
+def test_what_nothing_on_earth_does_is_no_report(mps):
+    silent, moving = moored(torch.nan), moored(mps)
+    assert torch.equal(moving.seen(), silent.seen())
+    assert torch.equal(moving.reported_mps_RTC, silent.reported_mps_RTC)
+
+
+def moored(mps):
+    """The motion of one that lies still for a quarter of an hour, and at last reports a speed."""
+    time_s = 60 * torch.arange(15.0, dtype=torch.float64).unsqueeze(0)
+    reported_mps = torch.zeros(1, 15, 2)
+    reported_mps[0, -1, 0] = mps
+    places_deg = torch.full_like(time_s, 10.0), torch.full_like(time_s, 50.0)
+    return Motion.of(*places_deg, time_s, 60.0, 5.0, reported_mps)
+
+
+def test_a_frame_with_speed_and_course_is_heard():
+    """What is missing in both columns is as if they were not there."""
+    trained = Trained(shaken(Foundry, TINY))
+    asked = PointFrames(trained, Params(horizon=3, num_samples=0))
+    frame = frame_of(*walk(3, 9), [9, 7, 8])
+    told = frame.assign(speed_mps=7.0, course_deg=200.0)
+    plain, found = asked.forecast(frame), asked.forecast(told)
+    assert ((plain.lon_deg - found.lon_deg).abs() > 1e-7).all()
+    silent = told.assign(speed_mps=float("nan"))
+    columns = ["lon_deg", "lat_deg"]
+    torch.testing.assert_close(
+        *(torch.tensor(one[columns].to_numpy()) for one in (asked.forecast(silent), plain))
+    )
+    first = told.assign(course_deg=told.course_deg.where(told.trajectory_id == "walk-9"))
+    mixed = asked.forecast(first)
+    for one, alike in (("walk-9", found), ("walk-8", plain), ("walk-7", plain)):
+        rows = (frame_[frame_.trajectory_id == one][columns] for frame_ in (mixed, alike))
+        torch.testing.assert_close(*(torch.tensor(value.to_numpy()) for value in rows))
+
+
+def test_a_deaf_model_answers_as_if_nothing_were_reported():
+    trained, context = Trained(shaken(Foundry, TINY)), context_of(*walk(3, NUM_KNOWN))
+    reported = hearing(context, reported_of(3, NUM_KNOWN))
+    deaf = trained.deaf("without")
+    plain, heard = (trained.forecast(one, 4) for one in (context, reported))
+    assert torch.equal(deaf.forecast(reported, 4).lon_deg_BH, plain.lon_deg_BH)
+    assert not torch.equal(heard.lon_deg_BH, plain.lon_deg_BH)
+    samples = (
+        deaf.sampled_forecast(reported, 4, None, 5, 0),
+        trained.sampled_forecast(context, 4, None, 5, 0),
+    )
+    assert torch.equal(samples[0].sample_lon_deg_BSH, samples[1].sample_lon_deg_BSH)
+    assert (deaf.name, deaf.tasks) == ("without", ("forecast",))

@@ -88,7 +88,12 @@ def test_what_is_judged_is_what_a_version_answers(trained):
     assert without.tasks == would.tasks == ("forecast",)
     assert model.model.memory is not None  # nothing of the model itself was changed
     chemin = Trained(build("chemin", "tiny", model.model.normaliser))
-    assert as_served(chemin) == [chemin]
+    assert as_served(chemin) == as_served(chemin, reports_motion=True) == [chemin]
+    *_, deaf = as_served(model, reports_motion=True)
+    assert (deaf.name, deaf.tasks) == ("foundry_without_reported_motion", ("forecast",))
+    assert deaf.model.memory is not None
+    served, _, deaf = as_served(replace(model.remembering(of_people), asked=()), True)
+    assert deaf.model.memory is served.model.memory is None
 
 
 def test_a_version_recalls_what_it_is_given(trained, tmp_path):
@@ -126,6 +131,35 @@ def test_nothing_of_an_asked_trip_is_recalled_nor_of_its_entity(trained, tmp_pat
     unnamed = model.remembering(both.drop(columns="entity_id"))
     other = with_memory(unnamed, replace(memory_of(unnamed), **scales)).forecast(asked)
     assert np.abs(places(other) - places(alone)).max() > 1e-4
+
+
+def test_a_memory_that_forgets_somebody_is_that_of_all_others(trained, tmp_path):
+    model = served_from(write_bundle(tmp_path / "bundle", trained, PARAMS))
+    asked = asked_frame()
+    # All walks begin at one place and instant, which would make them copies of each other.
+    begun = past_frame().groupby("trajectory_id").nth(slice(1, None)).reset_index(drop=True)
+    number_N = pd.factorize(begun["trajectory_id"])[0]
+    past = begun.assign(entity_id=number_N // 2)  # two trips each
+    is_own = past["entity_id"] == 0
+    whole, others = model.remembering(past), model.remembering(past[~is_own])
+    before = places(whole.forecast(asked))
+    one_point = past[is_own].drop(columns="entity_id").iloc[[2]]
+    left = whole.forgetting(one_point)
+    pd.testing.assert_frame_equal(left.forecast(asked), others.forecast(asked))
+    for name, value in memory_of(left).tensors().items():
+        if name != "kin_R":  # numbers of nobody by name
+            np.testing.assert_array_equal(value, memory_of(others).tensors()[name])
+    assert np.abs(places(left.forecast(asked)) - before).max() > 1e-7
+    # The control: with the other trip of the same entity it would answer otherwise.
+    half = model.remembering(past[number_N > 0])
+    assert np.abs(places(left.forecast(asked)) - places(half.forecast(asked))).max() > 1e-7
+    np.testing.assert_array_equal(places(whole.forecast(asked)), before)  # the first one stays
+    with pytest.raises(ValueError, match="nobody in the memory was at these places"):
+        left.forgetting(one_point)
+    with pytest.raises(ValueError, match="nobody in the memory was at these places"):
+        whole.forgetting(one_point.assign(lon_deg=one_point["lon_deg"] + 1e-9))
+    assert memory_of(whole.forgetting(past.drop(columns="entity_id"))) is None
+    assert memory_of(left).is_personal == memory_of(whole).is_personal
 
 
 def memory_of(frames):

@@ -4,7 +4,7 @@ Interval, speed, curvature, roughness and evenness of a window, each within what
 the envelope is as wide as all but a few windows of train need. It is fitted once, on train, and is
 kept with the weights.
 
-Shapes: N presents, F signs.
+Shapes: N presents, F signs, I bins of intervals.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from .motion import LAGS, LEAST_S, Motion
 
@@ -20,7 +21,9 @@ SIGNS = ("interval", "speed", "curvature", "roughness", "unevenness")
 LEAST_POINTS = 4  # before a present whose window tells what it is like
 OUTER = 0.02  # tails beside the quantiles that say how wide each sign is
 STRANGE = 0.004  # share of the windows of train outside of the envelope
-WIDER = math.log(2)
+NUM_BINS, BINS_AN_OCTAVE, FIRST_OCTAVE = 80, 2, -10  # of intervals, from a millisecond to years
+WIDER_BINS = BINS_AN_OCTAVE  # an interval is known as far as twice, or half, of what train had
+LEAST_SHARE = 0.005  # of the windows of train, for an interval to be one of them
 SHORT, LONG = LAGS.index(1), LAGS.index(8)
 
 
@@ -35,6 +38,12 @@ def signs_of(motion: Motion) -> Tensor:
     return torch.stack([*logs, turned_N, shaken_N, late_N], dim=-1)
 
 
+def bin_of(log_s: Tensor) -> Tensor:
+    """The bin of intervals, told by their logarithms."""
+    octave = log_s / math.log(2) - FIRST_OCTAVE
+    return (octave * BINS_AN_OCTAVE).floor().long().clamp(0, NUM_BINS - 1)
+
+
 class Envelope(nn.Module):
     """The middle and the sides of each sign in train, and how far outside of them is strange.
 
@@ -47,6 +56,7 @@ class Envelope(nn.Module):
     high_F: Tensor
     most: Tensor
     is_any_rate: Tensor
+    is_known_bin_I: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,6 +64,8 @@ class Envelope(nn.Module):
             self.register_buffer(name, torch.zeros(len(SIGNS)))
         self.register_buffer("most", torch.tensor(torch.inf))
         self.register_buffer("is_any_rate", torch.tensor(0, dtype=torch.uint8))
+        # Members of a corpus come at intervals far apart, and between them nothing was learnt.
+        self.register_buffer("is_known_bin_I", torch.ones(NUM_BINS, dtype=torch.uint8))
 
     def fit(self, signs_NF: Tensor) -> None:
         """From windows of train; without any, all is familiar."""
@@ -66,6 +78,11 @@ class Envelope(nn.Module):
             getattr(self, name).copy_(value_F)
         away_N = self.away(signs_NF).sort().values
         self.most.copy_(away_N[int((1 - STRANGE) * (len(away_N) - 1))])
+        share_I = bin_of(signs_NF[:, 0]).bincount(minlength=NUM_BINS) / len(signs_NF)
+        is_usual_11I = (share_I >= LEAST_SHARE).float().view(1, 1, -1)
+        width = 2 * WIDER_BINS + 1
+        near_I = functional.max_pool1d(is_usual_11I, width, stride=1, padding=WIDER_BINS)[0, 0]
+        self.is_known_bin_I.copy_(near_I)
 
     def away(self, signs_NF: Tensor) -> Tensor:
         """How far (N) the strangest sign lies from its middle: 1 on a side of train."""
@@ -74,10 +91,8 @@ class Envelope(nn.Module):
         return torch.maximum(below_NF, above_NF).amax(-1)
 
     def knows_interval(self, motion: Motion) -> Tensor:
-        """Where (...) the interval is at least half, and at most twice, what is usual in train."""
-        log_pace = torch.log(motion.pace_s_RT)
-        is_less, is_more = log_pace < self.low_F[0] - WIDER, log_pace > self.high_F[0] + WIDER
-        return ~(is_less | is_more) | torch.isinf(self.most)
+        """Where (...) the interval is within about half and twice of some that train had."""
+        return self.is_known_bin_I[bin_of(torch.log(motion.pace_s_RT))] > 0
 
     def holds(self, motion: Motion) -> Tensor:
         """Whether presents (N) are like train; so is one before which too little is known."""

@@ -26,6 +26,8 @@ LEAST_M = 0.1  # what moves less in an interval is at rest
 LEAST_S = 1e-3
 PACE_LAG, HEADING_LAGS = LAGS.index(8), slice(0, 4)
 REPORTED_LAGS = (0, 1, 2, 4, 8)  # points back whose reported motion is told
+FASTEST_MPS = 1e4  # what is said to be faster is no report
+STEEP = 10.0  # a report that differs by more of one's own speeds is told alike
 NUM_SEEN = 3 * (len(LAGS) + 1 + len(REPORTED_LAGS))  # numbers that a network is told of a point
 
 
@@ -37,7 +39,7 @@ class Motion(Columns):
     last eight points, `speed_mps` the root mean square of the recent velocities, with a floor of a
     tenth of a metre each interval. The heading is that of the last four points. A first point has
     no motion before it: the usual interval and speed stand for its own. Where no motion is
-    reported, that of the last step stands for it.
+    reported, or one that nothing has, that of the last step stands for it.
     """
 
     velocity_mps_RTLC: Tensor
@@ -77,7 +79,7 @@ class Motion(Columns):
         last_mps_RTC = velocity_RTLC[..., 0, :]
         if reported_mps_RTC is None:
             reported_mps_RTC = torch.full_like(last_mps_RTC, torch.nan)
-        is_reported_RT = reported_mps_RTC.isfinite().all(-1)
+        is_reported_RT = (reported_mps_RTC.abs() < FASTEST_MPS).all(-1)  # NaN is not
         return cls(
             velocity_RTLC,
             lag_s_RTL,
@@ -118,5 +120,5 @@ class Motion(Columns):
             more_mps_RTC = self.reported_mps_RTC[row_R1, from_RT] - last_mps_RTC
             own_RTC = to_heading(more_mps_RTC / self.speed_mps_RT.unsqueeze(-1), self.heading_RTC)
             told_RT1 = is_told_RT.unsqueeze(-1).to(own_RTC.dtype)
-            yield own_RTC * told_RT1
+            yield own_RTC.clamp(-STEEP, STEEP) * told_RT1
             yield told_RT1

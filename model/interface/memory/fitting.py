@@ -52,7 +52,7 @@ def fitted_memory(
     tried = [Memory(paths, steps * step_s) for steps in MOTION_STEPS]
     questions = [OwnQuestions.of(memory, simple) for memory in tried]
     fits = [asked.fit() for asked in questions]
-    best = min(range(len(tried)), key=lambda place: float(fits[place][1].mean()))
+    best = min(range(len(tried)), key=lambda place: float(fits[place][1].nanmean()))
     spread_m, weight_JP = questions[best].spread_m(), fits[best][0]
     return replace(tried[best], spread_m=spread_m, weight_JP=weight_JP, kin_of_row=kin_of_row)
 
@@ -97,8 +97,8 @@ class OwnQuestions:
             design_NPC, true_mps_NC = design_NJPC[rows, knot], self.true_mps_NJC[rows, knot]
             (weight_P,) = least_absolute(design_NPC, true_mps_NC, [STRENGTH])
             miss_NC = true_mps_NC - torch.einsum("p,npc->nc", weight_P, design_NPC)
-            went_mps = true_mps_NC.norm(dim=-1).sum().clamp(min=1e-9)
-            shares.append(miss_NC.norm(dim=-1).sum() / went_mps)
+            went_mps = true_mps_NC.norm(dim=-1).sum()
+            shares.append(miss_NC.norm(dim=-1).sum() / went_mps)  # NaN where no crop reaches it
             weights.append(weight_P if int(rows.sum()) >= LEAST_ROWS else weight_P * torch.nan)
         return torch.stack(weights), torch.stack(shares)
 
