@@ -31,7 +31,7 @@ from model.interface.memory.fitting import MOTION_STEPS, OwnQuestions, fitted_me
 from model.interface.memory.forgetting import forgotten
 from model.interface.memory.joint import JointMemory, joint, read_memory, write_memory
 from model.interface.memory.memory import MEMORY_FILE, NUM_NEIGHBOURS, SLACK, Memory, nobody
-from model.interface.memory.paths import NOBODY, PastPaths
+from model.interface.memory.paths import NOBODY, PastPaths, in_space_m
 from model.interface.recalled import KNOTS
 from model.interface.sequence_rows import rows_of_batch
 from model.interface.weights import CorruptCheckpoint
@@ -332,6 +332,21 @@ def two_members():
         Memory(paths_of(walks(13, [30] * 4, lon_deg=120.0), [0, 1, 1, 2]), 2 * MOTION_S, 80.0),
     ]
     return members, JointMemory((None, *members))
+
+
+@pytest.mark.parametrize(
+    ("away_deg", "most"), [(0.01, 1e-9), (3.0, 1e-9), (60.0, 0.1), (170.0, 0.1)]
+)
+def test_a_place_is_as_far_from_a_member_as_a_search_over_all_says(away_deg, most):
+    """Near by exactly, from far away to a tenth and never nearer than it is."""
+    trips = [trip for lon in range(0, 12, 2) for trip in walks(lon, [30] * 2, lon_deg=float(lon))]
+    memory = Memory(paths_of(trips), MOTION_S, 50.0)
+    lon_deg_N, lat_deg_N = np.linspace(-3, 13, 40) + away_deg, np.linspace(49, 51, 40)
+    asked_NC, kept_PC = in_space_m(lon_deg_N, lat_deg_N), memory.place_tree.data
+    expected_N = np.linalg.norm(asked_NC[:, None] - kept_PC, axis=-1).min(1) / memory.spread_m
+    found_N = memory.spreads_away(lon_deg_N, lat_deg_N)
+    assert (found_N >= expected_N * (1 - 1e-9)).all()
+    assert (found_N <= expected_N * (1 + most)).all()
 
 
 def test_each_is_told_by_the_member_that_is_nearest():
