@@ -3,7 +3,9 @@
 Simple paths through the gap, straight ones, cubics and splines, are blended by what each misses on
 train in gaps of that size, and at the known points of the window when these are left out in turn. A
 small network changes the weights and adds to their sum, by the places of four known points on each
-side; before training it adds nothing. Hidden times are spread evenly between the known ones.
+side; before training it adds nothing. Wide gaps follow past
+trips that went between both of their ends (`lanes.py`), where a memory has any. Hidden times are
+spread evenly between the known ones.
 
 Shapes: B rows, T points, N asked points, K known points on a side, P paths, C coordinates (east,
 north), V numbers that are seen, G sizes of gaps.
@@ -11,7 +13,7 @@ north), V numbers that are seen, G sizes of gaps.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,10 +26,14 @@ from ...interface.answers import Recovered
 from ...interface.batch import Batch, index_of
 from ...interface.masked_input import MaskedInput, masked_input_of, neighbours
 from ...interface.masking import Loss, MaskedBatch
-from . import place
+from ...interface.memory.joint import JointMemory
+from ...interface.memory.lanes import Detours
+from ...interface.memory.memory import Memory
+from . import lanes, place
 from .base import hats
 from .blocks import Residual
 from .config import FoundryConfig
+from .lanes import Follow, detours_of
 from .motion import LEAST_M
 from .place import PlaceCode, tells_place
 
@@ -39,6 +45,7 @@ TRAIN_SHARPNESS = 8.0  # and with this one of what it misses on train in gaps of
 GAPS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # hidden points in a row that have units of their own
 NUM_SEEN = 8 + 2 * NUM_SIDE * 3 + 3 * 2 + 2 * NUM_PATHS + NUM_PATHS + 1
 DROPOUT = 0.2
+NUM_LED = 8  # batches of a member that tell how far past trips are followed
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,8 @@ class Around(Columns):
     """
 
     has_any_BT: Tensor
+    start_BT: Tensor  # the indices of the known points around
+    end_BT: Tensor
     lon_deg_BT: Tensor  # of the known point before
     lat_deg_BT: Tensor
     start_s_BT: Tensor
@@ -99,6 +108,8 @@ class Around(Columns):
         way_m_BTC = torch.cat([chord_m_BTC, arriving[0], leaving[0]], dim=-1)
         return cls(
             (before_BT >= 0) | (after_BT >= 0),
+            start_BT,
+            end_BT,
             lon_deg_BTK[..., 0],
             lat_deg_BTK[..., 0],
             start_s_BT,
@@ -111,6 +122,10 @@ class Around(Columns):
             heading_of(chord_m_BTC + arriving[0] + leaving[0]),
             torch.sqrt(way_m_BTC.square().sum(-1) / 3 + LEAST_M**2),
         )
+
+    def chord_m(self) -> Tensor:
+        """Metres (..., C) from the known point before to the one behind."""
+        return self.side_m_BTKC[..., NUM_SIDE, :]
 
     def missed(self, shown: MaskedInput) -> Tensor:
         """Logarithm (B, T, P) of what each path misses at known points, over that of all.
@@ -141,14 +156,25 @@ class Asked:
     around: Around  # of all points
     at_N: Around  # of those that are asked
     missed_NP: Tensor
+    detours: Detours | None = None
 
     @classmethod
-    def of(cls, batch: Batch) -> Asked:
+    def of(
+        cls,
+        batch: Batch,
+        memory: Memory | JointMemory | None = None,
+        share_forgetful: float = 0.0,
+    ) -> Asked:
+        """Of a batch; with a memory also what past trips say, but for some of the gaps."""
         shown = masked_input_of(batch)
         around = Around.of(shown)
         is_asked_BT = shown.is_asked_BT & ~shown.shows_place_BT & around.has_any_BT
         missed_NP = around.missed(shown)[is_asked_BT]
-        return cls(shown, is_asked_BT, around, around.at(is_asked_BT), missed_NP)
+        at_N, detours = around.at(is_asked_BT), None
+        if memory is not None:
+            row_N, _ = is_asked_BT.nonzero(as_tuple=True)
+            detours = detours_of(memory, batch, shown, row_N, at_N, share_forgetful)
+        return cls(shown, is_asked_BT, around, at_N, missed_NP, detours)
 
     def true_m(self, batch: Batch) -> Tensor:
         """Metres (N, C) from the known point before each to where it truly is."""
@@ -180,9 +206,13 @@ class GapHead(nn.Module):
         width, has_place = config.width, config.has_place
         self.share_placeless = config.share_placeless
         self.least_m = max(LEAST_M, usual.extent_scale_m / 100)
-        self.embed = nn.Linear(NUM_SEEN + (3 * place.NUM_SEEN + 1) * has_place, width)
+        self.follow = Follow(len(GAPS)) if config.has_memory else None
+        self.share_forgetful = config.share_forgetful
+        num_seen = NUM_SEEN + (3 * place.NUM_SEEN + 1) * has_place
+        num_seen += lanes.NUM_SEEN * config.has_memory
+        self.embed = nn.Linear(num_seen, width)
         self.layers = nn.ModuleList(Residual(width, DROPOUT) for _ in range(config.num_layers))
-        self.correct = nn.Linear(width, NUM_PATHS + 2)
+        self.correct = nn.Linear(width, NUM_PATHS + 3)
         nn.init.zeros_(self.correct.weight)
         nn.init.zeros_(self.correct.bias)
         self.bias_GP = nn.Parameter(torch.zeros(len(GAPS), NUM_PATHS))
@@ -191,13 +221,33 @@ class GapHead(nn.Module):
         self.register_buffer("log_gap_G", torch.tensor(GAPS).log(), persistent=False)
 
     @torch.no_grad()
-    def fit_paths(self, members: Iterable[Iterable[Batch]]) -> None:
+    def fit_paths(
+        self, members: Sequence[Sequence[Batch]], memory: Memory | JointMemory | None
+    ) -> None:
         """The first weights of paths, from batches of train of which something is hidden.
 
-        By how much each misses less than their mean does, on average over the members.
+        By how much each misses less than their mean does, on average over the members; then how
+        far past trips are followed.
         """
         told = [self._share_GP(batches).log() for batches in members]
         self.bias_GP.copy_(-TRAIN_SHARPNESS * torch.stack(told).mean(0))
+        if self.follow is not None and memory is not None:
+            few = (batch for batches in members for batch in batches[:NUM_LED])
+            self.follow.fit([self._led(batch, memory) for batch in few])
+
+    def _led(self, batch: Batch, memory: Memory | JointMemory) -> tuple[Tensor, Tensor, Tensor]:
+        """How far the blend is off, what leads to the lanes by trust, and sizes of the gaps."""
+        asked = Asked.of(batch, memory)
+        blend_m_NC = self._blend(self._logits(asked), asked.at_N.path_m_BTPC)
+        led_m_NC = self._led_m(asked, blend_m_NC)
+        return blend_m_NC - asked.true_m(batch), led_m_NC, self._near(asked.at_N)
+
+    def _led_m(self, asked: Asked, blend_m_NC: Tensor) -> Tensor:
+        """Metres (N, C) from the blend to the lanes, as far as these are trusted."""
+        if self.follow is None:
+            return torch.zeros_like(blend_m_NC)
+        off_m_NC, trust_N1 = self.follow.lead(asked.at_N, asked.detours)
+        return trust_N1 * (asked.at_N.path_m_BTPC[:, 0] + off_m_NC - blend_m_NC)
 
     def _share_GP(self, batches: Iterable[Batch]) -> Tensor:
         """How far each path is off in gaps of each size, over the mean of all paths."""
@@ -230,12 +280,17 @@ class GapHead(nn.Module):
         mean_m_G = (total_G / count_G.clamp(min=1e-6)).cummax(0).values
         return mean_m_G.clamp(min=self.least_m)
 
-    def loss(self, batch: Batch, where: PlaceCode | None) -> Loss:
+    def loss(
+        self,
+        batch: Batch,
+        where: PlaceCode | None,
+        memory: Memory | JointMemory | None = None,
+    ) -> Loss:
         """Mean distance of hidden places from where they are told, each in the unit of its gap."""
         if not isinstance(batch, MaskedBatch):
             nothing = self.unit_m_MG.new_zeros(())
             return Loss.of(nothing.long(), {"gap_miss": nothing})
-        asked = Asked.of(batch)
+        asked = Asked.of(batch, memory, self.share_forgetful * self.training)
         away_m_NC = self(asked, where) - asked.true_m(batch)
         away_m_N = torch.sqrt(away_m_NC.square().sum(-1) + LEAST_M**2) - LEAST_M
         miss_N = away_m_N / (self._near(asked.at_N) @ self.unit_m_MG[batch.cursor.last])
@@ -254,6 +309,8 @@ class GapHead(nn.Module):
         """Metres (N, C) from the known point before each to where it is."""
         around, logit_NP = asked.at_N, self._logits(asked)
         seen = [*self._seen(around), asked.missed_NP]
+        if self.follow is not None:
+            seen.append(self.follow.seen(around, asked.detours))
         if where is not None:
             share = self.training * self.share_placeless
             is_told_N1 = tells_place(around.share_BT.unsqueeze(-1), share)
@@ -263,10 +320,14 @@ class GapHead(nn.Module):
         x_ND = self.embed(torch.cat(seen, dim=-1))
         for layer in self.layers:
             x_ND = layer(x_ND)
-        more_NP, off_NC = self.correct(x_ND).split([NUM_PATHS, 2], dim=-1)
+        more_NP, off_NC, more_N1 = self.correct(x_ND).split([NUM_PATHS, 2, 1], dim=-1)
         inner_N1 = (4 * around.share_BT * (1 - around.share_BT) * around.reach_m_BT).unsqueeze(-1)
         turned_NC = from_heading(off_NC, around.heading_BTC)
-        return self._blend(logit_NP + more_NP, around.path_m_BTPC) + inner_N1 * turned_NC
+        blend_m_NC = self._blend(logit_NP + more_NP, around.path_m_BTPC)
+        if self.follow is not None:
+            share_N1 = more_N1 + (self._near(around) @ self.follow.share_S).unsqueeze(-1)
+            blend_m_NC = blend_m_NC + share_N1 * self._led_m(asked, blend_m_NC)
+        return blend_m_NC + inner_N1 * turned_NC
 
     def _seen(self, around: Around) -> list[Tensor]:
         """The points on both sides and the paths, along the heading and in reaches."""
