@@ -1,7 +1,7 @@
 # make            what can be done here
 # make run        raw files to a registered model, on the embedded storms
 .DEFAULT_GOAL := help
-.PHONY: help run ui check check-types check-sql test test-slow notebooks tutorial bench bench-scale
+.PHONY: help run ui weights check check-types check-sql test test-slow notebooks tutorial bench bench-scale
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 JOBS ?= 2
@@ -10,6 +10,8 @@ READY := $(VENV)/ready
 TUTORIAL_READY := $(VENV)/tutorial
 LESSONS := $(patsubst notebooks/colab/%,tutorial/%,$(wildcard notebooks/colab/*.ipynb))
 PEERS ?= .venv-peers
+SOURCES ?= sources
+TRAINING := --model.preset tiny --train.max_steps 2100
 PEERS_READY := $(PEERS)/ready
 
 export DO_NOT_TRACK ?= 1
@@ -31,6 +33,11 @@ run: $(READY) ## raw files of the embedded storms to a registered model
 
 ui: $(READY) ## the Prefect and MLflow interfaces, with a worker
 	$(BIN)/trajfoundry ui
+
+# Both parts are looked up where they are finished. SOURCES is the folder of the files of the corpus.
+weights: $(READY) ## a wheel of weights of public data, from SOURCES=FOLDER
+	$(BIN)/trajfoundry run --corpus open --model.family foundry $(TRAINING) --source-folder $(SOURCES)
+	$(BIN)/trajfoundry weights
 
 check: $(READY) ## style, types, import contracts and SQL
 	$(BIN)/ruff check .

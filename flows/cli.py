@@ -7,9 +7,6 @@ Thin: its flags are the fields of the same configuration that the flows take. Ex
 from __future__ import annotations
 
 import atexit
-import contextlib
-import json
-import shlex
 import sys
 import traceback
 from collections.abc import Sequence
@@ -27,9 +24,8 @@ from pydantic_settings import (
 )
 
 from flows.error_lines import STOPPED, line_and_code, problems
-from flows.local.cli_flags import Flags, Place, Reported, Served, folder_given
+from flows.local.cli_flags import Flags, Place, Served, folder_given
 from flows.local.cli_output import (
-    dataset_lines,
     fitted_line,
     show_errors,
     show_leaderboard,
@@ -40,14 +36,19 @@ from flows.local.end_requests import (
     is_asked_to_end,
     requests_heard,
 )
-from flows.local.environment import set_environment
+from flows.local.plain_commands import (
+    Cache,
+    Datasets,
+    Doctor,
+    Show,
+    Weights,
+    nothing_on_stdout,
+)
 from flows.local.servers import serve
-from tasks.config.datasets import DATASETS
-from tasks.config.pipeline import DataConfig, DatasetName, ForecastConfig, PipelineConfig
+from tasks.config.pipeline import DataConfig, ForecastConfig, PipelineConfig
 from tasks.config.sections import SharePercent
 from tasks.evaluate.seen import seen_warning
-from tasks.runtime.errors import ConfigError, FoundryError, StorageError
-from tasks.runtime.machine import Machine
+from tasks.runtime.errors import ConfigError, FoundryError
 from tasks.runtime.redaction import redacted
 from tasks.runtime.store import Store
 
@@ -225,40 +226,6 @@ class Forecast(Served, ForecastConfig):
         print(predictions.model_dump_json(indent=2) if self.as_json else predictions.line)
 
 
-class Show(Place):
-    """One trip on a map: its speed, stays and windows, and what was rejected of it."""
-
-    dataset: DatasetName = Field("hurdat2", description="One that has been run.")
-    trip: str = Field("", description="Id of the trip; empty: a few to choose from.")
-    out: Path | None = Field(None, description="File to write: .html (one page) or .png.")
-
-    def execute(self) -> None:
-        store = Store(self.store or Machine().store)
-        from tasks.report.trip_page import choices, show_trip
-
-        if self.trip:
-            print(show_trip(self.dataset, self.trip, self.out, store))
-        else:
-            print("\n".join(choices(self.dataset, store)))
-
-
-class Datasets(BaseModel):
-    """The known datasets."""
-
-    as_json: bool = Field(False, alias="json", description="Print JSON and nothing else.")
-    markdown: bool = Field(False, description="Print one table of markdown and nothing else.")
-
-    def execute(self) -> None:
-        if self.markdown:
-            from tasks.report.dataset_list import dataset_list
-
-            print(dataset_list())
-        elif self.as_json:
-            print(json.dumps([row.model_dump(mode="json") for row in DATASETS.values()], indent=2))
-        else:
-            print("\n".join(dataset_lines(row) for row in DATASETS.values()))
-
-
 class Ui(Place):
     """The Prefect and MLflow interfaces with a worker, until Ctrl-C."""
 
@@ -276,48 +243,6 @@ class Ui(Place):
 
         heal(store)
         serve(store, self.prefect_port, self.mlflow_port)
-
-
-class Rebuild(Place):
-    """Make the warehouse again from the store, and put right what a move or a copy left behind."""
-
-    def execute(self) -> None:
-        store = self.open_store()
-        from tasks.catalog.warehouse import rebuild
-        from tasks.registry.moved import heal
-
-        print(rebuild(store), *heal(store).lines, sep="\n")
-
-
-class Cache(BaseModel):
-    """Care of the store."""
-
-    rebuild: CliSubCommand[Rebuild] = Field(
-        description="Make the warehouse again, also after a move or a copy."
-    )
-
-
-class Doctor(Reported):
-    """Verify all that a store holds, tell what hangs on what is bad, and mend what can be."""
-
-    mend: bool = Field(False, description="Set aside what is bad, and end runs left running.")
-
-    def execute(self) -> None:
-        store = Store(self.store or Machine().store)
-        set_environment(store.root)
-        from tasks.catalog.doctor import examine, lines_of, mend
-
-        found = examine(store)
-        print(found.model_dump_json(indent=2) if self.as_json else "\n".join(lines_of(found)))
-        if self.mend:
-            print("\n".join(mend(store, found)), file=sys.stderr if self.as_json else sys.stdout)
-            if found.newer:
-                raise StorageError(found.newer[0])
-        elif found.num_faults:
-            raise StorageError(
-                f"faults in the store: {found.num_faults:,}; mend what can be mended with: "
-                f"trajfoundry doctor --store {shlex.quote(str(store.root))} --mend"
-            )
 
 
 class Commands(BaseSettings):
@@ -340,6 +265,7 @@ class Commands(BaseSettings):
     watch: CliSubCommand[Watch] = Field(description="A registered model on the newest data.")
     benchmark: CliSubCommand[Benchmark] = Field(description="All families on many data sets.")
     forecast: CliSubCommand[Forecast] = Field(description="A registered model on a file.")
+    weights: CliSubCommand[Weights] = Field(description="A registered model as a wheel.")
     show: CliSubCommand[Show] = Field(description="One trip on a map, and what was rejected.")
     datasets: CliSubCommand[Datasets] = Field(description="The known datasets.")
     ui: CliSubCommand[Ui] = Field(description="Prefect and MLflow in the browser.")
@@ -406,13 +332,6 @@ def refuse(line: str, code: int) -> int:
 def fields_of(command: BaseModel, kind: type[BaseModel]) -> dict[str, Any]:
     """The fields of a command that belong to the configuration it extends."""
     return {name: getattr(command, name) for name in kind.model_fields}
-
-
-@contextlib.contextmanager
-def nothing_on_stdout() -> Any:
-    """Keep standard output for the answer; whatever else prints goes to standard error."""
-    with contextlib.redirect_stdout(sys.stderr):
-        yield
 
 
 if __name__ == "__main__":

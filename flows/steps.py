@@ -6,8 +6,8 @@ Nothing here loads Prefect, so a run without it does not wait for it either.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from tasks.catalog.run import recorded_run
 from tasks.catalog.warehouse import points_in_force, points_last_reported
@@ -15,9 +15,10 @@ from tasks.config.corpus import Corpus, corpus_named
 from tasks.config.pipeline import DataConfig, ForecastConfig, PipelineConfig
 from tasks.config.suite import suite_named
 from tasks.evaluate.benchmark import benchmark as tables_of
-from tasks.evaluate.cells import LeftOut, Making, judged_cells
+from tasks.evaluate.cells import LeftOut, Pace, judged_cells, paces_of
 from tasks.evaluate.evaluate import evaluate
 from tasks.evaluate.local_model import is_local
+from tasks.evaluate.shared_rows import Learned, Making
 from tasks.evaluate.transfer import config_for, require_model, transfer
 from tasks.ingest.ingest import ingest as ingest_files
 from tasks.ingest.suite_sources import sources_of
@@ -30,6 +31,7 @@ from tasks.prepare.step_features import features
 from tasks.prepare.visit_shards import visit_shards
 from tasks.pretrain.encoding_check import probe_encoding
 from tasks.pretrain.fine_tuning import fine_tuned
+from tasks.pretrain.time_to_skill import time_to_skill
 from tasks.pretrain.train import Part, train, train_corpus
 from tasks.release.benchmark_runs import logged
 from tasks.release.drift_watch import Watched, require_registered, watched
@@ -193,6 +195,7 @@ class Benchmarked(Frozen):
     tables: Receipt
     page: Receipt
     left_out: tuple[LeftOut, ...]
+    paces: tuple[Pace, ...]
 
 
 def transferred(
@@ -207,10 +210,33 @@ def transferred(
         learning = learning_shards(config, shards, WHOLE_PERCENT, store)
         return transfer(config, model, shards, store, learning)
     tuned = {
-        percent: fine_tuned(config, model, learning_shards(config, shards, percent, store), store)
-        for percent in few_shot
+        percent: few_shot_trained(config, model, shards, percent, {}, store) for percent in few_shot
     }
     return transfer(config, model, shards, store, tuned=tuned)
+
+
+def few_shot_trained(
+    config: DataConfig,
+    model: str,
+    shards: Receipt,
+    percent: float,
+    course: Mapping[str, Any],
+    store: Store,
+) -> Receipt:
+    """A model that is trained on with a percent of the entities of train and of validation."""
+    learning = learning_shards(config, shards, percent, store)
+    return fine_tuned(config, model, learning, store, course)
+
+
+def trained_equally(
+    subject: str, config: PipelineConfig, learned: Sequence[Learned], store: Store
+) -> Receipt:
+    """A model that learns as much from each of several data."""
+    share = round(1 / len(learned), 6)
+    return train_corpus(subject, config, [Part(*one, share) for one in learned], store)
+
+
+MAKING = Making(shards_of, train, trained_equally, few_shot_trained, time_to_skill)
 
 
 class Transferred(Frozen):
@@ -279,12 +305,15 @@ def benchmark(suite: str, source_folder: str = "") -> Benchmarked:
     """Every family of a suite on all its data, to a leaderboard."""
     store, asked = Store(Machine().store), suite_named(suite)
     with recorded_run(store, "benchmark", f"suite_{asked.name}"):
-        judged, left_out = judged_cells(asked, source_folder, store, Making(shards_of, train))
+        judged, left_out = judged_cells(asked, source_folder, store, MAKING)
+        paces = paces_of(judged)
         tables = tables_of(asked, judged, store)
-        page = leaderboard(asked, tables, left_out, store)
+        page = leaderboard(asked, tables, left_out, store, paces)
         show_leaderboard(page, store)
         logged(asked, judged, tables, page, store)
-        return Benchmarked(suite=asked.name, tables=tables, page=page, left_out=left_out)
+        return Benchmarked(
+            suite=asked.name, tables=tables, page=page, left_out=left_out, paces=paces
+        )
 
 
 def watch(config: DataConfig, model: str = "", source: str = "") -> Watched:

@@ -49,7 +49,7 @@ def show_leaderboard(done: Benchmarked, store: Store) -> None:
 
     from tasks.report.leaderboard import terminal_tables
 
-    Console().print("", *terminal_tables(store.verify(done.tables)), "", sep="\n")
+    Console().print("", *terminal_tables(store.verify(done.tables), done.paces), "", sep="\n")
     lines = [
         *(one.line for one in done.left_out),
         f"  leaderboard  {store.verify(done.page) / 'leaderboard.html'}",

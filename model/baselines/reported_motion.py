@@ -3,7 +3,7 @@
 Ships and aircraft tell their motion over ground, as their receivers measure it, beside each place.
 A ship keeps its course on the rhumb line; an aircraft goes on along the great circle.
 
-Shapes: B windows, H horizon steps, M motion (speed, course).
+Shapes: B windows, H horizon steps, C components of a velocity (east, north).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..earth.geometry import rhumb_from, step_from
 from ..interface.answers import Forecast
-from ..interface.contexts import Context, ReportedContext
+from ..interface.contexts import Context
 from .forecast import CONSTANT_VELOCITY
 
 Reach = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -40,15 +40,12 @@ class ReportedMotion:
     ) -> Forecast:
         """The points at the target times, or at those that the median step predicts."""
         kept = CONSTANT_VELOCITY.forecast(context, num_horizon, target_time_s_BH)
-        if not isinstance(context, ReportedContext):
-            return kept
         lon_deg_B1, lat_deg_B1, last_s_B1 = context.last_B1()
-        speed_mps_B1, course_deg_B1 = context.reported_BM.split(1, dim=1)
-        course_B1 = torch.deg2rad(course_deg_B1)
-        way_m_BH = speed_mps_B1 * (kept.time_s_BH - last_s_B1)
-        moved_m = way_m_BH * torch.sin(course_B1), way_m_BH * torch.cos(course_B1)
+        reported_mps_BC = context.reported_last_mps_BC()
+        elapsed_s_BH = kept.time_s_BH - last_s_B1
+        moved_m = (elapsed_s_BH * way_mps_B1 for way_mps_B1 in reported_mps_BC.split(1, dim=1))
         lon_deg_BH, lat_deg_BH = self.reach(lon_deg_B1, lat_deg_B1, *moved_m)
-        is_told_B1 = context.reported_BM.isfinite().all(dim=1, keepdim=True)
+        is_told_B1 = reported_mps_BC.isfinite().all(dim=1, keepdim=True)
         return replace(
             kept,
             lon_deg_BH=torch.where(is_told_B1, lon_deg_BH, kept.lon_deg_BH),

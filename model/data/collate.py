@@ -1,7 +1,8 @@
 """Collate: crops of flat points side by side in one batch, by compiled code, nothing per row.
 
 Shapes: B rows, T points of a row, Q crops, R trips and N points of a row group, F step features,
-K calendar features; Z, W, S and C as in `calendar_tables`.
+C components of a reported velocity (east, north), K calendar features; Z, W and S as in
+`calendar_tables`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from ..interface.batch import Batch, Windows
 
 Fed = TypeVar("Fed", bound=Windows)
 Fed_co = TypeVar("Fed_co", bound=Windows, covariant=True)
-NUM_STEP = 3
+NUM_STEP, NUM_MOTION = 3, 2
 DAY_US, THURSDAY = 86_400_000_000, 3  # 1970 began on a Thursday
 
 
@@ -41,7 +42,10 @@ class FlatColumns(Protocol):
 
 
 class PointColumns(NamedTuple):
-    """Flat points of the trips of a row group; trip r owns offset_R[r] up to offset_R[r + 1]."""
+    """Flat points of the trips of a row group; trip r owns offset_R[r] up to offset_R[r + 1].
+
+    `reported_mps_NC` has no rows where the source reports no motion.
+    """
 
     offset_R: Ints
     started_us_R: Ints
@@ -49,14 +53,16 @@ class PointColumns(NamedTuple):
     lon_deg_N: Floats
     lat_deg_N: Floats
     step_NF: NDArray[np.float32]
+    reported_mps_NC: NDArray[np.float32]
 
     @classmethod
-    def empty(cls, offset_R: Ints) -> PointColumns:
+    def empty(cls, offset_R: Ints, reports_motion: bool = False) -> PointColumns:
         """Memory for the points of trips."""
         num_points, started_us_R = int(offset_R[-1]), np.empty(len(offset_R) - 1, np.int64)
         t_s_N, lon_deg_N, lat_deg_N = (np.empty(num_points) for _ in range(3))
         step_NF = np.empty((num_points, NUM_STEP), np.float32)
-        return cls(offset_R, started_us_R, t_s_N, lon_deg_N, lat_deg_N, step_NF)
+        reported_mps_NC = np.empty((num_points * reports_motion, NUM_MOTION), np.float32)
+        return cls(offset_R, started_us_R, t_s_N, lon_deg_N, lat_deg_N, step_NF, reported_mps_NC)
 
     def of(self, offset_R: Ints) -> PointColumns:
         """Room for other trips, with no more points, in the same memory."""
@@ -97,6 +103,7 @@ class BatchColumns(NamedTuple):
     is_pad_BT: NDArray[np.bool_]
     is_target_BT: NDArray[np.bool_]
     sequence_BT: Ints
+    reported_mps_BTC: NDArray[np.float32]
     end_B: Ints
 
 
@@ -115,7 +122,14 @@ class Draft(Protocol[Fed_co]):
 class BatchBuilder:
     """A batch of points that is being filled, with the calendar of a clock."""
 
-    def __init__(self, num_rows: int, num_points: int, num_sequences: int, clock: Clock) -> None:
+    def __init__(
+        self,
+        num_rows: int,
+        num_points: int,
+        num_sequences: int,
+        clock: Clock,
+        reports_motion: bool = False,
+    ) -> None:
         shape = (num_rows, num_points)
         self.clock = clock
         self.columns = BatchColumns(
@@ -128,6 +142,10 @@ class BatchBuilder:
             is_target_BT=np.empty(shape, bool),
             # Numbers of sequences take memory only where a row can hold more than one.
             sequence_BT=np.empty(shape if num_sequences > 1 else (0, 0), np.int64),
+            # Pads report nothing.
+            reported_mps_BTC=np.full(
+                (*(shape if reports_motion else (0, 0)), NUM_MOTION), np.nan, np.float32
+            ),
             end_B=np.zeros(num_rows, np.int64),
         )
         self.window_id_BS = np.full((num_rows, num_sequences), -1)
@@ -150,7 +168,7 @@ class BatchBuilder:
         columns: dict[str, Any] = {
             name: torch.from_numpy(column)
             for name, column in self.columns._asdict().items()
-            if name not in ("sequence_BT", "end_B")
+            if name not in ("sequence_BT", "reported_mps_BTC", "end_B")
         }
         is_pad_BT = columns["is_pad_BT"]
         window_id_BS = torch.from_numpy(self.window_id_BS)
@@ -159,8 +177,10 @@ class BatchBuilder:
             sequence_BT = torch.from_numpy(self.columns.sequence_BT)
         else:
             sequence_BT = torch.zeros((), dtype=torch.int64).expand(*is_pad_BT.shape)
+        reported_mps_BTC = self.columns.reported_mps_BTC
         return Batch(
             **columns,
+            reported_mps_BTC=torch.from_numpy(reported_mps_BTC) if reported_mps_BTC.size else None,
             is_observed_BT=~is_pad_BT,
             sequence_BT=sequence_BT,
             window_id_B=window_id_BS[:, 0],
@@ -201,6 +221,10 @@ def _fill(
         columns.is_target_BT[row, column] = False
         if columns.sequence_BT.size > 0:
             columns.sequence_BT[row, column:end] = place.sequence_Q[q]
+        if columns.reported_mps_BTC.size > 0:
+            for c in range(NUM_MOTION):
+                reported_mps_T = points.reported_mps_NC[first:last, c]
+                _copy(reported_mps_T, columns.reported_mps_BTC[row, column:end, c])
         columns.end_B[row] = max(columns.end_B[row], end)
 
 

@@ -31,6 +31,7 @@ MAX_STALE = 0.3  # share of the points that repeat the place before
 LEAST_POINTS = 11  # of what is drawn: 8 known and 3 to come
 KEY = 6  # of these draws, beside those of masks
 POINTS = ("lon_deg_BT", "lat_deg_BT", "time_s_BT", "calendar_BTK")
+REPORTED = "reported_mps_BTC"
 
 Columns = Mapping[str, np.ndarray]
 
@@ -42,17 +43,23 @@ def drawn(batch: Batch, draws: Draws, max_points: int, seed: int) -> Batch:
     """
     is_point_BT, sequence_BT = ~batch.is_pad_BT.numpy(), batch.sequence_BT.numpy()
     rows: list[list[Columns]] = []
+    told = _told(batch)
     for row in range(len(is_point_BT)):
         parts = []
         for sequence, window_id in enumerate(batch.window_ids(row)):
             place_N = np.flatnonzero(is_point_BT[row] & (sequence_BT[row] == sequence))
             if len(place_N) == 0:  # a row of pads
                 continue
-            own = {name: getattr(batch, name)[row, place_N].numpy() for name in POINTS}
+            own = {name: getattr(batch, name)[row, place_N].numpy() for name in told}
             generator = np.random.default_rng((seed, batch.cursor.epoch_before, window_id, KEY))
             parts.append(drawn_sequence(own, draws, max_points, generator))
         rows.append(parts)
     return _batched(batch, rows)
+
+
+def _told(batch: Batch) -> tuple[str, ...]:
+    """The columns of points that a batch has."""
+    return POINTS if batch.reported_mps_BTC is None else (*POINTS, REPORTED)
 
 
 def drawn_sequence(
@@ -94,7 +101,8 @@ def finer(own: Columns, times: int, generator: np.random.Generator) -> Columns:
     """So many points in place of each, on a curve through them, with noise and stale fixes.
 
     The curve is a cubic between two points, whose velocities there are those from the point before
-    to the point after. Between two points the calendar is that of the earlier one.
+    to the point after. Between two points the calendar and the reported motion are those of the
+    earlier one.
     """
     time_s_N = own["time_s_BT"]
     middle = len(time_s_N) // 2
@@ -118,7 +126,7 @@ def finer(own: Columns, times: int, generator: np.random.Generator) -> Columns:
         "lon_deg_BT": ends[0].numpy(),
         "lat_deg_BT": ends[1].numpy(),
         "time_s_BT": np.round(time_s_M, 6),
-        "calendar_BTK": own["calendar_BTK"][before_M],
+        **{name: own[name][before_M] for name in ("calendar_BTK", REPORTED) if name in own},
     }
 
 
@@ -141,11 +149,12 @@ def _curve(away_m_NC: Floats, time_s_N: Floats, before_M: Any, share_M: Floats) 
 def _batched(batch: Batch, rows: list[list[Columns]]) -> Batch:
     """Rows of sequences one behind the other; pads repeat the last point of their row."""
     num_points = max((sum(len(part["time_s_BT"]) for part in parts) for parts in rows), default=1)
-    columns: dict[str, list[np.ndarray]] = {name: [] for name in (*POINTS, "stands_for_BT")}
+    names = _told(batch)
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in (*names, "stands_for_BT")}
     others: dict[str, list[np.ndarray]] = {"is_pad": [], "is_target": [], "sequence": []}
     for row, parts in enumerate(rows):
         if not parts:  # a row of pads alone
-            parts = [_marked({name: getattr(batch, name)[row, :1].numpy() for name in POINTS}, 1.0)]
+            parts = [_marked({name: getattr(batch, name)[row, :1].numpy() for name in names}, 1.0)]
         sizes = [len(part["time_s_BT"]) for part in parts]
         pads = num_points - sum(sizes)
         for name, column in columns.items():

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..interface.memory.crops import cut_points
-from ..interface.memory.fitting import fitted_memory
+from ..interface.memory.fitting import Simple, fitted_memory, nothing_simple
 from ..interface.memory.memory import TRAIN, Memory
 from ..interface.memory.paths import NOBODY, PastPaths
 from .paths import read_entities, read_paths
@@ -20,7 +20,10 @@ MAX_POINTS = 1_000_000  # that are remembered
 
 
 def memory_of(
-    shards: Shards, max_points: int = MAX_POINTS, is_personal: bool = True
+    shards: Shards,
+    max_points: int = MAX_POINTS,
+    is_personal: bool = True,
+    simple: Simple = nothing_simple,
 ) -> Memory | None:
     """The memory of the trips of train, which knows of every row of its shards whose it is.
 
@@ -34,5 +37,5 @@ def memory_of(
     entity_of_row = read_entities(shards, TRAIN)
     kin_E = np.full(entity_of_row.max() + 1, NOBODY)
     kin_E[entity_R] = paths.kin_R
-    fitted = fitted_memory(paths, kin_E[entity_of_row])
+    fitted = fitted_memory(paths, kin_E[entity_of_row], simple)
     return replace(fitted, is_personal=is_personal)

@@ -6,8 +6,9 @@ Shapes: B windows, N points and R trips of a row group.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
@@ -41,10 +42,10 @@ WINDOW_SCHEMA = {
     **dict.fromkeys(("interval_s", "speed_mps", "turn_rad"), pa.float64()),
     **dict.fromkeys(("has_stop", "is_at_rest", "is_seen"), pa.bool_()),
 }
-# What the source reported at the last known point of a forecast; no such file where it does not.
-MOTION_FILE = "reported_motion.parquet"
-MOTION_COLUMNS = ("speed_mps", "course_deg")
-MOTION_SCHEMA = {"window_id": pa.int64(), **dict.fromkeys(MOTION_COLUMNS, pa.float64())}
+# The velocity over ground that the source reported, NaN where none; no such lists where it never
+# does.
+MOTION_COLUMNS = ("reported_east_mps", "reported_north_mps")
+MOTION_SCHEMA = dict.fromkeys(MOTION_COLUMNS, pa.list_(pa.float32()))
 # What a reader of windows needs; the rest tells them apart.
 INDEX_COLUMNS = (
     *("window_id", "entity_id", "start"),
@@ -124,11 +125,20 @@ class Shards(ShardFolder[Batch]):
     window_schema = WINDOW_SCHEMA
     row_name = "trip_id"
 
+    @cached_property
+    def reports_motion(self) -> bool:
+        """Whether the source reports its velocity, of some points at least."""
+        files = [path for paths in self.files.values() for path in paths]
+        have = {_has_columns(path, MOTION_SCHEMA) for path in files}
+        if len(have) > 1:
+            raise ShardError(f"{self.folder.name}: some of its files tell a reported motion")
+        return have == {True}
+
     def room(self, offset_R: Ints) -> PointColumns:
-        return PointColumns.empty(offset_R)
+        return PointColumns.empty(offset_R, self.reports_motion)
 
     def read(self, group: Group, room: PointColumns | None = None) -> PointColumns:
-        return read_group(group, room)
+        return read_group(group, room, self.reports_motion)
 
     def tracked(self, group: Group) -> tuple[Ints, Floats, Floats]:
         points = read_group(group)
@@ -137,7 +147,8 @@ class Shards(ShardFolder[Batch]):
         return instant_us_N, points.lon_deg_N, points.lat_deg_N
 
     def draft(self, num_rows: int, num_points: int, num_sequences: int) -> BatchBuilder:
-        return BatchBuilder(num_rows, num_points, num_sequences, clock_of(self.zone))
+        clock = clock_of(self.zone)
+        return BatchBuilder(num_rows, num_points, num_sequences, clock, self.reports_motion)
 
     def asked(self, batch: Batch, is_observed_BT: np.ndarray) -> Batch:
         is_observed = torch.from_numpy(is_observed_BT)
@@ -200,15 +211,6 @@ def window_index(shards: ShardFolder[Any], split: str, task: str = "forecast") -
     return table.combine_chunks().sort_by("window_id")
 
 
-def reported_motion(shards: Shards) -> pa.Table | None:
-    """The reported speed and course by window; None where the source reports none."""
-    path = shards.folder / MOTION_FILE
-    if not path.is_file():
-        return None
-    _check_schema(path, MOTION_SCHEMA)
-    return _read_table(path, [*MOTION_SCHEMA])
-
-
 def window_rows(
     shards: ShardFolder[Any], split: str, windows: pa.Table
 ) -> tuple[Ints, list[Group]]:
@@ -227,16 +229,23 @@ def ints(column: pa.Array | pa.ChunkedArray) -> Ints:
     return column.to_numpy().astype(np.int64)
 
 
-def read_group(group: Group, room: PointColumns | None = None) -> PointColumns:
+def read_group(
+    group: Group, room: PointColumns | None = None, reports_motion: bool = False
+) -> PointColumns:
     """The points of one row group, copied to `room` if there is one for just these trips.
 
     Then Arrow's memory is free for the next row group, which costs less than new memory.
     """
-    table = read_columns(group, ["started_at", *POINT_COLUMNS, *STEP_COLUMNS])
+    motion = MOTION_COLUMNS if reports_motion else ()
+    table = read_columns(group, ["started_at", *POINT_COLUMNS, *STEP_COLUMNS, *motion])
     started_at = table.pop("started_at")
     offset_R = offsets(group, table, room)
-    points = room or PointColumns.empty(offset_R)
+    points = room or PointColumns.empty(offset_R, reports_motion)
     points.started_us_R[:] = started_at.cast(pa.int64()).to_numpy()
+    for name, column_N in zip(motion, points.reported_mps_NC.T, strict=False):
+        column_N[:] = table.pop(name).values.to_numpy()
+        if np.isinf(column_N).any():
+            raise ShardError(f"{_place(group)}: an infinite number in {name}")
     columns = (points.t_s_N, points.lon_deg_N, points.lat_deg_N, *points.step_NF.T)
     copy_lists(group, table, columns)
     return points
@@ -320,6 +329,11 @@ def _opened(path: Path, footer: pq.FileMetaData | None = None) -> pq.ParquetFile
         return pq.ParquetFile(path, metadata=footer, page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
         raise ShardError(f"{path.name}: {error}") from error
+
+
+def _has_columns(path: Path, names: Iterable[str]) -> bool:
+    with _opened(path) as file:
+        return {*names} <= {*file.schema_arrow.names}
 
 
 def _check_schema(path: Path, expected: dict[str, pa.DataType]) -> None:

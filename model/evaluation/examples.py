@@ -126,7 +126,6 @@ def lines_of(
     yield [Line("truth", 1, (asked.lon_deg_BH, asked.lat_deg_BH, asked.time_s_BH))]
     num_steps = asked.time_s_BH.shape[1]
     for one in forecasters:
-        known = asked.known_to(one)
         if isinstance(one, Sampler):
             told = one.sampled_forecast(known, num_steps, asked.time_s_BH, NUM_SAMPLES, seed)
         else:

@@ -1,28 +1,24 @@
 """Forecast scores: displacement of forecast points, in metres, and how their spread fits.
 
-Shapes: B windows, T points, H horizon steps, K horizons that are told, S samples, C chosen windows,
-M motion (speed, course).
+Shapes: B windows, T points, H horizon steps, K horizons that are told, S samples, C chosen windows.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
 from ..data.reading import WindowBatch, read_windows
-from ..data.shards import MOTION_COLUMNS, Shards, reported_motion, window_index
+from ..data.shards import Shards, window_index
 from ..earth.columns import Columns
 from ..earth.geometry import haversine_m
 from ..interface.answerer import Answerer, Forecaster, Sampler
 from ..interface.answers import RADII, Forecast
-from ..interface.contexts import Context, ReportedContext
+from ..interface.contexts import Context
 from . import metrics
 from .conformal import PERCENTS, conformal_factor, radius_factor
 from .judged_tasks import FORECAST, TIMES_GIVEN
@@ -46,28 +42,22 @@ class ForecastWindows(Columns):
     lat_deg_BH: Tensor
     time_s_BH: Tensor
     is_target_BH: Tensor
-    reported_BM: Tensor | None = None
 
     @classmethod
-    def of(
-        cls, stored: WindowBatch, num_context: int, motion: pa.Table | None = None
-    ) -> ForecastWindows:
-        """The windows, and what of their motion was reported (`reported_motion`), if anything."""
+    def of(cls, stored: WindowBatch, num_context: int) -> ForecastWindows:
+        """The windows: their first points are known, and what was reported of these."""
         batch, known, asked = stored.batch, slice(None, num_context), slice(num_context, None)
         columns = (batch.lon_deg_BT, batch.lat_deg_BT, batch.time_s_BT)
         lon_deg_BT, lat_deg_BT, time_s_BT = (column_BT[:, known] for column_BT in columns)
         is_pad_BT = batch.is_pad_BT[:, known]
         started_us_B, zone = stored.started_us_B, stored.zone
-        context = Context(lon_deg_BT, lat_deg_BT, time_s_BT, started_us_B, zone, is_pad_BT)
-        reported_BM = None if motion is None else motion_of(motion, batch.window_id_B)
+        reported_mps_BTC = batch.reported_mps_BTC
+        if reported_mps_BTC is not None:
+            reported_mps_BTC = reported_mps_BTC[:, known]
+        points = lon_deg_BT, lat_deg_BT, time_s_BT, started_us_B, zone, is_pad_BT
+        context = Context(*points, reported_mps_BTC)
         truth = (column_BT[:, asked] for column_BT in (*columns, batch.is_target_BT))
-        return replace(cls(context, *truth), reported_BM=reported_BM)
-
-    def known_to(self, answerer: Answerer) -> Context:
-        """What one is told: baselines also what the source reported, models nothing of it."""
-        if self.reported_BM is None or not answerer.is_baseline:
-            return self.context
-        return ReportedContext(**vars(self.context), reported_BM=self.reported_BM)
+        return cls(context, *truth)
 
     @property
     def elapsed_s_BH(self) -> Tensor:
@@ -78,7 +68,7 @@ class ForecastWindows(Columns):
     def answered(self, forecaster: Forecaster, track: str) -> tuple[Tensor, Tensor]:
         """Longitudes and latitudes (B, H) that a forecaster tells."""
         times = self.time_s_BH if track == TIMES_GIVEN else None
-        found = forecaster.forecast(self.known_to(forecaster), self.time_s_BH.shape[1], times)
+        found = forecaster.forecast(self.context, self.time_s_BH.shape[1], times)
         return found.lon_deg_BH, found.lat_deg_BH
 
 
@@ -88,16 +78,9 @@ def read_forecast_windows(
     """The stored windows of forecasts, each as it is stored and as it is asked."""
     num_context_B = window_index(shards, split)["num_context"]
     if len(num_context_B):
-        num_context, motion = num_context_B[0].as_py(), reported_motion(shards)
+        num_context = num_context_B[0].as_py()
         for stored in read_windows(shards, split, batch_size, num_context):
-            yield stored, ForecastWindows.of(stored, num_context, motion)
-
-
-def motion_of(motion: pa.Table, window_id_B: Tensor) -> Tensor:
-    """The reported speed and course (B, M) of some windows, NaN where there is none."""
-    place_B = pc.index_in(pa.array(window_id_B.numpy()), value_set=motion["window_id"])
-    columns = [motion[name].take(place_B).to_numpy() for name in MOTION_COLUMNS]
-    return torch.from_numpy(np.stack(columns, axis=1))
+            yield stored, ForecastWindows.of(stored, num_context)
 
 
 class ForecastScorer:
@@ -179,7 +162,7 @@ def spread_errors(
     if not len(asked.time_s_BH):
         return errors
     found = sampler.sampled_forecast(
-        asked.known_to(sampler),
+        asked.context,
         asked.time_s_BH.shape[1],
         asked.time_s_BH,
         judging.num_samples,

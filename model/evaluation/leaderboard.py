@@ -40,19 +40,26 @@ class Asked:
 
 
 def ranking(asked: Asked, seed: int = 0, num_resamples: int = 1_000) -> list[Row]:
-    """Everyone on the same windows, the best first: the error, and the skill over the bar.
+    """Everyone on the same windows, the best first: the error, and the skill over the bar."""
+    rivals = {name: asked.error_SB[name][0] for name in asked.error_SB if name in asked.baselines}
+    bar_B = bar_of(rivals, asked.mask, asked.bars)
+    rows = told_over(asked, bar_B, bar_names(rivals, asked), seed, num_resamples)
+    return sorted(rows, key=lambda row: (row["error"], row["model"]))
+
+
+def told_over(
+    asked: Asked, bar_B: Tensor, bar: str, seed: int = 0, num_resamples: int = 1_000
+) -> list[Row]:
+    """Everyone's error, and the skill over a bar (B).
 
     The interval is of the mean over seeds, the model and the bar on the same windows; `seed_low`
     and `seed_high` are the least and the greatest skill of a single training.
     """
-    names = list(asked.error_SB)
-    error_MB = [asked.error_SB[name].mean(dim=0) for name in names]
-    rivals = {name: asked.error_SB[name][0] for name in names if name in asked.baselines}
-    bar_B = bar_of(rivals, asked.mask, asked.bars)
+    error_MB = [error_SB.mean(dim=0) for error_SB in asked.error_SB.values()]
     bar_error = mean_over_windows(bar_B)
     intervals = skill_intervals(error_MB, bar_B, asked.entity_id, seed, num_resamples)
     rows = []
-    for name, error_B, (low, high) in zip(names, error_MB, intervals, strict=True):
+    for name, error_B, (low, high) in zip(asked.error_SB, error_MB, intervals, strict=True):
         by_seed = [
             skill(mean_over_windows(one_B), bar_error) for one_B in asked.error_SB[name].unbind()
         ]
@@ -61,9 +68,9 @@ def ranking(asked: Asked, seed: int = 0, num_resamples: int = 1_000) -> list[Row
         rows.append(
             {
                 "model": name,
-                "is_baseline": name in rivals,
+                "is_baseline": name in asked.baselines,
                 "error": error,
-                "bar": bar_names(rivals, asked),
+                "bar": bar,
                 "bar_error": bar_error,
                 "skill": skill(error, bar_error),
                 "low": low,
@@ -75,7 +82,7 @@ def ranking(asked: Asked, seed: int = 0, num_resamples: int = 1_000) -> list[Row
                 "num_entities": len(entities),
             }
         )
-    return sorted(rows, key=lambda row: (row["error"], row["model"]))
+    return rows
 
 
 def bar_names(baseline_B: Mapping[str, Tensor], asked: Asked) -> str:

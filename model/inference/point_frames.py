@@ -18,6 +18,7 @@ from . import serving
 from .frames import as_frame, as_us, frame_of, instants, numbered, numbers, plain, write_answers
 
 COLUMNS = ("trajectory_id", "tracked_at", "lon_deg", "lat_deg")
+MOTION = ("speed_mps", "course_deg")  # over ground, as the source itself reports it: may be there
 
 
 def opened(bundle: Path, params: Mapping[str, Any], weights_sha256: str) -> PointFrames:
@@ -67,7 +68,7 @@ class PointFrames:
         if may_lack:
             has_time_N = instant_N.notna().to_numpy()
             return params, serving.sorted_sketch(*columns, has_time_N), id_R
-        return params, serving.sorted_points(*columns), id_R
+        return params, serving.sorted_points(*columns, reported_mps(frame_of(points))), id_R
 
     # ------------------------------------------------------------------ tasks
 
@@ -84,8 +85,10 @@ class PointFrames:
         Takes frames and Arrow tables, any ids, whole-number coordinates, and times in any zone.
         `target_at` holds the instants asked for, as rows (trajectory_id, tracked_at) of equally
         many for each trajectory, and `at` those that are the same for all; without either they
-        are predicted. Repeated rows count once. `memory` are past trips, as a frame like that of
-        the points, or as `remembering` has made one of it.
+        are predicted. Repeated rows count once. Where there are `speed_mps` and `course_deg` (from
+        north, clockwise), they are the motion over ground that the source itself reported there,
+        missing where it reported none; families that read it say so. `memory` are past trips, as a
+        frame like that of the points, or as `remembering` has made one of it.
         """
         if memory is not None:
             asked = memory if isinstance(memory, PointFrames) else self.remembering(memory)
@@ -220,6 +223,31 @@ def controls_of(frame: pd.DataFrame, id_R: Any) -> dict[str, Any]:
                 raise ValueError(f"{name} differs between the rows of one trajectory")
             found[name] = value_R
     return found
+
+
+def reported_mps(frame: pd.DataFrame) -> Any:
+    """Reported velocities (N, C) to the east and north, NaN where none; None without the columns.
+
+    What stands still needs no course.
+    """
+    if not {*MOTION} <= {*frame.columns}:
+        return None
+    speed_mps_N, course_deg_N = (
+        numbers(plain(frame[name]), wanted)
+        for name, wanted in zip(MOTION, ("metres a second", "degrees"), strict=True)
+    )
+    for name, value_N, most, meant in (
+        (MOTION[0], speed_mps_N, np.finfo(np.float32).max, "at least 0"),
+        (MOTION[1], course_deg_N, 360.0, "from 0 to 360"),
+    ):
+        num_bad = int(((value_N < 0) | (value_N > most)).sum())  # NaN is neither
+        if num_bad:
+            raise ValueError(
+                f"{name} must be {meant}, or missing where none was reported: {num_bad} of "
+                f"{len(value_N)} rows are not"
+            )
+    course_N = np.radians(np.where(speed_mps_N == 0, 0.0, course_deg_N))
+    return speed_mps_N[:, None] * np.stack([np.sin(course_N), np.cos(course_N)], axis=1)
 
 
 def entities_of(frame: pd.DataFrame, id_R: Any) -> Any:

@@ -74,13 +74,15 @@ class Trained:
     """A trained network: an answerer (`model/interface/answerer.py`) as the baselines are.
 
     Tables call it by its family, or by a title of its own. Its radii and deciles are stretched by
-    what it carries of a calibration. `asked` are the tasks that it answers, if not all.
+    what it carries of a calibration. `asked` are the tasks that it answers, if not all. One that is
+    deaf is told no motion that a source reports.
     """
 
     model: Model
     title: str = ""
     calibration: Calibration = field(default_factory=Calibration)
     asked: tuple[str, ...] = ()
+    is_deaf: bool = False
     is_baseline: ClassVar[bool] = False
 
     @property
@@ -98,6 +100,13 @@ class Trained:
         model.memory = memory
         return replace(self, model=model, title=title or self.title, asked=("forecast",))
 
+    def deaf(self, title: str) -> Trained:
+        """The same weights, asked for forecasts and told places and times alone."""
+        return replace(self, title=title, asked=("forecast",), is_deaf=True)
+
+    def _heard(self, context: Context) -> Context:
+        return replace(context, reported_mps_BTC=None) if self.is_deaf else context
+
     @property
     def max_points(self) -> int:
         return int(self.model.config.max_points)
@@ -105,7 +114,7 @@ class Trained:
     def forecast(
         self, context: Context, num_horizon: int, target_time_s_BH: Tensor | None = None
     ) -> Forecast:
-        return forecast(self.model, context, num_horizon, target_time_s_BH)
+        return forecast(self.model, self._heard(context), num_horizon, target_time_s_BH)
 
     def sampled_forecast(
         self,
@@ -115,7 +124,7 @@ class Trained:
         num_samples: int,
         seed: int,
     ) -> Forecast:
-        asked = (context, num_horizon, target_time_s_BH, num_samples, seed)
+        asked = (self._heard(context), num_horizon, target_time_s_BH, num_samples, seed)
         return self.calibration.stretched(forecast(self.model, *asked))
 
     def recover(self, partial: Partial) -> Recovered:

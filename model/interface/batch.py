@@ -1,7 +1,7 @@
 """Batch: one frozen set of windows as a model is fed, and the cursor of its reader.
 
 Shapes: B rows, T points, S sequences of a row, F step features (east_m, north_m, s),
-K calendar features.
+K calendar features, C components of a velocity (east, north).
 """
 
 from __future__ import annotations
@@ -95,6 +95,7 @@ class Batch(Windows):
     window_id_B: Tensor
     window_id_BS: Tensor | None = None  # of packed batches
     journeys: JourneyRows | None = None  # drawn beside each row, for who learns how long they take
+    reported_mps_BTC: Tensor | None = None  # velocity over ground as reported, NaN where none
     stands_for_BT: Tensor | None = None  # points of the data to a step, where it is not 1 for all
 
     def window_ids(self, row: int) -> list[int]:

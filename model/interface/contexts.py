@@ -1,7 +1,7 @@
 """Contexts and partial trajectories: what a question is asked about, the same for every family.
 
 Shapes: B rows, T points, H points of the horizon, S samples, E draws, K calendar features,
-M motion (speed, course).
+C components of a velocity (east, north).
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ class Context(Rows):
     """Known points, padded on the right.
 
     `time_s_BT` (float64) counts seconds since `started_us_B` (microseconds since 1970 UTC); `zone`
-    is where the calendar features are read.
+    is where the calendar features are read. `reported_mps_BTC` is the velocity over ground that the
+    source reports beside its places, NaN at points where it reports none, None where it never does.
     """
 
     lon_deg_BT: Tensor
@@ -36,6 +37,7 @@ class Context(Rows):
     started_us_B: Tensor
     zone: str
     is_pad_BT: Tensor
+    reported_mps_BTC: Tensor | None = None
 
     def __post_init__(self) -> None:
         is_known_BT = ~self.is_pad_BT
@@ -57,6 +59,13 @@ class Context(Rows):
         )
         return lon_deg_B1, lat_deg_B1, time_s_B1
 
+    def reported_last_mps_BC(self) -> Tensor:
+        """The velocity that is reported at the last point of each context, NaN where none is."""
+        row_B = torch.arange(len(self.is_pad_BT), device=self.is_pad_BT.device)
+        if self.reported_mps_BTC is None:
+            return torch.full((len(row_B), 2), torch.nan, dtype=torch.float64, device=row_B.device)
+        return self.reported_mps_BTC[row_B, self.num_points_B - 1].double()
+
     def latest(self, num_points: int, stride: int = 1) -> Context:
         """At most `num_points` of each context: the last one, and from it every so manieth back."""
         kept_B = ((self.num_points_B - 1) // stride + 1).clamp(max=num_points)
@@ -65,10 +74,13 @@ class Context(Rows):
         slot_T = torch.arange(most, device=start_B.device)
         index_BT = (start_B.unsqueeze(1) + stride * slot_T).clamp(max=self.is_pad_BT.shape[1] - 1)
         gathered = {name: getattr(self, name).gather(1, index_BT) for name in POINTS}
+        if self.reported_mps_BTC is not None:
+            row_B1 = torch.arange(len(index_BT), device=index_BT.device).unsqueeze(1)
+            gathered["reported_mps_BTC"] = self.reported_mps_BTC[row_B1, index_BT]
         return replace(self, **gathered, is_pad_BT=slot_T >= kept_B.unsqueeze(1))
 
     def extended(self, lon_deg_BH: Tensor, lat_deg_BH: Tensor, time_s_BH: Tensor) -> Context:
-        """The contexts with points behind their last ones."""
+        """The contexts with points behind their last ones, of which no motion is reported."""
         num_new = time_s_BH.shape[1]
         slot_BH = self.num_points_B.unsqueeze(1) + torch.arange(num_new, device=time_s_BH.device)
         room = (0, num_new)
@@ -78,6 +90,7 @@ class Context(Rows):
             for name, value_BH in added
         }
         is_pad_BT = functional.pad(self.is_pad_BT, room, value=True).scatter(1, slot_BH, False)
+        longer["reported_mps_BTC"] = _with_room(self.reported_mps_BTC, num_new)
         return replace(self, **longer, is_pad_BT=is_pad_BT)
 
     def batch(self) -> MaskedBatch:
@@ -85,15 +98,11 @@ class Context(Rows):
         return Partial.of(self, 0, None).batch()
 
 
-@dataclass(frozen=True)
-class ReportedContext(Context):
-    """A context with the motion that its source reported at the last known points.
-
-    `reported_BM` is a speed in m/s and a course over ground in degrees, NaN where there is none.
-    Baselines alone are asked with it: a model that serves gets places and times.
-    """
-
-    reported_BM: Tensor
+def _with_room(reported_mps_BTC: Tensor | None, num_new: int) -> Tensor | None:
+    """Reported motion with room behind, where none is reported."""
+    if reported_mps_BTC is None:
+        return None
+    return functional.pad(reported_mps_BTC, (0, 0, 0, num_new), value=torch.nan)
 
 
 @dataclass(frozen=True)
@@ -113,6 +122,7 @@ class Partial(Rows):
     zone: str
     is_pad_BT: Tensor
     path_m_B: Tensor | None = None
+    reported_mps_BTC: Tensor | None = None
 
     def __post_init__(self) -> None:
         check_points(self, self.shows_place_BT, self.shows_time_BT)
@@ -138,6 +148,7 @@ class Partial(Rows):
             context.started_us_B,
             context.zone,
             slot_T >= num_points_B1 + num_horizon,
+            reported_mps_BTC=_with_room(context.reported_mps_BTC, num_horizon),
         )
 
     def batch(self) -> MaskedBatch:
@@ -153,6 +164,9 @@ class Partial(Rows):
         is_whole_BT = shows_place_BT & shows_time_BT
         has_step_BT = is_whole_BT & functional.pad(is_whole_BT[:, :-1], (1, 0))
         step_BTF = steps_of(lon_deg_BT, lat_deg_BT, time_s_BT)
+        reported_mps_BTC = self.reported_mps_BTC
+        if reported_mps_BTC is not None:
+            reported_mps_BTC = reported_mps_BTC.masked_fill(~is_whole_BT.unsqueeze(-1), torch.nan)
         return MaskedBatch(
             lon_deg_BT=lon_deg_BT,
             lat_deg_BT=lat_deg_BT,
@@ -169,6 +183,7 @@ class Partial(Rows):
             shown_BT=index_BT,
             span_BT=torch.zeros_like(index_BT),
             started_us_B=self.started_us_B,
+            reported_mps_BTC=reported_mps_BTC,
         )
 
 

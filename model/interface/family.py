@@ -52,9 +52,11 @@ class Network(nn.Module, ABC):
 class Model(Network):
     """A network that reads points; `config.max_points` is the longest window that it reads.
 
-    One that `remembers` makes use of a memory of past trips, which is no part of its weights.
+    One that `remembers` makes use of a memory of past trips, which is no part of its weights. One
+    that `hears` makes use of the motion that a source reports beside its places.
     """
 
+    hears: ClassVar[bool] = False
     memory: Any = None
 
     def __init__(self, config: Any, normaliser: Normaliser) -> None:
@@ -74,6 +76,10 @@ class Model(Network):
     def memory_of(self, points: FlatPoints, entity_R: Ints) -> Any:
         """A memory of trips, and whose each is; refused by families that have none."""
         raise ValueError(f"{self.family} makes no use of a memory of past trips; leave it out")
+
+    def simple_mps(self, paths: Any, now_N: Ints) -> Tensor:
+        """The simple forecast that a memory is told, of points of past paths (`memory/`)."""
+        raise ValueError(f"{self.family} makes no use of a memory of past trips")
 
     @property
     def max_known(self) -> int:

@@ -25,7 +25,8 @@ class FlatPoints(Columns):
     """Points of R trajectories, one behind the other; `trajectory_N` counts to R.
 
     They are in order of time, or, where a trajectory lacks one, in the order in which they came. A
-    place that is missing is NaN; `has_time_N` says where a time is given.
+    place that is missing is NaN; `has_time_N` says where a time is given. A velocity that is
+    reported beside a place is NaN where it is not.
     """
 
     trajectory_N: Ints
@@ -33,6 +34,7 @@ class FlatPoints(Columns):
     lon_deg_N: Floats
     lat_deg_N: Floats
     has_time_N: Bools
+    reported_mps_NC: Floats | None = None
 
     @property
     def offset_R(self) -> Ints:
@@ -48,35 +50,47 @@ class FlatPoints(Columns):
 
 
 def sorted_points(
-    trajectory_N: Ints, instant_us_N: Ints, lon_deg_N: Floats, lat_deg_N: Floats
+    trajectory_N: Ints,
+    instant_us_N: Ints,
+    lon_deg_N: Floats,
+    lat_deg_N: Floats,
+    reported_mps_NC: Floats | None = None,
 ) -> FlatPoints:
-    """Checked points of which nothing is missing; a row given twice counts once."""
+    """Checked points of which no place and no time is missing; a row given twice counts once."""
     every_N = np.ones(len(trajectory_N), bool)
     _check_ranges(lon_deg_N, lat_deg_N, every_N)
-    return sorted_sketch(trajectory_N, instant_us_N, lon_deg_N, lat_deg_N, every_N)
+    points = trajectory_N, instant_us_N, lon_deg_N, lat_deg_N, every_N
+    return sorted_sketch(*points, reported_mps_NC)
 
 
 def sorted_sketch(
-    trajectory_N: Ints, instant_us_N: Ints, lon_deg_N: Floats, lat_deg_N: Floats, has_time_N: Bools
+    trajectory_N: Ints,
+    instant_us_N: Ints,
+    lon_deg_N: Floats,
+    lat_deg_N: Floats,
+    has_time_N: Bools,
+    reported_mps_NC: Floats | None = None,
 ) -> FlatPoints:
     """Checked points of which places and times may be missing.
 
-    A trajectory with all its times is put in order of them, and a row given twice counts once. One
-    that lacks a time keeps the order of its rows. No message names a coordinate: it may be
-    somebody's home.
+    A trajectory with all its times is put in order of them, and a row given twice counts once, the
+    one of them with a reported motion where only some have one. One that lacks a time keeps the
+    order of its rows. No message names a coordinate: it may be somebody's home.
     """
     if not len(trajectory_N):
         raise ValueError("no points were given; each trajectory needs at least one")
     has_place_N = checked_places(lon_deg_N, lat_deg_N)
     is_timed_R = np.bincount(trajectory_N, ~has_time_N) == 0
     key_N = np.where(is_timed_R[trajectory_N], instant_us_N, np.arange(len(trajectory_N)))
-    order_N = np.lexsort((lat_deg_N, lon_deg_N, key_N, trajectory_N))
+    motion = () if reported_mps_NC is None else tuple(reported_mps_NC.T)
+    order_N = np.lexsort((*motion, lat_deg_N, lon_deg_N, key_N, trajectory_N))
     points = FlatPoints(
         trajectory_N,
         np.where(has_time_N, instant_us_N, 0),
         np.where(has_place_N, lon_deg_N, np.nan),
         np.where(has_place_N, lat_deg_N, np.nan),
         has_time_N,
+        reported_mps_NC,
     ).at(order_N)
     _check_order(points.at(points.has_time_N & ~is_timed_R[points.trajectory_N]))
     return _without_repeats(points, is_timed_R[points.trajectory_N])
@@ -246,6 +260,16 @@ def partial_of(points: FlatPoints, pieces: Pieces, zone: str) -> Partial:
         torch.from_numpy(started_us_P1[:, 0]),
         zone,
         torch.from_numpy(is_pad_PT),
+        reported_mps_BTC=_reported_at(points, index_PT, is_pad_PT),
+    )
+
+
+def _reported_at(points: FlatPoints, index_PT: Ints, is_pad_PT: Bools) -> torch.Tensor | None:
+    """The reported velocities (P, T, C) of points; pads report none."""
+    if points.reported_mps_NC is None:
+        return None
+    return torch.from_numpy(
+        np.where(is_pad_PT[..., None], np.nan, points.reported_mps_NC[index_PT])
     )
 
 

@@ -20,7 +20,8 @@ from .contexts import Context
 class SequenceRows:
     """One sequence a row: points padded on the right, the first of which may be read.
 
-    `stands_for_R` is how many points of the data a step stands for: 1 as they came.
+    `stands_for_R` is how many points of the data a step stands for: 1 as they came. The motion that
+    is reported is NaN where it is not, or may not be read.
     """
 
     lon_deg_RT: Tensor
@@ -32,6 +33,7 @@ class SequenceRows:
     is_target_RT: Tensor
     window_R: Tensor
     stands_for_R: Tensor
+    reported_mps_RTC: Tensor | None = None
 
 
 def sequence_rows(context: Context) -> SequenceRows:
@@ -55,7 +57,10 @@ def rows_of_batch(batch: Batch) -> SequenceRows:
     lon_deg_RT, lat_deg_RT, time_s_RT = (
         value_BT[at_RT].masked_fill(~is_own_RT, 0) for value_BT in points
     )
-    stands_for_BT = batch.stands_for_BT
+    stands_for_BT, reported_mps_RTC = batch.stands_for_BT, batch.reported_mps_BTC
+    if reported_mps_RTC is not None:
+        is_silent_RT1 = ~is_readable_RT.unsqueeze(-1)
+        reported_mps_RTC = reported_mps_RTC[at_RT].masked_fill(is_silent_RT1, torch.nan)
     return SequenceRows(
         lon_deg_RT,
         lat_deg_RT,
@@ -68,6 +73,7 @@ def rows_of_batch(batch: Batch) -> SequenceRows:
         torch.ones_like(time_s_RT[:, 0])
         if stands_for_BT is None
         else stands_for_BT[row_R, start_R],
+        reported_mps_RTC,
     )
 
 

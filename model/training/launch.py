@@ -45,6 +45,7 @@ from ..interface.evaluating import evaluating
 from ..interface.family import Model, Network
 from ..interface.infilling import infilled
 from ..interface.masking import masked
+from ..interface.memory.fitting import Simple, nothing_simple
 from ..interface.memory.joint import joint, write_memory
 from ..interface.memory.memory import Memory
 from ..interface.weights import CheckpointError, load_weights
@@ -56,7 +57,7 @@ from .state import METRICS_FILE, WEIGHTS_FILE, FitResult, Progress
 CONFIG_FILE, COURSE_FILE = "config.json", "training.json"
 NUM_FITTING_BATCHES = 64  # of train, for the constants of the inputs
 # Of all ranks and members together: 2, 3, 4, 6 and 8 ranks take equally many.
-NUM_VALIDATION_BATCHES = 48
+NUM_VALIDATION_BATCHES = 24
 PREFETCHED_BATCHES = 2
 STOPPED = 130
 
@@ -146,7 +147,7 @@ def run(
     model = first_model(training)
     folders = [shards_for(member, model) for member in training.members]
     if isinstance(model, Model) and model.remembers:
-        model.memory = joint([*remembered(training.members, folders)])
+        model.memory = joint([*remembered(training.members, folders, model.simple_mps)])
     shares = [member.share for member in training.members]
     readings = [training.fit.reading(split) for split in ("train", "validation")]
     members: Members[Any] = Members.of(folders, shares, *readings)
@@ -193,13 +194,13 @@ def run(
 
 
 def remembered(
-    members: Sequence[Member], folders: Sequence[ShardFolder[Any]]
+    members: Sequence[Member], folders: Sequence[ShardFolder[Any]], simple: Simple = nothing_simple
 ) -> Iterator[Memory | None]:
     """The memory of each member; of several none of people, for their model may be passed on."""
     for member, folder in zip(members, folders, strict=True):
         is_kept = len(members) == 1 or not member.is_personal
-        shards = cast(Shards, folder)
-        yield memory_of(shards, is_personal=member.is_personal) if is_kept else None
+        shards, is_personal = cast(Shards, folder), member.is_personal
+        yield memory_of(shards, is_personal=is_personal, simple=simple) if is_kept else None
 
 
 def journeys_beside(

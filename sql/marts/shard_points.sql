@@ -8,7 +8,9 @@ select
     points.step_east_m::float as step_east_m,
     points.step_north_m::float as step_north_m,
     points.speed_mps::float as speed_mps,
-    points.turn_rad::float as turn_rad
+    points.turn_rad::float as turn_rad,
+    points.reported_east_mps::float as reported_east_mps,
+    points.reported_north_mps::float as reported_north_mps
 from int_points_parted as points
 inner join shard_trips as trips using (trip_id)
 order by trips.trip_number, points.place

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import Field, field_validator, model_validator
 
 from model.families import MODULES, POINTS, has_own_scale, reads
+from tasks.config.datasets import dataset_named
 from tasks.config.named_data import (
     NAME,
     NamedData,
@@ -40,6 +41,24 @@ class Member(NamedData):
         "out, they are equal.",
     )
     is_held_out: bool = Field(False, description="Nothing of it is learned from.")
+    is_redistributable: bool = Field(
+        False,
+        description="Whether you may pass these files on, under the licence that their settings "
+        "tell; of public data their row says it.",
+    )
+
+    @model_validator(mode="after")
+    def what_may_be_passed_on_has_a_licence(self) -> Member:
+        if self.is_redistributable and not self.settings.get("licence"):
+            raise ValueError(
+                f"{self.name} may be passed on, but under which licence? give settings.licence"
+            )
+        return self
+
+    @property
+    def may_be_passed_on(self) -> bool:
+        """Whether its files may be, and so may what is trained on them."""
+        return self.is_redistributable or dataset_named(self.dataset).is_redistributable
 
     @model_validator(mode="after")
     def what_is_held_out_has_no_share(self) -> Member:

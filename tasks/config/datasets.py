@@ -98,6 +98,7 @@ class Dataset(Frozen):
         "`model/evaluation/fitted_baselines.py`; the general ones where nothing more is known.",
     )
     has_own_columns: bool = Field(False, description="The configuration names its columns.")
+    has_own_licence: bool = Field(False, description="Who has such files knows their licence.")
     is_generated: bool = Field(False, description="Made on demand, without raw files.")
     is_nautical: bool = Field(False, description="Errors are told in nautical miles too.")
     is_redistributable: bool

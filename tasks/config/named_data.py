@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -77,12 +77,17 @@ def merged(*settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def settings_of(data: NamedData) -> Iterator[None]:
-    """What cannot be configured is named by the data that it is set for."""
+def problems_of(where: str) -> Iterator[None]:
+    """What cannot be configured is named by the place that it is told at."""
     try:
         yield
     except ValidationError as error:
-        raise ConfigError("; ".join(problems(error, f"settings of {data.name}: "))) from None
+        raise ConfigError("; ".join(problems(error, where))) from None
+
+
+def settings_of(data: NamedData) -> AbstractContextManager[None]:
+    """What cannot be configured is named by the data that it is set for."""
+    return problems_of(f"settings of {data.name}: ")
 
 
 # Files --------------------------------------------------------------------------------------------

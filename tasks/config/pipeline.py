@@ -79,7 +79,9 @@ class DataConfig(Section):
         description="Keeps feeds of your own apart: their tables are own_NAME, their models "
         "trajfoundry-FAMILY-own_NAME. Small letters, digits and _.",
     )
-    licence: str = Field("", max_length=200, description="Of your own data, as its models tell it.")
+    licence: str = Field(
+        "", max_length=200, description="Of your own data or tracks, as their models tell it."
+    )
     entity_kind: str = Field(
         "", max_length=40, title="What moves", description="In your own data, such as ferry."
     )
@@ -105,8 +107,10 @@ class DataConfig(Section):
 
     @model_validator(mode="after")
     def what_only_you_know_is_of_your_own(self) -> Self:
+        row = dataset_named(self.dataset)
+        known = {"licence"} if row.has_own_licence else set()
         told = [name for name in ("name", "licence", "entity_kind") if getattr(self, name)]
-        if told and not dataset_named(self.dataset).has_own_columns:
+        if not row.has_own_columns and (told := [name for name in told if name not in known]):
             raise ValueError(f"{told[0]} is for your own files: give --dataset own with it")
         if self.name and self.dataset not in (self.name, f"{OWN}_{self.name}"):
             raise ValueError(f"the dataset {self.dataset} has another name than {self.name}")
@@ -131,7 +135,7 @@ class DataConfig(Section):
             num_buckets = max(row.num_buckets, math.ceil(num_points / BUCKET_POINTS))
             return row.model_copy(update={"num_buckets": num_buckets})
         if not row.has_own_columns:
-            return row
+            return row.model_copy(update={"licence": self.licence or row.licence})
         told = {
             "title": f"{self.dataset}: your own files" if self.dataset != OWN else "",
             "licence": self.licence,
@@ -298,8 +302,9 @@ class ForecastConfig(Section):
 
     model: str = Field(
         "models:/trajfoundry-chemin-hurdat2@candidate",
-        pattern=r"^(models|runs|file):/|^/",
-        description="Address in the registry, such as models:/NAME@champion.",
+        pattern=r"^(models|runs|file):/|^/|^weights$",
+        description="Address in the registry, such as models:/NAME@champion, or weights: those of "
+        "the wheel trajfoundry-weights.",
     )
     horizon: int = Field(
         20, ge=1, le=1_000, title="Horizon (points)", description="Points to predict."

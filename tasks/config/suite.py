@@ -4,23 +4,34 @@ from __future__ import annotations
 
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, get_args
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from model.families import POINTS, reads
+from model.families import POINTS, has_own_scale, reads, tasks_of
 from tasks.config.named_data import (
     NamedData,
     file_named,
     merged,
     named_once,
+    problems_of,
     read_named,
     refuse_decided,
     settings_of,
     shipped_in,
 )
 from tasks.config.pipeline import PipelineConfig
-from tasks.config.sections import ModelConfig, Section, Seed, SplitKind, Task, WindowConfig
+from tasks.config.sections import (
+    ModelConfig,
+    Section,
+    Seed,
+    SharePercent,
+    SplitKind,
+    Task,
+    TrainConfig,
+    WindowConfig,
+)
+from tasks.runtime.errors import ConfigError
 
 FOLDER = Path(__file__).with_name("suites")
 SHIPPED = shipped_in(FOLDER)
@@ -33,6 +44,11 @@ DECIDED = {
     ("split", "kind"): "splits",
     ("window", "tasks"): "tasks",
 }
+# What a family learns from before it is asked about some data: their own train part, those of all
+# data of the suite, or those of all others.
+RowName = Literal["own", "joint", "held_out"]
+OWN, JOINT, HELD_OUT = get_args(RowName)
+CPU_S_TO_SKILL = "cpu_s_to_skill"  # among the counts of a pace, if training came so far
 
 
 def known_families(families: tuple[str, ...]) -> tuple[str, ...]:
@@ -60,11 +76,17 @@ class Cell(NamedTuple):
     split: SplitKind
     family: str
     seed: int
+    row: RowName = OWN
+
+    @property
+    def model(self) -> str:
+        """What tables call it."""
+        return self.family if self.row == OWN else f"{self.family} {self.row.replace('_', ' ')}"
 
     @property
     def place(self) -> tuple[str, SplitKind, str]:
         """What is judged, whatever the seed."""
-        return self.data.name, self.split, self.family
+        return self.data.name, self.split, self.model
 
     @property
     def title(self) -> str:
@@ -84,6 +106,19 @@ class Suite(Section):
     tasks: tuple[Task, ...] = WindowConfig().tasks
     splits: tuple[SplitKind, ...] = ("entity",)
     seeds: tuple[Seed, ...] = (0,)
+    rows: tuple[RowName, ...] = (OWN,)
+    few_shot: tuple[SharePercent, ...] = Field(
+        (), description="Percents of the train entities that held-out weights are trained on with."
+    )
+    shared_train: dict[str, Any] = Field(
+        {}, description="Settings of train for the weights of several data, beside `settings`."
+    )
+    few_shot_train: dict[str, Any] = Field(
+        {}, description="The same for training on with few entities, beside its own short course."
+    )
+    time_to_skill: bool = Field(
+        False, description="Whether own training is timed until it is ahead of simple forecasts."
+    )
     settings: dict[str, Any] = Field({}, description="Of `trajfoundry run`, for all data.")
     datasets: tuple[SuiteData, ...]
 
@@ -94,7 +129,7 @@ class Suite(Section):
             raise ValueError("forecast must be among the tasks")
         return tasks
 
-    @field_validator("families", "tasks", "splits", "seeds", "datasets")
+    @field_validator("families", "tasks", "splits", "seeds", "rows", "datasets")
     @classmethod
     def lists_name_each_once(cls, given: tuple[Any, ...]) -> tuple[Any, ...]:
         return named_once(given)
@@ -112,7 +147,30 @@ class Suite(Section):
 
     def cells_of(self, data: SuiteData, split: SplitKind) -> list[Cell]:
         """The cells on some data, which share all that comes before the training."""
-        return [Cell(data, split, *given) for given in product(self.families_of(data), self.seeds)]
+        return [
+            Cell(data, split, family, seed, row)
+            for row in self.rows
+            for family, seed in product(self.families_of(data), self.seeds)
+            if row == OWN or self.is_shared(data, split, family)
+        ]
+
+    def is_timed(self, family: str) -> bool:
+        """Whether the training of a family is timed: one that is asked for forecasts of points."""
+        return self.time_to_skill and reads(family) == POINTS and "forecast" in tasks_of(family)
+
+    @property
+    def shared_rows(self) -> tuple[RowName, ...]:
+        """The rows whose weights are of several data."""
+        return tuple(row for row in self.rows if row != OWN)
+
+    def learned_by(self, family: str) -> list[SuiteData]:
+        """The data that a family learns from together, if it can learn from several."""
+        able = has_own_scale(family)
+        return [data for data in self.datasets if able and family in self.families_of(data)]
+
+    def is_shared(self, data: SuiteData, split: SplitKind, family: str) -> bool:
+        """Whether shared weights are asked about data: they learn by the first of their splits."""
+        return data in self.learned_by(family) and split == self.splits_of(data)[0]
 
     def config_of(
         self, data: SuiteData, split: SplitKind, family: str, seed: int | None = None
@@ -128,12 +186,46 @@ class Suite(Section):
             decided["seed"] = seed
         return PipelineConfig.model_validate(merged(self.settings, data.settings, decided))
 
+    def shared_config(self, family: str, seed: int = 0) -> PipelineConfig:
+        """The training of the weights of several data: no setting of one of them alone counts."""
+        decided = {"model": {"family": family}, "train": self.shared_train, "seed": seed}
+        return PipelineConfig.model_validate(merged(self.settings, decided))
+
     def check(self) -> None:
         """Refuse what no cell could be configured with, named by the data that it is set for."""
         for data in self.datasets:
             for split, family in product(self.splits_of(data), self.families_of(data)):
                 with settings_of(data):
-                    self.config_of(data, split, family)
+                    config = self.config_of(data, split, family)
+                if config.train.init and self.is_timed(family):
+                    raise ConfigError(
+                        "time_to_skill is told of fresh weights: leave train.init out"
+                    )
+        if self.shared_rows:
+            self.check_shared()
+
+    def check_shared(self) -> None:
+        """Refuse shared rows that nobody can have, and settings that no training can."""
+        learned = {one: data for one in FAMILIES if (data := self.learned_by(one))}
+        if max(map(len, learned.values()), default=0) < 2:
+            able = ", ".join(filter(has_own_scale, FAMILIES))
+            raise ConfigError(
+                f"rows: {' and '.join(self.shared_rows)} need two data sets at least for a family "
+                f"that can learn from several ({able})"
+            )
+        for one in (one for own in learned.values() for one in own):
+            if self.splits_of(one)[0] == "random_window":
+                raise ConfigError(
+                    f"splits of {one.name}: shared weights learn by the first of them, and "
+                    "random_window leaks; name another one before it"
+                )
+        with problems_of("shared_train: "):
+            for family in learned:
+                self.shared_config(family)
+        with problems_of("few_shot_train: "):
+            TrainConfig.model_validate(self.few_shot_train)
+        if self.few_shot and HELD_OUT not in self.rows:
+            raise ConfigError("few_shot goes on from held-out weights: name held_out in rows")
 
 
 # Files --------------------------------------------------------------------------------------------

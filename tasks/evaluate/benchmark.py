@@ -2,59 +2,63 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from model.evaluation.judged_tasks import FORECAST, TOLD_AFTERWARDS, TRACKS
-from model.evaluation.score_table import ALL, MAIN_METRICS, SCORES
-from tasks.config.sections import Section, SplitKind
+from model.evaluation.judged_tasks import FORECAST, TRACKS
+from model.evaluation.score_table import SCORES
+from tasks.config.sections import Section
 from tasks.config.suite import Cell, Suite
 from tasks.evaluate.cells import JudgedCell
-from tasks.prepare.conventions import CELLS_FILE, SCORES_FILE, WINDOW_ERRORS_FILE
-from tasks.runtime.errors import DataError
+from tasks.evaluate.ladder import rungs_of
+from tasks.evaluate.opened_cells import (
+    CellRules,
+    OpenedCell,
+    Row,
+    asked_in,
+    grouped,
+    horizon_of,
+)
+from tasks.prepare.conventions import CELLS_FILE, SCORES_FILE
 from tasks.runtime.stage import Job, Stage
 from tasks.runtime.store import Counts, Receipt, Store
 
 if TYPE_CHECKING:
-    from model.evaluation.leaderboard import Asked
+    pass
 
 RANKINGS_FILE, STANDINGS_FILE = "rankings.parquet", "standings.parquet"
-SHOWN_SPLIT = "test"
+LADDER_FILE = "ladder.parquet"
 CELLS = pa.schema(
     {
         **dict.fromkeys(("dataset", "split_kind"), pa.string()),
         "is_leaky": pa.bool_(),
-        "family": pa.string(),
+        **dict.fromkeys(("family", "row"), pa.string()),
         "seed": pa.int64(),
         "recipe": pa.string(),
     }
 )
 # A baseline is fitted on the data, whatever is trained beside it: it stands once, without a seed.
-LONG = pa.schema([*(field for field in CELLS if field.name != "family"), *SCORES])
+LONG = pa.schema([*(field for field in CELLS if field.name not in ("family", "row")), *SCORES])
 PLACE = {
     **dict.fromkeys(("task", "dataset", "split_kind"), pa.string()),
     "is_leaky": pa.bool_(),
     "horizon": pa.int32(),
 }
-RANKINGS = pa.schema(
-    {
-        **PLACE,
-        "model": pa.string(),
-        "is_baseline": pa.bool_(),
-        "error": pa.float64(),
-        "bar": pa.string(),
-        **dict.fromkeys(
-            ("bar_error", "skill", "low", "high", "seed_low", "seed_high"), pa.float64()
-        ),
-        **dict.fromkeys(("num_seeds", "num_windows", "num_entities"), pa.int64()),
-    }
-)
+TOLD = {
+    "model": pa.string(),
+    "is_baseline": pa.bool_(),
+    "error": pa.float64(),
+    "bar": pa.string(),
+    **dict.fromkeys(("bar_error", "skill", "low", "high", "seed_low", "seed_high"), pa.float64()),
+    **dict.fromkeys(("num_seeds", "num_windows", "num_entities"), pa.int64()),
+}
+RANKINGS = pa.schema({**PLACE, **TOLD})
+LADDER = pa.schema({**PLACE, "against": pa.string(), **TOLD})
 STANDINGS = pa.schema(
     {
         **dict.fromkeys(("task", "model"), pa.string()),
@@ -63,24 +67,6 @@ STANDINGS = pa.schema(
         **dict.fromkeys(("win_rate", "win_low", "win_high", "skill", "low", "high"), pa.float64()),
     }
 )
-Row = dict[str, Any]
-
-
-class CellRules(Section):
-    """What a cell is, by value: equal content may have come on another way."""
-
-    dataset: str
-    split_kind: SplitKind
-    is_leaky: bool
-    family: str
-    seed: int
-    recipe: str
-    gate_horizon: int
-
-    @property
-    def place(self) -> tuple[str, str]:
-        """The data whose windows all answer alike."""
-        return self.dataset, self.split_kind
 
 
 class BenchmarkRules(Section):
@@ -93,7 +79,7 @@ class BenchmarkRules(Section):
 
 def benchmark(suite: Suite, judged: Sequence[JudgedCell], store: Store) -> Receipt:
     """The tables of a suite, made of the errors of its cells."""
-    rules = [rules_of(suite, *one) for one in judged]
+    rules = [rules_of(suite, one.cell, one.evaluated) for one in judged]
     asked = suite.config_of(*judged[0].cell[:3]).evaluate_rules
     job = BENCHMARK.job(
         f"suite_{suite.name}",
@@ -112,6 +98,7 @@ def rules_of(suite: Suite, cell: Cell, evaluated: Receipt) -> CellRules:
         split_kind=cell.split,
         is_leaky=config.split_rules.is_leaky,
         family=cell.family,
+        row=cell.row,
         seed=cell.seed,
         recipe=evaluated.recipe,
         gate_horizon=config.evaluate_rules.gate_horizon,
@@ -134,6 +121,7 @@ def build(draft: Path, job: Job[BenchmarkRules]) -> Counts:
         SCORES_FILE: long_table(cells),
         RANKINGS_FILE: pa.Table.from_pylist(rankings, RANKINGS),
         STANDINGS_FILE: pa.Table.from_pylist(list(standings_of(rankings, job.settings)), STANDINGS),
+        LADDER_FILE: pa.Table.from_pylist(list(ladder_of(cells, job.settings)), LADDER),
     }
     for name, table in tables.items():
         pq.write_table(table, draft / name, compression="zstd", write_page_checksum=True)
@@ -143,13 +131,6 @@ def build(draft: Path, job: Job[BenchmarkRules]) -> Counts:
         "families": len({cell.rules.family for cell in cells}),
         "scores": len(tables[SCORES_FILE]),
     }
-
-
-class OpenedCell(NamedTuple):
-    """A cell, and the folder of its errors."""
-
-    rules: CellRules
-    folder: Path
 
 
 # The long table ---------------------------------------------------------------------------------
@@ -194,7 +175,7 @@ def rankings_of(cells: Sequence[OpenedCell], rules: BenchmarkRules) -> Iterator[
 
     for task in TRACKS:
         for place, own in grouped(cells, lambda cell: cell.rules.place).items():
-            asked = asked_in(own, task)
+            asked = asked_in(own, task, horizon_of(own[0].rules, task))
             if asked is None:
                 continue
             first = own[0].rules
@@ -202,6 +183,15 @@ def rankings_of(cells: Sequence[OpenedCell], rules: BenchmarkRules) -> Iterator[
             about |= {"is_leaky": first.is_leaky, "horizon": horizon_of(first, task)}
             for row in ranking(asked, rules.seed, rules.num_bootstrap):
                 yield about | row
+
+
+def ladder_of(cells: Sequence[OpenedCell], rules: BenchmarkRules) -> Iterator[Row]:
+    """Every model at each step, over simple forecasts, all baselines and own training."""
+    for place, own in grouped(cells, lambda cell: cell.rules.place).items():
+        about = {"task": FORECAST, **dict(zip(("dataset", "split_kind"), place, strict=True))}
+        about["is_leaky"] = own[0].rules.is_leaky
+        for row in rungs_of(own, rules.seed, rules.num_bootstrap):
+            yield about | row
 
 
 def standings_of(rankings: Sequence[Row], rules: BenchmarkRules) -> Iterator[Row]:
@@ -214,85 +204,10 @@ def standings_of(rankings: Sequence[Row], rules: BenchmarkRules) -> Iterator[Row
             yield {"task": task, **row}
 
 
-def horizon_of(rules: CellRules, task: str) -> int | None:
-    return rules.gate_horizon if task == FORECAST else None
-
-
-def asked_in(cells: Sequence[OpenedCell], task: str) -> Asked | None:
-    """The errors of all answerers on the same windows, or nothing where nobody was asked."""
-    import torch
-
-    from model.evaluation.leaderboard import Asked
-
-    found: dict[str, list[Any]] = defaultdict(list)
-    baselines: set[str] = set()
-    windows: pa.Table | None = None
-    for cell in cells:
-        errors = errors_of(cell, task)
-        for model in errors["model"].unique().to_pylist():
-            own = errors.filter(pc.equal(errors["model"], model)).sort_by("window_id")
-            keys = own.select(["window_id", "entity_id", "mask"])
-            windows = keys if windows is None else windows
-            if not keys.equals(windows):
-                raise DataError(
-                    f"{task} of {cell.rules.dataset}: not all were asked the same windows"
-                )
-            is_ours = model == cell.rules.family
-            baselines |= set() if is_ours else {model}
-            if is_ours or model not in found:
-                found[model].append(torch.from_numpy(own["value"].to_numpy().copy()))
-    if windows is None or not baselines:
-        return None
-    mask, entity_id = (windows[name].to_pylist() for name in ("mask", "entity_id"))
-    mask = [ALL] * len(mask) if task in TOLD_AFTERWARDS else mask
-    errors_SB = {name: torch.stack(rows) for name, rows in found.items()}
-    bars = named_bars(cells[0], task, set(mask))
-    return Asked(errors_SB, frozenset(baselines), mask, entity_id, bars)
-
-
-def named_bars(cell: OpenedCell, task: str, masks: set[str]) -> dict[str, str]:
-    """The baseline of each mask that is best on validation: of all masks together if none is."""
-    from model.evaluation.skill import bars_of
-
-    asked = [("split", "=", "validation"), ("task", "=", task)]
-    scores = pq.read_table(cell.folder / SCORES_FILE, filters=asked, partitioning=None)
-    bars, track, horizon = (
-        bars_of(scores.to_pylist()),
-        TRACKS[task][0],
-        horizon_of(cell.rules, task),
-    )
-    named = {
-        mask: bars.get((task, track, mask, horizon)) or bars.get((task, track, ALL, horizon))
-        for mask in masks
-    }
-    return {mask: name for mask, name in named.items() if name}
-
-
-def errors_of(cell: OpenedCell, task: str) -> pa.Table:
-    """The main error of each test window of a task, by everyone who was judged in a cell."""
-    wanted: Mapping[str, str | int | None] = {
-        "split": SHOWN_SPLIT,
-        "task": task,
-        "track": TRACKS[task][0],
-        "metric": MAIN_METRICS[task],
-        "horizon": horizon_of(cell.rules, task),
-    }
-    told = [(name, "=", value) for name, value in wanted.items() if value is not None]
-    return pq.read_table(cell.folder / WINDOW_ERRORS_FILE, filters=told, partitioning=None)
-
-
 def rankings_in(made: Path) -> list[Row]:
     """The rankings of a benchmark, from its folder."""
     rows: list[Row] = pq.read_table(made / RANKINGS_FILE, partitioning=None).to_pylist()
     return rows
-
-
-def grouped(rows: Sequence[Any], key: Callable[[Any], Any]) -> dict[Any, list[Any]]:
-    """Rows by their key, in the order in which keys come first."""
-    found: dict[Any, list[Any]] = defaultdict(list)
-    for row in rows:
-        found[key(row)].append(row)
-    return dict(found)
 
 
 BENCHMARK = Stage("benchmark", build)

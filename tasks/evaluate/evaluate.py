@@ -20,7 +20,7 @@ from model.evaluation.score_table import ALL, MAIN_METRICS, WINDOW_ERRORS, Row, 
 from model.families import module_named
 from tasks.config.pipeline import PipelineConfig
 from tasks.config.slices import EvaluateRules, GenerationRules
-from tasks.evaluate.inputs import Rivals, inputs_of
+from tasks.evaluate.inputs import Rivals, inputs_of, points_opened
 from tasks.evaluate.seen import MAX_SEEN_SHARE, SEEN_SHARE, seen_words
 from tasks.prepare.conventions import EXAMPLES_FILE, SCORES_FILE, WINDOW_ERRORS_FILE
 from tasks.runtime.errors import ConfigError, DataError
@@ -72,7 +72,7 @@ def build(draft: Path, job: Job[EvaluateRules]) -> Counts:
     """Score a model that was trained on these shards."""
     folder = job.store.verify(job.receipt("trained"))
     trained = trained_in(folder)
-    models = as_served(trained)
+    models = as_served(trained, tells_motion(job.folder("shards")))
     trained = models[0]
     calibrated = set() if "radii" in job.inputs else {trained.name}
     counts = judge(draft, job, models, calibrated) | seen_counts(folder, job)
@@ -81,19 +81,27 @@ def build(draft: Path, job: Job[EvaluateRules]) -> Counts:
     return counts
 
 
-def as_served(trained: Trained) -> list[Trained]:
-    """The model as a registered version answers, and beside it what its memory adds or would add.
+def as_served(trained: Trained, reports_motion: bool = False) -> list[Trained]:
+    """The model as a registered version answers, and beside it what some of its inputs add.
 
-    A memory holds raw positions: one of people is in no version.
+    These are its memory, and a motion that the source reports, where the family reads it. A memory
+    holds raw positions: one of people is in no version.
     """
-    memory = getattr(trained.model, "memory", None)
-    if memory is None:
-        return [trained]
-    name = trained.name
-    if memory.is_personal:
+    memory, name = getattr(trained.model, "memory", None), trained.name
+    found = [trained]
+    if memory is not None and memory.is_personal:
         served = replace(trained.remembering(None), asked=())
-        return [served, trained.remembering(memory, f"{name}_with_memory")]
-    return [trained, trained.remembering(None, f"{name}_without_memory")]
+        found = [served, trained.remembering(memory, f"{name}_with_memory")]
+    elif memory is not None:
+        found.append(trained.remembering(None, f"{name}_without_memory"))
+    if reports_motion and getattr(trained.model, "hears", False):
+        found.append(found[0].deaf(f"{name}_without_reported_motion"))
+    return found
+
+
+def tells_motion(shards: Path) -> bool:
+    """Whether the source of the points of a folder reports their motion."""
+    return inputs_of(shards).opened is points_opened and points_opened(shards, "UTC").reports_motion
 
 
 def judge(

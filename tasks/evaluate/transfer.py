@@ -19,6 +19,7 @@ from tasks.config.pipeline import DataConfig, PipelineConfig
 from tasks.config.slices import EvaluateRules
 from tasks.evaluate.evaluate import judge, seen_counts, trained_in
 from tasks.evaluate.local_model import EXAMPLE, is_local, local_model, source_digest, told_as_of
+from tasks.evaluate.seen import SEEN_SHARE
 from tasks.registry.initial_weights import REGISTERED, answering_digest, initial_model, kind_of
 from tasks.runtime.errors import ConfigError
 from tasks.runtime.stage import Input, Job, Stage
@@ -59,6 +60,7 @@ def transfer(
     store: Store,
     learning: Receipt | None = None,
     tuned: Mapping[float, Receipt] = NOTHING_TUNED,
+    title: str = "",
 ) -> Receipt:
     """The errors of what an address holds, and of the baselines, on the windows of the shards.
 
@@ -73,7 +75,8 @@ def transfer(
     else:
         with initial_model(address, store, FLAG) as folder:
             family = kind_of(folder, address)["family"]
-            inputs = {"model": answering_digest(folder), "title": title_of(address, family)}
+            name = title or title_of(address, family)
+            inputs = {"model": answering_digest(folder), "title": name}
         modules = (module_named(family),)
         if tuned:
             inputs["few_shot"] = [f"{percent:g}" for percent in tuned]
@@ -96,7 +99,10 @@ def build(draft: Path, job: Job[EvaluateRules]) -> Counts:
     with initial_model(job.source, job.store, FLAG) as folder:
         require_same(answering_digest(folder), job)
         first = replace(trained_in(folder), title=str(job.inputs["title"]))
-        seen = seen_counts(folder, job)
+        folders = [folder, *map(job.store.verify, tuned_receipts(job))]
+        seen = max(
+            (seen_counts(one, job) for one in folders), key=lambda one: one.get(SEEN_SHARE, 0)
+        )
     tuned = tuned_models(job, first)
     models = [first, *other_memories(job, first), *tuned]
     return judge(draft, job, models, {one.name for one in tuned}) | seen
@@ -109,7 +115,8 @@ def other_memories(job: Job[EvaluateRules], first: Trained) -> list[Trained]:
 
     if not getattr(first.model, "remembers", False):
         return []
-    memory = memory_of(Shards.open(job.folder("shards"), job.settings.zone))
+    shards = Shards.open(job.folder("shards"), job.settings.zone)
+    memory = memory_of(shards, simple=first.model.simple_mps)
     found = [first.remembering(memory, f"{first.name} with past trips here")]
     if first.model.memory is not None:
         found.append(first.remembering(None, f"{first.name} without memory"))
@@ -133,12 +140,16 @@ def require_same(digest: str, job: Job[EvaluateRules]) -> None:
 
 def tuned_models(job: Job[EvaluateRules], first: Trained) -> list[Trained]:
     """The models that were fine-tuned, each named by its share of the train entities."""
-    if "tuned" not in job.inputs:
-        return []
     return [
         replace(trained_in(job.store.verify(receipt)), title=f"{first.name} {percent} %")
-        for receipt, percent in zip(job.receipts("tuned"), job.inputs["few_shot"], strict=True)
+        for receipt, percent in zip(
+            tuned_receipts(job), job.inputs.get("few_shot", ()), strict=True
+        )
     ]
+
+
+def tuned_receipts(job: Job[EvaluateRules]) -> list[Receipt]:
+    return job.receipts("tuned") if "tuned" in job.inputs else []
 
 
 def title_of(address: str, family: str) -> str:

@@ -7,7 +7,7 @@ group ends with the trip that fills it. Neither threads nor the layout of parts 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,12 +38,12 @@ POINT_COLUMNS = {
         ("step_s", "step_east_m", "step_north_m", "speed_mps", "turn_rad"), pa.list_(pa.float32())
     ),
 }
-SCHEMA = pa.schema({**TRIP_COLUMNS, **POINT_COLUMNS})
+# The velocity over ground that a source reports: shards of one that reports none lack them.
+MOTION_COLUMNS = dict.fromkeys(("reported_east_mps", "reported_north_mps"), pa.list_(pa.float32()))
 # Bytes of like place side by side: smaller than dictionaries of numbers, and read sooner.
 ENCODING = {
     "compression": "lz4",
     "use_dictionary": [*NAMES],
-    "column_encoding": {f"{name}.list.element": "BYTE_STREAM_SPLIT" for name in POINT_COLUMNS},
     "write_page_checksum": True,
 }
 CHECKS = (
@@ -63,8 +63,10 @@ SQL = (
     "marts/shard_points",
     "marts/normaliser",
     "checks/normaliser_is_of_train",
+    "reports/reported_motion",
     *windows.SQL,
     *CHECKS,
+    "checks/shards_report_motion",
     *CHECK_OF_KIND.values(),
 )
 
@@ -101,10 +103,12 @@ def build(draft: Path, job: Job[WindowRules]) -> Counts:
         database.load(con, "regions", fitted / "regions.parquet")
         view_tables(con, clean_folders, feature_folders)
         longest_s = windows.longest_step_s(con)
+        [(is_motion_reported,)] = con.execute(sql.read("reports/reported_motion")).fetchall()
+        columns = POINT_COLUMNS | (MOTION_COLUMNS if is_motion_reported else {})
         buckets = zip(job.inputs["buckets"], clean_folders, feature_folders, strict=True)
         for bucket, clean, features in buckets:
             view_tables(con, [clean], [features])
-            write_bucket(con, draft, job.dataset, str(bucket))
+            write_bucket(con, draft, job.dataset, str(bucket), columns)
             windows.add_windows(con, job.settings, longest_s)
         view_tables(con, clean_folders, feature_folders)
         files = {split: sorted(draft.glob(f"{split}-[0-9]*.parquet")) for split in SPLITS}
@@ -112,8 +116,10 @@ def build(draft: Path, job: Job[WindowRules]) -> Counts:
         windows.write_windows(con, draft / "windows.parquet", job.settings.resolution)
         write_normaliser(con, draft / "normaliser.json")
         check_shards(con, job.settings.split)
+        if is_motion_reported:
+            database.check(con, "checks/shards_report_motion")
         windows.check_windows(con, job.settings)
-        counts = count_shards(con) | windows.count_windows(con, files)
+        counts = count_shards(con) | windows.count_windows(con, files, is_motion_reported)
         counts["longest_step_s"] = longest_s or 0.0
     require_windows(counts)
     told = job.receipt("split").counts
@@ -129,8 +135,14 @@ def view_tables(
     database.view_files(con, featured, "steps")
 
 
-def write_bucket(con: database.Connection, draft: Path, dataset: str, bucket: str) -> None:
-    """Write one file for each split that has trips in the bucket."""
+def write_bucket(
+    con: database.Connection,
+    draft: Path,
+    dataset: str,
+    bucket: str,
+    columns: Mapping[str, pa.DataType],
+) -> None:
+    """Write one file for each split that has trips in the bucket, with these lists of points."""
     database.materialise(con, "intermediate/int_points_parted")
     database.materialise(con, "marts/shard_trips")
     trips = con.sql("select * from shard_trips order by trip_number").to_arrow_table()
@@ -145,14 +157,21 @@ def write_bucket(con: database.Connection, draft: Path, dataset: str, bucket: st
     points = database.regrouped(reader, sizes)
     for split, found in groups.items():
         if found:
-            write_trips(draft / f"{split}-{bucket}.parquet", found, points)
+            write_trips(draft / f"{split}-{bucket}.parquet", found, points, columns)
 
 
-def write_trips(path: Path, groups: Sequence[pa.Table], points: Iterator[pa.Table]) -> None:
+def write_trips(
+    path: Path,
+    groups: Sequence[pa.Table],
+    points: Iterator[pa.Table],
+    columns: Mapping[str, pa.DataType],
+) -> None:
     """Write groups of trips as rows of lists; the points of each are the next of `points`."""
-    with pq.ParquetWriter(path, SCHEMA, **ENCODING) as writer:
+    schema = pa.schema({**TRIP_COLUMNS, **columns})
+    encoded = {f"{name}.list.element": "BYTE_STREAM_SPLIT" for name in columns}
+    with pq.ParquetWriter(path, schema, column_encoding=encoded, **ENCODING) as writer:
         for group in groups:
-            table = with_points(group, next(points))
+            table = with_points(group, next(points), columns)
             writer.write_table(table, row_group_size=table.num_rows)
 
 
@@ -164,18 +183,18 @@ def cut_groups(trips: pa.Table, group_points: int = GROUP_POINTS) -> Iterator[pa
         start += len(group)
 
 
-def with_points(trips: pa.Table, flat: pa.Table) -> pa.Table:
+def with_points(trips: pa.Table, flat: pa.Table, columns: Mapping[str, pa.DataType]) -> pa.Table:
     """Rows of a shard: trips with the lists of their points, cut out of flat columns."""
     ends = np.cumsum(trips["num_points"].to_numpy())
     if ends[-1] > flat.num_rows:
         raise DataError(f"trips name {ends[-1] - flat.num_rows} points more than there are")
     offsets = pa.array(np.concatenate([[0], ends]), pa.int32())
-    columns = [trips[name].cast(kind).combine_chunks() for name, kind in TRIP_COLUMNS.items()]
-    columns += [
-        pa.ListArray.from_arrays(offsets, flat[name].combine_chunks(), type=kind)
-        for name, kind in POINT_COLUMNS.items()
-    ]
-    return pa.Table.from_arrays(columns, schema=SCHEMA)
+    found = {name: trips[name].cast(kind).combine_chunks() for name, kind in TRIP_COLUMNS.items()}
+    found |= {
+        name: pa.ListArray.from_arrays(offsets, flat[name].combine_chunks(), type=kind)
+        for name, kind in columns.items()
+    }
+    return pa.table(found)
 
 
 def write_normaliser(con: database.Connection, path: Path) -> None:

@@ -14,9 +14,6 @@ Stretches of the first three hold no step that is long beside those of train: ov
 percentile, which cuts the tail of what is sampled unevenly (ships, at 8 minutes) as well as the
 missing fixes of what is sampled evenly (storms). Those that do, and those that ask for a point
 that the source interpolated, are counted.
-
-Where a source reports speed and course, those at the last known point of each forecast lie in a
-file beside the windows, for baselines alone: no model and no learning shards hold them.
 """
 
 from __future__ import annotations
@@ -37,7 +34,6 @@ from tasks.database import (
     Value,
     append,
     check,
-    count_rows,
     materialise,
     write_query,
 )
@@ -60,9 +56,9 @@ SQL = (
     "intermediate/int_forecasts_judged",
     "marts/windows",
     "marts/window_origins",
-    "marts/reported_motion",
     "marts/stored_windows",
     "reports/windows_left_out",
+    "reports/windows_reported",
 )
 
 
@@ -90,12 +86,10 @@ def add_windows(con: Connection, rules: WindowRules, longest_s: float | None) ->
         append(con, "windows", "all_windows")
         materialise(con, "marts/window_origins", lines_a_degree=LINES_A_DEGREE)
         append(con, "window_origins", "all_origins")
-        materialise(con, "marts/reported_motion")
-        append(con, "reported_motion", "all_motion")
 
 
 def write_windows(con: Connection, path: Path, resolution: int) -> None:
-    """Write all windows, and beside them the reported motion, if there is any.
+    """Write all windows.
 
     `regions` holds the cells that training knows, at this resolution.
     """
@@ -104,10 +98,6 @@ def write_windows(con: Connection, path: Path, resolution: int) -> None:
     cells = pa.array(cells_of(lon_deg_N, lat_deg_N, resolution))
     con.register("window_cells", pa.table({"window_id": origins["window_id"], "cell": cells}))
     write_query(con, sql.read("marts/stored_windows"), path)
-    if count_rows(con, "all_motion"):
-        write_query(
-            con, "from all_motion order by window_id", path.with_name("reported_motion.parquet")
-        )
 
 
 def check_windows(con: Connection, rules: WindowRules) -> None:
@@ -117,7 +107,9 @@ def check_windows(con: Connection, rules: WindowRules) -> None:
     check(con, "checks/windows_respect_origin", num_context=rules.num_context)
 
 
-def count_windows(con: Connection, files: Mapping[str, Sequence[Path]]) -> Counts:
+def count_windows(
+    con: Connection, files: Mapping[str, Sequence[Path]], is_motion_reported: bool
+) -> Counts:
     """Windows by task and split, those with too long a step, and near duplicates of train.
 
     `windows_<split>` are those of the forecast, which every model is judged on.
@@ -133,6 +125,7 @@ def count_windows(con: Connection, files: Mapping[str, Sequence[Path]]) -> Count
     for task in sorted({task for task, _ in rows} - {"forecast"}):
         counts |= {f"windows_{task}_{split}": rows.get((task, split), 0) for split in SPLITS}
     [left_out] = con.sql(sql.read("reports/windows_left_out")).to_arrow_table().to_pylist()
-    if reported := count_rows(con, "all_motion"):
+    if is_motion_reported:
+        [(reported,)] = con.execute(sql.read("reports/windows_reported")).fetchall()
         counts["windows_with_reported_motion"] = reported
     return counts | left_out | {f"near_duplicates_{split}": repeated[split] for split in JUDGED}

@@ -9,8 +9,9 @@ from math import isfinite
 from typing import TYPE_CHECKING
 
 from tasks.config.suite import Suite
-from tasks.evaluate.benchmark import Row, grouped, rankings_in
+from tasks.evaluate.benchmark import rankings_in
 from tasks.evaluate.cells import JudgedCell
+from tasks.evaluate.opened_cells import Row, grouped
 from tasks.registry.client import experiment_id, registry
 from tasks.release.register import log_metrics, log_numbers
 from tasks.runtime.errors import Unavailable

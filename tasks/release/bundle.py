@@ -26,6 +26,7 @@ from tasks.config.pipeline import PipelineConfig
 from tasks.prepare.conventions import CALIBRATION_FILE, MEMORY_FILE, SEEN_FILE
 from tasks.registry.initial_weights import stored_files
 from tasks.registry.model_code import code_digest
+from tasks.release.origin import ORIGIN_FILE, Origin
 from tasks.runtime.code_closure import code_hashes, module_path, package_folder
 from tasks.runtime.store import canonical_json, sha256_file, write_synced
 
@@ -126,13 +127,17 @@ def served_source(family: str) -> dict[str, str]:
 
 
 def write_bundle(
-    folder: Path, trained: Path, defaults: dict[str, Any], evaluated: Path | None = None
+    folder: Path,
+    trained: Path,
+    defaults: dict[str, Any],
+    evaluated: Path | None = None,
+    origin: Origin | None = None,
 ) -> Path:
     """Fill a new folder with all that serving a trained model needs.
 
     A memory of past trips holds raw positions: where these are of people it stays in the store.
     `defaults` are the parameters for which the caller names none. What evaluation has calibrated is
-    carried too.
+    carried too, and so is the origin of the weights.
     """
     folder.mkdir()
     for name in stored_files(trained):
@@ -150,6 +155,8 @@ def write_bundle(
         "weights_sha256": sha256_file(folder / "weights.safetensors"),
     }
     write_synced(folder / "serving.json", canonical_json(facts) + "\n")
+    if origin is not None:
+        write_synced(folder / ORIGIN_FILE, origin.model_dump_json(indent=2) + "\n")
     return folder
 
 

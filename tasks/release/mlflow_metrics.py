@@ -56,7 +56,7 @@ def named(row: Row) -> Iterator[tuple[str, float]]:
     else:
         place += [row["task"], row["track"]]
         place += [] if row["task"] == TRAVEL_TIME else [row["mask"]]
-    path = "/".join([*place, row["model"]])
+    path = "/".join([*place, row["model"].replace("%", "percent")])  # which no name may hold
     yield f"{path}/{row['metric']}{step}", row["value"]
     if row["metric"] == "skill":
         yield f"{path}/num_windows{step}", float(row["num_windows"])

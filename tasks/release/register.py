@@ -201,7 +201,7 @@ def log_model(told: VersionFacts, trained: Path, scratch: Path) -> Any:
     defaults, family = told.defaults, told.config.model.family
     example = example_visits() if reads(family) == VISITS else example_points(defaults["task"])
     evaluated = told.judged[0].folder
-    bundle = write_bundle(scratch / "bundle", trained, defaults, evaluated)
+    bundle = write_bundle(scratch / "bundle", trained, defaults, evaluated, told.origin)
     return mlflow.pyfunc.log_model(
         name="model",
         python_model=str(ENTRY),

@@ -15,7 +15,8 @@ from tasks.release.corpus_card import corpus_card, corpus_summary
 from tasks.release.gated import gated
 from tasks.release.mlflow_metrics import mlflow_metrics
 from tasks.release.model_card import first_screen_text, model_card
-from tasks.report.corpus_report import CorpusSteps, licence_of
+from tasks.release.origin import Origin, Source
+from tasks.report.corpus_report import CorpusSteps, JudgedMember, licence_of
 from tasks.report.facts import RunSteps
 from tasks.runtime.store import Receipt, sha256_file
 
@@ -58,6 +59,15 @@ class VersionFacts:
     defaults: dict[str, Any]
 
     @property
+    def origin(self) -> Origin:
+        """What the weights were trained on."""
+        learned = [one for one in self.judged if one.is_learned]
+        return Origin(
+            init=self.config.train.init,
+            sources=tuple(Source.of(one.row, one.shards.counts) for one in learned),
+        )
+
+    @property
     def name(self) -> str:
         return f"trajfoundry-{self.config.model.family}-{self.subject}"
 
@@ -95,7 +105,7 @@ def of_corpus(steps: CorpusSteps, reported: Receipt) -> VersionFacts:
     first = steps.judged[0].steps
     judged = tuple(
         Judged(
-            one.steps.config.source_row,
+            row_of(one),
             one.member.name,
             one.steps.shards,
             one.steps.evaluation,
@@ -118,6 +128,12 @@ def of_corpus(steps: CorpusSteps, reported: Receipt) -> VersionFacts:
         papers={"report": reported},
         defaults=default_params(first.config) | {"zone": "UTC"},
     )
+
+
+def row_of(judged: JudgedMember) -> Dataset:
+    """The row of a member, with what its corpus says of the files."""
+    told = {"is_redistributable": judged.member.may_be_passed_on}
+    return judged.steps.config.source_row.model_copy(update=told)
 
 
 def tags(

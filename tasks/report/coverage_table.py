@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from model.evaluation.judged_tasks import FORECAST, TIMES_GIVEN
 from model.evaluation.score_table import ALL
 from model.evaluation.verdict import AS_PROMISED, TOO_FEW_TO_SAY, coverage_verdict
-from tasks.evaluate.benchmark import SHOWN_SPLIT, Row, grouped
+from tasks.evaluate.opened_cells import SHOWN_SPLIT, Row, grouped
 from tasks.prepare.conventions import SCORES_FILE
 from tasks.report.error_columns import HELD
 from tasks.report.markup import spoken

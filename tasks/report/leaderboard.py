@@ -13,13 +13,25 @@ from model.evaluation.score_table import MAIN_METRICS
 from model.evaluation.verdict import AHEAD, ALIKE, BAR, BEHIND, TOO_FEW, verdict
 from tasks.config.sections import Section
 from tasks.config.suite import Suite
-from tasks.evaluate.benchmark import STANDINGS_FILE, Row, grouped, rankings_in
-from tasks.evaluate.cells import LeftOut
+from tasks.evaluate.benchmark import LADDER_FILE, STANDINGS_FILE, rankings_in
+from tasks.evaluate.cells import LeftOut, Pace
+from tasks.evaluate.opened_cells import Row, grouped
 from tasks.prepare.conventions import CELLS_FILE
 from tasks.report.coverage_table import COLUMNS, EXPLAINED, coverage_cells, coverage_rows
 from tasks.report.error_columns import INTERVAL, SKILL_INTERVAL, VERDICT
 from tasks.report.error_tables import TRACK_WORDS
 from tasks.report.html_page import page
+from tasks.report.ladder_table import (
+    EXPLAINED as LADDER_EXPLAINED,
+)
+from tasks.report.ladder_table import (
+    interval_of,
+    ladder_parts,
+    ladder_table,
+    pace_parts,
+    place_of,
+    terminal_ladder,
+)
 from tasks.report.markup import escaped, markdown_table, percent, spoken
 from tasks.report.units import Unit, unit_of
 from tasks.runtime.progress import is_in_run
@@ -31,7 +43,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 CONTROL = "control, leaks"
-USUAL_SPLIT = "entity"
 MIN_DATASETS = 3  # below these a bootstrap over data sets has next to no outcomes
 TASK_TITLES = {
     "forecast": "Forecasts",
@@ -57,10 +68,17 @@ class LeaderboardRules(Section):
     data: dict[str, str]
     num_seeds: int
     left_out: tuple[LeftOut, ...]
+    paces: tuple[Pace, ...]
     suite: str
 
 
-def leaderboard(suite: Suite, made: Receipt, left_out: Sequence[LeftOut], store: Store) -> Receipt:
+def leaderboard(
+    suite: Suite,
+    made: Receipt,
+    left_out: Sequence[LeftOut],
+    store: Store,
+    paces: Sequence[Pace] = (),
+) -> Receipt:
     """The page of a benchmark."""
     rules = LeaderboardRules(
         name=suite.name,
@@ -73,6 +91,7 @@ def leaderboard(suite: Suite, made: Receipt, left_out: Sequence[LeftOut], store:
         },
         num_seeds=len(suite.seeds),
         left_out=tuple(left_out),
+        paces=tuple(paces),
         suite=suite.model_dump_json(indent=2),
     )
     licence = store.manifest(made).licence
@@ -101,6 +120,7 @@ def page_parts(job: Job[LeaderboardRules]) -> list[str]:
     rules, folder = job.settings, job.folder("benchmark")
     rankings = rankings_in(folder)
     cells = rows_in(folder, CELLS_FILE)
+    ladder = rows_in(folder, LADDER_FILE)
     return [
         f"# {escaped(rules.title)}",
         lead(rankings, cells),
@@ -112,9 +132,14 @@ def page_parts(job: Job[LeaderboardRules]) -> list[str]:
         OVER_ALL,
         *standing_parts(rows_in(folder, STANDINGS_FILE)),
         *(
+            ["## Step by step", LADDER_EXPLAINED, *ladder_parts(ladder), *pace_parts(rules.paces)]
+            if ladder
+            else []
+        ),
+        *(
             part
             for dataset, rows in grouped(rankings, lambda row: row["dataset"]).items()
-            for part in dataset_parts(rules.data[dataset], dataset, rows)
+            for part in dataset_parts(rules.data[dataset], dataset, rows, ladder)
         ),
         "## Calibration",
         EXPLAINED,
@@ -189,7 +214,9 @@ def standing_cells(row: Row) -> tuple[str, ...]:
     )
 
 
-def dataset_parts(title: str, dataset: str, rows: Sequence[Row]) -> list[str]:
+def dataset_parts(
+    title: str, dataset: str, rows: Sequence[Row], ladder: Sequence[Row]
+) -> list[str]:
     """All that was judged on some data: the honest splits, and the control beside them."""
     name = title if title.startswith(dataset) else f"{dataset}: {title}"
     parts = [f"## {escaped(name)}"]
@@ -206,6 +233,9 @@ def dataset_parts(title: str, dataset: str, rows: Sequence[Row]) -> list[str]:
             [not row["is_baseline"] for row in own],
         )
         parts.append(markdown_table(RANKING_COLUMNS, cells, are_ours))
+    for place, own in grouped(ladder, place_of).items():
+        if own[0]["dataset"] == dataset:
+            parts += [f"### Forecasts step by step, {place}", ladder_table(own)]
     return parts
 
 
@@ -226,10 +256,6 @@ def ranking_cells(row: Row, unit: Unit) -> tuple[str, ...]:
         seeds_of(row),
         verdict_of(row),
     )
-
-
-def interval_of(row: Row) -> str:
-    return f"{percent(row['low'])} to {percent(row['high'])}"
 
 
 def seeds_of(row: Row) -> str:
@@ -260,7 +286,7 @@ def cell_words(cell: Row) -> tuple[str, ...]:
 # Elsewhere --------------------------------------------------------------------------------------
 
 
-def terminal_tables(made: Path) -> list[Table]:
+def terminal_tables(made: Path, paces: Sequence[Pace] = ()) -> list[Table]:
     """The models' skills on every task, for the terminal; of the baselines the bar alone."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -272,16 +298,10 @@ def terminal_tables(made: Path) -> list[Table]:
             table.add_column(name, no_wrap=True)
         for row in (row for row in rows if not row["is_baseline"]):
             told = (percent(row["skill"]), interval_of(row), verdict_of(row))
-            table.add_row(short_place(row), row["model"], *told)
+            table.add_row(place_of(row), row["model"], *told)
         shown.append(table)
-    return shown
-
-
-def short_place(row: Row) -> str:
-    """The data, and their split where it is not the usual one."""
-    if row["split_kind"] == USUAL_SPLIT:
-        return str(row["dataset"])
-    return f"{row['dataset']}, {'control' if row['is_leaky'] else row['split_kind']}"
+    ladder = rows_in(made, LADDER_FILE)
+    return [*shown, terminal_ladder(ladder, paces)] if ladder else shown
 
 
 def show_leaderboard(made: Receipt, store: Store) -> None:

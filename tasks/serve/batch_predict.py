@@ -12,6 +12,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from tasks.config.pipeline import ForecastConfig
+from tasks.registry.installed_weights import WEIGHTS, installed_weights
 from tasks.registry.models import loaded_model
 from tasks.runtime.errors import ConfigError, DataError
 from tasks.runtime.frozen import Frozen
@@ -47,8 +48,7 @@ def forecast_file(config: ForecastConfig, source: str, output: str, store: Store
     check_request(given, wanted)
     points = read_points(given)
     choices = config.model_dump(exclude={"model", "trust_model_code"})
-    trusts = config.trust_model_code
-    with loaded_model(config.model, store, trust_model_code=trusts) as model:
+    with asked_model(config, store) as model:
         check_forecasts(model, config.model)
         try:
             found = model.forecast(points, **choices)
@@ -61,6 +61,17 @@ def forecast_file(config: ForecastConfig, source: str, output: str, store: Store
         num_trajectories=int(found["trajectory_id"].nunique()),
         num_points=len(found),
     )
+
+
+@contextlib.contextmanager
+def asked_model(config: ForecastConfig, store: Store) -> Iterator[Any]:
+    """The weights that are installed, or a registered model."""
+    if config.model == WEIGHTS:
+        yield installed_weights()
+    else:
+        trusts = config.trust_model_code
+        with loaded_model(config.model, store, trust_model_code=trusts) as model:
+            yield model
 
 
 def check_forecasts(model: Any, address: str) -> None:

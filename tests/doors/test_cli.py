@@ -100,7 +100,7 @@ def test_no_variable_of_the_environment_changes_the_configuration(monkeypatch):
         ),
         (
             [],
-            "say what to do, one of: run, register, assess, watch, benchmark, forecast, show",
+            "say what to do, one of: run, register, assess, watch, benchmark, forecast, weights, ",
         ),
         (["cache"], "say what to do, one of: rebuild"),
     ],

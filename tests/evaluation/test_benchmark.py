@@ -10,14 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 from helpers import ships
 
-from flows.steps import shards_of
+from flows.steps import MAKING
 from tasks.catalog.run import recorded_run
 from tasks.config.suite import Cell, Suite
 from tasks.evaluate.benchmark import LONG, STANDINGS_FILE, benchmark, rankings_in
-from tasks.evaluate.cells import JudgedCell, LeftOut, Making, judged_cells, judged_of
+from tasks.evaluate.cells import JudgedCell, LeftOut, judged_cells, judged_of
 from tasks.evaluate.evaluate import evaluate
 from tasks.prepare.conventions import CELLS_FILE, SCORES_FILE
-from tasks.pretrain.train import train
 from tasks.release.benchmark_runs import logged
 from tasks.report.leaderboard import leaderboard, terminal_tables
 from tasks.runtime import stage
@@ -25,7 +24,6 @@ from tasks.runtime.errors import DataError
 from tasks.runtime.stage import without_orchestrator
 from tasks.runtime.store import Receipt, Store
 
-MAKING = Making(shards_of, train)
 MISSING = LeftOut(what="ais_noaa", reason="no source")
 
 
@@ -146,7 +144,7 @@ def test_the_page_tells_who_cannot_be_told_and_what_was_left_out():
 
 def test_the_terminal_shows_models_alone():
     store, tables, _ = made()
-    [table] = terminal_tables(store.folder(tables))
+    table, _ = terminal_tables(store.folder(tables))
     assert [list(column.cells) for column in table.columns][:2] == [
         ["ships", "ships, control"],
         ["chemin", "chemin"],

@@ -45,9 +45,14 @@ def own_motion(memory, at_N):
     return *memory.paths.place(at_N), velocity_mps, pace_s
 
 
+def simple_of(at_N):
+    """A simple forecast that says nothing."""
+    return torch.zeros(len(at_N), len(KNOTS), 2)
+
+
 def recalled_at(memory, at_N, kin_N=None):
     kin_N = nobody(len(at_N)) if kin_N is None else kin_N
-    return memory.recall(*own_motion(memory, at_N), kin_N)
+    return memory.recall(*own_motion(memory, at_N), simple_of(at_N), kin_N)
 
 
 # Oracles ----------------------------------------------------------------------------------------
@@ -233,13 +238,72 @@ def test_the_fit_takes_what_helps_most():
     paths = paths_of(walks(10, [40] * 12))
     fitted, step_s = fitted_memory(paths), paths.median_step_s
     errors = {
-        steps * step_s: OwnQuestions.of(Memory(paths, steps * step_s)).error()
+        steps * step_s: float(OwnQuestions.of(Memory(paths, steps * step_s)).fit()[1].mean())
         for steps in MOTION_STEPS
     }
     assert fitted.motion_s == min(errors, key=errors.__getitem__)
     questions = OwnQuestions.of(fitted)
     away_m = questions.recalled.offset_m_NKC.norm(dim=-1)[questions.recalled.is_known_NK]
     assert fitted.spread_m == pytest.approx(max(1.0, float(away_m.median())))
+
+
+def test_the_linear_forecast_of_a_memory_is_the_best_one_there_is():
+    """Nobody's six numbers miss less of its own trips, told by those of others: not by a search."""
+    memory = fitted_memory(paths_of(walks(10, [60] * 12)))
+    questions = OwnQuestions.of(memory)
+    recalled = questions.recalled
+    assert recalled.is_linear_NJ.any(0).all()
+    found_mps_NJC = recalled.linear_mps_NJC.double()
+    generator = torch.Generator().manual_seed(0)
+    told = questions.velocity_mps_NLC, questions.pace_s_N, questions.simple_mps_NJC
+    is_told_NKJ = recalled.is_known_NK.unsqueeze(-1) & recalled.lasts_NKJ
+    beside = recalled.way_mps_NKJC, recalled.offset_m_NKC, recalled.faster_mps_NKVC
+    for _ in range(20):
+        more_JP = 0.05 * torch.randn(memory.weight_JP.shape, generator=generator).double()
+        other = replace(memory, weight_JP=memory.weight_JP + more_JP)
+        other_mps_NJC, is_linear_NJ = other.linear_mps(*told, *beside, is_told_NKJ)
+        is_judged_NJ = questions.lasts_NJ & is_linear_NJ
+        for knot in range(len(KNOTS)):
+            rows = is_judged_NJ[:, knot]
+            true_mps_NC = questions.true_mps_NJC[rows, knot]
+            own, its = (
+                float((mps_NJC[rows, knot] - true_mps_NC).norm(dim=-1).sum())
+                for mps_NJC in (found_mps_NJC, other_mps_NJC)
+            )
+            assert own < its * 1.001
+
+
+def test_of_steady_trips_the_linear_forecast_is_their_velocity():
+    """By hand: what goes on straight at its own speed is told by its own velocity."""
+    time_s, trips = 10.0 * np.arange(40), []
+    for number in range(12):
+        speed_deg = (3 + number) * 1e-5
+        trips.append((time_s, 10 + speed_deg * time_s, np.zeros(40) + 1e-3 * number))
+    memory = fitted_memory(paths_of(trips))
+    recalled = recalled_at(memory, np.array([20, 60, 100]), np.array([0, 1, 2]))
+    velocity_mps_NLC = own_motion(memory, np.array([20, 60, 100]))[2]
+    expected = velocity_mps_NLC[:, None, 0].expand(-1, len(KNOTS), -1)
+    is_linear_NJ = recalled.is_linear_NJ
+    assert int(is_linear_NJ.sum()) > 12
+    found = recalled.linear_mps_NJC.double()
+    torch.testing.assert_close(found[is_linear_NJ], expected[is_linear_NJ], rtol=0.01, atol=0.05)
+
+
+def test_a_memory_of_a_few_trips_makes_no_forecast_of_its_own():
+    few, one = fitted_memory(paths_of(walks(12, [8] * 4))), paths_of(walks(12, [200]))
+    alone = fitted_memory(one)
+    for memory, at in ((few, 4), (alone, 50)):
+        recalled = recalled_at(memory, np.array([at]))
+        assert not recalled.is_linear_NJ.any()
+        assert (recalled.linear_mps_NJC == 0).all()
+
+
+def test_at_other_intervals_a_memory_makes_no_forecast_of_its_own():
+    memory = fitted_memory(paths_of(walks(10, [40] * 12)))
+    *places, velocity_mps, pace_s = own_motion(memory, np.array([20, 60]))
+    for factor, expected in ((1.0, True), (0.1, False), (10.0, False)):
+        told = memory.recall(*places, velocity_mps, factor * pace_s, simple_of((0, 1)), nobody(2))
+        assert bool(told.is_linear_NJ.any()) is expected
 
 
 def test_a_stored_memory_recalls_the_same(tmp_path):
@@ -273,7 +337,7 @@ def test_each_is_told_by_the_member_that_is_nearest():
     """In whatever order they are asked, with the scales of that member, and none of its own kin."""
     members, memory = two_members()
     at_N = [np.array([15, 60, 100]), np.array([20, 70, 95])]
-    asked = [own_motion(*pair) for pair in zip(members, at_N, strict=True)]
+    asked = [(*own_motion(*pair), simple_of(pair[1])) for pair in zip(members, at_N, strict=True)]
     kin = [
         one.paths.kin_R[one.paths.points.trajectory_N[at]]
         for one, at in zip(members, at_N, strict=True)
@@ -288,6 +352,17 @@ def test_each_is_told_by_the_member_that_is_nearest():
     strangers = memory.recall(*mixed, nobody(6))
     assert not torch.equal(strangers.offset_m_NKC, found.offset_m_NKC)
     assert len(memory.recall(*(value[:0] for value in mixed), nobody(0)).motion_s_N) == 0
+
+
+def test_a_member_of_other_intervals_is_asked_where_no_other_is():
+    """A sparse one lies wherever its wide spread reaches: near in its own measure alone."""
+    near, sparse = Memory(paths_of(walks(12, [40] * 4)), MOTION_S, 1.0), walks(13, [40] * 4)
+    slow = [(360.0 * time_s, *places) for time_s, *places in sparse]
+    memory = JointMemory((near, Memory(paths_of(slow), 360 * MOTION_S, 1e9)))
+    places = near.paths.place(np.array([20, 60]))
+    for pace_s, expected in ((10.0, 0), (3_600.0, 1), (1e6, 0)):
+        pace_s_N = torch.full((2,), pace_s)
+        assert memory.nearest_member(*places, pace_s_N).tolist() == [expected] * 2
 
 
 def test_kin_of_several_members_are_told_apart():
@@ -305,7 +380,7 @@ def test_a_stored_joint_memory_recalls_the_same(tmp_path):
     members, memory = two_members()
     write_memory(tmp_path, memory)
     found = read_memory(tmp_path)
-    asked = own_motion(members[1], np.array([20, 70]))
+    asked = *own_motion(members[1], np.array([20, 70])), simple_of((20, 70))
     before, after = (one.recall(*asked, nobody(2)) for one in (memory, found))
     for name, value in before.columns().items():
         assert torch.equal(value, getattr(after, name)), name

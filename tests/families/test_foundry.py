@@ -17,7 +17,7 @@ from model.earth.geometry import haversine_m, step_between, step_from
 from model.families import FAMILIES, build
 from model.families.foundry.base import CANDIDATES, LEADS, Base, hats
 from model.families.foundry.motion import LAGS, Motion
-from model.families.foundry.network import AHEAD, Foundry, FoundryConfig
+from model.families.foundry.network import AHEAD, BASE_WEIGHT, Foundry, FoundryConfig
 from model.inference.api import forecast
 from model.interface.sequence_rows import rows_of_batch, sequence_rows
 
@@ -262,10 +262,15 @@ def test_what_trembles_about_a_place_stays():
     assert float(moved_m_C.norm()) < 30  # the last step alone, carried on, leads 334 m away
 
 
-def test_errors_of_candidates_are_those_of_a_slow_loop():
-    """Of each lead, over all points before that have as many known ones after them."""
+@pytest.mark.parametrize("is_reported", [True, False])
+def test_errors_of_candidates_are_those_of_a_slow_loop(is_reported):
+    """Of each lead, over all points before that have as many known ones after them.
+
+    A reported velocity is compared with those that are told from places.
+    """
     points, at = walk(1, 16), 13
-    moved = Motion.of(*points, 10.0, 1.0)
+    reported_mps_RTC = torch.randn(1, 16, 2) if is_reported else None
+    moved = Motion.of(*points, 10.0, 1.0, reported_mps_RTC)
     base = Base()
     told_AK = base.told(*points, moved)[0, at]
     for place, lead in enumerate(LEADS):
@@ -278,7 +283,9 @@ def test_errors_of_candidates_are_those_of_a_slow_loop():
             found_KC = base.moved_m(moved.at(slice(None), origin), elapsed_s)[0, 0]
             misses_KN.append(((found_KC - true_m).square().sum(-1) + 0.01).sqrt())
         mean_K = torch.stack(misses_KN).mean(0)
-        torch.testing.assert_close(told_AK[place], torch.log(mean_K / mean_K.mean()))
+        expected_K = torch.log(mean_K / mean_K[:-1].mean())
+        expected_K[-1] *= is_reported
+        torch.testing.assert_close(told_AK[place], expected_K)
 
 
 def test_velocities_are_those_of_the_lags():
@@ -334,6 +341,18 @@ def test_the_miss_is_the_distance_of_each_forecast_in_its_unit(is_window):
     loss = model.loss(batch)
     assert int(loss.count) == count >= 10
     assert float(loss.parts["miss"]) == pytest.approx(total, rel=1e-3)
+
+
+def test_the_base_learns_to_be_right_alone_whatever_a_network_makes_of_it():
+    """Its parameters have the gradient of its own miss, whatever a network adds."""
+    model, batch = random_weights(), batch_of(*walk(4, 16))
+    seen, (moved_m_NJC, elapsed_s_NJ, is_target_NJ) = model._presents(rows_of_batch(batch))
+    alone_m_NJ = model._base_miss_m(seen, elapsed_s_NJ.float(), moved_m_NJC)
+    expected = torch.autograd.grad(alone_m_NJ[is_target_NJ].sum(), model.base.bias_AK)[0]
+    assert float(expected.abs().max()) > 0.01
+    model.unit_m_MJ.fill_(1.0)
+    found = torch.autograd.grad(model.forecast_loss(batch).total, model.base.bias_AK)[0]
+    torch.testing.assert_close(found, BASE_WEIGHT * expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("nonsense", [float("nan"), -1e9])

@@ -129,7 +129,8 @@ def check_own_trips_teach_nothing(model, points):
     memory = memory_of(every)
     model.memory = replace(memory, spread_m=1.0)
     batch = train_batch(points)
-    alone = replace(memory_of(others), motion_s=memory.motion_s, spread_m=1.0)
+    kept = {"motion_s": memory.motion_s, "weight_JP": memory.weight_JP}
+    alone = replace(memory_of(others), spread_m=1.0, **kept)
     found = model.eval().loss(batch.part(0, 1)).total
     model.memory = alone
     expected = model.loss(replace(batch.part(0, 1), split="")).total
@@ -151,7 +152,8 @@ def test_a_trip_of_the_memory_is_not_told_its_own_end():
     context = context_of(*(value[:, :12] for value in own))
     first_us = int(context.started_us_B[0])
     with_own = replace(memory_of(every, first_us), spread_m=1.0)
-    without = replace(memory_of(others, first_us), motion_s=with_own.motion_s, spread_m=1.0)
+    kept = {"motion_s": with_own.motion_s, "weight_JP": with_own.weight_JP}
+    without = replace(memory_of(others, first_us), spread_m=1.0, **kept)
     target_s_BH = own[2][:, 12:]
     told = [forecast(remembering(one), context, 12, target_s_BH) for one in (with_own, without)]
     assert float(haversine_m(*places(told[0]), *places(told[1])).max()) < 0.01
@@ -175,7 +177,7 @@ def test_trips_of_far_away_lead_nowhere():
     base_m_NJC = torch.zeros(*elapsed_s_NJ.shape, 2)
     asked = seen.hidden_ND, seen.followed, seen.motion, elapsed_s_NJ.float(), near_NJK
     with torch.no_grad():
-        led_m_NJC = model.recall.led_m(base_m_NJC, *asked)
+        led_m_NJC = model.recall.led_m(base_m_NJC, *asked, torch.ones(()))
     assert float(led_m_NJC.norm(dim=-1).max()) < 1.0
 
 
@@ -242,6 +244,18 @@ def test_a_memory_of_bent_roads_is_followed_and_can_be_exchanged():
     assert error_m(there, moved) < 0.6 * error_m(None, moved)
     # A memory of where nobody is now says nothing, and does not mislead.
     assert error_m(trained().memory, moved) < 1.01 * error_m(None, moved)
+
+
+def test_at_intervals_that_it_never_saw_it_follows_a_memory_of_just_these():
+    """Six times as slow, elsewhere: the network is not trusted, what the memory itself learnt is.
+
+    A memory of other intervals changes nothing there.
+    """
+    asked, past = drivers(32, 2), drivers(48, 3)
+    moved, slow = [asked[0] + 30.0, -asked[1], 6 * asked[2]], [past[0] + 30.0, -past[1], past[2]]
+    none = error_m(None, moved)
+    assert error_m(memory_of([*slow[:2], 6 * slow[2]]), moved) < 0.7 * none
+    assert error_m(memory_of(slow), moved) == none
 
 
 # ------------------------------------------------------------------ training

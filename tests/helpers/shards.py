@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from model.data.shards import TRIP_SCHEMA, WINDOW_SCHEMA, Shards
+from model.data.shards import MOTION_SCHEMA, TRIP_SCHEMA, WINDOW_SCHEMA, Shards
 from model.features.point_features import steps_of
 
 SCHEMA = pa.schema(
@@ -35,8 +35,12 @@ def write_shards(
     started_at: datetime = datetime(2024, 5, 6, 7, 8, 9, 10, tzinfo=UTC),
     t_s: Sequence[float] | None = None,
     zone: str = "UTC",
+    reported_every: int = 0,
 ) -> Shards:
-    """Random walks near the date line: a trip of each length, and windows every 5 points."""
+    """Random walks near the date line: a trip of each length, and windows every 5 points.
+
+    Of every so manieth trip a motion is reported that is unlike any other, of none if it is 0.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(0)
     windows: list[dict[str, object]] = []
@@ -45,8 +49,13 @@ def write_shards(
             _trip(generator, split, number, size, started_at, t_s)
             for number, size in enumerate(sizes)
         ]
+        schema = SCHEMA
+        if reported_every:
+            schema = pa.schema([*SCHEMA, *pa.schema(MOTION_SCHEMA)])
+            for number, trip in enumerate(trips):
+                trip |= reported(number, len(trip["t_s"]), number % reported_every == 0)
         for bucket, first in enumerate(range(0, len(trips), rows_per_file)):
-            table = pa.Table.from_pylist(trips[first : first + rows_per_file], schema=SCHEMA)
+            table = pa.Table.from_pylist(trips[first : first + rows_per_file], schema=schema)
             path = folder / f"{split}-{bucket:03d}.parquet"
             options = {"compression": "zstd", "write_page_checksum": True}
             pq.write_table(table, path, row_group_size=rows_per_group, **options)
@@ -58,6 +67,12 @@ def write_shards(
     index = pa.Table.from_pylist(windows, schema=pa.schema(WINDOW_SCHEMA))
     pq.write_table(index, folder / "windows.parquet", write_page_checksum=True)
     return Shards.open(folder, zone)
+
+
+def reported(number, size, is_reported):
+    """East and north of a reported motion, which tell the trip and the point."""
+    place_N = np.arange(size) if is_reported else np.full(size, np.nan)
+    return {"reported_east_mps": number + 0.0 * place_N, "reported_north_mps": -place_N}
 
 
 def _trip(generator, split, number, size, started_at, t_s):

@@ -171,7 +171,7 @@ def test_a_reader_hands_out_rows_in_order_whatever_the_batches():
 def test_trips_that_name_too_many_points_are_refused():
     trips = pa.table({"num_points": [2, 3]})
     with pytest.raises(DataError, match="1 points more"):
-        shards.with_points(trips, pa.table({"t_s": [0.0, 1.0, 2.0, 3.0]}))
+        shards.with_points(trips, pa.table({"t_s": [0.0, 1.0, 2.0, 3.0]}), shards.POINT_COLUMNS)
 
 
 def test_row_groups_hold_many_trips(store: Store, monkeypatch):
@@ -195,10 +195,11 @@ def test_data_too_short_for_a_window_are_said_so(store: Store):
 # A fault planted in written shards, and the check that must see it.
 
 
-def faulty(rows, change):
+def faulty(table, change):
     """Written rows after a change, as the file would hold them."""
+    rows = table.to_pylist()
     change(rows)
-    return pa.Table.from_pylist(rows, schema=shards.SCHEMA)
+    return pa.Table.from_pylist(rows, schema=table.schema)
 
 
 def lose(rows):
@@ -213,6 +214,18 @@ def poison(rows):
     rows[0]["step_east_m"][3] = float("nan")
 
 
+def half_a_report(rows):
+    rows[0]["reported_east_mps"][3] = float("nan")
+
+
+def endless_report(rows):
+    rows[0]["reported_north_mps"][3] = float("inf")
+
+
+def short_report(rows):
+    rows[0]["reported_east_mps"] = rows[0]["reported_east_mps"][:-1]
+
+
 def move(rows):
     rows[0]["split"] = "test" if rows[0]["split"] == "train" else "train"
 
@@ -224,19 +237,23 @@ def move(rows):
         (cut, "shards_conserve_points"),
         (move, "shards_conserve_points"),
         (poison, "shards_are_whole"),
+        (half_a_report, "shards_report_motion"),
+        (endless_report, "shards_report_motion"),
+        (short_report, "shards_report_motion"),
     ],
 )
 def test_a_fault_in_a_shard_stops_the_run(store: Store, monkeypatch, change, check):
     write = shards.write_trips
 
-    def write_faulty(path, trips, points):
-        write(path, trips, points)
+    def write_faulty(path, *given):
+        write(path, *given)
         if path.name == "train-000.parquet":
-            pq.write_table(faulty(pq.read_table(path).to_pylist(), change), path)
+            pq.write_table(faulty(pq.read_table(path), change), path)
 
     monkeypatch.setattr(shards, "write_trips", write_faulty)
+    points = [row | {"speed_mps": 3.0, "course_deg": 50.0} for row in walks(20, 60)]
     with pytest.raises(DataError, match=check):
-        made(store)
+        prepared(CONFIG, snapshot_of(store, table_of(points)), store)
 
 
 # Golden: real storms from the embedded sample, and real people where the sample is at hand.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import Counter
 from datetime import timedelta
 from itertools import groupby, pairwise
@@ -379,42 +380,69 @@ def test_windows_tell_what_they_are_like(store: Store):
     assert any(row["has_stop"] for row in windows_of(store, receipt, "forecast"))
 
 
-def test_reported_motion_is_that_of_the_last_known_points_alone(store: Store):
-    """Each report is unlike all others, and one walker in two reports nothing."""
+REPORTS = {  # what a source says, and the metres a second to the east and to the north of it
+    (4.0, 0.0): (0.0, 4.0),
+    (4.0, 90.0): (4.0, 0.0),
+    (4.0, 210.0): (-2.0, -math.sqrt(12)),
+    (4.0, 360.0): (0.0, 4.0),
+    (0.0, 77.0): (0.0, 0.0),
+    (0.0, None): (0.0, 0.0),
+    (4.0, None): None,
+    (None, 90.0): None,
+    (-1.0, 90.0): None,
+    (4.0, 361.0): None,
+    (math.inf, 90.0): None,
+}
+
+
+def test_a_reported_motion_goes_along_with_its_point(store: Store):
+    """One walker in two reports nothing, and what is no motion counts as nothing reported."""
+    told = list(REPORTS)
     silent = walks(NUM_WALKS, 60)
     points = [
-        row | {"speed_mps": 1 + number / 1_000, "course_deg": number % 3_600 / 10}
+        row | dict(zip(("speed_mps", "course_deg"), told[number % len(told)], strict=True))
         if row["entity_id"] < "e007"
         else row
         for number, row in enumerate(silent)
     ]
     receipt = made(store, config_of(), points)
-    trips = {trip["trip_id"]: trip for trip in trips_of(store, receipt)}
-    reports = {(row["entity_id"], row["tracked_at"]): row for row in points}
-    expected = {}
-    for window in windows_of(store, receipt, "forecast"):
-        trip = trips[window["trip_id"]]
-        last_s = trip["t_s"][window["start"] + NUM_CONTEXT - 1]
-        last = trip["entity_id"], trip["started_at"] + timedelta(seconds=last_s)
-        if "speed_mps" in reports[last]:
-            report = reports[last]["speed_mps"], reports[last]["course_deg"]
-            expected[window["window_id"]] = report
-    found = rows_of(store, [receipt], "reported_motion.parquet")
-    told = {row["window_id"]: (row["speed_mps"], row["course_deg"]) for row in found}
-    assert told == expected
-    assert receipt.counts["windows_with_reported_motion"] == len(found) > 50
-    assert len(found) < len(windows_of(store, receipt, "forecast"))
-    # No other file tells of it, and models learn from shards without it.
-    plain = made(store, config_of(), silent)
+    given = {(row["entity_id"], row["tracked_at"]): row for row in points}
+    expected_at = {}
+    num_told = 0
+    for trip in trips_of(store, receipt):
+        east_north = zip(trip["reported_east_mps"], trip["reported_north_mps"], strict=True)
+        for place, (seconds, found) in enumerate(zip(trip["t_s"], east_north, strict=True)):
+            row = given[trip["entity_id"], trip["started_at"] + timedelta(seconds=seconds)]
+            expected = REPORTS.get((row.get("speed_mps"), row.get("course_deg")))
+            expected_at[trip["trip_id"], place] = expected
+            num_told += expected is not None
+            assert found == pytest.approx(expected or (math.nan,) * 2, abs=1e-6, nan_ok=True)
+    assert num_told > 100
+    windows = windows_of(store, receipt, "forecast")
+    last = [(row["trip_id"], row["start"] + NUM_CONTEXT - 1) for row in windows]
+    expected = sum(expected_at[place] is not None for place in last)
+    assert receipt.counts["windows_with_reported_motion"] == expected
+    assert 0 < expected < len(windows)
+
+
+def test_a_source_that_reports_no_motion_has_shards_without(store: Store):
+    """Its shards are those that it would have had before anybody asked; learners get the same."""
+    silent = walks(NUM_WALKS, 60)
+    reporting = [row | {"speed_mps": 2.0, "course_deg": 8.0} for row in silent]
+    plain, told = (made(store, config_of(), points) for points in (silent, reporting))
     assert "windows_with_reported_motion" not in plain.counts
-    plain_files, files = (
-        {file.name: file.sha256 for file in store.manifest(one).files} for one in (plain, receipt)
-    )
-    assert files.pop("reported_motion.parquet")
-    assert files == plain_files
-    with without_orchestrator():
-        learnt = learning_shards(config_of(), receipt, 100.0, store)
-    assert "reported_motion.parquet" not in {file.name for file in store.manifest(learnt).files}
+    motion = {"reported_east_mps", "reported_north_mps"}
+    for receipt, expected in ((plain, set()), (told, motion)):
+        with without_orchestrator():
+            learnt = learning_shards(config_of(), receipt, 100.0, store)
+        for one in (receipt, learnt):
+            for path in store.folder(one).glob("train-*.parquet"):
+                assert {*pq.read_schema(path).names} & motion == expected
+    trips = [
+        {name: value for name, value in trip.items() if name not in motion}
+        for trip in trips_of(store, told)
+    ]
+    assert trips == trips_of(store, plain)
 
 
 def walked_again(store: Store, receipt: Receipt, points: list[dict]) -> list[dict]:

@@ -41,10 +41,29 @@ def test_a_shipped_corpus_can_be_run_without_a_setting(name):
 
 def test_the_open_corpus_holds_nothing_that_may_not_be_passed_on():
     """What people recorded is theirs, but where they have given it away, as in the GPX sample."""
-    for member in corpus_named("open").members:
+    corpus = corpus_named("open")
+    for member in corpus.members:
         row = DATASETS[member.dataset]
+        assert member.may_be_passed_on
         assert "no redistribution" not in row.licence
         assert not row.is_personal or row.name == "gpx"
+    assert not all(member.may_be_passed_on for member in corpus_named("world").members)
+
+
+def test_who_passes_tracks_on_says_under_which_licence(tmp_path):
+    """Of files of one's own alone: what a public dataset allows is not for a corpus to say."""
+    mine = '[[members]]\nsource = "x"\nis_redistributable = true\n'
+    licence = 'settings.licence = "CC0-1.0"\n'
+    for dataset in ("gpx", "own"):
+        text = f'title = "x"\n{mine}dataset = "{dataset}"\n'
+        corpus = corpus_named(written(tmp_path, text + licence))
+        [member] = corpus.members
+        assert member.may_be_passed_on
+        assert corpus.config_of(member, PipelineConfig()).source_row.licence == "CC0-1.0"
+        with pytest.raises(ConfigError, match=r"under which licence\? give settings\.licence"):
+            corpus_named(written(tmp_path, text))
+    with pytest.raises(ConfigError, match="licence is for your own files"):
+        corpus_named(written(tmp_path, f'title = "x"\n{mine}dataset = "geolife"\n{licence}'))
 
 
 def test_what_a_corpus_says_of_a_member_goes_before_the_run_and_nothing_else_does(tmp_path):
@@ -130,7 +149,7 @@ def test_a_wrong_corpus_is_refused_by_the_value_that_is_wrong(tmp_path, capsys, 
         (["open", "--dataset", "porto"], "--dataset is of one dataset: leave it out"),
         (["open", "--source", "x.zip"], "--source is of one dataset: leave it out"),
         (["open", "--source-folder", "away"], "--source-folder: away is no folder"),
-        (["open"], "no raw files of ais_noaa (ais-noaa-sample.zip), bus_avl"),
+        (["open"], "no raw files of ais_noaa (ais-noaa-sample.zip), coasts"),
     ],
 )
 def test_flags_that_cannot_go_together_are_refused(tmp_path, capsys, flags, said):

@@ -42,6 +42,7 @@ PLACE = re.compile(r"(?<![\w/.:-])(?:flows|tasks|model|sql|tests|docs|notebooks)
 FLAG = re.compile(r"(?<![\w-])--[a-z][\w.-]*\w")
 COMMANDS = (
     *("run", "register", "assess", "benchmark", "forecast", "show", "datasets", "ui"),
+    "weights",
     *("cache rebuild", "doctor"),
 )
 

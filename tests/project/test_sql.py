@@ -266,7 +266,11 @@ TABLES = {
         "started_at": "timestamptz",
         **dict.fromkeys(("t_s", "lon_deg", "lat_deg"), "double[]"),
         **dict.fromkeys(
-            ("step_s", "step_east_m", "step_north_m", "speed_mps", "turn_rad"), "float[]"
+            (
+                *("step_s", "step_east_m", "step_north_m", "speed_mps", "turn_rad"),
+                *("reported_east_mps", "reported_north_mps"),
+            ),
+            "float[]",
         ),
     },
 }
@@ -335,5 +339,5 @@ def is_equal(wanted: Any, found: Any) -> bool:
     if isinstance(found, datetime):
         return datetime.fromisoformat(wanted) == found
     if isinstance(wanted, float):
-        return found == pytest.approx(wanted, rel=1e-6, abs=1e-6)
+        return found == pytest.approx(wanted, rel=1e-6, abs=1e-6, nan_ok=True)
     return wanted == found

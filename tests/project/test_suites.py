@@ -14,6 +14,8 @@ from tasks.ingest.suite_sources import source_of
 from tasks.runtime.errors import ConfigError
 
 GOOD = 'title = "Mine"\n[[datasets]]\ndataset = "hurdat2"\n'
+MORE = '[[datasets]]\ndataset = "synthetic"\n'
+SHARED = "rows = ['own', 'joint']\nfamilies = ['foundry', 'chemin']\n"
 
 
 def written(folder: Path, text: str, name: str = "mine.toml") -> str:
@@ -55,6 +57,17 @@ def test_data_may_be_of_other_families_than_the_suite(tmp_path):
     assert suite.config_of(data, "entity", "trajgpt").evaluate_rules.tasks[0] == "next_region"
 
 
+def test_shared_rows_are_of_families_with_their_own_scale_and_of_the_first_split(tmp_path):
+    given = f"splits = ['entity', 'time']\n{SHARED}{GOOD}{MORE}[shared_train]\nmax_steps = 7\n"
+    suite = suite_named(written(tmp_path, given))
+    [data, _] = suite.datasets
+    rows = [[(one.family, one.row) for one in suite.cells_of(data, kind)] for kind in suite.splits]
+    own = [("foundry", "own"), ("chemin", "own")]
+    assert rows == [[*own, ("foundry", "joint")], own]
+    assert suite.shared_config("foundry", 3).training.fit.max_steps == 7
+    assert suite.config_of(data, "entity", "foundry", 3).training.fit.max_steps == 600
+
+
 def test_settings_of_the_data_go_before_those_of_the_suite_and_the_cell_before_both(tmp_path):
     settings = "[settings]\nseed = 9\n[settings.train]\nmax_steps = 5\nbatch_size = 8\n"
     data = "[[datasets]]\ndataset = 'hurdat2'\n[datasets.settings.train]\nmax_steps = 7\n"
@@ -62,7 +75,7 @@ def test_settings_of_the_data_go_before_those_of_the_suite_and_the_cell_before_b
     [data] = suite.datasets
     cells = suite.cells_of(data, "time")
     assert [cell.seed for cell in cells if cell.family == "patch"] == [3, 4]
-    trained = suite.config_of(*cells[0])
+    trained = suite.config_of(*cells[0][:4])
     assert (trained.train.max_steps, trained.train.batch_size) == (7, 8)
     assert (trained.split.kind, trained.model.family) == ("time", cells[0].family)
     judged = suite.config_of(*cells[0][:3])
@@ -106,6 +119,27 @@ def test_what_is_merged_keeps_the_rest():
         (
             f"{GOOD}[datasets.settings.model]\nfamily = 'patch'\n",
             "settings.model.family is told by 'families' alone",
+        ),
+        (f"rows = ['joined']\n{GOOD}", "rows.0: Input should be 'own', 'joint' or 'held_out'"),
+        (f"{SHARED}{GOOD}", "rows: joint need two data sets at least for a family that can learn"),
+        (
+            f"{SHARED.replace('foundry', 'gru')}{GOOD}{MORE}",
+            "rows: joint need two data sets at least for a family that can learn from several "
+            "(foundry)",
+        ),
+        (f"{SHARED}few_shot = [1]\n{GOOD}{MORE}", "few_shot goes on from held-out weights: name"),
+        (f"{SHARED}few_shot = [0]\n{GOOD}{MORE}", "few_shot.0: Input should be greater than 0"),
+        (
+            f"{SHARED}{GOOD}{MORE}[shared_train]\nmax_stops = 1\n",
+            "shared_train: train.max_stops: Extra inputs are not permitted",
+        ),
+        (
+            f"{SHARED}{GOOD}{MORE}[few_shot_train]\nmax_steps = 0\n",
+            "few_shot_train: max_steps: Input should be greater than or equal to 1",
+        ),
+        (
+            f"{SHARED}splits = ['random_window', 'entity']\n{GOOD}{MORE}",
+            "splits of hurdat2: shared weights learn by the first of them, and random_window",
         ),
     ],
 )

@@ -10,8 +10,9 @@ from dataclasses import dataclass, fields
 class FoundryConfig:
     """Shape of the network.
 
-    Of training, `share_placeless` of the rows are told no place, `share_forgetful` of the presents
-    nothing of past trips, and `share_present` of the points are presents.
+    Of training, `share_placeless` of the rows are told no place, `share_silent` no motion that was
+    reported, `share_forgetful` of the presents nothing of past trips, and `share_present` of the
+    points are presents.
     The mean surprise of a journey's duration counts `journey_weight` times as much as the mean miss
     of a forecast, that of a hidden point `gap_weight` times.
     """
@@ -23,6 +24,7 @@ class FoundryConfig:
     dropout: float = 0.1
     has_place: bool = True
     share_placeless: float = 0.1
+    share_silent: float = 0.3
     has_memory: bool = True
     share_forgetful: float = 0.5
     share_present: float = 0.35
@@ -30,7 +32,7 @@ class FoundryConfig:
     gap_weight: float = 0.5
 
     def __post_init__(self) -> None:
-        shares = ("dropout", "share_placeless", "share_forgetful")
+        shares = ("dropout", "share_placeless", "share_silent", "share_forgetful")
         free = (*shares, "has_place", "has_memory", "journey_weight", "gap_weight", "share_present")
         lowest = {"max_points": 4, **dict.fromkeys(free, 0)}
         for name in (field.name for field in fields(self)):

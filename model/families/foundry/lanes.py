@@ -54,13 +54,13 @@ def detours_of(
     first = told_Q[torch.from_numpy(first_G).to(told_Q.device)]
     row_G, at_G2 = row_N[first], torch.stack([around.start_BT[first], around.end_BT[first]], 1)
     columns = (shown.lon_deg_BT, shown.lat_deg_BT)
-    lon_deg_G2, lat_deg_G2 = (
-        value_BT[row_G[:, None], at_G2].cpu().numpy() for value_BT in columns
-    )
-    lasts_us_G = np.rint(around.gap_s_BT[first].cpu().numpy() * 1e6).astype(np.int64)
-    gaps = Gaps(lon_deg_G2, lat_deg_G2, lasts_us_G, _kin(memory, batch, row_G, at_G2[:, 0]))
-    share_Q = around.share_BT[told_Q].double().cpu().numpy()
-    found = memory.detours(gaps, gap_Q, share_Q)
+    lon_deg_G2, lat_deg_G2 = (value_BT[row_G[:, None], at_G2].cpu().numpy() for value_BT in columns)
+    lasts_s_G = around.gap_s_BT[first].double().cpu().numpy()
+    pace_s_G = lasts_s_G / (at_G2[:, 1] - at_G2[:, 0]).cpu().numpy()
+    kin_G = _kin(memory, batch, row_G, at_G2[:, 0])
+    lasts_us_G = np.rint(lasts_s_G * 1e6).astype(np.int64)
+    gaps = Gaps(lon_deg_G2, lat_deg_G2, lasts_us_G, pace_s_G, kin_G)
+    found = memory.detours(gaps, gap_Q, around.share_BT[told_Q].double().cpu().numpy())
     off_m_NKC = around.reach_m_BT.new_zeros(len(row_N), NUM_LANES, 2)
     misfit_m_NK = torch.full_like(off_m_NKC[..., 0], math.inf)
     off_m_NKC[told_Q] = found.off_m_NKC.to(off_m_NKC)
@@ -108,8 +108,10 @@ class Follow(nn.Module):
 
     def _weights(self, around: Around, told: Detours) -> Tensor:
         length_m_N1 = around.chord_m().norm(dim=-1, keepdim=True) + LEAST_M
-        miss_NK = told.misfit_m_NK / length_m_N1 / self.log_near.exp()
-        return 1 / (1 + miss_NK.clamp(max=1e6).square()) * told.misfit_m_NK.isfinite()
+        is_lane_NK = told.misfit_m_NK.isfinite()
+        # What is infinite must not reach a gradient.
+        miss_NK = told.misfit_m_NK.where(is_lane_NK, 0.0) / length_m_N1 / self.log_near.exp()
+        return is_lane_NK / (1 + miss_NK.clamp(max=1e6).square())
 
     def seen(self, around: Around, told: Detours | None) -> Tensor:
         """What a network is told of lanes (N, NUM_SEEN): where they lead, and how sure it is."""

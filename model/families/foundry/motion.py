@@ -3,11 +3,14 @@
 Nothing of a data set enters: the same motion in other units of length and time gives the same
 numbers, and a sequence that is sampled like none of train is told as well as any other.
 
+What a source itself reports of the motion over ground is told beside it, if it is.
+
 Shapes: R sequences, T points, L lags, C coordinates (east, north).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -22,7 +25,8 @@ LAGS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # points back to the origin of each r
 LEAST_M = 0.1  # what moves less in an interval is at rest
 LEAST_S = 1e-3
 PACE_LAG, HEADING_LAGS = LAGS.index(8), slice(0, 4)
-NUM_SEEN = len(LAGS) * 3 + 3  # numbers of each point that a network is told
+REPORTED_LAGS = (0, 1, 2, 4, 8)  # points back whose reported motion is told
+NUM_SEEN = 3 * (len(LAGS) + 1 + len(REPORTED_LAGS))  # numbers that a network is told of a point
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,8 @@ class Motion(Columns):
     A lag that reaches behind the first point begins there. `pace_s` is the mean interval of the
     last eight points, `speed_mps` the root mean square of the recent velocities, with a floor of a
     tenth of a metre each interval. The heading is that of the last four points. A first point has
-    no motion before it: the usual interval and speed stand for its own.
+    no motion before it: the usual interval and speed stand for its own. Where no motion is
+    reported, that of the last step stands for it.
     """
 
     velocity_mps_RTLC: Tensor
@@ -41,6 +46,8 @@ class Motion(Columns):
     speed_mps_RT: Tensor
     heading_RTC: Tensor
     index_RT: Tensor
+    reported_mps_RTC: Tensor
+    is_reported_RT: Tensor
 
     @classmethod
     def of(
@@ -50,6 +57,7 @@ class Motion(Columns):
         time_s_RT: Tensor,
         usual_s: float,
         usual_mps: float,
+        reported_mps_RTC: Tensor | None = None,
     ) -> Motion:
         index_RT = index_of(time_s_RT)
         lag_L = torch.tensor(LAGS, device=index_RT.device)
@@ -66,6 +74,10 @@ class Motion(Columns):
         velocity_RTLC = moved_m_RTLC / lag_s_RTL.clamp(min=shortest_s_RT1).unsqueeze(-1)
         square_RT = velocity_RTLC.square().sum(-1).mean(-1)
         square_RT = square_RT.where(index_RT > 0, usual_mps**2)
+        last_mps_RTC = velocity_RTLC[..., 0, :]
+        if reported_mps_RTC is None:
+            reported_mps_RTC = torch.full_like(last_mps_RTC, torch.nan)
+        is_reported_RT = reported_mps_RTC.isfinite().all(-1)
         return cls(
             velocity_RTLC,
             lag_s_RTL,
@@ -73,6 +85,8 @@ class Motion(Columns):
             torch.sqrt(square_RT + (LEAST_M / pace_s_RT) ** 2),
             heading_of(velocity_RTLC[..., HEADING_LAGS, :].mean(-2)),
             index_RT,
+            reported_mps_RTC.float().where(is_reported_RT.unsqueeze(-1), last_mps_RTC),
+            is_reported_RT,
         )
 
     def seen(self) -> Tensor:
@@ -90,5 +104,19 @@ class Motion(Columns):
             torch.log1p(self.index_RT.float()).unsqueeze(-1) / 3,
             at_rest_RT.unsqueeze(-1),
             (self.index_RT == 0).float().unsqueeze(-1),
+            *self._reported(),
         ]
         return torch.cat(parts, dim=-1)
+
+    def _reported(self) -> Iterator[Tensor]:
+        """The motion reported at points back: how it differs from the last step, and if it is."""
+        last_mps_RTC = self.velocity_mps_RTLC[..., 0, :]
+        for lag in REPORTED_LAGS:
+            from_RT = (self.index_RT - lag).clamp(min=0)
+            row_R1 = torch.arange(len(from_RT), device=from_RT.device).unsqueeze(1)
+            is_told_RT = self.is_reported_RT[row_R1, from_RT] & (self.index_RT >= lag)
+            more_mps_RTC = self.reported_mps_RTC[row_R1, from_RT] - last_mps_RTC
+            own_RTC = to_heading(more_mps_RTC / self.speed_mps_RT.unsqueeze(-1), self.heading_RTC)
+            told_RT1 = is_told_RT.unsqueeze(-1).to(own_RTC.dtype)
+            yield own_RTC * told_RT1
+            yield told_RT1

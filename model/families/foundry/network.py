@@ -13,110 +13,50 @@ instant, A leads and K candidates of the base, M members of a corpus.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
-from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ...earth.arrays import Ints
-from ...earth.geometry import from_heading, step_from
+from ...earth.geometry import step_from
 from ...features.normaliser import MIN_STEP_S, Normaliser
 from ...interface.answers import Durations, Forecast, Recovered, mean_hidden_state
 from ...interface.asked_journeys import asked_journeys
 from ...interface.batch import Batch, index_of
 from ...interface.contexts import Context, Partial
 from ...interface.evaluating import evaluating
-from ...interface.family import Family, Model
-from ...interface.flat_points import FlatPoints
+from ...interface.family import Family
 from ...interface.journey_rows import JourneyRows
 from ...interface.masking import Loss, as_judged, masked, mixed, unmasked
-from ...interface.memory.crops import LAGS as REMEMBERED
-from ...interface.memory.fitting import fitted_memory
-from ...interface.memory.joint import JointMemory, read_memory
-from ...interface.memory.memory import MEMORY_FILE, Memory, nobody
-from ...interface.memory.paths import PastPaths
+from ...interface.memory.memory import nobody
 from ...interface.sequence_rows import SequenceRows, ahead_of, rows_of_batch, sequence_rows
-from ...layers.distributions import GaussianMixture, Noise, StepMixture, told_number, told_step_m
-from ...layers.elapsed import ElapsedHead
-from ...layers.heads import steer
-from . import base, motion, place
-from .base import Base, hats
+from ...layers.distributions import GaussianMixture, Noise, told_number, told_step_m
 from .between import Asked, GapHead
-from .blocks import Residual
 from .config import PRESETS, FoundryConfig
-from .density import KNOTS, DensityHead
-from .familiar import LEAST_POINTS, Envelope, signs_of
+from .familiar import LEAST_POINTS, signs_of
 from .journeys import JourneyDensity, JourneyHead
-from .motion import LAGS, LEAST_M, Motion
-from .place import PlaceCode
-from .presents import Center, Presents, grid, is_present
-from .recall import Recall
-from .strides import STRIDES, Readings
+from .presents import Presents, grid, is_present
+from .reader import Reader
+from .strides import Readings
 from .units import by_member, own_units_m, unit_m_of
 
 AHEAD = (1, 2, 3, 5, 8, 12, 16, 20, 26, 32)  # points ahead that training asks
-LOG_LOST = math.log(80)  # intervals ahead from which on the base alone tells where
-STEERED = [LAGS.index(lag) for lag in (1, 2, 4, 8, 16)]  # velocities that are damped and turned
+BASE_WEIGHT = 0.2  # of the miss of the base alone
 NO_KINK_M = 0.1  # the gradient of a distance has no value at zero
 
 
-class Foundry(Model):
-    """The network: `encode` reads points, `center` corrects the base, `density` says how surely."""
+class Foundry(Reader):
+    """The network: what its reader tells is learnt, and answers every task."""
 
     family = "foundry"
     unit_m_MJ: Tensor
-    log_knot_K: Tensor
-    memory: Memory | JointMemory | None = None
 
     def __init__(self, config: FoundryConfig, normaliser: Normaliser) -> None:
         super().__init__(config, normaliser)
-        width = config.width
-        num_seen = motion.NUM_SEEN + base.NUM_SEEN + 1 + (place.NUM_SEEN + 1) * config.has_place
-        self.base = Base()
-        self.place = PlaceCode() if config.has_place else None
-        self.embed_point = nn.Linear(num_seen, width)
-        self.layers = nn.ModuleList(
-            Residual(width, config.dropout) for _ in range(config.num_layers)
-        )
-        self.correct = nn.Linear(width, 2 * len(KNOTS))
-        self.blend = nn.Linear(width, base.NUM_SEEN)
-        self.steer = nn.Linear(width, 2 * len(STEERED) * len(KNOTS))
-        self.recall = Recall(config) if config.has_memory else None
-        for last in (self.correct, self.blend, self.steer):
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
-        self.register_buffer("log_knot_K", torch.tensor(KNOTS).log(), persistent=False)
-        self.density_head = DensityHead(width, config.num_components)
-        self.elapsed_head = ElapsedHead(width, config.num_components, normaliser)
         self.register_buffer("unit_m_MJ", torch.ones(1, len(AHEAD)), persistent=False)
         self.journey_head = JourneyHead(config, normaliser)
         self.gap_head = GapHead(config, normaliser)
-        self.envelope = Envelope()
-
-    def memory_of(self, points: FlatPoints, entity_R: Ints) -> Memory:
-        """A memory of trips, and whose each is."""
-        if not self.remembers:
-            return cast(Memory, super().memory_of(points, entity_R))
-        return fitted_memory(PastPaths.of(points, entity_R))
-
-    @property
-    def max_known(self) -> int:
-        """A long context is read with a stride for what lies far ahead."""
-        return int(self.config.max_points) * STRIDES[-1]
-
-    @property
-    def remembers(self) -> bool:
-        """Whether it can be given a memory of past trips."""
-        return self.recall is not None
-
-    def read_memory(self, folder: Path) -> None:
-        """Take up the memory that a folder holds, if it holds one."""
-        if self.remembers and (folder / MEMORY_FILE).exists():
-            self.memory = read_memory(folder)
 
     @torch.no_grad()
     def fit_inputs(self, batches: Iterable[Batch]) -> None:
@@ -154,99 +94,6 @@ class Foundry(Model):
         seen, (moved_m_NJC, elapsed_s_NJ, is_target_NJ) = self._presents(rows_of_batch(batch))
         miss_m_NJ = self._base_miss_m(seen, elapsed_s_NJ.float(), moved_m_NJC)
         return miss_m_NJ, moved_m_NJC.norm(dim=-1).float(), is_target_NJ
-
-    # ------------------------------------------------------------------ reading
-
-    def encode(self, rows: SequenceRows) -> Presents:
-        """State, motion and base of each point (R, T), from its past.
-
-        What may not be read is zero, and stands behind all that may.
-        """
-        is_hidden_RT = index_of(rows.time_s_RT) >= rows.num_readable_R.unsqueeze(1)
-        lon_deg_RT, lat_deg_RT, time_s_RT = (
-            value_RT.masked_fill(is_hidden_RT, 0)
-            for value_RT in (rows.lon_deg_RT, rows.lat_deg_RT, rows.time_s_RT)
-        )
-        usual = self.normaliser.typical_step_s, self.normaliser.speed_scale_mps
-        moved = Motion.of(lon_deg_RT, lat_deg_RT, time_s_RT, *usual)
-        told_RTAK = self.base.told(lon_deg_RT, lat_deg_RT, time_s_RT, moved)
-        is_told_RT1 = (told_RTAK[..., 0, :].abs().sum(-1, keepdim=True) > 0).float()
-        is_drawn_RT = (rows.stands_for_R != 1).unsqueeze(1).expand_as(time_s_RT)
-        seen = [moved.seen(), told_RTAK.flatten(-2), is_told_RT1]
-        if self.place is not None:
-            code_RTK = self.place(lon_deg_RT, lat_deg_RT, moved.heading_RTC)
-            is_known_RT = self.place.knows(lon_deg_RT, lat_deg_RT)
-            # What comes in so many intervals, a place says of intervals like those of train alone.
-            is_known_RT &= ~is_drawn_RT & self.envelope.knows_interval(moved)
-            seen += self._placed(code_RTK, is_known_RT)
-        x_RTD = self.embed_point(torch.cat(seen, dim=-1).to(self.embed_point.weight.dtype))
-        for layer in self.layers:
-            x_RTD = layer(x_RTD)
-        row_RT = index_of(rows.time_s_RT.T).T
-        return Presents(x_RTD, moved, told_RTAK, row_RT, is_drawn_RT)
-
-    def _placed(self, code_RTK: Tensor, is_known_RT: Tensor) -> list[Tensor]:
-        """The numbers of places, and whether they are told: not in some rows of training."""
-        is_told_RT1 = is_known_RT.unsqueeze(-1).to(code_RTK.dtype)
-        if self.training:
-            kept_R11 = torch.rand_like(code_RTK[:, :1, :1]) >= self.config.share_placeless
-            is_told_RT1 = is_told_RT1 * kept_R11
-        return [code_RTK * is_told_RT1, is_told_RT1]
-
-    def recollected(
-        self, seen: Presents, lon_deg_N: Tensor, lat_deg_N: Tensor, kin_N: Ints
-    ) -> Presents:
-        """Presents that are told what past trips did next, none of their own kin."""
-        if self.recall is None:
-            return seen
-        recalled, moving = None, seen.motion
-        if self.memory is not None:
-            velocity_mps_NLC = moving.velocity_mps_RTLC[:, [LAGS.index(lag) for lag in REMEMBERED]]
-            asked = lon_deg_N, lat_deg_N, velocity_mps_NLC, moving.pace_s_RT, kin_N
-            recalled = self.memory.recall(*asked)
-        hidden_ND, followed = self.recall(seen.hidden_ND, moving, recalled)
-        return replace(seen, hidden_ND=hidden_ND, followed=followed)
-
-    def center(self, seen: Presents, elapsed_s_NJ: Tensor) -> Center:
-        """Displacement after so long: the base, and what the network adds to it."""
-        moving = seen.motion
-        steps_NJ = elapsed_s_NJ / moving.pace_s_RT.unsqueeze(-1)
-        log_steps_NJ = torch.log(steps_NJ.clamp(min=1e-6))
-        near_NJK = hats(log_steps_NJ, self.log_knot_K)
-        trust_NJ = ((LOG_LOST - log_steps_NJ) / (LOG_LOST - self.log_knot_K[-1])).clamp(0, 1)
-        if not self.training:
-            trust_NJ = trust_NJ * self.envelope.trusts(moving).unsqueeze(-1)
-        led_NJK = trust_NJ.unsqueeze(-1) * near_NJK
-        off_NKC = self.correct(seen.hidden_ND).unflatten(-1, (len(KNOTS), 2))
-        reach_m_NJ = moving.speed_mps_RT.unsqueeze(-1) * elapsed_s_NJ + LEAST_M
-        turned_NJC = from_heading(led_NJK @ off_NKC, moving.heading_RTC.unsqueeze(-2))
-        more_NAK = self.blend(seen.hidden_ND).view_as(seen.told_NAK)
-        base_m_NJC = self.base(moving, seen.told_NAK, elapsed_s_NJ, more_NAK, trust_NJ)
-        way_mps_N1WC = moving.velocity_mps_RTLC[:, None, STEERED]
-        numbers_NKW = self.steer(seen.hidden_ND).unflatten(-1, (len(KNOTS), 2 * len(STEERED)))
-        steered_mps_NJC = steer(way_mps_N1WC, *(led_NJK @ numbers_NKW).chunk(2, dim=-1))
-        base_m_NJC = base_m_NJC + elapsed_s_NJ.unsqueeze(-1) * steered_mps_NJC
-        if self.recall is not None and seen.followed is not None:
-            asked = seen.hidden_ND, seen.followed, moving, elapsed_s_NJ, led_NJK
-            base_m_NJC = self.recall.led_m(base_m_NJC, *asked)
-        return Center(base_m_NJC + reach_m_NJ.unsqueeze(-1) * turned_NJC, reach_m_NJ, near_NJK)
-
-    def density(self, seen: Presents, center: Center, at_P: tuple[Tensor, ...]) -> StepMixture:
-        """How displacements of pairs spread around the center, which they leave where it is."""
-        numbers_NKU = self.density_head(seen.hidden_ND.detach())
-        present_P = at_P[0]
-        numbers_PU = (center.near_NJK[at_P].unsqueeze(1) @ numbers_NKU[present_P]).squeeze(1)
-        return self.density_head.around(
-            center.moved_m_NJC[at_P].detach(),
-            center.reach_m_NJ[at_P],
-            seen.motion.heading_RTC[present_P],
-            numbers_PU,
-        )
-
-    def elapsed(self, seen: Presents, present_P: Tensor, ahead_P: Tensor) -> GaussianMixture:
-        """How long it is from presents to points ahead, around intervals of their own past."""
-        hidden_PD, pace_s_P = seen.hidden_ND[present_P], seen.motion.pace_s_RT[present_P]
-        return self.elapsed_head(hidden_PD.detach(), ahead_P, pace_s_P)
 
     # ------------------------------------------------------------------ training
 
@@ -291,8 +138,8 @@ class Foundry(Model):
     def forecast_loss(self, batch: Batch) -> Loss:
         """Mean distance of the centers from the truth, each in the unit of its points ahead.
 
-        Beside it the negative log-likelihoods of where and when, in nats, which move the heads of
-        the densities alone.
+        Beside it that of the base alone, which moves its own few parameters, and the negative
+        log-likelihoods of where and when, in nats, which move the heads of the densities.
         """
         rows = rows_of_batch(batch)
         seen, (moved_m_NJC, elapsed_s_NJ, is_target_NJ) = self._presents(rows, batch)
@@ -300,15 +147,14 @@ class Foundry(Model):
         center = self.center(seen, elapsed_s_NJ)
         away_m_NJC = center.moved_m_NJC - moved_m_NJC.float()
         away_m_NJ = torch.sqrt(away_m_NJC.square().sum(-1) + NO_KINK_M**2) - NO_KINK_M
-        miss_NJ = away_m_NJ / self.unit_m_MJ[batch.cursor.last]
+        simple_m_NJ = self._base_miss_m(seen, elapsed_s_NJ, moved_m_NJC)
+        unit_m_NJ = self.unit_m_MJ[batch.cursor.last].expand_as(away_m_NJ).clone()
         is_drawn_N = seen.is_drawn_N
         if bool(is_drawn_N.any()):
             self.envelope.is_any_rate.fill_(1)
-            few, asked = seen.at(is_drawn_N), (elapsed_s_NJ[is_drawn_N], moved_m_NJC[is_drawn_N])
-            simple_m_NJ = self._base_miss_m(few, *asked).detach()
-            reach_m_NJ, is_asked_NJ = center.reach_m_NJ[is_drawn_N], is_target_NJ[is_drawn_N]
-            unit_m_NJ = own_units_m(simple_m_NJ, reach_m_NJ, is_asked_NJ, few.row_N)
-            miss_NJ[is_drawn_N] = away_m_NJ[is_drawn_N] / unit_m_NJ
+            told = simple_m_NJ.detach(), center.reach_m_NJ, is_target_NJ, seen.row_N
+            unit_m_NJ[is_drawn_N] = own_units_m(*(value[is_drawn_N] for value in told))
+        miss_NJ = away_m_NJ / unit_m_NJ
         present_P, ahead_P = at_P = is_target_NJ.nonzero(as_tuple=True)
         step = self.density(seen, center, at_P)
         ahead_J = torch.tensor(AHEAD, device=ahead_P.device)
@@ -317,10 +163,12 @@ class Foundry(Model):
         elapsed_nll_P = -elapsed.log_density(log_s_P).masked_fill(is_drawn_N[present_P], 0)
         parts = {
             "miss": miss_NJ[at_P].sum(),
+            "base_miss": (simple_m_NJ / unit_m_NJ)[at_P].sum(),
             "step_nll": -step.log_density(moved_m_NJC[at_P].float()).sum(),
             "elapsed_nll": elapsed_nll_P.sum(),
         }
-        return Loss.of(is_target_NJ.sum(), parts, step_nll=0.1, elapsed_nll=0.1)
+        weights = {"base_miss": BASE_WEIGHT, "step_nll": 0.1, "elapsed_nll": 0.1}
+        return Loss.of(is_target_NJ.sum(), parts, **weights)
 
     # ------------------------------------------------------------------ tasks
 

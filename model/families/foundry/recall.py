@@ -22,8 +22,8 @@ from .config import FoundryConfig
 from .density import KNOTS as TOLD
 from .motion import LEAST_M, Motion
 
-NUM_SEEN = 7 * len(KNOTS) + 4
-FOLLOWED = 3  # numbers that say how far a forecast follows
+NUM_SEEN = 9 * len(KNOTS) + 4
+FOLLOWED = 4  # numbers that say how far a forecast follows
 STEEP = 5.0  # ways beyond so many of one's own speed are told alike
 NEAR_STEPS = 8  # intervals of which the own way tells what is near
 FIRST_LOG_NEAR = 1.0
@@ -33,6 +33,7 @@ FIRST_LOG_NEAR = 1.0
 class Followed(Columns):
     """The mean of neighbours until each knot: velocity, where they were, how much slower they were.
 
+    Beside it the mean velocity of the memory's own linear forecast, zero where it has none.
     `trust` falls with the distance of the nearest neighbours, and is 0 where none goes on so long
     and where no memory is asked.
     """
@@ -40,6 +41,8 @@ class Followed(Columns):
     way_mps_NJC: Tensor
     offset_m_NJC: Tensor
     faster_mps_NJC: Tensor
+    linear_mps_NJC: Tensor
+    is_linear_NJ: Tensor
     trust_NJ: Tensor
 
 
@@ -96,7 +99,9 @@ class Recall(nn.Module):
         away_m2_NJ = torch.einsum("nkj,nk->nj", weight_NKJ, square_NKF[..., 0])
         near_m_N1 = self.log_near.exp() * (reach_m_N1 + recalled.spread_m_N.unsqueeze(-1))
         trust_NJ = (weight_NKJ.sum(1) > 0) / (1 + away_m2_NJ / near_m_N1.square())
-        followed = Followed(way_mps_NJC, offset_m_NJC, faster_mps_NJC, trust_NJ)
+        linear_mps_NJC, is_linear_NJ = recalled.linear_mps_NJC, recalled.is_linear_NJ.float()
+        means = way_mps_NJC, offset_m_NJC, faster_mps_NJC
+        followed = Followed(*means, linear_mps_NJC, is_linear_NJ, trust_NJ)
         share_NJ = (recalled.is_known_NK.unsqueeze(-1) & recalled.lasts_NKJ).float().mean(1)
         near_NF = torch.sqrt(square_NKF.mean(1)) / reach_m_N1
         nearest_N1 = torch.sqrt(square_NKF[:, 0, :1]) / reach_m_N1
@@ -106,6 +111,9 @@ class Recall(nn.Module):
             along_NJC.clamp(-STEEP, STEEP).flatten(-2),
             torch.asinh(torch.sqrt(square_NJ + 1e-8) / speed_N1),
             torch.asinh(beside_NJC).flatten(-2),
+            to_heading(linear_mps_NJC / speed_N1.unsqueeze(-1), heading_N1C)
+            .clamp(-STEEP, STEEP)
+            .flatten(-2),
             share_NJ,
             trust_NJ,
             torch.log(torch.cat([near_NF, nearest_N1], dim=-1).clamp(1e-4, 1e4)) / 3,
@@ -140,20 +148,30 @@ class Recall(nn.Module):
         motion: Motion,
         elapsed_s_NJ: Tensor,
         led_NJK: Tensor,
+        strange_NJ: Tensor | float,
     ) -> Tensor:
         """The base, moved towards where neighbours lead.
 
-        Of three numbers the first says how far, the second how much of the offset to the
-        neighbours is made up, the third how many intervals one stays faster than they were.
+        Of four numbers the first says how far, the second how much of the offset to the
+        neighbours is made up, the third how many intervals one stays faster than they were, the
+        fourth how far the base goes to the linear forecast of the memory before. Where the network
+        itself is not trusted, as it may be by a part, that is followed as far as the memory is.
         """
         pace_s_N1 = motion.pace_s_RT.unsqueeze(-1)
         steps_NJ = elapsed_s_NJ / pace_s_N1
         near_NJk = hats(torch.log(steps_NJ.clamp(min=1e-6)), self.log_knot_J)
         number_NKU = self.follow(hidden_ND).unflatten(-1, (len(TOLD), FOLLOWED))
-        share_NJ1, closer_NJ1, faster_NJ1 = (led_NJK @ number_NKU).split(1, dim=-1)
+        share_NJ1, closer_NJ1, faster_NJ1, linear_NJ1 = (led_NJK @ number_NKU).split(1, dim=-1)
+        trust_NJ1 = near_NJk @ followed.trust_NJ.unsqueeze(-1)
+        linear_NJ1 = linear_NJ1 + torch.as_tensor(strange_NJ).unsqueeze(-1)
+        linear_NJ1 = linear_NJ1 * (
+            near_NJk @ (followed.trust_NJ * followed.is_linear_NJ).unsqueeze(-1)
+        )
+        linear_m_NJC = elapsed_s_NJ.unsqueeze(-1) * (near_NJk @ followed.linear_mps_NJC)
+        base_m_NJC = base_m_NJC + linear_NJ1 * (linear_m_NJC - base_m_NJC)
         led_m_NJC = elapsed_s_NJ.unsqueeze(-1) * (near_NJk @ followed.way_mps_NJC)
         led_m_NJC = led_m_NJC + closer_NJ1 * (near_NJk @ followed.offset_m_NJC)
         lead_s_NJ1 = faster_NJ1 * pace_s_N1.unsqueeze(-1)
         led_m_NJC = led_m_NJC + lead_s_NJ1 * (near_NJk @ followed.faster_mps_NJC)
-        share_NJ1 = share_NJ1 * (near_NJk @ followed.trust_NJ.unsqueeze(-1))
+        share_NJ1 = share_NJ1 * trust_NJ1
         return base_m_NJC + share_NJ1 * (led_m_NJC - base_m_NJC)

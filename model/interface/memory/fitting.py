@@ -1,10 +1,13 @@
 """Fitting of a memory: how much a difference of velocities counts beside one of places.
 
+Beside that the memory learns a linear forecast, from its own trips alone and without any network.
+
 Shapes: N crops, K neighbours, J knots, C coordinates (east, north), P numbers of a forecast.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,31 +16,45 @@ from torch import Tensor
 
 from ...earth.arrays import Ints
 from ...features.least_absolute import least_absolute
-from ..recalled import KNOTS, Recalled
+from ..recalled import KNOTS, NUM_LINEAR, Recalled, linear_parts
 from .crops import cut_points, velocities_mps
 from .memory import Memory
 from .paths import PastPaths
 
 MOTION_STEPS = (1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 160.0)  # median steps, of which one is chosen
 FITTED_CROPS = 2_000
+LEAST_ROWS = 10 * NUM_LINEAR  # crops without which nothing can be said of a linear forecast
 LEAST_M = 1.0
 NO_ROWS: Ints = np.zeros(0, np.int64)
 STRENGTH = 1e-3  # by which the few numbers are drawn to zero
 
 
-def fitted_memory(paths: PastPaths, kin_of_row: Ints = NO_ROWS) -> Memory:
+# Of points of paths the mean velocities (N, J, C) until each knot that a simple forecast tells.
+Simple = Callable[[PastPaths, Ints], Tensor]
+
+
+def nothing_simple(paths: PastPaths, now_N: Ints) -> Tensor:
+    """Velocities of a forecast that tells nothing."""
+    return torch.zeros(len(now_N), len(KNOTS), 2)
+
+
+def fitted_memory(
+    paths: PastPaths, kin_of_row: Ints = NO_ROWS, simple: Simple = nothing_simple
+) -> Memory:
     """The memory of paths that best helps to tell them: each from the trips of others.
 
+    Beside these it is told a simple forecast, which whoever asks the memory tells it as well.
     Paths of which none has three points or more are refused: none of them goes on from anywhere.
     """
     if not len(cut_points(paths)):
         raise ValueError("a memory needs a past trip of three points or more, and there is none")
     step_s = paths.median_step_s
     tried = [Memory(paths, steps * step_s) for steps in MOTION_STEPS]
-    questions = [OwnQuestions.of(memory) for memory in tried]
-    best = min(range(len(tried)), key=lambda place: questions[place].error())
-    spread_m = questions[best].spread_m()
-    return replace(tried[best], spread_m=spread_m, kin_of_row=kin_of_row)
+    questions = [OwnQuestions.of(memory, simple) for memory in tried]
+    fits = [asked.fit() for asked in questions]
+    best = min(range(len(tried)), key=lambda place: float(fits[place][1].mean()))
+    spread_m, weight_JP = questions[best].spread_m(), fits[best][0]
+    return replace(tried[best], spread_m=spread_m, weight_JP=weight_JP, kin_of_row=kin_of_row)
 
 
 @dataclass(frozen=True)
@@ -46,52 +63,46 @@ class OwnQuestions:
 
     velocity_mps_NLC: Tensor
     pace_s_N: Tensor
+    simple_mps_NJC: Tensor
     true_mps_NJC: Tensor
     lasts_NJ: Tensor
     recalled: Recalled
 
     @classmethod
-    def of(cls, memory: Memory) -> OwnQuestions:
+    def of(cls, memory: Memory, simple: Simple = nothing_simple) -> OwnQuestions:
         now_N = memory.now_P[:: max(1, len(memory.now_P) // FITTED_CROPS)]
         velocity_mps, pace_s = map(torch.from_numpy, velocities_mps(memory.paths, now_N))
         kin_N = memory.paths.kin_R[memory.paths.points.trajectory_N[now_N]]
-        recalled = memory.recall(*memory.paths.place(now_N), velocity_mps, pace_s, kin_N)
+        own = velocity_mps, pace_s, simple(memory.paths, now_N)
+        recalled = memory.recall(*memory.paths.place(now_N), *own, kin_N)
         true_mps_N1JC, lasts_N1J = memory.ways(now_N[:, None], pace_s)
-        return cls(velocity_mps, pace_s, true_mps_N1JC[:, 0], lasts_N1J[:, 0], recalled)
+        return cls(*own, true_mps_N1JC[:, 0], lasts_N1J[:, 0], recalled)
 
-    def error(self) -> float:
-        """How far a linear forecast is off that is told one's own motion and what is recalled.
+    def fit(self) -> tuple[Tensor, Tensor]:
+        """Weights (J, P) of a linear forecast that is told one's own motion and what is recalled.
 
-        As a share of how far one went; the mean over knots, each of which has weights of its own.
-        It is told its own motion because a network is: what counts is what a memory adds to that.
+        Beside them how far it is off (J), as a share of how far one went. It is told its own motion
+        because a network is: what counts is what a memory adds to that. Of a knot that too few
+        crops reach there is no forecast: its weights are NaN.
         """
-        design_NJPC = linear_parts(self.velocity_mps_NLC, self.pace_s_N, self.recalled)
-        is_told_NKJ = self.recalled.is_known_NK.unsqueeze(-1) & self.recalled.lasts_NKJ
+        recalled = self.recalled
+        is_told_NKJ = recalled.is_known_NK.unsqueeze(-1) & recalled.lasts_NKJ
+        beside = recalled.way_mps_NKJC, recalled.offset_m_NKC, recalled.faster_mps_NKVC
+        own = self.velocity_mps_NLC, self.pace_s_N, self.simple_mps_NJC
+        design_NJPC = linear_parts(*own, *beside, is_told_NKJ)
         is_judged_NJ = self.lasts_NJ & is_told_NKJ.any(1)
-        shares = []
+        weights, shares = [], []
         for knot in range(len(KNOTS)):
             rows = is_judged_NJ[:, knot]
             design_NPC, true_mps_NC = design_NJPC[rows, knot], self.true_mps_NJC[rows, knot]
             (weight_P,) = least_absolute(design_NPC, true_mps_NC, [STRENGTH])
             miss_NC = true_mps_NC - torch.einsum("p,npc->nc", weight_P, design_NPC)
             went_mps = true_mps_NC.norm(dim=-1).sum().clamp(min=1e-9)
-            shares.append(float(miss_NC.norm(dim=-1).sum() / went_mps))
-        return sum(shares) / len(shares)
+            shares.append(miss_NC.norm(dim=-1).sum() / went_mps)
+            weights.append(weight_P if int(rows.sum()) >= LEAST_ROWS else weight_P * torch.nan)
+        return torch.stack(weights), torch.stack(shares)
 
     def spread_m(self) -> float:
         """How far away a neighbour is in the middle."""
         away_m_NK = self.recalled.offset_m_NKC.norm(dim=-1)[self.recalled.is_known_NK]
         return max(LEAST_M, float(away_m_NK.median())) if len(away_m_NK) else LEAST_M
-
-
-def linear_parts(velocity_mps_NLC: Tensor, pace_s_N: Tensor, recalled: Recalled) -> Tensor:
-    """Velocities (N, J, P, C): one's own, the neighbours' mean way, and how they differ from it."""
-    is_told_NKJ = recalled.is_known_NK.unsqueeze(-1) & recalled.lasts_NKJ
-    weight_NKJ1 = (is_told_NKJ / is_told_NKJ.sum(1, keepdim=True).clamp(min=1)).unsqueeze(-1)
-    ahead_s_NJ1 = (pace_s_N[:, None] * torch.tensor(KNOTS)).unsqueeze(-1)
-    way_mps_NJC = (weight_NKJ1 * recalled.way_mps_NKJC).sum(1)
-    faster_mps_NJC = (weight_NKJ1 * recalled.faster_mps_NKVC.sum(2).unsqueeze(2)).sum(1)
-    toward_mps_NJC = (weight_NKJ1 * recalled.offset_m_NKC.unsqueeze(2)).sum(1) / ahead_s_NJ1
-    own_mps_NJPC = velocity_mps_NLC.unsqueeze(1).expand(-1, len(KNOTS), -1, -1)
-    told_mps_NJPC = torch.stack([way_mps_NJC, faster_mps_NJC, toward_mps_NJC], dim=2)
-    return torch.cat([own_mps_NJPC, told_mps_NJPC], dim=2).double()

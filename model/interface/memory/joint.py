@@ -26,13 +26,16 @@ from .lanes import Detours, Gaps
 from .memory import MEMORY_FILE, Memory, nobody
 from .paths import NOBODY
 
+STRANGE = 1e12  # spreads by which a member of other intervals is farther away than any other
+
 
 @dataclass(frozen=True)
 class JointMemory:
     """Memories by the number of their member; None, where a member is not remembered.
 
     A present is told by the one whose trips are nearest to it, as a multiple of how far neighbours
-    usually are there. Kin of different members have different numbers.
+    usually are there, of those whose intervals are like its own, if there are any. Kin of
+    different members have different numbers.
     """
 
     members: tuple[Memory | None, ...]
@@ -56,44 +59,45 @@ class JointMemory:
         lat_deg_N: Tensor,
         velocity_mps_NLC: Tensor,
         pace_s_N: Tensor,
+        simple_mps_NJC: Tensor,
         kin_N: Ints,
     ) -> Recalled:
         """What the neighbours of presents did next, each of the member that is nearest."""
-        nearest_N = self.nearest_member(lon_deg_N, lat_deg_N)
+        nearest_N = self.nearest_member(lon_deg_N, lat_deg_N, pace_s_N)
         parts, rows = [], []
         for number in np.unique(nearest_N) if len(nearest_N) else [self._first]:
             (own,) = np.nonzero(nearest_N == number)
             kin = self._own_kin(number, kin_N[own])
             places_deg = lon_deg_N[own], lat_deg_N[own]
-            asked = *places_deg, velocity_mps_NLC[own], pace_s_N[own], kin
-            parts.append(self._of(number).recall(*asked))
+            moved = velocity_mps_NLC[own], pace_s_N[own], simple_mps_NJC[own]
+            parts.append(self._of(number).recall(*places_deg, *moved, kin))
             rows.append(own)
         return joined(parts).at(np.argsort(np.concatenate(rows)))
 
     def detours(self, gaps: Gaps, gap_N: Ints, share_N: Floats) -> Detours:
         """How past trips went between the ends of gaps, each of the member nearest to its start."""
-        nearest_G = self.nearest_member(
-            *map(torch.from_numpy, (gaps.lon_deg_G2[:, 0], gaps.lat_deg_G2[:, 0]))
-        )
+        starts = gaps.lon_deg_G2[:, 0], gaps.lat_deg_G2[:, 0], gaps.pace_s_G
+        nearest_G = self.nearest_member(*map(torch.from_numpy, starts))
         parts, rows = [], []
         for number in np.unique(nearest_G) if len(nearest_G) else [self._first]:
-            (own_G,), (own_N,) = (
-                np.nonzero(nearest_G == number),
-                np.nonzero(nearest_G[gap_N] == number),
-            )
+            (own_G,) = np.nonzero(nearest_G == number)
+            (own_N,) = np.nonzero(nearest_G[gap_N] == number)
             asked = replace(gaps.at(own_G), kin_G=self._own_kin(number, gaps.kin_G[own_G]))
             place_N = np.searchsorted(own_G, gap_N[own_N])
             parts.append(self._of(number).detours(asked, place_N, share_N[own_N]))
             rows.append(own_N)
         return joined(parts).at(np.argsort(np.concatenate(rows)))
 
-    def nearest_member(self, lon_deg_N: Tensor, lat_deg_N: Tensor) -> Ints:
+    def nearest_member(self, lon_deg_N: Tensor, lat_deg_N: Tensor, pace_s_N: Tensor) -> Ints:
         """The number of the member whose trips are nearest, in its own measure."""
-        places_deg = lon_deg_N.detach().cpu().numpy(), lat_deg_N.detach().cpu().numpy()
-        away_MN = [
-            np.full(len(lon_deg_N), np.inf) if one is None else one.spreads_away(*places_deg)
-            for one in self.members
-        ]
+        lon_deg, lat_deg, pace_s = (
+            value.detach().cpu().numpy() for value in (lon_deg_N, lat_deg_N, pace_s_N)
+        )
+        away_MN = np.full((len(self.members), len(lon_deg)), np.inf)
+        for away_N, memory in zip(away_MN, self.members, strict=True):
+            if memory is not None:
+                is_strange_N = ~memory.knows_pace(pace_s)
+                away_N[:] = memory.spreads_away(lon_deg, lat_deg) + STRANGE * is_strange_N
         nearest_N: Ints = np.argmin(away_MN, axis=0)
         return nearest_N
 

@@ -32,11 +32,12 @@ GAPS_AT_ONCE = 256
 
 @dataclass(frozen=True)
 class Gaps(Columns):
-    """Where gaps begin and end, how long they are, and whose they are."""
+    """Where gaps begin and end, how long they and their intervals are, and whose they are."""
 
     lon_deg_G2: Floats
     lat_deg_G2: Floats
     lasts_us_G: Ints
+    pace_s_G: Floats
     kin_G: Ints
 
 

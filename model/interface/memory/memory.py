@@ -23,7 +23,7 @@ from ...earth.geometry import step_between
 from ..batch import ROW_BITS, Batch
 from ..contexts import Context
 from ..flat_points import FlatPoints
-from ..recalled import KNOTS, Recalled
+from ..recalled import KNOTS, NUM_LINEAR, Recalled, linear_parts
 from ..sequence_rows import SequenceRows
 from .crops import cut_points, keys, velocities_mps
 from .lanes import Detours, Gaps, Lanes
@@ -36,7 +36,13 @@ TRAIN = "train"
 MEMORY_FILE = "memory.safetensors"
 NUM_NEIGHBOURS = 12
 NUM_FOUND = (36, 288)  # of which those of the asked entity itself are left out: more where needed
+NO_FORECAST = torch.full((len(KNOTS), NUM_LINEAR), torch.nan, dtype=torch.float64)
+OUTER, WIDER = (
+    0.02,
+    2.0,
+)  # tails of its intervals, and how far beyond them it still knows what is asked
 SLACK = 0.5  # a neighbour may be so much farther away than the nearest one
+ROUGH_M, FAR_M = 50e3, 1_000e3  # the diagonal of a cube is a tenth of what is far
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,8 @@ class Memory:
     """Past paths, and the time for which a difference of velocities is as much as one of places.
 
     `spread_m` is how far from each other trips usually are that are neighbours. A memory is that of
-    people, if nothing else is said.
+    people, if nothing else is said. `weight_JP` are those of its own linear forecast, NaN of knots
+    without one.
     `kin_of_row` says whose the trips of the split are that it was made of, in the order of their
     shards; who reads these has to leave out what is his own.
     """
@@ -53,6 +60,7 @@ class Memory:
     motion_s: float
     spread_m: float = 1.0
     is_personal: bool = True
+    weight_JP: Tensor = field(default_factory=lambda: NO_FORECAST)
     kin_of_row: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Memory:
@@ -70,8 +78,19 @@ class Memory:
         return self.paths.kin_R[self.paths.points.trajectory_N[self.now_P]]
 
     @cached_property
+    def motion_P(self) -> tuple[Floats, Floats]:
+        """Velocities (P, L, C) and mean intervals (P) of the crops."""
+        return velocities_mps(self.paths, self.now_P)
+
+    @property
     def velocity_mps_PLC(self) -> Floats:
-        return velocities_mps(self.paths, self.now_P)[0]
+        return self.motion_P[0]
+
+    @cached_property
+    def pace_s_2(self) -> Floats:
+        """The shortest and the longest interval at which its own trips tell how one goes on."""
+        low_s, high_s = np.quantile(self.motion_P[1], [OUTER, 1 - OUTER])
+        return np.array([low_s / WIDER, high_s * WIDER])
 
     @cached_property
     def tree(self) -> cKDTree:
@@ -81,10 +100,32 @@ class Memory:
         places_deg = points.lon_deg_N[self.now_P], points.lat_deg_N[self.now_P]
         return cKDTree(keys(*places_deg, self.velocity_mps_PLC, self.motion_s))
 
+    def knows_pace(self, pace_s_N: Floats) -> Bools:
+        """Which intervals are at least half of its shortest, and at most twice its longest ones."""
+        low_s, high_s = self.pace_s_2
+        return (pace_s_N >= low_s) & (pace_s_N <= high_s)
+
     def spreads_away(self, lon_deg_N: Floats, lat_deg_N: Floats) -> Floats:
-        """How far the nearest crop is from places, as a multiple of how far neighbours are."""
-        away_m_N, _ = self.place_tree.query(in_space_m(lon_deg_N, lat_deg_N))
+        """How far the nearest crop is from places, as a multiple of how far neighbours are.
+
+        To a tenth of what is far: from there all crops are about equally far, and a tree would look
+        at nearly all of them.
+        """
+        place_m_NC = in_space_m(lon_deg_N, lat_deg_N)
+        away_m_N, _ = self.rough_tree.query(place_m_NC)
+        is_near_N = away_m_N < FAR_M
+        if is_near_N.any():
+            away_m_N[is_near_N], _ = self.place_tree.query(place_m_NC[is_near_N])
         return np.asarray(away_m_N) / self.spread_m
+
+    @cached_property
+    def rough_tree(self) -> cKDTree:
+        """One crop of each cube of `ROUGH_M` that has any."""
+        from scipy.spatial import cKDTree
+
+        place_m_PC = self.place_tree.data
+        _, first_Q = np.unique((place_m_PC // ROUGH_M).astype(int), axis=0, return_index=True)
+        return cKDTree(place_m_PC[first_Q])
 
     @cached_property
     def place_tree(self) -> cKDTree:
@@ -122,12 +163,17 @@ class Memory:
         lat_deg_N: Tensor,
         velocity_mps_NLC: Tensor,
         pace_s_N: Tensor,
+        simple_mps_NJC: Tensor,
         kin_N: Ints,
     ) -> Recalled:
-        """What the neighbours of presents did next, knots of `pace_s` ahead."""
-        lon_deg, lat_deg, velocity_mps, pace_s = (
-            value.detach().cpu().double()
-            for value in (lon_deg_N, lat_deg_N, velocity_mps_NLC, pace_s_N)
+        """What the neighbours of presents did next, knots of `pace_s` ahead.
+
+        `simple_mps` are the mean velocities until these by a simple forecast, which the linear one
+        of the memory is told.
+        """
+        told = lon_deg_N, lat_deg_N, velocity_mps_NLC, pace_s_N, simple_mps_NJC
+        lon_deg, lat_deg, velocity_mps, pace_s, simple_mps = (
+            value.detach().cpu().double() for value in told
         )
         asked = lon_deg.numpy(), lat_deg.numpy(), velocity_mps.numpy(), kin_N
         crop_NK, is_known_NK = self.nearest(*asked)
@@ -139,16 +185,36 @@ class Memory:
         faster = [faster_mps_NKLC[:, :, :2].mean(2), faster_mps_NKLC[:, :, 2] / 2]
         way_mps_NKJC, lasts_NKJ = self.ways(now_NK, pace_s)
         offset_m = step_between(lon_deg.unsqueeze(1), lat_deg.unsqueeze(1), *here)
+        offset_m_NKC, faster_mps_NKVC = torch.stack(offset_m, dim=-1), torch.stack(faster, dim=2)
+        is_told_NKJ = torch.from_numpy(is_known_NK).unsqueeze(-1) & lasts_NKJ
+        parts = way_mps_NKJC, offset_m_NKC, faster_mps_NKVC, is_told_NKJ
+        linear_mps_NJC, is_linear_NJ = self.linear_mps(velocity_mps, pace_s, simple_mps, *parts)
         device = pace_s_N.device
         return Recalled(
             way_mps_NKJC.float().to(device),
             lasts_NKJ.to(device),
-            torch.stack(offset_m, dim=-1).float().to(device),
-            torch.stack(faster, dim=2).float().to(device),
+            offset_m_NKC.float().to(device),
+            faster_mps_NKVC.float().to(device),
             torch.from_numpy(is_known_NK).to(device),
             torch.full_like(pace_s_N, self.motion_s),
             torch.full_like(pace_s_N, self.spread_m),
+            linear_mps_NJC.float().to(device),
+            is_linear_NJ.to(device),
         )
+
+    def linear_mps(
+        self, velocity_mps_NLC: Tensor, pace_s_N: Tensor, *told: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Mean velocities (N, J, C) until knots by the own linear forecast, and where there is one.
+
+        There is none at intervals unlike those of the own trips.
+        """
+        is_told_NKJ = told[-1]
+        is_linear_NJ = is_told_NKJ.any(1) & self.weight_JP.isfinite().all(-1)
+        is_linear_NJ &= torch.from_numpy(self.knows_pace(pace_s_N.numpy())).unsqueeze(-1)
+        design_NJPC = linear_parts(velocity_mps_NLC, pace_s_N, *told)
+        found_NJC = torch.einsum("jp,njpc->njc", self.weight_JP.nan_to_num(), design_NJPC)
+        return found_NJC.where(is_linear_NJ.unsqueeze(-1), 0.0), is_linear_NJ
 
     def ways(self, now_NK: Ints, pace_s_N: Tensor) -> tuple[Tensor, Tensor]:
         """Mean velocities (N, K, J, C) from points until knots, and which paths go on so long."""
@@ -204,6 +270,7 @@ class Memory:
             "num_points_R": np.diff(self.paths.offset_R),
             "kin_R": self.paths.kin_R.astype(np.int64),
             "scales": np.array([self.motion_s, self.spread_m]),
+            "weight_JP": self.weight_JP.numpy(),
             "is_personal": np.array([self.is_personal]),
         }
         return {
@@ -219,7 +286,8 @@ class Memory:
         points = FlatPoints(path_N, *columns, np.ones(len(path_N), bool))
         motion_s, spread_m = told["scales"].tolist()
         paths = PastPaths.of(points, told["kin_R"])
-        return cls(paths, motion_s, spread_m, is_personal=bool(told["is_personal"][0]))
+        is_personal = bool(told["is_personal"][0])
+        return cls(paths, motion_s, spread_m, is_personal, stored["weight_JP"].clone())
 
 
 def nobody(num: int) -> Ints:
