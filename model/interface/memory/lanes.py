@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 NUM_LANES = 12
 NUM_FOUND = 128
+MAX_STARTS = 400_000
 RATES = (0.5, 0.65, 0.8, 1.0, 1.2, 1.5, 2.0)  # of how long a lane may take, to the time of the gap
 GAPS_AT_ONCE = 256
 
@@ -59,6 +60,18 @@ class Lanes:
     paths: PastPaths
     point_P: Ints
     tree: cKDTree
+
+    @classmethod
+    def of(cls, paths: PastPaths) -> Lanes:
+        """Of paths, with lanes that begin at any of their points but the last."""
+        from scipy.spatial import cKDTree
+
+        is_start_N = np.ones(len(paths.along_us_N), bool)
+        is_start_N[paths.offset_R[1:] - 1] = False
+        (start,) = np.nonzero(is_start_N)
+        point_P = start[:: max(1, -(-len(start) // MAX_STARTS))]
+        places_deg = paths.points.lon_deg_N[point_P], paths.points.lat_deg_N[point_P]
+        return cls(paths, point_P, cKDTree(in_space_m(*places_deg)))
 
     @cached_property
     def space_m_N3(self) -> Floats:
@@ -114,7 +127,8 @@ class Lanes:
             for value_GF in (point_GF, rate_GF, misfit_m_GF)
         )
         misfit_m_GK[:, num_found:] = np.inf
-        return point_GK, np.take_along_axis(lasts_us_GS, rate_GK, 1), misfit_m_GK
+        lasts_us_GK = np.take_along_axis(lasts_us_GS, rate_GK, 1)
+        return point_GK, np.minimum(lasts_us_GK, self.paths.left_us(point_GK)), misfit_m_GK
 
     def _after_m(self, point_Q: Ints, elapsed_us_Q: Ints) -> Floats:
         """Where paths are some time after some of their points, in space, on the chord."""

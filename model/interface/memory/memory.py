@@ -231,7 +231,7 @@ class Memory:
 
     @cached_property
     def lanes(self) -> Lanes:
-        return Lanes(self.paths, self.now_P, self.place_tree)
+        return Lanes.of(self.paths)
 
     def detours(self, gaps: Gaps, gap_N: Ints, share_N: Floats) -> Detours:
         """How past trips went between the ends of gaps, none of one's own kin."""
