@@ -7,7 +7,6 @@ C coordinates (east, north), S sizes of gaps.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -22,10 +21,8 @@ from ...interface.memory.joint import JointMemory
 from ...interface.memory.lanes import NUM_LANES, Detours, Gaps
 from ...interface.memory.memory import TRAIN, Memory, nobody
 from ...interface.sequence_rows import rows_of_batch
+from .around import Around
 from .motion import LEAST_M
-
-if TYPE_CHECKING:
-    from .between import Around
 
 LEAST_HIDDEN = 5  # points of a gap that past trips are asked about
 NEAR = 0.05  # of the length of a gap: a lane that misses both ends by so much is half trusted
