@@ -182,6 +182,7 @@ class Partial(Rows):
             shows_time_BT=shows_time_BT,
             shown_BT=index_BT,
             span_BT=torch.zeros_like(index_BT),
+            started_us_B=self.started_us_B,
             reported_mps_BTC=reported_mps_BTC,
         )
 

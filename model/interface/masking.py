@@ -259,13 +259,15 @@ def _spans(generator: np.random.Generator, num_points: int) -> Ints:
 class MaskedBatch(Batch):
     """Windows with a mask each, as in `Mask`; observed are the points that show all.
 
-    `seed` is that of the masks, for whatever else a model draws for a window.
+    `seed` is that of the masks, for whatever else a model draws for a window. Of a question
+    `started_us_B` tells when its times begin to count.
     """
 
     shows_place_BT: Tensor
     shows_time_BT: Tensor
     shown_BT: Tensor
     span_BT: Tensor
+    started_us_B: Tensor | None = None
     seed: int = 0
 
 

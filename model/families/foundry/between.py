@@ -3,7 +3,9 @@
 Simple paths through the gap, straight ones, cubics and splines, are blended by what each misses on
 train in gaps of that size, and at the known points of the window when these are left out in turn. A
 small network changes the weights and adds to their sum, by the places of four known points on each
-side; before training it adds nothing. Hidden times are spread evenly between the known ones.
+side; before training it adds nothing. Wide gaps follow past
+trips that went between both of their ends (`lanes.py`), where a memory has any. Hidden times are
+spread evenly between the known ones.
 
 Shapes: B rows, T points, N asked points, K known points on a side, P paths, C coordinates (east,
 north), V numbers that are seen, G sizes of gaps.
@@ -11,125 +13,36 @@ north), V numbers that are seen, G sizes of gaps.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from ...earth.columns import Columns
-from ...earth.geometry import from_heading, heading_of, step_between, step_from, to_heading
+from ...earth.geometry import from_heading, step_between, step_from, to_heading
 from ...features.normaliser import Normaliser
 from ...interface.answers import Recovered
-from ...interface.batch import Batch, index_of
-from ...interface.masked_input import MaskedInput, masked_input_of, neighbours
+from ...interface.batch import Batch
+from ...interface.masked_input import MaskedInput, masked_input_of
 from ...interface.masking import Loss, MaskedBatch
-from . import place
+from ...interface.memory.joint import JointMemory
+from ...interface.memory.lanes import Detours
+from ...interface.memory.memory import Memory
+from . import lanes, place
+from .around import NUM_PATHS, NUM_SIDE, Around
 from .base import hats
 from .blocks import Residual
 from .config import FoundryConfig
+from .lanes import Follow, detours_of
 from .motion import LEAST_M
 from .place import PlaceCode, tells_place
 
-NUM_SIDE = 4
-NOISES = (1e-3, 0.03, 0.1, 0.3)  # of known places, against how far motion strays in one interval
-NUM_PATHS = 3 + len(NOISES)  # straight, bent as the next known points tell, by parabolas, splines
 SHARPNESS = 1.0  # weights fall with this power of what a path misses in the window
 TRAIN_SHARPNESS = 8.0  # and with this one of what it misses on train in gaps of a size
 GAPS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # hidden points in a row that have units of their own
 NUM_SEEN = 8 + 2 * NUM_SIDE * 3 + 3 * 2 + 2 * NUM_PATHS + NUM_PATHS + 1
 DROPOUT = 0.2
-
-
-@dataclass(frozen=True)
-class Around(Columns):
-    """What the known points around each point (B, T) show, as if that point were not known.
-
-    Places are metres in the frame of the known point before; `path_m` are the simple paths there,
-    and `reach_m` how far things go in the gap. A point without a known one on one side lies at the
-    other.
-    """
-
-    has_any_BT: Tensor
-    lon_deg_BT: Tensor  # of the known point before
-    lat_deg_BT: Tensor
-    start_s_BT: Tensor
-    gap_s_BT: Tensor
-    num_hidden_BT: Tensor
-    share_BT: Tensor
-    side_m_BTKC: Tensor  # the known points before, the nearest first, then those behind
-    side_s_BTK: Tensor
-    path_m_BTPC: Tensor
-    heading_BTC: Tensor
-    reach_m_BT: Tensor
-
-    @classmethod
-    def of(cls, shown: MaskedInput) -> Around:
-        is_known_BT = shown.shows_place_BT & shown.shows_time_BT
-        before_BT, after_BT = neighbours(is_known_BT, shown.sequence_BT)
-        start_BT = torch.where(before_BT >= 0, before_BT, after_BT).clamp(min=0)
-        end_BT = torch.where(after_BT >= 0, after_BT, before_BT).clamp(min=0)
-        at_BTK = torch.stack([*_chain(start_BT, before_BT), *_chain(end_BT, after_BT)], dim=-1)
-        points = shown.lon_deg_BT, shown.lat_deg_BT, shown.time_s_BT
-        lon_deg_BTK, lat_deg_BTK, time_s_BTK = (
-            value_BT.gather(1, at_BTK.flatten(1)).view_as(at_BTK) for value_BT in points
-        )
-        starts = lon_deg_BTK[..., :1], lat_deg_BTK[..., :1]
-        side_m_BTKC = torch.stack(step_between(*starts, lon_deg_BTK, lat_deg_BTK), -1).float()
-        start_s_BT, gap_s_BT = time_s_BTK[..., 0], time_s_BTK[..., NUM_SIDE] - time_s_BTK[..., 0]
-        by_count_BT = (index_of(start_BT) - start_BT) / (end_BT - start_BT).clamp(min=1)
-        by_time_BT = (shown.time_s_BT - start_s_BT) / gap_s_BT.clamp(min=1e-9)
-        is_timed_BT = shown.shows_time_BT & (gap_s_BT > 0)
-        share_BT = torch.where(is_timed_BT, by_time_BT, by_count_BT.double()).clamp(0, 1).float()
-        side_s_BTK = (time_s_BTK - start_s_BT.unsqueeze(-1)).float()
-        chord_m_BTC = side_m_BTKC[..., NUM_SIDE, :]
-        arriving, leaving = (
-            _led_m(side_m_BTKC[..., side, :], side_s_BTK[..., side], chord_m_BTC, gap_s_BT.float())
-            for side in (slice(0, NUM_SIDE), slice(NUM_SIDE, None))
-        )
-        num_hidden_BT = (end_BT - start_BT - 1).clamp(min=1)
-        cubics = [
-            hermite(share_BT.unsqueeze(-1), *one, chord_m_BTC)
-            for one in zip(arriving, leaving, strict=True)
-        ]
-        weight_BTSK = spline_weights(share_BT, side_s_BTK, gap_s_BT, num_hidden_BT)
-        straight_m_BTC = chord_m_BTC * share_BT.unsqueeze(-1)
-        path_m_BTPC = torch.stack([straight_m_BTC, *cubics], dim=-2)
-        path_m_BTPC = torch.cat([path_m_BTPC, weight_BTSK.float() @ side_m_BTKC], dim=-2)
-        way_m_BTC = torch.cat([chord_m_BTC, arriving[0], leaving[0]], dim=-1)
-        return cls(
-            (before_BT >= 0) | (after_BT >= 0),
-            lon_deg_BTK[..., 0],
-            lat_deg_BTK[..., 0],
-            start_s_BT,
-            gap_s_BT,
-            num_hidden_BT,
-            share_BT,
-            side_m_BTKC,
-            side_s_BTK,
-            path_m_BTPC,
-            heading_of(chord_m_BTC + arriving[0] + leaving[0]),
-            torch.sqrt(way_m_BTC.square().sum(-1) / 3 + LEAST_M**2),
-        )
-
-    def missed(self, shown: MaskedInput) -> Tensor:
-        """Logarithm (B, T, P) of what each path misses at known points, over that of all.
-
-        It is that of all known points of a sequence; 0 where none has one on both sides.
-        """
-        is_known_BT = shown.shows_place_BT & shown.shows_time_BT & self.has_any_BT
-        is_known_BT = is_known_BT & (self.share_BT > 0) & (self.share_BT < 1)
-        here = step_between(self.lon_deg_BT, self.lat_deg_BT, shown.lon_deg_BT, shown.lat_deg_BT)
-        away_m_BTPC = self.path_m_BTPC - torch.stack(here, -1).float().unsqueeze(-2)
-        miss_m_BTP = torch.sqrt(away_m_BTPC.square().sum(-1) + LEAST_M**2)
-        miss_m_BTP = miss_m_BTP * is_known_BT.unsqueeze(-1)
-        total_m_BSP = miss_m_BTP.new_zeros(
-            len(miss_m_BTP), int(shown.sequence_BT.max()) + 1, NUM_PATHS
-        )
-        sequence_BTP = shown.sequence_BT.unsqueeze(-1).expand_as(miss_m_BTP)
-        total_m_BTP = total_m_BSP.scatter_add(1, sequence_BTP, miss_m_BTP).gather(1, sequence_BTP)
-        share_BTP = total_m_BTP / total_m_BTP.mean(-1, keepdim=True).clamp(min=1e-12)
-        return torch.log(share_BTP.where(total_m_BTP.sum(-1, keepdim=True) > 0, 1).clamp(min=1e-3))
+NUM_LED = 8  # batches of a member that tell how far past trips are followed
 
 
 @dataclass(frozen=True)
@@ -141,14 +54,25 @@ class Asked:
     around: Around  # of all points
     at_N: Around  # of those that are asked
     missed_NP: Tensor
+    detours: Detours | None = None
 
     @classmethod
-    def of(cls, batch: Batch) -> Asked:
+    def of(
+        cls,
+        batch: Batch,
+        memory: Memory | JointMemory | None = None,
+        share_forgetful: float = 0.0,
+    ) -> Asked:
+        """Of a batch; with a memory also what past trips say, but for some of the gaps."""
         shown = masked_input_of(batch)
         around = Around.of(shown)
         is_asked_BT = shown.is_asked_BT & ~shown.shows_place_BT & around.has_any_BT
         missed_NP = around.missed(shown)[is_asked_BT]
-        return cls(shown, is_asked_BT, around, around.at(is_asked_BT), missed_NP)
+        at_N, detours = around.at(is_asked_BT), None
+        if memory is not None:
+            row_N, _ = is_asked_BT.nonzero(as_tuple=True)
+            detours = detours_of(memory, batch, shown, row_N, at_N, share_forgetful)
+        return cls(shown, is_asked_BT, around, at_N, missed_NP, detours)
 
     def true_m(self, batch: Batch) -> Tensor:
         """Metres (N, C) from the known point before each to where it truly is."""
@@ -180,9 +104,13 @@ class GapHead(nn.Module):
         width, has_place = config.width, config.has_place
         self.share_placeless = config.share_placeless
         self.least_m = max(LEAST_M, usual.extent_scale_m / 100)
-        self.embed = nn.Linear(NUM_SEEN + (3 * place.NUM_SEEN + 1) * has_place, width)
+        self.follow = Follow(len(GAPS)) if config.has_memory else None
+        self.share_forgetful = config.share_forgetful
+        num_seen = NUM_SEEN + (3 * place.NUM_SEEN + 1) * has_place
+        num_seen += lanes.NUM_SEEN * config.has_memory
+        self.embed = nn.Linear(num_seen, width)
         self.layers = nn.ModuleList(Residual(width, DROPOUT) for _ in range(config.num_layers))
-        self.correct = nn.Linear(width, NUM_PATHS + 2)
+        self.correct = nn.Linear(width, NUM_PATHS + 3)
         nn.init.zeros_(self.correct.weight)
         nn.init.zeros_(self.correct.bias)
         self.bias_GP = nn.Parameter(torch.zeros(len(GAPS), NUM_PATHS))
@@ -191,13 +119,33 @@ class GapHead(nn.Module):
         self.register_buffer("log_gap_G", torch.tensor(GAPS).log(), persistent=False)
 
     @torch.no_grad()
-    def fit_paths(self, members: Iterable[Iterable[Batch]]) -> None:
+    def fit_paths(
+        self, members: Sequence[Sequence[Batch]], memory: Memory | JointMemory | None
+    ) -> None:
         """The first weights of paths, from batches of train of which something is hidden.
 
-        By how much each misses less than their mean does, on average over the members.
+        By how much each misses less than their mean does, on average over the members; then how
+        far past trips are followed.
         """
         told = [self._share_GP(batches).log() for batches in members]
         self.bias_GP.copy_(-TRAIN_SHARPNESS * torch.stack(told).mean(0))
+        if self.follow is not None and memory is not None:
+            few = (batch for batches in members for batch in batches[:NUM_LED])
+            self.follow.fit([self._led(batch, memory) for batch in few])
+
+    def _led(self, batch: Batch, memory: Memory | JointMemory) -> tuple[Tensor, Tensor, Tensor]:
+        """How far the blend is off, what leads to the lanes by trust, and sizes of the gaps."""
+        asked = Asked.of(batch, memory)
+        blend_m_NC = self._blend(self._logits(asked), asked.at_N.path_m_BTPC)
+        led_m_NC = self._led_m(asked, blend_m_NC)
+        return blend_m_NC - asked.true_m(batch), led_m_NC, self._near(asked.at_N)
+
+    def _led_m(self, asked: Asked, blend_m_NC: Tensor) -> Tensor:
+        """Metres (N, C) from the blend to the lanes, as far as these are trusted."""
+        if self.follow is None:
+            return torch.zeros_like(blend_m_NC)
+        off_m_NC, trust_N1 = self.follow.lead(asked.at_N, asked.detours)
+        return trust_N1 * (asked.at_N.path_m_BTPC[:, 0] + off_m_NC - blend_m_NC)
 
     def _share_GP(self, batches: Iterable[Batch]) -> Tensor:
         """How far each path is off in gaps of each size, over the mean of all paths."""
@@ -230,12 +178,17 @@ class GapHead(nn.Module):
         mean_m_G = (total_G / count_G.clamp(min=1e-6)).cummax(0).values
         return mean_m_G.clamp(min=self.least_m)
 
-    def loss(self, batch: Batch, where: PlaceCode | None) -> Loss:
+    def loss(
+        self,
+        batch: Batch,
+        where: PlaceCode | None,
+        memory: Memory | JointMemory | None = None,
+    ) -> Loss:
         """Mean distance of hidden places from where they are told, each in the unit of its gap."""
         if not isinstance(batch, MaskedBatch):
             nothing = self.unit_m_MG.new_zeros(())
             return Loss.of(nothing.long(), {"gap_miss": nothing})
-        asked = Asked.of(batch)
+        asked = Asked.of(batch, memory, self.share_forgetful * self.training)
         away_m_NC = self(asked, where) - asked.true_m(batch)
         away_m_N = torch.sqrt(away_m_NC.square().sum(-1) + LEAST_M**2) - LEAST_M
         miss_N = away_m_N / (self._near(asked.at_N) @ self.unit_m_MG[batch.cursor.last])
@@ -254,6 +207,8 @@ class GapHead(nn.Module):
         """Metres (N, C) from the known point before each to where it is."""
         around, logit_NP = asked.at_N, self._logits(asked)
         seen = [*self._seen(around), asked.missed_NP]
+        if self.follow is not None:
+            seen.append(self.follow.seen(around, asked.detours))
         if where is not None:
             share = self.training * self.share_placeless
             is_told_N1 = tells_place(around.share_BT.unsqueeze(-1), share)
@@ -263,10 +218,14 @@ class GapHead(nn.Module):
         x_ND = self.embed(torch.cat(seen, dim=-1))
         for layer in self.layers:
             x_ND = layer(x_ND)
-        more_NP, off_NC = self.correct(x_ND).split([NUM_PATHS, 2], dim=-1)
+        more_NP, off_NC, more_N1 = self.correct(x_ND).split([NUM_PATHS, 2, 1], dim=-1)
         inner_N1 = (4 * around.share_BT * (1 - around.share_BT) * around.reach_m_BT).unsqueeze(-1)
         turned_NC = from_heading(off_NC, around.heading_BTC)
-        return self._blend(logit_NP + more_NP, around.path_m_BTPC) + inner_N1 * turned_NC
+        blend_m_NC = self._blend(logit_NP + more_NP, around.path_m_BTPC)
+        if self.follow is not None:
+            share_N1 = more_N1 + (self._near(around) @ self.follow.share_S).unsqueeze(-1)
+            blend_m_NC = blend_m_NC + share_N1 * self._led_m(asked, blend_m_NC)
+        return blend_m_NC + inner_N1 * turned_NC
 
     def _seen(self, around: Around) -> list[Tensor]:
         """The points on both sides and the paths, along the heading and in reaches."""
@@ -296,82 +255,6 @@ class GapHead(nn.Module):
             bent_NPC.flatten(1),
             torch.log(self.least_m / around.reach_m_BT).unsqueeze(-1) / 4,
         ]
-
-
-def hermite(share_1: Tensor, arriving_m: Tensor, leaving_m: Tensor, chord_m: Tensor) -> Tensor:
-    """A cubic through both ends of a gap that has these velocities there, in gaps."""
-    return (
-        (share_1**3 - 2 * share_1**2 + share_1) * arriving_m
-        + (3 * share_1**2 - 2 * share_1**3) * chord_m
-        + (share_1**3 - share_1**2) * leaving_m
-    )
-
-
-@torch.no_grad()
-def spline_weights(
-    share_BT: Tensor, side_s_BTK: Tensor, gap_s_BT: Tensor, num_hidden_BT: Tensor
-) -> Tensor:
-    """How much each known place around a gap weighs (B, T, S, K) in smooth cubic splines.
-
-    A spline bends as little as it can and misses known places as their noise allows (Wahba 1990);
-    it is what a Kalman smoother of velocities tells from these points. The unit of time is the gap.
-    """
-    far_BTK = side_s_BTK.double() / gap_s_BT.double().unsqueeze(-1).clamp(min=1e-9)
-    apart_K = torch.arange(far_BTK.shape[-1], device=far_BTK.device).double()
-    far_BTK = torch.where((gap_s_BT > 0).unsqueeze(-1), far_BTK, apart_K)
-    first_BT1 = far_BTK.amin(-1, keepdim=True)
-    known_BTK, asked_BT1 = far_BTK - first_BT1, share_BT.double().unsqueeze(-1) - first_BT1
-    line_BTK2 = torch.stack([torch.ones_like(known_BTK), known_BTK], -1)
-    bend_BTKK = _bend(known_BTK.unsqueeze(-1), known_BTK.unsqueeze(-2))
-    noise_S = torch.tensor(NOISES, device=far_BTK.device).double()
-    noise_BTS = noise_S / (num_hidden_BT + 1.0).pow(3).double().unsqueeze(-1)
-    same_KK = torch.eye(far_BTK.shape[-1], device=far_BTK.device).double()
-    top = bend_BTKK.unsqueeze(2) + noise_BTS[..., None, None] * same_KK
-    line_BTSK2 = line_BTK2.unsqueeze(2).expand(*top.shape[:-1], 2)
-    matrix = torch.cat(
-        [
-            torch.cat([top, line_BTSK2], -1),
-            torch.nn.functional.pad(line_BTSK2.mT, (0, 2)),
-        ],
-        -2,
-    )
-    goal = torch.cat(
-        [_bend(asked_BT1, known_BTK), torch.ones_like(asked_BT1), asked_BT1], -1
-    ).unsqueeze(2)
-    goal = goal.expand(*matrix.shape[:-1])
-    return torch.linalg.solve(matrix, goal)[..., : far_BTK.shape[-1]]
-
-
-def _bend(one: Tensor, other: Tensor) -> Tensor:
-    """The covariance of a motion whose velocity strays evenly, from zero."""
-    least = torch.minimum(one, other)
-    return least**3 / 3 + least**2 * (one - other).abs() / 2
-
-
-def _chain(first_BT: Tensor, next_BT: Tensor) -> list[Tensor]:
-    """Known points farther and farther away, (B, T) each; the last one again where none is left."""
-    found = [first_BT]
-    for _ in range(NUM_SIDE - 1):
-        farther_BT = next_BT.gather(1, found[-1])
-        found.append(torch.where(farther_BT >= 0, farther_BT, found[-1]))
-    return found
-
-
-def _led_m(
-    side_m_BTKC: Tensor, side_s_BTK: Tensor, chord_m_BTC: Tensor, gap_s_BT: Tensor
-) -> list[Tensor]:
-    """How far the velocity at a side leads in the gap, by one known point and by a parabola."""
-    found = []
-    gap_s_BT1 = gap_s_BT.unsqueeze(-1)
-    apart_s_BT1 = (side_s_BTK[..., 1] - side_s_BTK[..., 0]).unsqueeze(-1)
-    moved_m_BTC = side_m_BTKC[..., 1, :] - side_m_BTKC[..., 0, :]
-    is_told_BT1 = apart_s_BT1 != 0
-    led_m_BTC = moved_m_BTC * gap_s_BT1 / apart_s_BT1.where(is_told_BT1, 1.0)
-    found.append(torch.where(is_told_BT1, led_m_BTC, chord_m_BTC))
-    # The parabola through three points leans the more to a side the nearer its point is.
-    share_BT1 = apart_s_BT1.abs() / (apart_s_BT1.abs() + gap_s_BT1).clamp(min=1e-9)
-    found.append(found[0] + share_BT1 * (chord_m_BTC - found[0]))
-    return found
 
 
 def _codes(around: Around, base_m_NC: Tensor, where: PlaceCode) -> list[Tensor]:

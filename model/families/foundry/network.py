@@ -13,7 +13,7 @@ instant, A leads and K candidates of the base, M members of a corpus.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 
 import torch
@@ -67,7 +67,7 @@ class Foundry(Reader):
             self._fit_inputs(list(batches))
 
     def _fit_inputs(self, batches: list[Batch]) -> None:
-        self.gap_head.fit_paths(with_gaps(by_member(batches)))
+        self.gap_head.fit_paths(with_gaps(by_member(batches)), self.memory)
         self.journey_head.fit([one.journeys for one in batches if one.journeys is not None])
         rows = [rows_of_batch(batch) for batch in batches]
         if self.place is not None:
@@ -130,7 +130,7 @@ class Foundry(Reader):
         told = {
             "forecast": self.forecast_loss(unmasked(batch)),
             "journey": self.journey_head.loss(batch.journeys, self.place),
-            "gap": self.gap_head.loss(batch, self.place),
+            "gap": self.gap_head.loss(batch, self.place, self.memory),
         }
         weights = {"journey": self.config.journey_weight, "gap": self.config.gap_weight}
         return mixed(told, **weights)
@@ -264,7 +264,7 @@ class Foundry(Reader):
 
     def recover(self, batch: Batch) -> Recovered:
         """The batch with what is hidden filled in, where a known point stands on either side."""
-        asked = Asked.of(batch)
+        asked = Asked.of(batch, self.memory)
         return asked.recovered(self.gap_head(asked, self.place))
 
     def embed(self, context: Context) -> Tensor:
@@ -305,9 +305,9 @@ class Foundry(Reader):
         return total_B / num_steps_B.double().where(num_steps_B > 0, torch.nan)
 
 
-def with_gaps(members: Iterable[Iterable[Batch]]) -> list[Iterator[Batch]]:
+def with_gaps(members: Iterable[Iterable[Batch]]) -> list[list[Batch]]:
     """Batches of each member of which what is judged is hidden."""
-    return [(masked(batch, as_judged, 0) for batch in batches) for batches in members]
+    return [[masked(batch, as_judged, 0) for batch in batches] for batches in members]
 
 
 TASKS = ("forecast", "recover", "travel_time", "embed", "score")

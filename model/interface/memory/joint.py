@@ -5,22 +5,24 @@ Shapes: N presents, M members.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from ...earth.arrays import Ints
+from ...earth.arrays import Floats, Ints
 from ...earth.columns import joined
 from ..batch import Batch
 from ..contexts import Context
 from ..recalled import Recalled
 from ..sequence_rows import SequenceRows
 from ..weights import load_tensors, save_tensors
+from .lanes import Detours, Gaps
 from .memory import MEMORY_FILE, Memory, nobody
 from .paths import NOBODY
 
@@ -65,13 +67,25 @@ class JointMemory:
         parts, rows = [], []
         for number in np.unique(nearest_N) if len(nearest_N) else [self._first]:
             (own,) = np.nonzero(nearest_N == number)
-            first, end = self.first_kin_M[number : number + 2]
-            is_kin = (kin_N[own] >= first) & (kin_N[own] < end)
-            kin = np.where(is_kin, kin_N[own] - first, NOBODY)
+            kin = self._own_kin(number, kin_N[own])
             places_deg = lon_deg_N[own], lat_deg_N[own]
             moved = velocity_mps_NLC[own], pace_s_N[own], simple_mps_NJC[own]
             parts.append(self._of(number).recall(*places_deg, *moved, kin))
             rows.append(own)
+        return joined(parts).at(np.argsort(np.concatenate(rows)))
+
+    def detours(self, gaps: Gaps, gap_N: Ints, share_N: Floats) -> Detours:
+        """How past trips went between the ends of gaps, each of the member nearest to its start."""
+        starts = gaps.lon_deg_G2[:, 0], gaps.lat_deg_G2[:, 0], gaps.pace_s_G
+        nearest_G = self.nearest_member(*map(torch.from_numpy, starts))
+        parts, rows = [], []
+        for number in np.unique(nearest_G) if len(nearest_G) else [self._first]:
+            (own_G,) = np.nonzero(nearest_G == number)
+            (own_N,) = np.nonzero(nearest_G[gap_N] == number)
+            asked = replace(gaps.at(own_G), kin_G=self._own_kin(number, gaps.kin_G[own_G]))
+            place_N = np.searchsorted(own_G, gap_N[own_N])
+            parts.append(self._of(number).detours(asked, place_N, share_N[own_N]))
+            rows.append(own_N)
         return joined(parts).at(np.argsort(np.concatenate(rows)))
 
     def nearest_member(self, lon_deg_N: Tensor, lat_deg_N: Tensor, pace_s_N: Tensor) -> Ints:
@@ -86,6 +100,12 @@ class JointMemory:
                 away_N[:] = memory.spreads_away(lon_deg, lat_deg) + STRANGE * is_strange_N
         nearest_N: Ints = np.argmin(away_MN, axis=0)
         return nearest_N
+
+    def _own_kin(self, number: int, kin_N: Ints) -> Ints:
+        """Numbers of kin as a member has them; who is not of it is nobody there."""
+        first, end = self.first_kin_M[number : number + 2]
+        is_kin_N = (kin_N >= first) & (kin_N < end)
+        return np.where(is_kin_N, kin_N - first, NOBODY)
 
     def _of(self, number: int) -> Memory:
         memory = self.members[number]
@@ -105,14 +125,21 @@ class JointMemory:
             return nobody(len(rows.window_R))
         return shifted(memory.kin_of(batch, rows), first)
 
+    def kin_at(self, instant_us_N: Ints, lon_deg_N: Floats, lat_deg_N: Floats) -> Ints:
+        """Whose path was just there just then, of the first member that knows it."""
+        return self._first_kin(
+            len(instant_us_N), lambda one: one.kin_at(instant_us_N, lon_deg_N, lat_deg_N)
+        )
+
     def kin_of_context(self, context: Context) -> Ints:
         """Whose the last points of contexts are, of the first member that knows them."""
-        kin_N = nobody(len(context.started_us_B))
+        return self._first_kin(len(context.started_us_B), lambda one: one.kin_of_context(context))
+
+    def _first_kin(self, num: int, told: Callable[[Memory], Ints]) -> Ints:
+        kin_N = nobody(num)
         for memory, first in zip(self.members, self.first_kin_M, strict=False):
             if memory is not None:
-                kin_N = np.where(
-                    kin_N == NOBODY, shifted(memory.kin_of_context(context), first), kin_N
-                )
+                kin_N = np.where(kin_N == NOBODY, shifted(told(memory), first), kin_N)
         return kin_N
 
 

@@ -26,6 +26,7 @@ from ..flat_points import FlatPoints
 from ..recalled import KNOTS, NUM_LINEAR, Recalled, linear_parts
 from ..sequence_rows import SequenceRows
 from .crops import cut_points, keys, velocities_mps
+from .lanes import Detours, Gaps, Lanes
 from .paths import NOBODY, PastPaths, in_space_m
 
 if TYPE_CHECKING:
@@ -225,6 +226,16 @@ class Memory:
         moved_m = step_between(*self.paths.place(now_NK1), *ends)
         lasts_NKJ = torch.from_numpy(self.paths.left_us(now_NK1) >= ahead_us_N1J)
         return torch.stack(moved_m, dim=-1) / ahead_s_N1J.unsqueeze(-1), lasts_NKJ
+
+    # Lanes --------------------------------------------------------------------------------------
+
+    @cached_property
+    def lanes(self) -> Lanes:
+        return Lanes.of(self.paths)
+
+    def detours(self, gaps: Gaps, gap_N: Ints, share_N: Floats) -> Detours:
+        """How past trips went between the ends of gaps, none of one's own kin."""
+        return self.lanes.detours(gaps, gap_N, share_N)
 
     # Kin ----------------------------------------------------------------------------------------
 
