@@ -299,6 +299,17 @@ def test_a_memory_of_a_few_trips_makes_no_forecast_of_its_own():
         assert (recalled.linear_mps_NJC == 0).all()
 
 
+def test_far_away_a_memory_makes_no_forecast_of_its_own():
+    memory = fitted_memory(paths_of(walks(10, [40] * 12)))
+    (lon_deg, lat_deg), *moved = (
+        memory.paths.place(np.array([20, 60])),
+        *own_motion(memory, np.array([20, 60]))[2:],
+    )
+    for east_deg, expected in ((0.0, True), (30.0, False)):
+        told = memory.recall(lon_deg + east_deg, lat_deg, *moved, simple_of((0, 1)), nobody(2))
+        assert bool(told.is_linear_NJ.any()) is expected
+
+
 def test_at_other_intervals_a_memory_makes_no_forecast_of_its_own():
     memory = fitted_memory(paths_of(walks(10, [40] * 12)))
     *places, velocity_mps, pace_s = own_motion(memory, np.array([20, 60]))

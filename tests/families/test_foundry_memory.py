@@ -167,9 +167,11 @@ def places(found):
     return found.lon_deg_BH, found.lat_deg_BH
 
 
-def test_trips_of_far_away_lead_nowhere():
-    """Whatever weights say: the nearest neighbour lies half a world off."""
-    model = remembering(memory_of(walk(6, NUM_POINTS, seed=2, lon_deg=-150.0, lat_deg=-20.0)))
+@pytest.mark.parametrize("spread_m", [None, 400e3])
+def test_trips_of_far_away_lead_nowhere(spread_m):
+    """Whatever weights say: the nearest neighbour lies half a world off, sparse or not."""
+    memory = memory_of(walk(6, NUM_POINTS, seed=2, lon_deg=-150.0, lat_deg=-20.0))
+    model = remembering(replace(memory, spread_m=spread_m or memory.spread_m))
     torch.nn.init.ones_(model.recall.follow.bias)
     batch = batch_of(*walk(3, 12))
     seen, (_, elapsed_s_NJ, _) = model._presents(rows_of_batch(batch), batch)

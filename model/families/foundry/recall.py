@@ -27,6 +27,7 @@ FOLLOWED = 4  # numbers that say how far a forecast follows
 STEEP = 5.0  # ways beyond so many of one's own speed are told alike
 NEAR_STEPS = 8  # intervals of which the own way tells what is near
 FIRST_LOG_NEAR = 1.0
+WIDE = 30.0  # own reaches: what is sparse beside them, as storms are beside walkers, is not near
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,12 @@ class Recall(nn.Module):
         speed_N1, heading_N1C = motion.speed_mps_RT.unsqueeze(-1), motion.heading_RTC.unsqueeze(-2)
         reach_m_N1 = NEAR_STEPS * speed_N1 * motion.pace_s_RT.unsqueeze(-1) + LEAST_M
         away_m2_NJ = torch.einsum("nkj,nk->nj", weight_NKJ, square_NKF[..., 0])
-        near_m_N1 = self.log_near.exp() * (reach_m_N1 + recalled.spread_m_N.unsqueeze(-1))
+        spread_m_N1 = torch.minimum(recalled.spread_m_N.unsqueeze(-1), WIDE * reach_m_N1)
+        near_m_N1 = self.log_near.exp() * (reach_m_N1 + spread_m_N1)
         trust_NJ = (weight_NKJ.sum(1) > 0) / (1 + away_m2_NJ / near_m_N1.square())
+        # An offset is as large as trust is small: none is made up that is wider than what is near.
+        away_m_NJ1 = offset_m_NJC.norm(dim=-1, keepdim=True).clamp(min=LEAST_M)
+        offset_m_NJC = offset_m_NJC * (near_m_N1.unsqueeze(-1) / away_m_NJ1).clamp(max=1)
         linear_mps_NJC, is_linear_NJ = recalled.linear_mps_NJC, recalled.is_linear_NJ.float()
         means = way_mps_NJC, offset_m_NJC, faster_mps_NJC
         followed = Followed(*means, linear_mps_NJC, is_linear_NJ, trust_NJ)

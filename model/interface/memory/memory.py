@@ -37,10 +37,8 @@ MEMORY_FILE = "memory.safetensors"
 NUM_NEIGHBOURS = 12
 NUM_FOUND = (36, 288)  # of which those of the asked entity itself are left out: more where needed
 NO_FORECAST = torch.full((len(KNOTS), NUM_LINEAR), torch.nan, dtype=torch.float64)
-OUTER, WIDER = (
-    0.02,
-    2.0,
-)  # tails of its intervals, and how far beyond them it still knows what is asked
+OUTER, WIDER = 0.02, 2.0  # tails of its intervals, and how far beyond them it still tells
+FAR_SPREADS = 10.0  # from where on a linear forecast would be asked of what it never saw
 SLACK = 0.5  # a neighbour may be so much farther away than the nearest one
 ROUGH_M, FAR_M = 50e3, 1_000e3  # the diagonal of a cube is a tenth of what is far
 
@@ -207,11 +205,13 @@ class Memory:
     ) -> tuple[Tensor, Tensor]:
         """Mean velocities (N, J, C) until knots by the own linear forecast, and where there is one.
 
-        There is none at intervals unlike those of the own trips.
+        There is none at intervals unlike those of the own trips, nor far away from all of them.
         """
-        is_told_NKJ = told[-1]
+        *_, offset_m_NKC, _, is_told_NKJ = told
+        is_near_N = offset_m_NKC[:, 0].norm(dim=-1) < FAR_SPREADS * self.spread_m
         is_linear_NJ = is_told_NKJ.any(1) & self.weight_JP.isfinite().all(-1)
-        is_linear_NJ &= torch.from_numpy(self.knows_pace(pace_s_N.numpy())).unsqueeze(-1)
+        is_asked_N = torch.from_numpy(self.knows_pace(pace_s_N.numpy())) & is_near_N
+        is_linear_NJ &= is_asked_N.unsqueeze(-1)
         design_NJPC = linear_parts(velocity_mps_NLC, pace_s_N, *told)
         found_NJC = torch.einsum("jp,njpc->njc", self.weight_JP.nan_to_num(), design_NJPC)
         return found_NJC.where(is_linear_NJ.unsqueeze(-1), 0.0), is_linear_NJ
