@@ -1,5 +1,5 @@
--- What a source reports of motion is a velocity for each point: both components, or not a
--- number in place of both.
+-- What a source reports of motion is a velocity for each point: both components, or
+-- not a number in place of both.
 select trip_id
 from shards
 where not coalesce(

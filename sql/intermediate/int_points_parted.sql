@@ -1,7 +1,7 @@
 -- One row per point of a bucket that belongs to a split: its part of a trip, its place
 -- within it, and the step that arrives at it. What came before the part is not told:
--- its first point has no step, and the second one no turn. The velocity over ground that
--- the source reports is not a number where it reports none.
+-- its first point has no step, and the second one no turn. The velocity over ground
+-- that the source reports is not a number where it reports none.
 with
 
 cut as (
@@ -64,7 +64,7 @@ parted as (
         lat_deg,
         staypoint_id is not null as is_stay,
         is_observed is false as is_interpolated,
-        reports_motion(speed_mps, course_deg) as has_reported_motion,
+        reports_motion(speed_mps, course_deg) as is_reported,
         speed_mps as reported_mps,
         -- What stands still has no course, and needs none.
         coalesce(radians(course_deg), 0) as reported_rad,
@@ -87,10 +87,10 @@ select
     parted.is_stay,
     parted.is_interpolated,
     if(
-        parted.has_reported_motion, parted.reported_mps * sin(parted.reported_rad), 'nan'
+        parted.is_reported, parted.reported_mps * sin(parted.reported_rad), 'nan'
     ) as reported_east_mps,
     if(
-        parted.has_reported_motion, parted.reported_mps * cos(parted.reported_rad), 'nan'
+        parted.is_reported, parted.reported_mps * cos(parted.reported_rad), 'nan'
     ) as reported_north_mps,
     if(parted.place >= 1, steps.step_s, 0) as step_s,
     if(parted.place >= 1, steps.step_m, 0) as step_m,

@@ -1,5 +1,5 @@
 -- Whether any point has a reported motion.
-select exists(
+select exists (
     from clean_points
     where reports_motion(speed_mps, course_deg)
 ) as is_reported
