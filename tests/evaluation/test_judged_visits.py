@@ -206,7 +206,7 @@ def test_a_leaderboard_tells_nats_and_durations():
         about | {"task": "next_region", "error": 2.0},
         about | {"task": "next_stay", "error": 9_000.0},
     ]
-    text = "\n".join(dataset_parts("people", "people", rows))
+    text = "\n".join(dataset_parts("people", "people", rows, []))
     assert "Regions of next visits, nats, " in text
     assert "Stays of next visits, h, " in text
 

@@ -101,7 +101,7 @@ def test_what_only_you_know_is_told(store):
     ("given", "words"),
     [
         ({"name": "ferries"}, "name is for your own files: give --dataset own"),
-        ({"dataset": "gpx", "licence": "mine"}, "licence is for your own files"),
+        ({"dataset": "hurdat2", "licence": "mine"}, "licence is for your own files"),
         ({"dataset": "own", "name": "Harbour Feed"}, "should match pattern"),
         ({"dataset": "own", "name": "a;drop"}, "should match pattern"),
         ({"dataset": "own_Ferries"}, "unknown dataset"),
