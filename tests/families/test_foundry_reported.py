@@ -42,6 +42,18 @@ def hearing(context: Context, reported_mps_BTC) -> Context:
     return replace(context, reported_mps_BTC=reported_mps_BTC)
 
 
+def trained(model, batch, num_steps):
+    """A network after some steps on one batch."""
+    model.fit_inputs([batch])
+    model.fit_loss([batch])
+    optimizer = torch.optim.AdamW(model.train().parameters(), lr=0.01)
+    for _ in range(num_steps):
+        optimizer.zero_grad()
+        model.loss(batch).mean.backward()
+        optimizer.step()
+    return model.eval()
+
+
 class ReadsNextReport(Foundry):
     """Is told at each point what is reported at the next."""
 
@@ -134,14 +146,7 @@ def test_training_learns_what_a_report_is_worth():
     points = lon_deg_BT, lat_deg_BT, time_s_BT
     model = Foundry(replace(TINY, share_silent=0.3, journey_weight=0, gap_weight=0), WALKING)
     batch = replace(batch_of(*points), reported_mps_BTC=velocity_mps_BTC.float())
-    model.fit_inputs([batch])
-    model.fit_loss([batch])
-    optimizer = torch.optim.AdamW(model.train().parameters(), lr=0.01)
-    for _ in range(60):
-        optimizer.zero_grad()
-        model.loss(batch).mean.backward()
-        optimizer.step()
-    model.eval()
+    trained(model, batch, 60)
     context = context_of(*(value[:, :16] for value in points))
     reported = hearing(context, velocity_mps_BTC[:, :16].float())
     expected_m = 10 * velocity_mps_BTC[:, 15]
@@ -182,8 +187,8 @@ def moored(mps):
 
 def test_a_frame_with_speed_and_course_is_heard():
     """What is missing in both columns is as if they were not there."""
-    trained = Trained(shaken(Foundry, TINY))
-    asked = PointFrames(trained, Params(horizon=3, num_samples=0))
+    served = Trained(shaken(Foundry, TINY))
+    asked = PointFrames(served, Params(horizon=3, num_samples=0))
     frame = frame_of(*walk(3, 9), [9, 7, 8])
     told = frame.assign(speed_mps=7.0, course_deg=200.0)
     plain, found = asked.forecast(frame), asked.forecast(told)
@@ -201,15 +206,15 @@ def test_a_frame_with_speed_and_course_is_heard():
 
 
 def test_a_deaf_model_answers_as_if_nothing_were_reported():
-    trained, context = Trained(shaken(Foundry, TINY)), context_of(*walk(3, NUM_KNOWN))
+    served, context = Trained(shaken(Foundry, TINY)), context_of(*walk(3, NUM_KNOWN))
     reported = hearing(context, reported_of(3, NUM_KNOWN))
-    deaf = trained.deaf("without")
-    plain, heard = (trained.forecast(one, 4) for one in (context, reported))
+    deaf = served.deaf("without")
+    plain, heard = (served.forecast(one, 4) for one in (context, reported))
     assert torch.equal(deaf.forecast(reported, 4).lon_deg_BH, plain.lon_deg_BH)
     assert not torch.equal(heard.lon_deg_BH, plain.lon_deg_BH)
     samples = (
         deaf.sampled_forecast(reported, 4, None, 5, 0),
-        trained.sampled_forecast(context, 4, None, 5, 0),
+        served.sampled_forecast(context, 4, None, 5, 0),
     )
     assert torch.equal(samples[0].sample_lon_deg_BSH, samples[1].sample_lon_deg_BSH)
     assert (deaf.name, deaf.tasks) == ("without", ("forecast",))
@@ -220,14 +225,7 @@ def trained_on_silence(family=Foundry):
     torch.manual_seed(0)
     model = family(replace(TINY, journey_weight=0, gap_weight=0), WALKING)
     batch = batch_of(*walk(16, 16))
-    model.fit_inputs([batch])
-    model.fit_loss([batch])
-    optimizer = torch.optim.AdamW(model.train().parameters(), lr=0.01)
-    for _ in range(10):
-        optimizer.zero_grad()
-        model.loss(batch).mean.backward()
-        optimizer.step()
-    return model.eval()
+    return trained(model, batch, 10)
 
 
 class TellsWhatItNeverLearnt(Foundry):
