@@ -105,7 +105,8 @@ class Reader(Model):
 
     @torch.no_grad()
     def _simple_mps(self, moving: Motion, told_NAK: Tensor) -> Tensor:
-        elapsed_s_NJ = moving.pace_s_RT.unsqueeze(-1) * torch.tensor(RECALLED)
+        knot_J = torch.tensor(RECALLED, device=moving.pace_s_RT.device)
+        elapsed_s_NJ = moving.pace_s_RT.unsqueeze(-1) * knot_J
         return self.base(moving, told_NAK, elapsed_s_NJ) / elapsed_s_NJ.unsqueeze(-1)
 
     @property
