@@ -8,7 +8,7 @@ Shapes: B windows, T points of a window, N points of one sequence.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 
@@ -198,7 +198,6 @@ def as_judged(generator: np.random.Generator, num_points: int) -> Mask:
 
 TASKS: tuple[Draw, ...] = (
     segments,
-    places_of_segments,
     random_points,
     dimensions,
     endings,
@@ -206,11 +205,19 @@ TASKS: tuple[Draw, ...] = (
     places_of_middles,
     arrivals,
 )
+JUDGED_SHARE = 0.4  # of the masks that a family of several tasks learns from
 
 
 def any_task(generator: np.random.Generator, num_points: int) -> Mask:
-    """The mask of one of the tasks, each as likely."""
-    return TASKS[generator.integers(len(TASKS))](generator, num_points)
+    """The mask of one of the tasks; many are of gaps as these are judged."""
+    return judged_or(TASKS, generator, num_points)
+
+
+def judged_or(others: Sequence[Draw], generator: np.random.Generator, num_points: int) -> Mask:
+    """A mask as gaps are judged by, or one of the others, each of these as likely."""
+    if generator.random() < JUDGED_SHARE:
+        return as_judged(generator, num_points)
+    return others[generator.integers(len(others))](generator, num_points)
 
 
 def _hidden(is_hidden_N: Bools) -> Mask:

@@ -7,21 +7,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from helpers.journey_guards import journeys_along
 from helpers.masked_guards import astride_the_date_line
 from helpers.walks import WALKING, batch_of, context_of, shaken, spoilt, walk, window_of
 
 from model.earth.geometry import haversine_m, step_from
 from model.families import FAMILIES, build
 from model.families.trajfm.motion_candidates import code_of_time, time_of_code, ways_of
-from model.families.trajfm.network import TrajFm, TrajFmConfig, ends_of
+from model.families.trajfm.network import TrajFm, TrajFmConfig
 from model.families.trajfm.surroundings import Surroundings, guess_of, surroundings_of
-from model.inference.api import forecast, recover, score, travel_time
+from model.inference.api import forecast, recover, score
 from model.interface.contexts import Partial
 from model.interface.masked_input import masked_input_of
 from model.interface.masking import (
     TASKS,
     any_task,
-    arrivals,
     endings,
     masked,
     places_of_middles,
@@ -301,62 +301,11 @@ def test_sequences_without_time_or_way_are_finite(still):
         lon_deg_BT, lat_deg_BT = (value[:, :1].expand(16, 20) for value in (lon_deg_BT, lat_deg_BT))
     if still != "no way":
         time_s_BT = torch.zeros_like(time_s_BT)
-    loss = model.loss(masked(batch_of(lon_deg_BT, lat_deg_BT, time_s_BT), any_task, 0))
+    batch = masked(batch_of(lon_deg_BT, lat_deg_BT, time_s_BT), any_task, 0)
+    loss = model.loss(replace(batch, journeys=journeys_along(lon_deg_BT, lat_deg_BT, time_s_BT)))
     loss.mean.backward()
     assert torch.isfinite(loss.total)
     assert all(torch.isfinite(value.grad).all() for value in model.parameters())
-
-
-def test_a_window_that_asks_for_its_times_is_asked_from_its_ends_too():
-    batch = masked(batch_of(*walk(3, 12), num_pads=2), arrivals, 0)
-    ends = ends_of(batch)
-    assert torch.equal(ends.time_s_BT, batch.time_s_BT[:, [0, 11]])
-    assert ends.is_target_BT.tolist() == [[False, True]] * 3
-    model = random_weights()
-    assert int(model.loss(batch).count) == 3 * 11 + 3
-    assert ends_of(masked(batch_of(*walk(3, 12)), segments, 0)) is None
-
-
-def trip(num_rows=3, num_points=12):
-    """All places and the first time of some walks."""
-    partial = Partial.of(context_of(*walk(num_rows, num_points)), 0, None)
-    shows_time_BT = torch.zeros_like(partial.is_pad_BT)
-    shows_time_BT[:, 0] = True
-    return replace(partial, shows_time_BT=shows_time_BT)
-
-
-def ends_alone(partial):
-    names = ("lon_deg_BT", "lat_deg_BT", "time_s_BT", "shows_place_BT", "shows_time_BT")
-    columns = {name: getattr(partial, name)[:, [0, -1]] for name in (*names, "is_pad_BT")}
-    return replace(partial, **columns)
-
-
-def test_travel_time_does_not_see_the_times():
-    model, partial = random_weights(), trip()
-    found = travel_time(model, partial)
-    hidden_BT = partial.time_s_BT.masked_fill(~partial.shows_time_BT, torch.nan)
-    other = travel_time(model, replace(partial, time_s_BT=hidden_BT))
-    assert torch.equal(found.median_s_B, other.median_s_B)
-    assert (found.p10_s_B < found.median_s_B).all()
-    assert (found.median_s_B < found.p90_s_B).all()
-    shorter = travel_time(model, ends_alone(partial))
-    assert not torch.equal(found.median_s_B, shorter.median_s_B)
-    bent_BT = partial.lon_deg_BT.clone()
-    bent_BT[:, 5] += 0.01
-    assert torch.equal(
-        travel_time(model, ends_alone(replace(partial, lon_deg_BT=bent_BT))).median_s_B,
-        shorter.median_s_B,
-    )
-    longer = travel_time(model, replace(partial, lon_deg_BT=bent_BT))
-    assert not torch.equal(longer.median_s_B, found.median_s_B)
-
-
-def test_travel_time_needs_its_ends():
-    model, partial = random_weights(), trip()
-    with pytest.raises(ValueError, match="nothing to tell"):
-        travel_time(model, replace(partial, shows_time_BT=torch.ones_like(partial.is_pad_BT)))
-    with pytest.raises(ValueError, match="last place"):
-        travel_time(model, replace(partial, shows_place_BT=partial.shows_time_BT))
 
 
 def test_path_inference_needs_the_ends_alone():

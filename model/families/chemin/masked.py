@@ -27,8 +27,8 @@ from ...interface.masking import (
     Loss,
     Mask,
     dimensions,
+    judged_or,
     places_of_middles,
-    places_of_segments,
     random_points,
     segments,
 )
@@ -127,19 +127,13 @@ def imputation_targets(shown: MaskedInput, gap: Gap) -> tuple[Tensor, Tensor]:
     return asks_time_BT, is_asked_BT & ~(asks_time_BT & shown.shows_place_BT)
 
 
-# Ways of hiding what lies between known points, with the times given and without.
-RECOVERIES: tuple[Draw, ...] = (
-    segments,
-    places_of_segments,
-    random_points,
-    dimensions,
-    places_of_middles,
-)
+# Beside blocks and sparse points as they are judged.
+OTHERS: tuple[Draw, ...] = (segments, random_points, dimensions, places_of_middles)
 
 
 def any_recovery(generator: np.random.Generator, num_points: int) -> Mask:
-    """The mask of one of these tasks, each as likely."""
-    return RECOVERIES[generator.integers(len(RECOVERIES))](generator, num_points)
+    """The mask of a gap as it is judged, or one of the others."""
+    return judged_or(OTHERS, generator, num_points)
 
 
 FAMILY = Family(MaskedChemin, CheminConfig, PRESETS, ("recover", "embed"), any_recovery)
