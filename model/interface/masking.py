@@ -8,7 +8,7 @@ Shapes: B windows, T points of a window, N points of one sequence.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import reduce
 
@@ -213,7 +213,7 @@ def any_task(generator: np.random.Generator, num_points: int) -> Mask:
     return judged_or(TASKS, generator, num_points)
 
 
-def judged_or(others: Sequence[Draw], generator: np.random.Generator, num_points: int) -> Mask:
+def judged_or(others: tuple[Draw, ...], generator: np.random.Generator, num_points: int) -> Mask:
     """A mask as gaps are judged by, or one of the others, each of these as likely."""
     if generator.random() < JUDGED_SHARE:
         return as_judged(generator, num_points)
