@@ -248,10 +248,12 @@ def test_training_learns_that_the_way_north_is_slow():
 
     model.journey_head.fit([made(256)])
     optimiser = torch.optim.AdamW(model.journey_head.parameters(), lr=3e-3)
-    for _ in range(60):
+    falling = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.05, total_iters=120)
+    for _ in range(120):
         optimiser.zero_grad()
         model.journey_head.loss(made(128), model.place).mean.backward()
         optimiser.step()
+        falling.step()
     model.eval()
     unseen = made(200)
     for ways in (unseen, unseen.with_ends_alone()):
