@@ -45,6 +45,12 @@ class Loss:
         return self.total / self.count.clamp(min=1)
 
 
+def shares_of(is_target_BT: Tensor, sequence_BT: Tensor) -> Tensor:
+    """What each target (B, T) counts, where all sequences count alike; what is none counts zero."""
+    num_BS = torch.zeros_like(sequence_BT).scatter_add(1, sequence_BT, is_target_BT.long())
+    return is_target_BT / num_BS.gather(1, sequence_BT).clamp(min=1)
+
+
 def mixed(losses: Mapping[str, Loss], **weights: float) -> Loss:
     """The means of several losses, summed by weights: 1 where none is named.
 
