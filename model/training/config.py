@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 from ..data.options import Batching, Draws, Reading
 
 Precision = Literal["float32", "bfloat16", "auto"]
+Selection = Literal["loss", "error"]
 
 FINAL_DIVISOR = 100  # of the learning rate, at the last step
 
@@ -34,6 +35,7 @@ class FitConfig:
     weight_decay: float = 0.05
     max_gradient_norm: float = 1.0
     ema_decay: float = 0.0  # of the mean of the weights that is judged and kept; 0: no mean
+    select_by: Selection = "loss"  # what the kept weights are the best in, on validation
     validate_every: int = 50
     patience: int = 10  # validations without gain
     thinned: float = 0.0  # share of the rows that are thinned, made finer, and cut short
@@ -56,8 +58,9 @@ class FitConfig:
                 raise ValueError(f"{name} must not be negative")
         if not 0 <= self.ema_decay < 1:
             raise ValueError("ema_decay must be at least 0 and below 1")
-        if self.precision not in get_args(Precision):
-            raise ValueError(f"precision must be one of: {', '.join(get_args(Precision))}")
+        for name, known in (("precision", Precision), ("select_by", Selection)):
+            if getattr(self, name) not in get_args(known):
+                raise ValueError(f"{name} must be one of: {', '.join(get_args(known))}")
         self.reading("train")
 
     @property

@@ -3,7 +3,8 @@
 Everything that decides the trajectory (step, place in the data, weights, optimiser, random state,
 best so far, patience) is in the checkpoint; the learning rate is a function of the step; the wall
 clock decides only when a checkpoint is written. Validation judges, and the run keeps, the mean of
-the weights where the configuration asks for one, else the weights themselves.
+the weights where the configuration asks for one, else the weights themselves. What they are the
+best in is the loss, or the error in metres that a judge finds, where there is one.
 
 Where `torch.distributed` is up, ranks share each step: its gradient is the sum of all losses over
 the number of all targets, so that it does not matter who computed which batch. Only the first rank
@@ -50,6 +51,7 @@ from .config import FitConfig, Precision, learning_rate
 from .isolation import cuda_devices, own_random_state, random_state, set_random_state, stop_signals
 from .precision import computing_in, settled
 from .ranks import Ranks
+from .selection import Judge
 from .state import (
     DATA_EXHAUSTED,
     EARLY_STOPPING,
@@ -80,6 +82,7 @@ def fit(
     config: FitConfig,
     folder: Path,
     on_progress: Callable[[Progress], None] | None = None,
+    judge: Judge | None = None,
 ) -> FitResult:
     """Fit a model in a work folder, going on from the checkpoint that the folder may hold.
 
@@ -87,7 +90,8 @@ def fit(
     device where its parameters are, and comes back in evaluation mode with the best weights. Ranks
     must be given batches of their own, equally many each, as the loader gives them.
     """
-    run = _Run(model, make_train_batches, make_validation_batches, config, folder, on_progress)
+    batches = make_train_batches, make_validation_batches
+    run = _Run(model, *batches, config, folder, on_progress, judge)
     seed = config.seed + run.ranks.rank
     # A caller that wants no gradients would otherwise get untrained weights without a word.
     with torch.inference_mode(False), torch.enable_grad():
@@ -121,6 +125,7 @@ class _Run:
     config: FitConfig
     folder: Path
     on_progress: Callable[[Progress], None] | None
+    judge: Judge | None = None
     saved_best_step: int = 0
     metrics: BinaryIO | None = None
 
@@ -289,20 +294,24 @@ class _Run:
                 state.step,
                 self.ranks,
             )
+            error_m = self.judge(self.average.model, self.ranks) if self.judge else None
         if loss is None:
             return
         state.validated_step = state.step
-        if state.best_loss is None or loss < state.best_loss:
-            best = self._best(state.step)
+        found, best = (loss, state.best_loss) if error_m is None else (error_m, state.best_error_m)
+        if best is None or found < best:
+            path = self._best(state.step)
             state.best_sha256 = (
-                save_weights(self.average.model, best) if self.ranks.is_first else ""
+                save_weights(self.average.model, path) if self.ranks.is_first else ""
             )
-            state.best_loss, state.best_step, state.num_stale = loss, state.step, 0
+            state.best_loss, state.best_error_m = loss, error_m
+            state.best_step, state.num_stale = state.step, 0
         else:
             state.num_stale += 1
         if state.num_stale >= self.config.patience:
             state.stopped = EARLY_STOPPING
-        self._write({"step": state.step, "validation_loss": loss})
+        told = {} if error_m is None else {"validation_error_m": error_m}
+        self._write({"step": state.step, "validation_loss": loss, **told})
         self._tell(loss)
 
     def _best(self, step: int) -> Path:

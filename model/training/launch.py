@@ -52,6 +52,7 @@ from ..interface.weights import CheckpointError, load_weights
 from .config import FitConfig
 from .fit import Interrupted, fit
 from .ranks import Ranks
+from .selection import judge_of
 from .state import METRICS_FILE, WEIGHTS_FILE, FitResult, Progress
 
 CONFIG_FILE, COURSE_FILE = "config.json", "training.json"
@@ -148,6 +149,8 @@ def run(
     folders = [shards_for(member, model) for member in training.members]
     if isinstance(model, Model) and model.remembers:
         model.memory = joint([*remembered(training.members, folders, model.simple_mps)])
+    by_error, family = training.fit.select_by == "error", FAMILIES[training.family]
+    judge = judge_of(family, folders) if by_error else None
     shares = [member.share for member in training.members]
     readings = [training.fit.reading(split) for split in ("train", "validation")]
     members: Members[Any] = Members.of(folders, shares, *readings)
@@ -161,7 +164,7 @@ def run(
 
     def asked(split: str, read: Iterator[Any]) -> Iterator[Any]:
         """Batches with what a family learns to tell hidden, and journeys beside."""
-        family, read = FAMILIES[training.family], beside(split, read)
+        read = beside(split, read)
         if "infill" in family.tasks:
             return (infilled(batch, members.seed_of(batch)) for batch in read)
         if (draw := family.draw) is None:
@@ -183,6 +186,7 @@ def run(
         training.fit,
         folder,
         on_progress,
+        judge,
     )
     if ranks.is_first:
         write_facts(folder, training, model, result)

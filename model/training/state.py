@@ -50,6 +50,7 @@ class FitState:
     validated_step: int = -1
     best_step: int = 0
     best_loss: float | None = None
+    best_error_m: float | None = None  # where it is this that chooses the weights
     best_sha256: str = ""
     num_stale: int = 0  # validations since the best
     stopped: str | None = None

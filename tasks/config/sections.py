@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from model.data.options import Batching
-from model.training.config import FitConfig, Precision
+from model.training.config import FitConfig, Precision, Selection
 from tasks.runtime.frozen import Frozen
 
 
@@ -344,6 +344,13 @@ class TrainConfig(Section):
         title="Mean of weights",
         description="What the exponential mean of the weights keeps of itself in each step; the "
         "mean is judged and kept. 0: the last weights, no mean.",
+    )
+    select_by: Selection = Field(
+        FitConfig.select_by,
+        title="Choose weights by",
+        description="What the kept weights are the best in, on validation. error: metres of "
+        "forecasts on stored windows, of hidden places where a family makes none; for points and "
+        "one dataset.",
     )
     validate_every: int = Field(
         FitConfig.validate_every,
