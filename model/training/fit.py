@@ -294,9 +294,9 @@ class _Run:
                 state.step,
                 self.ranks,
             )
+            if loss is None:
+                return
             error_m = self.judge(self.average.model, self.ranks) if self.judge else None
-        if loss is None:
-            return
         state.validated_step = state.step
         found, best = (loss, state.best_loss) if error_m is None else (error_m, state.best_error_m)
         if best is None or found < best:

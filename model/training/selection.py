@@ -34,11 +34,9 @@ Ask = Callable[[Any, Any], tuple[Tensor, Tensor]]
 
 def judge_of(family: Family, folders: Sequence[ShardFolder[Any]]) -> Judge:
     """What asks a model of this family about the stored windows of its one folder of shards."""
-    task, ask = next(
-        ((task, ask) for task, ask in ASKS.items() if task in family.tasks), ("", None)
-    )
-    if ask is None:
-        raise ValueError(f"select_by error needs {' or '.join(ASKS)}: choose by the loss")
+    task = next((task for task in ASKS if task in family.tasks), None)
+    if task is None:
+        raise ValueError(f"select_by error needs a family that can {' or '.join(ASKS)}")
     if len(folders) != 1:
         raise ValueError("metres of several datasets cannot be added up: select_by must be loss")
     windows = list(spread_windows(cast(Shards, folders[0]), task))
