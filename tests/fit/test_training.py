@@ -192,7 +192,7 @@ def test_each_field_changes_something(shards, tmp_path, whole, name, value):
 
 
 def test_no_other_field_is_without_a_test():
-    elsewhere = {"patience", "deterministic", "checkpoint_every_s", "precision"}
+    elsewhere = {"patience", "deterministic", "checkpoint_every_s", "precision", "select_by"}
     assert {entry.name for entry in fields(FitConfig)} == CHANGES.keys() | elsewhere
 
 
