@@ -30,7 +30,7 @@ from ...interface.contexts import Context, Partial
 from ...interface.family import Family, Model
 from ...interface.journey_rows import JourneyRows
 from ...interface.masked_input import MaskedInput, masked_input_of
-from ...interface.masking import Loss, any_task, mixed, shares_of
+from ...interface.masking import Loss, any_task, mixed
 from ...layers.attention_masks import bidirectional_mask
 from ...layers.distributions import Noise, StepMixture, told_number, told_step_m
 from ...layers.position_encodings import angles_of, sinusoidal_positions
@@ -125,9 +125,8 @@ class TrajFm(Model):
         """Loss of what is hidden of the targets, given all that is shown.
 
         A hidden time costs its surprise in nats of a log-odds or of a log second, a place, given
-        its time, that in nats of metres and `mean_weight` times the miss of the mean. All windows
-        count alike, however many points of them are hidden. The mean surprise of the journeys
-        beside them counts `journey_weight` times as much.
+        its time, that in nats of metres and `mean_weight` times the miss of the mean. The mean
+        surprise of the journeys beside the windows counts `journey_weight` times as much.
         """
         told = {"points": self._loss(batch), "journeys": self._journey_loss(batch.journeys)}
         return mixed(told, journeys=self.config.journey_weight)
@@ -157,16 +156,14 @@ class TrajFm(Model):
         shown = masked_input_of(batch)
         hidden_BTD, near = self.encode(shown)
         asks_time_BT, asks_place_BT = answerable_targets(shown, near)
-        share_BT = shares_of(asks_time_BT | asks_place_BT, shown.sequence_BT)
-        time_N = self.log_density_of_time(batch, hidden_BTD, near, asks_time_BT)
+        time_nll_N = -self.log_density_of_time(batch, hidden_BTD, near, asks_time_BT)
         place = self.place_at(hidden_BTD, near, asks_place_BT, batch.time_s_BT)
-        step_m_NC, share_N = self._step_m(batch, near, asks_place_BT), share_BT[asks_place_BT]
-        parts = {
-            "time_nll": -(time_N * share_BT[asks_time_BT]).sum(),
-            "place_nll": -(place.log_density(step_m_NC) * share_N).sum(),
-            "miss": (place.miss(step_m_NC) * share_N).sum(),
-        }
-        return Loss.of(share_BT.sum().round().long(), parts, miss=self.config.mean_weight)
+        step_m_NC = self._step_m(batch, near, asks_place_BT)
+        time_nll, place_nll = time_nll_N.sum(), -place.log_density(step_m_NC).sum()
+        miss = place.miss(step_m_NC).sum()
+        parts = {"time_nll": time_nll, "place_nll": place_nll, "miss": miss}
+        count = (asks_time_BT | asks_place_BT).sum()
+        return Loss.of(count, parts, miss=self.config.mean_weight)
 
     def _step_m(self, batch: Batch, near: Surroundings, is_asked_BT: Tensor) -> Tensor:
         """The true step (N, C) from the anchor to each asked point."""
