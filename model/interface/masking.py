@@ -45,6 +45,12 @@ class Loss:
         return self.total / self.count.clamp(min=1)
 
 
+def shares_of(is_target_BT: Tensor, sequence_BT: Tensor) -> Tensor:
+    """What each target (B, T) counts, where all sequences count alike; what is none counts zero."""
+    num_BS = torch.zeros_like(sequence_BT).scatter_add(1, sequence_BT, is_target_BT.long())
+    return is_target_BT / num_BS.gather(1, sequence_BT).clamp(min=1)
+
+
 def mixed(losses: Mapping[str, Loss], **weights: float) -> Loss:
     """The means of several losses, summed by weights: 1 where none is named.
 
@@ -198,7 +204,6 @@ def as_judged(generator: np.random.Generator, num_points: int) -> Mask:
 
 TASKS: tuple[Draw, ...] = (
     segments,
-    places_of_segments,
     random_points,
     dimensions,
     endings,
@@ -206,11 +211,19 @@ TASKS: tuple[Draw, ...] = (
     places_of_middles,
     arrivals,
 )
+JUDGED_SHARE = 0.4  # of the masks that a family of several tasks learns from
 
 
 def any_task(generator: np.random.Generator, num_points: int) -> Mask:
-    """The mask of one of the tasks, each as likely."""
-    return TASKS[generator.integers(len(TASKS))](generator, num_points)
+    """The mask of one of the tasks; many are of gaps as these are judged."""
+    return judged_or(TASKS, generator, num_points)
+
+
+def judged_or(others: tuple[Draw, ...], generator: np.random.Generator, num_points: int) -> Mask:
+    """A mask as gaps are judged by, or one of the others, each of these as likely."""
+    if generator.random() < JUDGED_SHARE:
+        return as_judged(generator, num_points)
+    return others[generator.integers(len(others))](generator, num_points)
 
 
 def _hidden(is_hidden_N: Bools) -> Mask:

@@ -2,7 +2,8 @@
 
 Feed numbers of ordinary size: seconds since 1970 have steps of 128 in float32.
 
-Shapes: V values, D width of one embedding, S scales, C coordinates (east, north).
+Shapes: V values, D width of one embedding, W frequencies, S scales, C coordinates (east, north),
+K numbers of a calendar: sine and cosine of each cycle, H harmonics.
 """
 
 from __future__ import annotations
@@ -31,6 +32,45 @@ class LearnableFourier(nn.Module):
     def forward(self, value_V: Tensor) -> Tensor:
         angle_VD = value_V.unsqueeze(-1) * self.frequency_VD + self.phase_VD
         return (torch.cos(angle_VD) / math.sqrt(angle_VD.shape[-1])).flatten(-2)
+
+
+class SpanningWaves(nn.Module):
+    """Each value as sines and cosines of learned frequency: (..., V) to (..., V * 2 * W).
+
+    Wavelengths go from the shortest to the longest at first, both included. Choose them by the
+    range of the values, and none is flat there; the sine tells a value from its opposite. What is
+    learned is the logarithm of how much faster each wave is than at first, so that none turns over.
+    """
+
+    first_W: Tensor
+
+    def __init__(self, num_values: int, num_waves: int, shortest: float, longest: float) -> None:
+        super().__init__()
+        if num_waves < 2 or not 0 < shortest < longest:
+            raise ValueError(
+                "needs at least 2 wavelengths, the first above 0 and below the last, not "
+                f"{num_waves} from {shortest} to {longest}"
+            )
+        exponent_W = torch.linspace(math.log(shortest), math.log(longest), num_waves)
+        self.register_buffer("first_W", 2 * math.pi / exponent_W.exp(), persistent=False)
+        self.log_faster_VW = nn.Parameter(torch.zeros(num_values, num_waves))
+
+    def forward(self, value_V: Tensor) -> Tensor:
+        angle_VW = value_V.unsqueeze(-1) * (self.first_W * self.log_faster_VW.exp())
+        return torch.cat([angle_VW.sin(), angle_VW.cos()], dim=-1).flatten(-2)
+
+
+def harmonics(calendar_K: Tensor, num_harmonics: int) -> Tensor:
+    """Waves once to `num_harmonics` times as fast as each cycle of a calendar: (..., K * H).
+
+    With weights of a linear layer behind them they are a learned Fourier series of each component
+    of time by itself, and whole numbers of waves fit into each cycle: the end is the beginning. A
+    calendar that is hidden, all zeros, gives zeros.
+    """
+    sine, cosine = calendar_K.unflatten(-1, (-1, 2)).unbind(-1)
+    once = torch.complex(cosine, sine)
+    every = torch.stack([once**number for number in range(1, num_harmonics + 1)], dim=-1)
+    return torch.stack([every.imag, every.real], dim=-1).flatten(-3)
 
 
 class Time2Vec(nn.Module):

@@ -17,6 +17,7 @@ from model.synthetic.processes import Ar1
 
 LAW = Ar1(persistence=0.9, innovation_m=5.0)
 NUM_POINTS = 16
+NEAR = 0.15  # nats that a trained model may be above the floor
 NUM_STEPS = 200
 INTERVAL_S = 10.0
 TYPICAL = Normaliser.from_json(
@@ -76,5 +77,5 @@ def test_recovery_comes_near_the_best_there_is():
         optimiser.step()
     with torch.no_grad():
         found = float(model.loss(fresh).mean)
-    assert untrained > floor + 1
-    assert floor < found < floor + 0.15
+    assert untrained > floor + 5 * NEAR
+    assert floor < found < floor + NEAR

@@ -34,6 +34,22 @@ def check_hidden_points_are_unseen(model: Any, num_scored: int) -> None:
         assert torch.equal(model.loss(spoilt(batch, nonsense)).total, plain.total)
 
 
+def check_windows_count_alike(model: Any) -> None:
+    """The loss of a window is the mean over what is asked of it, each point asked alone."""
+    batch = window_of(walk(2, 12), hidden=range(1, 10))
+    with torch.no_grad():
+        whole = model.loss(batch)
+        alone = [
+            model.loss(
+                replace(batch, is_target_BT=batch.is_target_BT & (torch.arange(12) == place))
+            )
+            for place in range(1, 10)
+        ]
+    assert [int(one.count) for one in (whole, *alone)] == 10 * [2]
+    mean = torch.stack([one.total for one in alone]).mean()
+    torch.testing.assert_close(whole.total, mean, rtol=1e-4, atol=1e-3)
+
+
 def hiding_others(batch: MaskedBatch) -> MaskedBatch:
     """The batch with other values wherever something is hidden, asked or not."""
     return replace(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import fields, replace
 
 import numpy as np
@@ -11,10 +12,14 @@ from helpers.walks import batch_of, walk
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model.families.chemin.masked import any_recovery
 from model.interface.batch import Cursor
 from model.interface.masking import (
+    JUDGED,
     Mask,
+    any_task,
     arrivals,
+    as_judged,
     dimensions,
     endings,
     from_start,
@@ -110,6 +115,27 @@ def test_recovery_knows_its_times_and_hides_the_same_places():
     assert np.array_equal(mask.shows_place_N, judged.shows_place_N)
     assert judged.shows_time_N.all()
     assert not mask.shows_time_N.all()
+
+
+def kind_of(mask):
+    """How many places are hidden, and whether in one run, where the times are given."""
+    is_hidden_N = ~mask.shows_place_N
+    return int(is_hidden_N.sum()), len(lengths_of_runs(is_hidden_N)) == 1
+
+
+def check_what_is_judged_is_learnt(draw):
+    """Of 40 points every kind of gap that is judged comes up."""
+    judged = {kind_of(drawn(one, 40)) for one in JUDGED}
+    masks = [drawn(draw, 40, seed) for seed in range(600)]
+    counts = Counter(kind_of(mask) for mask in masks if mask.shows_time_N.all())
+    assert all(counts[kind] > 8 for kind in judged)
+
+
+def test_what_is_judged_is_learnt():
+    for draw in (any_task, any_recovery, as_judged):
+        check_what_is_judged_is_learnt(draw)
+    with pytest.raises(AssertionError):
+        check_what_is_judged_is_learnt(places_of_segments)
 
 
 def test_endings_begin_anywhere_and_go_to_the_end():

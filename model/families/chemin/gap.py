@@ -220,16 +220,18 @@ class PlaceBetweenHead(SteeringHead):
     """p(east, north | time): a mixture around the great circle between the known points.
 
     The network goes along it evenly in time or evenly by points, and bends it by the motions of
-    arriving and leaving, each damped and turned; with those over one known point damped by one it
-    would be the cubic that keeps the velocities. Untrained, it goes evenly in time and is not bent.
+    arriving and leaving, each damped and turned. Untrained, it is the cubic in time that keeps the
+    velocities over one known point on each side, of which those over more are no part.
     """
 
     def __init__(
         self, width: int, num_components: int, normaliser: Normaliser, has_tails: bool
     ) -> None:
-        bends = 2 * len(KNOWN_LAGS) * [0.0]
+        num_lags = len(KNOWN_LAGS)
+        kept = [1.0] + (num_lags - 1) * [0.0]
         scales = ladder(num_components, 0.05, 1.0)
-        super().__init__(width, 5, [1.0, *bends, 0.0, *bends], scales, has_tails)
+        damp_W = [1.0, *kept, *kept] + (1 + 2 * num_lags) * [0.0]
+        super().__init__(width, 5, damp_W, scales, has_tails)
         self.normaliser = normaliser
 
     def forward(self, hidden_ND: Tensor, gap: Gap, time_s_N: Tensor) -> StepMixture:

@@ -27,10 +27,11 @@ from ...interface.masking import (
     Loss,
     Mask,
     dimensions,
+    judged_or,
     places_of_middles,
-    places_of_segments,
     random_points,
     segments,
+    shares_of,
 )
 from ...layers.attention_masks import bidirectional_mask
 from .gap import (
@@ -74,23 +75,28 @@ class MaskedChemin(PointEncoder):
         """Loss of what is hidden of the targets, given all that is shown.
 
         A hidden time costs its surprise in nats of the log-odds; a place, given its time, costs its
-        surprise in nats of metres and `mean_weight` times the miss of the mean.
+        surprise in nats of metres and `mean_weight` times the miss of the mean. It is a mean over
+        the targets of each window, as recovery is judged: a short gap counts as much as a wide one.
         """
         shown = masked_input_of(batch)
         hidden_BTD, gap = self.encode(shown)
         asks_time_BT, asks_place_BT = imputation_targets(shown, gap)
+        asked_BT = asks_time_BT | asks_place_BT
+        share_BT = shares_of(asked_BT, shown.sequence_BT)
         ahead = gap.at(asks_time_BT)
         log_odds_N = log_odds_of(batch.time_s_BT[asks_time_BT], ahead).float()
-        time_nll = -self.time_head(hidden_BTD[asks_time_BT], ahead).log_density(log_odds_N).sum()
+        time = self.time_head(hidden_BTD[asks_time_BT], ahead)
         ahead = gap.at(asks_place_BT)
         place = self.place_head(hidden_BTD[asks_place_BT], ahead, batch.time_s_BT[asks_place_BT])
         ends = batch.lon_deg_BT[asks_place_BT], batch.lat_deg_BT[asks_place_BT]
         step_m_NC = torch.stack(step_between(ahead.lon_deg_BT, ahead.lat_deg_BT, *ends), -1).float()
-        place_nll = -place.log_density(step_m_NC).sum()
-        miss = place.miss(step_m_NC).sum()
-        parts = {"time_nll": time_nll, "place_nll": place_nll, "miss": miss}
-        count = (asks_time_BT | asks_place_BT).sum()
-        return Loss.of(count, parts, miss=self.config.mean_weight)
+        share_N = share_BT[asks_place_BT]
+        parts = {
+            "time_nll": -(time.log_density(log_odds_N) * share_BT[asks_time_BT]).sum(),
+            "place_nll": -(place.log_density(step_m_NC) * share_N).sum(),
+            "miss": (place.miss(step_m_NC) * share_N).sum(),
+        }
+        return Loss.of(share_BT.sum().round().long(), parts, miss=self.config.mean_weight)
 
     def recover(self, batch: Batch) -> Recovered:
         """The batch with what is hidden filled in: median times, and mean places given these."""
@@ -127,19 +133,13 @@ def imputation_targets(shown: MaskedInput, gap: Gap) -> tuple[Tensor, Tensor]:
     return asks_time_BT, is_asked_BT & ~(asks_time_BT & shown.shows_place_BT)
 
 
-# Ways of hiding what lies between known points, with the times given and without.
-RECOVERIES: tuple[Draw, ...] = (
-    segments,
-    places_of_segments,
-    random_points,
-    dimensions,
-    places_of_middles,
-)
+# Beside blocks and sparse points as they are judged.
+OTHERS: tuple[Draw, ...] = (segments, random_points, dimensions, places_of_middles)
 
 
 def any_recovery(generator: np.random.Generator, num_points: int) -> Mask:
-    """The mask of one of these tasks, each as likely."""
-    return RECOVERIES[generator.integers(len(RECOVERIES))](generator, num_points)
+    """The mask of a gap as it is judged, or one of the others."""
+    return judged_or(OTHERS, generator, num_points)
 
 
 FAMILY = Family(MaskedChemin, CheminConfig, PRESETS, ("recover", "embed"), any_recovery)

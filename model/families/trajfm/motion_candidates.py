@@ -127,25 +127,6 @@ def ascending(time_s_BT: Tensor, is_told_BT: Tensor, shown: MaskedInput) -> Tens
     return time_s_BT
 
 
-@dataclass(frozen=True)
-class DurationDensity:
-    """p(seconds from the start of a journey to its end), nothing being known of what follows."""
-
-    code: GaussianMixture
-    ahead: Surroundings
-    started_s_N: Tensor
-
-    def quantile(self, share: float) -> Tensor:
-        """The seconds (N) with a share of the mass below them."""
-        code_N = self.code.quantile(share).double()
-        return time_of_code(code_N, self.ahead) + self.ahead.started_s_BT - self.started_s_N
-
-    def log_density(self, seconds_N: Tensor) -> Tensor:
-        """In nats, of seconds: d code / d second is 1 / (second + `MIN_STEP_S`)."""
-        code_N = code_of_time(seconds_N + self.started_s_N - self.ahead.started_s_BT, self.ahead)
-        return self.code.log_density(code_N.float()).double() - code_N
-
-
 # ---------------------------------------------------------------------------------- heads
 
 
@@ -156,8 +137,13 @@ class TimeHead(NumberHead):
         super().__init__(width, num_components, 1.5, NUM_TIME_CODES)
         self.normaliser = normaliser
 
-    def forward(self, hidden_ND: Tensor, near: Surroundings) -> GaussianMixture:
+    def forward(
+        self, hidden_ND: Tensor, near: Surroundings, usual_N: Tensor | None = None
+    ) -> GaussianMixture:
+        """Around the usual code, where one is known."""
         codes = time_codes(near, self.normaliser).to(hidden_ND)
+        if usual_N is not None:
+            return self.around(usual_N.to(hidden_ND).unsqueeze(-1), 1.0, hidden_ND, codes)
         after_N = near.after.num_clock_BT.clamp(min=1)
         center_N = near.before.num_clock_BT.clamp(min=1).log() + torch.where(
             is_between(near), -after_N.log(), self.normaliser.log_step_center

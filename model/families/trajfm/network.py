@@ -1,11 +1,12 @@
 """TrajFM: one model for many tasks, each a way of hiding; after Lin et al. 2024.
 
-A point is the sum of its modalities, place and time, each told as learnable waves of where it lies
-relative to the window, and marked as shown or hidden. Attention reads both directions, with its
-heads turned by east, north and time. A hidden place has nothing to tell, so no other point reads
-it: a forecast of ten steps begins with the forecast of five. What is hidden enters nowhere: waves
-and turns use a guess from what is shown. The heads are p(time) and p(place | time), mixtures, so
-the same weights forecast, recover and tell travel times, with and without timestamps.
+A point is the sum of its modalities, place and time, each told as learnable waves (`waves.py`) of
+where it lies relative to the window, and marked as shown or hidden. Attention reads both
+directions, with its heads turned by east, north and time. A hidden place has nothing to tell, so no
+other point reads it: a forecast of ten steps begins with the forecast of five. What is hidden
+enters nowhere: waves and turns use a guess from what is shown. The heads are p(time) and p(place |
+time), mixtures, so the same weights forecast, recover and tell travel times, with and without
+timestamps.
 
 Shapes: B windows, T points, N scored points, D model width, M mixture components, P pairs of a
 head, S samples, H points of the horizon, C coordinates (east, north), W ways to move on.
@@ -13,33 +14,30 @@ head, S samples, H points of the horizon, C coordinates (east, north), W ways to
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ...earth.calendar import NUM_CALENDAR
 from ...earth.geometry import step_between, step_from
 from ...features.normaliser import Normaliser
 from ...interface.answers import Durations, Forecast, Recovered, mean_hidden_state
+from ...interface.asked_journeys import asked_journeys
 from ...interface.batch import Batch, first_of_sequence, index_of
 from ...interface.contexts import Context, Partial
 from ...interface.family import Family, Model
+from ...interface.journey_rows import JourneyRows
 from ...interface.masked_input import MaskedInput, masked_input_of
-from ...interface.masking import Loss, MaskedBatch, any_task
+from ...interface.masking import Loss, any_task, mixed, shares_of
 from ...layers.attention_masks import bidirectional_mask
 from ...layers.distributions import Noise, StepMixture, told_number, told_step_m
-from ...layers.embeddings import LearnableFourier
-from ...layers.position_encodings import (
-    angles_of,
-    sinusoidal_positions,
-    spatio_temporal_frequencies,
-)
-from ...layers.transformer import Transformer, check_shape
+from ...layers.position_encodings import angles_of, sinusoidal_positions
+from ...layers.transformer import Transformer
+from .config import PRESETS, TrajFmConfig
+from .journeys import DurationDensity, UsualDuration, drawn_views, shown_of
 from .motion_candidates import (
-    DurationDensity,
     PlaceHead,
     TimeHead,
     ascending,
@@ -55,41 +53,7 @@ from .surroundings import (
     guess_of,
     surroundings_of,
 )
-
-
-@dataclass(frozen=True)
-class TrajFmConfig:
-    """Shape of the network.
-
-    `num_waves` counts the waves of each coordinate. Attention turns by wavelengths from
-    `shortest_steps` typical steps to `longest_steps`, in metres and in seconds. `mean_weight`
-    scales the distance from the mean place, in units of the reach, beside its surprise.
-    """
-
-    width: int = 96
-    num_layers: int = 3
-    num_heads: int = 4
-    num_components: int = 4
-    num_waves: int = 12
-    max_points: int = 64
-    dropout: float = 0.0
-    mean_weight: float = 1.0
-    has_tails: bool = False
-    shortest_steps: float = 4.0
-    longest_steps: float = 256.0
-
-    def __post_init__(self) -> None:
-        check_shape(self, num_components=1, num_waves=1, max_points=4, mean_weight=0)
-        if self.width < 6 * self.num_heads:
-            raise ValueError(f"width {self.width} must give each of num_heads 3 pairs or more")
-        if not 0 < self.shortest_steps < self.longest_steps:
-            raise ValueError(f"shortest_steps must be below {self.longest_steps} and above 0")
-
-
-PRESETS: Mapping[str, TrajFmConfig] = {
-    "tiny": TrajFmConfig(width=32, num_layers=1, num_heads=2, num_waves=6),
-    "small": TrajFmConfig(),
-}
+from .waves import clock_waves, num_clock_waves, place_waves, time_waves, turns_of
 
 
 class TrajFm(Model):
@@ -98,27 +62,34 @@ class TrajFm(Model):
     family = "trajfm"
     position_ND: Tensor
     frequency_CP: Tensor
+    log_faster_P: Tensor
 
     def __init__(self, config: TrajFmConfig, normaliser: Normaliser) -> None:
         super().__init__(config, normaliser)
         width = config.width
-        self.place_waves = LearnableFourier(2, config.num_waves)
-        self.time_waves = LearnableFourier(1, config.num_waves)
+        self.place_waves, self.time_waves = place_waves(config), time_waves(config)
         self.place = nn.Linear(2 * config.num_waves, width)
-        self.time = nn.Linear(config.num_waves + NUM_CALENDAR, width)
+        self.time = nn.Linear(config.num_waves + num_clock_waves(config), width)
         self.kind = nn.Parameter(0.1 * torch.randn(2, 2, width))  # (place, time) by (hidden, shown)
+        self.usual = UsualDuration(normaliser)
+        self.whole = nn.Parameter(torch.zeros(width))  # of journeys that are no parts of one
         self.surroundings = nn.Linear(NUM_AROUND, width)
         table_ND = sinusoidal_positions(config.max_points, width)
         self.register_buffer("position_ND", table_ND, persistent=False)
-        step_m, step_s = normaliser.extent_scale_m, normaliser.typical_step_s
-        low, high = config.shortest_steps, config.longest_steps
-        frequency_CP = spatio_temporal_frequencies(
-            width // config.num_heads // 2, low * step_m, high * step_m, low * step_s, high * step_s
-        )
+        frequency_CP = turns_of(config, normaliser)
         self.register_buffer("frequency_CP", frequency_CP, persistent=False)
+        log_faster_P = torch.zeros(frequency_CP.shape[1])
+        if config.learns_turns:
+            self.log_faster_P = nn.Parameter(log_faster_P)
+        else:
+            self.register_buffer("log_faster_P", log_faster_P, persistent=False)
         self.transformer = Transformer(width, config.num_layers, config.num_heads, config.dropout)
         self.time_head = TimeHead(width, config.num_components, normaliser)
         self.place_head = PlaceHead(width, config.num_components, config.has_tails)
+
+    def fit_inputs(self, batches: Iterable[Batch]) -> None:
+        """How the durations of journeys go with their lengths."""
+        self.usual.fit([one.journeys for one in batches if one.journeys is not None])
 
     def encode(self, shown: MaskedInput) -> tuple[Tensor, Surroundings]:
         """Hidden state (B, T, D) of each point, and what lies around it."""
@@ -132,7 +103,8 @@ class TrajFm(Model):
         is_readable_BT = shown.shows_place_BT & ~shown.is_pad_BT
         mask_BTT = bidirectional_mask(is_readable_BT, shown.sequence_BT)
         where_BTC = torch.cat([guess.place_m_BTC, guess.time_s_BT.unsqueeze(-1)], dim=-1)
-        angle_BTP = angles_of(where_BTC, self.frequency_CP)
+        turns_CP = self.frequency_CP * self.log_faster_P.double().exp()
+        angle_BTP = angles_of(where_BTC, turns_CP)
         return self.transformer(x_BTD, index_BT, mask_BTT, angle_BQP=angle_BTP), near
 
     def modalities(self, shown: MaskedInput, guess: InitialGuess) -> list[Tensor]:
@@ -140,7 +112,8 @@ class TrajFm(Model):
         kind = self.kind.dtype
         place_BTC = (guess.place_m_BTC / self.normaliser.extent_scale_m).to(kind)
         time_BT1 = (guess.time_s_BT / self.normaliser.typical_step_s).to(kind).unsqueeze(-1)
-        waves_BTV = torch.cat([self.time_waves(time_BT1), shown.calendar_BTK.to(kind)], dim=-1)
+        clock_BTV = clock_waves(shown.calendar_BTK.to(kind), self.config)
+        waves_BTV = torch.cat([self.time_waves(time_BT1), clock_BTV], dim=-1)
         return [
             self.place(self.place_waves(place_BTC)) + self.kind[0][shown.shows_place_BT.long()],
             self.time(waves_BTV) + self.kind[1][shown.shows_time_BT.long()],
@@ -152,29 +125,48 @@ class TrajFm(Model):
         """Loss of what is hidden of the targets, given all that is shown.
 
         A hidden time costs its surprise in nats of a log-odds or of a log second, a place, given
-        its time, that in nats of metres and `mean_weight` times the miss of the mean. A window
-        that asks for all of its times is also asked for the last one from its two ends alone.
+        its time, that in nats of metres and `mean_weight` times the miss of the mean. All windows
+        count alike, however many points of them are hidden. The mean surprise of the journeys
+        beside them counts `journey_weight` times as much.
         """
-        whole = self._loss(batch)
-        ends = ends_of(batch)
-        if ends is None:
-            return whole
-        alone = self._loss(ends)
-        parts = {name: whole.parts[name] + alone.parts[name] for name in whole.parts}
-        return Loss(whole.total + alone.total, whole.count + alone.count, parts)
+        told = {"points": self._loss(batch), "journeys": self._journey_loss(batch.journeys)}
+        return mixed(told, journeys=self.config.journey_weight)
+
+    def _journey_loss(self, journeys: JourneyRows | None) -> Loss:
+        """Surprise of how long journeys take, half of them told by their ends alone."""
+        if journeys is None:
+            nothing = self.kind.new_zeros(())
+            return Loss.of(nothing.long(), {"journey_nll": nothing})
+        total, views = self.kind.new_zeros(()), drawn_views(journeys)
+        for view in views:
+            density = self._journey_density(view)
+            total = total - density.log_density_of_code(view.duration_s_BG[:, 0]).sum()
+        count = torch.tensor(sum(len(view.duration_s_BG) for view in views), device=total.device)
+        return Loss.of(count, {"journey_nll": total})
+
+    def _journey_density(self, journeys: JourneyRows) -> DurationDensity:
+        """Of flat journeys."""
+        shown = shown_of(journeys)
+        hidden_BTD, near = self.encode(shown)
+        is_whole_N1 = journeys.is_whole_BG.to(hidden_BTD)
+        state_ND = hidden_BTD[shown.is_asked_BT] + is_whole_N1 * self.whole
+        ahead = near.at(shown.is_asked_BT)
+        return DurationDensity(self.time_head(state_ND, ahead, self.usual(journeys)))
 
     def _loss(self, batch: Batch) -> Loss:
         shown = masked_input_of(batch)
         hidden_BTD, near = self.encode(shown)
         asks_time_BT, asks_place_BT = answerable_targets(shown, near)
-        time_nll_N = -self.log_density_of_time(batch, hidden_BTD, near, asks_time_BT)
+        share_BT = shares_of(asks_time_BT | asks_place_BT, shown.sequence_BT)
+        time_N = self.log_density_of_time(batch, hidden_BTD, near, asks_time_BT)
         place = self.place_at(hidden_BTD, near, asks_place_BT, batch.time_s_BT)
-        step_m_NC = self._step_m(batch, near, asks_place_BT)
-        time_nll, place_nll = time_nll_N.sum(), -place.log_density(step_m_NC).sum()
-        miss = place.miss(step_m_NC).sum()
-        parts = {"time_nll": time_nll, "place_nll": place_nll, "miss": miss}
-        count = (asks_time_BT | asks_place_BT).sum()
-        return Loss.of(count, parts, miss=self.config.mean_weight)
+        step_m_NC, share_N = self._step_m(batch, near, asks_place_BT), share_BT[asks_place_BT]
+        parts = {
+            "time_nll": -(time_N * share_BT[asks_time_BT]).sum(),
+            "place_nll": -(place.log_density(step_m_NC) * share_N).sum(),
+            "miss": (place.miss(step_m_NC) * share_N).sum(),
+        }
+        return Loss.of(share_BT.sum().round().long(), parts, miss=self.config.mean_weight)
 
     def _step_m(self, batch: Batch, near: Surroundings, is_asked_BT: Tensor) -> Tensor:
         """The true step (N, C) from the anchor to each asked point."""
@@ -263,14 +255,7 @@ class TrajFm(Model):
 
     def duration_density(self, partial: Partial) -> DurationDensity:
         """The density of the same."""
-        batch = partial.batch()
-        last_B1 = (~batch.is_pad_BT).sum(1, keepdim=True) - 1
-        is_last_BT = index_of(batch.is_pad_BT) == last_B1
-        shown = masked_input_of(batch)
-        hidden_BTD, near = self.encode(shown)
-        ahead = near.at(is_last_BT)
-        density = self.time_head(hidden_BTD[is_last_BT], ahead)
-        return DurationDensity(density, ahead, partial.time_s_BT[:, 0])
+        return self._journey_density(asked_journeys(partial).flat())
 
     def embed(self, context: Context) -> Tensor:
         """The mean hidden state (B, D) of the points of each trajectory."""
@@ -314,37 +299,11 @@ def answerable_targets(shown: MaskedInput, near: Surroundings) -> tuple[Tensor, 
     return asks_time_BT & can_tell_time_BT, asks_place_BT & is_timed_BT
 
 
-def ends_of(batch: Batch) -> MaskedBatch | None:
-    """First and last point of each sequence that hides the time of its last: (R, 2) in all."""
-    if not isinstance(batch, MaskedBatch):
-        return None
-    index_BT = index_of(batch.is_pad_BT)
-    first_BT = first_of_sequence(index_BT, batch.sequence_BT)
-    is_end_BT = ~batch.is_pad_BT
-    is_end_BT[:, :-1] &= batch.is_pad_BT[:, 1:] | (first_BT[:, 1:] > index_BT[:, :-1])
-    starts = [
-        shows_BT.gather(1, first_BT) for shows_BT in (batch.shows_place_BT, batch.shows_time_BT)
-    ]
-    asks_BT = batch.is_target_BT & batch.shows_place_BT & ~batch.shows_time_BT
-    is_end_BT &= asks_BT & starts[0] & starts[1] & (index_BT > first_BT + 1)
-    row_R, last_R = is_end_BT.nonzero(as_tuple=True)
-    if not len(row_R):
-        return None
-    point_R2 = torch.stack([first_BT[row_R, last_R], last_R], dim=-1)
-    columns: dict[str, Any] = {
-        name: value[row_R.unsqueeze(-1), point_R2]
-        for name, value in batch.columns().items()
-        if "_BT" in name
-    }
-    columns["shown_BT"] = torch.arange(2, device=row_R.device).expand_as(point_R2)
-    columns["sequence_BT"] = torch.zeros_like(point_R2)
-    return replace(batch, window_id_B=batch.window_id_B[row_R], window_id_BS=None, **columns)
-
-
 FAMILY = Family(
     TrajFm,
     TrajFmConfig,
     PRESETS,
     ("forecast", "recover", "travel_time", "embed", "score"),
     any_task,
+    learns_journeys=True,
 )
