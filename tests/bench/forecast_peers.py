@@ -38,7 +38,7 @@ class Peer:
     form: str = "velocities"
     weights: str = ""
     python: str = str(PEERS)
-    is_baseline: ClassVar[bool] = False
+    is_baseline: bool = False
     tasks: ClassVar[tuple[str, ...]] = ("forecast",)
 
     @property

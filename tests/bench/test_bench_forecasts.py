@@ -3,12 +3,17 @@
 The peers know one value after another and nothing of the sphere, of time or of what moves. They are
 asked about velocities, the fair way, and about positions, which is what many try first. Whoever
 names a folder of weights by `TRAJFOUNDRY_CHRONOS` or `TRAJFOUNDRY_TIMESFM` has these judged too.
+Of a store named by `TRAJFOUNDRY_BENCH_STORE` each model of `foundry` stands beside them, on the
+windows of the data that it was trained on.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,6 +34,7 @@ from model.evaluation.judged_tasks import FORECAST, TIMES_GIVEN
 from model.evaluation.question import Judging
 from model.evaluation.score_table import ALL, wide_rows
 from model.evaluation.scores import scored
+from model.inference.serving import Trained, load_trained
 from tasks.config.pipeline import PipelineConfig
 from tasks.report.error_columns import skill_verdict
 from tasks.report.markup import markdown_table, percent
@@ -40,6 +46,7 @@ FLOOR = ("fracast", "auto_theta")
 GIVEN = ("chronos", "timesfm")
 CONFIG = PipelineConfig()
 PLACES = ("lon_deg_BH", "lat_deg_BH")
+HORIZONS = (1, 5, 10, 20)
 
 
 @pytest.mark.parametrize(
@@ -88,6 +95,30 @@ def peers() -> list[Peer]:
     return [Peer(name, form, own) for name, own in named.items() for form in FORMS]
 
 
+def told(rows: list[dict[str, Any]], names: Sequence[str], request: pytest.FixtureRequest) -> None:
+    """Prints a table of scores, and keeps it."""
+    cells = [
+        (
+            *(str(row[name]) for name in names),
+            row["model"],
+            digits(row["ade_m"]),
+            percent(row["skill"]),
+            f"{percent(row['skill_low'])} to {percent(row['skill_high'])}",
+            skill_verdict(row),
+        )
+        for row in rows
+    ]
+    header = (*names, "model", "ADE, m", "skill", "its interval", "verdict")
+    table = markdown_table(header, cells, num_names=len(names) + 1)
+    text = f"{machine()}\n\n{table}\n"
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    path = Path(RESULTS / f"forecasts-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.md")
+    path.write_text(text)
+    capture: Any = request.config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        print(f"\n\n{text}\nKept in {path}")
+
+
 @pytest.mark.benchmark
 @pytest.mark.timeout(4 * 3_600)
 def test_series_models_beside_the_baselines(shards: Shards, request: pytest.FixtureRequest) -> None:
@@ -99,22 +130,39 @@ def test_series_models_beside_the_baselines(shards: Shards, request: pytest.Fixt
     table = scored(shards, answerers, "test", judging).table
     rows = wide_rows(table, split="test", track=TIMES_GIVEN, mask=ALL, stratum=ALL)
     assert {row["model"] for row in rows} == {one.name for one in answerers}
-    cells = [
-        (
-            str(row["horizon"]),
-            row["model"],
-            digits(row["ade_m"]),
-            percent(row["skill"]),
-            f"{percent(row['skill_low'])} to {percent(row['skill_high'])}",
-            skill_verdict(row),
+    told(rows, ["horizon"], request)
+
+
+def trained_in(store: Path) -> Iterator[tuple[Path, list[Trained]]]:
+    """Shards of a store, and the models of `foundry` that were trained on them."""
+    models: dict[Path, list[Trained]] = {}
+    for manifest in sorted(store.glob("train/*/*/manifest.json")):
+        written = json.loads(manifest.read_text())
+        shards, family = (
+            written["lineage"].get("shards"),
+            written["recipe"]["settings"]["model"]["family"],
         )
-        for row in rows
-    ]
-    header = ("step", "model", "ADE, m", "skill", "its interval", "verdict")
-    text = f"{machine()}\n\n{markdown_table(header, cells, num_names=2)}\n"
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    path = Path(RESULTS / f"forecasts-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.md")
-    path.write_text(text)
-    capture: Any = request.config.pluginmanager.getplugin("capturemanager")
-    with capture.global_and_fixture_disabled():
-        print(f"\n\n{text}\nKept in {path}")
+        folder = store / "shards" / written["recipe"]["dataset"] / str(shards)
+        if family == "foundry" and folder.is_dir():
+            own = load_trained(manifest.parent)
+            seed = written["recipe"]["settings"]["fit"]["seed"]
+            models.setdefault(folder, []).append(replace(own, title=f"foundry, seed {seed}"))
+    yield from models.items()
+
+
+@pytest.mark.benchmark
+@pytest.mark.timeout(4 * 3_600)
+def test_trained_models_beside_series_models(request: pytest.FixtureRequest) -> None:
+    """Skill is over the best peer of each step; a model is never the bar of another."""
+    store = os.environ.get("TRAJFOUNDRY_BENCH_STORE", "")
+    if not (PEERS.is_file() and store):
+        pytest.skip("no store named by TRAJFOUNDRY_BENCH_STORE, or no environment of the peers")
+    found = []
+    for folder, models in trained_in(Path(store)):
+        bars = [replace(peer, is_baseline=True) for peer in peers()]
+        judging = Judging(HORIZONS, tasks=(FORECAST,), windows_at_once=1_000_000)
+        table = scored(Shards.open(folder), [*bars, *models], "test", judging).table
+        rows = wide_rows(table, split="test", track=TIMES_GIVEN, mask=ALL, stratum=ALL)
+        found += [{**row, "data": folder.parent.name} for row in rows]
+    assert found, f"no foundry was trained in {store}"
+    told(found, ["data", "horizon"], request)

@@ -365,14 +365,17 @@ def test_each_is_told_by_the_member_that_is_nearest():
     members, memory = two_members()
     at_N = [np.array([15, 60, 100]), np.array([20, 70, 95])]
     asked = [(*own_motion(*pair), simple_of(pair[1])) for pair in zip(members, at_N, strict=True)]
-    kin = [
-        one.paths.kin_R[one.paths.points.trajectory_N[at]]
-        for one, at in zip(members, at_N, strict=True)
-    ]
+    kin, number = (
+        [
+            one.paths.kin_R[one.paths.points.trajectory_N[at]]
+            for one, at in zip(those, at_N, strict=True)
+        ]
+        for those in (members, memory.members[1:])
+    )
     alone = [one.recall(*each, own) for one, each, own in zip(members, asked, kin, strict=True)]
     order_N = np.array([3, 0, 4, 1, 2, 5])
     mixed = [torch.cat(pair)[order_N] for pair in zip(*asked, strict=True)]
-    number_N = np.concatenate([kin[0], kin[1] + memory.first_kin_M[2]])[order_N]
+    number_N = np.concatenate(number)[order_N]
     found, expected = memory.recall(*mixed, number_N), joined(alone).at(order_N)
     for name, value in expected.columns().items():
         assert torch.equal(value, getattr(found, name)), name
@@ -393,14 +396,73 @@ def test_a_member_of_other_intervals_is_asked_where_no_other_is():
 
 
 def test_kin_of_several_members_are_told_apart():
-    members, memory = two_members()
+    _, memory = two_members()
     trips = walks(13, [30] * 4, lon_deg=120.0)
     known = memory.kin_of_context(context_of(trips[1:3], 15, STARTED_US))
     # Asked an hour too early or late all but the first are strangers.
     assert known.tolist() == [NOBODY, NOBODY]
     first = memory.kin_of_context(context_of(trips[:1], 15, STARTED_US))
-    assert first.tolist() == [members[1].paths.kin_R[0] + memory.first_kin_M[2]]
-    assert memory.first_kin_M.tolist() == [0, 0, 3, 6]
+    own, far = (set(one.paths.kin_R.tolist()) for one in memory.members[1:])
+    assert first.tolist() == [memory.members[2].paths.kin_R[0]]
+    assert len(own) == len(far) == 3
+    assert not own & far
+
+
+def held(points):
+    """Instants and places."""
+    columns = points.instant_us_N, points.lon_deg_N, points.lat_deg_N
+    return set(zip(*(value.tolist() for value in columns), strict=True))
+
+
+def as_given(points, entity_R):
+    """A memory of trips that nothing is fitted on."""
+    return Memory(PastPaths.of(points, entity_R), MOTION_S)
+
+
+def sharing_members():
+    """Walks of two data sets, whose first trip is one and the same.
+
+    So is its entity, of which either has one more trip: the third.
+    """
+    here, there = walks(12, [40] * 4), walks(13, [40] * 4)
+    there[0] = here[0]
+    members = [
+        Memory(paths_of(here, [0, 1, 0, 2]), MOTION_S, 50.0),
+        Memory(paths_of(there, [1, 0, 1, 2]), MOTION_S, 50.0),
+    ]
+    return members, JointMemory(tuple(members))
+
+
+def test_one_that_stands_in_two_members_is_kin_in_both():
+    _, memory = sharing_members()
+    here, there = (one.paths.kin_R for one in memory.members)
+    assert here[0] == here[2] == there[0] == there[2]
+    assert len({*here.tolist(), *there.tolist()}) == 5
+    again = JointMemory(memory.members)
+    for one, other in zip(memory.members, again.members, strict=True):
+        assert len(set(zip(one.paths.kin_R, other.paths.kin_R, strict=True))) == 3
+
+
+def test_no_member_tells_one_of_himself():
+    """Who asks as one of the first member is told by the second none of his trips there."""
+    members, memory = sharing_members()
+    at_N = np.array([10, 20, 30])
+    asked = *own_motion(members[0], at_N), simple_of(at_N)
+    kin_N = memory.members[0].paths.kin_R[np.zeros(3, int)]
+    for one in memory.members:
+        told = one.recall(*asked, kin_N)
+        assert float(told.offset_m_NKC[told.is_known_NK].norm(dim=-1).min()) > 0
+    # The plant: to the second member alone he is nobody, and it tells him of his own trip.
+    copy = members[1].recall(*asked, nobody(3))
+    assert float(copy.offset_m_NKC[copy.is_known_NK].norm(dim=-1).min()) == 0
+
+
+def test_one_that_stands_in_two_members_is_forgotten_in_both():
+    members, memory = sharing_members()
+    points = members[0].paths.points
+    asked = points.at(points.trajectory_N == 2)  # which stands in the first one alone
+    left = forgotten(memory, asked, as_given)
+    assert [len(one.paths.kin_R) for one in left.members] == [2, 2]
 
 
 def test_a_stored_joint_memory_recalls_the_same(tmp_path):
@@ -421,23 +483,21 @@ def test_of_several_members_each_forgets_whoever_was_there_alone():
     members, memory = two_members()
     points = members[1].paths.points
 
-    def held(points):
-        columns = points.instant_us_N, points.lon_deg_N, points.lat_deg_N
-        return set(zip(*(value.tolist() for value in columns), strict=True))
-
     def forget(memory, point):
         return forgotten(memory, points.at(np.array([point])), as_given)
 
-    def as_given(points, entity_R):
-        return Memory(PastPaths.of(points, entity_R), MOTION_S)
-
     left = forget(memory, 40)
-    assert left.members[:2] == memory.members[:2]
+    assert left.members[0] is None
+    assert held(left.members[1].paths.points) == held(members[0].paths.points)
     own_N = np.isin(points.trajectory_N, [1, 2])  # both are of the entity that was there
     assert held(left.members[2].paths.points) == held(points) - held(points.at(own_N))
     assert len(np.unique(left.members[2].paths.kin_R)) == 2
     last = forget(forget(left, 5), 110)
-    assert last.members == (None, members[0], None)
+    assert [one and held(one.paths.points) for one in last.members] == [
+        None,
+        held(members[0].paths.points),
+        None,
+    ]
     with pytest.raises(ValueError, match="nobody in the memory was at these places"):
         forget(last, 40)
 

@@ -48,4 +48,5 @@ class FoundryConfig:
 PRESETS: Mapping[str, FoundryConfig] = {
     "tiny": FoundryConfig(width=48, num_layers=2, dropout=0.0),
     "small": FoundryConfig(),
+    "base": FoundryConfig(width=256, num_layers=6),
 }

@@ -26,22 +26,24 @@ def forgotten(
     """The memory of all others, fitted anew; None where nothing is left.
 
     A memory holds no names: who was at one of these places at just that instant is meant, with all
-    trips of the same entity, and with its copies. Points that nobody was at are refused, for then
-    nothing would be forgotten.
+    trips of the same entity, and with its copies, in whichever member they stand. Points that
+    nobody was at are refused, for then nothing would be forgotten.
     """
     members = memory.members if isinstance(memory, JointMemory) else (memory,)
-    kept = tuple(one and _without(one, points, fitted) for one in members)
-    if all(mine is theirs for mine, theirs in zip(kept, members, strict=True)):
+    at = points.instant_us_N, points.lon_deg_N, points.lat_deg_N
+    told = [np.unique(one.kin_at(*at)) for one in members if one is not None]
+    gone_K = np.setdiff1d(np.concatenate([np.zeros(0, np.int64), *told]), NOBODY)
+    if not len(gone_K):
         raise ValueError("nobody in the memory was at these places at these instants")
+    kept = tuple(one and _without(one, gone_K, fitted) for one in members)
     if not any(one is not None for one in kept):
         return None
     return JointMemory(kept) if isinstance(memory, JointMemory) else kept[0]
 
 
-def _without(memory: Memory, points: FlatPoints, fitted: Fitting) -> Memory | None:
-    """The same memory, if it knows nobody who was there."""
-    kin_N = memory.kin_at(points.instant_us_N, points.lon_deg_N, points.lat_deg_N)
-    is_kept_R = ~np.isin(memory.paths.kin_R, kin_N[kin_N != NOBODY])
+def _without(memory: Memory, gone_K: Ints, fitted: Fitting) -> Memory | None:
+    """The same memory, if it knows none of these kin."""
+    is_kept_R = ~np.isin(memory.paths.kin_R, gone_K)
     if is_kept_R.all():
         return memory
     kin_R, rest = memory.paths.kin_R[is_kept_R], _paths_at(memory.paths.points, is_kept_R)

@@ -6,8 +6,7 @@ Shapes: N presents, M members.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from ..sequence_rows import SequenceRows
 from ..weights import load_tensors, save_tensors
 from .lanes import Detours, Gaps
 from .memory import MEMORY_FILE, Memory, nobody
-from .paths import NOBODY
+from .paths import NOBODY, common_kin
 
 STRANGE = 1e12  # spreads by which a member of other intervals is farther away than any other
 
@@ -34,11 +33,17 @@ class JointMemory:
     """Memories by the number of their member; None, where a member is not remembered.
 
     A present is told by the one whose trips are nearest to it, as a multiple of how far neighbours
-    usually are there, of those whose intervals are like its own, if there are any. Kin of
-    different members have different numbers.
+    usually are there, of those whose intervals are like its own, if there are any. Kin have numbers
+    that all members share: one that stands in two of them is told nothing of himself by either.
     """
 
     members: tuple[Memory | None, ...]
+
+    def __post_init__(self) -> None:
+        kept = [memory for memory in self.members if memory is not None]
+        kin = iter(common_kin([memory.paths for memory in kept]))
+        members = tuple(memory and memory.with_kin(next(kin)) for memory in self.members)
+        object.__setattr__(self, "members", members)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> JointMemory:
         return self
@@ -46,12 +51,6 @@ class JointMemory:
     @property
     def is_personal(self) -> bool:
         return any(memory.is_personal for memory in self.members if memory is not None)
-
-    @cached_property
-    def first_kin_M(self) -> Ints:
-        """The first number of the kin of each member, and the one behind the last."""
-        sizes = [0 if one is None else int(one.paths.kin_R.max()) + 1 for one in self.members]
-        return np.concatenate([[0], np.cumsum(sizes)])
 
     def recall(
         self,
@@ -67,10 +66,9 @@ class JointMemory:
         parts, rows = [], []
         for number in np.unique(nearest_N) if len(nearest_N) else [self._first]:
             (own,) = np.nonzero(nearest_N == number)
-            kin = self._own_kin(number, kin_N[own])
             places_deg = lon_deg_N[own], lat_deg_N[own]
             moved = velocity_mps_NLC[own], pace_s_N[own], simple_mps_NJC[own]
-            parts.append(self._of(number).recall(*places_deg, *moved, kin))
+            parts.append(self._of(number).recall(*places_deg, *moved, kin_N[own]))
             rows.append(own)
         return joined(parts).at(np.argsort(np.concatenate(rows)))
 
@@ -82,9 +80,8 @@ class JointMemory:
         for number in np.unique(nearest_G) if len(nearest_G) else [self._first]:
             (own_G,) = np.nonzero(nearest_G == number)
             (own_N,) = np.nonzero(nearest_G[gap_N] == number)
-            asked = replace(gaps.at(own_G), kin_G=self._own_kin(number, gaps.kin_G[own_G]))
             place_N = np.searchsorted(own_G, gap_N[own_N])
-            parts.append(self._of(number).detours(asked, place_N, share_N[own_N]))
+            parts.append(self._of(number).detours(gaps.at(own_G), place_N, share_N[own_N]))
             rows.append(own_N)
         return joined(parts).at(np.argsort(np.concatenate(rows)))
 
@@ -101,12 +98,6 @@ class JointMemory:
         nearest_N: Ints = np.argmin(away_MN, axis=0)
         return nearest_N
 
-    def _own_kin(self, number: int, kin_N: Ints) -> Ints:
-        """Numbers of kin as a member has them; who is not of it is nobody there."""
-        first, end = self.first_kin_M[number : number + 2]
-        is_kin_N = (kin_N >= first) & (kin_N < end)
-        return np.where(is_kin_N, kin_N - first, NOBODY)
-
     def _of(self, number: int) -> Memory:
         memory = self.members[number]
         assert memory is not None, "a member that is not remembered lies nowhere"
@@ -120,10 +111,8 @@ class JointMemory:
 
     def kin_of(self, batch: Batch, rows: SequenceRows) -> Ints:
         """Whose the sequences of a batch are, which is of one member."""
-        memory, first = self.members[batch.cursor.last], self.first_kin_M[batch.cursor.last]
-        if memory is None:
-            return nobody(len(rows.window_R))
-        return shifted(memory.kin_of(batch, rows), first)
+        memory = self.members[batch.cursor.last]
+        return nobody(len(rows.window_R)) if memory is None else memory.kin_of(batch, rows)
 
     def kin_at(self, instant_us_N: Ints, lon_deg_N: Floats, lat_deg_N: Floats) -> Ints:
         """Whose path was just there just then, of the first member that knows it."""
@@ -137,15 +126,10 @@ class JointMemory:
 
     def _first_kin(self, num: int, told: Callable[[Memory], Ints]) -> Ints:
         kin_N = nobody(num)
-        for memory, first in zip(self.members, self.first_kin_M, strict=False):
+        for memory in self.members:
             if memory is not None:
-                kin_N = np.where(kin_N == NOBODY, shifted(told(memory), first), kin_N)
+                kin_N = np.where(kin_N == NOBODY, told(memory), kin_N)
         return kin_N
-
-
-def shifted(kin_N: Ints, first: int) -> Ints:
-    """Numbers of kin, counted from the first; nobody stays nobody."""
-    return np.where(kin_N == NOBODY, NOBODY, kin_N + first)
 
 
 def joint(members: Sequence[Memory | None]) -> Memory | JointMemory | None:

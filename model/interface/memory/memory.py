@@ -10,7 +10,7 @@ C coordinates (east, north).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -238,6 +238,13 @@ class Memory:
         return self.lanes.detours(gaps, gap_N, share_N)
 
     # Kin ----------------------------------------------------------------------------------------
+
+    def with_kin(self, number_K: Ints) -> Memory:
+        """The same memory, whose kin have other numbers."""
+        is_known_R = self.kin_of_row != NOBODY
+        kin_of_row = np.where(is_known_R, number_K[self.kin_of_row], NOBODY)
+        paths = replace(self.paths, kin_R=number_K[self.paths.kin_R])
+        return replace(self, paths=paths, kin_of_row=kin_of_row)
 
     def kin_at(self, instant_us_N: Ints, lon_deg_N: Floats, lat_deg_N: Floats) -> Ints:
         """Whose path was just there just then; nobody's is `NOBODY`."""

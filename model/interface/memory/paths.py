@@ -5,6 +5,7 @@ Shapes: N points, R paths, E entities, Q places of a path, C coordinates of spac
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,7 +44,7 @@ class PastPaths:
         ahead_us_R = np.cumsum(room_us_R) - room_us_R - first_us_R
         along_us_N = points.instant_us_N + ahead_us_R[points.trajectory_N]
         seen = SeenPoints.of(points)
-        kin_R = seen.kin_of(entity_R[points.trajectory_N])[entity_R]
+        kin_R = kin_of(seen.number_N, entity_R[points.trajectory_N][seen.point_N])[entity_R]
         return cls(points, offset_R, along_us_N, kin_R, seen)
 
     @property
@@ -106,14 +107,32 @@ class SeenPoints:
         is_same_B &= points.lat_deg_N[point_B] == lat_deg_B
         return np.where(is_same_B, point_B, -1)
 
-    def kin_of(self, entity_N: Ints) -> Ints:
-        """A number for each entity, the same for those that share a point."""
-        (same,) = np.nonzero(self.number_N[1:] == self.number_N[:-1])
-        pair = entity_N[self.point_N[same]], entity_N[self.point_N[same + 1]]
-        num_entities = int(entity_N.max()) + 1
-        shared = coo_array((np.ones(len(same)), pair), shape=(num_entities, num_entities))
-        kin_E: Ints = connected_components(shared, directed=False)[1]
-        return kin_E
+
+def kin_of(number_N: np.ndarray, entity_N: Ints) -> Ints:
+    """A number for each entity, the same for those that share a point; points by their number."""
+    (same,) = np.nonzero(number_N[1:] == number_N[:-1])
+    pair = entity_N[same], entity_N[same + 1]
+    num_entities = int(entity_N.max()) + 1
+    shared = coo_array((np.ones(len(same)), pair), shape=(num_entities, num_entities))
+    kin_E: Ints = connected_components(shared, directed=False)[1]
+    return kin_E
+
+
+def common_kin(several: Sequence[PastPaths]) -> list[Ints]:
+    """A number for each kin of several sets of paths, the same for those that share a point.
+
+    One data set may hold what another does: then the trips of one entity stand in both.
+    """
+    ends_M = np.cumsum([int(paths.kin_R.max()) + 1 for paths in several])
+    number_N = np.concatenate([paths.seen.number_N for paths in several])
+    kin_N = np.concatenate(
+        [
+            paths.kin_R[paths.points.trajectory_N[paths.seen.point_N]] + first
+            for paths, first in zip(several, [0, *ends_M], strict=False)
+        ]
+    )
+    order_N = np.argsort(number_N, kind="stable")
+    return np.split(kin_of(number_N[order_N], kin_N[order_N]), ends_M[:-1])
 
 
 def _number(instant_us_N: Ints, lon_deg_N: Floats, lat_deg_N: Floats) -> np.ndarray:
