@@ -74,17 +74,16 @@ def spread_windows(shards: Shards, task: str) -> Iterator[Any]:
 def asked_ahead(model: Any, window: tuple[Batch, Tensor, str, int]) -> tuple[Tensor, Tensor]:
     """Distances (B, H) of a forecast, and which of them count."""
     batch, started_us_B, zone, num_context = window
-    batch = batch.to(device_of(model))
+    device = device_of(model)
+    batch = batch.to(device)
     known, ahead = slice(None, num_context), slice(num_context, None)
     columns = [getattr(batch, name) for name in ("lon_deg_BT", "lat_deg_BT", "time_s_BT")]
     reported_mps_BTC = batch.reported_mps_BTC
-    context = Context(
-        *(column_BT[:, known] for column_BT in columns),
-        started_us_B.to(batch.is_pad_BT.device),
-        zone,
-        batch.is_pad_BT[:, known],
-        None if reported_mps_BTC is None else reported_mps_BTC[:, known],
-    )
+    if reported_mps_BTC is not None:
+        reported_mps_BTC = reported_mps_BTC[:, known]
+    lon_deg_BT, lat_deg_BT, time_s_BT = (column_BT[:, known] for column_BT in columns)
+    points = lon_deg_BT, lat_deg_BT, time_s_BT, started_us_B.to(device)
+    context = Context(*points, zone, batch.is_pad_BT[:, known], reported_mps_BTC)
     lon_deg_BH, lat_deg_BH, time_s_BH = (column_BT[:, ahead] for column_BT in columns)
     told = model.forecast(context, time_s_BH.shape[1], time_s_BH, 0, 0)
     away_m_BH = haversine_m(told.lon_deg_BH, told.lat_deg_BH, lon_deg_BH, lat_deg_BH)
