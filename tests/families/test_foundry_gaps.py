@@ -9,6 +9,7 @@ import torch
 from helpers.masked_guards import (
     astride_the_date_line,
     check_a_resumed_run_ends_alike,
+    check_windows_count_alike,
     hiding_others,
 )
 from helpers.walks import STILL, WALKING, batch_of, context_of, shaken, standing, walk
@@ -261,8 +262,24 @@ def test_the_miss_is_the_distance_of_what_is_recovered_in_the_unit_of_the_gap():
     ]
     unit_m = 3 + torch.log2(torch.tensor(5 / 4))
     expected = ((off_m**2 + 0.01).sqrt() - 0.1).sum() / unit_m
-    assert int(loss.count) == 15
-    assert float(loss.total) == pytest.approx(float(expected), rel=1e-3)
+    assert int(batch.is_target_BT.sum()) == 15
+    assert int(loss.count) == 3
+    assert float(loss.total) == pytest.approx(float(expected) / 5, rel=1e-3)
+
+
+def test_windows_count_alike_however_much_of_them_is_hidden():
+    model, batch = random_weights(), masked(batch_of(*walk(3, 20)), JUDGED[3], 0)
+
+    def windows_alike(batch):
+        return model.gap_head.loss(batch, model.place)
+
+    def points_alike(batch):
+        loss = windows_alike(batch)
+        return replace(loss, total=loss.total * batch.is_target_BT.sum())
+
+    check_windows_count_alike(windows_alike, batch)
+    with pytest.raises(AssertionError):
+        check_windows_count_alike(points_alike, batch)
 
 
 def test_forecasts_learn_from_what_was_there_before_the_masks():

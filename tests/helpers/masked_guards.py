@@ -13,7 +13,7 @@ from torch import Tensor
 
 from helpers.walks import batch_of, spoilt, walk, window_of
 from model.interface.batch import Batch, Cursor
-from model.interface.masking import Draw, MaskedBatch, masked, segments
+from model.interface.masking import Draw, Loss, MaskedBatch, masked, segments
 from model.training.config import FitConfig
 from model.training.fit import fit
 from model.training.state import FitResult, Progress
@@ -32,6 +32,24 @@ def check_hidden_points_are_unseen(model: Any, num_scored: int) -> None:
     assert int(plain.count) == num_scored
     for nonsense in (float("nan"), 66.0):
         assert torch.equal(model.loss(spoilt(batch, nonsense)).total, plain.total)
+
+
+def check_windows_count_alike(loss: Callable[[Any], Loss], batch: Batch) -> None:
+    """The loss of a window is the mean over what is asked of it, each point asked alone.
+
+    As many points are asked of each window.
+    """
+    number_BT = batch.is_target_BT.cumsum(1) * batch.is_target_BT
+    num_windows, num_asked = len(number_BT), int(number_BT.max())
+    with torch.no_grad():
+        whole = loss(batch)
+        alone = [
+            loss(replace(batch, is_target_BT=number_BT == number))
+            for number in range(1, num_asked + 1)
+        ]
+    assert [int(one.count) for one in (whole, *alone)] == (1 + num_asked) * [num_windows]
+    mean = torch.stack([one.total for one in alone]).mean()
+    torch.testing.assert_close(whole.total, mean, rtol=1e-4, atol=1e-3)
 
 
 def hiding_others(batch: MaskedBatch) -> MaskedBatch:

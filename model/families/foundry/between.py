@@ -24,7 +24,7 @@ from ...features.normaliser import Normaliser
 from ...interface.answers import Recovered
 from ...interface.batch import Batch
 from ...interface.masked_input import MaskedInput, masked_input_of
-from ...interface.masking import Loss, MaskedBatch
+from ...interface.masking import Loss, MaskedBatch, shares_of
 from ...interface.memory.joint import JointMemory
 from ...interface.memory.lanes import Detours
 from ...interface.memory.memory import Memory
@@ -184,7 +184,10 @@ class GapHead(nn.Module):
         where: PlaceCode | None,
         memory: Memory | JointMemory | None = None,
     ) -> Loss:
-        """Mean distance of hidden places from where they are told, each in the unit of its gap."""
+        """Mean distance of hidden places from where they are told, each in the unit of its gap.
+
+        Windows count alike, however many of their points are hidden, as they do where it is judged.
+        """
         if not isinstance(batch, MaskedBatch):
             nothing = self.unit_m_MG.new_zeros(())
             return Loss.of(nothing.long(), {"gap_miss": nothing})
@@ -192,7 +195,9 @@ class GapHead(nn.Module):
         away_m_NC = self(asked, where) - asked.true_m(batch)
         away_m_N = torch.sqrt(away_m_NC.square().sum(-1) + LEAST_M**2) - LEAST_M
         miss_N = away_m_N / (self._near(asked.at_N) @ self.unit_m_MG[batch.cursor.last])
-        return Loss.of(torch.tensor(len(miss_N)), {"gap_miss": miss_N.sum()})
+        share_BT = shares_of(asked.is_asked_BT, asked.shown.sequence_BT)
+        total = (miss_N * share_BT[asked.is_asked_BT]).sum()
+        return Loss.of(share_BT.sum().round().long(), {"gap_miss": total})
 
     def _near(self, around: Around) -> Tensor:
         return hats(around.num_hidden_BT.float().log(), self.log_gap_G)
