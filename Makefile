@@ -11,7 +11,7 @@ TUTORIAL_READY := $(VENV)/tutorial
 LESSONS := $(patsubst notebooks/colab/%,tutorial/%,$(wildcard notebooks/colab/*.ipynb))
 PEERS ?= .venv-peers
 SOURCES ?= sources
-TRAINING := --model.preset tiny --train.max_steps 1200 --train.validate_every 100
+TRAINING := --model.preset small --train.max_steps 1200 --train.validate_every 100
 PEERS_READY := $(PEERS)/ready
 
 export DO_NOT_TRACK ?= 1

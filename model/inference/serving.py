@@ -68,6 +68,7 @@ TRAJECTORIES_AT_ONCE = 1024  # bounds the memory of samples
 PIECES_AT_ONCE = 256  # bounds the memory of attention in both directions
 MAX_HORIZON = 1_000
 MAX_SAMPLES = 1_000
+REMEMBERED = ("forecast", "recover")  # tasks that a memory of past trips is asked for
 
 
 @dataclass(frozen=True)
@@ -96,10 +97,14 @@ class Trained:
         return self.asked or FAMILIES[self.model.family].tasks
 
     def remembering(self, memory: Any, title: str = "") -> Trained:
-        """The same weights with another memory of past trips, or with none, asked for forecasts."""
+        """The same weights with another memory of past trips, or with none.
+
+        It is asked for what a memory tells: forecasts, and the places of hidden points.
+        """
         model = copy.copy(self.model)
         model.memory = memory
-        return replace(self, model=model, title=title or self.title, asked=("forecast",))
+        asked = tuple(task for task in REMEMBERED if task in self.tasks)
+        return replace(self, model=model, title=title or self.title, asked=asked)
 
     def deaf(self, title: str) -> Trained:
         """The same weights, asked for forecasts and told places and times alone."""

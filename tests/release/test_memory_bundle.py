@@ -85,7 +85,7 @@ def test_what_is_judged_is_what_a_version_answers(trained):
     assert served.model.memory is None
     assert would.model.memory is not None
     assert served.tasks == FAMILIES["foundry"].tasks
-    assert without.tasks == would.tasks == ("forecast",)
+    assert without.tasks == would.tasks == ("forecast", "recover")
     assert model.model.memory is not None  # nothing of the model itself was changed
     chemin = Trained(build("chemin", "tiny", model.model.normaliser))
     assert as_served(chemin) == as_served(chemin, reports_motion=True) == [chemin]
