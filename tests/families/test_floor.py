@@ -170,9 +170,10 @@ def test_the_smoother_of_the_past_is_the_filter():
     assert variance_BT[0, NUM_CONTEXT] == pytest.approx(filtered_T[NUM_CONTEXT - 1], rel=1e-3)
 
 
-@pytest.mark.parametrize("family", ["trajfm", "patch", "gru"])
-def test_a_forecast_comes_near_the_floor_in_seconds(family):
-    model = fitted(family, 120, 1_500, batch_size=32, learning_rate=1e-2, warmup_steps=20)
+@pytest.mark.parametrize(("family", "max_steps"), [("trajfm", 240), ("patch", 120), ("gru", 120)])
+def test_a_forecast_comes_near_the_floor_in_seconds(family, max_steps):
+    """A family of several tasks is asked for a forecast in some of its rows alone."""
+    model = fitted(family, max_steps, 1_500, batch_size=32, learning_rate=1e-2, warmup_steps=20)
     found = forecast_quality(model, num_fresh=800, num_samples=64)
     for steps, (ratio, coverage) in found.items():
         assert 0.95 < ratio < 1.1, (steps, found)
