@@ -8,6 +8,7 @@ Shapes: B rows, G journeys of a row, N journeys, T points, K places, U calendar 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 from .rows import Rows
 
 NUM_PLACES = 13
+NUM_ENOUGH = 20  # whole journeys that tell how duration goes with length
 
 
 @dataclass(frozen=True)
@@ -43,3 +45,10 @@ class JourneyRows(Rows):
     def with_ends_alone(self) -> JourneyRows:
         """The same of which the paths are not known."""
         return replace(self, has_path_BG=torch.zeros_like(self.has_path_BG))
+
+
+def whole_journeys(batches: Iterable[JourneyRows]) -> list[JourneyRows]:
+    """The whole ones, flat; none where they are too few to tell how duration goes with length."""
+    flat = [one.flat() for one in batches]
+    whole = [one.at(one.is_whole_BG[:, 0]) for one in flat]
+    return whole if sum(len(one.duration_s_BG) for one in whole) >= NUM_ENOUGH else []

@@ -138,14 +138,10 @@ def trained_in(store: Path) -> Iterator[tuple[Path, list[Trained]]]:
     models: dict[Path, list[Trained]] = {}
     for manifest in sorted(store.glob("train/*/*/manifest.json")):
         written = json.loads(manifest.read_text())
-        shards, family = (
-            written["lineage"].get("shards"),
-            written["recipe"]["settings"]["model"]["family"],
-        )
-        folder = store / "shards" / written["recipe"]["dataset"] / str(shards)
-        if family == "foundry" and folder.is_dir():
-            own = load_trained(manifest.parent)
-            seed = written["recipe"]["settings"]["fit"]["seed"]
+        dataset, settings = (written["recipe"][name] for name in ("dataset", "settings"))
+        folder = store / "shards" / dataset / str(written["lineage"].get("shards"))
+        if settings["model"]["family"] == "foundry" and folder.is_dir():
+            own, seed = load_trained(manifest.parent), settings["fit"]["seed"]
             models.setdefault(folder, []).append(replace(own, title=f"foundry, seed {seed}"))
     yield from models.items()
 

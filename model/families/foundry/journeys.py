@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ...earth.geometry import heading_of, step_between
 from ...features.normaliser import Normaliser
-from ...interface.journey_rows import NUM_PLACES, JourneyRows
+from ...interface.journey_rows import NUM_PLACES, JourneyRows, whole_journeys
 from ...interface.masking import Loss
 from ...layers.distributions import GaussianMixture
 from ...layers.heads import NumberHead
@@ -32,7 +32,6 @@ NUM_ENDS = 1 + 2 + NUM_CLOCK + 2
 NUM_PATH = 3 + 3 * (NUM_PLACES - 1)
 DROPOUT = 0.2  # there are fewer journeys than points
 FINEST = 10  # parts of a typical step that lengths are told apart by
-NUM_ENOUGH = 20  # journeys that tell how duration goes with length
 
 
 class JourneyHead(nn.Module):
@@ -60,9 +59,8 @@ class JourneyHead(nn.Module):
     @torch.no_grad()
     def fit(self, batches: Iterable[JourneyRows]) -> None:
         """How the duration goes with the length, by least squares on whole journeys."""
-        flat = [one.flat() for one in batches]
-        whole = [one.at(one.is_whole_BG[:, 0]) for one in flat]
-        if sum(len(one.duration_s_BG) for one in whole) < NUM_ENOUGH:
+        whole = whole_journeys(batches)
+        if not whole:
             return
         log_s_N = torch.cat([log_seconds(one.duration_s_BG[:, 0]) for one in whole])
         for known, name in enumerate(("straight_m", "path_m")):

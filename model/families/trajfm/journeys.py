@@ -19,11 +19,9 @@ from torch import Tensor, nn
 from ...earth.geometry import haversine_m
 from ...features.normaliser import MIN_STEP_S, Normaliser
 from ...interface.batch import index_of
-from ...interface.journey_rows import JourneyRows
+from ...interface.journey_rows import JourneyRows, whole_journeys
 from ...interface.masked_input import MaskedInput
 from ...layers.distributions import GaussianMixture
-
-NUM_ENOUGH = 20  # journeys that tell how duration goes with length
 
 
 def shown_of(journeys: JourneyRows) -> MaskedInput:
@@ -92,9 +90,8 @@ class UsualDuration(nn.Module):
     @torch.no_grad()
     def fit(self, batches: Iterable[JourneyRows]) -> None:
         """On whole journeys, where there are enough of them."""
-        flat = [one.flat() for one in batches]
-        whole = [one.at(one.is_whole_BG[:, 0]) for one in flat]
-        if sum(len(one.duration_s_BG) for one in whole) < NUM_ENOUGH:
+        whole = whole_journeys(batches)
+        if not whole:
             return
         code_N = torch.cat([code_of_seconds(one.duration_s_BG[:, 0]) for one in whole])
         for known, views in enumerate(([one.with_ends_alone() for one in whole], whole)):
