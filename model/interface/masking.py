@@ -21,6 +21,7 @@ from .batch import Batch, first_of_sequence, index_of
 
 BERT_SHARE, BERT_HIDDEN, BERT_RANDOM = 0.15, 0.8, 0.1  # Devlin et al. 2019, section 3.1
 SPAN_SHARE, SPAN_POINTS = 0.4, 5.0  # share of hidden points, and points of a mean span
+LEAST_BETWEEN = 4  # known points between two blocks
 DIMENSION_SHARE = 0.2  # of points that lose their place or their time
 
 
@@ -186,17 +187,42 @@ def block(size: int) -> Draw:
     return draw
 
 
-JUDGED: tuple[Draw, ...] = (
-    *(sparse(share) for share in (2, 4, 8)),
-    *(block(size) for size in (5, 10, 20)),
-    places_of_middles,
-)
+def blocks(size: int) -> Draw:
+    """As `block`, and so on along the sequence: one window teaches several gaps.
+
+    Four to seven known points lie between two blocks.
+    """
+
+    def draw(generator: np.random.Generator, num_points: int) -> Mask:
+        place_N, length = np.arange(num_points), min(size, num_points - 2)
+        start = 1 + int(generator.integers(max(1, num_points - 1 - length)))
+        period = length + int(generator.integers(LEAST_BETWEEN, 2 * LEAST_BETWEEN))
+        first_N = place_N - (place_N - start) % period  # of the block that a point may be of
+        is_whole_N = (first_N > 0) & (first_N + length < num_points)
+        mask = _hidden(is_whole_N & (place_N < first_N + length))
+        return replace(mask, shows_time_N=np.ones(num_points, bool))
+
+    return draw
+
+
+SPARSE = tuple(sparse(share) for share in (2, 4, 8))
+JUDGED: tuple[Draw, ...] = (*SPARSE, *map(block, (5, 10, 20)), places_of_middles)
+REPEATED: tuple[Draw, ...] = (*SPARSE, *map(blocks, (5, 10, 20)), places_of_middles)
 TIMELESS_SHARE = 0.25  # of the masks that hide the times as well
 
 
 def as_judged(generator: np.random.Generator, num_points: int) -> Mask:
     """A mask of one of the kinds that recovery and path inference are judged by, each as likely."""
-    mask = JUDGED[generator.integers(len(JUDGED))](generator, num_points)
+    return _one_of(JUDGED, generator, num_points)
+
+
+def as_judged_often(generator: np.random.Generator, num_points: int) -> Mask:
+    """The same, with as many blocks as there is room for."""
+    return _one_of(REPEATED, generator, num_points)
+
+
+def _one_of(draws: tuple[Draw, ...], generator: np.random.Generator, num_points: int) -> Mask:
+    mask = draws[generator.integers(len(draws))](generator, num_points)
     if generator.random() < TIMELESS_SHARE:
         return replace(mask, shows_time_N=mask.shows_place_N)
     return mask

@@ -50,10 +50,13 @@ from ..interface.memory.joint import joint, write_memory
 from ..interface.memory.memory import Memory
 from ..interface.weights import CheckpointError, load_weights
 from .config import FitConfig
+from .cross_fitting import cross_fitted
 from .fit import Interrupted, fit
 from .ranks import Ranks
 from .selection import judge_of
 from .state import METRICS_FILE, WEIGHTS_FILE, FitResult, Progress
+
+JourneyPools = Mapping[str, Sequence[JourneyPool | None]]
 
 CONFIG_FILE, COURSE_FILE = "config.json", "training.json"
 NUM_FITTING_BATCHES = 64  # of train, for the constants of the inputs
@@ -154,7 +157,8 @@ def run(
     shares = [member.share for member in training.members]
     readings = [training.fit.reading(split) for split in ("train", "validation")]
     members: Members[Any] = Members.of(folders, shares, *readings)
-    beside = journeys_beside(members, training)
+    pools = journey_pools(members, training)
+    beside = journeys_beside(members, pools)
     # All ranks read the same.
     fitting = list(beside("train", members.fitting(NUM_FITTING_BATCHES, training.fit.max_points)))
     with evaluating(model):  # nothing is left to chance, so that a resumed run fits the same
@@ -193,6 +197,8 @@ def run(
         write_seen(folder, training, folders)
         if isinstance(model, Model) and model.memory is not None:
             write_memory(folder, model.memory)
+        if is_cross_fitted(training, model):
+            cross_fitted(model, pools["train"][0], training.fit).write(folder)
     ranks.wait()
     return result
 
@@ -207,17 +213,32 @@ def remembered(
         yield memory_of(shards, is_personal=is_personal, simple=simple) if is_kept else None
 
 
-def journeys_beside(
-    members: Members[Any], training: Training
-) -> Callable[[str, Iterator[Any]], Iterator[Any]]:
-    """What adds journeys of its member and split to each batch, if the family learns them."""
+def is_cross_fitted(training: Training, model: Network) -> bool:
+    """Whether entities of train tell how wide areas of travel times are.
+
+    Of several members each would need its own, and weights that are trained on have seen others.
+    """
+    is_alone = len(training.members) == 1 and not training.fit.init
+    return is_alone and hasattr(model, "new_journey_head")
+
+
+def journey_pools(members: Members[Any], training: Training) -> JourneyPools:
+    """The trips of each split and member, if the family learns journeys."""
     folders = [folder for plan in members.train if isinstance(folder := plan.shards, Shards)]
     if not (FAMILIES[training.family].learns_journeys and folders):
-        return lambda split, batches: batches
-    pools = {
+        return {}
+    return {
         split: [JourneyPool.of(folder, split) for folder in folders]
         for split in ("train", "validation")
     }
+
+
+def journeys_beside(
+    members: Members[Any], pools: JourneyPools
+) -> Callable[[str, Iterator[Any]], Iterator[Any]]:
+    """What adds journeys of its member and split to each batch, where there are any."""
+    if not pools:
+        return lambda split, batches: batches
 
     def with_journeys(batch: Any, split: str) -> Any:
         pool = pools[split][batch.cursor.last]

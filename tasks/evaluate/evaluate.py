@@ -251,13 +251,18 @@ def write_scores(
 
 
 def calibrated_by(rows: Sequence[Row], answerer: Answerer, names: Collection[str]) -> Answerer:
-    """One of these names with the calibration that the scores of validation tell."""
+    """One of these names with the calibration that the scores of validation tell.
+
+    What its training has told by journeys of train stays: these are of more entities.
+    """
     from model.evaluation.conformal import calibration_of
     from model.inference.serving import Trained
 
     if not isinstance(answerer, Trained) or answerer.name not in names:
         return answerer
-    return replace(answerer, calibration=calibration_of(rows, answerer.name))
+    found = calibration_of(rows, answerer.name)
+    decile = {**found.decile, **answerer.calibration.decile}
+    return replace(answerer, calibration=replace(found, decile=decile))
 
 
 def write_calibration(draft: Path, first: Answerer) -> None:

@@ -14,7 +14,7 @@ from model.evaluation.judged_tasks import PATH_INFERENCE, RECOVER, judged_tasks
 from model.families import VISITS, module_named, reads
 from tasks.config.pipeline import PipelineConfig
 from tasks.config.slices import TrainRules
-from tasks.prepare.conventions import MEMORY_FILE
+from tasks.prepare.conventions import CALIBRATION_FILE, MEMORY_FILE
 from tasks.registry.initial_weights import digest_of, initial_digest, initial_model
 from tasks.runtime.errors import ConfigError, DataError, Stopped
 from tasks.runtime.machine import Machine
@@ -111,8 +111,9 @@ def build(draft: Path, job: Job[TrainRules]) -> Counts:
         raise DataError(f"training stopped: {error}") from error
     for name in output_files(job.settings.model.family):
         shutil.copy(work / name, draft / name)
-    if (work / MEMORY_FILE).exists():  # of past trips, if the family asks one
-        shutil.copy(work / MEMORY_FILE, draft / MEMORY_FILE)
+    for name in (MEMORY_FILE, CALIBRATION_FILE):  # if the family asks one, or tells journeys
+        if (work / name).exists():
+            shutil.copy(work / name, draft / name)
     course = json.loads((draft / COURSE_FILE).read_text())
     job.store.drop_work(job.recipe.digest)
     return {

@@ -22,7 +22,7 @@ from model.families.foundry.network import Foundry
 from model.inference.api import recover
 from model.interface.contexts import Partial
 from model.interface.masked_input import masked_input_of
-from model.interface.masking import JUDGED, as_judged, masked, unmasked
+from model.interface.masking import JUDGED, as_judged_often, masked, unmasked
 
 PLACELESS = replace(FAMILIES["foundry"].presets["tiny"], has_place=False)
 HIDDEN = (3, 4, 5, 9, 12, 13)
@@ -143,7 +143,7 @@ def check_rows_are_independent(model):
         assert float(away_m(alone, expected).max()) < 1e-2
 
 
-@pytest.mark.parametrize("draw", [*JUDGED, as_judged])
+@pytest.mark.parametrize("draw", [*JUDGED, as_judged_often])
 def test_what_is_hidden_is_unseen(draw):
     check_what_is_hidden_is_unseen(random_weights(), draw)
     with pytest.raises(AssertionError):
@@ -199,7 +199,7 @@ def test_errors_of_paths_are_those_of_points_left_out_in_turn():
 
 def test_packed_sequences_know_nothing_of_each_other():
     points = walk(2, 24)
-    batch = masked(batch_of(*points), as_judged, 3)
+    batch = masked(batch_of(*points), as_judged_often, 3)
     sequence_BT = (torch.arange(24) >= 12).long().expand(2, 24)
     shown = masked_input_of(replace(batch, sequence_BT=sequence_BT))
     packed = Around.of(shown)
@@ -239,7 +239,7 @@ def test_hidden_times_are_spread_evenly():
 @pytest.mark.parametrize("still", STILL)
 def test_gaps_without_time_or_way_are_finite(still):
     model = random_weights().train()
-    batch = masked(batch_of(*standing(still)), as_judged, 1)
+    batch = masked(batch_of(*standing(still)), as_judged_often, 1)
     loss = model.gap_head.loss(batch, model.place)
     assert int(loss.count) > 0
     loss.mean.backward()
@@ -284,7 +284,7 @@ def test_windows_count_alike_however_much_of_them_is_hidden():
 
 def test_forecasts_learn_from_what_was_there_before_the_masks():
     model, batch = random_weights(), batch_of(*walk(3, 20), num_pads=2)
-    hidden = masked(batch, as_judged, 0)
+    hidden = masked(batch, as_judged_often, 0)
     with torch.no_grad():
         plain, other = (model.forecast_loss(unmasked(one)).total for one in (batch, hidden))
     assert torch.equal(plain, other)
@@ -327,7 +327,7 @@ def test_a_resumed_run_ends_alike(tmp_path):
         torch.manual_seed(0)
         return build("foundry", "tiny", WALKING)
 
-    check_a_resumed_run_ends_alike(made, as_judged, tmp_path)
+    check_a_resumed_run_ends_alike(made, as_judged_often, tmp_path)
 
 
 def test_untrained_it_tells_the_blend_of_the_simple_paths():

@@ -16,10 +16,13 @@ from model.families.chemin.masked import any_recovery
 from model.interface.batch import Cursor
 from model.interface.masking import (
     JUDGED,
+    LEAST_BETWEEN,
     Mask,
     any_task,
     arrivals,
     as_judged,
+    as_judged_often,
+    blocks,
     dimensions,
     endings,
     from_start,
@@ -136,6 +139,30 @@ def test_what_is_judged_is_learnt():
         check_what_is_judged_is_learnt(draw)
     with pytest.raises(AssertionError):
         check_what_is_judged_is_learnt(places_of_segments)
+
+
+@given(num_points=st.integers(3, 80), size=st.integers(1, 25), seed=st.integers(0, 1000))
+def test_blocks_come_again_with_known_points_between(num_points, size, seed):
+    mask = drawn(blocks(size), num_points, seed)
+    assert mask.shows_place_N[[0, -1]].all() and mask.shows_time_N.all()
+    runs = lengths_of_runs(mask.is_target_N)
+    assert set(runs) == {min(size, num_points - 2)}
+    (start_S,) = np.nonzero(np.diff(mask.is_target_N.astype(int)) == 1)
+    assert len(set(np.diff(start_S))) <= 1
+    assert all(LEAST_BETWEEN <= gap - runs[0] < 2 * LEAST_BETWEEN for gap in np.diff(start_S))
+    room = num_points - len(runs) * runs[0]  # a further block would not fit on either side
+    assert room - 2 < 2 * (runs[0] + 2 * LEAST_BETWEEN) + 2 * LEAST_BETWEEN * len(runs)
+
+
+def test_blocks_of_every_judged_size_are_learnt_often():
+    masks = [drawn(as_judged_often, 64, seed) for seed in range(300)]
+    counts = Counter(size for mask in masks for size in lengths_of_runs(~mask.shows_place_N))
+    one = Counter(
+        size
+        for seed in range(300)
+        for size in lengths_of_runs(~drawn(as_judged, 64, seed).shows_place_N)
+    )
+    assert all(counts[size] > 1.5 * one[size] > 0 for size in (5, 10, 20))
 
 
 def test_endings_begin_anywhere_and_go_to_the_end():

@@ -9,16 +9,19 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ...earth.columns import Columns
 from ...earth.geometry import heading_of, step_between
 from ...interface.batch import index_of
 from ...interface.masked_input import MaskedInput, neighbours
 from .motion import LEAST_M
-from .splines import NOISES, hermite, spline_weights
+from .splines import NOISES, Sides, hermite, spline_paths
 
-NUM_SIDE = 4
+NUM_SIDE = 4  # known points that a network sees
+NUM_SMOOTH = 8  # and that a spline goes by
 NUM_PATHS = 3 + len(NOISES)  # straight, bent as the next known points tell, by parabolas, splines
+NEAREST = [*range(NUM_SIDE), *range(NUM_SMOOTH, NUM_SMOOTH + NUM_SIDE)]
 
 
 @dataclass(frozen=True)
@@ -51,19 +54,21 @@ class Around(Columns):
         before_BT, after_BT = neighbours(is_known_BT, shown.sequence_BT)
         start_BT = torch.where(before_BT >= 0, before_BT, after_BT).clamp(min=0)
         end_BT = torch.where(after_BT >= 0, after_BT, before_BT).clamp(min=0)
-        at_BTK = torch.stack([*_chain(start_BT, before_BT), *_chain(end_BT, after_BT)], dim=-1)
+        chains = _chain(start_BT, before_BT), _chain(end_BT, after_BT)
+        at_BTK = torch.stack([at_BT for chain in chains for at_BT in chain], dim=-1)
         points = shown.lon_deg_BT, shown.lat_deg_BT, shown.time_s_BT
         lon_deg_BTK, lat_deg_BTK, time_s_BTK = (
             value_BT.gather(1, at_BTK.flatten(1)).view_as(at_BTK) for value_BT in points
         )
         starts = lon_deg_BTK[..., :1], lat_deg_BTK[..., :1]
-        side_m_BTKC = torch.stack(step_between(*starts, lon_deg_BTK, lat_deg_BTK), -1).float()
-        start_s_BT, gap_s_BT = time_s_BTK[..., 0], time_s_BTK[..., NUM_SIDE] - time_s_BTK[..., 0]
+        wide_m_BTKC = torch.stack(step_between(*starts, lon_deg_BTK, lat_deg_BTK), -1).float()
+        start_s_BT, gap_s_BT = time_s_BTK[..., 0], time_s_BTK[..., NUM_SMOOTH] - time_s_BTK[..., 0]
         by_count_BT = (index_of(start_BT) - start_BT) / (end_BT - start_BT).clamp(min=1)
         by_time_BT = (shown.time_s_BT - start_s_BT) / gap_s_BT.clamp(min=1e-9)
         is_timed_BT = shown.shows_time_BT & (gap_s_BT > 0)
         share_BT = torch.where(is_timed_BT, by_time_BT, by_count_BT.double()).clamp(0, 1).float()
-        side_s_BTK = (time_s_BTK - start_s_BT.unsqueeze(-1)).float()
+        wide_s_BTK = (time_s_BTK - start_s_BT.unsqueeze(-1)).float()
+        side_m_BTKC, side_s_BTK = wide_m_BTKC[..., NEAREST, :], wide_s_BTK[..., NEAREST]
         chord_m_BTC = side_m_BTKC[..., NUM_SIDE, :]
         arriving, leaving = (
             _led_m(side_m_BTKC[..., side, :], side_s_BTK[..., side], chord_m_BTC, gap_s_BT.float())
@@ -74,10 +79,15 @@ class Around(Columns):
             hermite(share_BT.unsqueeze(-1), *one, chord_m_BTC)
             for one in zip(arriving, leaving, strict=True)
         ]
-        weight_BTSK = spline_weights(share_BT, side_s_BTK, gap_s_BT, num_hidden_BT)
         straight_m_BTC = chord_m_BTC * share_BT.unsqueeze(-1)
         path_m_BTPC = torch.stack([straight_m_BTC, *cubics], dim=-2)
-        path_m_BTPC = torch.cat([path_m_BTPC, weight_BTSK.float() @ side_m_BTKC], dim=-2)
+        # Where both sides are not known at two times there is no curve between them.
+        smooth_m_BTSC = straight_m_BTC.unsqueeze(-2).repeat(1, 1, len(NOISES), 1)
+        is_inside_BT = (before_BT >= 0) & (after_BT >= 0) & (gap_s_BT > 0) & ~shown.is_pad_BT
+        smooth_m_BTSC[is_inside_BT] = spline_paths(
+            *_sides(chains, wide_s_BTK, wide_m_BTKC, num_hidden_BT, is_inside_BT, share_BT)
+        ).float()
+        path_m_BTPC = torch.cat([path_m_BTPC, smooth_m_BTSC], dim=-2)
         way_m_BTC = torch.cat([chord_m_BTC, arriving[0], leaving[0]], dim=-1)
         return cls(
             (before_BT >= 0) | (after_BT >= 0),
@@ -123,10 +133,44 @@ class Around(Columns):
 def _chain(first_BT: Tensor, next_BT: Tensor) -> list[Tensor]:
     """Known points farther and farther away, (B, T) each; the last one again where none is left."""
     found = [first_BT]
-    for _ in range(NUM_SIDE - 1):
+    for _ in range(NUM_SMOOTH - 1):
         farther_BT = next_BT.gather(1, found[-1])
         found.append(torch.where(farther_BT >= 0, farther_BT, found[-1]))
     return found
+
+
+def _sides(
+    chains: tuple[list[Tensor], list[Tensor]],
+    at_s_BTK: Tensor,
+    at_m_BTKC: Tensor,
+    num_hidden_BT: Tensor,
+    is_inside_BT: Tensor,
+    share_BT: Tensor,
+) -> tuple[Sides, Tensor, Tensor]:
+    """The sides of each gap once, and of the points inside their share of it and its number."""
+    start_BT, end_BT = (chain[0] for chain in chains)
+    row_BT = torch.arange(len(start_BT), device=start_BT.device).unsqueeze(-1)
+    name_BT = (row_BT * start_BT.shape[1] + start_BT) * start_BT.shape[1] + end_BT
+    names_G, gap_N = name_BT[is_inside_BT].unique(return_inverse=True)
+    one_G = names_G.new_full(names_G.shape, len(gap_N))
+    one_G = one_G.scatter_reduce(0, gap_N, torch.arange(len(gap_N), device=gap_N.device), "amin")
+    # The nearest come first on both sides: those before the gap are turned round.
+    order = [*range(NUM_SMOOTH)][::-1] + [*range(NUM_SMOOTH, 2 * NUM_SMOOTH)]
+    is_point_BTK = torch.cat([_are_new(chain) for chain in chains], dim=-1)
+    at_s_GK, at_m_GKC, is_point_GK = (
+        value[is_inside_BT][one_G][:, order] for value in (at_s_BTK, at_m_BTKC, is_point_BTK)
+    )
+    gap_s_G1 = at_s_GK[:, NUM_SMOOTH, None]
+    is_step_GI = is_point_GK[:, 1:] & is_point_GK[:, :-1]
+    step_GI = torch.where(is_step_GI, at_s_GK.diff(dim=1) / gap_s_G1, 1.0)
+    sides = Sides(step_GI, at_m_GKC, is_point_GK, num_hidden_BT[is_inside_BT][one_G])
+    return sides, share_BT[is_inside_BT], gap_N
+
+
+def _are_new(chain: list[Tensor]) -> Tensor:
+    """Which points of a chain (B, T, K) do not repeat the one before."""
+    at_BTK = torch.stack(chain, dim=-1)
+    return functional.pad(at_BTK[..., 1:] != at_BTK[..., :-1], (1, 0), value=True)
 
 
 def _led_m(

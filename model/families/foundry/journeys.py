@@ -115,6 +115,10 @@ class JourneyHead(nn.Module):
         usual_N1 = torch.where(journeys.has_path_BG, usual_NK[:, 1:], usual_NK[:, :1])
         return self.tell.around(usual_N1, 1.0, x_ND)
 
+    def density(self, journeys: JourneyRows, where: PlaceCode | None) -> JourneyDensity:
+        """How long flat journeys take."""
+        return JourneyDensity(self(journeys, where))
+
     def _shape(self, seen: Seen) -> Tensor:
         """How a path winds, and how its points are spread along it, in shares of its length."""
         whole_m_N1 = (seen.path_m + self.least_m).unsqueeze(-1)

@@ -28,7 +28,7 @@ from ...interface.contexts import Context, Partial
 from ...interface.evaluating import evaluating
 from ...interface.family import Family
 from ...interface.journey_rows import JourneyRows
-from ...interface.masking import Loss, as_judged, masked, mixed, unmasked
+from ...interface.masking import Loss, as_judged_often, masked, mixed, unmasked
 from ...interface.memory.memory import nobody
 from ...interface.sequence_rows import SequenceRows, ahead_of, rows_of_batch, sequence_rows
 from ...layers.distributions import GaussianMixture, Noise, told_number, told_step_m
@@ -262,6 +262,10 @@ class Foundry(Reader):
     def _journey(self, ways: JourneyRows) -> GaussianMixture:
         return self.journey_head(ways, self.place)
 
+    def new_journey_head(self) -> JourneyHead:
+        """A head of journeys before its first step, to be trained alone."""
+        return JourneyHead(self.config, self.normaliser)
+
     def recover(self, batch: Batch) -> Recovered:
         """The batch with what is hidden filled in, where a known point stands on either side."""
         asked = Asked.of(batch, self.memory)
@@ -307,8 +311,8 @@ class Foundry(Reader):
 
 def with_gaps(members: Iterable[Iterable[Batch]]) -> list[list[Batch]]:
     """Batches of each member of which what is judged is hidden."""
-    return [[masked(batch, as_judged, 0) for batch in batches] for batches in members]
+    return [[masked(batch, as_judged_often, 0) for batch in batches] for batches in members]
 
 
 TASKS = ("forecast", "recover", "travel_time", "embed", "score")
-FAMILY = Family(Foundry, FoundryConfig, PRESETS, TASKS, as_judged, learns_journeys=True)
+FAMILY = Family(Foundry, FoundryConfig, PRESETS, TASKS, as_judged_often, learns_journeys=True)
