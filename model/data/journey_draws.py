@@ -37,6 +37,7 @@ class JourneyPool:
     `so_far_m_N` is the way along all points that there were; it ascends over all trips.
     """
 
+    zone: str
     entity_R: Ints
     offset_R: Ints
     started_us_R: Ints
@@ -44,7 +45,6 @@ class JourneyPool:
     lon_deg_N: Floats
     lat_deg_N: Floats
     so_far_m_N: Floats
-    zone: str
 
     @classmethod
     def of(cls, shards: Shards, split: str) -> JourneyPool | None:
@@ -79,8 +79,8 @@ class JourneyPool:
         step_m_N = np.diff(so_far_m_N, prepend=0.0)
         step_m_N[offset_R[:-1]] = 0.0
         so_far_m_N = step_m_N.cumsum()
-        places = lon_deg_N, lat_deg_N, so_far_m_N
-        return cls(entity_R, offset_R, started_us_R, t_s_N, *places, shards.zone)
+        whose, way = (entity_R, offset_R, started_us_R), (t_s_N, lon_deg_N, lat_deg_N)
+        return cls(shards.zone, *whose, *way, so_far_m_N)
 
     def of_trips(self, is_kept_R: Bools) -> JourneyPool:
         """Some of the trips."""
@@ -88,11 +88,11 @@ class JourneyPool:
         is_kept_N = np.repeat(is_kept_R, size_R)
         points = self.t_s_N, self.lon_deg_N, self.lat_deg_N, self.so_far_m_N
         return JourneyPool(
+            self.zone,
             self.entity_R[is_kept_R],
             np.append(0, size_R[is_kept_R].cumsum()),
             self.started_us_R[is_kept_R],
             *(value[is_kept_N] for value in points),
-            self.zone,
         )
 
     def beside(self, batch: Batch, seed: int) -> Batch:
@@ -110,9 +110,9 @@ class JourneyPool:
     def drawn(self, draw_BGE: Floats) -> JourneyRows:
         """The journeys that draws from U(0, 1) stand for: which trip, and from where to where."""
         shape, is_whole_BG = draw_BGE.shape[:2], np.arange(draw_BGE.shape[1]) < WHOLE
-        trip_D, one_D, other_D = draw_BGE.reshape(-1, 3).T
+        drawn_D, one_D, other_D = draw_BGE.reshape(-1, 3).T
         is_whole_D = np.broadcast_to(is_whole_BG, shape).reshape(-1)
-        trip_D = (trip_D * (len(self.offset_R) - 1)).astype(np.int64)
+        trip_D: Ints = (drawn_D * (len(self.offset_R) - 1)).astype(np.int64)
         size_D = np.diff(self.offset_R)[trip_D]
         one_D = (one_D * size_D).astype(np.int64)
         other_D = (other_D * (size_D - 1)).astype(np.int64)

@@ -44,6 +44,7 @@ def journeys(num_entities: int, seed: int) -> JourneyPool:
     lon_deg_N, lat_deg_N = (value.flatten().numpy() for value in places)
     started_m_R = np.append(0, length_m_R.cumsum()[:-1])
     return JourneyPool(
+        "UTC",
         entity_R,
         np.arange(num_trips + 1) * NUM_PLACES,
         np.full(num_trips, 1_600_000_000_000_000),
@@ -51,7 +52,6 @@ def journeys(num_entities: int, seed: int) -> JourneyPool:
         lon_deg_N,
         lat_deg_N,
         (started_m_R[:, None] + way_m_RK).ravel(),
-        "UTC",
     )
 
 

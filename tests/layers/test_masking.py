@@ -144,7 +144,8 @@ def test_what_is_judged_is_learnt():
 @given(num_points=st.integers(3, 80), size=st.integers(1, 25), seed=st.integers(0, 1000))
 def test_blocks_come_again_with_known_points_between(num_points, size, seed):
     mask = drawn(blocks(size), num_points, seed)
-    assert mask.shows_place_N[[0, -1]].all() and mask.shows_time_N.all()
+    assert mask.shows_place_N[[0, -1]].all()
+    assert mask.shows_time_N.all()
     runs = lengths_of_runs(mask.is_target_N)
     assert set(runs) == {min(size, num_points - 2)}
     (start_S,) = np.nonzero(np.diff(mask.is_target_N.astype(int)) == 1)

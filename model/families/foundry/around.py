@@ -155,7 +155,7 @@ def _sides(
     one_G = names_G.new_full(names_G.shape, len(gap_N))
     one_G = one_G.scatter_reduce(0, gap_N, torch.arange(len(gap_N), device=gap_N.device), "amin")
     # The nearest come first on both sides: those before the gap are turned round.
-    order = [*range(NUM_SMOOTH)][::-1] + [*range(NUM_SMOOTH, 2 * NUM_SMOOTH)]
+    order = [*reversed(range(NUM_SMOOTH)), *range(NUM_SMOOTH, 2 * NUM_SMOOTH)]
     is_point_BTK = torch.cat([_are_new(chain) for chain in chains], dim=-1)
     at_s_GK, at_m_GKC, is_point_GK = (
         value[is_inside_BT][one_G][:, order] for value in (at_s_BTK, at_m_BTKC, is_point_BTK)
