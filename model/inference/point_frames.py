@@ -15,10 +15,21 @@ import numpy as np
 import pandas as pd
 
 from . import serving
-from .frames import as_frame, as_us, frame_of, instants, numbered, numbers, plain, write_answers
+from .frames import (
+    as_frame,
+    as_us,
+    frame_of,
+    instants,
+    numbered,
+    numbers,
+    plain,
+    rows,
+    write_answers,
+)
 
 COLUMNS = ("trajectory_id", "tracked_at", "lon_deg", "lat_deg")
 MOTION = ("speed_mps", "course_deg")  # over ground, as the source itself reports it: may be there
+KIND = "kind"  # of what moves, such as ship: may be there
 
 
 def opened(bundle: Path, params: Mapping[str, Any], weights_sha256: str) -> PointFrames:
@@ -68,7 +79,9 @@ class PointFrames:
         if may_lack:
             has_time_N = instant_N.notna().to_numpy()
             return params, serving.sorted_sketch(*columns, has_time_N), id_R
-        return params, serving.sorted_points(*columns, reported_mps(frame_of(points))), id_R
+        given = frame_of(points)
+        kind_N = kinds_of(given, number_N, self.trained.model.kinds)
+        return params, serving.sorted_points(*columns, reported_mps(given), kind_N), id_R
 
     # ------------------------------------------------------------------ tasks
 
@@ -87,8 +100,10 @@ class PointFrames:
         many for each trajectory, and `at` those that are the same for all; without either they
         are predicted. Repeated rows count once. Where there are `speed_mps` and `course_deg` (from
         north, clockwise), they are the motion over ground that the source itself reported there,
-        missing where it reported none; families that read it say so. `memory` are past trips, as a
-        frame like that of the points, or as `remembering` has made one of it.
+        missing where it reported none; families that read it say so. `kind` is what moves, such as
+        ship, one of those that the model was told in training, missing where it is not known.
+        `memory` are past trips, as a frame like that of the points, or as `remembering` has made
+        one of it.
         """
         if memory is not None:
             asked = memory if isinstance(memory, PointFrames) else self.remembering(memory)
@@ -265,6 +280,30 @@ def reported_mps(frame: pd.DataFrame) -> Any:
             )
     course_N = np.radians(np.where(speed_mps_N == 0, 0.0, course_deg_N))
     return speed_mps_N[:, None] * np.stack([np.sin(course_N), np.cos(course_N)], axis=1)
+
+
+def kinds_of(frame: pd.DataFrame, number_N: Any, known: Sequence[str]) -> Any:
+    """Numbers of what moves (N), 0 where it is missing, alike for all points of a trajectory.
+
+    None without the column, and of a model that was told no kinds: it has nothing to make of them.
+    """
+    if KIND not in frame.columns or not known:
+        return None
+    kind_N = plain(frame[KIND])
+    given = kind_N[kind_N.notna()].astype(str)
+    wanted = {serving.kind_number(name) for name in known} | {serving.kind_number("")}
+    told_N = np.zeros(len(frame), np.int64)
+    told_N[kind_N.notna()] = [serving.kind_number(name) for name in given]
+    if len(unknown := given[~np.isin(told_N[kind_N.notna()], [*wanted])]):
+        raise ValueError(
+            f"kind is {unknown.iloc[0][:40]!r} in {rows(len(unknown))}, and this model knows "
+            f"{', '.join(known)}; leave it missing where none of them fits"
+        )
+    kind_R = np.zeros(number_N.max() + 1, np.int64)
+    np.maximum.at(kind_R, number_N, told_N)
+    if ((told_N != 0) & (told_N != kind_R[number_N])).any():
+        raise ValueError("kind differs between the rows of one trajectory")
+    return kind_R[number_N]
 
 
 def entities_of(frame: pd.DataFrame, id_R: Any) -> Any:

@@ -40,6 +40,7 @@ from ..interface.flat_points import (
 )
 from ..interface.flat_points import sorted_points as sorted_points
 from ..interface.flat_points import sorted_sketch as sorted_sketch
+from ..interface.kinds import kind_number as kind_number
 from ..interface.lines import PATH_PLACES
 from ..interface.memory.forgetting import forgotten as forgotten
 from ..interface.next_visit import NextVisit
@@ -76,15 +77,15 @@ class Trained:
     """A trained network: an answerer (`model/interface/answerer.py`) as the baselines are.
 
     Tables call it by its family, or by a title of its own. Its radii and deciles are stretched by
-    what it carries of a calibration. `asked` are the tasks that it answers, if not all. One that is
-    deaf is told no motion that a source reports.
+    what it carries of a calibration. `asked` are the tasks that it answers, if not all. What is
+    `untold` are columns of a context that it is not told.
     """
 
     model: Model
     title: str = ""
     calibration: Calibration = field(default_factory=Calibration)
     asked: tuple[str, ...] = ()
-    is_deaf: bool = False
+    untold: tuple[str, ...] = ()
     is_baseline: ClassVar[bool] = False
 
     @property
@@ -107,11 +108,18 @@ class Trained:
         return replace(self, model=model, title=title or self.title, asked=asked)
 
     def deaf(self, title: str) -> Trained:
-        """The same weights, asked for forecasts and told places and times alone."""
-        return replace(self, title=title, asked=("forecast",), is_deaf=True)
+        """The same weights, asked for forecasts and told of no motion that a source reports."""
+        return self._untold(title, "reported_mps_BTC")
+
+    def kindless(self, title: str) -> Trained:
+        """The same weights, asked for forecasts and not told what moves."""
+        return self._untold(title, "kind_B")
+
+    def _untold(self, title: str, name: str) -> Trained:
+        return replace(self, title=title, asked=("forecast",), untold=(*self.untold, name))
 
     def _heard(self, context: Context) -> Context:
-        return replace(context, reported_mps_BTC=None) if self.is_deaf else context
+        return replace(context, **dict.fromkeys(self.untold)) if self.untold else context
 
     @property
     def max_points(self) -> int:

@@ -53,7 +53,8 @@ class Model(Network):
     """A network that reads points; `config.max_points` is the longest window that it reads.
 
     One that `remembers` makes use of a memory of past trips, which is no part of its weights. One
-    that `hears` makes use of the motion that a source reports beside its places.
+    that `hears` makes use of the motion that a source reports beside its places. `kinds` are those
+    of what moves that it was told in training, if it can be told any.
     """
 
     hears: ClassVar[bool] = False
@@ -67,6 +68,10 @@ class Model(Network):
     @property
     def fitted(self) -> Normaliser:
         return self.normaliser
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        return tuple(getattr(self.config, "kinds", ()))
 
     @property
     def remembers(self) -> bool:

@@ -81,13 +81,14 @@ class InitError(ValueError):
 class Member:
     """One of the shard folders of a training, and its share of the batches beside the others.
 
-    Its trips are people's, if nothing else is said.
+    Its trips are people's, if nothing else is said. `kind` is what moves there, such as ship.
     """
 
     shards: str
     zone: str = "UTC"
     share: float = 1.0
     is_personal: bool = True
+    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ class Training:
     """What is trained on which shards, and how.
 
     A training on a corpus has several members: they stand in `corpus`, and no shards beside them.
+    Where it `tells_kinds`, a family that can learn from it is told what moves in each.
     """
 
     shards: str
@@ -104,6 +106,7 @@ class Training:
     zone: str = "UTC"
     inputs: str = "kinematic"
     corpus: tuple[Member, ...] = ()
+    tells_kinds: bool = False
 
     def __post_init__(self) -> None:
         if bool(self.shards) == bool(self.corpus):
@@ -114,6 +117,12 @@ class Training:
     @property
     def members(self) -> tuple[Member, ...]:
         return self.corpus or (Member(self.shards, self.zone),)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds that are told; none where all that moves is of one."""
+        found = sorted({one.kind.strip().lower() for one in self.members} - {""})
+        return tuple(found) if self.tells_kinds and len(found) > 1 else ()
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Training:
@@ -231,7 +240,7 @@ def shards_for(member: Member, model: Network) -> ShardFolder[Any]:
     folder = Path(member.shards)
     if reads(model.family) == VISITS:
         return VisitShards.open(folder, member.zone, model.fitted)
-    return Shards.open(folder, member.zone)
+    return Shards.open(folder, member.zone, member.kind)
 
 
 def fitted_for(training: Training) -> Any:
@@ -261,9 +270,10 @@ def first_model(training: Training) -> Network:
     if family != training.family:
         raise InitError(f"the model to begin with is a {family}, not a {training.family}")
     with torch.random.fork_rng(devices=[]):
-        model: Network = build(training.family, shape_of(training), fitted)
+        model: Network = build(training.family, shape_of(training, shape), fitted)
     defaults = {entry.name: entry.default for entry in fields(model.config)}
-    if defaults | shape != asdict(model.config):  # one that is older than a field has its default
+    # One that is older than a field has its default.
+    if as_json(defaults) | shape != as_json(asdict(model.config)):
         raise InitError(f"the model to begin with has another shape than {asked}: {shape}")
     try:
         load_weights(model, folder / WEIGHTS_FILE)
@@ -272,14 +282,25 @@ def first_model(training: Training) -> Network:
     return model
 
 
-def shape_of(training: Training) -> Any:
-    """The preset, and with other inputs than kinematic ones its configuration with these."""
-    if training.inputs == "kinematic":
-        return training.preset
+def as_json(value: Any) -> Any:
+    """A value as a file would hold it."""
+    return json.loads(json.dumps(value, default=str))
+
+
+def shape_of(training: Training, first: Mapping[str, Any] | None = None) -> Any:
+    """The configuration of the preset, with other inputs than kinematic ones if these are asked.
+
+    The kinds that it is told are those of the training, or of the weights that it begins with.
+    """
     preset = FAMILIES[training.family].presets[training.preset]
-    if not hasattr(preset, "inputs"):
-        raise ValueError(f"{training.family} has no {training.inputs} inputs")
-    return replace(preset, inputs=training.inputs)
+    if training.inputs != "kinematic":
+        if not hasattr(preset, "inputs"):
+            raise ValueError(f"{training.family} has no {training.inputs} inputs")
+        preset = replace(preset, inputs=training.inputs)
+    if hasattr(preset, "kinds"):
+        kinds = training.kinds if first is None else tuple(first.get("kinds", ()))
+        preset = replace(preset, kinds=kinds)
+    return preset
 
 
 def write_facts(folder: Path, training: Training, model: Network, result: FitResult) -> None:

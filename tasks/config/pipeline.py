@@ -289,8 +289,7 @@ class PipelineConfig(DataConfig):
     def learned(self, share: float = 1.0) -> LearnedRules:
         """How the shards are read in training, with this part of the batches."""
         row = self.source_row
-        told = {"zone": row.zone, "is_personal": row.is_personal, "share": share}
-        return LearnedRules(window=self.windowing, **told)
+        return taken(LearnedRules, row, window=self.windowing, share=share)
 
     @property
     def probe_rules(self) -> ProbeRules:

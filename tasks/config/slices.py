@@ -142,6 +142,7 @@ class LearnedRules(Section):
     window: Windowing
     zone: str
     is_personal: bool
+    entity_kind: str
     share: float = 1.0
 
 
@@ -182,6 +183,7 @@ class EvaluateRules(Section):
     zone: str
     seed: int
     is_personal: bool
+    entity_kind: str
 
 
 class GenerationRules(EvaluateRules):

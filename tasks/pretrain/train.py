@@ -177,8 +177,8 @@ def training_of(job: Job[TrainRules], init: Path | None) -> Training:
 
     rules, where = job.settings, "" if init is None else str(init)
     members = tuple(
-        Member(str(job.store.folder(shards)), one.zone, one.share, one.is_personal)
-        for shards, one in zip(shards_in(job), rules.members, strict=True)
+        Member(str(job.store.folder(one_of)), one.zone, one.share, one.is_personal, one.entity_kind)
+        for one_of, one in zip(shards_in(job), rules.members, strict=True)
     )
     return Training(
         shards="",
@@ -187,6 +187,7 @@ def training_of(job: Job[TrainRules], init: Path | None) -> Training:
         fit=replace(rules.fit, init=where, checkpoint_every_s=Machine().checkpoint_every_s),
         inputs=rules.model.inputs,
         corpus=members,
+        tells_kinds=rules.model.kinds,
     )
 
 

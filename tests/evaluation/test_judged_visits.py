@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -235,12 +236,15 @@ def test_on_its_own_shards_a_model_errs_as_where_it_was_trained():
             assert rows[key] == row["value"]
 
 
+UTC = SimpleNamespace(zone="UTC")
+
+
 def test_a_model_that_knows_none_of_the_places_is_refused(tmp_path):
     elsewhere = write_visit_shards(tmp_path / "elsewhere", {"train": (5, 6)})
     home = VisitShards.open(folder("shards"))
     with pytest.raises(ConfigError, match="knows none of the regions"):
-        visits_opened(elsewhere.folder, "UTC", home.places)
-    assert visits_opened(folder("shards"), "UTC", home.places).places == home.places
+        visits_opened(elsewhere.folder, UTC, home.places)
+    assert visits_opened(folder("shards"), UTC, home.places).places == home.places
 
 
 def test_a_share_of_the_entities_can_be_learned_from():

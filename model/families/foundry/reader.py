@@ -38,6 +38,7 @@ from .blocks import Residual
 from .config import FoundryConfig
 from .density import KNOTS, DensityHead
 from .familiar import Envelope
+from .kind import KindCode
 from .motion import LAGS, LEAST_M, Motion
 from .place import PlaceCode
 from .presents import Center, Presents
@@ -63,6 +64,7 @@ class Reader(Model):
         self.base = Base()
         self.place = PlaceCode() if config.has_place else None
         self.embed_point = nn.Linear(num_seen, width)
+        self.kind = KindCode(config) if config.kinds else None
         self.layers = nn.ModuleList(
             Residual(width, config.dropout) for _ in range(config.num_layers)
         )
@@ -150,6 +152,8 @@ class Reader(Model):
             is_known_RT &= ~is_drawn_RT & self.envelope.knows_interval(moved)
             seen += self._placed(code_RTK, is_known_RT)
         x_RTD = self.embed_point(torch.cat(seen, dim=-1).to(self.embed_point.weight.dtype))
+        if self.kind is not None and rows.kind_R is not None:
+            x_RTD = x_RTD + self.kind(rows.kind_R)
         for layer in self.layers:
             x_RTD = layer(x_RTD)
         row_RT = index_of(rows.time_s_RT.T).T
