@@ -91,6 +91,7 @@ class PointFrames:
         target_at: Any = None,
         at: Sequence[Any] = (),
         memory: Any = None,
+        places: Any = None,
         **choices: Any,
     ) -> pd.DataFrame:
         """The next points of each trajectory, in the order in which the trajectories came.
@@ -103,8 +104,11 @@ class PointFrames:
         missing where it reported none; families that read it say so. `kind` is what moves, such as
         ship, one of those that the model was told in training, missing where it is not known.
         `memory` are past trips, as a frame like that of the points, or as `remembering` has made
-        one of it.
+        one of it; `places` are named places to be looked up instead of its own, as `amid` takes
+        them.
         """
+        if places is not None:
+            return self.amid(places).forecast(points, target_at, at, memory, **choices)
         if memory is not None:
             asked = memory if isinstance(memory, PointFrames) else self.remembering(memory)
             return asked.forecast(points, target_at, at, **choices)
@@ -130,6 +134,37 @@ class PointFrames:
         entity_R = entities_of(frame_of(past), id_R)
         memory = self.trained.model.memory_of(points, entity_R)
         return replace(self, trained=self.trained.remembering(memory))
+
+    def amid(self, places: Any) -> PointFrames:
+        """The same model, which from now on looks up these named places and no others.
+
+        A frame with `lon_deg` and `lat_deg`, and with `text`, or, of a model whose texts became
+        numbers by a function of its maker's own, with the numbers themselves: `v0`, `v1` and so on.
+        Without any row no place is looked up.
+        """
+        model = self.trained.model
+        num_numbers = getattr(model.config, "num_text", 0)
+        if not num_numbers:
+            raise ValueError(
+                f"this {model.family} was trained without named places; leave them out"
+            )
+        frame = frame_of(places)
+        if not len(frame):
+            return replace(self, trained=self.trained.amid(None))
+        own = model.places
+        way, reach_m = (serving.LETTERS, 0.0) if own is None else (own.way, own.reach_m)
+        names = ["text"] if way == serving.LETTERS else [f"v{one}" for one in range(num_numbers)]
+        told = as_frame(frame, ("lon_deg", "lat_deg", *names), "places")
+        place_deg = numbers(told["lon_deg"]), numbers(told["lat_deg"])
+        if not serving.checked_places(*place_deg).all():
+            raise ValueError("lon_deg and lat_deg are missing in some row of places")
+        if names == ["text"]:
+            vector_PV = serving.text_vectors(["" if one is None else str(one) for one in told.text])
+        else:
+            columns = [numbers(told[name], "numbers") for name in names]
+            vector_PV = np.nan_to_num(np.stack(columns, axis=1)).astype(np.float32)
+        table = serving.NamedPlaces(*place_deg, vector_PV, way, reach_m)
+        return replace(self, trained=self.trained.amid(table))
 
     def forgetting(self, past: Any) -> PointFrames:
         """The same model, whose memory has no trip any more of whoever was at these points.

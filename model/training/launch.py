@@ -48,6 +48,7 @@ from ..interface.masking import masked
 from ..interface.memory.fitting import Simple, nothing_simple
 from ..interface.memory.joint import joint, write_memory
 from ..interface.memory.memory import Memory
+from ..interface.named_places import read_named_places, write_named_places
 from ..interface.weights import CheckpointError, load_weights
 from .config import FitConfig
 from .fit import Interrupted, fit
@@ -96,7 +97,8 @@ class Training:
     """What is trained on which shards, and how.
 
     A training on a corpus has several members: they stand in `corpus`, and no shards beside them.
-    Where it `tells_kinds`, a family that can learn from it is told what moves in each.
+    Where it `tells_kinds`, a family that can learn from it is told what moves in each. `places` is
+    a folder with a table of named places.
     """
 
     shards: str
@@ -107,6 +109,7 @@ class Training:
     inputs: str = "kinematic"
     corpus: tuple[Member, ...] = ()
     tells_kinds: bool = False
+    places: str = ""
 
     def __post_init__(self) -> None:
         if bool(self.shards) == bool(self.corpus):
@@ -155,6 +158,8 @@ def run(
         raise ValueError(f"{training.family} reads visits, which are not thinned or made finer")
     ranks = Ranks.present(torch.device("cpu"))
     model = first_model(training)
+    for given in filter(None, (training.fit.init, training.places)):
+        model.read_places(Path(given))  # those of the training before those that it begins with
     folders = [shards_for(member, model) for member in training.members]
     if isinstance(model, Model) and model.remembers:
         model.memory = joint([*remembered(training.members, folders, model.simple_mps)])
@@ -202,6 +207,8 @@ def run(
         write_seen(folder, training, folders)
         if isinstance(model, Model) and model.memory is not None:
             write_memory(folder, model.memory)
+        if isinstance(model, Model) and model.places is not None:
+            write_named_places(folder, model.places)
     ranks.wait()
     return result
 
@@ -299,8 +306,20 @@ def shape_of(training: Training, first: Mapping[str, Any] | None = None) -> Any:
         preset = replace(preset, inputs=training.inputs)
     if hasattr(preset, "kinds"):
         kinds = training.kinds if first is None else tuple(first.get("kinds", ()))
-        preset = replace(preset, kinds=kinds)
+        preset = replace(preset, kinds=kinds, num_text=num_text_of(training, first))
     return preset
+
+
+def num_text_of(training: Training, first: Mapping[str, Any] | None) -> int:
+    """Numbers of a text of the named places of a training, which are those that weights know."""
+    known = None if first is None else int(first.get("num_text", 0))
+    if not training.places:
+        return known or 0
+    found = read_named_places(Path(training.places)).num_numbers
+    if known is not None and found != known:
+        said = f"texts of {known} numbers" if known else "no named places"
+        raise InitError(f"the model to begin with knows {said}; the table has {found} of a text")
+    return found
 
 
 def write_facts(folder: Path, training: Training, model: Network, result: FitResult) -> None:

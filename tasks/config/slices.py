@@ -154,6 +154,15 @@ class TrainRules(Section):
     members: tuple[LearnedRules, ...]
 
 
+class PlacesRules(Section):
+    """What decides a table of named places beside its content: whose it is, and its vectors."""
+
+    source: str
+    licence: str
+    vectors: str
+    reach_m: float
+
+
 class LearningRules(Section):
     """Which entities of train and validation are learned from."""
 

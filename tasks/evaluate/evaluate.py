@@ -85,9 +85,9 @@ def build(draft: Path, job: Job[EvaluateRules]) -> Counts:
 def as_served(trained: Trained, reports_motion: bool = False, kind: str = "") -> list[Trained]:
     """The model as a registered version answers, and beside it what some of its inputs add.
 
-    These are its memory, a motion that the source reports, where the family reads it, and what
-    moves, where it was told in training. A memory holds raw positions: one of people is in no
-    version.
+    These are its memory, a motion that the source reports, where the family reads it, named places,
+    and what moves, where it was told in training. A memory holds raw positions: one of people is in
+    no version.
     """
     memory, name = getattr(trained.model, "memory", None), trained.name
     found = [trained]
@@ -98,6 +98,8 @@ def as_served(trained: Trained, reports_motion: bool = False, kind: str = "") ->
         found.append(trained.remembering(None, f"{name}_without_memory"))
     if reports_motion and getattr(trained.model, "hears", False):
         found.append(found[0].deaf(f"{name}_without_reported_motion"))
+    if getattr(trained.model, "places", None) is not None:
+        found.append(found[0].amid(None, f"{name}_without_places"))
     if kind.lower() in getattr(trained.model, "kinds", ()):
         found.append(found[0].kindless(f"{name}_without_kind"))
     return found

@@ -14,7 +14,8 @@ from model.evaluation.judged_tasks import PATH_INFERENCE, RECOVER, judged_tasks
 from model.families import VISITS, module_named, reads
 from tasks.config.pipeline import PipelineConfig
 from tasks.config.slices import TrainRules
-from tasks.prepare.conventions import MEMORY_FILE
+from tasks.prepare.conventions import MEMORY_FILE, PLACES_FILE
+from tasks.pretrain.places_table import named_places
 from tasks.registry.initial_weights import digest_of, initial_digest, initial_model
 from tasks.runtime.errors import ConfigError, DataError, Stopped
 from tasks.runtime.machine import Machine
@@ -67,6 +68,8 @@ def trained(
     if address:
         store.prepare()
         inputs["init"] = initial_digest(address, store)
+    if (places := named_places(config, store)) is not None:
+        inputs["places"] = places
     job = TRAIN.job(
         subject,
         rules,
@@ -111,8 +114,9 @@ def build(draft: Path, job: Job[TrainRules]) -> Counts:
         raise DataError(f"training stopped: {error}") from error
     for name in output_files(job.settings.model.family):
         shutil.copy(work / name, draft / name)
-    if (work / MEMORY_FILE).exists():  # of past trips, if the family asks one
-        shutil.copy(work / MEMORY_FILE, draft / MEMORY_FILE)
+    for name in (MEMORY_FILE, PLACES_FILE):  # what is looked up, where anything is
+        if (work / name).exists():
+            shutil.copy(work / name, draft / name)
     course = json.loads((draft / COURSE_FILE).read_text())
     job.store.drop_work(job.recipe.digest)
     return {
@@ -188,6 +192,7 @@ def training_of(job: Job[TrainRules], init: Path | None) -> Training:
         inputs=rules.model.inputs,
         corpus=members,
         tells_kinds=rules.model.kinds,
+        places=str(job.folder("places")) if "places" in job.inputs else "",
     )
 
 

@@ -13,7 +13,8 @@ class FoundryConfig:
     Of training, `share_placeless` of the rows are told no place, `share_silent` no motion that was
     reported, `share_kindless` not what moves, `share_forgetful` of the presents nothing of past
     trips, and `share_present` of the points are presents. `kinds` are all that it can be told of
-    what moves.
+    what moves. Of named places the texts are `num_text` numbers, 0 for a network without them; in
+    `share_nameless` of the rows none is looked up.
     The mean surprise of a journey's duration counts `journey_weight` times as much as the mean miss
     of a forecast, that of a hidden point `gap_weight` times.
     """
@@ -28,6 +29,8 @@ class FoundryConfig:
     share_silent: float = 0.3
     kinds: tuple[str, ...] = ()
     share_kindless: float = 0.3
+    num_text: int = 0
+    share_nameless: float = 0.3
     has_memory: bool = True
     share_forgetful: float = 0.5
     share_present: float = 0.35
@@ -36,11 +39,10 @@ class FoundryConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kinds", tuple(self.kinds))  # JSON has lists
-        shares = (
-            "dropout",
-            *(f"share_{one}" for one in ("placeless", "silent", "kindless", "forgetful")),
-        )
-        free = (*shares, "has_place", "has_memory", "journey_weight", "gap_weight", "share_present")
+        untold = ("placeless", "silent", "kindless", "nameless", "forgetful")
+        shares = ("dropout", *(f"share_{one}" for one in untold))
+        weights = ("journey_weight", "gap_weight", "share_present")
+        free = (*shares, *weights, "has_place", "has_memory", "num_text")
         lowest = {"max_points": 4, **dict.fromkeys(free, 0)}
         for name in (field.name for field in fields(self) if field.name != "kinds"):
             if getattr(self, name) < (low := lowest.get(name, 1)):
