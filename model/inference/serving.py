@@ -112,7 +112,7 @@ class Trained:
         return replace(self, model=model, title=title or self.title, asked=asked)
 
     def amid(self, places: NamedPlaces | None, title: str = "") -> Trained:
-        """The same weights, asked for forecasts, with another table of named places or with none."""
+        """The same weights, asked for forecasts, with another table of named places or none."""
         model = copy.copy(self.model)
         model.places = places
         return replace(self, model=model, title=title or self.title, asked=("forecast",))
@@ -129,7 +129,8 @@ class Trained:
         return replace(self, title=title, asked=("forecast",), untold=(*self.untold, name))
 
     def _heard(self, context: Context) -> Context:
-        return replace(context, **dict.fromkeys(self.untold)) if self.untold else context
+        nothing: dict[str, Any] = dict.fromkeys(self.untold)
+        return replace(context, **nothing) if nothing else context
 
     @property
     def max_points(self) -> int:

@@ -99,9 +99,9 @@ def write_named_places(folder: Path, places: NamedPlaces) -> None:
     facts = {name: getattr(places, name) for name in ("way", "reach_m", "source", "licence")}
     told = json.dumps(facts, sort_keys=True).encode()
     tensors = {
-        "lon_deg": torch.from_numpy(places.lon_deg_P),
-        "lat_deg": torch.from_numpy(places.lat_deg_P),
-        "vector": torch.from_numpy(places.vector_PV),
+        "lon_deg": torch.tensor(places.lon_deg_P),
+        "lat_deg": torch.tensor(places.lat_deg_P),
+        "vector": torch.tensor(places.vector_PV),
         "facts": torch.frombuffer(bytearray(told), dtype=torch.uint8),
     }
     save_tensors(tensors, folder / PLACES_FILE)
