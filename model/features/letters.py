@@ -44,4 +44,4 @@ def groups_of(text: str) -> Iterator[str]:
 def signs_of(group: str) -> NDArray[np.float64]:
     """The signs (V) of a group of letters."""
     digest = hashlib.blake2b(group.encode(), digest_size=NUM_NUMBERS // 8).digest()
-    return 2.0 * np.unpackbits(np.frombuffer(digest, np.uint8)) - 1.0
+    return np.unpackbits(np.frombuffer(digest, np.uint8)).astype(np.float64) * 2 - 1

@@ -112,7 +112,9 @@ def read_named_places(folder: Path) -> NamedPlaces:
     tensors = load_tensors(folder / PLACES_FILE)
     try:
         facts = json.loads(tensors["facts"].numpy().tobytes())
-        columns = (tensors[name].numpy() for name in ("lon_deg", "lat_deg", "vector"))
-        return NamedPlaces(*columns, **facts)
+        lon_deg_P, lat_deg_P, vector_PV = (
+            tensors[name].numpy() for name in ("lon_deg", "lat_deg", "vector")
+        )
+        return NamedPlaces(lon_deg_P, lat_deg_P, vector_PV, **facts)
     except (KeyError, TypeError, ValueError) as error:
         raise CorruptCheckpoint(f"{PLACES_FILE}: it is no table of places") from error

@@ -61,10 +61,11 @@ def build(draft: Path, job: Job[PlacesRules]) -> Counts:
     if digest_of(table) != job.inputs["table"]:
         raise ConfigError(f"{FLAG}: {job.source} has just become another table; run again")
     texts = table[TEXT].to_pylist()
-    place_deg = (table[name].to_numpy() for name in COLUMNS)
+    lon_deg_P, lat_deg_P = (table[name].to_numpy() for name in COLUMNS)
     vector_PV = vectors_of(texts, rules.vectors)
     way = rules.vectors or LETTERS
-    places = NamedPlaces(*place_deg, vector_PV, way, rules.reach_m, rules.source, rules.licence)
+    facts = way, rules.reach_m, rules.source, rules.licence
+    places = NamedPlaces(lon_deg_P, lat_deg_P, vector_PV, *facts)
     write_named_places(draft, places)
     return {"places": len(texts), "numbers": places.num_numbers}
 

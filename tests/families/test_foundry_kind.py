@@ -25,6 +25,7 @@ from model.interface.sequence_rows import rows_of_batch
 from model.interface.weights import save_weights
 from model.training.config import FitConfig
 from model.training.launch import Member, Training, run
+from tasks.config.pipeline import PipelineConfig
 from tasks.config.sections import ModelConfig
 from tasks.evaluate.evaluate import as_served
 
@@ -244,6 +245,12 @@ def test_a_corpus_tells_kinds_if_it_is_asked_to_and_a_fine_tuning_keeps_them(fol
     tuned = load_trained(tmp_path / "tuned").model
     assert tuned.kinds == KINDS
     assert bool(tuned.kind.weight_KD.any())
+
+
+def test_a_run_tells_the_kind_of_each_member():
+    config = PipelineConfig(dataset="ais_noaa", model={"family": "foundry", "kinds": True})
+    assert config.training.model.kinds
+    assert config.learned().entity_kind == config.evaluate_rules.entity_kind == "ship"
 
 
 def test_kinds_are_for_a_family_that_can_be_told():

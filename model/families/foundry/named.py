@@ -33,9 +33,12 @@ class NamedCode(nn.Module):
         self, places: NamedPlaces, usual_m: float, lon_deg_RT: Tensor, lat_deg_RT: Tensor
     ) -> Tensor:
         """What is told of each point (R, T, U); `usual_m` is how far train goes in a step."""
-        flat = (value_RT.detach().cpu().double().flatten() for value_RT in (lon_deg_RT, lat_deg_RT))
+        lon_deg_N, lat_deg_N = (
+            value_RT.detach().cpu().double().flatten().numpy()
+            for value_RT in (lon_deg_RT, lat_deg_RT)
+        )
         reach_m = places.reach_m or REACH_STEPS * usual_m
-        told_NU = places.around(*(value_N.numpy() for value_N in flat), reach_m)
+        told_NU = places.around(lon_deg_N, lat_deg_N, reach_m)
         told_RTU = told_NU.to(lon_deg_RT.device).view(*lon_deg_RT.shape, -1)
         if not self.training:
             return told_RTU
