@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tasks.config.pipeline import PipelineConfig
-from tasks.config.places_table import AIRPORTS
+from tasks.config.places_table import AIRPORTS, PlacesConfig
 from tasks.config.slices import PlacesRules
 from tasks.runtime import own_code
 from tasks.runtime.errors import ConfigError, DataError
@@ -36,11 +35,8 @@ NO_AIRPORTS = (
 )
 
 
-def named_places(config: PipelineConfig, store: Store) -> Receipt | None:
-    """The table of the configuration with a vector for each text; None where there is no table."""
-    given = config.places
-    if not given.table:
-        return None
+def named_places(given: PlacesConfig, store: Store) -> Receipt:
+    """The table of the configuration with a vector for each text."""
     table = read_table(given.table)
     source, licence = given.source, given.licence
     if given.table == AIRPORTS:

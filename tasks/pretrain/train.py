@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,7 +16,6 @@ from model.families import VISITS, module_named, reads
 from tasks.config.pipeline import PipelineConfig
 from tasks.config.slices import TrainRules
 from tasks.prepare.conventions import MEMORY_FILE, PLACES_FILE
-from tasks.pretrain.places_table import named_places
 from tasks.registry.initial_weights import digest_of, initial_digest, initial_model
 from tasks.runtime.errors import ConfigError, DataError, Stopped
 from tasks.runtime.machine import Machine
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from model.training.launch import Training
     from model.training.state import Progress
 
+PLACES = "tasks.pretrain.places_table"  # by name, so that it is in no recipe of a training
 COUNTED = ("steps", "epochs", "parameters", "best_step", "precision", "stopped")
 
 
@@ -68,8 +69,8 @@ def trained(
     if address:
         store.prepare()
         inputs["init"] = initial_digest(address, store)
-    if (places := named_places(config, store)) is not None:
-        inputs["places"] = places
+    if config.places.table:
+        inputs["places"] = import_module(PLACES).named_places(config.places, store)
     job = TRAIN.job(
         subject,
         rules,

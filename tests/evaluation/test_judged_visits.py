@@ -50,6 +50,9 @@ def folder(step: str) -> Path:
     return made.store.folder(getattr(made, step))
 
 
+UTC = SimpleNamespace(zone="UTC")  # the rules of an evaluation, as far as opening asks
+
+
 # ------------------------------------------------------------------ configuration
 
 
@@ -159,7 +162,7 @@ def test_a_model_without_radii_has_a_calibration_that_changes_nothing():
 def test_visits_that_were_learned_from_are_known_again():
     """Some begin at one instant in one region, as those of another row do."""
     seen, home = SeenPoints.read(folder("trained")), folder("shards")
-    shards = inputs_of(home).opened(home, "UTC", None)
+    shards = inputs_of(home).opened(home, UTC, None)
     assert seen_share(seen, shards, "validation") == 1.0  # which chose the weights
     told = visitors.good().evaluated.counts[SEEN_SHARE]
     assert seen_share(seen, shards, "test") == pytest.approx(told, abs=1e-6)
@@ -234,9 +237,6 @@ def test_on_its_own_shards_a_model_errs_as_where_it_was_trained():
         if row["model"] == "trajgpt" and not np.isnan(row["value"]):
             key = tuple(row[name] for name in ("split", "task", "mask", "stratum", "metric"))
             assert rows[key] == row["value"]
-
-
-UTC = SimpleNamespace(zone="UTC")
 
 
 def test_a_model_that_knows_none_of_the_places_is_refused(tmp_path):
