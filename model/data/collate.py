@@ -18,6 +18,7 @@ from ..earth.calendar import NUM_CALENDAR
 from ..earth.calendar_tables import Clock
 from ..earth.compiled import compiled
 from ..interface.batch import Batch, Windows
+from ..interface.kinds import NOT_TOLD
 
 Fed = TypeVar("Fed", bound=Windows)
 Fed_co = TypeVar("Fed_co", bound=Windows, covariant=True)
@@ -120,7 +121,7 @@ class Draft(Protocol[Fed_co]):
 
 
 class BatchBuilder:
-    """A batch of points that is being filled, with the calendar of a clock."""
+    """A batch of points that is being filled, with the calendar of a clock and what moves."""
 
     def __init__(
         self,
@@ -129,9 +130,10 @@ class BatchBuilder:
         num_sequences: int,
         clock: Clock,
         reports_motion: bool = False,
+        kind: int = NOT_TOLD,
     ) -> None:
         shape = (num_rows, num_points)
-        self.clock = clock
+        self.clock, self.kind = clock, kind
         self.columns = BatchColumns(
             lon_deg_BT=np.empty(shape),
             lat_deg_BT=np.empty(shape),
@@ -185,6 +187,7 @@ class BatchBuilder:
             sequence_BT=sequence_BT,
             window_id_B=window_id_BS[:, 0],
             window_id_BS=window_id_BS if is_packed else None,
+            kind_B=torch.full_like(window_id_BS[:, 0], self.kind) if self.kind else None,
         )
 
 

@@ -21,6 +21,7 @@ import torch
 from ..earth.arrays import Floats, Ints
 from ..earth.calendar_tables import clock_of
 from ..interface.batch import Batch
+from ..interface.kinds import kind_number
 from .collate import BatchBuilder, Draft, Fed, FlatColumns, PointColumns, copy_finite
 
 Flat = TypeVar("Flat", bound=FlatColumns)
@@ -118,12 +119,20 @@ class ShardFolder(ABC, Generic[Fed]):
         """Stored windows, observed as their masks say: all that they hide is a target."""
 
 
+@dataclass(frozen=True)
 class Shards(ShardFolder[Batch]):
-    """Shards of trips, whose elements are points."""
+    """Shards of trips, whose elements are points; `kind` is what moves there, such as ship."""
 
     row_schema = TRIP_SCHEMA
     window_schema = WINDOW_SCHEMA
     row_name = "trip_id"
+
+    kind: str = ""
+
+    @classmethod
+    def open(cls, folder: Path, zone: str = "UTC", kind: str = "") -> Self:
+        """Find the files of a folder, as that of any shards, and say what moves in them."""
+        return cls(folder, cls.files_of(folder), zone, kind)
 
     @cached_property
     def reports_motion(self) -> bool:
@@ -147,8 +156,8 @@ class Shards(ShardFolder[Batch]):
         return instant_us_N, points.lon_deg_N, points.lat_deg_N
 
     def draft(self, num_rows: int, num_points: int, num_sequences: int) -> BatchBuilder:
-        clock = clock_of(self.zone)
-        return BatchBuilder(num_rows, num_points, num_sequences, clock, self.reports_motion)
+        told = clock_of(self.zone), self.reports_motion, kind_number(self.kind)
+        return BatchBuilder(num_rows, num_points, num_sequences, *told)
 
     def asked(self, batch: Batch, is_observed_BT: np.ndarray) -> Batch:
         is_observed = torch.from_numpy(is_observed_BT)

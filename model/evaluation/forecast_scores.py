@@ -55,7 +55,7 @@ class ForecastWindows(Columns):
         if reported_mps_BTC is not None:
             reported_mps_BTC = reported_mps_BTC[:, known]
         points = lon_deg_BT, lat_deg_BT, time_s_BT, started_us_B, zone, is_pad_BT
-        context = Context(*points, reported_mps_BTC)
+        context = Context(*points, reported_mps_BTC, batch.kind_B)
         truth = (column_BT[:, asked] for column_BT in (*columns, batch.is_target_BT))
         return cls(context, *truth)
 

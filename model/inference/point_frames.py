@@ -15,10 +15,21 @@ import numpy as np
 import pandas as pd
 
 from . import serving
-from .frames import as_frame, as_us, frame_of, instants, numbered, numbers, plain, write_answers
+from .frames import (
+    as_frame,
+    as_us,
+    frame_of,
+    instants,
+    numbered,
+    numbers,
+    plain,
+    rows,
+    write_answers,
+)
 
 COLUMNS = ("trajectory_id", "tracked_at", "lon_deg", "lat_deg")
 MOTION = ("speed_mps", "course_deg")  # over ground, as the source itself reports it: may be there
+KIND = "kind"  # of what moves, such as ship: may be there
 
 
 def opened(bundle: Path, params: Mapping[str, Any], weights_sha256: str) -> PointFrames:
@@ -68,7 +79,9 @@ class PointFrames:
         if may_lack:
             has_time_N = instant_N.notna().to_numpy()
             return params, serving.sorted_sketch(*columns, has_time_N), id_R
-        return params, serving.sorted_points(*columns, reported_mps(frame_of(points))), id_R
+        given = frame_of(points)
+        kind_N = kinds_of(given, number_N, self.trained.model.kinds)
+        return params, serving.sorted_points(*columns, reported_mps(given), kind_N), id_R
 
     # ------------------------------------------------------------------ tasks
 
@@ -78,6 +91,7 @@ class PointFrames:
         target_at: Any = None,
         at: Sequence[Any] = (),
         memory: Any = None,
+        places: Any = None,
         **choices: Any,
     ) -> pd.DataFrame:
         """The next points of each trajectory, in the order in which the trajectories came.
@@ -87,9 +101,14 @@ class PointFrames:
         many for each trajectory, and `at` those that are the same for all; without either they
         are predicted. Repeated rows count once. Where there are `speed_mps` and `course_deg` (from
         north, clockwise), they are the motion over ground that the source itself reported there,
-        missing where it reported none; families that read it say so. `memory` are past trips, as a
-        frame like that of the points, or as `remembering` has made one of it.
+        missing where it reported none; families that read it say so. `kind` is what moves, such as
+        ship, one of those that the model was told in training, missing where it is not known.
+        `memory` are past trips, as a frame like that of the points, or as `remembering` has made
+        one of it; `places` are named places to be looked up instead of its own, as `amid` takes
+        them.
         """
+        if places is not None:
+            return self.amid(places).forecast(points, target_at, at, memory, **choices)
         if memory is not None:
             asked = memory if isinstance(memory, PointFrames) else self.remembering(memory)
             return asked.forecast(points, target_at, at, **choices)
@@ -115,6 +134,37 @@ class PointFrames:
         entity_R = entities_of(frame_of(past), id_R)
         memory = self.trained.model.memory_of(points, entity_R)
         return replace(self, trained=self.trained.remembering(memory))
+
+    def amid(self, places: Any) -> PointFrames:
+        """The same model, which from now on looks up these named places and no others.
+
+        A frame with `lon_deg` and `lat_deg`, and with `text`, or, of a model whose texts became
+        numbers by a function of its maker's own, with the numbers themselves: `v0`, `v1` and so on.
+        Without any row no place is looked up.
+        """
+        model = self.trained.model
+        num_numbers = getattr(model.config, "num_text", 0)
+        if not num_numbers:
+            raise ValueError(
+                f"this {model.family} was trained without named places; leave them out"
+            )
+        frame = frame_of(places)
+        if not len(frame):
+            return replace(self, trained=self.trained.amid(None))
+        own = model.places
+        way, reach_m = (serving.LETTERS, 0.0) if own is None else (own.way, own.reach_m)
+        names = ["text"] if way == serving.LETTERS else [f"v{one}" for one in range(num_numbers)]
+        told = as_frame(frame, ("lon_deg", "lat_deg", *names), "places")
+        place_deg = numbers(told["lon_deg"]), numbers(told["lat_deg"])
+        if not serving.checked_places(*place_deg).all():
+            raise ValueError("lon_deg and lat_deg are missing in some row of places")
+        if names == ["text"]:
+            vector_PV = serving.text_vectors(["" if one is None else str(one) for one in told.text])
+        else:
+            columns = [numbers(told[name], "numbers") for name in names]
+            vector_PV = np.nan_to_num(np.stack(columns, axis=1)).astype(np.float32)
+        table = serving.NamedPlaces(*place_deg, vector_PV, way, reach_m)
+        return replace(self, trained=self.trained.amid(table))
 
     def forgetting(self, past: Any) -> PointFrames:
         """The same model, whose memory has no trip any more of whoever was at these points.
@@ -265,6 +315,30 @@ def reported_mps(frame: pd.DataFrame) -> Any:
             )
     course_N = np.radians(np.where(speed_mps_N == 0, 0.0, course_deg_N))
     return speed_mps_N[:, None] * np.stack([np.sin(course_N), np.cos(course_N)], axis=1)
+
+
+def kinds_of(frame: pd.DataFrame, number_N: Any, known: Sequence[str]) -> Any:
+    """Numbers of what moves (N), 0 where it is missing, alike for all points of a trajectory.
+
+    None without the column, and of a model that was told no kinds: it has nothing to make of them.
+    """
+    if KIND not in frame.columns or not known:
+        return None
+    kind_N = plain(frame[KIND])
+    given = kind_N[kind_N.notna()].astype(str)
+    wanted = {serving.kind_number(name) for name in known} | {serving.kind_number("")}
+    told_N = np.zeros(len(frame), np.int64)
+    told_N[kind_N.notna()] = [serving.kind_number(name) for name in given]
+    if len(unknown := given[~np.isin(told_N[kind_N.notna()], [*wanted])]):
+        raise ValueError(
+            f"kind is {unknown.iloc[0][:40]!r} in {rows(len(unknown))}, and this model knows "
+            f"{', '.join(known)}; leave it missing where none of them fits"
+        )
+    kind_R = np.zeros(number_N.max() + 1, np.int64)
+    np.maximum.at(kind_R, number_N, told_N)
+    if ((told_N != 0) & (told_N != kind_R[number_N])).any():
+        raise ValueError("kind differs between the rows of one trajectory")
+    return kind_R[number_N]
 
 
 def entities_of(frame: pd.DataFrame, id_R: Any) -> Any:

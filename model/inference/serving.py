@@ -23,6 +23,7 @@ from torch import Tensor
 from ..earth.arrays import Bools, Floats, Ints
 from ..earth.columns import joined
 from ..families import FAMILIES, build, read_fitted
+from ..features.letters import text_vectors as text_vectors
 from ..interface.answerer import DurationDensity
 from ..interface.answers import Durations, Forecast, Generated, Recovered
 from ..interface.asked_journeys import asked_along
@@ -38,10 +39,14 @@ from ..interface.flat_points import (
     latest,
     partial_of,
 )
+from ..interface.flat_points import checked_places as checked_places
 from ..interface.flat_points import sorted_points as sorted_points
 from ..interface.flat_points import sorted_sketch as sorted_sketch
+from ..interface.kinds import kind_number as kind_number
 from ..interface.lines import PATH_PLACES
 from ..interface.memory.forgetting import forgotten as forgotten
+from ..interface.named_places import LETTERS as LETTERS
+from ..interface.named_places import NamedPlaces as NamedPlaces
 from ..interface.next_visit import NextVisit
 from ..interface.visit_batch import VisitBatch
 from ..interface.weights import load_weights
@@ -76,15 +81,15 @@ class Trained:
     """A trained network: an answerer (`model/interface/answerer.py`) as the baselines are.
 
     Tables call it by its family, or by a title of its own. Its radii and deciles are stretched by
-    what it carries of a calibration. `asked` are the tasks that it answers, if not all. One that is
-    deaf is told no motion that a source reports.
+    what it carries of a calibration. `asked` are the tasks that it answers, if not all. What is
+    `untold` are columns of a context that it is not told.
     """
 
     model: Model
     title: str = ""
     calibration: Calibration = field(default_factory=Calibration)
     asked: tuple[str, ...] = ()
-    is_deaf: bool = False
+    untold: tuple[str, ...] = ()
     is_baseline: ClassVar[bool] = False
 
     @property
@@ -106,12 +111,26 @@ class Trained:
         asked = tuple(task for task in REMEMBERED if task in self.tasks)
         return replace(self, model=model, title=title or self.title, asked=asked)
 
+    def amid(self, places: NamedPlaces | None, title: str = "") -> Trained:
+        """The same weights, asked for forecasts, with another table of named places or none."""
+        model = copy.copy(self.model)
+        model.places = places
+        return replace(self, model=model, title=title or self.title, asked=("forecast",))
+
     def deaf(self, title: str) -> Trained:
-        """The same weights, asked for forecasts and told places and times alone."""
-        return replace(self, title=title, asked=("forecast",), is_deaf=True)
+        """The same weights, asked for forecasts and told of no motion that a source reports."""
+        return self._untold(title, "reported_mps_BTC")
+
+    def kindless(self, title: str) -> Trained:
+        """The same weights, asked for forecasts and not told what moves."""
+        return self._untold(title, "kind_B")
+
+    def _untold(self, title: str, name: str) -> Trained:
+        return replace(self, title=title, asked=("forecast",), untold=(*self.untold, name))
 
     def _heard(self, context: Context) -> Context:
-        return replace(context, reported_mps_BTC=None) if self.is_deaf else context
+        nothing: dict[str, Any] = dict.fromkeys(self.untold)
+        return replace(context, **nothing) if nothing else context
 
     @property
     def max_points(self) -> int:
@@ -228,13 +247,15 @@ class Recoveries:
 def load_trained(folder: Path, weights_sha256: str | None = None) -> Trained:
     """The model of a folder with `weights.safetensors`, `config.json` and what was fitted on train.
 
-    What a `calibration.json` beside them tells is carried with it, and so is a memory.
+    What a `calibration.json` beside them tells is carried with it, and so are a memory and a table
+    of named places.
     """
     config = json.loads((folder / "config.json").read_bytes())
     family = config["family"]
     model = build(family, config["config"], read_fitted(folder, family))
     load_weights(model, folder / "weights.safetensors", weights_sha256)
     model.read_memory(folder)
+    model.read_places(folder)
     return Trained(model.eval(), calibration=Calibration.read(folder))
 
 

@@ -97,6 +97,7 @@ class Batch(Windows):
     journeys: JourneyRows | None = None  # drawn beside each row, for who learns how long they take
     reported_mps_BTC: Tensor | None = None  # velocity over ground as reported, NaN where none
     stands_for_BT: Tensor | None = None  # points of the data to a step, where it is not 1 for all
+    kind_B: Tensor | None = None  # numbers of what moves (`kinds.py`), 0 where it is not told
 
     def window_ids(self, row: int) -> list[int]:
         """The windows that stand in a row."""

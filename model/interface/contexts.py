@@ -29,6 +29,7 @@ class Context(Rows):
     `time_s_BT` (float64) counts seconds since `started_us_B` (microseconds since 1970 UTC); `zone`
     is where the calendar features are read. `reported_mps_BTC` is the velocity over ground that the
     source reports beside its places, NaN at points where it reports none, None where it never does.
+    `kind_B` are the numbers of what moves, 0 where it is not told.
     """
 
     lon_deg_BT: Tensor
@@ -38,6 +39,7 @@ class Context(Rows):
     zone: str
     is_pad_BT: Tensor
     reported_mps_BTC: Tensor | None = None
+    kind_B: Tensor | None = None
 
     def __post_init__(self) -> None:
         is_known_BT = ~self.is_pad_BT
@@ -123,6 +125,7 @@ class Partial(Rows):
     is_pad_BT: Tensor
     path_m_B: Tensor | None = None
     reported_mps_BTC: Tensor | None = None
+    kind_B: Tensor | None = None
 
     def __post_init__(self) -> None:
         check_points(self, self.shows_place_BT, self.shows_time_BT)
@@ -149,6 +152,7 @@ class Partial(Rows):
             context.zone,
             slot_T >= num_points_B1 + num_horizon,
             reported_mps_BTC=_with_room(context.reported_mps_BTC, num_horizon),
+            kind_B=context.kind_B,
         )
 
     def batch(self) -> MaskedBatch:
@@ -184,6 +188,7 @@ class Partial(Rows):
             span_BT=torch.zeros_like(index_BT),
             started_us_B=self.started_us_B,
             reported_mps_BTC=reported_mps_BTC,
+            kind_B=self.kind_B,
         )
 
 

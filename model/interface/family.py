@@ -16,6 +16,7 @@ from .batch import Batch
 from .contexts import Context
 from .flat_points import FlatPoints
 from .masking import Draw, Loss
+from .named_places import NamedPlaces
 
 
 class Network(nn.Module, ABC):
@@ -44,6 +45,9 @@ class Network(nn.Module, ABC):
     def read_memory(self, folder: Path) -> None:
         """Take up the memory that a folder holds; most families have none."""
 
+    def read_places(self, folder: Path) -> None:
+        """Take up the table of named places that a folder holds; most families look none up."""
+
     @abstractmethod
     def loss(self, batch: Any) -> Loss:
         """Sum over the targets of the batch, and their number."""
@@ -53,11 +57,14 @@ class Model(Network):
     """A network that reads points; `config.max_points` is the longest window that it reads.
 
     One that `remembers` makes use of a memory of past trips, which is no part of its weights. One
-    that `hears` makes use of the motion that a source reports beside its places.
+    that `hears` makes use of the motion that a source reports beside its places. `kinds` are those
+    of what moves that it was told in training, if it can be told any, and `places` a table that it
+    looks up, which is no part of its weights either.
     """
 
     hears: ClassVar[bool] = False
     memory: Any = None
+    places: NamedPlaces | None = None
 
     def __init__(self, config: Any, normaliser: Normaliser) -> None:
         super().__init__()
@@ -67,6 +74,10 @@ class Model(Network):
     @property
     def fitted(self) -> Normaliser:
         return self.normaliser
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        return tuple(getattr(self.config, "kinds", ()))
 
     @property
     def remembers(self) -> bool:

@@ -26,7 +26,8 @@ class FlatPoints(Columns):
 
     They are in order of time, or, where a trajectory lacks one, in the order in which they came. A
     place that is missing is NaN; `has_time_N` says where a time is given. A velocity that is
-    reported beside a place is NaN where it is not.
+    reported beside a place is NaN where it is not. `kind_N` are the numbers of what moves
+    (`kinds.py`), the same at all points of a trajectory.
     """
 
     trajectory_N: Ints
@@ -35,6 +36,7 @@ class FlatPoints(Columns):
     lat_deg_N: Floats
     has_time_N: Bools
     reported_mps_NC: Floats | None = None
+    kind_N: Ints | None = None
 
     @property
     def offset_R(self) -> Ints:
@@ -55,12 +57,13 @@ def sorted_points(
     lon_deg_N: Floats,
     lat_deg_N: Floats,
     reported_mps_NC: Floats | None = None,
+    kind_N: Ints | None = None,
 ) -> FlatPoints:
     """Checked points of which no place and no time is missing; a row given twice counts once."""
     every_N = np.ones(len(trajectory_N), bool)
     _check_ranges(lon_deg_N, lat_deg_N, every_N)
     points = trajectory_N, instant_us_N, lon_deg_N, lat_deg_N, every_N
-    return sorted_sketch(*points, reported_mps_NC)
+    return sorted_sketch(*points, reported_mps_NC, kind_N)
 
 
 def sorted_sketch(
@@ -70,6 +73,7 @@ def sorted_sketch(
     lat_deg_N: Floats,
     has_time_N: Bools,
     reported_mps_NC: Floats | None = None,
+    kind_N: Ints | None = None,
 ) -> FlatPoints:
     """Checked points of which places and times may be missing.
 
@@ -91,6 +95,7 @@ def sorted_sketch(
         np.where(has_place_N, lat_deg_N, np.nan),
         has_time_N,
         reported_mps_NC,
+        kind_N,
     ).at(order_N)
     _check_order(points.at(points.has_time_N & ~is_timed_R[points.trajectory_N]))
     return _without_repeats(points, is_timed_R[points.trajectory_N])
@@ -261,6 +266,7 @@ def partial_of(points: FlatPoints, pieces: Pieces, zone: str) -> Partial:
         zone,
         torch.from_numpy(is_pad_PT),
         reported_mps_BTC=_reported_at(points, index_PT, is_pad_PT),
+        kind_B=None if points.kind_N is None else torch.from_numpy(points.kind_N[pieces.first_P]),
     )
 
 

@@ -21,7 +21,7 @@ class SequenceRows:
     """One sequence a row: points padded on the right, the first of which may be read.
 
     `stands_for_R` is how many points of the data a step stands for: 1 as they came. The motion that
-    is reported is NaN where it is not, or may not be read.
+    is reported is NaN where it is not, or may not be read. What moves is 0 where it is not told.
     """
 
     lon_deg_RT: Tensor
@@ -34,6 +34,7 @@ class SequenceRows:
     window_R: Tensor
     stands_for_R: Tensor
     reported_mps_RTC: Tensor | None = None
+    kind_R: Tensor | None = None
 
 
 def sequence_rows(context: Context) -> SequenceRows:
@@ -74,6 +75,7 @@ def rows_of_batch(batch: Batch) -> SequenceRows:
         if stands_for_BT is None
         else stands_for_BT[row_R, start_R],
         reported_mps_RTC,
+        None if batch.kind_B is None else batch.kind_B[row_R],
     )
 
 

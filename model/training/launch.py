@@ -48,6 +48,7 @@ from ..interface.masking import masked
 from ..interface.memory.fitting import Simple, nothing_simple
 from ..interface.memory.joint import joint, write_memory
 from ..interface.memory.memory import Memory
+from ..interface.named_places import read_named_places, write_named_places
 from ..interface.weights import CheckpointError, load_weights
 from .config import FitConfig
 from .cross_fitting import cross_fitted
@@ -84,13 +85,14 @@ class InitError(ValueError):
 class Member:
     """One of the shard folders of a training, and its share of the batches beside the others.
 
-    Its trips are people's, if nothing else is said.
+    Its trips are people's, if nothing else is said. `kind` is what moves there, such as ship.
     """
 
     shards: str
     zone: str = "UTC"
     share: float = 1.0
     is_personal: bool = True
+    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,8 @@ class Training:
     """What is trained on which shards, and how.
 
     A training on a corpus has several members: they stand in `corpus`, and no shards beside them.
+    Where it `tells_kinds`, a family that can learn from it is told what moves in each. `places` is
+    a folder with a table of named places.
     """
 
     shards: str
@@ -107,6 +111,8 @@ class Training:
     zone: str = "UTC"
     inputs: str = "kinematic"
     corpus: tuple[Member, ...] = ()
+    tells_kinds: bool = False
+    places: str = ""
 
     def __post_init__(self) -> None:
         if bool(self.shards) == bool(self.corpus):
@@ -117,6 +123,12 @@ class Training:
     @property
     def members(self) -> tuple[Member, ...]:
         return self.corpus or (Member(self.shards, self.zone),)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds that are told; none where all that moves is of one."""
+        found = sorted({one.kind.strip().lower() for one in self.members} - {""})
+        return tuple(found) if self.tells_kinds and len(found) > 1 else ()
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Training:
@@ -149,6 +161,8 @@ def run(
         raise ValueError(f"{training.family} reads visits, which are not thinned or made finer")
     ranks = Ranks.present(torch.device("cpu"))
     model = first_model(training)
+    for given in filter(None, (training.fit.init, training.places)):
+        model.read_places(Path(given))  # those of the training before those that it begins with
     folders = [shards_for(member, model) for member in training.members]
     if isinstance(model, Model) and model.remembers:
         model.memory = joint([*remembered(training.members, folders, model.simple_mps)])
@@ -197,8 +211,13 @@ def run(
         write_seen(folder, training, folders)
         if isinstance(model, Model) and model.memory is not None:
             write_memory(folder, model.memory)
+<<<<<<< HEAD
         if is_cross_fitted(training, model):
             cross_fitted(model, pools["train"][0], training.fit).write(folder)
+=======
+        if isinstance(model, Model) and model.places is not None:
+            write_named_places(folder, model.places)
+>>>>>>> places
     ranks.wait()
     return result
 
@@ -252,7 +271,7 @@ def shards_for(member: Member, model: Network) -> ShardFolder[Any]:
     folder = Path(member.shards)
     if reads(model.family) == VISITS:
         return VisitShards.open(folder, member.zone, model.fitted)
-    return Shards.open(folder, member.zone)
+    return Shards.open(folder, member.zone, member.kind)
 
 
 def fitted_for(training: Training) -> Any:
@@ -282,9 +301,10 @@ def first_model(training: Training) -> Network:
     if family != training.family:
         raise InitError(f"the model to begin with is a {family}, not a {training.family}")
     with torch.random.fork_rng(devices=[]):
-        model: Network = build(training.family, shape_of(training), fitted)
+        model: Network = build(training.family, shape_of(training, shape), fitted)
     defaults = {entry.name: entry.default for entry in fields(model.config)}
-    if defaults | shape != asdict(model.config):  # one that is older than a field has its default
+    # One that is older than a field has its default.
+    if as_json(defaults) | shape != as_json(asdict(model.config)):
         raise InitError(f"the model to begin with has another shape than {asked}: {shape}")
     try:
         load_weights(model, folder / WEIGHTS_FILE)
@@ -293,14 +313,37 @@ def first_model(training: Training) -> Network:
     return model
 
 
-def shape_of(training: Training) -> Any:
-    """The preset, and with other inputs than kinematic ones its configuration with these."""
-    if training.inputs == "kinematic":
-        return training.preset
+def as_json(value: Any) -> Any:
+    """A value as a file would hold it."""
+    return json.loads(json.dumps(value, default=str))
+
+
+def shape_of(training: Training, first: Mapping[str, Any] | None = None) -> Any:
+    """The configuration of the preset, with other inputs than kinematic ones if these are asked.
+
+    The kinds that it is told are those of the training, or of the weights that it begins with.
+    """
     preset = FAMILIES[training.family].presets[training.preset]
-    if not hasattr(preset, "inputs"):
-        raise ValueError(f"{training.family} has no {training.inputs} inputs")
-    return replace(preset, inputs=training.inputs)
+    if training.inputs != "kinematic":
+        if not hasattr(preset, "inputs"):
+            raise ValueError(f"{training.family} has no {training.inputs} inputs")
+        preset = replace(preset, inputs=training.inputs)
+    if hasattr(preset, "kinds"):
+        kinds = training.kinds if first is None else tuple(first.get("kinds", ()))
+        preset = replace(preset, kinds=kinds, num_text=num_text_of(training, first))
+    return preset
+
+
+def num_text_of(training: Training, first: Mapping[str, Any] | None) -> int:
+    """Numbers of a text of the named places of a training, which are those that weights know."""
+    known = None if first is None else int(first.get("num_text", 0))
+    if not training.places:
+        return known or 0
+    found = read_named_places(Path(training.places)).num_numbers
+    if known is not None and found != known:
+        said = f"texts of {known} numbers" if known else "no named places"
+        raise InitError(f"the model to begin with knows {said}; the table has {found} of a text")
+    return found
 
 
 def write_facts(folder: Path, training: Training, model: Network, result: FitResult) -> None:

@@ -83,7 +83,8 @@ def asked_ahead(model: Any, window: tuple[Batch, Tensor, str, int]) -> tuple[Ten
         reported_mps_BTC = reported_mps_BTC[:, known]
     lon_deg_BT, lat_deg_BT, time_s_BT = (column_BT[:, known] for column_BT in columns)
     points = lon_deg_BT, lat_deg_BT, time_s_BT, started_us_B.to(device)
-    context = Context(*points, zone, batch.is_pad_BT[:, known], reported_mps_BTC)
+    beside = reported_mps_BTC, batch.kind_B
+    context = Context(*points, zone, batch.is_pad_BT[:, known], *beside)
     lon_deg_BH, lat_deg_BH, time_s_BH = (column_BT[:, ahead] for column_BT in columns)
     told = model.forecast(context, time_s_BH.shape[1], time_s_BH, 0, 0)
     away_m_BH = haversine_m(told.lon_deg_BH, told.lat_deg_BH, lon_deg_BH, lat_deg_BH)

@@ -16,6 +16,7 @@ from model.families import VISITS, learning_rate_of, reads, tasks_of
 from model.training.config import FitConfig
 from tasks.config.datasets import DATASETS, OWN, Dataset, dataset_named
 from tasks.config.own_columns import ColumnsConfig
+from tasks.config.places_table import PlacesConfig
 from tasks.config.sections import (
     AssessConfig,
     CleanConfig,
@@ -230,6 +231,7 @@ class PipelineConfig(DataConfig):
 
     model: ModelConfig = Field(ModelConfig())
     train: TrainConfig = Field(TrainConfig(), title="Training")
+    places: PlacesConfig = Field(PlacesConfig(), title="Named places")
 
     @model_validator(mode="after")
     def visits_are_not_packed(self) -> Self:
@@ -242,6 +244,15 @@ class PipelineConfig(DataConfig):
         if self.reads_visits and drawn:
             raise ValueError(
                 f"train.{drawn[0]} is for families of points; {self.model.family} reads visits: "
+                "leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def places_are_looked_up_by_who_can(self) -> Self:
+        if self.places.table and self.model.family != "foundry":
+            raise ValueError(
+                f"places.table is for the family foundry; {self.model.family} looks no places up: "
                 "leave it out"
             )
         return self
@@ -289,8 +300,7 @@ class PipelineConfig(DataConfig):
     def learned(self, share: float = 1.0) -> LearnedRules:
         """How the shards are read in training, with this part of the batches."""
         row = self.source_row
-        told = {"zone": row.zone, "is_personal": row.is_personal, "share": share}
-        return LearnedRules(window=self.windowing, **told)
+        return taken(LearnedRules, row, window=self.windowing, share=share)
 
     @property
     def probe_rules(self) -> ProbeRules:

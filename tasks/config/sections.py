@@ -255,6 +255,11 @@ class ModelConfig(Section):
         description="kinematic: steps and velocities; plain, of chemin alone: longitude, latitude, "
         "weekday, hour, minute and second, to learn what that costs.",
     )
+    kinds: bool = Field(
+        False,
+        description="Of foundry on a corpus: tell it what moves in each member, such as ship; with "
+        "one kind there is nothing to tell.",
+    )
 
     @model_validator(mode="after")
     def inputs_are_of_the_family(self) -> ModelConfig:
@@ -263,6 +268,12 @@ class ModelConfig(Section):
                 f"inputs {self.inputs} is for the family chemin alone; leave it out with "
                 f"{self.family}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def kinds_are_told_to_who_can_hear(self) -> ModelConfig:
+        if self.kinds and self.family != "foundry":
+            raise ValueError(f"kinds are told to the family foundry alone, not to {self.family}")
         return self
 
     @property

@@ -142,6 +142,7 @@ class LearnedRules(Section):
     window: Windowing
     zone: str
     is_personal: bool
+    entity_kind: str
     share: float = 1.0
 
 
@@ -151,6 +152,15 @@ class TrainRules(Section):
     model: ModelConfig
     fit: Annotated[FitConfig, PlainSerializer(FitConfig.deciding)]
     members: tuple[LearnedRules, ...]
+
+
+class PlacesRules(Section):
+    """What decides a table of named places beside its content: whose it is, and its vectors."""
+
+    source: str
+    licence: str
+    vectors: str
+    reach_m: float
 
 
 class LearningRules(Section):
@@ -182,6 +192,7 @@ class EvaluateRules(Section):
     zone: str
     seed: int
     is_personal: bool
+    entity_kind: str
 
 
 class GenerationRules(EvaluateRules):

@@ -72,7 +72,8 @@ def build(draft: Path, job: Job[EvaluateRules]) -> Counts:
     """Score a model that was trained on these shards."""
     folder = job.store.verify(job.receipt("trained"))
     trained = trained_in(folder)
-    models = as_served(trained, tells_motion(job.folder("shards")))
+    rules = job.settings
+    models = as_served(trained, tells_motion(job.folder("shards"), rules), rules.entity_kind)
     trained = models[0]
     calibrated = set() if "radii" in job.inputs else {trained.name}
     counts = judge(draft, job, models, calibrated) | seen_counts(folder, job)
@@ -81,11 +82,12 @@ def build(draft: Path, job: Job[EvaluateRules]) -> Counts:
     return counts
 
 
-def as_served(trained: Trained, reports_motion: bool = False) -> list[Trained]:
+def as_served(trained: Trained, reports_motion: bool = False, kind: str = "") -> list[Trained]:
     """The model as a registered version answers, and beside it what some of its inputs add.
 
-    These are its memory, and a motion that the source reports, where the family reads it. A memory
-    holds raw positions: one of people is in no version.
+    These are its memory, a motion that the source reports, where the family reads it, named places,
+    and what moves, where it was told in training. A memory holds raw positions: one of people is in
+    no version.
     """
     memory, name = getattr(trained.model, "memory", None), trained.name
     found = [trained]
@@ -96,12 +98,16 @@ def as_served(trained: Trained, reports_motion: bool = False) -> list[Trained]:
         found.append(trained.remembering(None, f"{name}_without_memory"))
     if reports_motion and getattr(trained.model, "hears", False):
         found.append(found[0].deaf(f"{name}_without_reported_motion"))
+    if getattr(trained.model, "places", None) is not None:
+        found.append(found[0].amid(None, f"{name}_without_places"))
+    if kind.lower() in getattr(trained.model, "kinds", ()):
+        found.append(found[0].kindless(f"{name}_without_kind"))
     return found
 
 
-def tells_motion(shards: Path) -> bool:
+def tells_motion(shards: Path, rules: EvaluateRules) -> bool:
     """Whether the source of the points of a folder reports their motion."""
-    return inputs_of(shards).opened is points_opened and points_opened(shards, "UTC").reports_motion
+    return inputs_of(shards).opened is points_opened and points_opened(shards, rules).reports_motion
 
 
 def judge(
@@ -123,7 +129,7 @@ def judge(
     torch.set_num_threads(Machine().num_threads)
     inputs = inputs_of(job.folder("shards"))
     known = inputs.known_to(first)
-    shards = inputs.opened(job.folder("shards"), rules.zone, known)
+    shards = inputs.opened(job.folder("shards"), rules, known)
     require_windows_to_judge(shards, job)
     tasks = judged_tasks(first.tasks, rules.tasks)
     if not tasks:
@@ -156,7 +162,7 @@ def judge(
 def baselines_of(shards: Path, rules: EvaluateRules, known: Any) -> Rivals:
     """The baselines of the shards of a folder, which is named by what it holds."""
     inputs = inputs_of(shards)
-    return inputs.rivals(inputs.opened(shards, rules.zone, known), rules)
+    return inputs.rivals(inputs.opened(shards, rules, known), rules)
 
 
 def seen_counts(folder: Path, job: Job[EvaluateRules]) -> Counts:
@@ -167,7 +173,7 @@ def seen_counts(folder: Path, job: Job[EvaluateRules]) -> Counts:
     if seen is None:
         return {}
     judged = job.folder("shards")
-    shards = inputs_of(judged).opened(judged, job.settings.zone, None)
+    shards = inputs_of(judged).opened(judged, job.settings, None)
     share = round(seen_share(seen, shards, SHOWN_SPLIT), 6)
     if share > MAX_SEEN_SHARE:
         log(seen_words(share))

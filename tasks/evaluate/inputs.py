@@ -41,7 +41,7 @@ class Inputs(NamedTuple):
     task: str
     window_words: Callable[[EvaluateRules], str]
     known_to: Callable[[Answerer], Any]
-    opened: Callable[[Path, str, Any], ShardFolder[Any]]
+    opened: Callable[[Path, EvaluateRules, Any], ShardFolder[Any]]
     rivals: Callable[[Any, EvaluateRules], Rivals]
 
 
@@ -53,10 +53,10 @@ def inputs_of(shards: Path) -> Inputs:
 # Points -----------------------------------------------------------------------------------------
 
 
-def points_opened(folder: Path, zone: str, known: None = None) -> Shards:
+def points_opened(folder: Path, rules: EvaluateRules, known: None = None) -> Shards:
     from model.data.shards import Shards
 
-    return Shards.open(folder, zone)
+    return Shards.open(folder, rules.zone, rules.entity_kind)
 
 
 def point_rivals(shards: Shards, rules: EvaluateRules) -> Rivals:
@@ -69,7 +69,7 @@ def point_rivals(shards: Shards, rules: EvaluateRules) -> Rivals:
 # Visits -----------------------------------------------------------------------------------------
 
 
-def visits_opened(folder: Path, zone: str, places: Any = None) -> VisitShards:
+def visits_opened(folder: Path, rules: EvaluateRules, places: Any = None) -> VisitShards:
     """Visits told by the places of a model, or by those of the shards themselves.
 
     A model that knows none of the regions where train was could only answer that it does not know.
@@ -79,7 +79,7 @@ def visits_opened(folder: Path, zone: str, places: Any = None) -> VisitShards:
     from model.data.visits import VisitShards
     from model.earth.cells import centres_of
 
-    shards = VisitShards.open(folder, zone, places)
+    shards = VisitShards.open(folder, rules.zone, places)
     if not shards.places.region_ids(*centres_of(np.array(shards.own_places.cells))).any():
         raise ConfigError(
             "model: it knows none of the regions of these visits; judge a model that was trained "

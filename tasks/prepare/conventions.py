@@ -11,6 +11,7 @@ RECOVERY_FILE = "recovery.json"  # of the probe of the encoding
 CELLS_FILE = "cells.parquet"  # of a benchmark
 SEEN_FILE = "seen_points.safetensors"  # as `model/data/seen_points.py` names it
 MEMORY_FILE = "memory.safetensors"  # as `model/interface/memory/memory.py` names it
+PLACES_FILE = "named_places.safetensors"  # as `model/interface/named_places.py` names it
 CALIBRATION_FILE = "calibration.json"  # as `model/interface/calibration.py` names it
 SCORES_FILE = "scores.parquet"
 WINDOW_ERRORS_FILE = "window_errors.parquet"

@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,7 +15,7 @@ from model.evaluation.judged_tasks import PATH_INFERENCE, RECOVER, judged_tasks
 from model.families import VISITS, module_named, reads
 from tasks.config.pipeline import PipelineConfig
 from tasks.config.slices import TrainRules
-from tasks.prepare.conventions import CALIBRATION_FILE, MEMORY_FILE
+from tasks.prepare.conventions import CALIBRATION_FILE, MEMORY_FILE, PLACES_FILE
 from tasks.registry.initial_weights import digest_of, initial_digest, initial_model
 from tasks.runtime.errors import ConfigError, DataError, Stopped
 from tasks.runtime.machine import Machine
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from model.training.launch import Training
     from model.training.state import Progress
 
+PLACES = "tasks.pretrain.places_table"  # by name, so that it is in no recipe of a training
 COUNTED = ("steps", "epochs", "parameters", "best_step", "precision", "stopped")
 
 
@@ -67,6 +69,8 @@ def trained(
     if address:
         store.prepare()
         inputs["init"] = initial_digest(address, store)
+    if config.places.table:
+        inputs["places"] = import_module(PLACES).named_places(config.places, store)
     job = TRAIN.job(
         subject,
         rules,
@@ -111,7 +115,8 @@ def build(draft: Path, job: Job[TrainRules]) -> Counts:
         raise DataError(f"training stopped: {error}") from error
     for name in output_files(job.settings.model.family):
         shutil.copy(work / name, draft / name)
-    for name in (MEMORY_FILE, CALIBRATION_FILE):  # if the family asks one, or tells journeys
+    # What is looked up, and what is told of journeys, where anything is.
+    for name in (MEMORY_FILE, PLACES_FILE, CALIBRATION_FILE):
         if (work / name).exists():
             shutil.copy(work / name, draft / name)
     course = json.loads((draft / COURSE_FILE).read_text())
@@ -178,8 +183,8 @@ def training_of(job: Job[TrainRules], init: Path | None) -> Training:
 
     rules, where = job.settings, "" if init is None else str(init)
     members = tuple(
-        Member(str(job.store.folder(shards)), one.zone, one.share, one.is_personal)
-        for shards, one in zip(shards_in(job), rules.members, strict=True)
+        Member(str(job.store.folder(one_of)), one.zone, one.share, one.is_personal, one.entity_kind)
+        for one_of, one in zip(shards_in(job), rules.members, strict=True)
     )
     return Training(
         shards="",
@@ -188,6 +193,8 @@ def training_of(job: Job[TrainRules], init: Path | None) -> Training:
         fit=replace(rules.fit, init=where, checkpoint_every_s=Machine().checkpoint_every_s),
         inputs=rules.model.inputs,
         corpus=members,
+        tells_kinds=rules.model.kinds,
+        places=str(job.folder("places")) if "places" in job.inputs else "",
     )
 
 

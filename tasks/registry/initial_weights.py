@@ -84,18 +84,20 @@ def kind_of(folder: Path, address: str) -> dict[str, str]:
 def digest_of(folder: Path) -> str:
     """The name of what a training begins with, and of what that was trained on."""
     from model.data.seen_points import SEEN_FILE
+    from model.interface.named_places import PLACES_FILE
 
-    return files_digest(folder, stored_files(folder), SEEN_FILE)
+    return files_digest(folder, stored_files(folder), SEEN_FILE, PLACES_FILE)
 
 
 def answering_digest(folder: Path) -> str:
-    """The name of what decides answers and what is said of them: calibration and memory too."""
+    """The name of what decides answers and what is said of them: all that lies beside too."""
     from model.data.seen_points import SEEN_FILE
     from model.interface.calibration import CALIBRATION_FILE
     from model.interface.memory.memory import MEMORY_FILE
+    from model.interface.named_places import PLACES_FILE
 
-    names = stored_files(folder)
-    return files_digest(folder, names, SEEN_FILE, CALIBRATION_FILE, MEMORY_FILE)
+    optional = SEEN_FILE, CALIBRATION_FILE, MEMORY_FILE, PLACES_FILE
+    return files_digest(folder, stored_files(folder), *optional)
 
 
 def files_digest(folder: Path, names: Sequence[str], *optional: str) -> str:

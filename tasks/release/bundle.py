@@ -23,7 +23,7 @@ from model.families import (
     tells_familiar,
 )
 from tasks.config.pipeline import PipelineConfig
-from tasks.prepare.conventions import CALIBRATION_FILE, MEMORY_FILE, SEEN_FILE
+from tasks.prepare.conventions import CALIBRATION_FILE, MEMORY_FILE, PLACES_FILE, SEEN_FILE
 from tasks.registry.initial_weights import stored_files
 from tasks.registry.model_code import code_digest
 from tasks.release.origin import ORIGIN_FILE, Origin
@@ -46,7 +46,7 @@ REQUIREMENTS = (
 
 # What tells the region of a place.
 REGION_REQUIREMENTS = ("h3>=4.1,<5",)
-# What searches a memory of past trips.
+# What searches a memory of past trips, or a table of named places.
 SEARCH_REQUIREMENTS = ("scipy>=1.13,<2",)
 
 PLACE = {"lon_deg": "double", "lat_deg": "double"}
@@ -118,7 +118,8 @@ def requirements_of(bundle: Path) -> tuple[str, ...]:
     """What a bundle needs beside itself."""
     family = json.loads((bundle / "config.json").read_bytes())["family"]
     regions = REGION_REQUIREMENTS if reads(family) == VISITS else ()
-    return REQUIREMENTS + regions + (SEARCH_REQUIREMENTS if (bundle / MEMORY_FILE).exists() else ())
+    is_searched = any((bundle / name).exists() for name in (MEMORY_FILE, PLACES_FILE))
+    return REQUIREMENTS + regions + (SEARCH_REQUIREMENTS if is_searched else ())
 
 
 def served_source(family: str) -> dict[str, str]:
@@ -144,6 +145,8 @@ def write_bundle(
         shutil.copyfile(trained / name, folder / name)
     if may_be_passed_on(trained):
         shutil.copyfile(trained / MEMORY_FILE, folder / MEMORY_FILE)
+    if (trained / PLACES_FILE).exists():
+        shutil.copyfile(trained / PLACES_FILE, folder / PLACES_FILE)
     if evaluated is not None:
         shutil.copyfile(evaluated / CALIBRATION_FILE, folder / CALIBRATION_FILE)
         shutil.copyfile(trained / SEEN_FILE, folder / SEEN_FILE)

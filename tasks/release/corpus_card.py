@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from model.families import knows_place, remembers
 from tasks.release.champion_gate import unjudged_reason
-from tasks.release.model_card import INPUT, errors, split_note, what_it_does
+from tasks.release.model_card import INPUT, errors, places_note, split_note, what_it_does
 from tasks.report.corpus_report import CorpusSteps, JudgedMember, licence_of
 from tasks.report.error_tables import read_scores
 from tasks.report.facts import INITIALISED, LEAKY, split_pairs
@@ -29,6 +29,7 @@ def corpus_card(steps: CorpusSteps, reported: Receipt) -> str:
         *(part for one in steps.judged for part in member_parts(one)),
         "Skill is 1 - error / error of the best simple baseline; below zero is worse than it. "
         "Gates read validation; test is only reported.",
+        *places_note(steps.store.sound(steps.trained)),
         "## Limits",
         "Other objects, regions and sampling than these are untested. Radii are as the network "
         "tells them, for one set cannot be calibrated for several datasets. Of a place it is told "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -20,6 +21,7 @@ from model.families import FILES, VISITS, knows_place, remembers
 from tasks.config.datasets import Dataset
 from tasks.config.pipeline import PipelineConfig
 from tasks.evaluate.seen import seen_warning
+from tasks.prepare.conventions import PLACES_FILE
 from tasks.release.champion_gate import unjudged_reason
 from tasks.report.error_columns import Row
 from tasks.report.error_tables import FORECASTS, TOPICS, read_scores
@@ -58,6 +60,7 @@ def model_card(steps: RunSteps, reported: Receipt) -> str:
         pairs_table(("fact", "value"), split_pairs(steps.shards.counts)),
         *([vocabulary_note(steps)] if config.reads_visits else []),
         *origin_note(steps),
+        *places_note(steps.store.sound(steps.trained)),
         *generation_note(read_generation(steps.evaluation), config.model.family),
         *errors(config, scores),
         "Skill is 1 - error / error of the best simple baseline; below zero is worse than it. "
@@ -184,6 +187,22 @@ def origin_note(steps: RunSteps) -> list[str]:
     digest, address = steps.initial_weights, steps.config.train.init
     note = f"`{address}`, content `{digest}`. {INITIALISED}"
     return ["## Initial weights", note] if digest else []
+
+
+def places_note(trained: Path) -> list[str]:
+    """Whose the table of named places is that a model looks up, if it does."""
+    from model.interface.named_places import LETTERS, read_named_places
+
+    if not (trained / PLACES_FILE).exists():
+        return []
+    places = read_named_places(trained)
+    way = "the letters that they share" if places.way == LETTERS else f"`{places.way}`"
+    note = (
+        f"It looks up {len(places.lon_deg_P):,} named places around each point, whose texts became "
+        f"{places.num_numbers} numbers by {way}. Source: {places.source}. "
+        f"Licence: {places.licence}. The table travels with this version."
+    )
+    return ["## Named places", note]
 
 
 def split_note(config: PipelineConfig) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -47,6 +48,9 @@ def scores() -> pa.Table:
 def folder(step: str) -> Path:
     made = visitors.good()
     return made.store.folder(getattr(made, step))
+
+
+UTC = SimpleNamespace(zone="UTC")  # the rules of an evaluation, as far as opening asks
 
 
 # ------------------------------------------------------------------ configuration
@@ -158,7 +162,7 @@ def test_a_model_without_radii_has_a_calibration_that_changes_nothing():
 def test_visits_that_were_learned_from_are_known_again():
     """Some begin at one instant in one region, as those of another row do."""
     seen, home = SeenPoints.read(folder("trained")), folder("shards")
-    shards = inputs_of(home).opened(home, "UTC", None)
+    shards = inputs_of(home).opened(home, UTC, None)
     assert seen_share(seen, shards, "validation") == 1.0  # which chose the weights
     told = visitors.good().evaluated.counts[SEEN_SHARE]
     assert seen_share(seen, shards, "test") == pytest.approx(told, abs=1e-6)
@@ -239,8 +243,8 @@ def test_a_model_that_knows_none_of_the_places_is_refused(tmp_path):
     elsewhere = write_visit_shards(tmp_path / "elsewhere", {"train": (5, 6)})
     home = VisitShards.open(folder("shards"))
     with pytest.raises(ConfigError, match="knows none of the regions"):
-        visits_opened(elsewhere.folder, "UTC", home.places)
-    assert visits_opened(folder("shards"), "UTC", home.places).places == home.places
+        visits_opened(elsewhere.folder, UTC, home.places)
+    assert visits_opened(folder("shards"), UTC, home.places).places == home.places
 
 
 def test_a_share_of_the_entities_can_be_learned_from():

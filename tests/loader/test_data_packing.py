@@ -159,7 +159,7 @@ def test_a_batch_without_finite_loss_names_all_windows_of_its_row(shards):
     named = batch.window_ids(row)
     assert len(named) == int(batch.sequence_BT[row].max()) + 1 > 1
     assert batch.part(row, row + 1).window_ids(0) == named
-    others = {"cursor", "split", "journeys", "stands_for_BT", "reported_mps_BTC"}
+    others = {"cursor", "split", "journeys", "stands_for_BT", "reported_mps_BTC", "kind_B"}
     assert {entry.name for entry in fields(Batch)} == {*batch.columns(), *others}
 
 

@@ -11,8 +11,10 @@ class FoundryConfig:
     """Shape of the network.
 
     Of training, `share_placeless` of the rows are told no place, `share_silent` no motion that was
-    reported, `share_forgetful` of the presents nothing of past trips, and `share_present` of the
-    points are presents.
+    reported, `share_kindless` not what moves, `share_forgetful` of the presents nothing of past
+    trips, and `share_present` of the points are presents. `kinds` are all that it can be told of
+    what moves. Of named places the texts are `num_text` numbers, 0 for a network without them; in
+    `share_nameless` of the rows none is looked up.
     The mean surprise of a journey's duration counts `journey_weight` times as much as the mean miss
     of a forecast, that of a hidden point `gap_weight` times.
     """
@@ -25,6 +27,10 @@ class FoundryConfig:
     has_place: bool = True
     share_placeless: float = 0.1
     share_silent: float = 0.3
+    kinds: tuple[str, ...] = ()
+    share_kindless: float = 0.3
+    num_text: int = 0
+    share_nameless: float = 0.3
     has_memory: bool = True
     share_forgetful: float = 0.5
     share_present: float = 0.35
@@ -32,10 +38,13 @@ class FoundryConfig:
     gap_weight: float = 0.5
 
     def __post_init__(self) -> None:
-        shares = ("dropout", "share_placeless", "share_silent", "share_forgetful")
-        free = (*shares, "has_place", "has_memory", "journey_weight", "gap_weight", "share_present")
+        object.__setattr__(self, "kinds", tuple(self.kinds))  # JSON has lists
+        untold = ("placeless", "silent", "kindless", "nameless", "forgetful")
+        shares = ("dropout", *(f"share_{one}" for one in untold))
+        weights = ("journey_weight", "gap_weight", "share_present")
+        free = (*shares, *weights, "has_place", "has_memory", "num_text")
         lowest = {"max_points": 4, **dict.fromkeys(free, 0)}
-        for name in (field.name for field in fields(self)):
+        for name in (field.name for field in fields(self) if field.name != "kinds"):
             if getattr(self, name) < (low := lowest.get(name, 1)):
                 raise ValueError(f"{name} must be at least {low}, not {getattr(self, name)}")
         for name in shares:

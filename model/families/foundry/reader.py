@@ -27,6 +27,7 @@ from ...interface.memory.fitting import fitted_memory
 from ...interface.memory.joint import JointMemory, read_memory
 from ...interface.memory.memory import MEMORY_FILE, Memory
 from ...interface.memory.paths import PastPaths
+from ...interface.named_places import PLACES_FILE, read_named_places
 from ...interface.recalled import KNOTS as RECALLED
 from ...interface.sequence_rows import SequenceRows
 from ...layers.distributions import GaussianMixture, StepMixture
@@ -38,7 +39,9 @@ from .blocks import Residual
 from .config import FoundryConfig
 from .density import KNOTS, DensityHead
 from .familiar import Envelope
+from .kind import KindCode
 from .motion import LAGS, LEAST_M, Motion
+from .named import NamedCode
 from .place import PlaceCode
 from .presents import Center, Presents
 from .recall import Recall
@@ -63,6 +66,8 @@ class Reader(Model):
         self.base = Base()
         self.place = PlaceCode() if config.has_place else None
         self.embed_point = nn.Linear(num_seen, width)
+        self.kind = KindCode(config) if config.kinds else None
+        self.named = NamedCode(config) if config.num_text else None
         self.layers = nn.ModuleList(
             Residual(width, config.dropout) for _ in range(config.num_layers)
         )
@@ -124,6 +129,11 @@ class Reader(Model):
         if self.remembers and (folder / MEMORY_FILE).exists():
             self.memory = read_memory(folder)
 
+    def read_places(self, folder: Path) -> None:
+        """Take up the table of named places that a folder holds, if it holds one."""
+        if self.named is not None and (folder / PLACES_FILE).exists():
+            self.places = read_named_places(folder)
+
     # ------------------------------------------------------------------ reading
 
     def encode(self, rows: SequenceRows) -> Presents:
@@ -150,6 +160,12 @@ class Reader(Model):
             is_known_RT &= ~is_drawn_RT & self.envelope.knows_interval(moved)
             seen += self._placed(code_RTK, is_known_RT)
         x_RTD = self.embed_point(torch.cat(seen, dim=-1).to(self.embed_point.weight.dtype))
+        if self.kind is not None and rows.kind_R is not None:
+            x_RTD = x_RTD + self.kind(rows.kind_R)
+        if self.named is not None and self.places is not None:
+            usual_m = usual[0] * usual[1]
+            told_RTU = self.named(self.places, usual_m, lon_deg_RT, lat_deg_RT)
+            x_RTD = x_RTD + self.named.added(told_RTU, moved.heading_RTC)
         for layer in self.layers:
             x_RTD = layer(x_RTD)
         row_RT = index_of(rows.time_s_RT.T).T
