@@ -211,13 +211,10 @@ def run(
         write_seen(folder, training, folders)
         if isinstance(model, Model) and model.memory is not None:
             write_memory(folder, model.memory)
-<<<<<<< HEAD
         if is_cross_fitted(training, model):
             cross_fitted(model, pools["train"][0], training.fit).write(folder)
-=======
         if isinstance(model, Model) and model.places is not None:
             write_named_places(folder, model.places)
->>>>>>> places
     ranks.wait()
     return result
 
