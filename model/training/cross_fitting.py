@@ -3,8 +3,9 @@
 The entities of train fall into folds. For each a head of its own is trained on the journeys of the
 others, as the model's is, and asked about the whole journeys of the fold. The factor that makes
 areas of 80 % hold as many of all these journeys is what the model is told (cross-conformal
-prediction, Vovk 2015). Train has far more entities than validation, where a few with many journeys
-may decide.
+prediction, Vovk 2015). It is asked where validation has few entities, so that those with many
+journeys would decide. Where it has many, it tells more truly: a head that has learnt from four
+fifths is less sure than it looks, above all where journeys are few.
 
 Shapes: N journeys, R trips, E entities.
 """
@@ -30,19 +31,21 @@ from .fit import make_optimiser
 from .isolation import own_random_state
 
 NUM_FOLDS = 5
-LEAST_ENTITIES = 30  # of fewer, validation tells as much
+LEAST_ENTITIES = 30  # that tell how wide areas are
 MOST_STEPS = 600  # of the training of a fold, which learns durations alone
 MOST_ASKED = 1_000  # journeys of a fold, spread evenly over it
 NUM_FITTING = 64  # draws that tell how duration goes with length
 SHARE = 0.8
 
 
-def cross_fitted(model: Any, pool: JourneyPool | None, config: FitConfig) -> Calibration:
-    """The factors of deciles, by track; none where train has too few entities or journeys.
+def cross_fitted(
+    model: Any, pool: JourneyPool | None, validation: JourneyPool | None, config: FitConfig
+) -> Calibration:
+    """The factors of deciles, by track; none where validation has entities enough, or train few.
 
     The model tells journeys by a head that stands alone: `new_journey_head`, and its `place`.
     """
-    if pool is None or len(np.unique(pool.entity_R)) < LEAST_ENTITIES:
+    if pool is None or not num_entities(validation) < LEAST_ENTITIES <= num_entities(pool):
         return Calibration()
     config = replace(config, max_steps=min(config.max_steps, MOST_STEPS))
     device = torch.device("cpu")
@@ -55,6 +58,10 @@ def cross_fitted(model: Any, pool: JourneyPool | None, config: FitConfig) -> Cal
     factors = {track: torch.cat([each[track] for each in told]) for track in (ENDS, PATH_GIVEN)}
     enough = {track: each for track, each in factors.items() if len(each) >= LEAST_WINDOWS}
     return Calibration(decile={name: conformal_factor(one, SHARE) for name, one in enough.items()})
+
+
+def num_entities(pool: JourneyPool | None) -> int:
+    return 0 if pool is None else len(np.unique(pool.entity_R))
 
 
 def folds(pool: JourneyPool, seed: int) -> Iterator[tuple[JourneyPool, JourneyRows]]:

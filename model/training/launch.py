@@ -212,7 +212,8 @@ def run(
         if isinstance(model, Model) and model.memory is not None:
             write_memory(folder, model.memory)
         if is_cross_fitted(training, model):
-            cross_fitted(model, pools["train"][0], training.fit).write(folder)
+            pairs = pools["train"][0], pools["validation"][0]
+            cross_fitted(model, *pairs, training.fit).write(folder)
         if isinstance(model, Model) and model.places is not None:
             write_named_places(folder, model.places)
     ranks.wait()

@@ -259,7 +259,7 @@ def write_scores(
 def calibrated_by(rows: Sequence[Row], answerer: Answerer, names: Collection[str]) -> Answerer:
     """One of these names with the calibration that the scores of validation tell.
 
-    What its training has told by journeys of train stays: these are of more entities.
+    What its training has told by journeys of train stays: it does where these are of more entities.
     """
     from model.evaluation.conformal import calibration_of
     from model.inference.serving import Trained

@@ -15,9 +15,14 @@ from model.evaluation.conformal import decile_factor
 from model.families import FAMILIES
 from model.families.foundry.network import Foundry
 from model.interface.calibration import Calibration
-from model.training import cross_fitting
 from model.training.config import FitConfig
-from model.training.cross_fitting import cross_fitted, factors_of, folds, trained_head
+from model.training.cross_fitting import (
+    LEAST_ENTITIES,
+    cross_fitted,
+    factors_of,
+    folds,
+    trained_head,
+)
 
 NUM_TRIPS, NUM_PLACES = 4, 6
 FIT = FitConfig(max_steps=40, batch_size=16, learning_rate=0.01, warmup_steps=5)
@@ -80,12 +85,12 @@ def test_areas_hold_their_share_of_the_journeys_of_others(model, monkeypatch):
     too narrow for others, and factors from his own other journeys do not mend that.
     """
     pool = journeys(120, 0)
-    found = cross_fitted(model, pool, FIT)
+    found = cross_fitted(model, pool, None, FIT)
     for track, factor in found.decile.items():
         assert 0.73 < held(model, pool, factor, track) < 0.9
         assert held(model, pool, 1.0, track) < 0.72
     every = np.arange(len(pool.entity_R))
-    by_journey = cross_fitted(model, replace(pool, entity_R=every), FIT)
+    by_journey = cross_fitted(model, replace(pool, entity_R=every), None, FIT)
     assert all(by_journey.decile[track] < found.decile[track] for track in found.decile)
 
 
@@ -105,9 +110,13 @@ def test_who_is_asked_is_in_no_training_of_his_fold():
     assert len(asked) == len(set(asked)) == len(pool.entity_R)
 
 
-def test_few_entities_tell_nothing(model):
-    assert cross_fitted(model, journeys(cross_fitting.LEAST_ENTITIES - 1, 0), FIT) == Calibration()
-    assert cross_fitted(model, None, FIT) == Calibration()
+def test_train_is_asked_where_it_has_entities_enough_and_validation_has_not(model):
+    few, enough = journeys(LEAST_ENTITIES - 1, 0), journeys(LEAST_ENTITIES, 1)
+    short = replace(FIT, max_steps=1)
+    assert cross_fitted(model, few, None, short) == Calibration()
+    assert cross_fitted(model, None, few, short) == Calibration()
+    assert cross_fitted(model, enough, enough, short) == Calibration()
+    assert set(cross_fitted(model, enough, few, short).decile) == {"ends", "path_given"}
 
 
 def test_a_state_of_chance_outside_is_not_touched(model):
@@ -116,9 +125,9 @@ def test_a_state_of_chance_outside_is_not_touched(model):
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    first = cross_fitted(model, pool, few)
+    first = cross_fitted(model, pool, None, few)
     assert torch.equal(torch.rand(3), expected)
-    assert first == cross_fitted(model, pool, few)
+    assert first == cross_fitted(model, pool, None, few)
 
 
 def test_some_trips_are_as_they_were_among_all():
