@@ -18,9 +18,10 @@ from ..earth.columns import Columns
 from ..earth.geometry import haversine_m
 from ..interface.answerer import Answerer, Forecaster, Sampler
 from ..interface.answers import RADII, Forecast
+from ..interface.conformal import conformal_factor, radius_factor
 from ..interface.contexts import Context
 from . import metrics
-from .conformal import PERCENTS, conformal_factor, radius_factor
+from .conformal import PERCENTS
 from .judged_tasks import FORECAST, TIMES_GIVEN
 from .metrics import ade_m, fde_m
 from .probability import NUM_TENTHS, energy_score_m, min_ade_m, pit_tenths

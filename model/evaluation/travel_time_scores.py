@@ -20,9 +20,9 @@ from torch import Tensor
 from ..data.journeys import Journeys, read_journeys
 from ..data.shards import Shards
 from ..interface.answerer import Answerer, DurationDensity, TravelTimer, max_points_of
+from ..interface.conformal import conformal_factor, decile_factor
 from ..interface.contexts import Partial
 from ..interface.lines import PATH_PLACES
-from .conformal import conformal_factor, decile_factor
 from .judged_tasks import ENDS, TRAVEL_TIME
 from .probability import crps_of_quantiles, levels
 from .question import Errors, Judging, Metric, Question, check_answered, mean_metric

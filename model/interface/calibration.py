@@ -1,6 +1,6 @@
 """Calibration: factors by which radii of forecasts and deciles of travel times are stretched.
 
-They are split-conformal: fitted on windows of validation (`model/evaluation/conformal.py`), which
+They are split-conformal: fitted on windows of validation (`model/interface/conformal.py`), which
 no training saw, and carried with a model. Samples and densities stay as the network tells them.
 
 Shapes: B rows, H points of the horizon.

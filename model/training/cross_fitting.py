@@ -22,9 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from ..data.journey_draws import PARTS, WHOLE, JourneyPool
-from ..evaluation.conformal import LEAST_WINDOWS, conformal_factor, decile_factor
-from ..evaluation.judged_tasks import ENDS, PATH_GIVEN
-from ..interface.calibration import Calibration
+from ..interface.calibration import TRACKS, Calibration
+from ..interface.conformal import LEAST_WINDOWS, conformal_factor, decile_factor
 from ..interface.journey_rows import JourneyRows
 from .config import FitConfig, learning_rate
 from .fit import make_optimiser
@@ -55,7 +54,7 @@ def cross_fitted(
             factors_of(trained_head(model, place, known, config), place, asked)
             for known, asked in folds(pool, config.seed)
         ]
-    factors = {track: torch.cat([each[track] for each in told]) for track in (ENDS, PATH_GIVEN)}
+    factors = {track: torch.cat([each[track] for each in told]) for track in TRACKS}
     enough = {track: each for track, each in factors.items() if len(each) >= LEAST_WINDOWS}
     return Calibration(decile={name: conformal_factor(one, SHARE) for name, one in enough.items()})
 
@@ -96,7 +95,7 @@ def trained_head(model: Any, place: Any, known: JourneyPool, config: FitConfig) 
 @torch.no_grad()
 def factors_of(head: Any, place: Any, asked: JourneyRows) -> dict[str, Tensor]:
     """Of each track the factors (N) that would just have held how long journeys took."""
-    tracks = {ENDS: asked.with_ends_alone(), PATH_GIVEN: asked}
+    tracks = dict(zip(TRACKS, (asked.with_ends_alone(), asked), strict=True))
     true_s_N = asked.duration_s_BG[:, 0].double()
     told = {track: head.density(ways, place) for track, ways in tracks.items()}
     return {

@@ -14,13 +14,7 @@ from hypothesis import strategies as st
 
 from model.data.journeys import read_journeys
 from model.data.shards import Shards
-from model.evaluation.conformal import (
-    LEAST_WINDOWS,
-    calibration_of,
-    conformal_factor,
-    decile_factor,
-    radius_factor,
-)
+from model.evaluation.conformal import calibration_of
 from model.evaluation.forecast_scores import read_forecast_windows
 from model.evaluation.judged_tasks import TRACKS as TRACKS_OF_TASKS
 from model.evaluation.judged_tasks import TRAVEL_TIME
@@ -28,6 +22,7 @@ from model.evaluation.travel_time_scores import travel_question
 from model.inference.serving import load_trained
 from model.interface.answers import Durations
 from model.interface.calibration import CALIBRATION_FILE, TRACKS, Calibration
+from model.interface.conformal import LEAST_WINDOWS, conformal_factor, decile_factor, radius_factor
 from tasks.prepare import conventions
 from tasks.release.bundle import write_bundle
 from tasks.report.error_tables import read_scores

@@ -28,11 +28,11 @@ from helpers.process_floors import Ar1Floor
 from helpers.walks import context_of
 
 from model.earth.geometry import haversine_m, step_between
-from model.evaluation.conformal import conformal_factor, radius_factor
 from model.families import build
 from model.families.chemin.masked import imputation_targets
 from model.inference.api import forecast
 from model.interface.calibration import Calibration
+from model.interface.conformal import conformal_factor, radius_factor
 from model.interface.masked_input import masked_input_of
 from model.interface.masking import masked, places_of_segments
 from model.interface.weights import load_weights

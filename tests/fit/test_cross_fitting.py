@@ -11,10 +11,10 @@ from helpers.walks import WALKING
 
 from model.data.journey_draws import JourneyPool
 from model.earth.geometry import step_from
-from model.evaluation.conformal import decile_factor
 from model.families import FAMILIES
 from model.families.foundry.network import Foundry
 from model.interface.calibration import Calibration
+from model.interface.conformal import decile_factor
 from model.training.config import FitConfig
 from model.training.cross_fitting import (
     LEAST_ENTITIES,
