@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 PATIENCE_S = 1.0  # what a closed stream waits for its thread to put down what it holds
+_ENDINGS: set[Callable[[], None]] = set()  # of the streams that are open
 
 
 def gathered(
@@ -58,7 +60,13 @@ def prefetched(items: Iterator[Item], depth: int) -> Iterator[Item]:
         ready.put([])
         is_done.set()
 
+    def end() -> None:
+        is_over.set()
+        room.release()
+        is_done.wait(PATIENCE_S)  # never for ever: see `threads_let_go`
+
     # A daemon: Python would wait at its end for a thread that waits for a consumer.
+    _ENDINGS.add(end)
     Thread(target=copy_context().run, args=(produce,), daemon=True).start()
     try:
         while found := ready.get():
@@ -67,9 +75,19 @@ def prefetched(items: Iterator[Item], depth: int) -> Iterator[Item]:
         for failure in failures:
             raise failure
     finally:
-        is_over.set()
-        room.release()
-        is_done.wait(PATIENCE_S)  # never for ever: see `threads_let_go`
+        _ENDINGS.discard(end)
+        end()
+
+
+@atexit.register
+def end_streams() -> None:
+    """End what is still open before Python does.
+
+    A thread that comes back from C++ to a Python that has ended is unwound there, and C++ may take
+    that for an error and abort the whole process.
+    """
+    for end in [*_ENDINGS]:
+        end()
 
 
 @contextmanager

@@ -90,7 +90,8 @@ def test_weights_to_begin_with_may_lie_elsewhere_when_a_run_goes_on():
         ({"fit": {"clip_norm": 1.0, "max_steps": 2}}, "; not clip_norm"),
         (
             {"batch_size": 8},
-            "Training has shards, family, preset, fit, zone, inputs, corpus; not batch_size",
+            "Training has shards, family, preset, fit, zone, inputs, corpus, tells_kinds, places; "
+            "not batch_size",
         ),
     ],
 )

@@ -222,6 +222,18 @@ def test_a_stream_that_is_held_to_the_end_lets_python_end(shards):
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
 
 
+def test_no_thread_of_a_stream_outlives_python():
+    """One that came back from C++ to a Python that had ended would abort the process."""
+    program = (
+        "import atexit, threading; from itertools import count; "
+        "atexit.register(lambda: print(threading.active_count())); "
+        "from model.data.streams import prefetched; held = prefetched(count(), 3); next(held)"
+    )
+    command = [sys.executable, "-c", program]
+    ended = subprocess.run(command, check=True, timeout=120, capture_output=True, text=True)
+    assert ended.stdout.split() == ["1"]
+
+
 def test_the_thread_is_bounded_and_hands_on_what_fails():
     made = []
 
