@@ -9,7 +9,7 @@ import pytest
 import torch
 from helpers.served import frame_of
 from helpers.shards import write_shards
-from helpers.walks import WALKING, batch_of, context_of, shaken, walk
+from helpers.walks import WALKING, batch_of, context_of, shaken, trained, walk
 
 from model.data.draws import drawn
 from model.data.options import Draws
@@ -142,18 +142,6 @@ def test_training_learns_what_a_kind_is_worth():
     assert miss_m(served, knowing) < 0.3 * without_m
     assert miss_m(served.kindless("without"), knowing) == without_m
     assert without_m < miss_m(Trained(Foundry(config, WALKING).eval()), context)  # as it began
-
-
-def trained(model, batch, num_steps):
-    """A network after some steps on one batch."""
-    model.fit_inputs([batch])
-    model.fit_loss([batch])
-    optimizer = torch.optim.AdamW(model.train().parameters(), lr=0.01)
-    for _ in range(num_steps):
-        optimizer.zero_grad()
-        model.loss(batch).mean.backward()
-        optimizer.step()
-    return model.eval()
 
 
 def test_a_frame_tells_kinds_by_their_names():

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from helpers.served import frame_of
-from helpers.walks import WALKING, batch_of, context_of, shaken, walk
+from helpers.walks import WALKING, batch_of, context_of, shaken, trained, walk
 
 from model.earth.geometry import step_between
 from model.families.foundry.config import FoundryConfig
@@ -40,18 +40,6 @@ def moved_m(model, context, seconds=30.0):
 
 def hearing(context: Context, reported_mps_BTC) -> Context:
     return replace(context, reported_mps_BTC=reported_mps_BTC)
-
-
-def trained(model, batch, num_steps):
-    """A network after some steps on one batch."""
-    model.fit_inputs([batch])
-    model.fit_loss([batch])
-    optimizer = torch.optim.AdamW(model.train().parameters(), lr=0.01)
-    for _ in range(num_steps):
-        optimizer.zero_grad()
-        model.loss(batch).mean.backward()
-        optimizer.step()
-    return model.eval()
 
 
 class ReadsNextReport(Foundry):

@@ -141,3 +141,15 @@ def spoilt(batch: Batch, nonsense: float) -> Batch:
         calendar_BTK=batch.calendar_BTK.masked_fill(~shown.shows_time_BT.unsqueeze(-1), nonsense),
         step_BTF=torch.full_like(batch.step_BTF, nonsense),
     )
+
+
+def trained(model, batch, num_steps):
+    """A network after some steps on one batch."""
+    model.fit_inputs([batch])
+    model.fit_loss([batch])
+    optimizer = torch.optim.AdamW(model.train().parameters(), lr=0.01)
+    for _ in range(num_steps):
+        optimizer.zero_grad()
+        model.loss(batch).mean.backward()
+        optimizer.step()
+    return model.eval()
