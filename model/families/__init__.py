@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 # Each module defines `FAMILY`. GPT-2 is none of them: it reads tokens and has no normaliser. The
 # names stand in a data file, for a new one changes no recipe of the others. So do the tasks of
-# each, whether it reads points or visits, its own learning rate, where it has one, whether its
-# weights know a place, whether its inputs have the scale of the window, and whether its forecasts
-# say what is familiar, which are told without
+# each, whether it reads points or visits, its presets where it has more than the usual two, its own
+# learning rate, where it has one, whether its weights know a place, whether its inputs have the
+# scale of the window, and whether its forecasts say what is familiar, which are told without
 # loading torch.
 MODULES_FILE = Path(__file__).with_name("modules.json")
 MODULES: dict[str, dict[str, Any]] = json.loads(MODULES_FILE.read_bytes())
@@ -38,6 +38,7 @@ class _Families(UserDict[str, Any]):
         return family
 
 
+USUAL_PRESETS = ("tiny", "small")
 POINTS, VISITS = "points", "visits"
 FILES = {POINTS: "normaliser.json", VISITS: "places.json"}  # what was fitted for such inputs
 
@@ -45,6 +46,11 @@ FILES = {POINTS: "normaliser.json", VISITS: "places.json"}  # what was fitted fo
 def reads(name: str) -> str:
     """What the windows of a family are made of."""
     return str(MODULES[name].get("reads", POINTS))
+
+
+def presets_of(name: str) -> tuple[str, ...]:
+    """The sizes that a family has, from the least to the greatest."""
+    return tuple(MODULES[name].get("presets", USUAL_PRESETS))
 
 
 def learning_rate_of(name: str) -> float | None:

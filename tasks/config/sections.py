@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from model.data.options import Batching
+from model.families import presets_of
 from model.training.config import FitConfig, Precision, Selection
 from tasks.runtime.frozen import Frozen
 
@@ -247,8 +248,10 @@ class ModelConfig(Section):
         "gdm: a diffusion that makes trajectories up; trajgpt: reads visits, and tells the next "
         "one.",
     )
-    preset: Literal["tiny", "small"] = Field(
-        "small", description="tiny: seconds, for a trial; small: minutes on a CPU."
+    preset: Literal["tiny", "small", "base"] = Field(
+        "small",
+        description="tiny: seconds, for a trial; small: minutes on a CPU; base, of "
+        "foundry and trajgpt: hours on a CPU.",
     )
     inputs: Literal["kinematic", "plain"] = Field(
         "kinematic",
@@ -260,6 +263,14 @@ class ModelConfig(Section):
         description="Of foundry on a corpus: tell it what moves in each member, such as ship; with "
         "one kind there is nothing to tell.",
     )
+
+    @model_validator(mode="after")
+    def preset_is_of_the_family(self) -> ModelConfig:
+        if self.preset not in (known := presets_of(self.family)):
+            raise ValueError(
+                f"{self.family} has no preset {self.preset}: choose of {', '.join(known)}"
+            )
+        return self
 
     @model_validator(mode="after")
     def inputs_are_of_the_family(self) -> ModelConfig:

@@ -78,6 +78,10 @@ def test_no_variable_of_the_environment_changes_the_configuration(monkeypatch):
         (["run", "--dataset", "nowhere"], "--dataset: unknown dataset 'nowhere'; choose one of: "),
         (["run", "--model.preset", "vast"], "--model.preset: "),
         (
+            ["run", "--model.preset", "base"],
+            "--model: chemin has no preset base: choose of tiny, small",
+        ),
+        (
             ["run", "--model.inputs", "plain", "--model.family", "masked_chemin"],
             "--model: inputs plain is for the family chemin alone; leave it out with masked_chemin",
         ),

@@ -74,7 +74,7 @@ def test_the_form_of_the_pipeline_has_sections_choices_ranges_and_help():
         sections
     )
     assert sections["PipelineConfig"]["properties"]["dataset"]["enum"] == sorted(DATASETS)
-    assert sections["ModelConfig"]["properties"]["preset"]["enum"] == ["tiny", "small"]
+    assert sections["ModelConfig"]["properties"]["preset"]["enum"] == ["tiny", "small", "base"]
     steps = sections["TrainConfig"]["properties"]["max_steps"]
     assert (steps["minimum"], steps["maximum"]) == (1, 10_000_000)
     assert steps["description"].endswith("Range: from 1 to 10,000,000.")

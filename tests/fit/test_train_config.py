@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from dataclasses import fields
+from typing import get_args
 
 import pytest
 from helpers import ships
@@ -14,11 +15,11 @@ from helpers.places import PROJECT
 from pydantic import ValidationError
 
 from flows import cli
-from model.families import MODULES, learning_rate_of
+from model.families import FAMILIES, MODULES, learning_rate_of, presets_of
 from model.training.config import FitConfig
 from model.training.launch import Training
 from tasks.config.pipeline import PipelineConfig
-from tasks.config.sections import TrainConfig
+from tasks.config.sections import ModelConfig, TrainConfig
 from tasks.pretrain.train import train
 from tasks.runtime.machine import Machine
 from tasks.runtime.stage import without_orchestrator
@@ -46,6 +47,18 @@ def test_a_family_is_trained_at_its_own_rate_unless_another_is_given(family):
     assert f"{FitConfig.learning_rate:g} for others" in told
     given = PipelineConfig(model={"family": family}, train={"learning_rate": 0.02})
     assert given.training.fit.learning_rate == 0.02
+
+
+@pytest.mark.parametrize("family", sorted(MODULES))
+def test_every_preset_of_a_family_can_be_asked_for_and_no_other(family):
+    known = list(FAMILIES[family].presets)
+    for preset in get_args(ModelConfig.model_fields["preset"].annotation):
+        if preset in known:
+            assert PipelineConfig(model={"family": family, "preset": preset}).training
+        else:
+            with pytest.raises(ValidationError, match=f"{family} has no preset {preset}"):
+                ModelConfig(family=family, preset=preset)
+    assert list(presets_of(family)) == known
 
 
 def test_the_flags_have_the_defaults_of_a_training(monkeypatch):
