@@ -26,8 +26,8 @@ FITTED_CROPS = 2_000
 LEAST_ROWS = 10 * NUM_LINEAR  # crops without which nothing can be said of a linear forecast
 LEAST_M = 1.0
 NO_ROWS: Ints = np.zeros(0, np.int64)
-# How the few numbers are drawn to zero. They weigh velocities, so large ones are of parts that hardly
-# differ, such as those of parallel trips, and the next strength is taken.
+# How the few numbers are drawn to zero. They weigh velocities, so large ones are of parts that
+# hardly differ, such as those of parallel trips, and then the next strength is taken.
 STRENGTHS = tuple(1e-3 * 10**power for power in range(7))
 LARGEST = 4.0
 
