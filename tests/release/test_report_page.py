@@ -8,12 +8,18 @@ from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from itertools import pairwise
 
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from helpers import masked_ships, ships
 
+from model.baselines.forecast import CONSTANT_VELOCITY, CONSTANT_VELOCITY_3, LAST_POSITION
+from model.data.shards import Shards
 from model.evaluation.encoding_probe import CONTROL, ELSEWHERE, POSITIONS_LATER, VARIANTS
 from model.evaluation.judged_tasks import FORECAST
+from model.evaluation.question import Judging
+from model.evaluation.score_table import wide_rows
+from model.evaluation.scores import scored
 from model.evaluation.verdict import AHEAD, ALIKE, BEHIND, TOO_FEW
 from tasks.config.pipeline import PipelineConfig, SplitConfig, TrainConfig
 from tasks.release.model_card import first_screen_text, model_card
@@ -194,7 +200,8 @@ def told_of(low: float, high: float, num_windows: int = 100) -> str:
     skill = (low + high) / 2
     changed = {"skill": skill, "skill_low": low, "skill_high": high, "num_windows": num_windows}
     changed |= {"num_entities": 50}
-    return sentence([replace(one, ours={**one.ours, **changed}) for one in found], SUBJECT)
+    told = [replace(one, ours={**one.ours, **changed}, is_first=True) for one in found]
+    return sentence(told, SUBJECT)
 
 
 @pytest.mark.parametrize(
@@ -209,6 +216,30 @@ def told_of(low: float, high: float, num_windows: int = 100) -> str:
 def test_what_is_said_is_what_the_interval_allows(low, high, num_windows, words):
     assert told_of(low, high, num_windows).startswith(words)
     assert len({AHEAD, BEHIND, ALIKE, TOO_FEW}) == 4
+
+
+def test_the_error_in_the_sentence_is_of_the_bar_that_its_skill_is_over():
+    """The fault: of a bar that validation chose stood the skill, of the luckiest one its error."""
+    shards = Shards.open(ships.good().store.folder(ships.good().shards), "UTC")
+    asked, chosen = ("forecast", "times_given", "all", 4), "last_position"
+    judging = Judging((4,), tasks=("forecast",), num_bootstrap=100)
+    baselines = [LAST_POSITION, CONSTANT_VELOCITY, CONSTANT_VELOCITY_3]
+    scores = scored(shards, baselines, "test", judging, bars={asked: chosen}).table
+    is_ours = pc.equal(scores["model"], "constant_velocity_3")
+    place = scores.schema.get_field_index("is_baseline")
+    scores = scores.set_column(place, "is_baseline", pc.invert(is_ours))
+    subject = Subject("constant_velocity_3", "ship", 4)
+    (found,) = standings(scores, subject)
+    assert found.bar_model == chosen
+    assert found.ours["ade_m"] == pytest.approx((1 - found.ours["skill"]) * found.bar_error)
+    told = {row["model"]: row["ade_m"] for row in wide_rows(scores, track="times_given", horizon=4)}
+    assert found.bar_error == told[chosen]
+    assert found.is_first is (found.ours["ade_m"] < told["constant_velocity"])
+    ours = {**found.ours, "skill": 0.4, "skill_low": 0.3, "skill_high": 0.5}
+    ours |= {"num_windows": 300, "num_entities": 50}
+    for is_first, rival in ((True, "every baseline:"), (False, "last position:")):
+        words = sentence([replace(found, ours=ours, is_first=is_first)], subject)
+        assert f"forecasts ships better than {rival}" in words
 
 
 def test_a_leaky_split_is_no_result_in_the_sentence_either():
