@@ -295,12 +295,17 @@ def error_table(
 
 
 def told_skill(rows: Sequence[Row]) -> str:
-    """Our last skill: that of the longest horizon, or of all masks."""
-    row = next((row for row in reversed(rows) if not row["is_baseline"]), {})
+    """The model's last skill: that of the longest horizon, or of all masks.
+
+    What the same weights tell without a memory, or of few entities, has a longer name than theirs.
+    """
+    last = next((row for row in reversed(rows) if not row["is_baseline"]), {})
+    alike = [one for one in rows if all(one[key] == last.get(key) for key in ("mask", "horizon"))]
+    ours = (one for one in alike if not one["is_baseline"])
+    row = min(ours, key=lambda one: len(one["model"]), default=last)
     if not skill_interval(row):
         return ""
     step = f" at step {step_words(row)}" if row["horizon"] else ""
-    alike = (one for one in rows if all(one[key] == row[key] for key in ("mask", "horizon")))
     bars = [f" over {spoken(one['model'])}" for one in alike if skill_verdict(one) == BAR]
     skill = f"skill {percent(row['skill'])}{bars[0] if bars else ''} ({skill_interval(row)})"
     return f"{spoken(row['model'])}{step}: {skill}, {skill_verdict(row)}"

@@ -20,7 +20,8 @@ from model.evaluation.skill import bar_of, bars_of, skill, skill_intervals
 from model.evaluation.verdict import coverage_verdict, verdict
 from tasks.report.coverage_table import coverage_cells
 from tasks.report.error_columns import COLUMNS, VERDICT
-from tasks.report.error_tables import error_table, read_scores
+from tasks.report.error_tables import error_table, read_scores, told_skill
+from tasks.report.markup import percent
 
 
 @pytest.mark.parametrize(
@@ -191,6 +192,22 @@ def test_the_luckiest_baseline_of_test_is_not_its_bar():
     assert (still["skill"], still["skill_low"], still["skill_high"]) == (0, 0, 0)
     assert moving["skill"] == pytest.approx(1 - moving["ade_m"] / still["ade_m"])
     assert moving["skill_low"] > 0
+
+
+@pytest.mark.parametrize("worse", ["foundry", "foundry_without_memory"])
+def test_the_line_below_a_table_is_of_the_model_itself_however_its_kin_fare(worse):
+    """The fault: the last row was told, so the worst of a model and its like without a memory."""
+    better = ({"foundry", "foundry_without_memory"} - {worse}).pop()
+    rows = [
+        {"model": name, "is_baseline": name == "damped_velocity", "mask": "all", "horizon": step}
+        | {"skill": value, "skill_low": value, "skill_high": value + 0.01, "after": ""}
+        | {"num_windows": 300, "num_entities": 60}
+        for step in (1, 20)
+        for name, value in ((better, 0.2), ("damped_velocity", 0.0), (worse, -0.3))
+    ]
+    own = 0.2 if better == "foundry" else -0.3
+    assert told_skill(rows).startswith(f"foundry at step 20: skill {percent(own)}")
+    assert told_skill([row for row in rows if row["is_baseline"]]) == ""
 
 
 def test_every_skill_of_every_task_and_stratum_has_its_interval():
