@@ -60,6 +60,14 @@ class NamedPlaces:
     def num_numbers(self) -> int:
         return int(self.vector_PV.shape[1])
 
+    @property
+    def is_sound(self) -> bool:
+        """Whether each place has a position and a vector, all of them finite numbers."""
+        columns = self.lon_deg_P, self.lat_deg_P, self.vector_PV
+        has_shape = [one.ndim for one in columns] == [1, 1, 2] and len({*map(len, columns)}) == 1
+        has_reach = 0 <= self.reach_m < np.inf
+        return has_shape and has_reach and all(bool(np.isfinite(one).all()) for one in columns)
+
     def emptied(self) -> NamedPlaces:
         """A table of no place, which another one may replace."""
         return replace(
@@ -126,6 +134,10 @@ def read_named_places(folder: Path) -> NamedPlaces:
         lon_deg_P, lat_deg_P, vector_PV = (
             tensors[name].numpy() for name in ("lon_deg", "lat_deg", "vector")
         )
-        return NamedPlaces(lon_deg_P, lat_deg_P, vector_PV, **facts)
+        places = NamedPlaces(lon_deg_P, lat_deg_P, vector_PV, **facts)
+        is_sound = places.is_sound
     except (KeyError, TypeError, ValueError) as error:
         raise CorruptCheckpoint(f"{PLACES_FILE}: it is no table of places") from error
+    if not is_sound:
+        raise CorruptCheckpoint(f"{PLACES_FILE}: some of its places have no position or no vector")
+    return places

@@ -182,7 +182,7 @@ def test_a_version_saved_and_loaded_answers_the_same(tmp_path):
 def test_the_table_has_a_row_without_kind_where_kinds_were_told():
     """Not of what moves that training did not know, and not of a model that was told none."""
     knowing = Trained(build("foundry", KNOWING, WALKING))
-    *_, without = as_served(knowing, kind="taxi")
+    *_, without = as_served(knowing, kind=" Taxi ")
     assert (without.name, without.tasks) == ("foundry_without_kind", ("forecast",))
     assert as_served(knowing, kind="iceberg") == as_served(knowing) == [knowing]
     plain = Trained(build("foundry", TINY, WALKING))
