@@ -63,7 +63,7 @@ class NamedPlaces:
     @property
     def is_sound(self) -> bool:
         """Whether each place has a position and a vector, all of them finite numbers."""
-        columns = self.lon_deg_P, self.lat_deg_P, self.vector_PV
+        columns: tuple[NDArray[Any], ...] = (self.lon_deg_P, self.lat_deg_P, self.vector_PV)
         has_shape = [one.ndim for one in columns] == [1, 1, 2] and len({*map(len, columns)}) == 1
         has_reach = 0 <= self.reach_m < np.inf
         return has_shape and has_reach and all(bool(np.isfinite(one).all()) for one in columns)
