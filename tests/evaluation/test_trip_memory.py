@@ -290,6 +290,27 @@ def test_of_steady_trips_the_linear_forecast_is_their_velocity():
     torch.testing.assert_close(found[is_linear_NJ], expected[is_linear_NJ], rtol=0.01, atol=0.05)
 
 
+def test_trips_side_by_side_send_nobody_astray():
+    """The fault: parts that hardly differ in copies of a trip weighed forty times, and backwards.
+
+    Whoever goes half as fast again is told no way that is longer than theirs or the own one.
+    """
+    east_deg = -np.array([0, 1, 2, 3, 3.5, 3.7, 3.7, 3.7])
+    north_deg = np.array([0, 0.4, 0.8, 1.2, 2, 3, 4, 5])
+    time_s, lanes = 21_600.0 * np.arange(8), 0.05 * np.arange(20)
+    memory = fitted_memory(
+        paths_of([(time_s, lane_deg + east_deg, 15 - lane_deg + north_deg) for lane_deg in lanes])
+    )
+    at_N = np.arange(2, 160, 8)  # the third point of each
+    *places, velocity_mps, pace_s = own_motion(memory, at_N)
+    told = memory.recall(*places, 1.5 * velocity_mps, pace_s, simple_of(at_N), nobody(len(at_N)))
+    assert int(told.is_linear_NJ.sum()) > len(at_N)
+    way_mps_NKJ = told.way_mps_NKJC.norm(dim=-1).where(told.lasts_NKJ, 0)
+    most_mps_NJ = torch.maximum(way_mps_NKJ.amax(1), 1.5 * velocity_mps[:, :1].norm(dim=-1))
+    found_mps_NJ = told.linear_mps_NJC.norm(dim=-1)
+    assert bool((found_mps_NJ <= 1.1 * most_mps_NJ).all())
+
+
 def test_a_memory_of_a_few_trips_makes_no_forecast_of_its_own():
     few, one = fitted_memory(paths_of(walks(12, [8] * 4))), paths_of(walks(12, [200]))
     alone = fitted_memory(one)

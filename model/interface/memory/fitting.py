@@ -26,8 +26,10 @@ FITTED_CROPS = 2_000
 LEAST_ROWS = 10 * NUM_LINEAR  # crops without which nothing can be said of a linear forecast
 LEAST_M = 1.0
 NO_ROWS: Ints = np.zeros(0, np.int64)
-STRENGTH = 1e-3  # by which the few numbers are drawn to zero
-
+# How the few numbers are drawn to zero. They weigh velocities, so large ones are of parts that
+# hardly differ, such as those of parallel trips, and then the next strength is taken.
+STRENGTHS = tuple(1e-3 * 10**power for power in range(7))
+LARGEST = 4.0
 
 # Of points of paths the mean velocities (N, J, C) until each knot that a simple forecast tells.
 Simple = Callable[[PastPaths, Ints], Tensor]
@@ -95,7 +97,7 @@ class OwnQuestions:
         for knot in range(len(KNOTS)):
             rows = is_judged_NJ[:, knot]
             design_NPC, true_mps_NC = design_NJPC[rows, knot], self.true_mps_NJC[rows, knot]
-            (weight_P,) = least_absolute(design_NPC, true_mps_NC, [STRENGTH])
+            weight_P = _steady(design_NPC, true_mps_NC)
             miss_NC = true_mps_NC - torch.einsum("p,npc->nc", weight_P, design_NPC)
             went_mps = true_mps_NC.norm(dim=-1).sum()
             shares.append(miss_NC.norm(dim=-1).sum() / went_mps)  # NaN where no crop reaches it
@@ -106,3 +108,10 @@ class OwnQuestions:
         """How far away a neighbour is in the middle."""
         away_m_NK = self.recalled.offset_m_NKC.norm(dim=-1)[self.recalled.is_known_NK]
         return max(LEAST_M, float(away_m_NK.median())) if len(away_m_NK) else LEAST_M
+
+
+def _steady(design_NPC: Tensor, wanted_NC: Tensor) -> Tensor:
+    """Weights (P) of the least absolute distance, none of which is large."""
+    fits = least_absolute(design_NPC, wanted_NC, STRENGTHS)
+    nothing_P = design_NPC.new_zeros(design_NPC.shape[1])
+    return next((one for one in fits if float(one.abs().max()) <= LARGEST), nothing_P)
