@@ -61,6 +61,13 @@ def as_frame(
     return pd.DataFrame(told | spare)
 
 
+def optional(frame: pd.DataFrame, name: str) -> pd.Series | None:
+    """The values of a column that need not be there; None without it."""
+    if (count := list(frame.columns).count(name)) > 1:
+        raise ValueError(f"column {name} is there twice; leave one of them out")
+    return plain(frame[name]) if count else None
+
+
 def frame_of(table: Any) -> pd.DataFrame:
     """A frame of a frame, a table of another library, or what JSON holds."""
     frame = table.to_pandas() if hasattr(table, "to_pandas") else table

@@ -22,10 +22,12 @@ from .frames import (
     instants,
     numbered,
     numbers,
+    optional,
     plain,
     rows,
     write_answers,
 )
+from .place_frames import named_places_of
 
 COLUMNS = ("trajectory_id", "tracked_at", "lon_deg", "lat_deg")
 MOTION = ("speed_mps", "course_deg")  # over ground, as the source itself reports it: may be there
@@ -140,7 +142,7 @@ class PointFrames:
 
         A frame with `lon_deg` and `lat_deg`, and with `text`, or, of a model whose texts became
         numbers by a function of its maker's own, with the numbers themselves: `v0`, `v1` and so on.
-        Without any row no place is looked up.
+        Without any row no place is looked up. The order of the rows does not matter.
         """
         model = self.trained.model
         num_numbers = getattr(model.config, "num_text", 0)
@@ -148,22 +150,7 @@ class PointFrames:
             raise ValueError(
                 f"this {model.family} was trained without named places; leave them out"
             )
-        frame = frame_of(places)
-        if not len(frame):
-            return replace(self, trained=self.trained.amid(None))
-        own = model.places
-        way, reach_m = (serving.LETTERS, 0.0) if own is None else (own.way, own.reach_m)
-        names = ["text"] if way == serving.LETTERS else [f"v{one}" for one in range(num_numbers)]
-        told = as_frame(frame, ("lon_deg", "lat_deg", *names), "places")
-        place_deg = numbers(told["lon_deg"]), numbers(told["lat_deg"])
-        if not serving.checked_places(*place_deg).all():
-            raise ValueError("lon_deg and lat_deg are missing in some row of places")
-        if names == ["text"]:
-            vector_PV = serving.text_vectors(["" if one is None else str(one) for one in told.text])
-        else:
-            columns = [numbers(told[name], "numbers") for name in names]
-            vector_PV = np.nan_to_num(np.stack(columns, axis=1)).astype(np.float32)
-        table = serving.NamedPlaces(*place_deg, vector_PV, way, reach_m)
+        table = named_places_of(frame_of(places), model.places, num_numbers)
         return replace(self, trained=self.trained.amid(table))
 
     def forgetting(self, past: Any) -> PointFrames:
@@ -283,8 +270,8 @@ def controls_of(frame: pd.DataFrame, id_R: Any) -> dict[str, Any]:
     number_N = pd.Index(id_R).get_indexer(plain(frame["trajectory_id"]))
     found = {}
     for name in serving.CONTROLS:
-        if name in frame.columns:
-            value_N, value_R = numbers(plain(frame[name]), "decimal numbers"), np.empty(len(id_R))
+        if (column_N := optional(frame, name)) is not None:
+            value_N, value_R = numbers(column_N, "decimal numbers"), np.empty(len(id_R))
             value_R[number_N] = value_N
             if not np.array_equal(value_R[number_N], value_N, equal_nan=True):
                 raise ValueError(f"{name} differs between the rows of one trajectory")
@@ -297,12 +284,10 @@ def reported_mps(frame: pd.DataFrame) -> Any:
 
     What stands still needs no course.
     """
-    if not {*MOTION} <= {*frame.columns}:
+    speed, course = (optional(frame, name) for name in MOTION)
+    if speed is None or course is None:
         return None
-    speed_mps_N, course_deg_N = (
-        numbers(plain(frame[name]), wanted)
-        for name, wanted in zip(MOTION, ("metres a second", "degrees"), strict=True)
-    )
+    speed_mps_N, course_deg_N = numbers(speed, "metres a second"), numbers(course, "degrees")
     for name, value_N, most, meant in (
         (MOTION[0], speed_mps_N, np.finfo(np.float32).max, "at least 0"),
         (MOTION[1], course_deg_N, 360.0, "from 0 to 360"),
@@ -322,9 +307,8 @@ def kinds_of(frame: pd.DataFrame, number_N: Any, known: Sequence[str]) -> Any:
 
     None without the column, and of a model that was told no kinds: it has nothing to make of them.
     """
-    if KIND not in frame.columns or not known:
+    if not known or (kind_N := optional(frame, KIND)) is None:
         return None
-    kind_N = plain(frame[KIND])
     given = kind_N[kind_N.notna()].astype(str)
     wanted = {serving.kind_number(name) for name in known} | {serving.kind_number("")}
     told_N = np.zeros(len(frame), np.int64)
@@ -334,7 +318,7 @@ def kinds_of(frame: pd.DataFrame, number_N: Any, known: Sequence[str]) -> Any:
             f"kind is {unknown.iloc[0][:40]!r} in {rows(len(unknown))}, and this model knows "
             f"{', '.join(known)}; leave it missing where none of them fits"
         )
-    kind_R = np.zeros(number_N.max() + 1, np.int64)
+    kind_R = np.zeros(number_N.max(initial=-1) + 1, np.int64)
     np.maximum.at(kind_R, number_N, told_N)
     if ((told_N != 0) & (told_N != kind_R[number_N])).any():
         raise ValueError("kind differs between the rows of one trajectory")
@@ -343,11 +327,14 @@ def kinds_of(frame: pd.DataFrame, number_N: Any, known: Sequence[str]) -> Any:
 
 def entities_of(frame: pd.DataFrame, id_R: Any) -> Any:
     """The number of the entity of each trajectory (R); each is its own if none are named."""
-    if "entity_id" not in frame.columns:
+    if (entity_N := optional(frame, "entity_id")) is None:
         return np.arange(len(id_R))
-    number_N = pd.Index(id_R).get_indexer(plain(frame["trajectory_id"]))
+    number_N, _ = numbered(entity_N)
+    trip_N = pd.Index(id_R).get_indexer(plain(frame["trajectory_id"]))
     entity_R = np.empty(len(id_R), np.int64)
-    entity_R[number_N] = pd.factorize(plain(frame["entity_id"]))[0]
+    entity_R[trip_N] = number_N
+    if (entity_R[trip_N] != number_N).any():
+        raise ValueError("entity_id differs between the rows of one trajectory")
     return entity_R
 
 

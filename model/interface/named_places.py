@@ -11,7 +11,7 @@ C coordinates (east, north).
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,6 +60,23 @@ class NamedPlaces:
     def num_numbers(self) -> int:
         return int(self.vector_PV.shape[1])
 
+    @property
+    def is_sound(self) -> bool:
+        """Whether each place has a position and a vector, all of them finite numbers."""
+        columns: tuple[NDArray[Any], ...] = (self.lon_deg_P, self.lat_deg_P, self.vector_PV)
+        has_shape = [one.ndim for one in columns] == [1, 1, 2] and len({*map(len, columns)}) == 1
+        has_reach = 0 <= self.reach_m < np.inf
+        return has_shape and has_reach and all(bool(np.isfinite(one).all()) for one in columns)
+
+    def emptied(self) -> NamedPlaces:
+        """A table of no place, which another one may replace."""
+        return replace(
+            self,
+            lon_deg_P=self.lon_deg_P[:0],
+            lat_deg_P=self.lat_deg_P[:0],
+            vector_PV=self.vector_PV[:0],
+        )
+
     @cached_property
     def tree(self) -> cKDTree:
         from scipy.spatial import cKDTree
@@ -73,6 +90,8 @@ class NamedPlaces:
         way it lies, (east, north); and the mean vector of the nearest few, by how near each is. All
         of it fades towards the reach.
         """
+        if not len(self.lon_deg_P):
+            return torch.zeros(len(lon_deg_N), NUM_NEARNESS + self.num_numbers)
         num_asked = np.arange(1, min(NUM_NEAREST, len(self.lon_deg_P)) + 1)
         place_m_NC = in_space_m(lon_deg_N, lat_deg_N)
         away_m_NK, place_NK = self.tree.query(place_m_NC, num_asked, distance_upper_bound=reach_m)
@@ -115,6 +134,10 @@ def read_named_places(folder: Path) -> NamedPlaces:
         lon_deg_P, lat_deg_P, vector_PV = (
             tensors[name].numpy() for name in ("lon_deg", "lat_deg", "vector")
         )
-        return NamedPlaces(lon_deg_P, lat_deg_P, vector_PV, **facts)
+        places = NamedPlaces(lon_deg_P, lat_deg_P, vector_PV, **facts)
+        is_sound = places.is_sound
     except (KeyError, TypeError, ValueError) as error:
         raise CorruptCheckpoint(f"{PLACES_FILE}: it is no table of places") from error
+    if not is_sound:
+        raise CorruptCheckpoint(f"{PLACES_FILE}: some of its places have no position or no vector")
+    return places

@@ -12,6 +12,7 @@ Shapes: N journeys, R trips, E entities.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import replace
@@ -55,8 +56,11 @@ def cross_fitted(
             for known, asked in folds(pool, config.seed)
         ]
     factors = {track: torch.cat([each[track] for each in told]) for track in TRACKS}
-    enough = {track: each for track, each in factors.items() if len(each) >= LEAST_WINDOWS}
-    return Calibration(decile={name: conformal_factor(one, SHARE) for name, one in enough.items()})
+    known = {track: each[~each.isnan()] for track, each in factors.items()}
+    enough = {track: each for track, each in known.items() if len(each) >= LEAST_WINDOWS}
+    told_by = {track: conformal_factor(each, SHARE) for track, each in enough.items()}
+    # Of journeys that take no time no factor would make an area.
+    return Calibration(decile={name: one for name, one in told_by.items() if 0 < one < math.inf})
 
 
 def num_entities(pool: JourneyPool | None) -> int:

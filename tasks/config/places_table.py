@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from tasks.config.sections import Section
 
@@ -40,6 +40,12 @@ class PlacesConfig(Section):
         description="Places farther from a point tell nothing there; 20 usual steps of train if "
         "empty.",
     )
+
+    @field_validator("source", "licence")
+    @classmethod
+    def is_one_line(cls, told: str) -> str:
+        """A line of the card, and nothing where only blanks are told."""
+        return " ".join(told.split())
 
     @model_validator(mode="after")
     def a_table_has_its_source(self) -> PlacesConfig:

@@ -203,6 +203,7 @@ class Suite(Section):
                     )
         if self.shared_rows:
             self.check_shared()
+        self.check_courses()
 
     def check_shared(self) -> None:
         """Refuse shared rows that nobody can have, and settings that no training can."""
@@ -222,10 +223,16 @@ class Suite(Section):
         with problems_of("shared_train: "):
             for family in learned:
                 self.shared_config(family)
-        with problems_of("few_shot_train: "):
-            TrainConfig.model_validate(self.few_shot_train)
+
+    def check_courses(self) -> None:
+        """Refuse trainings that cannot be, whatever rows there are, and that none would ask for."""
+        for name in ("shared_train", "few_shot_train"):
+            with problems_of(f"{name}: "):
+                TrainConfig.model_validate(getattr(self, name))
         if self.few_shot and HELD_OUT not in self.rows:
             raise ConfigError("few_shot goes on from held-out weights: name held_out in rows")
+        if "init" in self.few_shot_train:
+            raise ConfigError("few_shot_train.init: it begins with held-out weights; leave it out")
 
 
 # Files --------------------------------------------------------------------------------------------

@@ -100,7 +100,7 @@ def as_served(trained: Trained, reports_motion: bool = False, kind: str = "") ->
         found.append(found[0].deaf(f"{name}_without_reported_motion"))
     if getattr(trained.model, "places", None) is not None:
         found.append(found[0].amid(None, f"{name}_without_places"))
-    if kind.lower() in getattr(trained.model, "kinds", ()):
+    if kind.strip().lower() in getattr(trained.model, "kinds", ()):
         found.append(found[0].kindless(f"{name}_without_kind"))
     return found
 

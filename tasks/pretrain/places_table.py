@@ -105,7 +105,10 @@ def read_table(address: str) -> pa.Table:
     columns: dict[str, Any] = {}
     for name, limit_deg in COLUMNS.items():
         columns[name] = degrees(raw, name, limit_deg, address)
-    columns[TEXT] = raw[TEXT].cast(pa.string()).fill_null("").combine_chunks()
+    try:
+        columns[TEXT] = raw[TEXT].cast(pa.string()).fill_null("").combine_chunks()
+    except pa.ArrowException as error:
+        raise DataError(f"{FLAG}: {TEXT} of {address} is no text in UTF-8: {error}") from error
     table = pa.table(columns)
     if not 1 <= len(table) <= MOST_PLACES:
         raise ConfigError(
@@ -143,7 +146,13 @@ def file_table(path: Path) -> pa.Table:
         )
     try:
         is_parquet = path.suffix.lower() in (".parquet", ".pq")
-        raw = parquet.read_table(path, partitioning=None) if is_parquet else csv.read_csv(path)
+        # A text of digits is a text as well: 007 is not 7.
+        as_text = csv.ConvertOptions(column_types={TEXT: pa.string()})
+        raw = (
+            parquet.read_table(path, partitioning=None)
+            if is_parquet
+            else csv.read_csv(path, convert_options=as_text)
+        )
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{FLAG}: {path.name} is no CSV or Parquet file: {error}") from error
     for name in (*COLUMNS, TEXT):

@@ -242,9 +242,11 @@ def keep_to_size(folder: Path) -> None:
     if tensor_bytes(folder) > MAX_BYTES:
         (folder / MEMORY_FILE).unlink(missing_ok=True)
     if (size := tensor_bytes(folder)) > MAX_BYTES:
+        weights = (folder / WEIGHTS).stat().st_size
+        smaller = "preset" if weights > MAX_BYTES else "table of places"
         raise ConfigError(
             f"{FLAG}: {size:,} bytes of safetensors, and a wheel holds {MAX_BYTES:,} at most; "
-            "train a smaller preset"
+            f"train with a smaller {smaller}"
         )
 
 

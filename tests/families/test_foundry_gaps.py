@@ -13,6 +13,8 @@ from helpers.masked_guards import (
     hiding_others,
 )
 from helpers.walks import STILL, WALKING, batch_of, context_of, shaken, standing, walk
+from hypothesis import given, settings
+from hypothesis.strategies import booleans, lists
 
 from model.baselines.recovery import HERMITE, LINEAR
 from model.earth.geometry import haversine_m, step_from
@@ -103,10 +105,10 @@ class Peeks(Foundry):
 def check_what_is_hidden_is_unseen(model, times):
     batch = masked(batch_of(*walk(3, 20), num_pads=3), times, 0)
     told = []
-    for given in (batch, hiding_others(batch)):
-        model.truth = given  # for those that peek
+    for one in (batch, hiding_others(batch)):
+        model.truth = one  # for those that peek
         with torch.no_grad():
-            told.append(model.recover(given))
+            told.append(model.recover(one))
     for name in ("lon_deg_BT", "lat_deg_BT", "time_s_BT"):
         assert torch.equal(getattr(told[0], name), getattr(told[1], name))
 
@@ -339,3 +341,44 @@ def test_untrained_it_tells_the_blend_of_the_simple_paths():
         told_m_NC = head(asked, model.place)
         blend_m_NC = head._blend(head._logits(asked), asked.at_N.path_m_BTPC)
     torch.testing.assert_close(told_m_NC, blend_m_NC)
+
+
+# ------------------------------------------------------------------ clocks
+
+
+ROWS = lists(lists(booleans(), min_size=12, max_size=12), min_size=2, max_size=2).map(torch.tensor)
+
+
+@settings(max_examples=25, deadline=None)
+@given(ROWS, ROWS)
+def test_what_is_told_keeps_the_order_of_the_times_that_are_known(shows_place_BT, shows_time_BT):
+    """Whatever is hidden: places without their times, times without their places, or both."""
+    first_T = torch.arange(12) == 0
+    shows = {"shows_place_BT": shows_place_BT | first_T, "shows_time_BT": shows_time_BT | first_T}
+    asked = Asked.of(replace(gaps(walk(2, 12), ()), **shows).batch())
+    around, found = asked.around, asked.recovered(asked.at_N.path_m_BTPC[:, 0])
+    assert bool((found.time_s_BT.diff(dim=1) >= 0).all())
+    is_same_BT = (around.start_BT.diff(dim=1) == 0) & (around.end_BT.diff(dim=1) == 0)
+    assert bool((around.share_BT.diff(dim=1)[is_same_BT] >= 0).all())
+
+
+def off_straight_m(longer):
+    """How far points are told from the straight line of a gap that lasts so many times longer."""
+    lon_deg_BT, lat_deg_BT, time_s_BT = walk(3, 16)
+    time_s_BT = 10.0 * torch.arange(16).double().expand_as(time_s_BT).clone()
+    time_s_BT[:, 4:6] = 30 + 20 * longer * torch.tensor([0.3, 1.0])
+    time_s_BT[:, 6:] = time_s_BT[:, 5:6] + 10 * torch.arange(1, 11)
+    asked = gaps((lon_deg_BT, lat_deg_BT, time_s_BT), (4, 9))
+    found, straight = recover(random_weights(), asked), LINEAR.recover(asked)
+    return away_m(found, straight)[:, [4, 9]]
+
+
+@pytest.mark.parametrize("longer", [200, 1e5, 1e8])
+def test_a_gap_far_wider_than_its_sides_is_crossed_straight(longer, monkeypatch):
+    """Where something sped that way a day ago says nothing of where it was at night."""
+    told_m = off_straight_m(longer)
+    assert float(told_m[:, 0].max()) < 0.01
+    assert float(told_m[:, 1].max()) > 0.1  # a gap beside it is told as ever
+    assert float(off_straight_m(50)[:, 0].min()) > 1
+    monkeypatch.setattr("model.families.foundry.around.LOST", torch.inf)
+    assert float(off_straight_m(longer)[:, 0].max()) > 1_000

@@ -182,7 +182,7 @@ def test_a_version_saved_and_loaded_answers_the_same(tmp_path):
 def test_the_table_has_a_row_without_kind_where_kinds_were_told():
     """Not of what moves that training did not know, and not of a model that was told none."""
     knowing = Trained(build("foundry", KNOWING, WALKING))
-    *_, without = as_served(knowing, kind="taxi")
+    *_, without = as_served(knowing, kind=" Taxi ")
     assert (without.name, without.tasks) == ("foundry_without_kind", ("forecast",))
     assert as_served(knowing, kind="iceberg") == as_served(knowing) == [knowing]
     plain = Trained(build("foundry", TINY, WALKING))
@@ -245,3 +245,13 @@ def test_kinds_are_for_a_family_that_can_be_told():
     assert ModelConfig(family="foundry", kinds=True).kinds
     with pytest.raises(ValueError, match="foundry alone, not to chemin"):
         ModelConfig(family="chemin", kinds=True)
+
+
+def test_a_frame_without_rows_and_a_column_there_twice_are_refused_by_name():
+    asked = PointFrames(Trained(shaken(Foundry, KNOWING)), Params(horizon=3, num_samples=0))
+    frame = frame_of(*walk(1, 9), [9]).assign(kind="ship")
+    with pytest.raises(ValueError, match="no points were given"):
+        asked.forecast(frame.iloc[:0])
+    frame.insert(0, "kind", "taxi", allow_duplicates=True)
+    with pytest.raises(ValueError, match="column kind is there twice"):
+        asked.forecast(frame)

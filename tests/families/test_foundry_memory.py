@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cache
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from helpers.direct_guards import (
@@ -14,6 +15,7 @@ from helpers.direct_guards import (
     check_rows_are_independent,
 )
 from helpers.past import flat
+from helpers.served import frame_of
 from helpers.shards import write_shards
 from helpers.walks import STARTED_US, WALKING, batch_of, context_of, shaken, walk
 
@@ -21,7 +23,8 @@ from model.earth.geometry import haversine_m, step_from
 from model.families import FAMILIES, build
 from model.families.foundry.network import Foundry
 from model.inference.api import forecast
-from model.inference.serving import load_trained
+from model.inference.point_frames import PointFrames
+from model.inference.serving import Params, Trained, load_trained
 from model.interface.batch import ROW_BITS
 from model.interface.memory.fitting import fitted_memory
 from model.interface.memory.joint import write_memory
@@ -181,6 +184,24 @@ def test_trips_of_far_away_lead_nowhere(spread_m):
     with torch.no_grad():
         led_m_NJC = model.recall.led_m(base_m_NJC, *asked, torch.ones(()))
     assert float(led_m_NJC.norm(dim=-1).max()) < 1.0
+
+
+def test_a_memory_whose_entities_are_not_told_is_refused():
+    """Whoever is missing would have been taken for the last entity, or be two at once."""
+    asked = PointFrames(Trained(remembering(None)), Params(horizon=3, num_samples=0))
+    frame = frame_of(*walk(2, 9), [9, 9])
+    past = frame_of(*walk(3, 8, seed=5), [8] * 3)
+    named = past.assign(entity_id=past.trajectory_id)
+    pd.testing.assert_frame_equal(
+        asked.forecast(frame, memory=named), asked.forecast(frame, memory=past)
+    )
+    for entity, fault in (
+        (past.trajectory_id.where(past.trajectory_id != "walk-9"), "missing in 8 rows"),
+        (past.tracked_at.astype(str), "differs between the rows of one trajectory"),
+        ([["x"]] * len(past), "neither text nor number"),
+    ):
+        with pytest.raises(ValueError, match=f"entity_id.* {fault}"):
+            asked.forecast(frame, memory=past.assign(entity_id=entity))
 
 
 # ------------------------------------------------------------------ what it is good for

@@ -31,7 +31,7 @@ from model.interface.named_places import (
     read_named_places,
     write_named_places,
 )
-from model.interface.weights import CorruptCheckpoint, save_weights
+from model.interface.weights import CheckpointError, CorruptCheckpoint, save_weights
 from model.training.config import FitConfig
 from model.training.launch import InitError, Training, run
 from tasks.evaluate.evaluate import as_served
@@ -141,6 +141,22 @@ def test_a_table_is_kept_whole_and_refused_when_damaged(tmp_path):
     (tmp_path / PLACES_FILE).write_bytes(content[: len(content) // 2])
     with pytest.raises(CorruptCheckpoint, match=PLACES_FILE):
         read_named_places(tmp_path)
+
+
+def test_a_table_that_is_not_of_these_weights_is_refused(trained, tmp_path):
+    """Before anybody is asked: places without a position, or texts of other numbers."""
+    for path in trained.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    places = table_near(walk(3, 9))
+    for wrong, said in (
+        (replace(places, lon_deg_P=places.lon_deg_P * np.nan), "no position or no vector"),
+        (replace(places, lat_deg_P=places.lat_deg_P[:2]), "no position or no vector"),
+        (replace(places, vector_PV=places.vector_PV * np.nan), "no position or no vector"),
+        (replace(places, vector_PV=places.vector_PV[:, :5]), "have 5 numbers, not 32"),
+    ):
+        write_named_places(tmp_path, wrong)
+        with pytest.raises(CheckpointError, match=f"{PLACES_FILE}: .*{said}"):
+            load_trained(tmp_path)
 
 
 # Networks

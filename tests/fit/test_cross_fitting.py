@@ -119,6 +119,17 @@ def test_train_is_asked_where_it_has_entities_enough_and_validation_has_not(mode
     assert set(cross_fitted(model, enough, few, short).decile) == {"ends", "path_given"}
 
 
+@pytest.mark.parametrize("share_without", [1.0, 0.5])
+def test_journeys_that_take_no_time_leave_areas_as_they_are(model, share_without, monkeypatch):
+    """They would have made a factor that is no number, or an infinite one."""
+    monkeypatch.setattr("model.training.cross_fitting.NUM_FITTING", 2)
+    pool = journeys(LEAST_ENTITIES, 1)
+    t_s_RK = pool.t_s_N.reshape(-1, NUM_PLACES).copy()
+    t_s_RK[: int(share_without * len(t_s_RK))] = 0
+    still = replace(pool, t_s_N=t_s_RK.ravel())
+    assert cross_fitted(model, still, None, replace(FIT, max_steps=1)) == Calibration()
+
+
 def test_a_state_of_chance_outside_is_not_touched(model):
     pool = journeys(30, 3)
     few = replace(FIT, max_steps=2)

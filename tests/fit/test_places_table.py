@@ -76,6 +76,26 @@ def test_what_is_no_table_of_places_is_refused(tmp_path, store, columns, said):
         made(config(tmp_path / "places.csv"), store)
 
 
+def test_a_text_is_read_as_it_is_written(tmp_path):
+    """From either file: what looks like a number, or like nothing, is a text."""
+    text = ["007", "1.50", "NA"]
+    table = pa.table(PLACES | {"text": text})
+    csv.write_csv(table, tmp_path / "places.csv")
+    parquet.write_table(table, tmp_path / "places.parquet")
+    for name in ("places.csv", "places.parquet"):
+        assert sorted(read_table(str(tmp_path / name))["text"].to_pylist()) == sorted(text)
+
+
+def test_a_text_that_is_none_is_refused(tmp_path):
+    latin = "longitude_deg,latitude_deg,text\n8,50,Caf\xe9\n".encode("latin-1")
+    (tmp_path / "latin.csv").write_bytes(latin)
+    for name, text in (("list", [["a"], ["b"], []]), ("bytes", [b"\xff", b"", b"a"])):
+        parquet.write_table(pa.table(PLACES | {"text": text}), tmp_path / f"{name}.parquet")
+    for name in ("latin.csv", "list.parquet", "bytes.parquet"):
+        with pytest.raises(DataError, match=r"places.table: .*(UTF8|UTF-8)"):
+            read_table(str(tmp_path / name))
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path, store):
     with pytest.raises(ConfigError, match=r"there is no file .*none.csv; give a CSV or Parquet"):
         made(config(tmp_path / "none.csv"), store)
@@ -129,6 +149,7 @@ def test_airports_are_those_of_a_package_that_may_be_absent(store, monkeypatch):
     ("places", "said"),
     [
         ({"table": "x.csv", "source": "a list"}, "needs places.source and places.licence"),
+        ({"table": "x.csv", "source": " ", "licence": "\n"}, "needs places.source and places.lic"),
         ({"table": "airports", "licence": "CC0"}, "tells its own source and licence"),
         ({"reach_m": 5.0}, "reach_m is of a table of places: give places.table"),
     ],
@@ -136,6 +157,12 @@ def test_airports_are_those_of_a_package_that_may_be_absent(store, monkeypatch):
 def test_a_table_of_ones_own_has_a_source_and_a_licence(places, said):
     with pytest.raises(ValueError, match=said):
         PipelineConfig(model={"family": "foundry"}, places=places)
+
+
+def test_a_source_is_one_line_of_the_card():
+    places = {"table": "x.csv", "source": "a list\n# Not a heading", "licence": "CC0"}
+    told = PipelineConfig(model={"family": "foundry"}, places=places).places.source
+    assert told == "a list # Not a heading"
 
 
 def test_a_family_that_looks_no_places_up_is_given_none():

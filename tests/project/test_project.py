@@ -47,7 +47,7 @@ def outline(tmp_path_factory) -> Path:
     (folder / "tasks" / "database.py").write_text("import duckdb\n")
     for name in MLFLOW_MODULES:
         (folder / "tasks" / f"{name}.py").write_text("import mlflow\n")
-    for name in ("frames", "point_frames", "visit_frames"):
+    for name in ("frames", "place_frames", "point_frames", "visit_frames"):
         (folder / "model" / "inference" / f"{name}.py").write_text("import pandas\n")
     (folder / "pyproject.toml").write_text((PROJECT / "pyproject.toml").read_text())
     assert ran("lint-imports", "--no-cache", folder=folder).returncode == 0

@@ -128,6 +128,9 @@ def test_what_is_merged_keeps_the_rest():
             "(foundry)",
         ),
         (f"{SHARED}few_shot = [1]\n{GOOD}{MORE}", "few_shot goes on from held-out weights: name"),
+        (f"few_shot = [1]\n{GOOD}", "few_shot goes on from held-out weights: name"),
+        (f"{GOOD}[few_shot_train]\ninit = 'x'\n", "few_shot_train.init: it begins with held-out"),
+        (f"{GOOD}[shared_train]\nmax_stops = 1\n", "shared_train: max_stops: Extra inputs are"),
         (f"{SHARED}few_shot = [0]\n{GOOD}{MORE}", "few_shot.0: Input should be greater than 0"),
         (
             f"{SHARED}{GOOD}{MORE}[shared_train]\nmax_stops = 1\n",

@@ -28,6 +28,7 @@ from model.interface.memory.fitting import fitted_memory
 from model.interface.memory.joint import JointMemory, read_memory, write_memory
 from model.interface.memory.memory import MEMORY_FILE, Memory
 from model.interface.memory.paths import PastPaths
+from model.interface.named_places import PLACES_FILE
 from tasks.config.datasets import DATASETS
 from tasks.config.pipeline import ForecastConfig
 from tasks.registry.client import registry
@@ -341,7 +342,11 @@ def test_a_wheel_stays_small(tmp_path):
     keep_to_size(tmp_path)
     assert not (tmp_path / MEMORY_FILE).exists()
     (tmp_path / "weights.safetensors").write_bytes(bytes(MAX_BYTES + 1))
-    with pytest.raises(ConfigError, match="10,000,001 bytes of safetensors"):
+    with pytest.raises(ConfigError, match=r"10,000,001 bytes of safetensors.* smaller preset"):
+        keep_to_size(tmp_path)
+    (tmp_path / "weights.safetensors").write_bytes(b"")
+    (tmp_path / PLACES_FILE).write_bytes(bytes(MAX_BYTES + 1))
+    with pytest.raises(ConfigError, match="smaller table of places"):
         keep_to_size(tmp_path)
 
 

@@ -21,6 +21,7 @@ from .splines import NOISES, Sides, hermite, spline_paths
 NUM_SIDE = 4  # known points that a network sees
 NUM_SMOOTH = 8  # and that a spline goes by
 NUM_PATHS = 3 + len(NOISES)  # straight, bent as the next known points tell, by parabolas, splines
+LOST = 100  # times the interval of a side: in a gap of such intervals velocities lead nowhere
 NEAREST = [*range(NUM_SIDE), *range(NUM_SMOOTH, NUM_SMOOTH + NUM_SIDE)]
 
 
@@ -30,7 +31,8 @@ class Around(Columns):
 
     Places are metres in the frame of the known point before; `path_m` are the simple paths there,
     and `reach_m` how far things go in the gap. A point without a known one on one side lies at the
-    other.
+    other. `told_s` are the times, the hidden ones spread evenly between those that are known, and
+    `is_lost` tells of gaps so wide that the motion at a side says nothing of them.
     """
 
     has_any_BT: Tensor
@@ -38,7 +40,7 @@ class Around(Columns):
     end_BT: Tensor
     lon_deg_BT: Tensor  # of the known point before
     lat_deg_BT: Tensor
-    start_s_BT: Tensor
+    told_s_BT: Tensor
     gap_s_BT: Tensor
     num_hidden_BT: Tensor
     share_BT: Tensor
@@ -47,6 +49,7 @@ class Around(Columns):
     path_m_BTPC: Tensor
     heading_BTC: Tensor
     reach_m_BT: Tensor
+    is_lost_BT: Tensor
 
     @classmethod
     def of(cls, shown: MaskedInput) -> Around:
@@ -64,8 +67,9 @@ class Around(Columns):
         wide_m_BTKC = torch.stack(step_between(*starts, lon_deg_BTK, lat_deg_BTK), -1).float()
         start_s_BT, gap_s_BT = time_s_BTK[..., 0], time_s_BTK[..., NUM_SMOOTH] - time_s_BTK[..., 0]
         by_count_BT = (index_of(start_BT) - start_BT) / (end_BT - start_BT).clamp(min=1)
-        by_time_BT = (shown.time_s_BT - start_s_BT) / gap_s_BT.clamp(min=1e-9)
-        is_timed_BT = shown.shows_time_BT & (gap_s_BT > 0)
+        told_s_BT, is_between_BT = _told_s(shown, before_BT, after_BT)
+        by_time_BT = (told_s_BT - start_s_BT) / gap_s_BT.clamp(min=1e-9)
+        is_timed_BT = (shown.shows_time_BT | is_between_BT) & (gap_s_BT > 0)
         share_BT = torch.where(is_timed_BT, by_time_BT, by_count_BT.double()).clamp(0, 1).float()
         wide_s_BTK = (time_s_BTK - start_s_BT.unsqueeze(-1)).float()
         side_m_BTKC, side_s_BTK = wide_m_BTKC[..., NEAREST, :], wide_s_BTK[..., NEAREST]
@@ -88,6 +92,7 @@ class Around(Columns):
             *_sides(chains, wide_s_BTK, wide_m_BTKC, num_hidden_BT, is_inside_BT, share_BT)
         ).float()
         path_m_BTPC = torch.cat([path_m_BTPC, smooth_m_BTSC], dim=-2)
+        is_lost_BT = gap_s_BT > LOST * (num_hidden_BT + 1) * _least_s(chains, time_s_BTK)
         way_m_BTC = torch.cat([chord_m_BTC, arriving[0], leaving[0]], dim=-1)
         return cls(
             (before_BT >= 0) | (after_BT >= 0),
@@ -95,7 +100,7 @@ class Around(Columns):
             end_BT,
             lon_deg_BTK[..., 0],
             lat_deg_BTK[..., 0],
-            start_s_BT,
+            told_s_BT,
             gap_s_BT,
             num_hidden_BT,
             share_BT,
@@ -104,6 +109,7 @@ class Around(Columns):
             path_m_BTPC,
             heading_of(chord_m_BTC + arriving[0] + leaving[0]),
             torch.sqrt(way_m_BTC.square().sum(-1) / 3 + LEAST_M**2),
+            is_lost_BT,
         )
 
     def chord_m(self) -> Tensor:
@@ -128,6 +134,33 @@ class Around(Columns):
         total_m_BTP = total_m_BSP.scatter_add(1, sequence_BTP, miss_m_BTP).gather(1, sequence_BTP)
         share_BTP = total_m_BTP / total_m_BTP.mean(-1, keepdim=True).clamp(min=1e-12)
         return torch.log(share_BTP.where(total_m_BTP.sum(-1, keepdim=True) > 0, 1).clamp(min=1e-3))
+
+
+def _told_s(shown: MaskedInput, before_BT: Tensor, after_BT: Tensor) -> tuple[Tensor, Tensor]:
+    """Times (B, T), the hidden ones spread evenly between the known ones.
+
+    Beside them where a time that is known lies nearer than the known points of these indices.
+    """
+    clock_before_BT, clock_after_BT = neighbours(shown.shows_time_BT, shown.sequence_BT)
+    start_BT = torch.where(clock_before_BT >= 0, clock_before_BT, clock_after_BT).clamp(min=0)
+    end_BT = torch.where(clock_after_BT >= 0, clock_after_BT, clock_before_BT).clamp(min=0)
+    start_s_BT, end_s_BT = (shown.time_s_BT.gather(1, at_BT) for at_BT in (start_BT, end_BT))
+    share_BT = (index_of(start_BT) - start_BT) / (end_BT - start_BT).clamp(min=1).double()
+    even_s_BT = start_s_BT + share_BT * (end_s_BT - start_s_BT)
+    is_between_BT = (clock_before_BT != before_BT) | (clock_after_BT != after_BT)
+    return torch.where(shown.shows_time_BT, shown.time_s_BT, even_s_BT), is_between_BT
+
+
+def _least_s(chains: tuple[list[Tensor], list[Tensor]], time_s_BTK: Tensor) -> Tensor:
+    """The shorter of the intervals (B, T) before and behind a gap; infinite where none is known."""
+    first = (0, NUM_SMOOTH)
+    apart_s = [
+        (time_s_BTK[..., place + 1] - time_s_BTK[..., place])
+        .abs()
+        .where(chain[1] != chain[0], torch.inf)
+        for chain, place in zip(chains, first, strict=True)
+    ]
+    return torch.minimum(*apart_s)
 
 
 def _chain(first_BT: Tensor, next_BT: Tensor) -> list[Tensor]:

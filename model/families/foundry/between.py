@@ -81,15 +81,19 @@ class Asked:
         return torch.stack(step_between(*starts, *ends), dim=-1).float()
 
     def recovered(self, moved_m_NC: Tensor) -> Recovered:
-        """What is shown, and asked places as told; asked times lie evenly in their gap."""
+        """What is shown, and asked places as told; asked times lie evenly in their gap.
+
+        A gap in which motion leads nowhere is crossed straight, whatever is told.
+        """
         shown, around = self.shown, self.around
         is_timed_BT = around.has_any_BT & ~shown.shows_time_BT & ~shown.is_pad_BT
         lon_deg_BT, lat_deg_BT = shown.lon_deg_BT.clone(), shown.lat_deg_BT.clone()
         starts = self.at_N.lon_deg_BT, self.at_N.lat_deg_BT
+        straight_m_NC = self.at_N.path_m_BTPC[:, 0]
+        moved_m_NC = straight_m_NC.where(self.at_N.is_lost_BT.unsqueeze(-1), moved_m_NC)
         ends = step_from(*starts, *moved_m_NC.double().unbind(-1))
         lon_deg_BT[self.is_asked_BT], lat_deg_BT[self.is_asked_BT] = ends
-        even_s_BT = around.start_s_BT + around.share_BT.double() * around.gap_s_BT
-        time_s_BT = torch.where(is_timed_BT, even_s_BT, shown.time_s_BT)
+        time_s_BT = torch.where(is_timed_BT, around.told_s_BT, shown.time_s_BT)
         return Recovered(lon_deg_BT, lat_deg_BT, time_s_BT, self.is_asked_BT | is_timed_BT)
 
 

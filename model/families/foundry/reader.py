@@ -30,6 +30,7 @@ from ...interface.memory.paths import PastPaths
 from ...interface.named_places import PLACES_FILE, read_named_places
 from ...interface.recalled import KNOTS as RECALLED
 from ...interface.sequence_rows import SequenceRows
+from ...interface.weights import MismatchedCheckpoint
 from ...layers.distributions import GaussianMixture, StepMixture
 from ...layers.elapsed import ElapsedHead
 from ...layers.heads import steer
@@ -132,7 +133,12 @@ class Reader(Model):
     def read_places(self, folder: Path) -> None:
         """Take up the table of named places that a folder holds, if it holds one."""
         if self.named is not None and (folder / PLACES_FILE).exists():
-            self.places = read_named_places(folder)
+            places, known = read_named_places(folder), self.config.num_text
+            if places.num_numbers != known:
+                raise MismatchedCheckpoint(
+                    f"{PLACES_FILE}: its texts have {places.num_numbers} numbers, not {known}"
+                )
+            self.places = places
 
     # ------------------------------------------------------------------ reading
 
