@@ -12,6 +12,7 @@ from helpers.masked_guards import (
     check_windows_count_alike,
     hiding_others,
 )
+from helpers.served import frame_of
 from helpers.walks import STILL, WALKING, batch_of, context_of, shaken, standing, walk
 from hypothesis import given, settings
 from hypothesis.strategies import booleans, lists
@@ -22,6 +23,8 @@ from model.families import FAMILIES, build
 from model.families.foundry.between import Around, Asked, GapHead
 from model.families.foundry.network import Foundry
 from model.inference.api import recover
+from model.inference.point_frames import PointFrames
+from model.inference.serving import Params, Trained
 from model.interface.contexts import Partial
 from model.interface.masked_input import masked_input_of
 from model.interface.masking import JUDGED, as_judged_often, masked, unmasked
@@ -238,6 +241,20 @@ def test_hidden_times_are_spread_evenly():
     assert torch.equal(found.lon_deg_BT[:, known], points[0][:, known])
 
 
+def test_what_no_known_point_bounds_on_both_sides_is_not_told():
+    """The fault: whoever was last seen at noon was recovered there until the evening."""
+    points = walk(2, 16)
+    found = recover(random_weights(), gaps(points, (0, 5, 14, 15)))
+    assert found.is_recovered_BT.nonzero()[:, 1].tolist() == [5, 5]
+    both = recover(random_weights(), gaps(points, (0, 5, 14, 15), hides_times=True))
+    assert both.is_recovered_BT.nonzero()[:, 1].tolist() == [5, 5]
+    frame = frame_of(*walk(1, 8), (8,))
+    frame.loc[[0, 4, 7], ["lon_deg", "lat_deg"]] = torch.nan
+    served = PointFrames(Trained(random_weights()), Params()).recover(frame)
+    assert served["lon_deg"].isna().tolist() == [True] + [False] * 6 + [True]
+    assert served["is_recovered"].tolist() == [False] * 4 + [True] + [False] * 3
+
+
 @pytest.mark.parametrize("still", STILL)
 def test_gaps_without_time_or_way_are_finite(still):
     model = random_weights().train()
@@ -357,7 +374,9 @@ def test_what_is_told_keeps_the_order_of_the_times_that_are_known(shows_place_BT
     shows = {"shows_place_BT": shows_place_BT | first_T, "shows_time_BT": shows_time_BT | first_T}
     asked = Asked.of(replace(gaps(walk(2, 12), ()), **shows).batch())
     around, found = asked.around, asked.recovered(asked.at_N.path_m_BTPC[:, 0])
-    assert bool((found.time_s_BT.diff(dim=1) >= 0).all())
+    has_time_BT = asked.shown.shows_time_BT | around.has_clocks_BT
+    for time_s_T, has_time_T in zip(found.time_s_BT, has_time_BT, strict=True):
+        assert bool((time_s_T[has_time_T].diff() >= 0).all())
     is_same_BT = (around.start_BT.diff(dim=1) == 0) & (around.end_BT.diff(dim=1) == 0)
     assert bool((around.share_BT.diff(dim=1)[is_same_BT] >= 0).all())
 

@@ -31,11 +31,14 @@ class Around(Columns):
 
     Places are metres in the frame of the known point before; `path_m` are the simple paths there,
     and `reach_m` how far things go in the gap. A point without a known one on one side lies at the
-    other. `told_s` are the times, the hidden ones spread evenly between those that are known, and
+    other, and without `has_both` nothing is told of its place, without `has_clocks` of its time.
+    `told_s` are the times, the hidden ones spread evenly between those that are known, and
     `is_lost` tells of gaps so wide that the motion at a side says nothing of them.
     """
 
     has_any_BT: Tensor
+    has_both_BT: Tensor
+    has_clocks_BT: Tensor
     start_BT: Tensor  # the indices of the known points around
     end_BT: Tensor
     lon_deg_BT: Tensor  # of the known point before
@@ -67,7 +70,7 @@ class Around(Columns):
         wide_m_BTKC = torch.stack(step_between(*starts, lon_deg_BTK, lat_deg_BTK), -1).float()
         start_s_BT, gap_s_BT = time_s_BTK[..., 0], time_s_BTK[..., NUM_SMOOTH] - time_s_BTK[..., 0]
         by_count_BT = (index_of(start_BT) - start_BT) / (end_BT - start_BT).clamp(min=1)
-        told_s_BT, is_between_BT = _told_s(shown, before_BT, after_BT)
+        told_s_BT, has_clocks_BT, is_between_BT = _told_s(shown, before_BT, after_BT)
         by_time_BT = (told_s_BT - start_s_BT) / gap_s_BT.clamp(min=1e-9)
         is_timed_BT = (shown.shows_time_BT | is_between_BT) & (gap_s_BT > 0)
         share_BT = torch.where(is_timed_BT, by_time_BT, by_count_BT.double()).clamp(0, 1).float()
@@ -96,6 +99,8 @@ class Around(Columns):
         way_m_BTC = torch.cat([chord_m_BTC, arriving[0], leaving[0]], dim=-1)
         return cls(
             (before_BT >= 0) | (after_BT >= 0),
+            (before_BT >= 0) & (after_BT >= 0),
+            has_clocks_BT,
             start_BT,
             end_BT,
             lon_deg_BTK[..., 0],
@@ -136,10 +141,11 @@ class Around(Columns):
         return torch.log(share_BTP.where(total_m_BTP.sum(-1, keepdim=True) > 0, 1).clamp(min=1e-3))
 
 
-def _told_s(shown: MaskedInput, before_BT: Tensor, after_BT: Tensor) -> tuple[Tensor, Tensor]:
+def _told_s(shown: MaskedInput, before_BT: Tensor, after_BT: Tensor) -> tuple[Tensor, ...]:
     """Times (B, T), the hidden ones spread evenly between the known ones.
 
-    Beside them where a time that is known lies nearer than the known points of these indices.
+    Beside them where there is a known time on both sides, and where one that is known lies nearer
+    than the known points of these indices.
     """
     clock_before_BT, clock_after_BT = neighbours(shown.shows_time_BT, shown.sequence_BT)
     start_BT = torch.where(clock_before_BT >= 0, clock_before_BT, clock_after_BT).clamp(min=0)
@@ -148,7 +154,8 @@ def _told_s(shown: MaskedInput, before_BT: Tensor, after_BT: Tensor) -> tuple[Te
     share_BT = (index_of(start_BT) - start_BT) / (end_BT - start_BT).clamp(min=1).double()
     even_s_BT = start_s_BT + share_BT * (end_s_BT - start_s_BT)
     is_between_BT = (clock_before_BT != before_BT) | (clock_after_BT != after_BT)
-    return torch.where(shown.shows_time_BT, shown.time_s_BT, even_s_BT), is_between_BT
+    told_s_BT = torch.where(shown.shows_time_BT, shown.time_s_BT, even_s_BT)
+    return told_s_BT, (clock_before_BT >= 0) & (clock_after_BT >= 0), is_between_BT
 
 
 def _least_s(chains: tuple[list[Tensor], list[Tensor]], time_s_BTK: Tensor) -> Tensor:

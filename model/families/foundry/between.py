@@ -66,7 +66,7 @@ class Asked:
         """Of a batch; with a memory also what past trips say, but for some of the gaps."""
         shown = masked_input_of(batch)
         around = Around.of(shown)
-        is_asked_BT = shown.is_asked_BT & ~shown.shows_place_BT & around.has_any_BT
+        is_asked_BT = shown.is_asked_BT & ~shown.shows_place_BT & around.has_both_BT
         missed_NP = around.missed(shown)[is_asked_BT]
         at_N, detours = around.at(is_asked_BT), None
         if memory is not None:
@@ -83,10 +83,11 @@ class Asked:
     def recovered(self, moved_m_NC: Tensor) -> Recovered:
         """What is shown, and asked places as told; asked times lie evenly in their gap.
 
-        A gap in which motion leads nowhere is crossed straight, whatever is told.
+        A gap in which motion leads nowhere is crossed straight, whatever is told. A point counts as
+        recovered whose place and time are both known then.
         """
         shown, around = self.shown, self.around
-        is_timed_BT = around.has_any_BT & ~shown.shows_time_BT & ~shown.is_pad_BT
+        is_timed_BT = around.has_clocks_BT & ~shown.shows_time_BT & ~shown.is_pad_BT
         lon_deg_BT, lat_deg_BT = shown.lon_deg_BT.clone(), shown.lat_deg_BT.clone()
         starts = self.at_N.lon_deg_BT, self.at_N.lat_deg_BT
         straight_m_NC = self.at_N.path_m_BTPC[:, 0]
@@ -94,7 +95,10 @@ class Asked:
         ends = step_from(*starts, *moved_m_NC.double().unbind(-1))
         lon_deg_BT[self.is_asked_BT], lat_deg_BT[self.is_asked_BT] = ends
         time_s_BT = torch.where(is_timed_BT, around.told_s_BT, shown.time_s_BT)
-        return Recovered(lon_deg_BT, lat_deg_BT, time_s_BT, self.is_asked_BT | is_timed_BT)
+        has_place_BT, has_time_BT = shown.shows_place_BT | self.is_asked_BT, shown.shows_time_BT
+        is_whole_BT = has_place_BT & (has_time_BT | is_timed_BT)
+        is_recovered_BT = (self.is_asked_BT | is_timed_BT) & is_whole_BT
+        return Recovered(lon_deg_BT, lat_deg_BT, time_s_BT, is_recovered_BT)
 
 
 class GapHead(nn.Module):
