@@ -399,5 +399,5 @@ def test_a_gap_far_wider_than_its_sides_is_crossed_straight(longer, monkeypatch)
     assert float(told_m[:, 0].max()) < 0.01
     assert float(told_m[:, 1].max()) > 0.1  # a gap beside it is told as ever
     assert float(off_straight_m(50)[:, 0].min()) > 1
-    monkeypatch.setattr("model.families.foundry.around.LOST", torch.inf)
+    monkeypatch.setattr("model.families.foundry.around.LOST_INTERVALS", torch.inf)
     assert float(off_straight_m(longer)[:, 0].max()) > 1_000

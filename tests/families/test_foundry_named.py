@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers.named import KNOWING, TEXTS, TINY, table_near
 from helpers.past import flat
 from helpers.served import frame_of, served_from
 from helpers.shards import write_shards
 from helpers.walks import STARTED_US, WALKING, batch_of, context_of, shaken, walk
 
 from model.earth.geometry import haversine_m, step_from
-from model.families.foundry.config import FoundryConfig
 from model.families.foundry.network import Foundry
 from model.features.letters import NUM_NUMBERS, text_vectors
 from model.inference.api import forecast
@@ -40,17 +40,8 @@ from tasks.registry.initial_weights import answering_digest, digest_of
 from tasks.release.bundle import requirements_of, write_bundle
 from tasks.release.model_card import places_note
 
-TINY = FoundryConfig(width=16, num_layers=2, max_points=20, has_place=False)
-KNOWING = replace(TINY, num_text=NUM_NUMBERS)
 NUM_KNOWN = 12
 PARAMS = {"task": "forecast", "horizon": 3, "num_samples": 0, "seed": 3, "zone": "UTC"}
-TEXTS = ("Harbour of the north", "Harbour of the south", "Airport")
-
-
-def table_near(points, texts=TEXTS, reach_m=5_000.0, **facts) -> NamedPlaces:
-    """A place beside the last known point of each of three walks."""
-    lon_deg, lat_deg = (value[:, -1].numpy().copy() + 0.001 for value in points[:2])
-    return NamedPlaces(lon_deg, lat_deg, text_vectors(texts), reach_m=reach_m, **facts)
 
 
 def amid(model, places):

@@ -7,26 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.named import KNOWING, TEXTS, table_near
 from helpers.served import frame_of
 from helpers.walks import shaken, walk
 
-from model.families.foundry.config import FoundryConfig
 from model.families.foundry.network import Foundry
-from model.features.letters import NUM_NUMBERS, text_vectors
+from model.features.letters import NUM_NUMBERS
 from model.inference.point_frames import PointFrames
 from model.inference.serving import Params, Trained
-from model.interface.named_places import NamedPlaces
-
-KNOWING = FoundryConfig(
-    width=16, num_layers=2, max_points=20, has_place=False, num_text=NUM_NUMBERS
-)
-TEXTS = ("Harbour of the north", "Harbour of the south", "Airport")
-
-
-def table_near(points, reach_m=5_000.0, **facts):
-    """A place beside the last known point of each of three walks."""
-    lon_deg, lat_deg = (value[:, -1].numpy().copy() + 0.001 for value in points[:2])
-    return NamedPlaces(lon_deg, lat_deg, text_vectors(TEXTS), reach_m=reach_m, **facts)
 
 
 def asked_amid(model, places=None):

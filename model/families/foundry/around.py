@@ -21,7 +21,7 @@ from .splines import NOISES, Sides, hermite, spline_paths
 NUM_SIDE = 4  # known points that a network sees
 NUM_SMOOTH = 8  # and that a spline goes by
 NUM_PATHS = 3 + len(NOISES)  # straight, bent as the next known points tell, by parabolas, splines
-LOST = 100  # times the interval of a side: in a gap of such intervals velocities lead nowhere
+LOST_INTERVALS = 100  # of a side, a point: across gaps that are wider velocities lead nowhere
 NEAREST = [*range(NUM_SIDE), *range(NUM_SMOOTH, NUM_SMOOTH + NUM_SIDE)]
 
 
@@ -95,7 +95,7 @@ class Around(Columns):
             *_sides(chains, wide_s_BTK, wide_m_BTKC, num_hidden_BT, is_inside_BT, share_BT)
         ).float()
         path_m_BTPC = torch.cat([path_m_BTPC, smooth_m_BTSC], dim=-2)
-        is_lost_BT = gap_s_BT > LOST * (num_hidden_BT + 1) * _least_s(chains, time_s_BTK)
+        is_lost_BT = gap_s_BT > LOST_INTERVALS * (num_hidden_BT + 1) * _least_s(chains, time_s_BTK)
         way_m_BTC = torch.cat([chord_m_BTC, arriving[0], leaving[0]], dim=-1)
         return cls(
             (before_BT >= 0) | (after_BT >= 0),
